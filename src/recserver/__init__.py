@@ -1,0 +1,24 @@
+"""recserver: trains recommendation models from the data you have, on a schedule, and answers from memory.
+
+Use it as a library with :class:`RecServer`, or from the command line with ``recserver serve``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recserver.errors import RecServerError
+    from recserver.server import RecServer
+    from recserver.settings import Settings
+
+__all__ = ["RecServer", "RecServerError", "Settings"]
+
+_HOMES = {"RecServer": "recserver.server", "RecServerError": "recserver.errors", "Settings": "recserver.settings"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recserver' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)  # late, so that a worker process starts without a server

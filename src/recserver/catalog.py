@@ -1,0 +1,137 @@
+"""Models in memory: loaded once when first asked for, replaced by assigning one reference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from os import stat_result
+from pathlib import Path
+
+from recserver import artifact
+from recserver.errors import ModelNotTrained, UnreadableModel, shown
+from recserver.events import EventBus, ModelServes
+from recserver.recommend.recommender import Recommender
+from recserver.specs.models import ModelStatus
+from recserver.store.models import ModelStore, StoredModel
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a file on disk does not serve; stands until the file changes."""
+
+    stamp: Stamp
+    reason: str
+
+
+def open_packed(path: Path) -> tuple[artifact.Artifact, Recommender]:
+    """The packed model in a file, with everything about it checked. Slow for large ones: not for the loop.
+
+    Raises:
+        UnreadableModel: if it is damaged, foreign, or does not fit together. Nothing in it was executed.
+    """
+    packed = artifact.load(path)
+    return packed, Recommender.from_artifact(packed)
+
+
+class Catalog:
+    """The models that answer."""
+
+    def __init__(self, models: ModelStore, events: EventBus) -> None:
+        self._models = models
+        self._events = events
+        self._serving: dict[str, tuple[Recommender, Stamp]] = {}
+        self._refused: dict[str, _Refusal] = {}
+        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def in_memory(self, model_id: str) -> Recommender | None:
+        """The version that serves, if it is loaded. No disk, no lock: the path of every request."""
+        entry = self._serving.get(model_id)
+        return entry and entry[0]
+
+    async def find(self, model_id: str) -> Recommender:
+        """The version that serves, loaded if need be.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+            ModelNotTrained: if it has no version that could serve, with the reason of the last failure.
+        """
+        if serving := self.in_memory(model_id):
+            return serving
+        async with self._loading[model_id]:  # one load, however many ask
+            if serving := self.in_memory(model_id):
+                return serving
+            model = await self._models.read(model_id)
+            reason = await self._load(model)
+        if reason is None and (serving := self.in_memory(model_id)):
+            return serving
+        raise ModelNotTrained(reason or f"Model {shown(model_id)} was removed meanwhile.")
+
+    async def needs_training(self, model: StoredModel) -> str | None:
+        """Why no version of the model can serve; None if one can."""
+        if self.in_memory(model.model_id):
+            return None
+        async with self._loading[model.model_id]:
+            return None if self.in_memory(model.model_id) else await self._load(model)
+
+    def swap(self, model_id: str, recommender: Recommender, file: stat_result) -> None:
+        """Let a new version answer from now on. Requests under way end with the one they began with."""
+        self._serving[model_id] = recommender, _stamp(file)
+        self._refused.pop(model_id, None)
+        self._events.publish(ModelServes(model_id, recommender.model_version))
+
+    def drop(self, model_id: str) -> None:
+        """Forget a model that was deleted."""
+        self._serving.pop(model_id, None)
+        self._refused.pop(model_id, None)
+
+    async def look_again(self) -> None:
+        """Take up files that were put in place of those in memory, and drop models that were removed by hand.
+
+        A folder that holds no model at all is taken for one that is not mounted, and unloads nothing.
+        """
+        known = await self._models.ids()
+        for model_id in list(self._serving) if known else ():
+            if model_id not in known:
+                self.drop(model_id)
+                continue
+            model = await self._models.read(model_id)
+            entry = self._serving.get(model_id)
+            if entry and model.pickle and _stamp(model.pickle) != entry[1]:
+                async with self._loading[model_id]:
+                    await self._load(model)
+
+    async def _load(self, model: StoredModel) -> str | None:
+        """Load the model's file; if it cannot serve, the reason why, and what served before still does."""
+        if model.pickle is None:
+            return _untrained(model)
+        stamp = _stamp(model.pickle)
+        refusal = self._refused.get(model.model_id)
+        if refusal is None or refusal.stamp != stamp:
+            try:
+                _, recommender = await asyncio.to_thread(open_packed, self._models.pickle(model.model_id))
+            except (UnreadableModel, OSError) as error:
+                self._refused[model.model_id] = refusal = _Refusal(stamp, str(error))
+            else:
+                self.swap(model.model_id, recommender, model.pickle)
+                return None
+        return refusal.reason
+
+
+def _untrained(model: StoredModel) -> str:
+    name = shown(model.model_id)
+    if model.unreadable:
+        return model.unreadable
+    if error := model.config.get("error"):
+        return f"Model {name} was never trained; its last training failed: {error}"
+    if model.status == ModelStatus.COMPLETED:
+        return f"The trained file of model {name} is missing: train the model again."
+    if model.status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
+        return f"Model {name} is being trained for the first time: ask again when its status is completed."
+    return f"Model {name} was never trained: add a task that trains it."
+
+
+def _stamp(file: stat_result) -> Stamp:
+    return file.st_mtime_ns, file.st_size, file.st_ino

@@ -1,0 +1,64 @@
+"""Time comes through here and nowhere else, so that tests can run hours in milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+LONGEST_SLEEP = 60.0
+"""Seconds. No single sleep is longer, so that a resume from suspend is noticed within a minute."""
+
+
+class Clock(Protocol):
+    """What recserver needs to know of time."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never jumps; only differences mean anything."""
+        ...
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC. For records only: no schedule is computed from it."""
+        ...
+
+    async def wait(self, event: asyncio.Event, deadline: float) -> bool:
+        """Return True once ``event`` is set, or False once ``monotonic()`` has reached ``deadline``."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock. Where the system offers it (Linux), time spent suspended counts too."""
+
+    def monotonic(self) -> float:
+        boottime = getattr(time, "CLOCK_BOOTTIME", None)
+        return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def wait(self, event: asyncio.Event, deadline: float) -> bool:
+        while not event.is_set():
+            remaining = deadline - self.monotonic()
+            if remaining <= 0:
+                return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(remaining, LONGEST_SLEEP)):
+                    await event.wait()
+        return True
+
+
+def timestamp(moment: datetime) -> str:
+    """``moment`` as recserver writes it: UTC ISO-8601 with milliseconds, ``2026-01-02T03:04:05.678Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_timestamp(text: object) -> datetime | None:
+    """The moment that ``text`` names, or None. A time without a zone is the server's local time."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

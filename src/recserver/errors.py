@@ -1,0 +1,143 @@
+"""Every error recserver raises on purpose: one sentence that says what is wrong and what to do, and a code.
+
+Errors know no HTTP. One table in :mod:`recserver.web.wire` maps the codes to statuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class RecServerError(Exception):
+    """Base of all errors of recserver. ``str(error)`` is a sentence fit for people."""
+
+    code: ClassVar[str] = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field that is missing or wrong: where it stands and what is the matter with it."""
+
+    loc: tuple[str, ...]
+    msg: str
+
+
+class InvalidInput(RecServerError):
+    """A value is missing or wrong. ``errors`` names every such field."""
+
+    code = "validation_error"
+
+    def __init__(self, message: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
+
+
+class NotFound(RecServerError):
+    """Something was asked for by an id that nothing has."""
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"There is no model {shown(model_id)}: GET /list_models names those there are.")
+
+
+class DataChefNotFound(NotFound):
+    code = "data_chef_not_found"
+
+    def __init__(self, data_chef_id: str) -> None:
+        super().__init__(
+            f"There is no data chef {shown(data_chef_id)}: GET /list_data_chefs names those there are."
+        )
+
+
+class TaskNotFound(NotFound):
+    code = "task_not_found"
+
+    def __init__(self, task_name: str) -> None:
+        super().__init__(f"There is no task {shown(task_name)}: GET /list_tasks names those there are.")
+
+
+class Conflict(RecServerError):
+    """The request does not fit what is there now."""
+
+
+class ModelExists(Conflict):
+    code = "model_exists"
+
+
+class DataChefExists(Conflict):
+    code = "data_chef_exists"
+
+
+class TaskExists(Conflict):
+    code = "task_exists"
+
+
+class ModelBusy(Conflict):
+    code = "model_busy"
+
+
+class ModelInUse(Conflict):
+    code = "model_in_use"
+
+
+class ModelNotTrained(Conflict):
+    code = "model_not_trained"
+
+
+class StorageUnreadable(RecServerError):
+    """A file that holds several definitions cannot be parsed, so it is neither used nor overwritten."""
+
+    code = "storage_unreadable"
+
+
+class Draining(RecServerError):
+    """The server is closing and takes no new work."""
+
+    code = "draining"
+
+
+class UnreadableModel(RecServerError):
+    """A ``.pkl`` that is damaged, foreign or hostile. Nothing in it was executed."""
+
+    code = "model_not_trained"
+
+
+class TrainingFailed(RecServerError):
+    """A training ended without a model; the sentence becomes the model's ``error``."""
+
+    code = "training_failed"
+
+
+class SourceFailed(TrainingFailed):
+    """A data chef could not read its source, or found nothing usable in it."""
+
+    code = "source_failed"
+
+
+class SourceUnchanged(RecServerError):
+    """A scheduled training found the data and hyperparameters of the last one, and did not fit again."""
+
+    code = "source_unchanged"
+
+
+class WorkerDied(TrainingFailed):
+    """The worker process of a training ended before the training did."""
+
+    code = "worker_died"
+
+
+class ServerCannotStart(RecServerError):
+    """The settings or the surroundings do not allow the server to start."""
+
+    code = "cannot_start"
+
+
+def shown(text: object) -> str:
+    """``text`` quoted for a sentence: control characters escaped, shortened to 80 characters."""
+    quoted = repr(str(text))
+    return quoted if len(quoted) <= 80 else f"{quoted[:77]}…'"

@@ -1,0 +1,121 @@
+"""What happens inside a server, told to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+MOST_WAITING = 10_000
+"""Events kept for a listener that does not keep up; older ones are dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
+    """A training began."""
+
+    task_name: str
+    model_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgressed(Event):
+    """A training came further."""
+
+    task_name: str
+    model_id: str
+    stage: str
+    rows_read: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """A training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``; a failure has its reason."""
+
+    task_name: str
+    model_id: str
+    outcome: str
+    error: str | None
+    model_version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSkipped(Event):
+    """A due time came at which no training could be started."""
+
+    task_name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelServes(Event):
+    """A version of a model answers from now on."""
+
+    model_id: str
+    model_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TasksReconciled(Event):
+    """The loops that run are those that the task files ask for."""
+
+    task_names: tuple[str, ...]
+
+
+E = TypeVar("E", bound=Event)
+
+
+class EventBus:
+    """Hands every event to every listener, in order, without waiting for any of them."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Subscription] = []
+
+    def publish(self, event: Event) -> None:
+        """Tell ``event`` to all who listen now."""
+        for listener in self._listeners:
+            listener.push(event)
+
+    @contextmanager
+    def listen(self) -> Iterator[Subscription]:
+        """Everything that is published from now until the block ends."""
+        listener = Subscription()
+        self._listeners.append(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.remove(listener)
+
+
+class Subscription:
+    """The events that one listener has not taken yet."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
+        self._some = asyncio.Event()
+
+    def push(self, event: Event) -> None:
+        self._waiting.append(event)
+        self._some.set()
+
+    async def next(self, kind: type[E], where: Callable[[E], bool] = lambda _: True) -> E:
+        """The next event of one kind for which ``where`` holds; the events before it are passed over."""
+        async for event in self:
+            if isinstance(event, kind) and where(event):
+                return event
+        raise AssertionError("a subscription has no end")
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            self._some.clear()
+            await self._some.wait()

@@ -1,0 +1,174 @@
+"""Trainings in worker processes: interpreters of our own, spoken to in lines of JSON.
+
+Chosen by five requirements (docs/architecture.md has the comparison): a cancelled training's process is gone
+at once; a dead worker costs only its own job; no worker outlives a killed server; a host script without a
+main guard works; an idle worker costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+
+from recserver.errors import RecServerError, SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
+from recserver.executors import OnProgress
+from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+
+IDLE_SECONDS = 60.0
+"""How long a worker without a job is kept: its next job starts a second sooner."""
+
+LONGEST_LINE = 2**20
+"""Bytes of one answer."""
+
+logger = logging.getLogger(__name__)
+
+
+class ProcessExecutor:
+    """Up to ``size`` worker processes, started when needed."""
+
+    def __init__(self, size: int, threads_each: int = 1, idle_seconds: float = IDLE_SECONDS) -> None:
+        """
+        Args:
+            size: trainings that run at the same time.
+            threads_each: threads that numerical libraries may use in one training.
+            idle_seconds: how long a worker without a job is kept.
+        """
+        self._places = asyncio.Semaphore(size)
+        self._threads_each = threads_each
+        self._idle_seconds = idle_seconds
+        self._idle: list[Process] = []
+        self._busy: set[Process] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of all live workers."""
+        return [worker.pid for worker in (*self._busy, *self._idle) if worker.returncode is None]
+
+    async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
+        async with self._places:
+            on_progress(Progress(stage="starting"))
+            while (worker := self._rested()) is not None:
+                try:
+                    return await self._train(worker, job, on_progress)
+                except _DiedUnasked:
+                    logger.info("an idle worker process was gone: taking another")
+            return await self._train(await self._start(), job, on_progress)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(_kill(worker) for worker in (*self._busy, *self._idle)))
+        self._idle.clear()
+
+    async def _train(self, worker: Process, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
+        self._busy.add(worker)
+        try:
+            result = await _converse(worker, job, on_progress)
+        except RecServerError as failure:
+            if isinstance(failure, WorkerDied):
+                await _kill(worker)
+            else:
+                self._rest(worker)
+            raise
+        except BaseException:  # a cancelled call above all: its process must be gone when it returns
+            await asyncio.shield(_kill(worker))
+            raise
+        else:
+            self._rest(worker)
+            return result
+        finally:
+            self._busy.discard(worker)
+
+    async def _start(self) -> Process:
+        threads = str(self._threads_each)
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "recserver.worker",
+            str(os.getpid()),
+            stdin=PIPE,
+            stdout=PIPE,
+            limit=LONGEST_LINE,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "OMP_NUM_THREADS": threads,
+                "OPENBLAS_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+            },
+        )
+
+    def _rested(self) -> Process | None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.returncode is None:
+                return worker
+        return None
+
+    def _rest(self, worker: Process) -> None:
+        self._idle.append(worker)
+        asyncio.get_running_loop().call_later(self._idle_seconds, self._retire, worker)
+
+    def _retire(self, worker: Process) -> None:
+        if worker in self._idle:
+            self._idle.remove(worker)
+            if worker.stdin is not None:
+                worker.stdin.close()  # its input ends, and with it the process
+
+
+class _DiedUnasked(WorkerDied):
+    """A worker was gone before it took the job."""
+
+
+async def _converse(worker: Process, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
+    """Hand ``job`` to ``worker`` and follow its answers to the last one."""
+    if worker.stdin is None or worker.stdout is None:
+        raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
+    taken = False
+    try:
+        worker.stdin.write(job.model_dump_json().encode() + b"\n")
+        await worker.stdin.drain()
+        while line := await worker.stdout.readline():
+            taken = True
+            kind, content = next(iter(json.loads(line).items()))
+            if kind == "progress":
+                on_progress(Progress.model_validate(content))
+            elif kind == "result":
+                return TrainingResult.model_validate(content)
+            else:
+                raise _failure(kind, content)
+    except ConnectionError:
+        pass  # the same as the end of its output
+    status = await worker.wait()
+    if not taken:
+        raise _DiedUnasked(_how_it_ended(status))
+    raise WorkerDied(_how_it_ended(status))
+
+
+def _failure(kind: str, content: dict[str, str]) -> RecServerError:
+    if kind == "crashed":
+        logger.error("a training raised %s\n%s", content["error"], content["traceback"])
+        return TrainingFailed(
+            f"The training raised {content['error']}, which is a fault in recserver or a plug-in: "
+            "the server's log has the details."
+        )
+    known = {kind.code: kind for kind in (SourceFailed, SourceUnchanged)}
+    return known.get(content["code"], TrainingFailed)(content["error"])
+
+
+def _how_it_ended(status: int) -> str:
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    hint = "; signal 9 often means that the machine ran out of memory" if status == -9 else ""
+    return f"The worker process {how} before the training ended{hint}."
+
+
+async def _kill(worker: Process) -> None:
+    if worker.returncode is None:
+        try:
+            worker.kill()
+        except ProcessLookupError:
+            return
+    await worker.wait()

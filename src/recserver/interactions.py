@@ -1,0 +1,62 @@
+"""Who interacted with what: the one form in which data reaches an algorithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Interactions:
+    """Distinct user-item pairs in compressed sparse rows, one row a user.
+
+    Attributes:
+        users: ids, ascending; row ``u`` belongs to ``users[u]``.
+        items: ids, ascending; column ``i`` belongs to ``items[i]``.
+        indptr: int64, shape (users + 1,): row ``u`` is ``indices[indptr[u]:indptr[u + 1]]``.
+        indices: int32, shape (pairs,): columns, ascending within a row.
+        ratings: float32, shape (pairs,): finite, one a pair.
+        rows_used: rows of the source that became part of it, repeated pairs counted each.
+        rejected: rows that did not, by reason.
+    """
+
+    users: list[str]
+    items: list[str]
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    ratings: NDArray[np.float32]
+    rows_used: int
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.indices)
+
+    @property
+    def density(self) -> float:
+        """Share of all user-item pairs that occurs, 0 to 1."""
+        cells = len(self.users) * len(self.items)
+        return self.n_pairs / cells if cells else 0.0
+
+    def item_counts(self) -> NDArray[np.int64]:
+        """Shape (items,): how many users interacted with each item."""
+        return np.bincount(self.indices, minlength=len(self.items)).astype(np.int64)
+
+    def statistics(self) -> dict[str, Any]:
+        """The ``training_stats`` of a model's metadata."""
+        return {
+            "n_users": len(self.users),
+            "n_items": len(self.items),
+            "n_interactions": self.n_pairs,
+            "sparsity": 1.0 - self.density,
+            "density": self.density,
+            "avg_interactions_per_user": self.n_pairs / len(self.users),
+            "avg_interactions_per_item": self.n_pairs / len(self.items),
+            "mean_rating": float(self.ratings.mean(dtype=np.float64)),
+            "std_rating": float(self.ratings.std(dtype=np.float64)),
+            "min_rating": float(self.ratings.min()),
+            "max_rating": float(self.ratings.max()),
+        }

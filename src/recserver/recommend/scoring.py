@@ -1,0 +1,27 @@
+"""The best n of a vector of scores, exactly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def best(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:
+    """The positions of the ``n`` highest scores, best first; equal ones by position.
+
+    Args:
+        scores: shape (items,). ``-inf`` marks items that are left out.
+        n: at least 1; fewer positions come back where fewer items are left.
+    """
+    candidates = np.arange(len(scores)) if n >= len(scores) else _at_least_nth(scores, n)
+    candidates = candidates[scores[candidates] > -np.inf]
+    order = np.argsort(-scores[candidates], kind="stable")  # candidates ascend, so ties stay by position
+    return candidates[order][:n]
+
+
+def _at_least_nth(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:
+    """Every position that scores at least as much as the nth best: all ties at the border included."""
+    nth = np.partition(scores, len(scores) - n)[len(scores) - n]
+    return np.flatnonzero(scores >= nth)

@@ -1,0 +1,136 @@
+"""The loops that run, held equal to the tasks that are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from recserver.clock import Clock, timestamp
+from recserver.errors import InvalidInput
+from recserver.events import EventBus, TasksReconciled
+from recserver.loop import Fire, TaskLoop
+from recserver.owner import TaskOwner
+from recserver.specs.tasks import TaskSpec
+
+logger = logging.getLogger(__name__)
+
+Wanted = Callable[[], Awaitable[Mapping[str, TaskSpec | InvalidInput]]]
+"""All tasks as their files describe them now, or why a file cannot be used."""
+
+
+@dataclass(slots=True)
+class _Running:
+    loop: TaskLoop
+    work: asyncio.Task[None]
+
+
+class Scheduler:
+    """One loop a task. Everything that changes a loop goes through :meth:`reconcile`."""
+
+    def __init__(
+        self,
+        *,
+        wanted: Wanted,
+        first_due: Callable[[TaskSpec], Awaitable[float]],
+        fire: Fire,
+        obstacle: Callable[[TaskSpec], Awaitable[str | None]],
+        end_runs: Callable[[str], Awaitable[None]],
+        owner: TaskOwner,
+        clock: Clock,
+        events: EventBus,
+    ) -> None:
+        """
+        Args:
+            first_due: when a task that gets a loop is due first, in seconds of ``clock.monotonic()``.
+            fire: runs a task once.
+            obstacle: why a task cannot run now, None if it can.
+            end_runs: cancels the runs of a task that is gone, by name.
+        """
+        self._wanted, self._first_due, self._fire = wanted, first_due, fire
+        self._obstacle, self._end_runs = obstacle, end_runs
+        self._owner, self._clock, self._events = owner, clock, events
+        self._lock = asyncio.Lock()
+        self._loops: dict[str, _Running] = {}
+        self.is_running = False
+        self.faults: dict[str, str] = {}
+        """Tasks whose file cannot be used, with the reason. The last good definition runs on."""
+
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks that have a loop."""
+        return sorted(self._loops)
+
+    def loop(self, task_name: str) -> TaskLoop | None:
+        """The loop of a task, if it has one."""
+        running = self._loops.get(task_name)
+        return None if running is None else running.loop
+
+    def next_run_at(self, task_name: str) -> str | None:
+        """When the task is due next, by the wall clock."""
+        loop = self.loop(task_name)
+        if loop is None:
+            return None
+        wait = max(0.0, loop.due - self._clock.monotonic())
+        return timestamp(self._clock.now() + timedelta(seconds=wait))
+
+    async def start(self) -> None:
+        """Start a loop for every task. A running scheduler only looks again."""
+        self.is_running = True
+        await self.reconcile()
+
+    async def stop(self) -> None:
+        """End all loops. Runs under way are not touched."""
+        async with self._lock:
+            self.is_running = False
+            await self._end(list(self._loops))
+
+    async def reconcile(self) -> None:
+        """Start, change and end loops until they are those that the files ask for."""
+        async with self._lock:
+            wanted = await self._wanted()
+            self.faults = {name: str(one) for name, one in wanted.items() if isinstance(one, InvalidInput)}
+            if not self.is_running:
+                return
+            gone = [name for name in self._loops if name not in wanted]
+            await self._end(gone)
+            for name in gone:
+                await self._end_runs(name)
+            for name, spec in wanted.items():
+                if isinstance(spec, TaskSpec):
+                    await self._ensure(name, spec)
+            self._events.publish(TasksReconciled(tuple(self.task_names)))
+
+    async def replan(self, model_id: str) -> None:
+        """Plan the tasks of a model anew, because what decides their first run has changed."""
+        async with self._lock:
+            for running in self._loops.values():
+                if running.loop.spec.model_id == model_id:
+                    running.loop.plan(await self._first_due(running.loop.spec))
+
+    async def _ensure(self, name: str, spec: TaskSpec) -> None:
+        running = self._loops.get(name)
+        if running is None:
+            loop = TaskLoop(spec, await self._first_due(spec), self._fire, self._clock)
+            self._loops[name] = _Running(loop, self._owner.start(loop.run(), f"loop of task {name}"))
+            logger.info("task %s trains model %s every %g s", name, spec.model_id, spec.interval)
+            return
+        loop = running.loop
+        if loop.spec != spec:
+            another_model = loop.spec.model_id != spec.model_id
+            loop.change(spec)
+            if another_model:
+                loop.plan(await self._first_due(spec))
+            logger.info("task %s was changed: model %s every %g s", name, spec.model_id, spec.interval)
+        if loop.blocked and await self._obstacle(spec) is None:
+            loop.blocked = False
+            loop.plan(min(loop.due, await self._first_due(spec)))
+
+    async def _end(self, names: list[str]) -> None:
+        ended = [self._loops.pop(name).work for name in names]
+        for work in ended:
+            work.cancel()
+        if ended:
+            await asyncio.wait(ended)

@@ -1,0 +1,125 @@
+"""Verbs about models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recserver.clock import timestamp
+from recserver.errors import InvalidInput, ModelBusy, ModelExists, ModelInUse, shown
+from recserver.plugins import algorithm as algorithm_called
+from recserver.service.verb import Result, Verbs, changing_verb, verb
+from recserver.specs.models import ModelStatus
+from recserver.specs.tasks import TaskSpec
+from recserver.specs.values import KnownId, NewModelId, PlainObject, Switch, Text, refuse_existing
+from recserver.store.models import StoredModel
+
+
+class ModelVerbs(Verbs):
+    """Create, look at and delete models."""
+
+    @changing_verb
+    async def create_model(
+        self,
+        model_id: NewModelId,
+        *,
+        algorithm: Text,
+        model_name: Text | None = None,
+        message: Text = "",
+        hyperparameters: PlainObject | None = None,
+        overwrite: Switch = False,
+    ) -> Result:
+        """Write a model's config. Nothing is trained until a task does it."""
+        parts = self.parts
+        method = algorithm_called(algorithm)
+        checked, warnings = method.check(hyperparameters or {})
+        if refuse_existing(ModelExists, "Model", model_id, await parts.models.ids(), overwrite):
+            if model_id in parts.trainer.runs:
+                raise ModelBusy(f"Model {shown(model_id)} is being trained: overwrite it when that has ended.")
+            await self._delete(model_id)
+        config = {
+            "model_id": model_id,
+            "model_name": model_name or model_id,
+            "message": message,
+            "algorithm": algorithm,
+            "model_type": method.model_type,
+            "hyperparameters": {**method.default_params, **checked},
+            "created_at": timestamp(parts.clock.now()),
+            "status": ModelStatus.INITIALIZING.value,
+            "model_path": f"models/{model_id}.pkl",
+        }
+        await parts.models.create(model_id, config)
+        await parts.scheduler.reconcile()
+        await parts.scheduler.replan(model_id)
+        answered = ("model_id", "status", "algorithm", "model_type", "hyperparameters")
+        result: Result = {"message": f"Model {model_id} was created; add a task to train it."}
+        result |= {name: config[name] for name in answered}
+        return result | ({"warnings": warnings} if warnings else {})
+
+    @verb
+    async def list_models(self) -> Result:
+        """All models by id."""
+        listed = {}
+        for model_id in await self.parts.models.ids():
+            listed[model_id] = await self._model_shown(await self.parts.models.read(model_id))
+        return listed
+
+    @verb
+    async def get_model_info(self, model_id: KnownId) -> Result:
+        """One model, and how far its training is."""
+        model = await self.parts.models.read(model_id)
+        run = self.parts.trainer.runs.get(model_id)
+        described = await self._model_shown(model)
+        return described | {
+            "in_training_state": run is not None,
+            "file_size_mb": round(model.pickle.st_size / 2**20, 2) if model.pickle else 0.0,
+            "progress": run.progress.model_dump() if run else None,
+        }
+
+    @changing_verb
+    async def delete_model(self, model_id: KnownId, *, force: Switch = False) -> Result:
+        """Remove every file of a model. Tasks that name it forbid that unless ``force``; they stay."""
+        await self.parts.models.read(model_id)
+        tasks = await self._tasks_of(model_id)
+        if tasks and not force:
+            raise ModelInUse(
+                f"Model {shown(model_id)} is trained by {', '.join(tasks)}: remove these tasks first, "
+                "or pass force=true to delete it all the same."
+            )
+        deleted = await self._delete(model_id)
+        return {
+            "message": f"Model {model_id} was deleted.",
+            "model_id": model_id,
+            "status": "deleted",
+            "files_deleted": deleted,
+            "tasks_affected": tasks,
+        }
+
+    async def _delete(self, model_id: str) -> list[str]:
+        trainer = self.parts.trainer
+        if run := trainer.runs.get(model_id):
+            await trainer.stop([run])
+        deleted = await self.parts.models.delete(model_id)
+        self.parts.catalog.drop(model_id)
+        return deleted
+
+    async def _tasks_of(self, model_id: str) -> list[str]:
+        wanted = await self.parts.runner.wanted()
+        return [name for name, one in wanted.items() if isinstance(one, TaskSpec) and one.model_id == model_id]
+
+    async def _model_shown(self, model: StoredModel) -> dict[str, Any]:
+        """The config of a model and what follows from its other files."""
+        config = dict(model.config)
+        catalog = self.parts.catalog
+        reason = await catalog.needs_training(model)
+        if model.unreadable is None:
+            try:
+                algorithm_called(config["algorithm"])
+            except InvalidInput as error:
+                config |= {"status": ModelStatus.FAILED.value, "error": str(error)}
+        if reason and config["status"] == ModelStatus.COMPLETED:
+            config |= {"status": ModelStatus.INITIALIZING.value, "error": reason}
+        return config | {
+            "model_file_exists": model.pickle is not None,
+            "loaded_in_memory": catalog.in_memory(model.model_id) is not None,
+            "needs_training": reason is not None,
+        }

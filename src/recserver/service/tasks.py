@@ -1,0 +1,124 @@
+"""Verbs about tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recserver.errors import DataChefNotFound, ModelNotFound, TaskExists, TaskNotFound
+from recserver.service.verb import Result, Verbs, changing_verb, verb
+from recserver.specs.tasks import TaskSpec
+from recserver.specs.values import Interval, KnownId, NewId, Switch, Text, refuse_existing
+from recserver.store.journal import TaskRecord
+
+NOT_READ = (
+    "Feature data chefs are stored but not read yet: this model learns from interactions alone, "
+    "and has_user_features and has_item_features stay false."
+)
+
+
+class TaskVerbs(Verbs):
+    """Add, list, change and remove tasks."""
+
+    @changing_verb
+    async def add_model_task(
+        self,
+        task_name: NewId,
+        *,
+        model_id: KnownId,
+        data_chef_id: KnownId,
+        interval: Interval,
+        item_features_data_chef_id: Text | None = None,
+        user_features_data_chef_id: Text | None = None,
+        overwrite: Switch = False,
+    ) -> Result:
+        """Train a model from a data chef every ``interval`` seconds, the first time at once."""
+        parts = self.parts
+        exists = refuse_existing(TaskExists, "Task", task_name, await parts.tasks.names(), overwrite)
+        spec = TaskSpec(
+            task_name=task_name,
+            model_id=model_id,
+            interactions_data_chef_id=data_chef_id,
+            user_features_data_chef_id=user_features_data_chef_id or None,
+            item_features_data_chef_id=item_features_data_chef_id or None,
+            interval=interval,
+        )
+        if model_id not in await parts.models.ids():
+            raise ModelNotFound(model_id)
+        known = await parts.chefs.read()
+        for chef in spec.chef_ids():
+            if chef not in known:
+                raise DataChefNotFound(chef)
+        if exists:
+            await self._remove(task_name)
+        await parts.tasks.write(spec, keep=False)
+        await parts.scheduler.reconcile()
+        scheduled = parts.scheduler.loop(task_name) is not None
+        result: Result = {
+            "message": f"Task {task_name} trains model {model_id} every {interval:g} s."
+            if scheduled
+            else f"Task {task_name} was added; the scheduler is stopped, so it does not run yet.",
+            "task_name": task_name,
+            "scheduled": scheduled,
+            "next_run_at": parts.scheduler.next_run_at(task_name),
+        }
+        return result | ({"warnings": [NOT_READ]} if len(spec.chef_ids()) > 1 else {})
+
+    @changing_verb
+    async def remove_model_task(self, task_name: KnownId) -> Result:
+        """Remove a task. A run of it under way is cancelled; the model stays."""
+        await self._known(task_name)
+        await self._remove(task_name)
+        return {"message": f"Task {task_name} was removed.", "task_name": task_name}
+
+    @verb
+    async def list_tasks(self) -> Result:
+        """All tasks by name: their definition, and what became of their last run."""
+        parts = self.parts
+        listed = {}
+        for name, one in (await parts.runner.wanted()).items():
+            record = parts.journal.get(name)
+            if isinstance(one, TaskSpec):
+                listed[name] = one.model_dump() | self._state(name, record)
+            else:
+                content = await parts.tasks.readable(name)
+                listed[name] = content | self._state(name, record) | {"last_error": str(one)}
+        return listed
+
+    @changing_verb
+    async def update_task_interval(self, task_name: KnownId, *, interval: Interval) -> Result:
+        """Give a task another interval; it counts from the last due time."""
+        parts = self.parts
+        await self._known(task_name)
+        spec = await parts.tasks.spec(task_name)
+        if not isinstance(spec, TaskSpec):
+            raise spec
+        await parts.tasks.write(spec.model_copy(update={"interval": interval}), keep=True)
+        await parts.scheduler.reconcile()
+        return {
+            "message": f"Task {task_name} runs every {interval:g} s.",
+            "task_name": task_name,
+            "interval": interval,
+            "next_run_at": parts.scheduler.next_run_at(task_name),
+        }
+
+    async def _known(self, task_name: str) -> None:
+        if task_name not in await self.parts.tasks.names():
+            raise TaskNotFound(task_name)
+
+    async def _remove(self, task_name: str) -> None:
+        parts = self.parts
+        await parts.tasks.delete(task_name)
+        await parts.scheduler.reconcile()
+        await parts.runner.end_runs(task_name)
+        await parts.journal.forget(task_name)
+
+    def _state(self, task_name: str, record: TaskRecord) -> dict[str, Any]:
+        return {
+            "running": bool(self.parts.runner.runs_of(task_name)),
+            "last_run_at": record.last_run_at,
+            "last_status": record.last_status,
+            "last_error": record.last_error,
+            "next_run_at": self.parts.scheduler.next_run_at(task_name),
+            "runs": record.runs,
+            "skipped": record.skipped,
+        }

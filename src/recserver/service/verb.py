@@ -1,0 +1,102 @@
+"""What makes a coroutine a verb: its arguments are checked against its own signature."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+from pydantic import ValidationError, validate_call
+
+from recserver.catalog import Catalog
+from recserver.clock import Clock
+from recserver.errors import InvalidInput
+from recserver.runner import TaskRunner
+from recserver.scheduler import Scheduler
+from recserver.specs.jobs import SourcePolicy
+from recserver.specs.reports import field_errors, in_words
+from recserver.store.chefs import ChefStore
+from recserver.store.journal import Journal
+from recserver.store.models import ModelStore
+from recserver.store.tasks import TaskStore
+from recserver.trainer import Trainer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the verbs work with. ``changing`` is held by whoever changes a definition."""
+
+    changing: asyncio.Lock
+    clock: Clock
+    policy: SourcePolicy
+    models: ModelStore
+    chefs: ChefStore
+    tasks: TaskStore
+    journal: Journal
+    catalog: Catalog
+    trainer: Trainer
+    runner: TaskRunner
+    scheduler: Scheduler
+
+
+class Verbs:
+    """Base of the groups of verbs."""
+
+    draining = False
+    """Whether the server is closing."""
+
+    @property
+    def parts(self) -> Parts:
+        """What the verbs work with; only an open server has it."""
+        raise NotImplementedError
+
+
+def verb(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """Check the arguments of every call by the annotations of ``function``.
+
+    None counts as absent. All faults are reported together, as one :class:`InvalidInput`.
+    """
+    return _verb(function, one_at_a_time=False)
+
+
+def changing_verb(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """A :func:`verb` that changes definitions. It waits for the one before it, so that no change is lost."""
+    return _verb(function, one_at_a_time=True)
+
+
+def _verb(function: Callable[P, Awaitable[T]], *, one_at_a_time: bool) -> Callable[P, Awaitable[T]]:
+    checked = validate_call(function)
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > len(names):
+            raise TypeError(f"{function.__name__} takes {len(names) - 1} arguments at most")
+        given = dict(zip(names[1:], args[1:], strict=False)) | kwargs
+        given = {name: value for name, value in given.items() if value is not None}
+        try:
+            work = checked(args[0], **given)
+        except ValidationError as error:
+            problems = field_errors(error)
+            raise InvalidInput("; ".join(in_words(one) for one in problems) + ".", problems) from None
+        if not one_at_a_time:
+            return await work
+        async with args[0].parts.changing:
+            return await work
+
+    call.fields = tuple(names[1:])  # type: ignore[attr-defined]
+    return call
+
+
+def fields(function: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a verb's arguments."""
+    names: tuple[str, ...] = function.fields  # type: ignore[attr-defined]
+    return names

@@ -1,0 +1,105 @@
+"""Everything that can be set: as a ``RECSERVER_*`` environment variable, on the command line, or in code."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from recserver.specs.jobs import SourcePolicy
+
+SHORTEST_KEY = 16
+"""Characters of an API key."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, an address or a name, can only be this machine."""
+    name = host.lower().strip("[]")
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+class Settings(BaseSettings):
+    """The settings of one server. Each is also an environment variable: ``RECSERVER_PORT=8080``."""
+
+    model_config = SettingsConfigDict(env_prefix="RECSERVER_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Any but a loopback address needs ``api_key``."""
+    port: int = Field(9999, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+    api_key: SecretStr | None = None
+    """The key that every request but ``/health`` must bring, at least 16 characters."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web origins, besides the server's own, whose pages may call the API, such as ``https://shop.example``."""
+    csv_roots: tuple[Path, ...] = ()
+    """Folders besides the data folder from which data chefs may read files."""
+    default_database: str = "sqlite:///interactions.db"
+    """Database URL for SQL chefs that name none; a relative SQLite path starts at the data folder."""
+    allow_private_sources: bool | None = None
+    """Whether REST chefs may fetch loopback and private addresses; unset: only if listening on loopback."""
+    training_processes: int | None = Field(None, ge=1, le=1024)
+    """Trainings that run at the same time; unset: one a core, less one for serving, at least one."""
+    max_body_bytes: int = Field(2**20, ge=1024)
+    """Bytes a JSON body may have."""
+    max_source_bytes: int = Field(256 * 2**20, ge=1024)
+    """Bytes a REST source may send, counted after decompression."""
+    source_timeout: float = Field(600.0, gt=0)
+    """Seconds that reading a REST source, or one SQL statement, may take."""
+    rescan_seconds: float = Field(10.0, gt=0)
+    """Seconds after which the folders are looked at again even if no change was reported."""
+    shutdown_grace: float = Field(30.0, ge=0)
+    """Seconds that requests in flight get to finish when the server closes."""
+    log_format: str = Field("auto", pattern="^(auto|console|json)$")
+    """``console``, ``json``, or ``auto``: console on a terminal, else JSON. For the command line only."""
+
+    @field_validator("api_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and (len(key.get_secret_value().strip()) < SHORTEST_KEY):
+            raise ValueError(
+                f"an API key needs at least {SHORTEST_KEY} characters: make one with "
+                "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+            )
+        return key
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
+                raise ValueError(f"{origin!r} is no web origin: write it like https://shop.example")
+        return tuple(origin.rstrip("/").lower() for origin in origins)
+
+    @model_validator(mode="after")
+    def _closed_by_default(self) -> Self:
+        if not self.on_loopback and self.api_key is None:
+            raise ValueError(
+                f"listening on {self.host} would let anybody on the network in: "
+                "set RECSERVER_API_KEY, or listen on 127.0.0.1"
+            )
+        return self
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        return is_loopback(self.host)
+
+    def source_policy(self, data_dir: Path) -> SourcePolicy:
+        """What data chefs may reach under these settings."""
+        allowed = self.on_loopback if self.allow_private_sources is None else self.allow_private_sources
+        return SourcePolicy(
+            data_dir=data_dir,
+            csv_roots=tuple(root.resolve() for root in self.csv_roots),
+            allow_private_sources=allowed,
+            default_database=self.default_database,
+            max_source_bytes=self.max_source_bytes,
+            source_timeout=self.source_timeout,
+        )

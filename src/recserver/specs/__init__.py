@@ -1,0 +1,1 @@
+"""What people write, checked: ids and numbers, model configs, task files, chef entries, training jobs."""

@@ -1,0 +1,1 @@
+"""The data folder: models, tasks and data chefs as files. Every write is atomic; unknown keys survive."""

@@ -1,0 +1,69 @@
+"""What is remembered of each task's runs between two starts of the server: ``data/.scheduler.json``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from recserver.errors import InvalidInput
+from recserver.store import files
+
+logger = logging.getLogger(__name__)
+
+
+class TaskRecord(BaseModel):
+    """One task's past."""
+
+    last_due_at: str | None = None
+    """When the last run was due: the next is due one interval later, however long that one took."""
+    last_run_at: str | None = None
+    """When the last run started."""
+    last_status: str | None = None
+    """How it ended: ``completed``, ``failed``, ``stopped``, ``skipped``; ``training`` while it runs."""
+    last_error: str | None = None
+    runs: int = 0
+    skipped: int = 0
+    """Due times at which nothing was started: a training was under way, or the model or chef was missing."""
+
+
+class Journal:
+    """The records of all tasks. A damaged or unwritable file never stops training."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._records: dict[str, TaskRecord] = {}
+        self._lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Read what an earlier server left."""
+        try:
+            content = await files.read_object(self._path)
+            self._records = {name: TaskRecord.model_validate(one) for name, one in content.items()}
+        except (FileNotFoundError, InvalidInput, ValidationError):
+            self._records = {}
+
+    def get(self, task_name: str) -> TaskRecord:
+        """A task's record; an empty one if nothing is known."""
+        return self._records.get(task_name, TaskRecord())
+
+    async def update(self, task_name: str, **changes: Any) -> None:
+        """Change some fields of a task's record and save them."""
+        self._records[task_name] = self.get(task_name).model_copy(update=changes)
+        await self._save()
+
+    async def forget(self, task_name: str) -> None:
+        """Drop a task's record."""
+        if self._records.pop(task_name, None) is not None:
+            await self._save()
+
+    async def _save(self) -> None:
+        async with self._lock:
+            content = {name: record.model_dump() for name, record in sorted(self._records.items())}
+            try:
+                await files.write_object(self._path, content)
+            except OSError as error:
+                logger.warning("%s could not be saved: %s", self._path.name, error)

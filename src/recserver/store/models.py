@@ -1,0 +1,192 @@
+"""``models/{id}.pkl``, ``{id}_config.json``, ``{id}_metadata.json``: the three files of a model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import stat_result
+from pathlib import Path
+from typing import Any
+
+import aiofiles.os
+import aiofiles.ospath
+
+from recserver.clock import timestamp
+from recserver.errors import InvalidInput, ModelNotFound
+from recserver.specs.models import TRANSITIONS, ModelStatus
+from recserver.store import files
+
+CONFIG, METADATA, PICKLE = "_config.json", "_metadata.json", ".pkl"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model as its files describe it.
+
+    Attributes:
+        config: the keys of its config, those that every model has filled in where the file lacks them.
+        pickle: status of its ``.pkl``, None if there is no such regular file.
+        unreadable: why its config cannot be used, if so.
+    """
+
+    model_id: str
+    config: dict[str, Any]
+    pickle: stat_result | None
+    unreadable: str | None = None
+
+    @property
+    def status(self) -> str:
+        return str(self.config["status"])
+
+
+class ModelStore:
+    """The model files of one data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def ids(self) -> list[str]:
+        """The ids of all models: those with a config, of the present or the legacy name."""
+        names = await files.names_in(self.folder, ".json")
+        return sorted({one for name in names if (one := _id_of(name))})
+
+    async def read(self, model_id: str) -> StoredModel:
+        """One model. Reading changes no file.
+
+        Raises:
+            ModelNotFound: if no file bears that id.
+        """
+        if model_id not in await self.ids():
+            raise ModelNotFound(model_id)
+        unreadable = None
+        try:
+            path, raw = await self._read_config(model_id)
+        except FileNotFoundError:
+            raise ModelNotFound(model_id) from None
+        except InvalidInput as error:
+            path, raw, unreadable = self._path(model_id, CONFIG), {}, str(error)
+        status = await _regular(path)
+        created = datetime.fromtimestamp(status.st_mtime if status else 0, UTC)
+        config = _completed(model_id, raw, timestamp(created))
+        if unreadable:
+            config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
+        return StoredModel(model_id, config, await _regular(self.pickle(model_id)), unreadable)
+
+    async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
+        """Write a new model's config."""
+        async with self._locks[model_id]:
+            await files.write_object(self._path(model_id, CONFIG), dict(config))
+
+    async def move(self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any) -> None:
+        """Change a model's status on disk, and other keys with it; all other keys survive.
+
+        Raises:
+            ModelNotFound: if its config is gone.
+        """
+        async with self._locks[model_id]:
+            try:
+                _, raw = await self._read_config(model_id)
+            except (FileNotFoundError, InvalidInput):
+                raise ModelNotFound(model_id) from None
+            before = raw.get("status", ModelStatus.INITIALIZING)
+            if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
+                logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
+            kept = {key: value for key, value in raw.items() if key not in set(drop)}
+            await files.write_object(self._path(model_id, CONFIG), kept | changes | {"status": status.value})
+
+    async def publish(self, model_id: str, packed: Path, metadata: Mapping[str, Any]) -> stat_result:
+        """Put a packed model and its metadata in the place of the former ones."""
+        async with self._locks[model_id]:
+            status = await aiofiles.os.stat(packed)
+            await files.put_in_place(packed, self.pickle(model_id))
+            await files.write_object(self._path(model_id, METADATA), dict(metadata))
+        return status
+
+    async def metadata(self, model_id: str) -> dict[str, Any]:
+        """What was written with the last trained version; empty if there is nothing readable."""
+        try:
+            return await files.read_object(self._path(model_id, METADATA))
+        except (FileNotFoundError, InvalidInput):
+            return {}
+
+    async def delete(self, model_id: str) -> list[str]:
+        """Remove every file of a model and name them, relative to the data folder."""
+        endings = (CONFIG, METADATA, PICKLE, ".json")
+        async with self._locks[model_id]:
+            removed = await files.remove(self._path(model_id, ending) for ending in endings)
+        return [f"{self.folder.name}/{path.name}" for path in removed]
+
+    async def last_version(self, model_id: str) -> int:
+        """The highest version number that the model's files tell of, 0 if it was never trained."""
+        try:
+            _, config = await self._read_config(model_id)
+        except (FileNotFoundError, InvalidInput):
+            config = {}
+        numbers = [content.get("model_version") for content in (config, await self.metadata(model_id))]
+        return max((one for one in numbers if isinstance(one, int) and one > 0), default=0)
+
+    async def clear_temporaries(self) -> None:
+        """Remove what a killed server left half written."""
+        try:
+            names = await aiofiles.os.listdir(self.folder)
+        except FileNotFoundError:
+            return
+        await files.remove(self.folder / name for name in names if files.is_temporary(name))
+
+    def pickle(self, model_id: str) -> Path:
+        """Where the packed model lies."""
+        return self._path(model_id, PICKLE)
+
+    async def _read_config(self, model_id: str) -> tuple[Path, dict[str, Any]]:
+        path = self._path(model_id, CONFIG)
+        try:
+            return path, await files.read_object(path)
+        except FileNotFoundError:
+            path = self._path(model_id, ".json")
+            return path, await files.read_object(path)
+
+    def _path(self, model_id: str, ending: str) -> Path:
+        return self.folder / f"{model_id}{ending}"
+
+
+def _id_of(name: str) -> str | None:
+    stem = name.removesuffix(".json")
+    if stem.endswith("_config"):
+        return stem.removesuffix("_config")
+    return None if stem.casefold().endswith(("_config", "_metadata")) else stem
+
+
+def _completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str, Any]:
+    """``raw`` with the keys that every model has, first and filled in where they are missing."""
+
+    def text(*names: str, default: str) -> str:
+        return next((raw[name] for name in names if isinstance(raw.get(name), str) and raw[name]), default)
+
+    algorithm = text("algorithm", "type", default="unknown")
+    hyperparameters = raw.get("hyperparameters")
+    always = {
+        "model_id": model_id,
+        "model_name": text("model_name", default=model_id),
+        "message": text("message", default=""),
+        "algorithm": algorithm,
+        "model_type": text("model_type", "type", default=algorithm),
+        "hyperparameters": hyperparameters if isinstance(hyperparameters, dict) else {},
+        "created_at": text("created_at", default=created_at),
+        "status": text("status", default=ModelStatus.INITIALIZING.value),
+        "model_path": f"models/{model_id}{PICKLE}",
+    }
+    return always | {key: value for key, value in raw.items() if key not in always}
+
+
+async def _regular(path: Path) -> stat_result | None:
+    try:
+        return await aiofiles.os.stat(path) if await aiofiles.ospath.isfile(path) else None
+    except OSError:
+        return None

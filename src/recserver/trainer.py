@@ -1,0 +1,280 @@
+"""One training from its model's config to a published version; owns the model's status meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recserver.catalog import Catalog, open_packed
+from recserver.clock import Clock, timestamp
+from recserver.errors import (
+    DataChefNotFound,
+    ModelBusy,
+    ModelNotFound,
+    RecServerError,
+    SourceUnchanged,
+    TrainingFailed,
+    shown,
+)
+from recserver.events import EventBus, RunEnded, RunProgressed, RunStarted
+from recserver.executors import Executor
+from recserver.owner import TaskOwner
+from recserver.plugins import algorithm
+from recserver.recommend.recommender import Recommender
+from recserver.specs.jobs import Progress, SourcePolicy, TrainingJob, TrainingResult
+from recserver.specs.models import ModelStatus
+from recserver.store.chefs import ChefStore
+from recserver.store.files import remove, temporary_beside
+from recserver.store.models import ModelStore, StoredModel
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = "interrupted: the server ended during this training; the next one starts afresh."
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``."""
+
+    kind: str
+    error: str | None = None
+    model_version: int | None = None
+
+
+OnEnd = Callable[[Outcome], Awaitable[None]]
+"""Told how a training ended, before anybody who waits for its outcome."""
+
+
+@dataclass(slots=True)
+class Run:
+    """A training under way."""
+
+    task_name: str
+    model_id: str
+    data_chef_id: str
+    started: float
+    on_end: OnEnd
+    progress: Progress = field(default_factory=lambda: Progress(stage="waiting"))
+    outcome: asyncio.Future[Outcome] = field(default_factory=asyncio.Future)
+    work: asyncio.Task[None] | None = None
+
+
+class Trainer:
+    """Runs trainings, at most one a model."""
+
+    def __init__(
+        self,
+        *,
+        models: ModelStore,
+        chefs: ChefStore,
+        catalog: Catalog,
+        executor: Executor,
+        policy: SourcePolicy,
+        owner: TaskOwner,
+        clock: Clock,
+        events: EventBus,
+    ) -> None:
+        self._models, self._chefs, self._catalog = models, chefs, catalog
+        self._executor, self._policy = executor, policy
+        self._owner, self._clock, self._events = owner, clock, events
+        self.runs: dict[str, Run] = {}
+        """Trainings under way, by model."""
+
+    async def recover(self) -> None:
+        """Mark trainings that a killed server left behind as failed, and remove their litter."""
+        await self._models.clear_temporaries()
+        for model_id in await self._models.ids():
+            model = await self._models.read(model_id)
+            if model.status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
+                await self._fail(model_id, INTERRUPTED)
+                logger.warning("model %s: %s", model_id, INTERRUPTED)
+
+    def start(self, task_name: str, model_id: str, data_chef_id: str, on_end: OnEnd) -> Run:
+        """Begin a training. Its ``outcome`` is set when everything about it has ended.
+
+        Raises:
+            ModelBusy: if the model is being trained.
+        """
+        if model_id in self.runs:
+            raise ModelBusy(
+                f"Model {shown(model_id)} is being trained by task {shown(self.runs[model_id].task_name)}: "
+                "wait for it to end, or stop the scheduler first."
+            )
+        run = Run(task_name, model_id, data_chef_id, self._clock.monotonic(), on_end)
+        self.runs[model_id] = run
+        run.work = self._owner.start(self._conduct(run), f"training of {model_id}")
+        run.work.add_done_callback(lambda _: self._finish(run, Outcome("stopped")))
+        self._events.publish(RunStarted(task_name, model_id))
+        logger.info("run started: task %s trains model %s from %s", task_name, model_id, data_chef_id)
+        return run
+
+    async def stop(self, runs: Iterable[Run], timeout: float = 0) -> list[str]:
+        """End trainings: those that have not ended by themselves after ``timeout`` seconds are cancelled.
+
+        Returns:
+            The models whose training was cancelled. Nothing of these trainings runs any more.
+        """
+        runs = list(runs)
+        if runs and timeout > 0:
+            await asyncio.wait([run.outcome for run in runs], timeout=timeout)
+        stopped = [run for run in runs if not run.outcome.done()]
+        for run in stopped:
+            if run.work is not None:
+                run.work.cancel()
+        if stopped:
+            await asyncio.wait([run.outcome for run in stopped])
+        return sorted(run.model_id for run in stopped if run.outcome.result().kind == "stopped")
+
+    async def _conduct(self, run: Run) -> None:
+        """Everything of a training, ending in its outcome whatever happens."""
+        out = temporary_beside(self._models.pickle(run.model_id))
+        try:
+            model = await self._models.read(run.model_id)
+            if model.unreadable:
+                raise TrainingFailed(model.unreadable)
+            await self._models.move(run.model_id, ModelStatus.TRAINING)
+            result = await self._fit(run, model, out)
+            version = await self._publish(run, out, result)
+            outcome = Outcome("completed", model_version=version)
+        except asyncio.CancelledError:
+            await self._move(run.model_id, ModelStatus.STOPPED, stopped_at=timestamp(self._clock.now()))
+            outcome = Outcome("stopped")
+        except SourceUnchanged:
+            await self._move(run.model_id, ModelStatus.COMPLETED)
+            outcome = Outcome("unchanged")
+        except RecServerError as error:
+            outcome = await self._failed(run, str(error))
+        except OSError as error:
+            outcome = await self._failed(run, f"The model could not be saved: {error.strerror or error}.")
+        except Exception as error:
+            logger.exception("training of model %s", run.model_id)
+            outcome = await self._failed(
+                run, f"A fault in recserver ({type(error).__name__}): the server's log has the details."
+            )
+        await remove([out])
+        await run.on_end(outcome)
+        self._finish(run, outcome)
+
+    async def _fit(self, run: Run, model: StoredModel, out: Path) -> TrainingResult:
+        entries = await self._chefs.read()
+        if run.data_chef_id not in entries:
+            raise DataChefNotFound(run.data_chef_id)
+        method = algorithm(model.config["algorithm"])
+        stored = model.config["hyperparameters"]
+        hyperparameters, warnings = method.check(stored, ignore=stored)
+        job = TrainingJob(
+            model_id=run.model_id,
+            model_version=await self._models.last_version(run.model_id) + 1,
+            algorithm=model.config["algorithm"],
+            hyperparameters={**method.default_params, **hyperparameters},
+            data_chef_id=run.data_chef_id,
+            data_chef=entries[run.data_chef_id],
+            policy=self._policy,
+            out=out,
+            trained_digest=await self._trained_digest(model),
+        )
+
+        def on_progress(progress: Progress) -> None:
+            run.progress = progress
+            self._events.publish(RunProgressed(run.task_name, run.model_id, progress.stage, progress.rows_read))
+
+        result = await self._executor.run(job, on_progress)
+        return result.model_copy(update={"warnings": [*warnings, *result.warnings]})
+
+    async def _trained_digest(self, model: StoredModel) -> str | None:
+        """What the model learned from last, if a training that ended well left it serving."""
+        if model.status != ModelStatus.COMPLETED or await self._catalog.needs_training(model):
+            return None
+        digest = (await self._models.metadata(model.model_id)).get("data_digest")
+        return digest if isinstance(digest, str) else None
+
+    async def _publish(self, run: Run, out: Path, result: TrainingResult) -> int:
+        """Check the packed file, put it in place, and let it answer."""
+        model_id = run.model_id
+        await self._models.move(model_id, ModelStatus.VALIDATING)
+        packed, recommender = await asyncio.to_thread(open_packed, out)
+        if (packed.size, packed.sha256) != (result.size, result.sha256):
+            raise TrainingFailed("The packed model changed on its way to the server: train it again.")
+        commit = asyncio.ensure_future(self._commit(run, out, result, recommender))
+        try:
+            await asyncio.shield(commit)
+        except asyncio.CancelledError:
+            await commit  # a training is stopped before its files are put in place, or not at all
+        for warning in result.warnings:
+            logger.warning("model %s: %s", model_id, warning)
+        return recommender.model_version
+
+    async def _commit(self, run: Run, out: Path, result: TrainingResult, recommender: Recommender) -> None:
+        model_id, version = run.model_id, recommender.model_version
+        now = timestamp(self._clock.now())
+        seconds = round(self._clock.monotonic() - run.started, 3)
+        metrics = _finite({"training_time": seconds} | result.model_metrics)
+        metadata = {
+            "model_id": model_id,
+            "model_type": result.model_type,
+            "saved_at": now,
+            "file_path": f"models/{model_id}.pkl",
+            "hyperparameters": result.hyperparameters,
+            "training_stats": result.training_stats,
+            "metrics": metrics,
+            "model_version": version,
+            "size": result.size,
+            "sha256": result.sha256,
+            "data_digest": result.digest,
+        }
+        file = await self._models.publish(model_id, out, metadata)
+        await self._models.move(
+            model_id,
+            ModelStatus.COMPLETED,
+            drop=("error", "failed_at", "stopped_at", "modified_at"),
+            training_completed_at=now,
+            last_saved_at=now,
+            model_version=version,
+            model_metrics=metrics,
+            final_stats=result.final_stats,
+            training_warnings=result.warnings,
+        )
+        self._catalog.swap(model_id, recommender, file)
+
+    async def _failed(self, run: Run, sentence: str) -> Outcome:
+        await self._fail(run.model_id, sentence)
+        return Outcome("failed", sentence)
+
+    async def _fail(self, model_id: str, sentence: str) -> None:
+        await self._move(model_id, ModelStatus.FAILED, error=sentence, failed_at=timestamp(self._clock.now()))
+
+    async def _move(self, model_id: str, status: ModelStatus, **changes: Any) -> None:
+        """Write a status that tells of an ending; if even that fails, the log is where it is told."""
+        try:
+            await self._models.move(model_id, status, **changes)
+        except ModelNotFound:
+            logger.warning("model %s has no usable config any more: its status is not written", model_id)
+        except OSError:
+            logger.exception("the status of model %s could not be written", model_id)
+
+    def _finish(self, run: Run, outcome: Outcome) -> None:
+        if run.outcome.done():
+            return
+        self.runs.pop(run.model_id, None)
+        run.outcome.set_result(outcome)
+        self._events.publish(
+            RunEnded(run.task_name, run.model_id, outcome.kind, outcome.error, outcome.model_version)
+        )
+        seconds = self._clock.monotonic() - run.started
+        level = logging.ERROR if outcome.kind == "failed" else logging.INFO
+        detail = f": {outcome.error}" if outcome.error else ""
+        logger.log(
+            level,
+            "run %s: task %s, model %s, %.1f s%s",
+            outcome.kind, run.task_name, run.model_id, seconds, detail,
+        )  # fmt: skip
+
+
+def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics that can be written as JSON."""
+    return {key: one for key, one in metrics.items() if not isinstance(one, float) or math.isfinite(one)}

@@ -1,0 +1,101 @@
+"""Looks at folders and says "look again": on a change, and at the latest after a while in any case."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from watchfiles import Change, awatch
+
+from recserver.clock import Clock
+
+logger = logging.getLogger(__name__)
+
+Identity = tuple[tuple[int, int] | None, ...]
+
+
+class Watcher:
+    """A change is only a reason to look again; what to do about it is decided by what is there then.
+
+    Change reports are a courtesy of the system: a folder that was removed and made again is silent for good,
+    and some network disks report nothing. So the folders are watched anew when they are no longer the same
+    ones, and looked at every ``rescan`` seconds whatever was reported.
+    """
+
+    def __init__(
+        self,
+        folders: tuple[Path, ...],
+        look_again: Callable[[], Awaitable[None]],
+        rescan: float,
+        clock: Clock,
+    ) -> None:
+        """
+        Args:
+            folders: a folder and some of those in it; what lies deeper is not watched.
+            rescan: seconds after which the folders are looked at without a report.
+        """
+        self._folders = folders
+        self._look_again = look_again
+        self._rescan = rescan
+        self._clock = clock
+        self._polling: bool | None = None  # None leaves it to watchfiles
+        self.armed = asyncio.Event()
+        """Set once changes are being watched for."""
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        while True:
+            try:
+                await self._watch()
+            except FileNotFoundError:  # gone since we looked: watch again when it is back
+                await self._clock.wait(asyncio.Event(), self._clock.monotonic() + self._rescan)
+                await self._look()
+            except OSError as error:
+                if self._polling:
+                    raise
+                logger.warning("changes cannot be watched for (%s): the folders are polled instead", error)
+                self._polling = True
+
+    async def _watch(self) -> None:
+        """Watch the folders as they are now; return when they are others."""
+        watched = await asyncio.to_thread(self._identity)
+        there = [folder for folder, known in zip(self._folders, watched, strict=True) if known is not None]
+        changes = awatch(
+            *there,
+            watch_filter=self._matters,
+            recursive=False,
+            force_polling=self._polling,
+            rust_timeout=round(self._rescan * 1000),
+            yield_on_timeout=True,
+            step=50,
+            debounce=400,
+        )
+        self.armed.set()
+        async for _ in changes:
+            await self._look()
+            if await asyncio.to_thread(self._identity) != watched:
+                return
+
+    async def _look(self) -> None:
+        try:
+            await self._look_again()
+        except Exception:  # what was found there must not end the watching
+            logger.exception("looking at the changed files")
+
+    def _identity(self) -> Identity:
+        return tuple(_identity_of(folder) for folder in self._folders)
+
+    def _matters(self, _: Change, path: str) -> bool:
+        changed = Path(path)
+        ours = changed.suffix in (".json", ".pkl", ".yaml") and not changed.name.startswith(".")
+        return ours or changed in self._folders
+
+
+def _identity_of(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

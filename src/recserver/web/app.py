@@ -1,0 +1,99 @@
+"""The aiohttp application: every route is one generic handler around its verb."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from recserver.errors import Draining, InvalidInput, RecServerError
+from recserver.service import Service
+from recserver.service.verb import fields
+from recserver.web.access import Access
+from recserver.web.routes import PREFIXES, ROUTES, Route
+from recserver.web.wire import error_response, json_response, located, read_arguments, with_warnings
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+logger = logging.getLogger(__name__)
+
+_HTTP_CODES = {
+    404: ("route_not_found", "There is no such address here: docs/http-api.md lists those there are."),
+    405: ("method_not_allowed", "This address is not used with that method: the header Allow names those it is."),
+    413: ("payload_too_large", "The body is larger than this server takes: send less, or raise its limit."),
+    415: ("unsupported_media_type", "Bodies of that type are not read: send JSON."),
+}
+
+
+def build_app(
+    service: Service,
+    *,
+    access: Access | None,
+    max_body_bytes: int,
+    lifecycle: Callable[[web.Application], AsyncIterator[None]],
+) -> web.Application:
+    """The application that shows a service.
+
+    Args:
+        access: what requests must show; None leaves that to the host application.
+        lifecycle: opens what the service needs, and closes it.
+    """
+    app = web.Application(client_max_size=max_body_bytes, middlewares=[_errors, _guard(access)])
+    for route in ROUTES:
+        handler = _handler(service, route)
+        for prefix in PREFIXES:
+            app.router.add_route(route.method, prefix + route.path, handler)
+    app.cleanup_ctx.append(lifecycle)
+    return app
+
+
+def _handler(service: Service, route: Route) -> Handler:
+    verb: Callable[..., Awaitable[dict[str, Any]]] = getattr(service, route.verb)
+    known = fields(verb)
+    otherwise = "query" if route.method == "GET" else "body"
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        arguments = await read_arguments(request, route.verb, known)
+        try:
+            result = await verb(**arguments.values)
+        except InvalidInput as error:
+            raise InvalidInput(str(error), located(error, arguments.places, otherwise)) from None
+        return json_response(with_warnings(result, arguments))
+
+    handle.needs_key = route.needs_key  # type: ignore[attr-defined]
+    return handle
+
+
+def _guard(access: Access | None) -> Any:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if access is not None:
+            needs_key = getattr(request.match_info.handler, "needs_key", True)
+            access.check(request, needs_key=needs_key)
+        return await handler(request)
+
+    return guard
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error leaves in the one shape that all of them have."""
+    try:
+        return await handler(request)
+    except InvalidInput as error:
+        return error_response(error.code, str(error), error.errors)
+    except Draining as error:
+        return error_response(error.code, str(error), headers={"Connection": "close"})
+    except RecServerError as error:
+        return error_response(error.code, str(error))
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code, sentence = _HTTP_CODES.get(error.status, ("malformed_json", "The request could not be read."))
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return error_response(code, sentence, headers=headers)
+    except Exception:
+        logger.exception("%s %s", request.method, request.rel_url.raw_path)
+        return error_response("internal_error", "A fault in recserver: the server's log has the details.")

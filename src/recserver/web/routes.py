@@ -1,0 +1,66 @@
+"""Which request calls which verb, and under which other names its fields are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+PREFIXES = ("", "/api/v1")
+"""Every route is served under each of them."""
+
+ID_FIELDS = frozenset({"model_id", "data_chef_id", "task_name", "user_id"})
+"""Fields that may stand in the query of any request; others stand in the body of POST and PUT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint in one of its forms. ``verb`` is the name of a coroutine of the service."""
+
+    method: str
+    path: str
+    verb: str
+    needs_key: bool = True
+
+
+ROUTES = (
+    Route("GET", "/health", "health", needs_key=False),
+    Route("POST", "/create_model", "create_model"),
+    Route("GET", "/list_models", "list_models"),
+    Route("GET", "/get_model_info", "get_model_info"),
+    Route("GET", "/get_model_info/{model_id}", "get_model_info"),
+    Route("DELETE", "/delete_model", "delete_model"),
+    Route("DELETE", "/delete_model/{model_id}", "delete_model"),
+    Route("POST", "/create_data_chef_from_csv", "create_data_chef_from_csv"),
+    Route("POST", "/create_data_chef_from_sql", "create_data_chef_from_sql"),
+    Route("POST", "/create_data_chef_from_api", "create_data_chef_from_api"),
+    Route("GET", "/list_data_chefs", "list_data_chefs"),
+    Route("DELETE", "/delete_data_chef", "delete_data_chef"),
+    Route("DELETE", "/delete_data_chef/{data_chef_id}", "delete_data_chef"),
+    Route("POST", "/add_model_task", "add_model_task"),
+    Route("POST", "/remove_model_task", "remove_model_task"),
+    Route("DELETE", "/remove_model_task", "remove_model_task"),
+    Route("GET", "/list_tasks", "list_tasks"),
+    Route("POST", "/update_task_interval", "update_task_interval"),
+    Route("PUT", "/update_task_interval", "update_task_interval"),
+    Route("POST", "/restart_scheduler", "restart_scheduler"),
+    Route("POST", "/stop_scheduler", "stop_scheduler"),
+    Route("GET", "/get_scheduler_status", "get_scheduler_status"),
+    Route("GET", "/recommend", "recommend"),
+    Route("GET", "/recommend/{user_id}/{model_id}", "recommend"),
+    Route("GET", "/recommend/{user_id}/{model_id}/{n}", "recommend"),
+    Route("POST", "/recommend", "recommend"),
+)
+
+_CHEF = MappingProxyType({"name": "data_chef_id"})
+_TASK = MappingProxyType({"interactions_data_chef_id": "data_chef_id"})
+
+ALIASES: MappingProxyType[str, dict[str, str]] = MappingProxyType(
+    {
+        "create_data_chef_from_csv": {**_CHEF, "path": "file_path"},
+        "create_data_chef_from_sql": {**_CHEF},
+        "create_data_chef_from_api": {**_CHEF, "api_endpoint": "url"},
+        "delete_data_chef": {**_CHEF},
+        "add_model_task": {**_TASK},
+    }
+)
+"""Per verb: another name of a field, and its proper one."""

@@ -1,0 +1,233 @@
+"""From a request to the arguments of a verb, and from a result or an error to a response."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from recserver.errors import FieldError, InvalidInput, RecServerError, shown
+from recserver.specs.reports import in_words
+from recserver.web.routes import ALIASES, ID_FIELDS
+
+DEEPEST = 64
+"""Levels that a JSON body may be nested."""
+
+LONGEST_DIGITS = 400
+"""Digits of an integer that are read exactly; beyond, it is as good as infinite."""
+
+STATUSES = {
+    "malformed_json": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "origin_not_allowed": 403,
+    "host_not_allowed": 403,
+    "route_not_found": 404,
+    "model_not_found": 404,
+    "data_chef_not_found": 404,
+    "task_not_found": 404,
+    "method_not_allowed": 405,
+    "model_exists": 409,
+    "data_chef_exists": 409,
+    "task_exists": 409,
+    "model_busy": 409,
+    "model_in_use": 409,
+    "model_not_trained": 409,
+    "payload_too_large": 413,
+    "unsupported_media_type": 415,
+    "validation_error": 422,
+    "internal_error": 500,
+    "storage_unreadable": 503,
+    "draining": 503,
+}
+"""The status of every error code that an answer can bear."""
+
+RETRY_SECONDS = 5
+
+
+class MalformedJson(RecServerError):
+    """The body is not JSON as this server reads it."""
+
+    code = "malformed_json"
+
+
+class UnsupportedMediaType(RecServerError):
+    """The body is declared to be something else than JSON."""
+
+    code = "unsupported_media_type"
+
+
+@dataclass(slots=True)
+class Arguments:
+    """What a request says to a verb: values by field, where each stood, and fields that nobody knows."""
+
+    verb: str
+    known: Collection[str]
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+    def take(self, place: str, given: Mapping[str, Any] | Iterator[tuple[str, Any]]) -> None:
+        """Add what stands in one place of the request.
+
+        Raises:
+            InvalidInput: if a field was given before and differs.
+        """
+        for name, value in given.items() if isinstance(given, Mapping) else given:
+            proper = ALIASES.get(self.verb, {}).get(name, name)
+            if proper not in self.known:
+                if place == "body":
+                    self.unknown.append(name)
+            elif value is not None:
+                if proper in self.values and not _same(self.values[proper], value):
+                    problem = FieldError((place, name), "is given twice, and differs: give it once")
+                    raise InvalidInput(in_words(problem) + ".", [problem])
+                self.values.setdefault(proper, value)
+                self.places.setdefault(proper, place)
+
+
+async def read_arguments(request: web.Request, verb: str, known: Collection[str]) -> Arguments:
+    """The arguments that a request gives, from its path, its query and its body.
+
+    Raises:
+        MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be made out.
+    """
+    arguments = Arguments(verb, known)
+    arguments.take("path", request.match_info)
+    reads_query = request.method in ("GET", "DELETE")
+    aliases = ALIASES.get(verb, {})
+    arguments.take(
+        "query",
+        (
+            (name, one)
+            for name, one in request.query.items()
+            if reads_query or aliases.get(name, name) in ID_FIELDS
+        ),
+    )
+    arguments.take("body", await _body(request))
+    return arguments
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    declared = request.headers.get("Content-Type")
+    if declared is not None and request.content_type != "application/json":
+        raise UnsupportedMediaType(
+            f"A body of type {shown(request.content_type)} is not read: send JSON, as application/json."
+        )
+    content = await request.read()
+    if not content.strip():
+        return {}
+    value = parse_json(content)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput("The body must be a JSON object.", [FieldError(("body",), "must be a JSON object")])
+    return value
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON, read strictly: no key twice, no NaN, no NUL, no lone surrogate, at most 64 levels.
+
+    Raises:
+        MalformedJson: with what is wrong.
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_int=_integer
+        )
+        _look_through(value)
+    except UnicodeError:
+        raise MalformedJson("The body is not UTF-8 text: send JSON in UTF-8.") from None
+    except RecursionError:
+        raise MalformedJson(f"The body is nested deeper than {DEEPEST} levels.") from None
+    except ValueError as error:
+        raise MalformedJson(f"The body is not valid JSON: {error}.") from None
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= LONGEST_DIGITS else float(digits)
+
+
+def _look_through(value: Any) -> None:
+    """Refuse what a parser lets pass: NUL, lone surrogates, bottomless nesting."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        texts = [one for one in level if isinstance(one, str)]
+        texts += [key for one in level if isinstance(one, dict) for key in one]
+        if any("\0" in text for text in texts):
+            raise ValueError("a text holds a NUL character")
+        "".join(texts).encode()  # a lone surrogate has no UTF-8 form
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other or (isinstance(one, str | int | float) and str(one) == str(other))
+
+
+def with_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any]:
+    """The result, and a warning for every field of the body that means nothing here."""
+    if not arguments.unknown:
+        return result
+    ignored = [f"The field {shown(name)} is not known here and was ignored." for name in arguments.unknown]
+    return result | {"warnings": [*result.get("warnings", ()), *ignored]}
+
+
+def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
+    """``content`` as JSON. Everything leaves the server through here."""
+    return web.Response(
+        body=json.dumps(content, allow_nan=False).encode(),
+        status=status,
+        content_type="application/json",
+        headers={"X-Content-Type-Options": "nosniff", **headers},
+    )
+
+
+def error_response(
+    code: str, sentence: str, errors: Collection[FieldError] = (), headers: Mapping[str, str] = {}
+) -> web.Response:
+    """An error in the one shape that all of them have."""
+    content: dict[str, Any] = {"detail": sentence, "error": sentence, "code": code}
+    status = STATUSES.get(code, 500)
+    if status == 401:
+        content["authenticated"] = False
+    if status == 422:
+        content["errors"] = [{"loc": list(one.loc), "msg": one.msg} for one in errors]
+    if code == "draining":
+        headers = {"Retry-After": str(RETRY_SECONDS), **headers}
+    return json_response(content, status, headers)
+
+
+def located(error: InvalidInput, places: Mapping[str, str], otherwise: str) -> list[FieldError]:
+    """The faults of an error, each with the place of the request that its field stood in."""
+    places_known = ("path", "query", "body")
+    return [
+        one
+        if one.loc[:1] and one.loc[0] in places_known
+        else FieldError((places.get(one.loc[0], otherwise) if one.loc else otherwise, *one.loc), one.msg)
+        for one in error.errors
+    ]

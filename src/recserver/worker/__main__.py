@@ -1,0 +1,76 @@
+"""A worker process: takes jobs as lines of JSON on standard input, answers as lines on standard output.
+
+It ends when its input does, which happens when the server closes it or is killed; on Linux the kernel ends it
+together with the server in any case. Nothing but the job reaches it, and nothing but words comes back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from typing import Any, TextIO
+
+from recserver.errors import RecServerError
+from recserver.specs.jobs import Progress, TrainingJob
+
+NICENESS = 5
+"""Steps by which a training yields to the server on a busy machine."""
+
+
+def main() -> None:
+    """Work until standard input ends."""
+    die_with(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal is for the server alone
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not garble the answers
+    jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_jobs, args=(sys.stdin, jobs), daemon=True).start()
+    while True:
+        _work(jobs.get(), answers)
+
+
+def die_with(parent: int) -> None:
+    """Ask the kernel, where it can, to kill this process as soon as the parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.name == "posix" and os.getppid() != parent:  # it was gone before the request
+        os._exit(1)
+
+
+def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:
+    for line in lines:
+        jobs.put(line)
+    os._exit(0)  # at once, even in the middle of a fit
+
+
+def _work(line: str, answers: TextIO) -> None:
+    def answer(kind: str, content: Any) -> None:
+        answers.write(json.dumps({kind: content}) + "\n")
+        answers.flush()
+
+    def report(progress: Progress) -> None:
+        answer("progress", progress.model_dump())
+
+    try:
+        from recserver.worker.train import train  # after the first line, so that starting is quick
+
+        result = train(TrainingJob.model_validate_json(line), report)
+    except RecServerError as error:
+        answer("failed", {"code": error.code, "error": str(error)})
+    except MemoryError:
+        answer("failed", {"code": "training_failed", "error": "The training ran out of memory."})
+    except Exception as error:  # whatever a library raises ends this job, not the worker
+        answer("crashed", {"error": type(error).__name__, "traceback": traceback.format_exc()})
+    else:
+        answer("result", result.model_dump())
+
+
+if __name__ == "__main__":
+    main()

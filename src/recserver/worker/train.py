@@ -1,0 +1,124 @@
+"""One training, from a job of about a kilobyte to a packed model in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from recserver.algorithms import Algorithm, Factors
+from recserver.artifact import JSON, PackedFile, pack
+from recserver.errors import SourceUnchanged, TrainingFailed
+from recserver.ids import pack_ids
+from recserver.interactions import Interactions
+from recserver.plugins import algorithm, chef_class
+from recserver.specs.columns import parse_renames
+from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+from recserver.specs.secrets import expand_environment
+from recserver.worker.rows import InteractionsBuilder
+
+Report = Callable[[Progress], None]
+
+
+def train(job: TrainingJob, report: Report) -> TrainingResult:
+    """Read the job's chef, fit its algorithm, and leave the packed model in ``job.out``.
+
+    Raises:
+        TrainingFailed: with the sentence that becomes the model's ``error``.
+        SourceUnchanged: if there is nothing new to learn, and the job allows to stop at that.
+    """
+    report(Progress(stage="reading"))
+    interactions = collect(job, report)
+    digest = _digest(job, interactions)
+    if digest == job.trained_digest:
+        raise SourceUnchanged("The data and the hyperparameters are those of the last training.")
+    report(Progress(stage="fitting", rows_read=interactions.rows_used))
+    method = algorithm(job.algorithm)
+    factors = method.fit(interactions, job.hyperparameters)
+    if not (np.isfinite(factors.users).all() and np.isfinite(factors.items).all()):
+        raise TrainingFailed("The fit ended in values that are not finite: lower alpha, or check the ratings.")
+    report(Progress(stage="packing", rows_read=interactions.rows_used))
+    packed = _pack(job, method, interactions, factors)
+    return _result(method, interactions, factors, packed, digest)
+
+
+def collect(job: TrainingJob, report: Report) -> Interactions:
+    """Everything that the job's chef yields, validated.
+
+    Raises:
+        SourceFailed: if the source cannot be read or holds nothing usable.
+    """
+    entry = expand_environment(job.data_chef)
+    chef = chef_class(str(entry.get("type", "")).lower())(entry, job.policy)
+    builder = InteractionsBuilder(parse_renames(entry.get("rename_columns")))
+    for batch in chef.batches(builder.wanted()):
+        builder.add(batch)
+        report(Progress(stage="reading", rows_read=builder.rows_read))
+    return builder.build()
+
+
+def _digest(job: TrainingJob, interactions: Interactions) -> str:
+    """SHA-256 over everything that decides what a training learns."""
+    digest = hashlib.sha256(json.dumps([job.algorithm, job.hyperparameters], sort_keys=True).encode())
+    for ids in (interactions.users, interactions.items):
+        digest.update(json.dumps(ids).encode())
+    for array in (interactions.indptr, interactions.indices, interactions.ratings):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _pack(job: TrainingJob, method: Algorithm, interactions: Interactions, factors: Factors) -> PackedFile:
+    user_text, user_offsets = pack_ids(interactions.users)
+    item_text, item_offsets = pack_ids(interactions.items)
+    header: dict[str, JSON] = {
+        "model_id": job.model_id,
+        "model_version": job.model_version,
+        "algorithm": job.algorithm,
+        "model_type": method.model_type,
+    }
+    arrays: dict[str, Any] = {
+        "user_text": user_text,
+        "user_offsets": user_offsets,
+        "item_text": item_text,
+        "item_offsets": item_offsets,
+        "user_factors": factors.users,
+        "item_factors": np.ascontiguousarray(factors.items.T),
+        "seen_indptr": interactions.indptr,
+        "seen_indices": interactions.indices,
+        "item_counts": interactions.item_counts(),
+    }
+    return pack(job.out, header, arrays)
+
+
+def _result(
+    method: Algorithm, interactions: Interactions, factors: Factors, packed: PackedFile, digest: str
+) -> TrainingResult:
+    statistics = interactions.statistics()
+    rejected = sum(interactions.rejected.values())
+    warnings = list(factors.warnings)
+    if rejected:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in interactions.rejected.items())
+        warnings.append(f"{rejected} of {rejected + interactions.rows_used} rows were left out ({reasons}).")
+    counts = ("n_users", "n_items", "n_interactions", "sparsity")
+    return TrainingResult(
+        model_type=method.model_class,
+        size=packed.size,
+        sha256=packed.sha256,
+        digest=digest,
+        hyperparameters=factors.hyperparameters,
+        model_metrics={name: statistics[name] for name in counts} | factors.metrics,
+        training_stats=statistics,
+        final_stats={
+            "total_interactions": interactions.rows_used,
+            "unique_users": statistics["n_users"],
+            "unique_items": statistics["n_items"],
+            "has_user_features": False,
+            "has_item_features": False,
+            "rows_rejected": rejected,
+            "rejected": interactions.rejected,
+        },
+        warnings=warnings,
+    )

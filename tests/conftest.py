@@ -1,0 +1,79 @@
+"""What all tests share: the watch over the event loop, data folders, and where the test data lies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from recserver import RecServer, Settings
+
+SLOWEST_CALLBACK = 1.0
+"""Seconds that one callback may hold the event loop."""
+
+
+class _SlowCallbacks(logging.Handler):
+    """Collects asyncio's own complaints, which it makes in debug mode."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.seen: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "took" in record.getMessage():
+            self.seen.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def loop_is_never_blocked() -> Iterator[None]:
+    """Fail every test in which recserver blocks the event loop: by a blocking call, or by long work."""
+    complaints = _SlowCallbacks()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(complaints)
+    with blockbuster_ctx("recserver") as guard:
+        # Starting a process waits for exec to succeed: a few milliseconds, by asyncio's own design.
+        for name in ("os.read", "os.posix_spawn"):
+            if name in guard.functions:
+                guard.functions[name].can_block_in("subprocess.py", "_execute_child")
+        yield
+    logger.removeHandler(complaints)
+    assert not complaints.seen
+
+
+@pytest.fixture(autouse=True)
+async def patient_loop() -> None:
+    """In debug mode asyncio reports callbacks that take longer than this."""
+    asyncio.get_running_loop().slow_callback_duration = SLOWEST_CALLBACK
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Settings on which the surroundings have no influence; one training at a time."""
+    return Settings(port=0, training_processes=1, shutdown_grace=5, rescan_seconds=1)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A data folder that does not exist yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
+    """An open server over an empty data folder, with real worker processes."""
+    async with RecServer(data_dir, settings) as server:
+        yield server
+
+
+@pytest.fixture
+def test_data() -> Path:
+    """The folder with public data sets; RECSERVER_TEST_DATA says where it is."""
+    folder = os.environ.get("RECSERVER_TEST_DATA")
+    if not folder:
+        pytest.skip("set RECSERVER_TEST_DATA to a folder with ml-latest-small/ratings.csv to run this test")
+    return Path(folder)
