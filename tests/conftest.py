@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -27,6 +28,16 @@ class _SlowCallbacks(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if "took" in record.getMessage():
             self.seen.append(record.getMessage())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Where everything must be there, as in CI, a test that would be skipped fails with the reason instead."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("RECSERVER_FORBID_SKIPS"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is forbidden here: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(autouse=True)

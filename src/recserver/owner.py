@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
+
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +29,9 @@ class TaskOwner:
         self._root = asyncio.create_task(self._live(ready), name="recserver")
         await ready.wait()
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        """Run ``work`` as a task. An exception that comes out of it is logged."""
+    def start(self, work: Work, name: str) -> asyncio.Task[None]:
+        """Call ``work`` in a task. An exception that comes out of it is logged."""
         if self._group is None:
-            work.close()
             raise RuntimeError("the server is not open")
         return self._group.create_task(_logged(work, name), name=f"recserver: {name}")
 
@@ -48,8 +49,8 @@ class TaskOwner:
             await asyncio.get_running_loop().create_future()  # until cancelled
 
 
-async def _logged(work: Coroutine[Any, Any, None], name: str) -> None:
+async def _logged(work: Work, name: str) -> None:
     try:
-        await work
+        await work()
     except Exception:
         logger.exception("%s ended by a fault in recserver", name)

@@ -114,7 +114,7 @@ class Scheduler:
         running = self._loops.get(name)
         if running is None:
             loop = TaskLoop(spec, await self._first_due(spec), self._fire, self._clock)
-            self._loops[name] = _Running(loop, self._owner.start(loop.run(), f"loop of task {name}"))
+            self._loops[name] = _Running(loop, self._owner.start(loop.run, f"loop of task {name}"))
             logger.info("task %s trains model %s every %g s", name, spec.model_id, spec.interval)
             return
         loop = running.loop

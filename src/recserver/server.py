@@ -191,7 +191,7 @@ class RecServer(Service):
         await scheduler.start()
         watched = (data, models.folder, tasks.folder, chefs.path.parent)
         watcher = Watcher(watched, look_again, self.settings.rescan_seconds, clock)
-        owner.start(watcher.run(), "watcher of the data folder")
+        owner.start(watcher.run, "watcher of the data folder")
         return Parts(
             changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
             journal=journal, catalog=catalog, trainer=trainer, runner=runner, scheduler=scheduler,

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class Trainer:
             )
         run = Run(task_name, model_id, data_chef_id, self._clock.monotonic(), on_end)
         self.runs[model_id] = run
-        run.work = self._owner.start(self._conduct(run), f"training of {model_id}")
+        run.work = self._owner.start(partial(self._conduct, run), f"training of {model_id}")
         run.work.add_done_callback(lambda _: self._finish(run, Outcome("stopped")))
         self._events.publish(RunStarted(task_name, model_id))
         logger.info("run started: task %s trains model %s from %s", task_name, model_id, data_chef_id)

@@ -1,0 +1,47 @@
+# Everything runs in .venv, which is made on first use. Only Python 3.11 or newer, make and PyPI are needed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test soak check format bench clean
+
+help: ## show what can be made
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
+
+demo: $(STAMP) ## install, make a small data set, train on it, show recommendations
+	$(BIN)/recserver demo --data recserver-demo
+
+run: $(STAMP) ## install and serve the folder data/
+	$(BIN)/recserver serve --data data
+
+test: $(STAMP) ## install and run the tests
+	PYTHONASYNCIODEBUG=1 $(BIN)/pytest $(PYTEST_ARGS)
+
+soak: $(STAMP) ## run the long tests
+	PYTHONASYNCIODEBUG=1 $(BIN)/pytest -m soak $(PYTEST_ARGS)
+
+check: $(STAMP) ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## measure, print tables, write bench/results/
+	$(BIN)/python -m bench
+
+clean: ## remove what was installed and made
+	rm -rf .venv recserver-demo bench/results
+
+$(STAMP): pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "recserver needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.10"
+	UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv sync --locked --quiet --python $(BIN)/python
+	@touch $@

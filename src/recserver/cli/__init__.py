@@ -1,0 +1,74 @@
+"""The command line. Only here are signals, logging and exit codes touched."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recserver.errors import RecServerError
+
+app = typer.Typer(
+    name="recserver",
+    help="A recommendation server: trains on the data you have, on a schedule, and answers GET /recommend.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+CANNOT = 2
+"""Exit status when the settings or the surroundings do not allow what was asked."""
+
+DataFolder = Annotated[
+    Path,
+    typer.Option(
+        "--data", envvar="RECSERVER_DATA", help="Folder with models/, tasks/ and config/; made if missing."
+    ),
+]
+Host = Annotated[
+    str | None,
+    typer.Option("--host", help="Address to listen on [127.0.0.1]. Any but loopback needs RECSERVER_API_KEY."),
+]
+Port = Annotated[int | None, typer.Option("--port", help="Port to listen on [9999]; 0 takes a free one.")]
+
+
+@app.command()
+def serve(data: DataFolder = Path("data"), host: Host = None, port: Port = None) -> None:
+    """Train on schedule and answer over HTTP until stopped.
+
+    Every setting is also an environment variable: docs/settings.md lists them.
+    """
+    from recserver.cli.serve import serve as run
+
+    run(data, host=host, port=port)
+
+
+@app.command()
+def demo(
+    data: Annotated[Path, typer.Option("--data", help="Folder for the demo's files.")] = Path("recserver-demo"),
+    port: Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep serving until stopped.")] = False,
+) -> None:
+    """Make a small restaurant data set, train on it through the HTTP API, and show recommendations."""
+    from recserver.cli.demo import demo as run
+
+    run(data, port=port, keep=keep)
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    from importlib.metadata import version as version_of
+
+    typer.echo(f"recserver {version_of('recserver')}")
+
+
+def main() -> None:
+    """Entry point of ``recserver``: errors of ours become one sentence and an exit status."""
+    try:
+        app()
+    except RecServerError as error:
+        typer.echo(f"recserver: {error}", err=True)
+        sys.exit(CANNOT)

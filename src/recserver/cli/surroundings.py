@@ -1,0 +1,85 @@
+"""What only a process of its own may do: settings from the environment, logging, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from recserver.errors import ServerCannotStart
+from recserver.settings import Settings
+from recserver.specs.reports import field_errors
+
+
+def settings_with(**given: Any) -> Settings:
+    """The settings of the environment, overridden by what was given on the command line.
+
+    Raises:
+        ServerCannotStart: naming every setting that cannot be used.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = [
+            f"{'RECSERVER_' + '_'.join(one.loc).upper() + ': ' if one.loc else ''}{one.msg}"
+            for one in field_errors(error)
+        ]
+        raise ServerCannotStart("; ".join(problems) + ".") from None
+
+
+def configure_logging(log_format: str, level: int = logging.INFO) -> None:
+    """One line an event on standard error: for people on a terminal, as JSON elsewhere."""
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    # An id may hold anything, a line break included: both renderings escape it, so that no line can be forged.
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else _Line()
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("recserver").setLevel(level)
+
+
+class _Line:
+    """``2026-01-02T03:04:05Z warning  the sentence``, its control characters escaped."""
+
+    def __call__(self, _: Any, __: str, event: dict[str, Any]) -> str:
+        moment, level = event.pop("timestamp", ""), event.pop("level", "")
+        sentence = "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(event.pop("event", "")))
+        trace = event.pop("exception", "")
+        more = "".join(f" {key}={value!r}" for key, value in event.items())
+        return f"{moment[:19]}Z {level:<8} {sentence}{more}" + (f"\n{trace}" if trace else "")
+
+
+async def until_told_to_stop() -> None:
+    """Return at the first SIGINT or SIGTERM. A second one ends the process at once."""
+    told = asyncio.Event()
+
+    def stop() -> None:
+        if told.is_set():
+            os._exit(130)
+        told.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the main task instead
+            loop.add_signal_handler(number, stop)
+    await told.wait()
