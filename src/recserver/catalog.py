@@ -9,7 +9,7 @@ from os import stat_result
 from pathlib import Path
 
 from recserver import artifact
-from recserver.errors import ModelNotTrained, UnreadableModel, shown
+from recserver.errors import ModelNotFound, ModelNotTrained, UnreadableModel, shown
 from recserver.events import EventBus, ModelServes
 from recserver.recommend.recommender import Recommender
 from recserver.specs.models import ModelStatus
@@ -60,6 +60,8 @@ class Catalog:
         """
         if serving := self.in_memory(model_id):
             return serving
+        if model_id not in await self._models.ids():  # before a lock is made for it
+            raise ModelNotFound(model_id)
         async with self._loading[model_id]:  # one load, however many ask
             if serving := self.in_memory(model_id):
                 return serving
@@ -92,32 +94,33 @@ class Catalog:
 
         A folder that holds no model at all is taken for one that is not mounted, and unloads nothing.
         """
-        known = await self._models.ids()
-        for model_id in list(self._serving) if known else ():
-            if model_id not in known:
+        known = {model.model_id: model for model in await self._models.all()}
+        for model_id, (_, stamp) in list(self._serving.items()) if known else ():
+            model = known.get(model_id)
+            if model is None:
                 self.drop(model_id)
-                continue
-            model = await self._models.read(model_id)
-            entry = self._serving.get(model_id)
-            if entry and model.pickle and _stamp(model.pickle) != entry[1]:
+            elif model.pickle and _stamp(model.pickle) != stamp:
                 async with self._loading[model_id]:
                     await self._load(model)
 
     async def _load(self, model: StoredModel) -> str | None:
         """Load the model's file; if it cannot serve, the reason why, and what served before still does."""
-        if model.pickle is None:
-            return _untrained(model)
-        stamp = _stamp(model.pickle)
-        refusal = self._refused.get(model.model_id)
-        if refusal is None or refusal.stamp != stamp:
+        file = model.pickle
+        while file is not None:
+            stamp = _stamp(file)
+            refusal = self._refused.get(model.model_id)
+            if refusal is not None and refusal.stamp == stamp:
+                return refusal.reason
             try:
                 _, recommender = await asyncio.to_thread(open_packed, self._models.pickle(model.model_id))
             except (UnreadableModel, OSError) as error:
-                self._refused[model.model_id] = refusal = _Refusal(stamp, str(error))
-            else:
-                self.swap(model.model_id, recommender, model.pickle)
+                self._refused[model.model_id] = _Refusal(stamp, str(error))
+                continue
+            file = await self._models.pickle_status(model.model_id)
+            if file is not None and _stamp(file) == stamp:  # else it was replaced or deleted meanwhile
+                self.swap(model.model_id, recommender, file)
                 return None
-        return refusal.reason
+        return _untrained(model)
 
 
 def _untrained(model: StoredModel) -> str:

@@ -108,14 +108,17 @@ class Subscription:
 
     async def next(self, kind: type[E], where: Callable[[E], bool] = lambda _: True) -> E:
         """The next event of one kind for which ``where`` holds; the events before it are passed over."""
-        async for event in self:
+        while True:
+            event = await self._take()
             if isinstance(event, kind) and where(event):
                 return event
-        raise AssertionError("a subscription has no end")
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:
-            while self._waiting:
-                yield self._waiting.popleft()
+            yield await self._take()
+
+    async def _take(self) -> Event:
+        while not self._waiting:
             self._some.clear()
             await self._some.wait()
+        return self._waiting.popleft()

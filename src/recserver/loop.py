@@ -27,6 +27,8 @@ class TaskLoop:
         self.due = due
         self.blocked = False
         """Whether the last due time met a missing model or data chef."""
+        self.firing = False
+        """Whether a run is under way, or about to be."""
         self._last_due: float | None = None
         self._fire = fire
         self._clock = clock
@@ -40,10 +42,13 @@ class TaskLoop:
                 continue
             due, self._last_due = self.due, self.due
             self.due = next_due(due, self.spec.interval, self._clock.monotonic())
+            self.firing = True
             try:
                 await self._fire(self, due)
             except Exception:  # a fault in one run must not end the task for good
                 logger.exception("task %s", self.spec.task_name)
+            finally:
+                self.firing = False
 
     def change(self, spec: TaskSpec) -> None:
         """Take a new definition; a changed interval counts from the last due time."""

@@ -42,7 +42,9 @@ class TaskRunner:
         self._trainer, self._catalog, self._clock, self._events = trainer, catalog, clock, events
 
     async def recover(self) -> None:
-        """Close the records of runs that a killed server left open."""
+        """Close the records of runs that a killed server left open, and remove its litter."""
+        await self._tasks.clear_temporaries()
+        await self._chefs.clear_temporaries()
         for name in await self._tasks.names():
             if self._journal.get(name).last_status == "training":
                 await self._journal.update(name, last_status="failed", last_error=INTERRUPTED)

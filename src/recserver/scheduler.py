@@ -106,9 +106,10 @@ class Scheduler:
     async def replan(self, model_id: str) -> None:
         """Plan the tasks of a model anew, because what decides their first run has changed."""
         async with self._lock:
-            for running in self._loops.values():
-                if running.loop.spec.model_id == model_id:
-                    running.loop.plan(await self._first_due(running.loop.spec))
+            for loop in [one.loop for one in self._loops.values() if one.loop.spec.model_id == model_id]:
+                due = await self._first_due(loop.spec)
+                if not loop.firing:  # else it is what should begin that has begun
+                    loop.plan(due)
 
     async def _ensure(self, name: str, spec: TaskSpec) -> None:
         running = self._loops.get(name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from recserver.store.models import ModelStore, StoredModel
 
 logger = logging.getLogger(__name__)
 
+FAULT = "A fault in recserver: the server's log has the details."
 INTERRUPTED = "interrupted: the server ended during this training; the next one starts afresh."
 
 
@@ -62,7 +64,25 @@ class Run:
     on_end: OnEnd
     progress: Progress = field(default_factory=lambda: Progress(stage="waiting"))
     outcome: asyncio.Future[Outcome] = field(default_factory=asyncio.Future)
-    work: asyncio.Task[None] | None = None
+    _work: asyncio.Task[Any] | None = None
+    _stop_asked: bool = False
+
+    def stop(self) -> None:
+        """Ask the training to end. What it does to end well, or to record how it ended, is not interrupted."""
+        if not self._stop_asked and self._work is not None:
+            self._work.cancel()
+        self._stop_asked = True
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """The part of a training that :meth:`stop` ends, by cancelling it; at once if that was asked before."""
+        if self._stop_asked:
+            raise asyncio.CancelledError
+        self._work = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._work = None
 
 
 class Trainer:
@@ -89,11 +109,10 @@ class Trainer:
     async def recover(self) -> None:
         """Mark trainings that a killed server left behind as failed, and remove their litter."""
         await self._models.clear_temporaries()
-        for model_id in await self._models.ids():
-            model = await self._models.read(model_id)
+        for model in await self._models.all():
             if model.status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
-                await self._fail(model_id, INTERRUPTED)
-                logger.warning("model %s: %s", model_id, INTERRUPTED)
+                await self._fail(model.model_id, INTERRUPTED)
+                logger.warning("model %s: %s", model.model_id, INTERRUPTED)
 
     def start(self, task_name: str, model_id: str, data_chef_id: str, on_end: OnEnd) -> Run:
         """Begin a training. Its ``outcome`` is set when everything about it has ended.
@@ -108,8 +127,8 @@ class Trainer:
             )
         run = Run(task_name, model_id, data_chef_id, self._clock.monotonic(), on_end)
         self.runs[model_id] = run
-        run.work = self._owner.start(partial(self._conduct, run), f"training of {model_id}")
-        run.work.add_done_callback(lambda _: self._finish(run, Outcome("stopped")))
+        work = self._owner.start(partial(self._conduct, run), f"training of {model_id}")
+        work.add_done_callback(lambda _: self._finish(run, Outcome("failed", FAULT)))
         self._events.publish(RunStarted(task_name, model_id))
         logger.info("run started: task %s trains model %s from %s", task_name, model_id, data_chef_id)
         return run
@@ -125,23 +144,20 @@ class Trainer:
             await asyncio.wait([run.outcome for run in runs], timeout=timeout)
         stopped = [run for run in runs if not run.outcome.done()]
         for run in stopped:
-            if run.work is not None:
-                run.work.cancel()
+            run.stop()
         if stopped:
             await asyncio.wait([run.outcome for run in stopped])
         return sorted(run.model_id for run in stopped if run.outcome.result().kind == "stopped")
 
     async def _conduct(self, run: Run) -> None:
-        """Everything of a training, ending in its outcome whatever happens."""
+        """Everything of a training, ending in its outcome whatever happens. Only its first part can be stopped."""
         out = temporary_beside(self._models.pickle(run.model_id))
         try:
-            model = await self._models.read(run.model_id)
-            if model.unreadable:
-                raise TrainingFailed(model.unreadable)
-            await self._models.move(run.model_id, ModelStatus.TRAINING)
-            result = await self._fit(run, model, out)
-            version = await self._publish(run, out, result)
-            outcome = Outcome("completed", model_version=version)
+            with run.stoppable():
+                result = await self._fit(run, out)
+                recommender = await self._validate(run, out, result)
+            await self._publish(run, out, result, recommender)
+            outcome = Outcome("completed", model_version=recommender.model_version)
         except asyncio.CancelledError:
             await self._move(run.model_id, ModelStatus.STOPPED, stopped_at=timestamp(self._clock.now()))
             outcome = Outcome("stopped")
@@ -152,16 +168,18 @@ class Trainer:
             outcome = await self._failed(run, str(error))
         except OSError as error:
             outcome = await self._failed(run, f"The model could not be saved: {error.strerror or error}.")
-        except Exception as error:
+        except Exception:
             logger.exception("training of model %s", run.model_id)
-            outcome = await self._failed(
-                run, f"A fault in recserver ({type(error).__name__}): the server's log has the details."
-            )
+            outcome = await self._failed(run, FAULT)
         await remove([out])
         await run.on_end(outcome)
         self._finish(run, outcome)
 
-    async def _fit(self, run: Run, model: StoredModel, out: Path) -> TrainingResult:
+    async def _fit(self, run: Run, out: Path) -> TrainingResult:
+        model = await self._models.read(run.model_id)
+        if model.unreadable:
+            raise TrainingFailed(model.unreadable)
+        await self._models.move(run.model_id, ModelStatus.TRAINING)
         entries = await self._chefs.read()
         if run.data_chef_id not in entries:
             raise DataChefNotFound(run.data_chef_id)
@@ -194,23 +212,16 @@ class Trainer:
         digest = (await self._models.metadata(model.model_id)).get("data_digest")
         return digest if isinstance(digest, str) else None
 
-    async def _publish(self, run: Run, out: Path, result: TrainingResult) -> int:
-        """Check the packed file, put it in place, and let it answer."""
-        model_id = run.model_id
-        await self._models.move(model_id, ModelStatus.VALIDATING)
+    async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
+        """Check the packed file, and open it."""
+        await self._models.move(run.model_id, ModelStatus.VALIDATING)
         packed, recommender = await asyncio.to_thread(open_packed, out)
         if (packed.size, packed.sha256) != (result.size, result.sha256):
             raise TrainingFailed("The packed model changed on its way to the server: train it again.")
-        commit = asyncio.ensure_future(self._commit(run, out, result, recommender))
-        try:
-            await asyncio.shield(commit)
-        except asyncio.CancelledError:
-            await commit  # a training is stopped before its files are put in place, or not at all
-        for warning in result.warnings:
-            logger.warning("model %s: %s", model_id, warning)
-        return recommender.model_version
+        return recommender
 
-    async def _commit(self, run: Run, out: Path, result: TrainingResult, recommender: Recommender) -> None:
+    async def _publish(self, run: Run, out: Path, result: TrainingResult, recommender: Recommender) -> None:
+        """Put the packed file in place with all that is told about it, and let it answer."""
         model_id, version = run.model_id, recommender.model_version
         now = timestamp(self._clock.now())
         seconds = round(self._clock.monotonic() - run.started, 3)
@@ -241,6 +252,8 @@ class Trainer:
             training_warnings=result.warnings,
         )
         self._catalog.swap(model_id, recommender, file)
+        for warning in result.warnings:
+            logger.warning("model %s: %s", model_id, warning)
 
     async def _failed(self, run: Run, sentence: str) -> Outcome:
         await self._fail(run.model_id, sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -65,8 +66,18 @@ def version() -> None:
     typer.echo(f"recserver {version_of('recserver')}")
 
 
+def _one_numerical_thread() -> None:
+    """One answer is too small a computation to be shared out: threads only wait for each other.
+
+    Trainings are not concerned, they set their own number. It must be said before numpy is first imported.
+    """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 def main() -> None:
     """Entry point of ``recserver``: errors of ours become one sentence and an exit status."""
+    _one_numerical_thread()
     try:
         app()
     except RecServerError as error:

@@ -18,6 +18,7 @@ from recserver.events import RunEnded, RunProgressed
 from recserver.server import RecServer
 
 GUESTS = ("Ana", "Ben", "Chloe", "Dario")
+TASK = "train_restaurants"
 RENAMES = "guest->user_id,restaurant->item_id,stars->rating"
 STAGES = ("waiting", "starting", "reading", "fitting", "packing")
 
@@ -34,6 +35,7 @@ def demo(data: Path, *, port: int, keep: bool) -> None:
     try:
         data.mkdir(parents=True, exist_ok=True)
         demo_data.write_csv(data / "visits.csv", visits)
+        (data / "tasks" / f"{TASK}.json").unlink(missing_ok=True)  # of an earlier demo: it would begin to train
     except OSError as error:
         raise ServerCannotStart(f"Cannot write to {data} ({error.strerror}): choose another --data.") from None
     asyncio.run(_demo(data, visits, port=port, keep=keep))
@@ -78,7 +80,7 @@ async def _train(server: RecServer, http: aiohttp.ClientSession) -> None:
         await _post(
             http,
             "/add_model_task",
-            task_name="train_restaurants",
+            task_name=TASK,
             model_id="restaurants",
             data_chef_id="visits",
             interval=3600,
@@ -127,7 +129,7 @@ def _say_how_to_go_on(data: Path, url: str, keep: bool) -> None:
     for path, what in (
         ("visits.csv", "the data"),
         ("config/restaurant_data.yaml", "the data chef that reads it"),
-        ("tasks/train_restaurants.json", "the task: train every hour"),
+        (f"tasks/{TASK}.json", "the task: train every hour"),
         ("models/restaurants.pkl", "the trained model, with _config.json and _metadata.json beside it"),
     ):
         console.print(f"  {path:<30} {what}")

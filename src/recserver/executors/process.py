@@ -40,13 +40,14 @@ class ProcessExecutor:
         self._places = asyncio.Semaphore(size)
         self._threads_each = threads_each
         self._idle_seconds = idle_seconds
-        self._idle: list[Process] = []
         self._busy: set[Process] = set()
+        self._idle: dict[Process, asyncio.TimerHandle] = {}
+        self._leaving: set[Process] = set()
 
     @property
     def pids(self) -> list[int]:
         """Process ids of all live workers."""
-        return [worker.pid for worker in (*self._busy, *self._idle) if worker.returncode is None]
+        return [worker.pid for worker in self._all() if worker.returncode is None]
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         async with self._places:
@@ -59,7 +60,9 @@ class ProcessExecutor:
             return await self._train(await self._start(), job, on_progress)
 
     async def close(self) -> None:
-        await asyncio.gather(*(_kill(worker) for worker in (*self._busy, *self._idle)))
+        for timer in self._idle.values():
+            timer.cancel()
+        await asyncio.gather(*(_kill(worker) for worker in self._all()))
         self._idle.clear()
 
     async def _train(self, worker: Process, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
@@ -103,20 +106,24 @@ class ProcessExecutor:
 
     def _rested(self) -> Process | None:
         while self._idle:
-            worker = self._idle.pop()
+            worker, timer = self._idle.popitem()
+            timer.cancel()
             if worker.returncode is None:
                 return worker
         return None
 
     def _rest(self, worker: Process) -> None:
-        self._idle.append(worker)
-        asyncio.get_running_loop().call_later(self._idle_seconds, self._retire, worker)
+        timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._retire, worker)
+        self._idle[worker] = timer
 
     def _retire(self, worker: Process) -> None:
-        if worker in self._idle:
-            self._idle.remove(worker)
-            if worker.stdin is not None:
-                worker.stdin.close()  # its input ends, and with it the process
+        del self._idle[worker]
+        self._leaving = {one for one in self._leaving if one.returncode is None} | {worker}
+        if worker.stdin is not None:
+            worker.stdin.close()  # its input ends, and with it the process
+
+    def _all(self) -> tuple[Process, ...]:
+        return *self._busy, *self._idle, *self._leaving
 
 
 class _DiedUnasked(WorkerDied):

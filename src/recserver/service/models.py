@@ -58,10 +58,7 @@ class ModelVerbs(Verbs):
     @verb
     async def list_models(self) -> Result:
         """All models by id."""
-        listed = {}
-        for model_id in await self.parts.models.ids():
-            listed[model_id] = await self._model_shown(await self.parts.models.read(model_id))
-        return listed
+        return {model.model_id: await self._model_shown(model) for model in await self.parts.models.all()}
 
     @verb
     async def get_model_info(self, model_id: KnownId) -> Result:

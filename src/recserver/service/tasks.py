@@ -48,8 +48,8 @@ class TaskVerbs(Verbs):
         for chef in spec.chef_ids():
             if chef not in known:
                 raise DataChefNotFound(chef)
-        if exists:
-            await self._remove(task_name)
+        if exists and await self._trains_otherwise(spec):
+            await self._remove(task_name)  # a run under way for what the task no longer is ends with it
         await parts.tasks.write(spec, keep=False)
         await parts.scheduler.reconcile()
         scheduled = parts.scheduler.loop(task_name) is not None
@@ -100,6 +100,11 @@ class TaskVerbs(Verbs):
             "interval": interval,
             "next_run_at": parts.scheduler.next_run_at(task_name),
         }
+
+    async def _trains_otherwise(self, spec: TaskSpec) -> bool:
+        """Whether the stored task of the same name trains another model, or from other data."""
+        stored = await self.parts.tasks.spec(spec.task_name)
+        return not isinstance(stored, TaskSpec) or stored.model_copy(update={"interval": spec.interval}) != spec
 
     async def _known(self, task_name: str) -> None:
         if task_name not in await self.parts.tasks.names():

@@ -45,6 +45,10 @@ class ChefStore:
             if whole.pop(data_chef_id, None) is not None:
                 await self._save(whole)
 
+    async def clear_temporaries(self) -> None:
+        """Remove what a killed server left half written."""
+        await files.clear_temporaries(self.path.parent)
+
     async def _load(self) -> dict[str, Any]:
         try:
             text = await files.read_document(self.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import math
 import os
 import secrets
 import stat
@@ -20,6 +21,9 @@ from recserver.errors import InvalidInput
 
 LARGEST_DOCUMENT = 2**20
 """Bytes of a JSON or YAML file."""
+
+DEEPEST = 64
+"""Levels that a JSON file may be nested."""
 
 PRIVATE = 0o600
 READABLE = 0o644
@@ -51,7 +55,9 @@ async def read_object(path: Path) -> dict[str, Any]:
         InvalidInput: if it cannot be read as one, with the reason.
     """
     try:
-        content = json.loads(await read_document(path), parse_constant=_no_number)
+        content = json.loads(await read_document(path), parse_constant=_no_number, parse_float=_finite)
+        if _depth(content) > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST}")
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -65,12 +71,24 @@ async def read_object(path: Path) -> dict[str, Any]:
 
 async def write_object(path: Path, content: dict[str, Any], mode: int = READABLE) -> None:
     """Replace ``path`` by ``content`` as JSON, whole or not at all."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    await write_whole(path, (text + "\n").encode(), mode)
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    await write_whole(path, text.encode(errors="backslashreplace"), mode)  # half a character stays an escape
 
 
 async def write_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
-    """Replace ``path`` by ``content``, whole or not at all, and durably once this returns."""
+    """Replace ``path`` by ``content``, whole or not at all, and durably once this returns.
+
+    Cancelling waits for the end, so that no write outlives its call and overtakes the next one.
+    """
+    writing = asyncio.ensure_future(_write_whole(path, content, mode))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        await asyncio.wait([writing])
+        raise
+
+
+async def _write_whole(path: Path, content: bytes, mode: int) -> None:
     temporary = temporary_beside(path)
     try:
         async with aiofiles.open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
@@ -79,7 +97,7 @@ async def write_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
             await asyncio.to_thread(os.fsync, file.fileno())
         await put_in_place(temporary, path)
     except BaseException:
-        await asyncio.shield(remove([temporary]))
+        await remove([temporary])
         raise
 
 
@@ -104,12 +122,24 @@ async def remove(paths: Iterable[Path]) -> list[Path]:
 
 
 async def names_in(folder: Path, *endings: str) -> list[str]:
-    """The names of the folder's files with one of the endings, ascending; hidden ones are passed over."""
+    """The names of the folder's files with one of the endings, ascending.
+
+    Hidden ones are passed over, and so are those that are not Unicode: nobody could be told of them.
+    """
     try:
         names = await aiofiles.os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if name.endswith(endings) and not name.startswith("."))
+    return sorted(name for name in names if name.endswith(endings) and not name.startswith(".") and _is_text(name))
+
+
+async def clear_temporaries(folder: Path) -> None:
+    """Remove what a killed server left half written."""
+    try:
+        names = await aiofiles.os.listdir(folder)
+    except FileNotFoundError:
+        return
+    await remove(folder / name for name in names if _is_temporary(name))
 
 
 def temporary_beside(path: Path) -> Path:
@@ -117,9 +147,16 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file's name was made by :func:`temporary_beside`."""
+def _is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
@@ -141,3 +178,22 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def _no_number(name: str) -> float:
     raise ValueError(f"{name} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
+
+
+def _depth(content: object) -> int:
+    """How deep objects and lists lie in each other; a little more than :data:`DEEPEST` at most."""
+    level, depth = [content], 0
+    while level and depth <= DEEPEST:
+        level = [
+            part
+            for one in level
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+        ]
+        depth += 1
+    return depth

@@ -39,7 +39,8 @@ class Journal:
         self._lock = asyncio.Lock()
 
     async def open(self) -> None:
-        """Read what an earlier server left."""
+        """Read what an earlier server left, and remove what it left half written."""
+        await files.clear_temporaries(self._path.parent)
         try:
             content = await files.read_object(self._path)
             self._records = {name: TaskRecord.model_validate(one) for name, one in content.items()}

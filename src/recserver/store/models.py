@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -77,7 +78,15 @@ class ModelStore:
         config = _completed(model_id, raw, timestamp(created))
         if unreadable:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
-        return StoredModel(model_id, config, await _regular(self.pickle(model_id)), unreadable)
+        return StoredModel(model_id, config, await self.pickle_status(model_id), unreadable)
+
+    async def all(self) -> list[StoredModel]:
+        """Every model that is still there when it is read."""
+        found = []
+        for model_id in await self.ids():
+            with contextlib.suppress(ModelNotFound):
+                found.append(await self.read(model_id))
+        return found
 
     async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
         """Write a new model's config."""
@@ -134,15 +143,15 @@ class ModelStore:
 
     async def clear_temporaries(self) -> None:
         """Remove what a killed server left half written."""
-        try:
-            names = await aiofiles.os.listdir(self.folder)
-        except FileNotFoundError:
-            return
-        await files.remove(self.folder / name for name in names if files.is_temporary(name))
+        await files.clear_temporaries(self.folder)
 
     def pickle(self, model_id: str) -> Path:
         """Where the packed model lies."""
         return self._path(model_id, PICKLE)
+
+    async def pickle_status(self, model_id: str) -> stat_result | None:
+        """Status of the packed model; None if there is no such regular file."""
+        return await _regular(self.pickle(model_id))
 
     async def _read_config(self, model_id: str) -> tuple[Path, dict[str, Any]]:
         path = self._path(model_id, CONFIG)
@@ -157,9 +166,10 @@ class ModelStore:
 
 
 def _id_of(name: str) -> str | None:
+    """The id of the model whose config is called ``name``; None for a file that is no config."""
     stem = name.removesuffix(".json")
     if stem.endswith("_config"):
-        return stem.removesuffix("_config")
+        return stem.removesuffix("_config") or None
     return None if stem.casefold().endswith(("_config", "_metadata")) else stem
 
 

@@ -59,5 +59,9 @@ class TaskStore:
         """Remove a task's file, if there is one."""
         await files.remove([self._path(task_name)])
 
+    async def clear_temporaries(self) -> None:
+        """Remove what a killed server left half written."""
+        await files.clear_temporaries(self.folder)
+
     def _path(self, task_name: str) -> Path:
         return self.folder / f"{task_name}{ENDING}"

@@ -22,6 +22,9 @@ from recserver.specs.jobs import Progress, TrainingJob
 NICENESS = 5
 """Steps by which a training yields to the server on a busy machine."""
 
+LONGEST_TEXT = 100_000
+"""Characters of an error that are passed on: the server reads no endless lines."""
+
 
 def main() -> None:
     """Work until standard input ends."""
@@ -29,11 +32,26 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal is for the server alone
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    answers, sys.stdout = sys.stdout, sys.stderr  # a library that prints must not garble the answers
+    requests, answers = _own_pipes()
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read_jobs, args=(sys.stdin, jobs), daemon=True).start()
+    threading.Thread(target=_read_jobs, args=(requests, jobs), daemon=True).start()
     while True:
         _work(jobs.get(), answers)
+
+
+def _own_pipes() -> tuple[TextIO, TextIO]:
+    """The pipes to the server, where nothing but this module finds them.
+
+    A library that prints, even past Python, must not garble the answers, nor may one that reads take the jobs:
+    they get the log and an empty input. A child that one of them starts inherits neither pipe.
+    """
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing if sys.stderr is None else 2, 1)
+    os.close(nothing)
+    return requests, answers
 
 
 def die_with(parent: int) -> None:
@@ -63,11 +81,12 @@ def _work(line: str, answers: TextIO) -> None:
 
         result = train(TrainingJob.model_validate_json(line), report)
     except RecServerError as error:
-        answer("failed", {"code": error.code, "error": str(error)})
+        answer("failed", {"code": error.code, "error": str(error)[:LONGEST_TEXT]})
     except MemoryError:
         answer("failed", {"code": "training_failed", "error": "The training ran out of memory."})
     except Exception as error:  # whatever a library raises ends this job, not the worker
-        answer("crashed", {"error": type(error).__name__, "traceback": traceback.format_exc()})
+        trace = traceback.format_exc()[-LONGEST_TEXT:]
+        answer("crashed", {"error": type(error).__name__, "traceback": trace})
     else:
         answer("result", result.model_dump())
 

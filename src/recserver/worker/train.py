@@ -32,7 +32,7 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     """
     report(Progress(stage="reading"))
     interactions = collect(job, report)
-    digest = _digest(job, interactions)
+    digest = digest_of(job, interactions)
     if digest == job.trained_digest:
         raise SourceUnchanged("The data and the hyperparameters are those of the last training.")
     report(Progress(stage="fitting", rows_read=interactions.rows_used))
@@ -41,8 +41,7 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     if not (np.isfinite(factors.users).all() and np.isfinite(factors.items).all()):
         raise TrainingFailed("The fit ended in values that are not finite: lower alpha, or check the ratings.")
     report(Progress(stage="packing", rows_read=interactions.rows_used))
-    packed = _pack(job, method, interactions, factors)
-    return _result(method, interactions, factors, packed, digest)
+    return finish_training(job, method, interactions, factors, digest)
 
 
 def collect(job: TrainingJob, report: Report) -> Interactions:
@@ -60,7 +59,7 @@ def collect(job: TrainingJob, report: Report) -> Interactions:
     return builder.build()
 
 
-def _digest(job: TrainingJob, interactions: Interactions) -> str:
+def digest_of(job: TrainingJob, interactions: Interactions) -> str:
     """SHA-256 over everything that decides what a training learns."""
     digest = hashlib.sha256(json.dumps([job.algorithm, job.hyperparameters], sort_keys=True).encode())
     for ids in (interactions.users, interactions.items):
@@ -68,6 +67,14 @@ def _digest(job: TrainingJob, interactions: Interactions) -> str:
     for array in (interactions.indptr, interactions.indices, interactions.ratings):
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def finish_training(
+    job: TrainingJob, method: Algorithm, interactions: Interactions, factors: Factors, digest: str
+) -> TrainingResult:
+    """Leave the packed model in ``job.out``, and tell what it is."""
+    packed = _pack(job, method, interactions, factors)
+    return _result(method, interactions, factors, packed, digest)
 
 
 def _pack(job: TrainingJob, method: Algorithm, interactions: Interactions, factors: Factors) -> PackedFile:

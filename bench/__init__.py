@@ -1,0 +1,1 @@
+"""Benchmarks: everything compared in one run, alternating, medians and ratios. ``make bench``."""

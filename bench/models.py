@@ -1,0 +1,31 @@
+"""Packed models of any size, made without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from recserver.artifact import pack
+from recserver.ids import pack_ids
+
+
+def write_model(path: Path, users: int, items: int, k: int, *, seen: int = 50) -> None:
+    """A model with sparse non-negative factors, as NMF leaves them, and ``seen`` items a user."""
+    random = np.random.default_rng(0)
+    user_factors = random.random((users, k), np.float32) * (random.random((users, k)) < 0.15)
+    user_text, user_offsets = pack_ids([f"u{number:08d}" for number in range(users)])
+    item_text, item_offsets = pack_ids([f"i{number:08d}" for number in range(items)])
+    indices = np.sort(random.integers(0, items, (users, seen)), axis=1)
+    arrays = {
+        "user_text": user_text,
+        "user_offsets": user_offsets,
+        "item_text": item_text,
+        "item_offsets": item_offsets,
+        "user_factors": user_factors.astype(np.float32),
+        "item_factors": random.random((k, items), np.float32),
+        "seen_indptr": np.arange(users + 1, dtype=np.int64) * seen,
+        "seen_indices": indices.ravel().astype(np.int32),
+        "item_counts": np.bincount(indices.ravel(), minlength=items).astype(np.int64),
+    }
+    pack(path, {"model_id": "bench", "model_version": 1, "algorithm": "nmf", "model_type": "nmf"}, arrays)

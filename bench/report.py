@@ -1,0 +1,44 @@
+"""Rounds, medians, tables and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+
+
+async def alternate(rounds: int, measures: Mapping[str, Callable[[], Awaitable[float]]]) -> dict[str, list[float]]:
+    """Measure each in turn, ``rounds`` times over: what drifts, drifts for all of them."""
+    found: dict[str, list[float]] = {name: [] for name in measures}
+    for _ in range(rounds):
+        for name, measure in measures.items():
+            found[name].append(await measure())
+    return found
+
+
+def report(title: str, unit: str, found: Mapping[str, list[float]], note: str = "") -> None:
+    """Print a table of medians, each also as a ratio to the first row, and write it to ``results/``."""
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    base = next(iter(medians.values()))
+    table = Table("", f"median, {unit}", "lowest", "highest", "to the first", title=title)
+    for name, values in found.items():
+        figures = medians[name], min(values), max(values)
+        table.add_row(name, *(f"{one:,.4g}" for one in figures), f"{medians[name] / base:.2f}")
+    console = Console()
+    console.print(table)
+    if note:
+        console.print(note)
+    RESULTS.mkdir(exist_ok=True)
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.platform()}
+    content = {"title": title, "unit": unit, "rounds": found, "medians": medians, "note": note, "machine": machine}
+    (RESULTS / f"{title.partition(':')[0].replace(' ', '_')}.json").write_text(
+        json.dumps(content, indent=2) + "\n"
+    )

@@ -1,0 +1,145 @@
+"""Which network addresses a data chef may reach: checked on what is written, and again on what is connected to.
+
+The check at connect time sees literals, redirects and every address that a name resolves to, at the moment it
+counts: a name that changes its address between two look-ups gains nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import unicodedata
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Any
+
+Address = IPv4Address | IPv6Address
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+def _networks(*texts: str) -> Networks:
+    return tuple(ip_network(text) for text in texts)
+
+
+NEVER = _networks(
+    "0.0.0.0/8",  # this network: Linux connects 0.0.0.0 to itself
+    "169.254.0.0/16",  # link-local, with the metadata services of most clouds
+    "100.100.100.200/32",  # metadata: Alibaba
+    "168.63.129.16/32",  # metadata: Azure
+    "192.0.0.192/32",  # metadata: Oracle
+    "224.0.0.0/4",  # multicast
+    "240.0.0.0/4",  # reserved, broadcast
+    "::/128",
+    "fe80::/10",  # link-local
+    "fd00:ec2::254/128",  # metadata: AWS
+    "fd20:ce::254/128",  # metadata: Google
+    "ff00::/8",  # multicast
+)
+LOCAL = _networks(
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fec0::/10",
+)
+_EMBEDDED_AT: tuple[tuple[IPv6Network, int], ...] = tuple(
+    (IPv6Network(network), shift)
+    for network, shift in (
+        ("::ffff:0:0/96", 0),  # mapped
+        ("::/96", 0),  # compatible
+        ("::ffff:0:0:0/96", 0),  # translated
+        ("64:ff9b::/96", 0),  # NAT64
+        ("64:ff9b:1::/48", 0),  # NAT64 of a local network
+        ("2002::/16", 80),  # 6to4
+        ("2001::/32", 64),  # Teredo: its server
+    )
+)
+"""IPv6 networks whose addresses carry an IPv4 address, and how many bits stand behind it."""
+
+_NUMERIC = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
+
+
+def refusal(address: Address, *, allow_private: bool) -> str | None:
+    """Why ``address`` may not be reached, or None. IPv6 forms of an IPv4 address count as that address."""
+    forms = (address, *_embedded(address))
+    if any(form in network for form in forms for network in NEVER if form.version == network.version):
+        return f"{address} is a link-local, metadata, multicast or reserved address: no data chef may reach it"
+    if not allow_private and any(_is_local(form) for form in forms):
+        return (
+            f"{address} is an address of this machine or of a private network: to allow those, set "
+            "RECSERVER_ALLOW_PRIVATE_SOURCES=true"
+        )
+    return None
+
+
+def host_refusal(host: str, *, allow_private: bool) -> str | None:
+    """Why ``host`` may not be reached as far as its text tells, or None. Names are not looked up."""
+    name = unicodedata.normalize("NFKC", host).lower().strip("[]").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        name = "127.0.0.1"
+    address = literal_address(name)
+    return refusal(address, allow_private=allow_private) if address else None
+
+
+def literal_address(host: str) -> Address | None:
+    """The address that ``host`` spells, in any of the forms that resolvers take (``127.1``, ``0x7f000001``)."""
+    try:
+        return ip_address(host.partition("%")[0])
+    except ValueError:
+        pass
+    if not _NUMERIC.fullmatch(host):
+        return None
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except OSError:
+        return None
+
+
+class ConnectGuard:
+    """Makes the sockets of a connector, unless the address that they are for is refused.
+
+    Attributes:
+        refused: the sentence of the last refusal; the connector's own error does not carry it.
+    """
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self.refused = ""
+        self._allow_private = allow_private
+
+    def __call__(self, info: tuple[Any, ...]) -> socket.socket:
+        """A socket for one result of ``getaddrinfo``.
+
+        Raises:
+            OSError: if its address is refused.
+        """
+        family, kind, protocol, _, place = info
+        address = ip_address(str(place[0]).partition("%")[0])
+        if problem := refusal(address, allow_private=self._allow_private):
+            self.refused = problem
+            raise PermissionError(problem)
+        return socket.socket(family, kind, protocol)
+
+
+def _is_local(address: Address) -> bool:
+    listed = any(address in network for network in LOCAL if address.version == network.version)
+    return listed or (not address.is_global and not _embedded(address))
+
+
+def _embedded(address: Address) -> list[IPv4Address]:
+    if isinstance(address, IPv4Address) or address.is_loopback or address.is_unspecified:
+        return []
+    found = [
+        IPv4Address((int(address) >> shift) & 0xFFFFFFFF) for network, shift in _EMBEDDED_AT if address in network
+    ]
+    if address in _EMBEDDED_AT[-1][0]:  # Teredo also carries its client, each bit turned over
+        found.append(IPv4Address(~int(address) & 0xFFFFFFFF))
+    return found

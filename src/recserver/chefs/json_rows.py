@@ -1,0 +1,198 @@
+"""Rows out of a JSON answer, while it arrives and in constant memory, whatever its layout.
+
+Understood are an array, one object, an object that holds the rows in ``items``, ``data`` or ``results``, and
+JSON lines; also several of these one after the other. An object is taken for a wrapper if one of those keys
+holds an array of objects (the first that does has the rows), or an empty array while the object has no wanted
+column itself. Nested values of a row are handed over as an empty list, to be judged as nested. Fractions become
+floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from decimal import Decimal
+from typing import Any
+
+from recserver.errors import SourceFailed
+
+WRAPPERS = frozenset({"items", "data", "results"})
+
+Row = dict[str, Any]
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_STARTS = frozenset({"start_map", "start_array"})
+_ENDS = frozenset({"end_map", "end_array"})
+
+
+class JsonRows:
+    """Takes the bytes of one answer and gives its rows.
+
+    Attributes:
+        found: names of all columns seen, in order.
+        rows: how many rows were given. An element that is no object counts: its row is empty.
+        started: whether there was anything but white space.
+        more: what a wrapper says of further pages: its ``has_next``, else whether its ``next`` leads anywhere;
+            None if it has neither.
+    """
+
+    def __init__(self, wanted: Collection[str], source: str) -> None:
+        import ijson
+
+        self.found: dict[str, None] = {}
+        self.rows = 0
+        self.started = False
+        self.more: bool | None = None
+        self._wanted = frozenset(wanted)
+        self._source = source
+        self._head = b""
+        self._events = ijson.sendable_list()
+        self._parser = ijson.basic_parse_coro(self._events, multiple_values=True)
+        self._failures = (ijson.JSONError, ValueError, SystemError)  # the last for endless digits
+        self._out: list[Row] = []
+        self._depth = 0
+        self._key = ""
+        self._outer: Row | None = None
+        """The fields of the top-level object that we are in, of all keys: it may be a row or a wrapper."""
+        self._row: Row | None = None
+        self._elements_at = -1
+        """Depth at which the elements of an array of rows stand; -1 outside of one."""
+        self._undecided = False
+        """Whether an array under one of :data:`WRAPPERS` has just begun."""
+        self._wraps = self._wraps_nothing = False
+
+    def feed(self, data: bytes) -> list[Row]:
+        """The rows that ``data`` completes: each a dict of the wanted columns that it has.
+
+        Raises:
+            SourceFailed: if it is not JSON, or nothing that rows could be.
+        """
+        if not self.started:
+            self._head += data
+            if len(self._head) < len(_BYTE_ORDER_MARK):
+                return []
+            data, self._head = self._head.removeprefix(_BYTE_ORDER_MARK), b""
+            self.started = bool(data.strip())
+        return self._parsed(data)
+
+    def close(self) -> list[Row]:
+        """The rows that the end of the answer completes.
+
+        Raises:
+            SourceFailed: if the answer ends in the middle.
+        """
+        rows: list[Row] = []
+        if self._head:
+            data, self._head = self._head, b""
+            self.started = bool(data.strip())
+            rows = self._parsed(data)
+        if not self.started:
+            return rows
+        try:
+            self._parser.close()
+        except self._failures:
+            raise SourceFailed(f"{self._source} broke off in the middle of its JSON: try again.") from None
+        return rows + self._digest()
+
+    def _parsed(self, data: bytes) -> list[Row]:
+        if not data:  # to the parser that would be the end
+            return []
+        try:
+            self._parser.send(data)
+        except self._failures:
+            kind = "HTML or XML" if data.lstrip().startswith(b"<") else "text that is not valid JSON"
+            raise SourceFailed(
+                f"{self._source} answered with {kind}: it must be an address that gives JSON."
+            ) from None
+        return self._digest()
+
+    def _digest(self) -> list[Row]:
+        for event, value in self._events:
+            if event == "map_key":
+                self._name(value)
+            elif event in _STARTS:
+                self._begin(event == "start_map")
+            elif event in _ENDS:
+                self._end()
+            else:
+                self._scalar(value)
+        del self._events[:]
+        out, self._out = self._out, []
+        self.rows += len(out)
+        return out
+
+    def _name(self, key: str) -> None:
+        self._key = key
+        if self._row is not None and self._depth == self._elements_at + 1:
+            self.found[key] = None
+
+    def _begin(self, is_object: bool) -> None:
+        if self._undecided:
+            self._decide(is_object)
+        if self._depth == 0:
+            if is_object:
+                self._outer, self._wraps, self._wraps_nothing = {}, False, False
+            else:
+                self._elements_at = 1
+        elif self._depth == self._elements_at:
+            if is_object:
+                self._row = {}
+            else:
+                self._out.append({})
+        else:
+            self._keep([])
+            self._undecided = (
+                not (is_object or self._wraps)
+                and self._depth == 1
+                and self._outer is not None
+                and self._key in WRAPPERS
+            )
+        self._depth += 1
+
+    def _end(self) -> None:
+        self._depth -= 1
+        if self._undecided:
+            self._undecided = False
+            self._wraps_nothing = True
+        if self._row is not None and self._depth == self._elements_at:
+            self._out.append(self._row)
+            self._row = None
+        elif self._depth == self._elements_at - 1:
+            self._elements_at = -1
+        if self._depth == 0 and self._outer is not None:
+            self._end_outer(self._outer)
+            self._outer = None
+
+    def _end_outer(self, fields: Row) -> None:
+        wanted = {key: value for key, value in fields.items() if key in self._wanted}
+        if self._wraps or (self._wraps_nothing and not wanted):
+            if "has_next" in fields:
+                self.more = bool(fields["has_next"])
+            elif "next" in fields:
+                self.more = fields["next"] not in (None, "", False)
+            return
+        self.found.update(dict.fromkeys(fields))
+        self._out.append(wanted)
+
+    def _scalar(self, value: object) -> None:
+        if self._undecided:
+            self._undecided = False
+        if self._depth == 0:
+            raise SourceFailed(f"{self._source} answered with a single value: rows must be JSON objects.")
+        if self._depth == self._elements_at:
+            self._out.append({})
+        else:
+            self._keep(float(value) if isinstance(value, Decimal) else value)
+
+    def _keep(self, value: object) -> None:
+        """Remember the value of a field, if it is one of a row or of the top-level object."""
+        if self._row is not None:
+            if self._depth == self._elements_at + 1 and self._key in self._wanted:
+                self._row[self._key] = value
+        elif self._outer is not None and self._depth == 1:
+            self._outer[self._key] = value
+
+    def _decide(self, is_object: bool) -> None:
+        self._undecided = False
+        if is_object:
+            self._wraps = True
+            self._elements_at = 2

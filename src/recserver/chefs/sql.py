@@ -1,0 +1,210 @@
+"""The SQL chef: one SELECT against SQLite, PostgreSQL, MySQL, or what SQLAlchemy reaches besides."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from recserver.chefs import BATCH_ROWS, Batch, sqlite
+from recserver.chefs.databases import Database, DbConfig, from_config, from_url, missing_driver
+from recserver.chefs.entries import (
+    ChefEntry,
+    has_reference,
+    object_column,
+    positions,
+    probe,
+    read_entry,
+    refused,
+    variable_warnings,
+)
+from recserver.chefs.paths import absence, confined
+from recserver.chefs.sql_guard import check_query
+from recserver.clock import SystemClock
+from recserver.errors import InvalidInput, SourceFailed
+from recserver.specs.jobs import SourcePolicy
+from recserver.specs.secrets import expand_environment, scrub, secret_values
+from recserver.specs.values import Text
+
+FETCH_ROWS = 2_000
+"""Rows fetched at a time. Only their wanted columns are kept, so wide rows cost little memory."""
+
+LONGEST_ANSWER = 200
+"""Characters of a driver's complaint that are passed on."""
+
+_TOO_LONG = (3024, 1969, 1317)  # MySQL, MariaDB, MySQL when killed
+
+Chunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+
+
+class SqlEntry(ChefEntry):
+    """``query, rename_columns, db_config?`` or ``connection?``."""
+
+    query: Text
+    db_config: DbConfig | None = None
+    connection: Text | None = Field(None, repr=False)
+
+
+class SqlChef:
+    """Reads what one query answers. See :class:`recserver.chefs.Chef`.
+
+    Values come as the driver gives them: text, numbers, Decimal, dates, bytes, None. A wanted name that the
+    query returns twice is an error.
+    """
+
+    def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
+        self._entry = dict(entry)
+        self._policy = policy
+        spec = read_entry(SqlEntry, entry)
+        dialect = self._dialect(spec)
+        if not has_reference(spec.query):
+            try:
+                check_query(spec.query, dialect)
+            except ValueError as error:
+                raise refused("query", error) from None
+
+    def warnings(self) -> list[str]:
+        if unset := variable_warnings(self._entry):
+            return unset
+        try:
+            _, database = self._now()
+            if database.dialect == "sqlite":
+                missing = absence(self._file(database), database.path)
+            else:
+                missing = missing_driver(database.dialect)
+        except SourceFailed as error:
+            missing = str(error)
+        return [missing] if missing else []
+
+    def batches(self, wanted: Collection[str]) -> Iterator[Batch]:
+        spec, database = self._now()
+        seconds = self._policy.source_timeout
+        try:
+            yield from _batches(self._chunks(spec.query, database, seconds), wanted)
+        except SourceFailed:
+            raise
+        except Exception as error:
+            raise SourceFailed(_in_words(error, self._secrets(), seconds)) from None
+
+    def _dialect(self, spec: SqlEntry) -> str | None:
+        """Check what is known of the database already; its dialect, or None while a variable stands for it."""
+        if spec.connection is not None and spec.db_config is not None:
+            raise refused("connection", "give either connection or db_config, not both")
+        field = "connection" if spec.connection is not None else "db_config"
+        if has_reference((spec.connection or "").partition("://")[0]):
+            return None
+        try:
+            database = self._locate(_probe(spec))
+            if database.dialect == "sqlite" and not database.trusted:
+                self._file(database)
+        except ValueError as error:
+            if spec.connection is None and spec.db_config is None:
+                return None  # the settings are wrong, not the entry: a warning says so
+            raise refused(field, error) from None
+        return database.dialect
+
+    def _now(self) -> tuple[SqlEntry, Database]:
+        """The entry with its variables replaced, and its database, both checked.
+
+        Raises:
+            SourceFailed: with what is wrong with them.
+        """
+        try:
+            spec = read_entry(SqlEntry, expand_environment(self._entry))
+            database = self._locate(spec)
+            if database.dialect == "sqlite":
+                self._file(database)
+        except InvalidInput as error:
+            raise SourceFailed(f"The data chef cannot be used: {error}") from None
+        except ValueError as error:
+            raise SourceFailed(f"The database cannot be read: {error}.") from None
+        try:
+            check_query(spec.query, database.dialect)
+        except ValueError as error:
+            raise SourceFailed(f"The query {error}.") from None
+        return spec, database
+
+    def _locate(self, spec: SqlEntry) -> Database:
+        if spec.connection is not None:
+            return from_url(spec.connection)
+        if spec.db_config is not None:
+            return from_config(spec.db_config)
+        return from_url(self._policy.default_database, trusted=True)
+
+    def _file(self, database: Database) -> Path:
+        if database.path in ("", ":memory:"):
+            raise ValueError("an SQLite database must be a file: name one in the data folder")
+        if database.trusted:
+            return (self._policy.data_dir / database.path).resolve()
+        return confined(database.path, self._policy)
+
+    def _chunks(self, query: str, database: Database, seconds: float) -> Iterator[Chunk]:
+        clock = SystemClock()
+        deadline = clock.monotonic() + seconds
+
+        def out_of_time() -> bool:
+            return clock.monotonic() > deadline
+
+        if database.dialect == "sqlite":
+            file = self._file(database)
+            return sqlite.read(file, database.path, query, FETCH_ROWS, out_of_time)
+        if missing := missing_driver(database.dialect):
+            raise SourceFailed(missing)
+        from recserver.chefs import engines
+
+        return engines.read(database, query, FETCH_ROWS, seconds, out_of_time)
+
+    def _secrets(self) -> list[str]:
+        default = {"connection": self._policy.default_database}
+        return [*secret_values(expand_environment(self._entry)), *secret_values(default)]
+
+
+def _probe(spec: SqlEntry) -> SqlEntry:
+    """``spec`` with something harmless in the place of each variable."""
+    config = spec.db_config
+    if config is not None:
+        harmless = {name: probe(part) for name, part in config if isinstance(part, str)}
+        port = 1 if isinstance(config.port, str) else config.port
+        config = config.model_copy(update=harmless | {"port": port})
+    connection = None if spec.connection is None else probe(spec.connection)
+    return spec.model_copy(update={"connection": connection, "db_config": config})
+
+
+def _batches(chunks: Iterator[Chunk], wanted: Collection[str]) -> Iterator[Batch]:
+    names, _ = next(chunks)
+    found = tuple(dict.fromkeys(names))
+    places = positions(names, wanted, "The query's answer", "name one of them otherwise with AS")
+    columns: dict[str, list[Any]] = {name: [] for name in places}
+
+    def batch() -> Batch:
+        return Batch(found, {name: object_column(column) for name, column in columns.items()})
+
+    yield batch()
+    if not places:
+        return
+    waiting = 0
+    for _, rows in chunks:
+        for name, place in places.items():
+            columns[name].extend([row[place] for row in rows])
+        waiting += len(rows)
+        if waiting >= BATCH_ROWS:
+            yield batch()
+            columns = {name: [] for name in places}
+            waiting = 0
+    if waiting:
+        yield batch()
+
+
+def _in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:
+    """What a driver complained of, without what it must not tell."""
+    cause = getattr(error, "orig", None) or error
+    code = cause.args[0] if cause.args else None
+    if isinstance(cause, TimeoutError) or getattr(cause, "sqlstate", "") == "57014" or code in _TOO_LONG:
+        return (
+            f"The query took longer than {seconds:g} seconds: make it quicker, or raise RECSERVER_SOURCE_TIMEOUT."
+        )
+    lines = scrub(str(cause.args[-1] if cause.args else ""), secrets).strip().splitlines()
+    said = " ".join(lines[0].split())[:LONGEST_ANSWER].rstrip(".") if lines else type(cause).__name__
+    return f"The database answered: {said}. Check the query and the connection."

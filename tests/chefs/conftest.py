@@ -1,0 +1,52 @@
+"""A policy over a folder of its own, and a short way to read a chef."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recserver.chefs import Chef
+from recserver.specs.jobs import SourcePolicy
+
+USUAL = ("user_id", "item_id", "rating")
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A data folder with recserver's own three folders in it."""
+    folder = tmp_path / "data"
+    for name in ("models", "tasks", "config"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def policy(data_dir: Path) -> SourcePolicy:
+    return SourcePolicy(data_dir=data_dir, source_timeout=20.0)
+
+
+Table = tuple[tuple[str, ...], dict[str, list[Any]]]
+
+
+def read_all(chef: Chef, wanted: Collection[str] = USUAL) -> Table:
+    """(found, columns): every batch of the chef put together; checks that its batches are well formed."""
+    found: tuple[str, ...] = ()
+    columns: dict[str, list[Any]] = {}
+    rows = 0
+    for batch in chef.batches(wanted):
+        found = batch.found
+        assert set(batch.columns) <= set(found) & set(wanted)
+        assert len({len(column) for column in batch.columns.values()}) <= 1
+        for name, column in batch.columns.items():
+            assert column.ndim == 1
+            columns.setdefault(name, [None] * rows).extend(column.tolist())
+        rows += batch.n_rows
+    return found, columns
+
+
+@pytest.fixture
+def table() -> Callable[..., Table]:
+    return read_all

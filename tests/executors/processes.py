@@ -1,0 +1,67 @@
+"""Ways to see trainings and processes come and go without sleeping."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from recserver.executors.process import ProcessExecutor
+from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+
+MakeJob = Callable[..., TrainingJob]
+
+
+class Started:
+    """A training under way in a pool."""
+
+    def __init__(self, pool: ProcessExecutor, job: TrainingJob) -> None:
+        self.progress: list[Progress] = []
+        self._news = asyncio.Event()
+        self.task: asyncio.Task[TrainingResult] = asyncio.create_task(pool.run(job, self._note))
+
+    def _note(self, progress: Progress) -> None:
+        self.progress.append(progress)
+        self._news.set()
+
+    async def has_read(self) -> None:
+        """Return once it has read rows."""
+        while not any(one.rows_read for one in self.progress):
+            self._news.clear()
+            news = asyncio.ensure_future(self._news.wait())
+            await asyncio.wait((news, self.task), return_when=asyncio.FIRST_COMPLETED)
+            news.cancel()
+            if self.task.done():
+                self.task.result()
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process; a dead child that nobody has waited for counts."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def ended(pid: int, seconds: float = 2) -> None:
+    """Return once a process has ended; fail after ``seconds``."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, end.set)
+    try:
+        await asyncio.wait_for(end.wait(), seconds)
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def children() -> set[int]:
+    """The processes that this one has started."""
+    found = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for file in found for pid in file.read_text().split()}
