@@ -183,7 +183,7 @@ class Trainer:
         entries = await self._chefs.read()
         if run.data_chef_id not in entries:
             raise DataChefNotFound(run.data_chef_id)
-        method = algorithm(model.config["algorithm"])
+        method = await asyncio.to_thread(algorithm, model.config["algorithm"])  # may search the installed packages
         stored = model.config["hyperparameters"]
         hyperparameters, warnings = method.check(stored, ignore=stored)
         job = TrainingJob(

@@ -375,7 +375,7 @@ def test_literals_that_only_the_resolver_understands_are_judged_when_connecting(
     closed = policy.model_copy(update={"allow_private_sources": False})
     for host in ("127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]", "localhost", "127.0.0.1"):
         # aiohttp does not even try the short spellings
-        with pytest.raises(SourceFailed, match="RECSERVER_ALLOW_PRIVATE_SOURCES|could not be fetched"):
+        with pytest.raises(SourceFailed, match=r"RECSERVER_ALLOW_PRIVATE_SOURCES|could not be fetched"):
             table(chef(closed, f"http://{host}:{site.port}/"))
     assert site.requests == []
 

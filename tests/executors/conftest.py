@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import MakeJob
+from processes import PLUGINS, MakeJob
 
 from recserver.executors.process import ProcessExecutor
+from recserver.plugins import algorithm, chef_class
 from recserver.specs.jobs import SourcePolicy, TrainingJob
-
-PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 @pytest.fixture(autouse=True)
 def plugins_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test plug-ins are on the path, as an installed package is; workers have the server's path."""
     monkeypatch.syspath_prepend(PLUGINS)
+    algorithm("quick")  # found once and for all, as in a server that has used it before
+    chef_class("steps")
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from pathlib import Path
 from recserver.executors.process import ProcessExecutor
 from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
 
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
 MakeJob = Callable[..., TrainingJob]
 
 
@@ -61,7 +63,7 @@ async def ended(pid: int, seconds: float = 2) -> None:
         os.close(descriptor)
 
 
-def children() -> set[int]:
-    """The processes that this one has started."""
-    found = Path("/proc/self/task").glob("*/children")
+def children_of(parent: int | str) -> set[int]:
+    """The processes that a process has started."""
+    found = Path(f"/proc/{parent}/task").glob("*/children")
     return {int(pid) for file in found for pid in file.read_text().split()}

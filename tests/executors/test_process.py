@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import MakeJob, Started, children, ended, lives
+from processes import MakeJob, Started, children_of, ended, lives
 
 from recserver import artifact
 from recserver.errors import SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
@@ -55,7 +55,7 @@ async def test_a_cancelled_training_is_gone_when_the_call_returns(
 async def test_cancelling_before_the_process_has_started_leaves_nothing(
     pool: ProcessExecutor, make_job: MakeJob
 ) -> None:
-    before = children()
+    before = children_of("self")
     for turns in range(8):
         started = Started(pool, make_job())
         for _ in range(turns):
@@ -64,7 +64,7 @@ async def test_cancelling_before_the_process_has_started_leaves_nothing(
         with pytest.raises(asyncio.CancelledError):
             await started.task
         assert pool.pids == []
-    assert children() <= before
+    assert children_of("self") <= before
 
 
 async def test_more_trainings_than_places_wait_their_turn(make_job: MakeJob, fifo: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Annotated
 
 from pydantic import BeforeValidator
@@ -24,9 +25,10 @@ def parse_renames(value: object) -> dict[str, str]:
     if value is None or value == "":
         return {}
     if isinstance(value, str):
-        pairs = [_split(part) for part in value.split(",", MOST_PAIRS + 1)]
+        pairs = [_split(part) for part in islice(value.split(","), MOST_PAIRS + 1)]
     elif isinstance(value, Mapping):
-        pairs = [(str(old).strip(), new.strip() if isinstance(new, str) else "") for old, new in value.items()]
+        items = islice(value.items(), MOST_PAIRS + 1)
+        pairs = [(str(old).strip(), new.strip() if isinstance(new, str) else "") for old, new in items]
     else:
         raise ValueError(f"must be text or an object: {EXAMPLE}")
     return _checked(pairs)

@@ -44,7 +44,8 @@ def build_app(
     for route in ROUTES:
         handler = _handler(service, route)
         for prefix in PREFIXES:
-            app.router.add_route(route.method, prefix + route.path, handler)
+            # aiohttp's own pattern for a part of a path refuses braces, which a user id may hold
+            app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
     app.cleanup_ctx.append(lifecycle)
     return app
 

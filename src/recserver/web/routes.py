@@ -8,7 +8,16 @@ from types import MappingProxyType
 PREFIXES = ("", "/api/v1")
 """Every route is served under each of them."""
 
-ID_FIELDS = frozenset({"model_id", "data_chef_id", "task_name", "user_id"})
+ID_FIELDS = frozenset(
+    {
+        "model_id",
+        "data_chef_id",
+        "task_name",
+        "user_id",
+        "item_features_data_chef_id",
+        "user_features_data_chef_id",
+    }
+)
 """Fields that may stand in the query of any request; others stand in the body of POST and PUT."""
 
 

@@ -47,6 +47,12 @@ STATUSES = {
 
 RETRY_SECONDS = 5
 
+ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+"""What a body may be encoded as; the limit of its size counts after decoding."""
+
+MOST_WARNINGS = 20
+"""Unknown fields that are named, each in a warning of its own."""
+
 
 class MalformedJson(RecServerError):
     """The body is not JSON as this server reads it."""
@@ -117,7 +123,15 @@ async def _body(request: web.Request) -> dict[str, Any]:
         raise UnsupportedMediaType(
             f"A body of type {shown(request.content_type)} is not read: send JSON, as application/json."
         )
-    content = await request.read()
+    encoding = request.headers.get("Content-Encoding", "")
+    if encoding.strip().lower() not in ENCODINGS:
+        raise UnsupportedMediaType(
+            f"A body encoded as {shown(encoding)} is not read: send it as it is, or as gzip or deflate."
+        )
+    try:
+        content = await request.read()
+    except (web.RequestPayloadError, ConnectionError):
+        raise MalformedJson("The body breaks off, or is not encoded as its headers say.") from None
     if not content.strip():
         return {}
     value = parse_json(content)
@@ -193,7 +207,9 @@ def with_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any
     """The result, and a warning for every field of the body that means nothing here."""
     if not arguments.unknown:
         return result
-    ignored = [f"The field {shown(name)} is not known here and was ignored." for name in arguments.unknown]
+    named, further = arguments.unknown[:MOST_WARNINGS], len(arguments.unknown) - MOST_WARNINGS
+    ignored = [f"The field {shown(name)} is not known here and was ignored." for name in named]
+    ignored += [f"So were {further} further fields."] if further > 0 else []
     return result | {"warnings": [*result.get("warnings", ()), *ignored]}
 
 
@@ -225,6 +241,8 @@ def error_response(
 def located(error: InvalidInput, places: Mapping[str, str], otherwise: str) -> list[FieldError]:
     """The faults of an error, each with the place of the request that its field stood in."""
     places_known = ("path", "query", "body")
+    if not error.errors:
+        return [FieldError((otherwise,), str(error))]
     return [
         one
         if one.loc[:1] and one.loc[0] in places_known

@@ -17,7 +17,6 @@ from recserver.interactions import Interactions
 from recserver.plugins import algorithm, chef_class
 from recserver.specs.columns import parse_renames
 from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
-from recserver.specs.secrets import expand_environment
 from recserver.worker.rows import InteractionsBuilder
 
 Report = Callable[[Progress], None]
@@ -50,7 +49,7 @@ def collect(job: TrainingJob, report: Report) -> Interactions:
     Raises:
         SourceFailed: if the source cannot be read or holds nothing usable.
     """
-    entry = expand_environment(job.data_chef)
+    entry = job.data_chef  # the chef itself puts in what ${NAME} stands for, and checks it then
     chef = chef_class(str(entry.get("type", "")).lower())(entry, job.policy)
     builder = InteractionsBuilder(parse_renames(entry.get("rename_columns")))
     for batch in chef.batches(builder.wanted()):
