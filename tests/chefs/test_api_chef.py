@@ -60,6 +60,7 @@ class Site:
     def __init__(self) -> None:
         self.requests: list[web.Request] = []
         self.answer: Answer | None = None
+        self._raw: list[asyncio.Server] = []
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
@@ -108,9 +109,12 @@ class Site:
             writer.close()
 
         server = self.do(asyncio.start_server(talk, "127.0.0.1", 0))
+        self._raw.append(server)
         return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
     def close(self) -> None:
+        for server in self._raw:
+            self.loop.call_soon_threadsafe(server.close)
         self.do(self._runner.cleanup())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
