@@ -103,12 +103,15 @@ class Scheduler:
                     await self._ensure(name, spec)
             self._events.publish(TasksReconciled(tuple(self.task_names)))
 
-    async def replan(self, model_id: str) -> None:
-        """Plan the tasks of a model anew, because what decides their first run has changed."""
+    async def hasten(self, concerned: Callable[[TaskSpec], bool]) -> None:
+        """Run the tasks concerned at once if their model has nothing to serve: what kept it so has changed."""
         async with self._lock:
-            for loop in [one.loop for one in self._loops.values() if one.loop.spec.model_id == model_id]:
+            for running in self._loops.values():
+                loop = running.loop
+                if loop.firing or not concerned(loop.spec):
+                    continue
                 due = await self._first_due(loop.spec)
-                if not loop.firing:  # else it is what should begin that has begun
+                if due <= self._clock.monotonic() < loop.due:
                     loop.plan(due)
 
     async def _ensure(self, name: str, spec: TaskSpec) -> None:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,11 +102,11 @@ class FakeClock:
         quiet = False
         while not quiet:
             before = self._thread.jobs
+            # The only thread has done everything that was asked of it when it has done this.
+            await asyncio.get_running_loop().run_in_executor(self._thread, int)
             for _ in range(_TURNS):
                 await asyncio.sleep(0)
             quiet = self._thread.jobs == before
-            # The only thread has done everything that was asked of it when it has done this.
-            await asyncio.get_running_loop().run_in_executor(self._thread, int)
 
     async def _become(self, moment: float) -> None:
         self._wall += timedelta(seconds=moment - self._monotonic)
@@ -136,6 +137,8 @@ class ScriptedTraining:
     on_progress: OnProgress
     cancelled: bool = False
     """Whether recserver ended it."""
+    tamper: Callable[[Path], object] | None = None
+    """What happens to the packed file of a training that ends well, before recserver sees it."""
     _ending: asyncio.Future[Callable[[], TrainingResult]] = field(default_factory=asyncio.Future)
 
     def progress(self, stage: str, rows_read: int = 0) -> None:
@@ -148,7 +151,14 @@ class ScriptedTraining:
         As a real training does, it ends as unchanged if the last one learned from the same.
         """
         learned = few_interactions() if interactions is None else interactions
-        self._ending.set_result(lambda: _packed(self.job, learned))
+
+        def ending() -> TrainingResult:
+            result = _packed(self.job, learned)
+            if self.tamper is not None:
+                self.tamper(self.job.out)
+            return result
+
+        self._ending.set_result(ending)
 
     def fail(self, error: str | Exception = "The source is away.") -> None:
         """End with a TrainingFailed of that sentence, or by raising that exception."""
@@ -163,19 +173,22 @@ class ScriptedExecutor:
     """An :class:`~recserver.executors.Executor` that runs nothing: the test ends each training by hand."""
 
     def __init__(self) -> None:
+        self.all: list[ScriptedTraining] = []
+        """Every training begun so far, oldest first."""
         self.under_way: list[ScriptedTraining] = []
-        """Trainings that were begun and have not ended, oldest first."""
-        self.begun = 0
-        """Trainings begun so far."""
+        """Those that have not ended."""
         self._taken = 0
         self._news = asyncio.Condition()
-        self._all: list[ScriptedTraining] = []
+
+    @property
+    def begun(self) -> int:
+        """How many trainings were begun so far."""
+        return len(self.all)
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         training = ScriptedTraining(job, on_progress)
         self.under_way.append(training)
-        self._all.append(training)
-        self.begun += 1
+        self.all.append(training)
         try:
             async with self._news:
                 self._news.notify_all()
@@ -191,21 +204,21 @@ class ScriptedExecutor:
     async def next(self) -> ScriptedTraining:
         """The first training that was not handed out yet; waits for it to begin."""
         async with self._news:
-            await self._news.wait_for(lambda: self._taken < len(self._all))
+            await self._news.wait_for(lambda: self._taken < len(self.all))
         self._taken += 1
-        return self._all[self._taken - 1]
+        return self.all[self._taken - 1]
 
     async def close(self) -> None:
         """Nothing is left to end."""
 
 
 def few_interactions(users: int = 3, items: int = 4) -> Interactions:
-    """User ``u0`` interacted with item ``i0``, ``u1`` with ``i0`` and ``i1``, and so on."""
+    """Up to ten users and items: ``u0`` interacted with ``i0``, ``u1`` with ``i0`` and ``i1``, and so on."""
     rows = [(user, item) for user in range(users) for item in range(min(user + 1, items))]
     counts = np.bincount([user for user, _ in rows], minlength=users)
     return Interactions(
-        users=sorted(f"u{user}" for user in range(users)),
-        items=sorted(f"i{item}" for item in range(items)),
+        users=[f"u{user}" for user in range(users)],
+        items=[f"i{item}" for item in range(items)],
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         indices=np.array([item for _, item in rows], np.int32),
         ratings=np.ones(len(rows), np.float32),

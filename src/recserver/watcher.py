@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
-from watchfiles import Change, awatch
+from watchfiles import awatch
+from watchfiles.main import FileChange
 
 from recserver.clock import Clock
 
 logger = logging.getLogger(__name__)
+
+ENDINGS = (".json", ".pkl", ".yaml")
 
 Identity = tuple[tuple[int, int] | None, ...]
 
@@ -49,22 +53,22 @@ class Watcher:
         while True:
             try:
                 await self._watch()
+                continue
             except FileNotFoundError:  # gone since we looked: watch again when it is back
-                await self._clock.wait(asyncio.Event(), self._clock.monotonic() + self._rescan)
-                await self._look()
-            except OSError as error:
-                if self._polling:
-                    raise
+                pass
+            except (OSError, RuntimeError) as error:  # no more watches to be had, or a fault in the library
                 logger.warning("changes cannot be watched for (%s): the folders are polled instead", error)
                 self._polling = True
+            await self._clock.wait(asyncio.Event(), self._clock.monotonic() + self._rescan)
+            await self._look()
 
     async def _watch(self) -> None:
         """Watch the folders as they are now; return when they are others."""
         watched = await asyncio.to_thread(self._identity)
         there = [folder for folder, known in zip(self._folders, watched, strict=True) if known is not None]
-        changes = awatch(
+        reports = awatch(
             *there,
-            watch_filter=self._matters,
+            watch_filter=None,  # else changes that are not ours would put off the rescan for ever
             recursive=False,
             force_polling=self._polling,
             rust_timeout=round(self._rescan * 1000),
@@ -72,11 +76,16 @@ class Watcher:
             step=50,
             debounce=400,
         )
+        rescan = self._clock.monotonic() + self._rescan
         self.armed.set()
-        async for _ in changes:
-            await self._look()
-            if await asyncio.to_thread(self._identity) != watched:
-                return
+        async with aclosing(reports):
+            async for changes in reports:
+                if changes and not self._matter(changes) and self._clock.monotonic() < rescan:
+                    continue
+                rescan = self._clock.monotonic() + self._rescan
+                await self._look()
+                if await asyncio.to_thread(self._identity) != watched:
+                    return
 
     async def _look(self) -> None:
         try:
@@ -87,10 +96,12 @@ class Watcher:
     def _identity(self) -> Identity:
         return tuple(_identity_of(folder) for folder in self._folders)
 
-    def _matters(self, _: Change, path: str) -> bool:
-        changed = Path(path)
-        ours = changed.suffix in (".json", ".pkl", ".yaml") and not changed.name.startswith(".")
-        return ours or changed in self._folders
+    def _matter(self, changes: set[FileChange]) -> bool:
+        """Whether a change is one of a file of ours, or of a folder."""
+        paths = [Path(path) for _, path in changes]
+        return any(
+            path in self._folders or (path.suffix in ENDINGS and not path.name.startswith(".")) for path in paths
+        )
 
 
 def _identity_of(folder: Path) -> tuple[int, int] | None:

@@ -69,9 +69,12 @@ async def test_a_sub_application_opens_the_server_if_nobody_has(data_dir: Path, 
     rec = RecServer(data_dir, settings)
     host = web.Application()
     host.add_subapp("/rec", rec.web_app())
-    async with TestServer(host) as server, ClientSession() as http:
-        async with http.get(server.make_url("/rec/health")) as response:
-            assert await response.json() == {"status": "ok"}
+    async with (
+        TestServer(host) as server,
+        ClientSession() as http,
+        http.get(server.make_url("/rec/health")) as response,
+    ):
+        assert await response.json() == {"status": "ok"}
     assert not rec.is_open
 
 

@@ -128,3 +128,25 @@ async def test_a_folder_filled_by_hand_works_the_same(data_dir: Path, settings: 
     written = json.loads((data_dir / "models/films_config.json").read_text())
     assert (written["status"], written["owner"], written["model_version"]) == ("completed", "ops", 1)
     assert json.loads((data_dir / "tasks/nightly.json").read_text()) == task
+
+
+async def test_correcting_the_data_chef_trains_at_once(rec: RecServer, http: ClientSession) -> None:
+    (rec.data_dir / "rows.csv").write_text("who,what\nann,tea\nann,scone\nbob,tea\n")
+    chef = {"data_chef_id": "c", "file_path": "rows.csv"}
+    await call(http, "POST", "create_model", model_id="m", algorithm="nmf", hyperparameters={"n_components": 2})
+    await call(http, "POST", "create_data_chef_from_csv", **chef)
+    with rec.events.listen() as events:
+        await call(http, "POST", "add_model_task", task_name="t", model_id="m", data_chef_id="c", interval=86400)
+        failed = await events.next(RunEnded)
+        assert failed.outcome == "failed"
+        assert "'who', 'what'" in str(failed.error)
+        async with http.get("recommend/bob/m") as response:
+            answer = await response.json()
+        assert (response.status, answer["code"]) == (409, "model_not_trained")
+        assert str(failed.error) in answer["detail"]
+        renames = "who->user_id,what->item_id"
+        await call(http, "POST", "create_data_chef_from_csv", **chef, rename_columns=renames, overwrite=True)
+        assert (await events.next(RunEnded)).outcome == "completed"
+    answer = await call(http, "GET", "recommend/bob/m")
+    assert [item["item_id"] for item in answer["predictions"]["bob"]] == ["scone"]
+    assert "error" not in await call(http, "GET", "get_model_info/m")

@@ -117,7 +117,7 @@ _ARRAYS = (
 
 
 def _require_fit(parts: dict[str, NDArray[Any]], users: int, items: int) -> None:
-    """Refuse arrays whose shapes or references do not agree, so that no request can fail on them."""
+    """Refuse arrays that do not agree, so that no request can fail on them."""
     factors = parts["user_factors"], parts["item_factors"]
     indptr, indices, counts = parts["seen_indptr"], parts["seen_indices"], parts["item_counts"]
     sound = (
@@ -135,3 +135,6 @@ def _require_fit(parts: dict[str, NDArray[Any]], users: int, items: int) -> None
     )
     if not sound:
         raise UnreadableModel(_INCONSISTENT.format("their shapes differ"))
+    largest = [max(float(one.max(initial=0)), -float(one.min(initial=0))) for one in factors]
+    if largest[0] * largest[1] * factors[1].shape[0] > float(np.finfo(np.float32).max):
+        raise UnreadableModel(_INCONSISTENT.format("their scores may be infinite"))

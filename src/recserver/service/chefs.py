@@ -105,6 +105,7 @@ class ChefVerbs(Verbs):
         warnings = await asyncio.to_thread(self._check, entry)
         await parts.chefs.put(data_chef_id, entry)
         await parts.scheduler.reconcile()
+        await parts.scheduler.hasten(lambda task: data_chef_id in task.chef_ids())
         result = {
             "message": f"Data chef {data_chef_id} was created; its source is read when a task trains from it.",
             "data_chef_id": data_chef_id,

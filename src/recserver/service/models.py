@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from recserver.clock import timestamp
@@ -10,7 +11,7 @@ from recserver.plugins import algorithm as algorithm_called
 from recserver.service.verb import Result, Verbs, changing_verb, verb
 from recserver.specs.models import ModelStatus
 from recserver.specs.tasks import TaskSpec
-from recserver.specs.values import KnownId, NewModelId, PlainObject, Switch, Text, refuse_existing
+from recserver.specs.values import KnownId, NewModelId, PlainObject, Switch, Text, Title, refuse_existing
 from recserver.store.models import StoredModel
 
 
@@ -23,14 +24,14 @@ class ModelVerbs(Verbs):
         model_id: NewModelId,
         *,
         algorithm: Text,
-        model_name: Text | None = None,
+        model_name: Title | None = None,
         message: Text = "",
         hyperparameters: PlainObject | None = None,
         overwrite: Switch = False,
     ) -> Result:
         """Write a model's config. Nothing is trained until a task does it."""
         parts = self.parts
-        method = algorithm_called(algorithm)
+        method = await asyncio.to_thread(algorithm_called, algorithm)
         checked, warnings = method.check(hyperparameters or {})
         if refuse_existing(ModelExists, "Model", model_id, await parts.models.ids(), overwrite):
             if model_id in parts.trainer.runs:
@@ -49,7 +50,7 @@ class ModelVerbs(Verbs):
         }
         await parts.models.create(model_id, config)
         await parts.scheduler.reconcile()
-        await parts.scheduler.replan(model_id)
+        await parts.scheduler.hasten(lambda task: task.model_id == model_id)
         answered = ("model_id", "status", "algorithm", "model_type", "hyperparameters")
         result: Result = {"message": f"Model {model_id} was created; add a task to train it."}
         result |= {name: config[name] for name in answered}
@@ -110,7 +111,7 @@ class ModelVerbs(Verbs):
         reason = await catalog.needs_training(model)
         if model.unreadable is None:
             try:
-                algorithm_called(config["algorithm"])
+                await asyncio.to_thread(algorithm_called, config["algorithm"])
             except InvalidInput as error:
                 config |= {"status": ModelStatus.FAILED.value, "error": str(error)}
         if reason and config["status"] == ModelStatus.COMPLETED:

@@ -54,7 +54,7 @@ class TaskVerbs(Verbs):
         await parts.scheduler.reconcile()
         scheduled = parts.scheduler.loop(task_name) is not None
         result: Result = {
-            "message": f"Task {task_name} trains model {model_id} every {interval:g} s."
+            "message": f"Task {task_name} trains model {model_id} every {interval} s."
             if scheduled
             else f"Task {task_name} was added; the scheduler is stopped, so it does not run yet.",
             "task_name": task_name,
@@ -95,7 +95,7 @@ class TaskVerbs(Verbs):
         await parts.tasks.write(spec.model_copy(update={"interval": interval}), keep=True)
         await parts.scheduler.reconcile()
         return {
-            "message": f"Task {task_name} runs every {interval:g} s.",
+            "message": f"Task {task_name} runs every {interval} s.",
             "task_name": task_name,
             "interval": interval,
             "next_run_at": parts.scheduler.next_run_at(task_name),

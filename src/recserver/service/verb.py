@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -26,6 +27,7 @@ from recserver.trainer import Trainer
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Verb = Callable[P, Coroutine[Any, Any, T]]
 
 Result = dict[str, Any]
 
@@ -59,7 +61,7 @@ class Verbs:
         raise NotImplementedError
 
 
-def verb(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def verb(function: Verb[P, T]) -> Verb[P, T]:
     """Check the arguments of every call by the annotations of ``function``.
 
     None counts as absent. All faults are reported together, as one :class:`InvalidInput`.
@@ -67,13 +69,19 @@ def verb(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     return _verb(function, one_at_a_time=False)
 
 
-def changing_verb(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+def changing_verb(function: Verb[P, T]) -> Verb[P, T]:
     """A :func:`verb` that changes definitions. It waits for the one before it, so that no change is lost."""
     return _verb(function, one_at_a_time=True)
 
 
-def _verb(function: Callable[P, Awaitable[T]], *, one_at_a_time: bool) -> Callable[P, Awaitable[T]]:
-    checked = validate_call(function)
+def _verb(
+    function: Callable[P, Coroutine[Any, Any, T]], *, one_at_a_time: bool
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    @validate_call  # of a coroutine function it would check only when awaited
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
+        return function(*args, **kwargs)
+
     names = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)
@@ -87,10 +95,11 @@ def _verb(function: Callable[P, Awaitable[T]], *, one_at_a_time: bool) -> Callab
         except ValidationError as error:
             problems = field_errors(error)
             raise InvalidInput("; ".join(in_words(one) for one in problems) + ".", problems) from None
-        if not one_at_a_time:
-            return await work
-        async with args[0].parts.changing:
-            return await work
+        with closing(work):  # it may never begin: the server is not open, or the caller gives up waiting
+            if not one_at_a_time:
+                return await work
+            async with args[0].parts.changing:
+                return await work
 
     call.fields = tuple(names[1:])  # type: ignore[attr-defined]
     return call

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from recserver.errors import shown
+from recserver.specs.values import unicode_text
 
 LONGEST_NAME = 256
 MOST_PAIRS = 1000
@@ -45,6 +46,7 @@ def _checked(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     renames: dict[str, str] = {}
     for old, new in pairs:
         for name in (old, new):
+            unicode_text(name)
             if not name or len(name) > LONGEST_NAME or "," in name or "->" in name:
                 raise ValueError(f"{shown(name)} is not usable as a column name here: {EXAMPLE}")
         if old in renames:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from recserver.errors import Conflict, shown
 
@@ -17,6 +17,9 @@ LONGEST_INTERVAL = 31_622_400.0
 
 LONGEST_ENTITY_ID = 256
 """Characters of a user or item id."""
+
+DEEPEST_OBJECT = 8
+"""Levels that an object may be nested; what is stored as YAML is read back with a limit of its own."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -131,13 +134,46 @@ def entity_id(value: object) -> str:
     text = str(value)
     if not 1 <= len(text) <= LONGEST_ENTITY_ID:
         raise ValueError(f"must be 1 to {LONGEST_ENTITY_ID} characters long")
-    return text
+    return unicode_text(text)
+
+
+def unicode_text(value: str) -> str:
+    """``value`` if it has a UTF-8 form.
+
+    Raises:
+        ValueError: if it holds half a surrogate pair, which no file and no answer can hold.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be text without lone surrogates") from None
+    return value
 
 
 def _plain_object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
+    level: list[Any] = [value]
+    for _ in range(DEEPEST_OBJECT):
+        level = [part for one in level for part in _parts(one)]
+    if level:
+        raise ValueError(f"must not be nested deeper than {DEEPEST_OBJECT} levels")
     return value
+
+
+def _parts(value: object) -> list[Any]:
+    """What a value of JSON holds: the keys and values of an object, the elements of an array."""
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        unicode_text(value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must hold finite numbers only")
+    elif value is not None and not isinstance(value, bool | int | float):
+        raise ValueError("must hold nothing but what JSON knows")
+    return []
 
 
 def _count(value: object) -> int:
@@ -154,7 +190,8 @@ def _patience(value: object) -> float:
     return number
 
 
-Text = Annotated[str, StringConstraints(strict=True, max_length=100_000)]
+Text = Annotated[str, StringConstraints(strict=True, max_length=100_000), AfterValidator(unicode_text)]
+Title = Annotated[str, StringConstraints(strict=True, max_length=10_000), AfterValidator(unicode_text)]
 NewId = Annotated[str, BeforeValidator(check_new_id)]
 NewModelId = Annotated[str, BeforeValidator(check_new_model_id)]
 KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,20 @@ class ChefStore:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data only: no aliases, which can blow up, no duplicate keys, no bottomless nesting."""
+    """Only what JSON can say, so that every entry can be shown.
+
+    No aliases, which can blow up, no duplicate keys, no bottomless nesting, no half characters. Dates and what is
+    no finite number are text, as written; so are the ids, whatever YAML would read them as.
+    """
 
     depth = 0
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.tag in _READ_AS_SOMETHING:
+                key.tag = _TEXT
+        return node
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
@@ -87,6 +99,19 @@ class _Loader(yaml.SafeLoader):
         finally:
             self.depth -= 1
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        text.encode()  # UnicodeEncodeError, a ValueError, for half a character
+        return text
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> Any:
+        number = super().construct_yaml_float(node)
+        return number if math.isfinite(number) else self.construct_scalar(node)
+
+    def refuse(self, node: yaml.Node) -> Any:
+        """For kinds of data that JSON does not have."""
+        raise ValueError(f"{node.tag} is not read here")
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep)
         if len(mapping) != len(node.value):
@@ -94,16 +119,23 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
+_TEXT = "tag:yaml.org,2002:str"
+_READ_AS_SOMETHING = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "merge", "null", "timestamp", "value")
+}
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)
+for _kind in ("binary", "omap", "pairs", "set"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.refuse)
+
+
 def _parse(text: bytes) -> dict[str, Any]:
     content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that refuses even more
     if content is None:
         return {}
-    if not isinstance(content, dict):
-        raise ValueError("not a mapping")
-    named = {str(key): entry for key, entry in content.items()}
-    if len(named) != len(content):
-        raise ValueError("an id stands there twice")
-    return named
+    if not isinstance(content, dict) or not all(isinstance(one, str) for one in content):
+        raise ValueError("not a mapping of ids")
+    return content
 
 
 def _render(whole: dict[str, Any]) -> bytes:

@@ -216,7 +216,7 @@ def with_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any
 def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
     """``content`` as JSON. Everything leaves the server through here."""
     return web.Response(
-        body=json.dumps(content, allow_nan=False).encode(),
+        body=json.dumps(content, allow_nan=False, ensure_ascii=False).encode(errors="replace"),
         status=status,
         content_type="application/json",
         headers={"X-Content-Type-Options": "nosniff", **headers},
@@ -239,13 +239,8 @@ def error_response(
 
 
 def located(error: InvalidInput, places: Mapping[str, str], otherwise: str) -> list[FieldError]:
-    """The faults of an error, each with the place of the request that its field stood in."""
-    places_known = ("path", "query", "body")
-    if not error.errors:
-        return [FieldError((otherwise,), str(error))]
+    """The faults that a verb found, each with the place of the request that its field stood in."""
     return [
-        one
-        if one.loc[:1] and one.loc[0] in places_known
-        else FieldError((places.get(one.loc[0], otherwise) if one.loc else otherwise, *one.loc), one.msg)
-        for one in error.errors
+        FieldError((places.get(one.loc[0], otherwise) if one.loc else otherwise, *one.loc), one.msg)
+        for one in error.errors or (FieldError((), str(error)),)
     ]

@@ -44,7 +44,7 @@ class Vocabulary:
 
     def encode(self, values: NDArray[Any]) -> Codes:
         """The code of each value, shape (rows,); negative, by :data:`REASONS`, where it is no id."""
-        if _alike(values):  # each distinct value is judged once
+        if _kind(values) in ("string", "integer"):  # equal ones are the same id: each is judged once
             places, distinct = pd.factorize(values, use_na_sentinel=False)
             return self._judge(distinct.tolist())[places]
         return self._judge(values.tolist())
@@ -150,41 +150,50 @@ class InteractionsBuilder:
 
 def ratings_of(values: NDArray[Any]) -> NDArray[np.float32]:
     """Shape (rows,): the ratings as numbers; 1.0 where one is missing, no number, or not finite."""
-    if values.dtype == object and not _alike(values):
+    if values.dtype == object and _kind(values) != "string":
         values = np.array([_as_number(value) for value in values.tolist()], np.float64)
     with np.errstate(over="ignore"):  # beyond float32 is not finite either
         ratings = np.asarray(pd.to_numeric(pd.Series(values), errors="coerce"), np.float64).astype(np.float32)
     return np.where(np.isfinite(ratings), ratings, np.float32(1))
 
 
-def _alike(values: NDArray[Any]) -> bool:
-    """Whether all values are text, or all whole numbers, so that equal ones are the same id."""
-    return pd.api.types.infer_dtype(values, skipna=True) in ("string", "integer")
+def _kind(values: NDArray[Any]) -> str:
+    """What all values are that are not missing: ``string``, ``integer``, or something else."""
+    return pd.api.types.infer_dtype(values, skipna=True)
 
 
 def _as_id(value: object) -> str | int:
     """The id that a source's value stands for, or the code of the reason why it stands for none."""
     if isinstance(value, Decimal) and value.is_finite():
+        if value.adjusted() >= LONGEST_ENTITY_ID:
+            return _OVERLONG  # written out, it could fill the memory
         value = int(value) if value == value.to_integral_value() else str(value)
     elif isinstance(value, UUID | np.generic):
         value = str(value) if isinstance(value, UUID) else value.item()
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return _MISSING
+    if isinstance(value, str) and not _is_unicode(value):
+        return _NOT_UNICODE
     try:
-        text = entity_id(value)
+        return entity_id(value)
     except ValueError:
         if not isinstance(value, str | int) or isinstance(value, bool):
             return _FOREIGN
         return _EMPTY if value == "" else _OVERLONG
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return _NOT_UNICODE
-    return text
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it holds no half of a character."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_number(value: object) -> float:
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        return math.nan  # Python would take 1_000 and digits of other scripts, pandas does not
     try:
         return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
