@@ -108,11 +108,10 @@ class Scheduler:
         async with self._lock:
             for running in self._loops.values():
                 loop = running.loop
-                if loop.firing or not concerned(loop.spec):
-                    continue
-                due = await self._first_due(loop.spec)
-                if due <= self._clock.monotonic() < loop.due:
-                    loop.plan(due)
+                if concerned(loop.spec):
+                    due = await self._first_due(loop.spec)
+                    if due <= self._clock.monotonic() < loop.due and not loop.firing:
+                        loop.plan(due)
 
     async def _ensure(self, name: str, spec: TaskSpec) -> None:
         running = self._loops.get(name)

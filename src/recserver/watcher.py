@@ -45,8 +45,9 @@ class Watcher:
         self._rescan = rescan
         self._clock = clock
         self._polling: bool | None = None  # None leaves it to watchfiles
+        self._rescan_due = 0.0
         self.armed = asyncio.Event()
-        """Set once changes are being watched for."""
+        """Set once changes are being watched for, and the folders were looked at since."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -76,18 +77,22 @@ class Watcher:
             step=50,
             debounce=400,
         )
-        rescan = self._clock.monotonic() + self._rescan
-        self.armed.set()
         async with aclosing(reports):
-            async for changes in reports:
-                if changes and not self._matter(changes) and self._clock.monotonic() < rescan:
-                    continue
-                rescan = self._clock.monotonic() + self._rescan
-                await self._look()
-                if await asyncio.to_thread(self._identity) != watched:
-                    return
+            # Asking for reports begins the watching; what changed before that is seen by looking then.
+            changes, _ = await asyncio.gather(anext(reports), self._arm())
+            while True:
+                if not changes or self._matter(changes) or self._clock.monotonic() >= self._rescan_due:
+                    await self._look()
+                    if await asyncio.to_thread(self._identity) != watched:
+                        return
+                changes = await anext(reports)
+
+    async def _arm(self) -> None:
+        await self._look()
+        self.armed.set()
 
     async def _look(self) -> None:
+        self._rescan_due = self._clock.monotonic() + self._rescan
         try:
             await self._look_again()
         except Exception:  # what was found there must not end the watching
