@@ -10,10 +10,14 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from blockbuster import blockbuster_ctx
 
 from recserver import RecServer, Settings
+
+hypothesis.settings.register_profile("recserver", deadline=None)  # machines are noisy, and no test is timed
+hypothesis.settings.load_profile("recserver")
 
 SLOWEST_CALLBACK = 1.0
 """Seconds that one callback may hold the event loop."""
