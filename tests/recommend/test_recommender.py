@@ -1,0 +1,139 @@
+"""One version of a model: what it answers to whom, and which files it is not made of."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recserver import artifact
+from recserver.catalog import open_packed
+from recserver.errors import UnreadableModel
+from recserver.ids import pack_ids
+from recserver.recommend.recommender import Recommender, Source
+
+USERS, ITEMS = ["u0", "u1", "u2"], ["i0", "i1", "i10", "i2", "é"]
+
+
+def parts() -> dict[str, Any]:
+    """The arrays of a sound model: user ``u1`` has seen ``i0`` and ``i2``, ``u2`` has seen everything."""
+    user_text, user_offsets = pack_ids(USERS)
+    item_text, item_offsets = pack_ids(ITEMS)
+    return {
+        "user_text": user_text,
+        "user_offsets": user_offsets,
+        "item_text": item_text,
+        "item_offsets": item_offsets,
+        "user_factors": np.array([[1, 0], [0, 1], [1, 1]], np.float32),
+        "item_factors": np.array([[5, 1, 3, 3, 2], [1, 1, 1, 2, 0]], np.float32),
+        "seen_indptr": np.array([0, 0, 2, 7], np.int64),
+        "seen_indices": np.array([0, 3, 0, 1, 2, 3, 4], np.int32),
+        "item_counts": np.array([2, 1, 1, 2, 1], np.int64),
+    }
+
+
+def packed(path: Path, header: dict[str, Any] | None = None, **changes: Any) -> Path:
+    """A model file of :func:`parts` with changes; None leaves an array out."""
+    arrays = {name: array for name, array in (parts() | changes).items() if array is not None}
+    artifact.pack(path, {"model_version": 3} if header is None else header, arrays)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Recommender:
+    return open_packed(packed(tmp_path / "m.pkl"))[1]
+
+
+def asked(model: Recommender, user: str, n: int = 10, *, exclude_seen: bool = True, fallback: bool = True) -> Any:
+    answer = model.recommend(user, n, exclude_seen=exclude_seen, fallback=fallback)
+    return answer.source, answer.items
+
+
+def test_a_known_user_gets_the_best_first_and_ties_by_item_id(model: Recommender) -> None:
+    expected = [("i0", 5), ("i10", 3), ("i2", 3), ("é", 2), ("i1", 1)]
+    assert asked(model, "u0") == (Source.PERSONAL, expected)
+    for n in range(1, 5):
+        assert asked(model, "u0", n) == (Source.PERSONAL, expected[:n])
+
+
+def test_what_was_seen_is_left_out_unless_asked_for(model: Recommender) -> None:
+    assert asked(model, "u1") == (Source.PERSONAL, [("i1", 1), ("i10", 1), ("é", 0)])
+    assert asked(model, "u1", 2, exclude_seen=False) == (Source.PERSONAL, [("i2", 2), ("i0", 1)])
+    assert asked(model, "u2") == (Source.PERSONAL, [])
+    assert len(asked(model, "u2", exclude_seen=False)[1]) == 5
+
+
+def test_an_unknown_user_gets_what_is_popular_or_nothing(model: Recommender) -> None:
+    source, items = asked(model, "nobody", 3)
+    assert (source, [item for item, _ in items]) == (Source.POPULAR, ["i0", "i2", "i1"])
+    assert [round(score, 4) for _, score in items] == [0.6667, 0.6667, 0.3333]
+    assert asked(model, "nobody", fallback=False) == (None, [])
+    assert asked(model, "\ud800")[0] == Source.POPULAR
+
+
+def test_asking_changes_nothing(model: Recommender) -> None:
+    first = [asked(model, user) for user in (*USERS, "nobody")]
+    assert [asked(model, user) for user in (*USERS, "nobody")] == first
+
+
+def test_items_and_scores_are_plain_python(model: Recommender) -> None:
+    for user in ("u0", "nobody"):
+        assert {(type(item), type(score)) for item, score in asked(model, user)[1]} == {(str, float)}
+
+
+TWO, FOUR_USERS, SIX_ITEMS = pack_ids(USERS[:2]), pack_ids([*USERS, "u3"]), pack_ids([*ITEMS, "ü"])
+WRONG: dict[str, dict[str, Any]] = {
+    **{f"no {name}": {name: None} for name in parts()},
+    "more users than rows": {"user_text": FOUR_USERS[0], "user_offsets": FOUR_USERS[1]},
+    "fewer users than rows": {"user_text": TWO[0], "user_offsets": TWO[1]},
+    "more items than columns": {"item_text": SIX_ITEMS[0], "item_offsets": SIX_ITEMS[1]},
+    "a user twice": {
+        "user_text": np.frombuffer(b"u0u0u2", np.uint8),
+        "user_offsets": np.array([0, 2, 4, 6], np.int64),
+    },
+    "ids out of order": {
+        "user_text": np.frombuffer(b"u1u0u2", np.uint8),
+        "user_offsets": np.array([0, 2, 4, 6], np.int64),
+    },
+    "other ranks": {"user_factors": np.ones((3, 3), np.float32)},
+    "double precision": {"user_factors": np.ones((3, 2), np.float64)},
+    "a flat matrix": {"user_factors": np.ones(6, np.float32)},
+    "item factors the other way round": {"item_factors": np.ones((5, 2), np.float32)},
+    "scores beyond float32": {"user_factors": np.full((3, 2), 3e38, np.float32)},
+    "scores beyond float32 below": {"user_factors": np.full((3, 2), -3e38, np.float32)},
+    "seen rows that go back": {"seen_indptr": np.array([0, 3, 2, 7], np.int64)},
+    "seen rows that begin late": {"seen_indptr": np.array([1, 1, 2, 7], np.int64)},
+    "seen rows that end late": {"seen_indptr": np.array([0, 0, 2, 8], np.int64)},
+    "too few seen rows": {"seen_indptr": np.array([0, 0, 7], np.int64)},
+    "seen items that are not there": {"seen_indices": np.array([0, 3, 0, 1, 2, 3, 5], np.int32)},
+    "seen items below zero": {"seen_indices": np.array([0, 3, 0, 1, 2, 3, -1], np.int32)},
+    "seen items as floats": {"seen_indices": np.zeros(7, np.float32)},
+    "too few counts": {"item_counts": np.array([2, 1], np.int64)},
+    "counts as floats": {"item_counts": np.ones(5, np.float32)},
+    "no version": {"header": {}},
+    "a version that is text": {"header": {"model_version": "3"}},
+}
+
+
+@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableModel, match=r"train the model again\.$"):
+        open_packed(packed(tmp_path / "m.pkl", **changes))
+
+
+def test_the_largest_scores_that_are_taken_are_finite(tmp_path: Path) -> None:
+    large = np.full((3, 2), 1e19, np.float32), np.full((2, 5), 1e19, np.float32)
+    _, model = open_packed(packed(tmp_path / "m.pkl", user_factors=large[0], item_factors=large[1]))
+    assert all(math.isfinite(score) for _, score in asked(model, "u0")[1])
+
+
+def test_a_model_without_anybody_answers(tmp_path: Path) -> None:
+    nobody = pack_ids([])
+    empty = {"user_text": nobody[0], "user_offsets": nobody[1], "item_text": nobody[0], "item_offsets": nobody[1]}
+    factors = {"user_factors": np.ones((0, 2), np.float32), "item_factors": np.ones((2, 0), np.float32)}
+    seen = {"seen_indptr": np.zeros(1, np.int64), "seen_indices": np.zeros(0, np.int32)}
+    path = packed(tmp_path / "m.pkl", **empty, **factors, **seen, item_counts=np.zeros(0, np.int64))
+    assert asked(open_packed(path)[1], "u0") == (Source.POPULAR, [])

@@ -1,0 +1,120 @@
+"""Asking a server over real HTTP, with every answer held to the conventions that all answers share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientSession
+from yarl import URL
+
+from recserver import RecServer
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response. ``body`` is its JSON, None if it had no body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def code(self) -> str | None:
+        """The code of an error."""
+        return self.body.get("code") if isinstance(self.body, dict) else None
+
+    @property
+    def locs(self) -> list[list[str]]:
+        """The places that a 422 finds fault with."""
+        return [error["loc"] for error in self.body["errors"]]
+
+
+def checked(status: int, headers: Mapping[str, str], content: bytes, asked: str) -> Answer:
+    """The answer to ``asked``, which must be JSON, and in the one shape of errors if it is one."""
+    assert headers.get("Content-Type") == "application/json", f"{asked}: {status} {headers}"
+    assert status != 500, f"{asked}: {content!r}"
+    if asked.startswith("HEAD "):
+        assert content == b"", asked
+        return Answer(status, headers, None)
+    body = json.loads(content)
+    if status == 200:
+        assert isinstance(body, dict), f"{asked}: {content!r}"
+        return Answer(status, headers, body)
+    assert 400 <= status < 600, f"{asked}: {status}"
+    assert body["detail"] == body["error"], f"{asked}: {content!r}"
+    assert isinstance(body["detail"], str) and len(body["detail"]) > 10, f"{asked}: {content!r}"
+    assert isinstance(body["code"], str), f"{asked}: {content!r}"
+    assert ("errors" in body) == (status == 422), f"{asked}: {content!r}"
+    for error in body.get("errors", ()):
+        assert set(error) == {"loc", "msg"}, f"{asked}: {content!r}"
+        assert error["loc"][0] in ("path", "query", "body"), f"{asked}: {content!r}"
+        assert isinstance(error["msg"], str) and error["msg"], f"{asked}: {content!r}"
+    assert status != 422 or body["errors"], f"{asked}: {content!r}"
+    assert body.get("authenticated") is (False if status == 401 else None), f"{asked}: {content!r}"
+    return Answer(status, headers, body)
+
+
+class Api:
+    """A client of one server. Paths are sent as they are, so they come percent-encoded."""
+
+    def __init__(self, url: str, session: ClientSession, rec: RecServer) -> None:
+        self.url, self.rec = url, rec
+        self._session = session
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request and check its answer. ``body`` goes as JSON; ``raw`` goes as it is."""
+        content = raw if body is None else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json"} if content is not None else {}
+        async with self._session.request(
+            method,
+            URL(self.url + path, encoded=True),
+            data=content,
+            headers=sent | dict(headers or {}),
+            skip_auto_headers=["Content-Type"],
+        ) as response:
+            asked = f"{method} {path[:200]} {(content or b'')[:200]!r}"
+            return checked(response.status, response.headers, await response.read(), asked)
+
+    async def get(self, path: str) -> Answer:
+        return await self.ask("GET", path)
+
+    async def post(self, path: str, body: object = None) -> Answer:
+        return await self.ask("POST", path, body)
+
+    async def ok(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        """The body of an answer that must be 200."""
+        answer = await self.ask(method, path, body)
+        assert answer.status == 200, f"{method} {path}: {answer.body}"
+        return dict(answer.body)
+
+    async def wire(self, content: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Send bytes that need not be HTTP; (status, headers, body) of the answer, status 0 if there is none."""
+        reader, writer = await asyncio.open_connection(URL(self.url).host, URL(self.url).port)
+        try:
+            writer.write(content)
+            async with asyncio.timeout(20):
+                head = await reader.readuntil(b"\r\n\r\n")
+                first, *lines = head.decode().strip().split("\r\n")
+                headers = {name.title(): value for name, value in (line.split(": ", 1) for line in lines)}
+                body = await reader.readexactly(int(headers.get("Content-Length", 0)))
+            return int(first.split()[1]), headers, body
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return 0, {}, b""
+        finally:
+            writer.close()
+
+
+Serve = Callable[[RecServer], Awaitable[Api]]
+"""Opens a server if it is not open, and shows it over HTTP until the test ends."""
