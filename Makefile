@@ -17,10 +17,10 @@ run: $(STAMP) ## install and serve the folder data/
 	$(BIN)/recserver serve --data data
 
 test: $(STAMP) ## install and run the tests
-	PYTHONASYNCIODEBUG=1 $(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(PYTEST_ARGS)
 
 soak: $(STAMP) ## run the long tests
-	PYTHONASYNCIODEBUG=1 $(BIN)/pytest -m soak $(PYTEST_ARGS)
+	$(BIN)/pytest -m soak $(PYTEST_ARGS)
 
 check: $(STAMP) ## lint, types, import contracts
 	$(BIN)/ruff check .

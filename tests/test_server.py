@@ -5,7 +5,9 @@ from __future__ import annotations
 from recserver import RecServer
 from recserver.events import RunEnded
 
-ROWS = "user_id,item_id,rating\n" + "".join(f"u{u},i{i},{1 + (u * i) % 5}\n" for u in range(20) for i in range(u % 7, 12))
+ROWS = "user_id,item_id,rating\n" + "".join(
+    f"u{u},i{i},{1 + (u * i) % 5}\n" for u in range(20) for i in range(u % 7, 12)
+)
 
 
 async def test_a_model_is_trained_and_answers(rec: RecServer) -> None:

@@ -28,7 +28,7 @@ def is_loopback(host: str) -> bool:
 class Settings(BaseSettings):
     """The settings of one server. Each is also an environment variable: ``RECSERVER_PORT=8080``."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSERVER_", frozen=True, extra="forbid", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix="RECSERVER_", frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
     """Address to listen on. Any but a loopback address needs ``api_key``."""
@@ -62,12 +62,15 @@ class Settings(BaseSettings):
     @field_validator("api_key")
     @classmethod
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and (len(key.get_secret_value().strip()) < SHORTEST_KEY):
+        if key is None:
+            return None
+        stripped = key.get_secret_value().strip()  # as headers are, on their way here
+        if len(stripped) < SHORTEST_KEY:
             raise ValueError(
                 f"an API key needs at least {SHORTEST_KEY} characters: make one with "
                 "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
-        return key
+        return SecretStr(stripped)
 
     @field_validator("allowed_origins")
     @classmethod

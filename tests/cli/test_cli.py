@@ -133,6 +133,7 @@ async def test_json_log_lines(start: Start) -> None:
     [
         (["serve", "--host", "0.0.0.0"], {}, "RECSERVER_API_KEY"),
         (["serve", "--host", "0.0.0.0"], {"RECSERVER_API_KEY": "short"}, "at least 16 characters"),
+        (["serve"], {"RECSERVER_API_KEY": ""}, "at least 16 characters"),
         (["serve", "--port", "70000"], {}, "RECSERVER_PORT"),
         (["serve", "--data", "file"], {}, "choose another with --data"),
         (["demo", "--data", "file"], {}, "choose another --data"),

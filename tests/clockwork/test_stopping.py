@@ -15,8 +15,11 @@ from workbench import Workbench
 from recserver import Settings
 from recserver.errors import ModelBusy, ModelNotFound
 from recserver.events import RunEnded
+from recserver.executors import OnProgress
+from recserver.specs.jobs import TrainingJob, TrainingResult
 from recserver.store import files
-from recserver.testing import few_interactions
+from recserver.testing import ScriptedExecutor, few_interactions
+from recserver.trainer import Outcome
 
 
 async def remove_file(bench: Workbench) -> None:
@@ -80,12 +83,47 @@ async def test_a_stop_says_which_models_it_stopped_and_twice_is_once(bench: Work
     assert config(bench)["status"] == "stopped"
 
 
-async def test_two_stops_at_once_leave_the_status_whole(bench: Workbench) -> None:
-    await bench.add_task()
-    await bench.one_begun()
-    answers = await asyncio.gather(*(bench.rec.stop_scheduler() for _ in range(5)))
-    assert all(answer["stopped_models"] == ["m"] for answer in answers)
-    assert config(bench)["status"] == (await bench.task())["last_status"] == "stopped"
+class Reluctant(ScriptedExecutor):
+    """Takes its time to end a cancelled training, as killing a process does."""
+
+    gone = False
+
+    async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
+        try:
+            return await super().run(job, on_progress)
+        except asyncio.CancelledError:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            self.gone = True
+            raise
+
+
+async def test_many_stops_at_once_end_a_training_once_and_entirely(data_dir: Path, settings: Settings) -> None:
+    trainings = Reluctant()
+    async with AsyncExitStack() as stack:
+        bench = await Workbench.open(stack, data_dir, settings, trainings=trainings)
+        await bench.add_task()
+        await bench.one_begun()
+        stops = [asyncio.ensure_future(bench.rec.stop_scheduler())]
+        for _ in range(20):
+            await asyncio.sleep(0)
+            stops.append(asyncio.ensure_future(bench.rec.stop_scheduler()))
+        answers = await asyncio.gather(*stops)
+        assert trainings.gone
+        assert answers[0]["stopped_models"] == ["m"]
+        assert config(bench)["status"] == (await bench.task())["last_status"] == "stopped"
+
+
+async def test_a_training_stopped_before_its_first_step_never_begins(bench: Workbench) -> None:
+    trainer, told = bench.rec.parts.trainer, list[str]()
+
+    async def on_end(outcome: Outcome) -> None:
+        told.append(outcome.kind)
+
+    run = trainer.start("t", "m", "c", on_end)
+    async with asyncio.timeout(5):
+        assert await trainer.stop([run]) == ["m"]
+    assert (told, bench.trainings.begun) == (["stopped"], 0)
 
 
 async def test_a_stop_waits_for_those_that_end_in_time(bench: Workbench) -> None:

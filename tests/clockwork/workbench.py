@@ -28,9 +28,14 @@ class Workbench:
 
     @classmethod
     async def open(
-        cls, stack: AsyncExitStack, data_dir: Path, settings: Settings, clock: FakeClock | None = None
+        cls,
+        stack: AsyncExitStack,
+        data_dir: Path,
+        settings: Settings,
+        clock: FakeClock | None = None,
+        trainings: ScriptedExecutor | None = None,
     ) -> Self:
-        clock, trainings = clock or FakeClock(), ScriptedExecutor()
+        clock, trainings = clock or FakeClock(), trainings or ScriptedExecutor()
         # The folders are looked at when the test says so: a watcher's real-time rescans would be noise.
         settings = settings.model_copy(update={"rescan_seconds": 3600.0})
         rec = RecServer(data_dir, settings, clock=clock, executor=trainings)

@@ -33,10 +33,9 @@ class ModelVerbs(Verbs):
         parts = self.parts
         method = await asyncio.to_thread(algorithm_called, algorithm)
         checked, warnings = method.check(hyperparameters or {})
-        if refuse_existing(ModelExists, "Model", model_id, await parts.models.ids(), overwrite):
-            if model_id in parts.trainer.runs:
-                raise ModelBusy(f"Model {shown(model_id)} is being trained: overwrite it when that has ended.")
-            await self._delete(model_id)
+        refuse_existing(ModelExists, "Model", model_id, await parts.models.ids(), overwrite)
+        if model_id in parts.trainer.runs:
+            raise ModelBusy(f"Model {shown(model_id)} is being trained: overwrite it when that has ended.")
         config = {
             "model_id": model_id,
             "model_name": model_name or model_id,
@@ -49,6 +48,7 @@ class ModelVerbs(Verbs):
             "model_path": f"models/{model_id}.pkl",
         }
         await parts.models.create(model_id, config)
+        parts.catalog.drop(model_id)
         await parts.scheduler.reconcile()
         await parts.scheduler.hasten(lambda task: task.model_id == model_id)
         answered = ("model_id", "status", "algorithm", "model_type", "hyperparameters")

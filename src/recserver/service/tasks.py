@@ -48,10 +48,13 @@ class TaskVerbs(Verbs):
         for chef in spec.chef_ids():
             if chef not in known:
                 raise DataChefNotFound(chef)
-        if exists and await self._trains_otherwise(spec):
-            await self._remove(task_name)  # a run under way for what the task no longer is ends with it
+        another = exists and await self._trains_otherwise(spec)
         await parts.tasks.write(spec, keep=False)
+        if another:  # a run under way is of what the task no longer is
+            await parts.runner.end_runs(task_name)
+            await parts.journal.forget(task_name)
         await parts.scheduler.reconcile()
+        await parts.scheduler.hasten(lambda task: task.task_name == task_name)
         scheduled = parts.scheduler.loop(task_name) is not None
         result: Result = {
             "message": f"Task {task_name} trains model {model_id} every {interval} s."

@@ -69,6 +69,11 @@ class ChefStore:
 
     async def _save(self, whole: dict[str, Any]) -> None:
         text = await asyncio.to_thread(_render, whole)
+        if len(text) > files.LARGEST_DOCUMENT:  # it could not be read again
+            raise InvalidInput(
+                f"restaurant_data.yaml would be larger than {files.LARGEST_DOCUMENT} bytes: "
+                "shorten this data chef, or delete some that are not needed."
+            )
         await files.write_whole(self.path, text, files.PRIVATE)
 
 

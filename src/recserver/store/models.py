@@ -89,9 +89,10 @@ class ModelStore:
         return found
 
     async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
-        """Write a new model's config."""
+        """Write a new model's config. What an earlier model of that id left goes once that is done."""
         async with self._locks[model_id]:
             await files.write_object(self._path(model_id, CONFIG), dict(config))
+            await files.remove(self._path(model_id, ending) for ending in (METADATA, PICKLE, ".json"))
 
     async def move(self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any) -> None:
         """Change a model's status on disk, and other keys with it; all other keys survive.
