@@ -45,7 +45,7 @@ asyncio.run(main())
 async def a_server(
     data_dir: Path, until: str, steps: list[list[Any]]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A server run by a script without a main guard, in which a model's first training came as far as ``until``."""
+    """A server run by a script without a main guard, in which a first training came as far as ``until``."""
     for name in ("models", "tasks", "config"):
         (data_dir / name).mkdir(parents=True)
     (data_dir / "models" / "m_config.json").write_text(json.dumps({"algorithm": "quick"}))
