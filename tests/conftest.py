@@ -19,8 +19,8 @@ from recserver import RecServer, Settings
 hypothesis.settings.register_profile("recserver", deadline=None)  # machines are noisy, and no test is timed
 hypothesis.settings.load_profile("recserver")
 
-SLOWEST_CALLBACK = 1.0
-"""Seconds that one callback may hold the event loop."""
+SLOWEST_CALLBACK = 2.0
+"""Seconds that one callback may hold the event loop. Shared machines stall by themselves, so it is no less."""
 
 
 class _SlowCallbacks(logging.Handler):

@@ -128,7 +128,9 @@ async def test_a_folder_that_was_removed_and_made_again_is_watched_again(folder:
             await looks.until(lambda seen, number=number: seen == {"a.json": str(number)})
             shutil.rmtree(folder)
             await looks.until(lambda seen: seen == {})
+            before = len(looks.seen)
             folder.mkdir()
+            await looks.until(lambda _, before=before: len(looks.seen) > before)
 
 
 async def test_without_any_report_the_folders_are_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from recserver.web.routes import ALIASES, ID_FIELDS
 
 DEEPEST = 64
 """Levels that a JSON body may be nested."""
+
+QUICK_BYTES = 2**15
+"""Bytes of a body that are parsed at once; a larger one is parsed beside the event loop."""
 
 LONGEST_DIGITS = 400
 """Digits of an integer that are read exactly; beyond, it is as good as infinite."""
@@ -134,7 +138,10 @@ async def _body(request: web.Request) -> dict[str, Any]:
         raise MalformedJson("The body breaks off, or is not encoded as its headers say.") from None
     if not content.strip():
         return {}
-    value = parse_json(content)
+    if len(content) <= QUICK_BYTES:
+        value = parse_json(content)
+    else:
+        value = await asyncio.to_thread(parse_json, content)
     if value is None:
         return {}
     if not isinstance(value, dict):
