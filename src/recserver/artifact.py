@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from recserver.errors import UnreadableModel, shown
+from recserver.errors import ModelUnavailable, UnreadableModel, shown
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Array: TypeAlias = npt.NDArray[Any]
@@ -104,20 +104,22 @@ def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) ->
 def load(path: Path, *, max_bytes: int = 16 * 2**30) -> Artifact:
     """The model file at ``path``, mapped, after checking its form, its checksum and its numbers.
 
-    Raises UnreadableModel for all that is foreign, damaged, hostile, newer, larger than ``max_bytes`` or
-    closed to this process; FileNotFoundError passes through. Never blocks on a FIFO, never runs content.
+    Raises UnreadableModel for all that is foreign, damaged, hostile, newer or larger than ``max_bytes``, and
+    ModelUnavailable for what cannot be read just now; FileNotFoundError passes through. Never blocks on a FIFO,
+    never runs content.
     """
     name = shown(path.name)
     try:
         return _parse(_mapped(path, max_bytes), name)
     except FileNotFoundError:
         raise
-    except OSError as error:
-        raise UnreadableModel(
-            f"The model file {name} cannot be read ({error.strerror or error}): check its permissions and "
+    except (OSError, MemoryError) as error:
+        cause = "memory is short" if isinstance(error, MemoryError) else error.strerror or error
+        raise ModelUnavailable(
+            f"The model file {name} cannot be read ({cause}): check its permissions and "
             "the disk, or train the model again."
         ) from error
-    except (_Refused, ValueError, TypeError, ArithmeticError, MemoryError, RecursionError) as error:
+    except (_Refused, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         reason = str(error) if isinstance(error, _Refused) else "its content makes no sense"
         raise UnreadableModel(
             f"The model file {name} was not written by recserver or is damaged ({reason}): train the model again."

@@ -9,7 +9,7 @@ from os import stat_result
 from pathlib import Path
 
 from recserver import artifact
-from recserver.errors import ModelNotFound, ModelNotTrained, UnreadableModel, shown
+from recserver.errors import ModelNotFound, ModelNotTrained, ModelUnavailable, UnreadableModel, shown
 from recserver.events import EventBus, ModelServes
 from recserver.recommend.recommender import Recommender
 from recserver.specs.models import ModelStatus
@@ -44,6 +44,7 @@ class Catalog:
         self._events = events
         self._serving: dict[str, tuple[Recommender, Stamp]] = {}
         self._refused: dict[str, _Refusal] = {}
+        self._folder: tuple[int, int] | None = None
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def in_memory(self, model_id: str) -> Recommender | None:
@@ -92,10 +93,14 @@ class Catalog:
     async def look_again(self) -> None:
         """Take up files that were put in place of those in memory, and drop models that were removed by hand.
 
-        A folder that holds no model at all is taken for one that is not mounted, and unloads nothing.
+        A folder that is gone, or another one that is empty, is taken for one not mounted, and unloads nothing.
         """
         known = {model.model_id: model for model in await self._models.all()}
-        for model_id, (_, stamp) in list(self._serving.items()) if known else ():
+        folder = await self._models.identity()
+        if not known and (folder is None or folder != self._folder):
+            return
+        self._folder = folder
+        for model_id, (_, stamp) in list(self._serving.items()):
             model = known.get(model_id)
             if model is None:
                 self.drop(model_id)
@@ -113,7 +118,9 @@ class Catalog:
                 return refusal.reason
             try:
                 _, recommender = await asyncio.to_thread(open_packed, self._models.pickle(model.model_id))
-            except (UnreadableModel, OSError) as error:
+            except (ModelUnavailable, OSError) as error:
+                return str(error)  # not remembered: it may be read the next time
+            except UnreadableModel as error:
                 self._refused[model.model_id] = _Refusal(stamp, str(error))
                 continue
             file = await self._models.pickle_status(model.model_id)
@@ -131,7 +138,7 @@ def _untrained(model: StoredModel) -> str:
         return f"Model {name} was never trained; its last training failed: {error}"
     if model.status == ModelStatus.COMPLETED:
         return f"The trained file of model {name} is missing: train the model again."
-    if model.status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
+    if ModelStatus(model.status).in_training:
         return f"Model {name} is being trained for the first time: ask again when its status is completed."
     return f"Model {name} was never trained: add a task that trains it."
 

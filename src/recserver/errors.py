@@ -107,6 +107,10 @@ class UnreadableModel(RecServerError):
     code = "model_not_trained"
 
 
+class ModelUnavailable(UnreadableModel):
+    """A ``.pkl`` that could not be read just now: nothing is said about what it holds."""
+
+
 class TrainingFailed(RecServerError):
     """A training ended without a model; the sentence becomes the model's ``error``."""
 

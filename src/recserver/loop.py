@@ -25,11 +25,12 @@ class TaskLoop:
         """
         self.spec = spec
         self.due = due
-        self.blocked = False
-        """Whether the last due time met a missing model or data chef."""
+        self.blocked: str | None = None
+        """Why the last due time met nothing that could run: a missing model or data chef."""
         self.firing = False
         """Whether a run is under way, or about to be."""
         self._last_due: float | None = None
+        self._planned = False
         self._fire = fire
         self._clock = clock
         self._changed = asyncio.Event()
@@ -42,7 +43,7 @@ class TaskLoop:
                 continue
             due, self._last_due = self.due, self.due
             self.due = next_due(due, self.spec.interval, self._clock.monotonic())
-            self.firing = True
+            self.firing, self._planned = True, False
             try:
                 await self._fire(self, due)
             except Exception:  # a fault in one run must not end the task for good
@@ -54,18 +55,22 @@ class TaskLoop:
         """Take a new definition; a changed interval counts from the last due time."""
         if spec.interval != self.spec.interval:
             start = self.due - self.spec.interval if self._last_due is None else self._last_due
-            self.plan(start + spec.interval)
+            self._due_at(start + spec.interval)
         self.spec = spec
 
     def plan(self, due: float) -> None:
-        """Make ``due`` the next due time; one in the past means at once."""
+        """Make ``due`` the next due time; one in the past means at once, or when the run under way has ended."""
+        self._due_at(due)
+        self._planned = True
+
+    def _due_at(self, due: float) -> None:
         self.due = due
         self._changed.set()
 
     def skip_missed(self) -> int:
         """Pass over the due times that came while a run was under way, and say how many they were."""
         late = self._clock.monotonic() - self.due
-        if late < 0:
+        if late < 0 or self._planned:
             return 0
         missed = int(late // self.spec.interval) + 1
         self.due += missed * self.spec.interval

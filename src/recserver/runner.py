@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from recserver.catalog import Catalog
 from recserver.clock import Clock, parse_timestamp, timestamp
@@ -95,9 +96,9 @@ class TaskRunner:
         """Run a loop's task once, for the due time given, unless something is in the way."""
         spec = loop.spec
         reason = await self.obstacle(spec)
-        loop.blocked = reason is not None
-        if reason is None and (busy := self._trainer.runs.get(spec.model_id)):
-            reason = f"Model {shown(spec.model_id)} was being trained by task {shown(busy.task_name)}."
+        loop.blocked = reason
+        definition = None if reason else await self._definition(spec)
+        reason = reason or self._trainer.obstacle(spec.model_id)
         if reason is not None:
             await self._skip(spec.task_name, reason)
             return
@@ -106,7 +107,7 @@ class TaskRunner:
             await self._journal.update(spec.task_name, last_status=outcome.kind, last_error=outcome.error)
 
         run = self._trainer.start(spec.task_name, spec.model_id, spec.interactions_data_chef_id, note_end)
-        await self._note_start(spec.task_name, due)
+        await self._note_start(spec.task_name, due, definition)
         await asyncio.shield(run.outcome)
         if missed := loop.skip_missed():
             record = self._journal.get(spec.task_name)
@@ -116,16 +117,42 @@ class TaskRunner:
         """The runs of a task that are under way: one or none."""
         return [run for run in self._trainer.runs.values() if run.task_name == task_name]
 
-    async def end_runs(self, task_name: str) -> None:
-        """Cancel the run of a task that is gone."""
+    async def retire(self, task_name: str) -> None:
+        """End the run, and forget the past, of a task that is gone or has become another."""
         await self._trainer.stop(self.runs_of(task_name))
+        await self._journal.forget(task_name)
 
-    async def _note_start(self, task_name: str, due: float) -> None:
+    async def corrected(self, spec: TaskSpec) -> bool:
+        """Whether a task whose model has nothing to serve was given another definition since its last run."""
+        tried = self._journal.get(spec.task_name).definition
+        if tried is None or self._catalog.in_memory(spec.model_id) or self.runs_of(spec.task_name):
+            return False
+        try:
+            model = await self._models.read(spec.model_id)
+            untrained = await self._catalog.needs_training(model) is not None
+            return untrained and tried != await self._definition(spec)
+        except (ModelNotFound, StorageUnreadable):
+            return False
+
+    async def _definition(self, spec: TaskSpec) -> str:
+        """A digest of everything people wrote that decides how a run ends."""
+        model = (await self._models.read(spec.model_id)).config
+        chef = (await self._chefs.read()).get(spec.interactions_data_chef_id)
+        parts = [model["algorithm"], model["hyperparameters"], model["created_at"], chef]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode(errors="replace")).hexdigest()
+
+    async def _note_start(self, task_name: str, due: float, definition: str | None) -> None:
         now = self._clock.now()
         due_at = now - timedelta(seconds=max(0.0, self._clock.monotonic() - due))
-        changes: dict[str, Any] = {"last_due_at": timestamp(due_at), "last_run_at": timestamp(now)}
-        runs = self._journal.get(task_name).runs + 1
-        await self._journal.update(task_name, **changes, last_status="training", last_error=None, runs=runs)
+        await self._journal.update(
+            task_name,
+            last_due_at=timestamp(due_at),
+            last_run_at=timestamp(now),
+            last_status="training",
+            last_error=None,
+            definition=definition,
+            runs=self._journal.get(task_name).runs + 1,
+        )
 
     async def _skip(self, task_name: str, reason: str) -> None:
         skipped = self._journal.get(task_name).skipped + 1

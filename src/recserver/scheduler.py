@@ -37,7 +37,8 @@ class Scheduler:
         first_due: Callable[[TaskSpec], Awaitable[float]],
         fire: Fire,
         obstacle: Callable[[TaskSpec], Awaitable[str | None]],
-        end_runs: Callable[[str], Awaitable[None]],
+        corrected: Callable[[TaskSpec], Awaitable[bool]],
+        retire: Callable[[str], Awaitable[None]],
         owner: TaskOwner,
         clock: Clock,
         events: EventBus,
@@ -47,10 +48,11 @@ class Scheduler:
             first_due: when a task that gets a loop is due first, in seconds of ``clock.monotonic()``.
             fire: runs a task once.
             obstacle: why a task cannot run now, None if it can.
-            end_runs: cancels the runs of a task that is gone, by name.
+            corrected: whether a task that has nothing to show for itself was given another definition.
+            retire: ends the run and forgets the past of a task that is gone or has become another, by name.
         """
         self._wanted, self._first_due, self._fire = wanted, first_due, fire
-        self._obstacle, self._end_runs = obstacle, end_runs
+        self._obstacle, self._corrected, self._retire = obstacle, corrected, retire
         self._owner, self._clock, self._events = owner, clock, events
         self._lock = asyncio.Lock()
         self._loops: dict[str, _Running] = {}
@@ -97,21 +99,11 @@ class Scheduler:
             gone = [name for name in self._loops if name not in wanted]
             await self._end(gone)
             for name in gone:
-                await self._end_runs(name)
+                await self._retire(name)
             for name, spec in wanted.items():
                 if isinstance(spec, TaskSpec):
                     await self._ensure(name, spec)
             self._events.publish(TasksReconciled(tuple(self.task_names)))
-
-    async def hasten(self, concerned: Callable[[TaskSpec], bool]) -> None:
-        """Run the tasks concerned at once if their model has nothing to serve: what kept it so has changed."""
-        async with self._lock:
-            for running in self._loops.values():
-                loop = running.loop
-                if concerned(loop.spec):
-                    due = await self._first_due(loop.spec)
-                    if due <= self._clock.monotonic() < loop.due and not loop.firing:
-                        loop.plan(due)
 
     async def _ensure(self, name: str, spec: TaskSpec) -> None:
         running = self._loops.get(name)
@@ -122,14 +114,17 @@ class Scheduler:
             return
         loop = running.loop
         if loop.spec != spec:
-            another_model = loop.spec.model_id != spec.model_id
+            another = loop.spec.model_copy(update={"interval": spec.interval}) != spec
             loop.change(spec)
-            if another_model:
+            if another:  # a run under way is of what the task no longer is
+                await self._retire(name)
                 loop.plan(await self._first_due(spec))
             logger.info("task %s was changed: model %s every %g s", name, spec.model_id, spec.interval)
-        if loop.blocked and await self._obstacle(spec) is None:
-            loop.blocked = False
+        if loop.blocked and loop.blocked != await self._obstacle(spec):
+            loop.blocked = None
             loop.plan(min(loop.due, await self._first_due(spec)))
+        if await self._corrected(spec) and not loop.firing:
+            loop.plan(self._clock.monotonic())
 
     async def _end(self, names: list[str]) -> None:
         ended = [self._loops.pop(name).work for name in names]

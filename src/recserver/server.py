@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from os import PathLike
@@ -24,7 +25,7 @@ from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
 from recserver.service import Service
 from recserver.service.verb import Parts
-from recserver.settings import Settings
+from recserver.settings import Settings, load_settings
 from recserver.store.chefs import ChefStore
 from recserver.store.journal import Journal
 from recserver.store.models import ModelStore
@@ -61,7 +62,7 @@ class RecServer(Service):
             executor: where trainings run; None starts worker processes.
         """
         self.data_dir = Path(data_dir)
-        self.settings = Settings() if settings is None else settings
+        self.settings = load_settings() if settings is None else settings
         self.events = EventBus()
         self._clock = clock or SystemClock()
         self._executor = executor
@@ -83,7 +84,13 @@ class RecServer(Service):
         if self.is_open:
             raise ServerCannotStart("This RecServer is open already: one 'async with' is enough.")
         async with AsyncExitStack() as stack:
-            self._parts = await self._open(stack)
+            try:
+                self._parts = await self._open(stack)
+            except OSError as error:
+                raise ServerCannotStart(
+                    f"The data folder {self.data_dir} cannot be used ({error.strerror}: {error.filename}): "
+                    "correct its permissions, or choose another with --data."
+                ) from None
             self._resources = stack.pop_all()
         return self
 
@@ -113,27 +120,25 @@ class RecServer(Service):
 
         Requests in flight when it ends get ``shutdown_grace`` seconds to finish.
         """
+        listener = await asyncio.to_thread(_listen, self.settings)  # before anything is opened or written
         runner = web.AppRunner(
             self._app(self._access()),
             handle_signals=False,
             shutdown_timeout=self.settings.shutdown_grace,
             access_log=None,
         )
-        await runner.setup()
+        opens = not self.is_open
         try:
-            site = web.TCPSite(runner, self.settings.host, self.settings.port)
-            try:
-                await site.start()
-            except OSError as error:
-                raise ServerCannotStart(
-                    f"Cannot listen on {self.settings.host}:{self.settings.port} ({error.strerror or error}): "
-                    "choose another port with --port."
-                ) from None
+            await runner.setup()
+            await web.SockSite(runner, listener).start()
             host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-            yield f"http://{host}:{runner.addresses[0][1]}"
+            yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
             self.draining = True
+            if opens and self._parts:  # no training has to wait for slow clients
+                await _end_trainings(self._parts.scheduler, self._parts.trainer)
             await runner.cleanup()
+            listener.close()
             self.draining = False
 
     def _app(self, access: Access | None) -> web.Application:
@@ -177,7 +182,7 @@ class RecServer(Service):
         )  # fmt: skip
         scheduler = Scheduler(
             wanted=runner.wanted, first_due=runner.first_due, fire=runner.fire, obstacle=runner.obstacle,
-            end_runs=runner.end_runs, owner=owner, clock=clock, events=events,
+            corrected=runner.corrected, retire=runner.retire, owner=owner, clock=clock, events=events,
         )  # fmt: skip
 
         async def look_again() -> None:
@@ -196,6 +201,18 @@ class RecServer(Service):
             changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
             journal=journal, catalog=catalog, trainer=trainer, runner=runner, scheduler=scheduler,
         )  # fmt: skip
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A socket that listens on the settings' address; who connects waits until the server has opened."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=1024)
+    except OSError as error:
+        raise ServerCannotStart(
+            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): "
+            "choose another with --host or --port."
+        ) from None
 
 
 def _make_folders(data_dir: Path) -> Path:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from recserver.errors import ServerCannotStart
 from recserver.specs.jobs import SourcePolicy
+from recserver.specs.reports import field_errors
 
 SHORTEST_KEY = 16
 """Characters of an API key."""
@@ -36,9 +39,9 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes a free one."""
     api_key: SecretStr | None = None
     """The key that every request but ``/health`` must bring, at least 16 characters."""
-    allowed_origins: tuple[str, ...] = ()
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Web origins, besides the server's own, whose pages may call the API, such as ``https://shop.example``."""
-    csv_roots: tuple[Path, ...] = ()
+    csv_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     """Folders besides the data folder from which data chefs may read files."""
     default_database: str = "sqlite:///interactions.db"
     """Database URL for SQL chefs that name none; a relative SQLite path starts at the data folder."""
@@ -50,14 +53,24 @@ class Settings(BaseSettings):
     """Bytes a JSON body may have."""
     max_source_bytes: int = Field(256 * 2**20, ge=1024)
     """Bytes a REST source may send, counted after decompression."""
-    source_timeout: float = Field(600.0, gt=0)
+    source_timeout: float = Field(600.0, gt=0, le=86_400)
     """Seconds that reading a REST source, or one SQL statement, may take."""
-    rescan_seconds: float = Field(10.0, gt=0)
+    rescan_seconds: float = Field(10.0, ge=0.1, le=3_600)
     """Seconds after which the folders are looked at again even if no change was reported."""
-    shutdown_grace: float = Field(30.0, ge=0)
+    shutdown_grace: float = Field(30.0, ge=0, le=3_600)
     """Seconds that requests in flight get to finish when the server closes."""
     log_format: str = Field("auto", pattern="^(auto|console|json)$")
     """``console``, ``json``, or ``auto``: console on a terminal, else JSON. For the command line only."""
+
+    @field_validator("allowed_origins", "csv_roots", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        """A list may be written plainly, with commas between, or as JSON."""
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return json.loads(value)
+        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("api_key")
     @classmethod
@@ -106,3 +119,19 @@ class Settings(BaseSettings):
             max_source_bytes=self.max_source_bytes,
             source_timeout=self.source_timeout,
         )
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings of the environment, overridden by those given that are not None.
+
+    Raises:
+        ServerCannotStart: naming every setting that cannot be used.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = [
+            f"{'RECSERVER_' + '_'.join(one.loc).upper() + ': ' if one.loc else ''}{one.msg}"
+            for one in field_errors(error)
+        ]
+        raise ServerCannotStart("; ".join(problems) + ".") from None

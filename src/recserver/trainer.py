@@ -105,14 +105,30 @@ class Trainer:
         self._owner, self._clock, self._events = owner, clock, events
         self.runs: dict[str, Run] = {}
         """Trainings under way, by model."""
+        self._held: set[str] = set()
 
     async def recover(self) -> None:
         """Mark trainings that a killed server left behind as failed, and remove their litter."""
         await self._models.clear_temporaries()
         for model in await self._models.all():
-            if model.status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
+            if ModelStatus(model.status).in_training:
                 await self._fail(model.model_id, INTERRUPTED)
                 logger.warning("model %s: %s", model.model_id, INTERRUPTED)
+
+    def obstacle(self, model_id: str) -> str | None:
+        """Why no training of the model can begin now; None if one can."""
+        if run := self.runs.get(model_id):
+            return f"Model {shown(model_id)} is being trained by task {shown(run.task_name)}."
+        return f"Model {shown(model_id)} is being changed." if model_id in self._held else None
+
+    @contextmanager
+    def hold(self, model_id: str) -> Iterator[None]:
+        """Let no training of the model begin while its definition is changed."""
+        self._held.add(model_id)
+        try:
+            yield
+        finally:
+            self._held.discard(model_id)
 
     def start(self, task_name: str, model_id: str, data_chef_id: str, on_end: OnEnd) -> Run:
         """Begin a training. Its ``outcome`` is set when everything about it has ended.
@@ -120,14 +136,11 @@ class Trainer:
         Raises:
             ModelBusy: if the model is being trained.
         """
-        if model_id in self.runs:
-            raise ModelBusy(
-                f"Model {shown(model_id)} is being trained by task {shown(self.runs[model_id].task_name)}: "
-                "wait for it to end, or stop the scheduler first."
-            )
+        if reason := self.obstacle(model_id):
+            raise ModelBusy(f"{reason} Wait for that to end.")
         run = Run(task_name, model_id, data_chef_id, self._clock.monotonic(), on_end)
-        self.runs[model_id] = run
         work = self._owner.start(partial(self._conduct, run), f"training of {model_id}")
+        self.runs[model_id] = run
         work.add_done_callback(lambda _: self._finish(run, Outcome("failed", FAULT)))
         self._events.publish(RunStarted(task_name, model_id))
         logger.info("run started: task %s trains model %s from %s", task_name, model_id, data_chef_id)
@@ -171,7 +184,10 @@ class Trainer:
         except Exception:
             logger.exception("training of model %s", run.model_id)
             outcome = await self._failed(run, FAULT)
-        await remove([out])
+        try:
+            await remove([out])
+        except OSError:  # the next start of the server removes it
+            logger.warning("%s could not be removed", out)
         await run.on_end(outcome)
         self._finish(run, outcome)
 
@@ -179,6 +195,7 @@ class Trainer:
         model = await self._models.read(run.model_id)
         if model.unreadable:
             raise TrainingFailed(model.unreadable)
+        serves = await self._catalog.needs_training(model) is None
         await self._models.move(run.model_id, ModelStatus.TRAINING)
         entries = await self._chefs.read()
         if run.data_chef_id not in entries:
@@ -188,14 +205,14 @@ class Trainer:
         hyperparameters, warnings = method.check(stored, ignore=stored)
         job = TrainingJob(
             model_id=run.model_id,
-            model_version=await self._models.last_version(run.model_id) + 1,
+            model_version=await self._last_version(run.model_id) + 1,
             algorithm=model.config["algorithm"],
             hyperparameters={**method.default_params, **hyperparameters},
             data_chef_id=run.data_chef_id,
             data_chef=entries[run.data_chef_id],
             policy=self._policy,
             out=out,
-            trained_digest=await self._trained_digest(model),
+            trained_digest=await self._trained_digest(model) if serves else None,
         )
 
         def on_progress(progress: Progress) -> None:
@@ -205,9 +222,14 @@ class Trainer:
         result = await self._executor.run(job, on_progress)
         return result.model_copy(update={"warnings": [*warnings, *result.warnings]})
 
+    async def _last_version(self, model_id: str) -> int:
+        """The highest number that a version of the model had, by its files and by what serves."""
+        serving = self._catalog.in_memory(model_id)
+        return max(await self._models.last_version(model_id), serving.model_version if serving else 0)
+
     async def _trained_digest(self, model: StoredModel) -> str | None:
         """What the model learned from last, if a training that ended well left it serving."""
-        if model.status != ModelStatus.COMPLETED or await self._catalog.needs_training(model):
+        if model.status != ModelStatus.COMPLETED:
             return None
         digest = (await self._models.metadata(model.model_id)).get("data_digest")
         return digest if isinstance(digest, str) else None

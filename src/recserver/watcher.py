@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 from watchfiles.main import FileChange
 
 from recserver.clock import Clock
@@ -78,18 +78,20 @@ class Watcher:
             debounce=400,
         )
         async with aclosing(reports):
-            # Asking for reports begins the watching; what changed before that is seen by looking then.
-            changes, _ = await asyncio.gather(anext(reports), self._arm())
-            while True:
-                if not changes or self._matter(changes) or self._clock.monotonic() >= self._rescan_due:
-                    await self._look()
-                    if await asyncio.to_thread(self._identity) != watched:
-                        return
-                changes = await anext(reports)
-
-    async def _arm(self) -> None:
-        await self._look()
-        self.armed.set()
+            # Asking for a report begins the watching; what changed before that is seen by looking then.
+            report = asyncio.ensure_future(anext(reports))
+            try:
+                await self._look()
+                self.armed.set()
+                changes: set[FileChange] = set()
+                while not self._replaced(changes) and await asyncio.to_thread(self._identity) == watched:
+                    changes = await report
+                    report = asyncio.ensure_future(anext(reports))
+                    if not changes or self._matter(changes) or self._clock.monotonic() >= self._rescan_due:
+                        await self._look()
+            finally:
+                report.cancel()
+                await asyncio.gather(report, return_exceptions=True)
 
     async def _look(self) -> None:
         self._rescan_due = self._clock.monotonic() + self._rescan
@@ -107,6 +109,10 @@ class Watcher:
         return any(
             path in self._folders or (path.suffix in ENDINGS and not path.name.startswith(".")) for path in paths
         )
+
+    def _replaced(self, changes: set[FileChange]) -> bool:
+        """Whether a folder was removed or made. The one there now may even bear the number of the one before."""
+        return any(change != Change.modified and Path(path) in self._folders for change, path in changes)
 
 
 def _identity_of(folder: Path) -> tuple[int, int] | None:

@@ -50,10 +50,10 @@ async def running(loop: TaskLoop) -> AsyncIterator[None]:
 
 async def test_runs_of_any_length_do_not_shift_the_due_times() -> None:
     clock = FakeClock()
-    fired = Fired(clock, *(0.3 + number % 9 for number in range(500)))
+    fired = Fired(clock, *(0.3 + number % 9 for number in range(200)))
     async with running(TaskLoop(task(), clock.monotonic(), fired, clock)):
-        await clock.advance(4995)
-    assert fired.at == fired.due == [10.0 * number for number in range(500)]
+        await clock.advance(1995)
+    assert fired.at == fired.due == [10.0 * number for number in range(200)]
     assert set(fired.missed) == {0}
 
 

@@ -25,7 +25,6 @@ async def test_a_disk_is_waited_for(tmp_path):
     pack(tmp_path / "m.pkl", {}, {})
 
 async def test_a_callback_takes_long():
-    asyncio.get_running_loop().set_debug(True)
     await asyncio.sleep(0)
     end = time.monotonic() + 2.3
     while time.monotonic() < end:

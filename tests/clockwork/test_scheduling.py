@@ -159,7 +159,7 @@ async def test_two_tasks_never_train_one_model_at_once(bench: Workbench) -> None
     training = await bench.one_begun()
     await bench.add_task("two", interval=30)
     skipped = await bench.events.next(RunSkipped)
-    assert (skipped.task_name, skipped.reason) == ("two", "Model 'm' was being trained by task 'one'.")
+    assert (skipped.task_name, skipped.reason) == ("two", "Model 'm' is being trained by task 'one'.")
     await bench.clock.advance(65)
     assert (bench.trainings.begun, (await bench.task("two"))["skipped"]) == (1, 3)
     training.finish()
@@ -296,7 +296,7 @@ async def test_a_task_removed_and_added_again_begins_anew(bench: Workbench) -> N
 
 
 async def test_many_adds_at_once_leave_one_loop_each(bench: Workbench) -> None:
-    models = [f"m{number}" for number in range(20)]
+    models = [f"m{number}" for number in range(10)]
     for model in models:
         await bench.rec.create_model(model, algorithm="nmf")
     with bench.rec.events.listen() as events:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from workbench import Workbench
 
-from recserver import RecServer
+from recserver import RecServer, Settings
 from recserver.algorithms.nmf import nmf
 from recserver.errors import RecServerError
 from recserver.events import RunEnded
@@ -184,3 +185,18 @@ async def test_hyperparameters_that_mean_nothing_any_more_are_passed_over(bench:
     after = json.loads(path.read_text())
     assert (after["notes"], after["created_at"]) == (config["notes"], config["created_at"])
     assert len([one for one in after["training_warnings"] if "ignored" in one]) == 2
+
+
+@pytest.mark.parametrize("status", ["trained", "", 5, None, ["training"]])
+async def test_a_status_that_nobody_knows_keeps_no_server_from_starting(
+    data_dir: Path, settings: Settings, status: Any
+) -> None:
+    (data_dir / "models").mkdir(parents=True)
+    (data_dir / "models" / "m_config.json").write_text(json.dumps({"algorithm": "nmf", "status": status}))
+    async with AsyncExitStack() as stack:
+        bench = await Workbench.open(stack, data_dir, settings)
+        assert (await bench.rec.list_models())["m"]["needs_training"] is True
+        (data_dir / "rows.csv").write_text("user_id,item_id\nu,i\n")
+        await bench.rec.create_data_chef_from_csv("c", file_path="rows.csv")
+        await bench.trained()
+        assert (await bench.rec.get_model_info("m"))["status"] == "completed"

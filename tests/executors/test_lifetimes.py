@@ -18,7 +18,7 @@ import yaml
 from processes import PLUGINS, children_of, ended
 
 from recserver import RecServer, Settings
-from recserver.events import RunEnded
+from recserver.events import RunEnded, RunProgressed
 from recserver.testing import ScriptedExecutor
 
 UNGUARDED = """
@@ -41,19 +41,24 @@ asyncio.run(main())
 """
 
 
-@asynccontextmanager
-async def a_server(
-    data_dir: Path, until: str, steps: list[list[Any]]
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A server run by a script without a main guard, in which a first training came as far as ``until``."""
+def prepare(data_dir: Path, steps: list[list[Any]]) -> None:
+    """A data folder with model ``m``, data chef ``c`` that takes those steps, and task ``t``."""
     for name in ("models", "tasks", "config"):
-        (data_dir / name).mkdir(parents=True)
+        (data_dir / name).mkdir(parents=True, exist_ok=True)
     (data_dir / "models" / "m_config.json").write_text(json.dumps({"algorithm": "quick"}))
     (data_dir / "config" / "restaurant_data.yaml").write_text(
         yaml.safe_dump({"c": {"type": "steps", "steps": steps}})
     )
     task = {"model_id": "m", "interactions_data_chef_id": "c", "interval": 3600}
     (data_dir / "tasks" / "t.json").write_text(json.dumps(task))
+
+
+@asynccontextmanager
+async def a_server(
+    data_dir: Path, until: str, steps: list[list[Any]]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A server run by a script without a main guard, in which a first training came as far as ``until``."""
+    prepare(data_dir, steps)
     script = data_dir.parent / "unguarded.py"
     script.write_text(UNGUARDED)
     path = os.pathsep.join([str(PLUGINS), *filter(None, sys.path)])
@@ -115,6 +120,26 @@ async def test_what_a_killed_server_was_doing_has_failed_and_is_done_again(
             info = await rec.get_model_info("m")
             assert (info["status"], info["model_version"]) == ("completed", 1)
             assert not {"error", "failed_at"} & info.keys()
+
+
+async def test_a_killed_worker_fails_its_run_and_the_next_one_is_trained(
+    data_dir: Path, fifo: Path, settings: Settings
+) -> None:
+    prepare(data_dir, [["rows"], ["wait", str(fifo)]])
+    rec = RecServer(data_dir, settings)
+    with rec.events.listen() as events:
+        async with rec:
+            await events.next(RunProgressed, lambda event: event.rows_read > 0)
+            (worker,) = children_of(os.getpid())
+            os.kill(worker, signal.SIGKILL)
+            ended = await events.next(RunEnded)
+            assert ended.outcome == "failed"
+            assert "killed by signal 9" in str(ended.error)
+            assert (await rec.get_model_info("m"))["error"] == ended.error
+            prepare(data_dir, [["rows"]])
+            await rec.remove_model_task("t")
+            await rec.add_model_task("t", model_id="m", data_chef_id="c", interval=3600)
+            assert (await events.next(RunEnded)).outcome == "completed"
 
 
 async def test_the_record_of_an_interrupted_run_says_so(data_dir: Path, fifo: Path, settings: Settings) -> None:

@@ -27,7 +27,7 @@ BAD_IDS = [
 GOOD_IDS = ["a", "A-1", "my_model", "model.version1", "config", "my_config2", "a" * 100]
 BAD_QUERIES = {
     "model_id=..%2f..%2fconfig%2frestaurant_data.yaml": 404, "model_id=%252e%252e%252fx": 404,
-    "model_id=a&model_id=..": 422, "model_id[]=a": 422, "model_id=a%00": 404, "model_id=%ff": 404,
+    "model_id=a&model_id=..": 422, "model_id[]=a": 422, "model_id=a%00": 404, "model_id=%ff": 422,
     "model_id=": 422, "": 422,
 }  # fmt: skip
 BAD_N = [

@@ -11,7 +11,7 @@ from recserver.errors import FieldError, InvalidInput, shown
 from recserver.specs.reports import field_errors, in_words
 
 ALWAYS_IGNORED = frozenset({"batch_size"})
-"""Accepted with a warning, whatever the algorithm: clients of the original send it."""
+"""Accepted with a warning, whatever the algorithm: older clients send it."""
 
 
 class Params(BaseModel):

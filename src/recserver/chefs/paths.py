@@ -14,6 +14,9 @@ from recserver.specs.jobs import SourcePolicy
 OWN_FOLDERS = frozenset({"models", "tasks", "config"})
 """Folders of the data folder, in any case, that are recserver's own. So are names beginning with a dot."""
 
+LONGEST_NAME, LONGEST_PATH = 255, 4000
+"""Bytes of a file's name, characters of a path: more than that no system takes."""
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -30,6 +33,11 @@ def confined(text: str, policy: SourcePolicy) -> Path:
             f"{shown(text)} is no plain path: give one with forward slashes, relative to the data folder, "
             "without ~, drive or URL"
         )
+    if (
+        any(len(part.encode(errors="replace")) > LONGEST_NAME for part in text.split("/"))
+        or len(text) > LONGEST_PATH
+    ):
+        raise ValueError("is longer than a path can be: shorten it")
     data_dir = policy.data_dir.resolve()
     path = _followed(data_dir / text)
     if not any(path.is_relative_to(root.resolve()) for root in (data_dir, *policy.csv_roots)):

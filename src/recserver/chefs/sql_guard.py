@@ -1,6 +1,6 @@
 """Whether a query only reads: exactly one SELECT, told by a parser of the database's own dialect.
 
-It is the first of two lines: every database is also opened so that it refuses to write.
+It is the first of two lines: every database that can is also opened so that it refuses to write.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -78,6 +79,9 @@ def _one_numerical_thread() -> None:
 def main() -> None:
     """Entry point of ``recserver``: errors of ours become one sentence and an exit status."""
     _one_numerical_thread()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal of few characters is no reason to fail
     try:
         app()
     except RecServerError as error:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from recserver.cli import demo_data
-from recserver.cli.surroundings import settings_with, until_told_to_stop
+from recserver.cli.surroundings import stop_signal
 from recserver.errors import ServerCannotStart
 from recserver.events import RunEnded, RunProgressed
 from recserver.server import RecServer
+from recserver.settings import load_settings
 
 GUESTS = ("Ana", "Ben", "Chloe", "Dario")
-TASK = "train_restaurants"
+MODEL, TASK = "restaurants", "train_restaurants"
 RENAMES = "guest->user_id,restaurant->item_id,stars->rating"
 STAGES = ("waiting", "starting", "reading", "fitting", "packing")
 
@@ -42,15 +45,17 @@ def demo(data: Path, *, port: int, keep: bool) -> None:
 
 
 async def _demo(data: Path, visits: list[demo_data.Visit], *, port: int, keep: bool) -> None:
-    console.print(f"Made [bold]{data / 'visits.csv'}[/]: {len(visits)} visits of {demo_data.GUESTS} guests.\n")
-    server = RecServer(data, settings_with(host="127.0.0.1", port=port))
+    console.print(
+        f"Made [bold]{escape(str(data / 'visits.csv'))}[/]: {len(visits)} visits of {demo_data.GUESTS} guests.\n"
+    )
+    server = RecServer(data, load_settings(host="127.0.0.1", port=port))
     async with server.serve() as url, aiohttp.ClientSession(url, headers=_key(server)) as http:
         console.print(f"Serving on [bold]{url}[/]. The workflow, as anyone would send it:\n")
         await _train(server, http)
         await _show(http, demo_data.liked(visits))
-        _say_how_to_go_on(data, url, keep)
+        _say_how_to_go_on(server, data, url, keep)
         if keep:
-            await until_told_to_stop()
+            await stop_signal().wait()
 
 
 def _key(server: RecServer) -> dict[str, str]:
@@ -63,7 +68,7 @@ async def _train(server: RecServer, http: aiohttp.ClientSession) -> None:
         await _post(
             http,
             "/create_model",
-            model_id="restaurants",
+            model_id=MODEL,
             model_name="Restaurants you would like",
             algorithm="nmf",
             hyperparameters={"n_components": 6},
@@ -81,7 +86,7 @@ async def _train(server: RecServer, http: aiohttp.ClientSession) -> None:
             http,
             "/add_model_task",
             task_name=TASK,
-            model_id="restaurants",
+            model_id=MODEL,
             data_chef_id="visits",
             interval=3600,
             overwrite=True,
@@ -93,13 +98,15 @@ async def _train(server: RecServer, http: aiohttp.ClientSession) -> None:
         with bar:
             job = bar.add_task("waiting for the scheduler", total=len(STAGES))
             async for event in events:
+                if not isinstance(event, RunProgressed | RunEnded) or event.model_id != MODEL:
+                    continue
                 if isinstance(event, RunProgressed):
                     rows = f", {event.rows_read} rows" if event.rows_read else ""
                     bar.update(job, description=f"{event.stage}{rows}", completed=STAGES.index(event.stage))
-                elif isinstance(event, RunEnded):
+                else:
                     break
             bar.update(job, description="trained", completed=len(STAGES))
-    info = await _get(http, "/get_model_info", model_id="restaurants")
+    info = await _get(http, "/get_model_info", model_id=MODEL)
     if info["status"] != "completed":
         raise ServerCannotStart(f"The demo's training ended as {info['status']}: {info.get('error')}")
     metrics = info["model_metrics"]
@@ -112,7 +119,7 @@ async def _train(server: RecServer, http: aiohttp.ClientSession) -> None:
 async def _show(http: aiohttp.ClientSession, liked: dict[str, list[demo_data.Visit]]) -> None:
     table = Table("Guest", "Liked", "GET /recommend says", title="Recommendations", show_lines=True)
     for guest in (*GUESTS, "somebody new"):
-        answer = await _get(http, "/recommend", user_id=guest, model_id="restaurants", n=4)
+        answer = await _get(http, "/recommend", user_id=guest, model_id=MODEL, n=4)
         best = [item["item_id"] for item in answer["predictions"][guest]]
         known = [one.item_id for one in liked.get(guest, [])[:4]]
         source = "" if answer["source"] == "personal" else f"\n({answer['source']}: not in the training)"
@@ -124,30 +131,30 @@ def _listed(places: list[str]) -> str:
     return "\n".join(f"{place}  [dim]{demo_data.cuisine_of(place)}[/]" for place in places)
 
 
-def _say_how_to_go_on(data: Path, url: str, keep: bool) -> None:
-    console.print(f"\nEverything lies in [bold]{data}/[/]:")
+def _say_how_to_go_on(server: RecServer, data: Path, url: str, keep: bool) -> None:
+    console.print(f"\nEverything lies in [bold]{escape(str(data))}/[/]:")
     for path, what in (
         ("visits.csv", "the data"),
         ("config/restaurant_data.yaml", "the data chef that reads it"),
         (f"tasks/{TASK}.json", "the task: train every hour"),
-        ("models/restaurants.pkl", "the trained model, with _config.json and _metadata.json beside it"),
+        (f"models/{MODEL}.pkl", "the trained model, with _config.json and _metadata.json beside it"),
     ):
         console.print(f"  {path:<30} {what}")
+    key = ' -H "X-API-Key: $RECSERVER_API_KEY"' if server.settings.api_key else ""
+    ask = f"  curl{key} '{{}}/recommend?user_id=Ana&model_id={MODEL}&n=5'"
     if keep:
-        console.print(
-            f"\nServing on until Ctrl-C. Try:\n  curl '{url}/recommend?user_id=Ana&model_id=restaurants&n=5'"
-        )
+        console.print("\nServing on until Ctrl-C. Try:")
+        console.print(ask.format(url), markup=False)
         return
-    console.print(
-        f"\nGo on with:\n  recserver serve --data {data}\n"
-        "  curl 'http://localhost:9999/recommend?user_id=Ana&model_id=restaurants&n=5'"
-    )
+    console.print("\nGo on with:")
+    console.print(f"  recserver serve --data {shlex.quote(str(data))}", markup=False)
+    console.print(ask.format("http://localhost:9999"), markup=False)
 
 
 async def _post(http: aiohttp.ClientSession, path: str, **body: Any) -> dict[str, Any]:
     async with http.post(path, json=body) as response:
         answer: dict[str, Any] = await response.json()
-    console.print(f"  POST {path}  →  {response.status} {answer.get('message', answer.get('error'))}")
+    console.print(f"  POST {path}  ->  {response.status} {answer.get('message', answer.get('error'))}")
     if response.status != 200:
         raise ServerCannotStart(f"The demo cannot go on: {answer['error']}")
     return answer

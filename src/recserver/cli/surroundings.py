@@ -1,4 +1,4 @@
-"""What only a process of its own may do: settings from the environment, logging, signals."""
+"""What only a process of its own may do: logging, signals."""
 
 from __future__ import annotations
 
@@ -11,27 +11,6 @@ import sys
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
-
-from recserver.errors import ServerCannotStart
-from recserver.settings import Settings
-from recserver.specs.reports import field_errors
-
-
-def settings_with(**given: Any) -> Settings:
-    """The settings of the environment, overridden by what was given on the command line.
-
-    Raises:
-        ServerCannotStart: naming every setting that cannot be used.
-    """
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        problems = [
-            f"{'RECSERVER_' + '_'.join(one.loc).upper() + ': ' if one.loc else ''}{one.msg}"
-            for one in field_errors(error)
-        ]
-        raise ServerCannotStart("; ".join(problems) + ".") from None
 
 
 def configure_logging(log_format: str, level: int = logging.INFO) -> None:
@@ -69,8 +48,8 @@ class _Line:
         return f"{moment[:19]}Z {level:<8} {sentence}{more}" + (f"\n{trace}" if trace else "")
 
 
-async def until_told_to_stop() -> None:
-    """Return at the first SIGINT or SIGTERM. A second one ends the process at once."""
+def stop_signal() -> asyncio.Event:
+    """An event that SIGINT and SIGTERM set from now on. The second of them ends the process at once."""
     told = asyncio.Event()
 
     def stop() -> None:
@@ -82,4 +61,4 @@ async def until_told_to_stop() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the main task instead
             loop.add_signal_handler(number, stop)
-    await told.wait()
+    return told

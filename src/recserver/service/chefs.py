@@ -11,7 +11,7 @@ from recserver.errors import DataChefExists, DataChefNotFound, RecServerError
 from recserver.plugins import chef_class
 from recserver.service.verb import Result, Verbs, changing_verb, verb
 from recserver.specs.columns import RenameColumns
-from recserver.specs.secrets import mask_entry, restore_masked
+from recserver.specs.secrets import hide_variables, mask_entry, restore_masked
 from recserver.specs.tasks import TaskSpec
 from recserver.specs.values import KnownId, NewId, PlainObject, Switch, Text, WholeNumber, refuse_existing
 
@@ -105,7 +105,6 @@ class ChefVerbs(Verbs):
         warnings = await asyncio.to_thread(self._check, entry)
         await parts.chefs.put(data_chef_id, entry)
         await parts.scheduler.reconcile()
-        await parts.scheduler.hasten(lambda task: data_chef_id in task.chef_ids())
         result = {
             "message": f"Data chef {data_chef_id} was created; its source is read when a task trains from it.",
             "data_chef_id": data_chef_id,
@@ -114,7 +113,8 @@ class ChefVerbs(Verbs):
         return result | ({"warnings": warnings} if warnings else {})
 
     def _check(self, entry: dict[str, Any]) -> list[str]:
-        return chef_class(entry["type"])(entry, self.parts.policy).warnings()
+        warnings = chef_class(entry["type"])(entry, self.parts.policy).warnings()
+        return [hide_variables(one, entry) for one in warnings]
 
     def _entry_shown(self, entry: dict[str, Any]) -> Result:
         """An entry as stored, its type in lower case, without secrets, and with what makes it unusable."""

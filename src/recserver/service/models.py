@@ -34,8 +34,6 @@ class ModelVerbs(Verbs):
         method = await asyncio.to_thread(algorithm_called, algorithm)
         checked, warnings = method.check(hyperparameters or {})
         refuse_existing(ModelExists, "Model", model_id, await parts.models.ids(), overwrite)
-        if model_id in parts.trainer.runs:
-            raise ModelBusy(f"Model {shown(model_id)} is being trained: overwrite it when that has ended.")
         config = {
             "model_id": model_id,
             "model_name": model_name or model_id,
@@ -47,10 +45,12 @@ class ModelVerbs(Verbs):
             "status": ModelStatus.INITIALIZING.value,
             "model_path": f"models/{model_id}.pkl",
         }
-        await parts.models.create(model_id, config)
-        parts.catalog.drop(model_id)
+        if reason := parts.trainer.obstacle(model_id):
+            raise ModelBusy(f"{reason} Overwrite it when that has ended.")
+        with parts.trainer.hold(model_id):
+            await parts.models.create(model_id, config)
+            parts.catalog.drop(model_id)
         await parts.scheduler.reconcile()
-        await parts.scheduler.hasten(lambda task: task.model_id == model_id)
         answered = ("model_id", "status", "algorithm", "model_type", "hyperparameters")
         result: Result = {"message": f"Model {model_id} was created; add a task to train it."}
         result |= {name: config[name] for name in answered}
@@ -94,10 +94,11 @@ class ModelVerbs(Verbs):
 
     async def _delete(self, model_id: str) -> list[str]:
         trainer = self.parts.trainer
-        if run := trainer.runs.get(model_id):
-            await trainer.stop([run])
-        deleted = await self.parts.models.delete(model_id)
-        self.parts.catalog.drop(model_id)
+        with trainer.hold(model_id):
+            if run := trainer.runs.get(model_id):
+                await trainer.stop([run])
+            deleted = await self.parts.models.delete(model_id)
+            self.parts.catalog.drop(model_id)
         return deleted
 
     async def _tasks_of(self, model_id: str) -> list[str]:
@@ -114,7 +115,9 @@ class ModelVerbs(Verbs):
                 await asyncio.to_thread(algorithm_called, config["algorithm"])
             except InvalidInput as error:
                 config |= {"status": ModelStatus.FAILED.value, "error": str(error)}
-        if reason and config["status"] == ModelStatus.COMPLETED:
+        told = ModelStatus.FAILED, ModelStatus.TRAINING, ModelStatus.VALIDATING
+        lost = model.pickle is not None or config["status"] == ModelStatus.COMPLETED
+        if reason and lost and config["status"] not in told:
             config |= {"status": ModelStatus.INITIALIZING.value, "error": reason}
         return config | {
             "model_file_exists": model.pickle is not None,

@@ -33,7 +33,7 @@ class TaskVerbs(Verbs):
     ) -> Result:
         """Train a model from a data chef every ``interval`` seconds, the first time at once."""
         parts = self.parts
-        exists = refuse_existing(TaskExists, "Task", task_name, await parts.tasks.names(), overwrite)
+        refuse_existing(TaskExists, "Task", task_name, await parts.tasks.names(), overwrite)
         spec = TaskSpec(
             task_name=task_name,
             model_id=model_id,
@@ -48,13 +48,8 @@ class TaskVerbs(Verbs):
         for chef in spec.chef_ids():
             if chef not in known:
                 raise DataChefNotFound(chef)
-        another = exists and await self._trains_otherwise(spec)
         await parts.tasks.write(spec, keep=False)
-        if another:  # a run under way is of what the task no longer is
-            await parts.runner.end_runs(task_name)
-            await parts.journal.forget(task_name)
         await parts.scheduler.reconcile()
-        await parts.scheduler.hasten(lambda task: task.task_name == task_name)
         scheduled = parts.scheduler.loop(task_name) is not None
         result: Result = {
             "message": f"Task {task_name} trains model {model_id} every {interval} s."
@@ -92,7 +87,10 @@ class TaskVerbs(Verbs):
         """Give a task another interval; it counts from the last due time."""
         parts = self.parts
         await self._known(task_name)
-        spec = await parts.tasks.spec(task_name)
+        try:
+            spec = await parts.tasks.spec(task_name)
+        except FileNotFoundError:
+            raise TaskNotFound(task_name) from None
         if not isinstance(spec, TaskSpec):
             raise spec
         await parts.tasks.write(spec.model_copy(update={"interval": interval}), keep=True)
@@ -104,11 +102,6 @@ class TaskVerbs(Verbs):
             "next_run_at": parts.scheduler.next_run_at(task_name),
         }
 
-    async def _trains_otherwise(self, spec: TaskSpec) -> bool:
-        """Whether the stored task of the same name trains another model, or from other data."""
-        stored = await self.parts.tasks.spec(spec.task_name)
-        return not isinstance(stored, TaskSpec) or stored.model_copy(update={"interval": spec.interval}) != spec
-
     async def _known(self, task_name: str) -> None:
         if task_name not in await self.parts.tasks.names():
             raise TaskNotFound(task_name)
@@ -117,8 +110,7 @@ class TaskVerbs(Verbs):
         parts = self.parts
         await parts.tasks.delete(task_name)
         await parts.scheduler.reconcile()
-        await parts.runner.end_runs(task_name)
-        await parts.journal.forget(task_name)
+        await parts.runner.retire(task_name)  # a stopped scheduler did not
 
     def _state(self, task_name: str, record: TaskRecord) -> dict[str, Any]:
         return {

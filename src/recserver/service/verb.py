@@ -14,7 +14,7 @@ from pydantic import ValidationError, validate_call
 
 from recserver.catalog import Catalog
 from recserver.clock import Clock
-from recserver.errors import InvalidInput
+from recserver.errors import InvalidInput, StorageUnreadable
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
 from recserver.specs.jobs import SourcePolicy
@@ -95,11 +95,17 @@ def _verb(
         except ValidationError as error:
             problems = field_errors(error)
             raise InvalidInput("; ".join(in_words(one) for one in problems) + ".", problems) from None
-        with closing(work):  # it may never begin: the server is not open, or the caller gives up waiting
-            if not one_at_a_time:
-                return await work
-            async with args[0].parts.changing:
-                return await work
+        try:
+            with closing(work):  # it may never begin: the server is not open, or the caller gives up waiting
+                if not one_at_a_time:
+                    return await work
+                async with args[0].parts.changing:
+                    return await work
+        except OSError as error:
+            raise StorageUnreadable(
+                f"The data folder cannot be used just now ({error.strerror or type(error).__name__}): "
+                "check its disk and permissions, then try again."
+            ) from error
 
     call.fields = tuple(names[1:])  # type: ignore[attr-defined]
     return call

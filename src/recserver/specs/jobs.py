@@ -74,6 +74,6 @@ class TrainingResult(BaseModel):
     hyperparameters: dict[str, Any]
     """All of them, as used."""
     model_metrics: dict[str, Any]
-    training_stats: dict[str, float]
+    training_stats: dict[str, int | float]
     final_stats: dict[str, Any]
     warnings: list[str] = Field(default_factory=list)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import takewhile
 from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
@@ -18,6 +19,12 @@ MASK = "********"
 
 Entry = Mapping[str, Any]
 Replace = Callable[[str], str]
+
+TELLING = 6
+"""Characters of a variable's value that are not told, not even as the beginning of it."""
+
+SHORTEST_SECRET = 4
+"""Characters of a variable's value. A shorter one stands by chance in any sentence."""
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 URL_KEYS = ("url", "connection")
@@ -77,8 +84,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 
 def missing_variables(entry: Entry) -> list[str]:
     """Names of the environment variables that ``entry`` refers to and that are not set."""
-    named = {name for text in _texts(entry) for name in REFERENCE.findall(text)}
-    return sorted(named - os.environ.keys())
+    return sorted(_references(entry) - os.environ.keys())
 
 
 def expand_environment(entry: Entry) -> dict[str, Any]:
@@ -221,3 +227,24 @@ def _map_texts(value: Any, change: Replace) -> Any:
     if isinstance(value, list | tuple):
         return [_map_texts(part, change) for part in value]
     return value
+
+
+def hide_variables(text: str, entry: Entry) -> str:
+    """``text`` with every ``${NAME}`` of the entry as written, wherever what it stands for has slipped in."""
+    for name in sorted(_references(entry), key=lambda one: -len(os.environ.get(one, ""))):
+        value = os.environ.get(name, "")
+        if len(value) < SHORTEST_SECRET:
+            continue
+        for form in {value, quote(value), quote(value, safe=""), repr(value)[1:-1]}:
+            beginning = form[:TELLING]  # sentences shorten what they quote, so less than all of it may stand there
+            while (start := text.find(beginning)) >= 0:
+                shared = sum(
+                    1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text[start:], form, strict=False))
+                )
+                text = f"{text[:start]}\0{text[start + shared :]}"
+            text = text.replace("\0", f"${{{name}}}")
+    return text
+
+
+def _references(entry: Entry) -> set[str]:
+    return {name for text in _texts(entry) for name in REFERENCE.findall(text)}

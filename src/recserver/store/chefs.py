@@ -24,6 +24,8 @@ class ChefStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = asyncio.Lock()
+        self._last: tuple[bytes, dict[str, Any]] = b"", {}
+        """The text that was parsed last, and what it says: the file is read often and changes rarely."""
 
     async def read(self) -> Entries:
         """All entries by id; an entry that is no mapping becomes an empty one.
@@ -43,8 +45,8 @@ class ChefStore:
         """Remove one entry, if it is there."""
         async with self._lock:
             whole = await self._load()
-            if whole.pop(data_chef_id, None) is not None:
-                await self._save(whole)
+            if data_chef_id in whole:
+                await self._save({name: entry for name, entry in whole.items() if name != data_chef_id})
 
     async def clear_temporaries(self) -> None:
         """Remove what a killed server left half written."""
@@ -55,8 +57,12 @@ class ChefStore:
             text = await files.read_document(self.path)
         except FileNotFoundError:
             return {}
-        except (InvalidInput, OSError) as error:
+        except InvalidInput as error:
             raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error}") from None
+        except OSError as error:
+            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error.strerror}.") from None
+        if text == self._last[0]:
+            return self._last[1]
         try:
             content = await asyncio.to_thread(_parse, text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -65,6 +71,7 @@ class ChefStore:
             raise StorageUnreadable(
                 f"restaurant_data.yaml cannot be parsed{where}: correct it by hand. Nothing was changed."
             ) from None
+        self._last = text, content
         return content
 
     async def _save(self, whole: dict[str, Any]) -> None:

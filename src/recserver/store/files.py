@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import math
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable
@@ -24,6 +26,8 @@ LARGEST_DOCUMENT = 2**20
 
 DEEPEST = 64
 """Levels that a JSON file may be nested."""
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 
 PRIVATE = 0o600
 READABLE = 0o644
@@ -139,7 +143,9 @@ async def clear_temporaries(folder: Path) -> None:
         names = await aiofiles.os.listdir(folder)
     except FileNotFoundError:
         return
-    await remove(folder / name for name in names if _is_temporary(name))
+    for name in filter(_is_temporary, names):
+        with contextlib.suppress(OSError):  # litter is no reason not to start
+            await remove([folder / name])
 
 
 def temporary_beside(path: Path) -> Path:
@@ -148,7 +154,7 @@ def temporary_beside(path: Path) -> Path:
 
 
 def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and name.endswith(".tmp")
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _is_text(name: str) -> bool:

@@ -25,6 +25,8 @@ class TaskRecord(BaseModel):
     last_status: str | None = None
     """How it ended: ``completed``, ``failed``, ``stopped``, ``skipped``; ``training`` while it runs."""
     last_error: str | None = None
+    definition: str | None = None
+    """Digest of what the last run was told to do."""
     runs: int = 0
     skipped: int = 0
     """Due times at which nothing was started: a training was under way, or the model or chef was missing."""

@@ -21,7 +21,7 @@ from recserver.errors import InvalidInput, ModelNotFound
 from recserver.specs.models import TRANSITIONS, ModelStatus
 from recserver.store import files
 
-CONFIG, METADATA, PICKLE = "_config.json", "_metadata.json", ".pkl"
+CONFIG, METADATA, PICKLE, LEGACY = "_config.json", "_metadata.json", ".pkl", ".json"
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,9 @@ class ModelStore:
         """
         if model_id not in await self.ids():
             raise ModelNotFound(model_id)
+        return await self._read(model_id)
+
+    async def _read(self, model_id: str) -> StoredModel:
         unreadable = None
         try:
             path, raw = await self._read_config(model_id)
@@ -73,9 +76,7 @@ class ModelStore:
             raise ModelNotFound(model_id) from None
         except InvalidInput as error:
             path, raw, unreadable = self._path(model_id, CONFIG), {}, str(error)
-        status = await _regular(path)
-        created = datetime.fromtimestamp(status.st_mtime if status else 0, UTC)
-        config = _completed(model_id, raw, timestamp(created))
+        config = _completed(model_id, raw, await _changed_at(path))
         if unreadable:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
         return StoredModel(model_id, config, await self.pickle_status(model_id), unreadable)
@@ -85,14 +86,14 @@ class ModelStore:
         found = []
         for model_id in await self.ids():
             with contextlib.suppress(ModelNotFound):
-                found.append(await self.read(model_id))
+                found.append(await self._read(model_id))
         return found
 
     async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
         """Write a new model's config. What an earlier model of that id left goes once that is done."""
         async with self._locks[model_id]:
             await files.write_object(self._path(model_id, CONFIG), dict(config))
-            await files.remove(self._path(model_id, ending) for ending in (METADATA, PICKLE, ".json"))
+            await files.remove(self._all_paths(model_id)[1:])
 
     async def move(self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any) -> None:
         """Change a model's status on disk, and other keys with it; all other keys survive.
@@ -102,9 +103,10 @@ class ModelStore:
         """
         async with self._locks[model_id]:
             try:
-                _, raw = await self._read_config(model_id)
+                path, raw = await self._read_config(model_id)
             except (FileNotFoundError, InvalidInput):
                 raise ModelNotFound(model_id) from None
+            raw.setdefault("created_at", await _changed_at(path))  # which this write would change
             before = raw.get("status", ModelStatus.INITIALIZING)
             if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
                 logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
@@ -128,10 +130,10 @@ class ModelStore:
 
     async def delete(self, model_id: str) -> list[str]:
         """Remove every file of a model and name them, relative to the data folder."""
-        endings = (CONFIG, METADATA, PICKLE, ".json")
         async with self._locks[model_id]:
-            removed = await files.remove(self._path(model_id, ending) for ending in endings)
-        return [f"{self.folder.name}/{path.name}" for path in removed]
+            paths = self._all_paths(model_id)
+            removed = await files.remove(reversed(paths))  # the config last: until then it is still a model
+        return [f"{self.folder.name}/{path.name}" for path in paths if path in removed]
 
     async def last_version(self, model_id: str) -> int:
         """The highest version number that the model's files tell of, 0 if it was never trained."""
@@ -141,6 +143,14 @@ class ModelStore:
             config = {}
         numbers = [content.get("model_version") for content in (config, await self.metadata(model_id))]
         return max((one for one in numbers if isinstance(one, int) and one > 0), default=0)
+
+    async def identity(self) -> tuple[int, int] | None:
+        """Which folder the models lie in, by device and inode; None if it is gone."""
+        try:
+            status = await aiofiles.os.stat(self.folder)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     async def clear_temporaries(self) -> None:
         """Remove what a killed server left half written."""
@@ -159,8 +169,15 @@ class ModelStore:
         try:
             return path, await files.read_object(path)
         except FileNotFoundError:
-            path = self._path(model_id, ".json")
+            if not _has_legacy_name(model_id):
+                raise
+            path = self._path(model_id, LEGACY)
             return path, await files.read_object(path)
+
+    def _all_paths(self, model_id: str) -> list[Path]:
+        """Every file that is the model's, its config first."""
+        endings = (CONFIG, METADATA, PICKLE, *((LEGACY,) if _has_legacy_name(model_id) else ()))
+        return [self._path(model_id, ending) for ending in endings]
 
     def _path(self, model_id: str, ending: str) -> Path:
         return self.folder / f"{model_id}{ending}"
@@ -174,6 +191,11 @@ def _id_of(name: str) -> str | None:
     return None if stem.casefold().endswith(("_config", "_metadata")) else stem
 
 
+def _has_legacy_name(model_id: str) -> bool:
+    """Whether ``{id}.json`` would be this model's config: for the id ``a_config`` it is that of model ``a``."""
+    return _id_of(f"{model_id}{LEGACY}") == model_id
+
+
 def _completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str, Any]:
     """``raw`` with the keys that every model has, first and filled in where they are missing."""
 
@@ -181,6 +203,7 @@ def _completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str,
         return next((raw[name] for name in names if isinstance(raw.get(name), str) and raw[name]), default)
 
     algorithm = text("algorithm", "type", default="unknown")
+    status = text("status", default=ModelStatus.INITIALIZING.value)
     hyperparameters = raw.get("hyperparameters")
     always = {
         "model_id": model_id,
@@ -190,10 +213,15 @@ def _completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str,
         "model_type": text("model_type", "type", default=algorithm),
         "hyperparameters": hyperparameters if isinstance(hyperparameters, dict) else {},
         "created_at": text("created_at", default=created_at),
-        "status": text("status", default=ModelStatus.INITIALIZING.value),
+        "status": status if status in list(ModelStatus) else ModelStatus.INITIALIZING.value,
         "model_path": f"models/{model_id}{PICKLE}",
     }
     return always | {key: value for key, value in raw.items() if key not in always}
+
+
+async def _changed_at(path: Path) -> str:
+    status = await _regular(path)
+    return timestamp(datetime.fromtimestamp(status.st_mtime if status else 0, UTC))
 
 
 async def _regular(path: Path) -> stat_result | None:

@@ -61,7 +61,7 @@ def _handler(service: Service, route: Route) -> Handler:
             result = await verb(**arguments.values)
         except InvalidInput as error:
             raise InvalidInput(str(error), located(error, arguments.places, otherwise)) from None
-        return json_response(with_warnings(result, arguments))
+        return json_response(result if route.lists else with_warnings(result, arguments))
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handle

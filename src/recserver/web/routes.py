@@ -30,6 +30,11 @@ class Route:
     verb: str
     needs_key: bool = True
 
+    @property
+    def lists(self) -> bool:
+        """Whether the answer's keys are ids, so that nothing may be put among them."""
+        return self.verb.startswith("list_")
+
 
 ROUTES = (
     Route("GET", "/health", "health", needs_key=False),

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
@@ -50,6 +51,8 @@ STATUSES = {
 """The status of every error code that an answer can bear."""
 
 RETRY_SECONDS = 5
+
+NOT_UTF8 = FieldError(("query",), "is not UTF-8 text")
 
 ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 """What a body may be encoded as; the limit of its size counts after decoding."""
@@ -106,6 +109,10 @@ async def read_arguments(request: web.Request, verb: str, known: Collection[str]
         MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be made out.
     """
     arguments = Arguments(verb, known)
+    try:
+        unquote_to_bytes(request.raw_path).decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("The address is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
     arguments.take("path", request.match_info)
     reads_query = request.method in ("GET", "DELETE")
     aliases = ALIASES.get(verb, {})

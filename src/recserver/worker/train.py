@@ -11,12 +11,13 @@ import numpy as np
 
 from recserver.algorithms import Algorithm, Factors
 from recserver.artifact import JSON, PackedFile, pack
-from recserver.errors import SourceUnchanged, TrainingFailed
+from recserver.errors import SourceFailed, SourceUnchanged, TrainingFailed
 from recserver.ids import pack_ids
 from recserver.interactions import Interactions
 from recserver.plugins import algorithm, chef_class
 from recserver.specs.columns import parse_renames
 from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+from recserver.specs.secrets import hide_variables
 from recserver.worker.rows import InteractionsBuilder
 
 Report = Callable[[Progress], None]
@@ -52,10 +53,13 @@ def collect(job: TrainingJob, report: Report) -> Interactions:
     entry = job.data_chef  # the chef itself puts in what ${NAME} stands for, and checks it then
     chef = chef_class(str(entry.get("type", "")).lower())(entry, job.policy)
     builder = InteractionsBuilder(parse_renames(entry.get("rename_columns")))
-    for batch in chef.batches(builder.wanted()):
-        builder.add(batch)
-        report(Progress(stage="reading", rows_read=builder.rows_read))
-    return builder.build()
+    try:
+        for batch in chef.batches(builder.wanted()):
+            builder.add(batch)
+            report(Progress(stage="reading", rows_read=builder.rows_read))
+        return builder.build()
+    except SourceFailed as error:
+        raise SourceFailed(hide_variables(str(error), entry)) from None
 
 
 def digest_of(job: TrainingJob, interactions: Interactions) -> str:

@@ -1,4 +1,4 @@
-"""The mission over HTTP, on real ratings, through all three kinds of data chef."""
+"""The whole workflow over HTTP, on real ratings, through all three kinds of data chef."""
 
 from __future__ import annotations
 
