@@ -7,7 +7,7 @@ The file is one protocol-5 pickle of builtins::
      "sha256": <hex, of every byte before this digest>}
 
 Writer and reader share one grammar of nine opcodes, none of which imports, calls or memoises. The reader
-walks that grammar over the mapped file instead of unpickling it, so any other opcode is refused unseen.
+walks that grammar over the file's bytes instead of unpickling it, so any other opcode is refused unseen.
 """
 
 from __future__ import annotations
@@ -55,10 +55,9 @@ class PackedFile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """A model file that passed every check. ``arrays`` are read-only views onto the mapped file.
+    """A model file that passed every check. ``arrays`` are read-only views onto its content.
 
-    ``size`` in bytes, ``sha256`` of the whole file in hex. The file may be replaced or unlinked while the
-    arrays live, but never truncated in place.
+    ``size`` in bytes, ``sha256`` of the whole file in hex. Nothing that happens to the file touches them.
     """
 
     header: dict[str, Any]
@@ -102,7 +101,7 @@ def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) ->
 
 
 def load(path: Path, *, max_bytes: int = 16 * 2**30) -> Artifact:
-    """The model file at ``path``, mapped, after checking its form, its checksum and its numbers.
+    """The model file at ``path``, after checking its form, its checksum and its numbers.
 
     Raises UnreadableModel for all that is foreign, damaged, hostile, newer or larger than ``max_bytes``, and
     ModelUnavailable for what cannot be read just now; FileNotFoundError passes through. Never blocks on a FIFO,
@@ -110,7 +109,7 @@ def load(path: Path, *, max_bytes: int = 16 * 2**30) -> Artifact:
     """
     name = shown(path.name)
     try:
-        return _parse(_mapped(path, max_bytes), name)
+        return _parse(_content(path, max_bytes), name)
     except FileNotFoundError:
         raise
     except (OSError, MemoryError) as error:
@@ -212,7 +211,7 @@ class _Walk:
         return name, spec, payload
 
 
-def _mapped(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
+def _content(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
     # Without O_NONBLOCK a FIFO that nobody writes to would hold the open for ever.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
@@ -226,8 +225,16 @@ def _mapped(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
             )
         if status.st_size == 0:
             raise _Refused("it is empty")
-        with os.fdopen(fd, "rb", 0, closefd=False) as file:
-            return np.memmap(file, np.uint8, "r", shape=(status.st_size,))
+        # Read, not mapped: a file that somebody writes over in place would change under the answers given from
+        # it, and one that is cut short would end the whole process.
+        space = np.empty(status.st_size + ALIGNMENT, np.uint8)
+        start = -space.ctypes.data % ALIGNMENT
+        content = space[start : start + status.st_size]
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            if file.readinto(content.data) != status.st_size:
+                raise _Refused("it became shorter while it was read")
+        space.flags.writeable = content.flags.writeable = False
+        return content
     finally:
         os.close(fd)
 
@@ -287,7 +294,6 @@ def _array(raw: npt.NDArray[np.uint8], spec: bytes, place: slice) -> Array:
         raise _Refused("it has an array of impossible shape")
     if math.prod(shape) * np.dtype(dtype).itemsize != place.stop - place.start:
         raise _Refused("it has an array whose shape does not fit its bytes")
-    # A plain array over the map: indexing the memmap class itself costs several times more.
     array: Array = np.ndarray(shape, dtype, buffer=raw, offset=place.start)
     if not _finite(array):
         raise _Refused("it holds NaN or infinity")

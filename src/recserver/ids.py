@@ -1,4 +1,4 @@
-"""Tables of user and item ids: compact on disk, mapped in memory, searched without a dictionary."""
+"""Tables of user and item ids: compact on disk and in memory, searched without a dictionary."""
 
 from __future__ import annotations
 
