@@ -322,7 +322,7 @@ async def test_bad_chefs(trained: Api, snapshot: Snapshot) -> None:
         ("sql", '"query":"SELECT 1","connection":"sqlite:///../models/x"', "connection"),
         ("api", '"url":"file:///etc/passwd"', "url"), ("api", '"url":"http://169.254.169.254/"', "url"),
         ("api", '"url":"http://a/","paginated":"maybe"', "paginated"),
-        ("api", '"url":"http://a/","paginated":true,"size_value":0', "page_size"),
+        ("api", '"url":"http://a/","paginated":false,"size_value":0', "size_value"),
         ("api", '"url":"http://a/","size_value":1.5', "size_value"),
         ("api", '"url":"http://a/","paginated":true,"pagination_param":"a&b"', "pagination_param"),
     ):  # fmt: skip

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import StringConstraints
 
 from recserver.chefs import BATCH_ROWS, Batch
 from recserver.chefs.entries import (
@@ -25,7 +25,7 @@ from recserver.chefs.json_rows import JsonRows, Row
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.secrets import expand_environment
-from recserver.specs.values import Switch, Text, whole_number
+from recserver.specs.values import PageSize, Switch, Text
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
 MOST_PAGES = 100_000
 SAME_ROWS = 10
 """Pages equal to the one before, with so many rows together, show that the page parameter is ignored."""
-
-
-def _page_size(value: object) -> int:
-    number = whole_number(value)
-    if not 1 <= number <= 1_000_000:
-        raise ValueError("must be a whole number from 1 to 1000000")
-    return number
 
 
 Parameter = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=100)]
@@ -52,7 +45,7 @@ class ApiEntry(ChefEntry):
     paginated: Switch = False
     page_param: Parameter = "page"
     size_param: Parameter = "size"
-    page_size: Annotated[int, BeforeValidator(_page_size)] = 100
+    page_size: PageSize = 100
 
 
 class ApiChef:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Annotated, Any
 
 from pydantic import StringConstraints
 
-from recserver.errors import DataChefExists, DataChefNotFound, RecServerError
+from recserver.errors import DataChefExists, DataChefNotFound, FieldError, InvalidInput, RecServerError
 from recserver.plugins import chef_class
 from recserver.service.verb import Result, Verbs, changing_verb, verb
-from recserver.specs.columns import RenameColumns
+from recserver.specs.columns import RenameColumns, canonical_renames
+from recserver.specs.reports import in_words
 from recserver.specs.secrets import hide_variables, mask_entry, restore_masked
 from recserver.specs.tasks import TaskSpec
-from recserver.specs.values import KnownId, NewId, PlainObject, Switch, Text, WholeNumber, refuse_existing
+from recserver.specs.values import KnownId, NewId, PageSize, PlainObject, Switch, Text, refuse_existing
 
 ParameterName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_.\[\]-]{1,100}$")]
+
+
+ASKED_AS = {"path": "file_path", "page_param": "pagination_param", "page_size": "size_value"}
+"""Keys of an entry, and what requests call them."""
 
 
 class ChefVerbs(Verbs):
@@ -60,7 +66,7 @@ class ChefVerbs(Verbs):
         paginated: Switch = False,
         pagination_param: ParameterName = "page",
         size_param: ParameterName = "size",
-        size_value: WholeNumber = 100,
+        size_value: PageSize = 100,
         rename_columns: RenameColumns = "",
         overwrite: Switch = False,
     ) -> Result:
@@ -101,8 +107,11 @@ class ChefVerbs(Verbs):
         parts = self.parts
         stored = await parts.chefs.read()
         refuse_existing(DataChefExists, "Data chef", data_chef_id, stored, overwrite)
-        entry = restore_masked(entry, stored.get(data_chef_id))
-        warnings = await asyncio.to_thread(self._check, entry)
+        try:
+            entry = restore_masked(entry, stored.get(data_chef_id))
+            warnings = await asyncio.to_thread(self._check, entry)
+        except InvalidInput as error:
+            raise _as_asked(error) from None
         await parts.chefs.put(data_chef_id, entry)
         await parts.scheduler.reconcile()
         result = {
@@ -119,8 +128,10 @@ class ChefVerbs(Verbs):
     def _entry_shown(self, entry: dict[str, Any]) -> Result:
         """An entry as stored, its type in lower case, without secrets, and with what makes it unusable."""
         kind = str(entry.get("type") or "unknown").lower()
-        entry = entry | {"type": "messaging_queue" if kind == "messaging" else kind}
-        entry.setdefault("rename_columns", "")
+        entry = {key: value for key, value in entry.items() if value is not None}
+        entry["type"] = "messaging_queue" if kind == "messaging" else kind
+        with contextlib.suppress(ValueError):  # the chef itself says what is wrong with them
+            entry["rename_columns"] = canonical_renames(entry.get("rename_columns"))
         if kind == "api":
             entry.setdefault("paginated", False)
         try:
@@ -128,3 +139,12 @@ class ChefVerbs(Verbs):
         except RecServerError as error:
             return mask_entry(entry) | {"error": str(error)}
         return mask_entry(entry)
+
+
+def _as_asked(error: InvalidInput) -> InvalidInput:
+    """An entry's faults under the names that the request used."""
+    faults = [
+        FieldError((*(ASKED_AS.get(name, name) for name in one.loc[:1]), *one.loc[1:]), one.msg)
+        for one in error.errors
+    ]
+    return InvalidInput("; ".join(in_words(one) for one in faults) + ".", faults) if faults else error

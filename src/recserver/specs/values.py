@@ -183,6 +183,13 @@ def _count(value: object) -> int:
     return number
 
 
+def _page_size(value: object) -> int:
+    number = whole_number(value)
+    if not 1 <= number <= 1_000_000:
+        raise ValueError("must be a whole number from 1 to 1000000")
+    return number
+
+
 def _patience(value: object) -> float:
     number = real_number(value)
     if not 0 <= number <= 3600:
@@ -199,6 +206,7 @@ KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]
 EntityId = Annotated[str, BeforeValidator(entity_id)]
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
 Count = Annotated[int, BeforeValidator(_count)]
+PageSize = Annotated[int, BeforeValidator(_page_size)]
 Interval = Annotated[int | float, BeforeValidator(interval_seconds)]
 Patience = Annotated[float, BeforeValidator(_patience)]
 Switch = Annotated[bool, BeforeValidator(switch)]

@@ -60,7 +60,7 @@ def _handler(service: Service, route: Route) -> Handler:
         try:
             result = await verb(**arguments.values)
         except InvalidInput as error:
-            raise InvalidInput(str(error), located(error, arguments.places, otherwise)) from None
+            raise InvalidInput(str(error), located(error, arguments, otherwise)) from None
         return json_response(result if route.lists else with_warnings(result, arguments))
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]

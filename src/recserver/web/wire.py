@@ -75,12 +75,18 @@ class UnsupportedMediaType(RecServerError):
 
 @dataclass(slots=True)
 class Arguments:
-    """What a request says to a verb: values by field, where each stood, and fields that nobody knows."""
+    """What a request says to a verb.
+
+    Attributes:
+        values: by the verb's name of the field.
+        places: where each stood, and under which name, such as ``("body", "path")`` for ``file_path``.
+        unknown: fields of the body that nobody knows.
+    """
 
     verb: str
     known: Collection[str]
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
+    places: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
     def take(self, place: str, given: Mapping[str, Any] | Iterator[tuple[str, Any]]) -> None:
@@ -99,7 +105,7 @@ class Arguments:
                     problem = FieldError((place, name), "is given twice, and differs: give it once")
                     raise InvalidInput(in_words(problem) + ".", [problem])
                 self.values.setdefault(proper, value)
-                self.places.setdefault(proper, place)
+                self.places.setdefault(proper, (place, name))
 
 
 async def read_arguments(request: web.Request, verb: str, known: Collection[str]) -> Arguments:
@@ -252,9 +258,11 @@ def error_response(
     return json_response(content, status, headers)
 
 
-def located(error: InvalidInput, places: Mapping[str, str], otherwise: str) -> list[FieldError]:
-    """The faults that a verb found, each with the place of the request that its field stood in."""
-    return [
-        FieldError((places.get(one.loc[0], otherwise) if one.loc else otherwise, *one.loc), one.msg)
-        for one in error.errors or (FieldError((), str(error)),)
-    ]
+def located(error: InvalidInput, arguments: Arguments, otherwise: str) -> list[FieldError]:
+    """The faults that a verb found, each with the place and the name that its field had in the request."""
+    faults = error.errors or (FieldError((), str(error)),)
+    return [FieldError((*_asked(one.loc, arguments, otherwise), *one.loc[1:]), one.msg) for one in faults]
+
+
+def _asked(loc: tuple[str, ...], arguments: Arguments, otherwise: str) -> tuple[str, ...]:
+    return arguments.places.get(loc[0], (otherwise, loc[0])) if loc else (otherwise,)
