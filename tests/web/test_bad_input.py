@@ -313,7 +313,7 @@ async def test_bad_chefs(trained: Api, snapshot: Snapshot) -> None:
     config = '{"type":"sqlite","database":"x.db","more":%s}'
     before = snapshot()
     for kind, raw, field in (
-        ("csv", '"path":5', "file_path"), ("csv", '"path":"/etc/passwd"', "path"), ("csv", '"x":1', "file_path"),
+        ("csv", '"path":5', "path"), ("csv", '"path":"/etc/passwd"', "path"), ("csv", '"x":1', "file_path"),
         ("sql", '"query":"DELETE FROM t"', "query"), ("sql", '"query":""', "query"),
         ("sql", '"query":"SELECT 1","db_config":[]', "db_config"),
         ("sql", '"query":"SELECT 1","db_config":{}', "db_config"),
