@@ -17,7 +17,7 @@ from recserver.loop import TaskLoop
 from recserver.specs.tasks import TaskSpec
 from recserver.store.chefs import ChefStore
 from recserver.store.journal import Journal
-from recserver.store.models import ModelStore
+from recserver.store.models import ModelStore, StoredModel
 from recserver.store.tasks import TaskStore
 from recserver.trainer import INTERRUPTED, Outcome, Run, Trainer
 
@@ -97,7 +97,9 @@ class TaskRunner:
         spec = loop.spec
         reason = await self.obstacle(spec)
         loop.blocked = reason
-        definition = None if reason else await self._definition(spec)
+        definition = None
+        if reason is None:
+            definition = await self._definition(spec, await self._models.read(spec.model_id))
         reason = reason or self._trainer.obstacle(spec.model_id)
         if reason is not None:
             await self._skip(spec.task_name, reason)
@@ -130,15 +132,15 @@ class TaskRunner:
         try:
             model = await self._models.read(spec.model_id)
             untrained = await self._catalog.needs_training(model) is not None
-            return untrained and tried != await self._definition(spec)
+            return untrained and tried != await self._definition(spec, model)
         except (ModelNotFound, StorageUnreadable):
             return False
 
-    async def _definition(self, spec: TaskSpec) -> str:
+    async def _definition(self, spec: TaskSpec, model: StoredModel) -> str:
         """A digest of everything people wrote that decides how a run ends."""
-        model = (await self._models.read(spec.model_id)).config
+        config = model.config
         chef = (await self._chefs.read()).get(spec.interactions_data_chef_id)
-        parts = [model["algorithm"], model["hyperparameters"], model["created_at"], chef]
+        parts = [config["algorithm"], config["hyperparameters"], config["created_at"], chef]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode(errors="replace")).hexdigest()
 
     async def _note_start(self, task_name: str, due: float, definition: str | None) -> None:

@@ -64,8 +64,11 @@ class TaskVerbs(Verbs):
     @changing_verb
     async def remove_model_task(self, task_name: KnownId) -> Result:
         """Remove a task. A run of it under way is cancelled; the model stays."""
+        parts = self.parts
         await self._known(task_name)
-        await self._remove(task_name)
+        await parts.tasks.delete(task_name)
+        await parts.scheduler.reconcile()
+        await parts.runner.retire(task_name)  # a stopped scheduler did not
         return {"message": f"Task {task_name} was removed.", "task_name": task_name}
 
     @verb
@@ -105,12 +108,6 @@ class TaskVerbs(Verbs):
     async def _known(self, task_name: str) -> None:
         if task_name not in await self.parts.tasks.names():
             raise TaskNotFound(task_name)
-
-    async def _remove(self, task_name: str) -> None:
-        parts = self.parts
-        await parts.tasks.delete(task_name)
-        await parts.scheduler.reconcile()
-        await parts.runner.retire(task_name)  # a stopped scheduler did not
 
     def _state(self, task_name: str, record: TaskRecord) -> dict[str, Any]:
         return {

@@ -55,11 +55,6 @@ def mask_url(url: str) -> str:
     return str(mask_entry({"url": url})["url"])
 
 
-def has_secrets(entry: Entry) -> bool:
-    """Whether ``entry`` holds a secret in plain text, so that its file is nobody else's business."""
-    return mask_entry(entry) != dict(entry)
-
-
 def secret_values(entry: Entry) -> list[str]:
     """Every secret of ``entry``, as written and percent-decoded: what :func:`scrub` must remove."""
     found: set[str] = set()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from recserver.errors import Conflict, shown
+from recserver.specs.nesting import levels
 
 SHORTEST_INTERVAL = 1.0
 LONGEST_INTERVAL = 31_622_400.0
@@ -153,27 +154,21 @@ def unicode_text(value: str) -> str:
 def _plain_object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
-    level: list[Any] = [value]
-    for _ in range(DEEPEST_OBJECT):
-        level = [part for one in level for part in _parts(one)]
-    if level:
-        raise ValueError(f"must not be nested deeper than {DEEPEST_OBJECT} levels")
+    for depth, level in enumerate(levels(value)):
+        if depth >= DEEPEST_OBJECT:
+            raise ValueError(f"must not be nested deeper than {DEEPEST_OBJECT} levels")
+        for one in level:
+            _check_part(one)
     return value
 
 
-def _parts(value: object) -> list[Any]:
-    """What a value of JSON holds: the keys and values of an object, the elements of an array."""
-    if isinstance(value, dict):
-        return [*value, *value.values()]
-    if isinstance(value, list):
-        return value
+def _check_part(value: object) -> None:
     if isinstance(value, str):
         unicode_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must hold finite numbers only")
-    elif value is not None and not isinstance(value, bool | int | float):
+    elif value is not None and not isinstance(value, bool | int | float | dict | list):
         raise ValueError("must hold nothing but what JSON knows")
-    return []
 
 
 def _count(value: object) -> int:

@@ -20,6 +20,7 @@ import aiofiles
 import aiofiles.os
 
 from recserver.errors import InvalidInput
+from recserver.specs.nesting import levels
 
 LARGEST_DOCUMENT = 2**20
 """Bytes of a JSON or YAML file."""
@@ -60,7 +61,7 @@ async def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(await read_document(path), parse_constant=_no_number, parse_float=_finite)
-        if _depth(content) > DEEPEST:
+        if any(depth >= DEEPEST for depth, _ in enumerate(levels(content))):
             raise ValueError(f"it is nested deeper than {DEEPEST}")
     except FileNotFoundError:
         raise
@@ -189,17 +190,3 @@ def _no_number(name: str) -> float:
 def _finite(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _no_number(text)
-
-
-def _depth(content: object) -> int:
-    """How deep objects and lists lie in each other; a little more than :data:`DEEPEST` at most."""
-    level, depth = [content], 0
-    while level and depth <= DEEPEST:
-        level = [
-            part
-            for one in level
-            if isinstance(one, dict | list)
-            for part in (one.values() if isinstance(one, dict) else one)
-        ]
-        depth += 1
-    return depth

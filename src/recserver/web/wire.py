@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from recserver.errors import FieldError, InvalidInput, RecServerError, shown
+from recserver.specs.nesting import levels
 from recserver.specs.reports import in_words
 from recserver.web.routes import ALIASES, ID_FIELDS
 
@@ -197,24 +198,15 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= LONGEST_DIGITS else float(digits)
 
 
-def _look_through(value: Any) -> None:
+def _look_through(document: Any) -> None:
     """Refuse what a parser lets pass: NUL, lone surrogates, bottomless nesting."""
-    level = [value]
-    for _ in range(DEEPEST + 1):
+    for depth, level in enumerate(levels(document)):
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
         texts = [one for one in level if isinstance(one, str)]
-        texts += [key for one in level if isinstance(one, dict) for key in one]
         if any("\0" in text for text in texts):
             raise ValueError("a text holds a NUL character")
         "".join(texts).encode()  # a lone surrogate has no UTF-8 form
-        level = [
-            inner
-            for one in level
-            if isinstance(one, dict | list)
-            for inner in (one.values() if isinstance(one, dict) else one)
-        ]
-        if not level:
-            return
-    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
 
 
 def _same(one: Any, other: Any) -> bool:
