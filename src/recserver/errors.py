@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class RecServerError(Exception):
@@ -111,8 +111,16 @@ class ModelUnavailable(UnreadableModel):
     """A ``.pkl`` that could not be read just now: nothing is said about what it holds."""
 
 
-class TrainingFailed(RecServerError):
-    """A training ended without a model; the sentence becomes the model's ``error``."""
+class NoNewModel(RecServerError):
+    """A training ended without a new model. ``data_report`` tells what was read until then, if anything was."""
+
+    def __init__(self, message: str, data_report: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.data_report = data_report
+
+
+class TrainingFailed(NoNewModel):
+    """A training failed; the sentence becomes the model's ``error``."""
 
     code = "training_failed"
 
@@ -123,7 +131,7 @@ class SourceFailed(TrainingFailed):
     code = "source_failed"
 
 
-class SourceUnchanged(RecServerError):
+class SourceUnchanged(NoNewModel):
     """A scheduled training found the data and hyperparameters of the last one, and did not fit again."""
 
     code = "source_unchanged"

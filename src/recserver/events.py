@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 MOST_WAITING = 10_000
 """Events kept for a listener that does not keep up; older ones are dropped."""
@@ -45,6 +45,8 @@ class RunEnded(Event):
     outcome: str
     error: str | None
     model_version: int | None
+    data_report: dict[str, Any] | None = None
+    """What was read of the source, as in the model's metadata; None if the training did not come so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,12 @@ class TaskRunner:
             return
 
         async def note_end(outcome: Outcome) -> None:
-            await self._journal.update(spec.task_name, last_status=outcome.kind, last_error=outcome.error)
+            await self._journal.update(
+                spec.task_name,
+                last_status=outcome.kind,
+                last_error=outcome.error,
+                data_report=outcome.data_report,
+            )
 
         run = self._trainer.start(spec.task_name, spec.model_id, spec.interactions_data_chef_id, note_end)
         await self._note_start(spec.task_name, due, definition)

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Bytes a JSON body may have."""
     max_source_bytes: int = Field(256 * 2**20, ge=1024)
     """Bytes a REST source may send, counted after decompression."""
+    max_file_bytes: int = Field(64 * 2**30, ge=1024)
+    """Bytes a file that a data chef reads may hold, counted after decompression."""
     source_timeout: float = Field(600.0, gt=0, le=86_400)
     """Seconds that reading a REST source, or one SQL statement, may take."""
     rescan_seconds: float = Field(10.0, ge=0.1, le=3_600)
@@ -117,6 +119,7 @@ class Settings(BaseSettings):
             allow_private_sources=allowed,
             default_database=self.default_database,
             max_source_bytes=self.max_source_bytes,
+            max_file_bytes=self.max_file_bytes,
             source_timeout=self.source_timeout,
         )
 

@@ -47,6 +47,8 @@ class Outcome:
     kind: str
     error: str | None = None
     model_version: int | None = None
+    data_report: dict[str, Any] | None = None
+    """What was read of the source, where the training came so far."""
 
 
 OnEnd = Callable[[Outcome], Awaitable[None]]
@@ -170,15 +172,17 @@ class Trainer:
                 result = await self._fit(run, out)
                 recommender = await self._validate(run, out, result)
             await self._publish(run, out, result, recommender)
-            outcome = Outcome("completed", model_version=recommender.model_version)
+            found = result.data_report.model_dump() if result.data_report else None
+            outcome = Outcome("completed", model_version=recommender.model_version, data_report=found)
         except asyncio.CancelledError:
             await self._move(run.model_id, ModelStatus.STOPPED, stopped_at=timestamp(self._clock.now()))
             outcome = Outcome("stopped")
-        except SourceUnchanged:
+        except SourceUnchanged as ending:
             await self._move(run.model_id, ModelStatus.COMPLETED)
-            outcome = Outcome("unchanged")
+            outcome = Outcome("unchanged", data_report=ending.data_report)
         except RecServerError as error:
-            outcome = await self._failed(run, str(error))
+            found = error.data_report if isinstance(error, TrainingFailed) else None
+            outcome = await self._failed(run, str(error), found)
         except OSError as error:
             outcome = await self._failed(run, f"The model could not be saved: {error.strerror or error}.")
         except Exception:
@@ -212,7 +216,7 @@ class Trainer:
             data_chef=entries[run.data_chef_id],
             policy=self._policy,
             out=out,
-            trained_digest=await self._trained_digest(model) if serves else None,
+            **(await self._trained_from(model) if serves else {}),
         )
 
         def on_progress(progress: Progress) -> None:
@@ -227,12 +231,15 @@ class Trainer:
         serving = self._catalog.in_memory(model_id)
         return max(await self._models.last_version(model_id), serving.model_version if serving else 0)
 
-    async def _trained_digest(self, model: StoredModel) -> str | None:
+    async def _trained_from(self, model: StoredModel) -> dict[str, Any]:
         """What the model learned from last, if a training that ended well left it serving."""
         if model.status != ModelStatus.COMPLETED:
-            return None
-        digest = (await self._models.metadata(model.model_id)).get("data_digest")
-        return digest if isinstance(digest, str) else None
+            return {}
+        metadata = await self._models.metadata(model.model_id)
+        digest, state = metadata.get("data_digest"), metadata.get("source_state")
+        if not isinstance(digest, str):
+            return {}
+        return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}
 
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
         """Check the packed file, and open it."""
@@ -260,6 +267,8 @@ class Trainer:
             "size": result.size,
             "sha256": result.sha256,
             "data_digest": result.digest,
+            "data_report": result.data_report.model_dump() if result.data_report else None,
+            "source_state": result.source_state,
         }
         file = await self._models.publish(model_id, out, metadata)
         await self._models.move(
@@ -277,9 +286,9 @@ class Trainer:
         for warning in result.warnings:
             logger.warning("model %s: %s", model_id, warning)
 
-    async def _failed(self, run: Run, sentence: str) -> Outcome:
+    async def _failed(self, run: Run, sentence: str, data_report: dict[str, Any] | None = None) -> Outcome:
         await self._fail(run.model_id, sentence)
-        return Outcome("failed", sentence)
+        return Outcome("failed", sentence, data_report=data_report)
 
     async def _fail(self, model_id: str, sentence: str) -> None:
         await self._move(model_id, ModelStatus.FAILED, error=sentence, failed_at=timestamp(self._clock.now()))
@@ -299,7 +308,14 @@ class Trainer:
         self.runs.pop(run.model_id, None)
         run.outcome.set_result(outcome)
         self._events.publish(
-            RunEnded(run.task_name, run.model_id, outcome.kind, outcome.error, outcome.model_version)
+            RunEnded(
+                run.task_name,
+                run.model_id,
+                outcome.kind,
+                outcome.error,
+                outcome.model_version,
+                outcome.data_report,
+            )
         )
         seconds = self._clock.monotonic() - run.started
         level = logging.ERROR if outcome.kind == "failed" else logging.INFO

@@ -139,7 +139,7 @@ async def test_correcting_the_data_chef_trains_at_once(rec: RecServer, http: Cli
         await call(http, "POST", "add_model_task", task_name="t", model_id="m", data_chef_id="c", interval=86400)
         failed = await events.next(RunEnded)
         assert failed.outcome == "failed"
-        assert "'who', 'what'" in str(failed.error)
+        assert "rename_columns: who->user_id,what->item_id" in str(failed.error)
         async with http.get("recommend/bob/m") as response:
             answer = await response.json()
         assert (response.status, answer["code"]) == (409, "model_not_trained")

@@ -7,14 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
 from recserver.specs.jobs import SourcePolicy
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Column: TypeAlias = "NDArray[Any] | pa.Array | pa.ChunkedArray"
+"""The values of one column: a numpy array of shape (rows,), or an Arrow array of as many.
+
+Numpy arrays of objects may hold text, numbers, None, or whatever the source holds. Arrow columns are the quick
+way, above all dictionary-encoded text: then each distinct id is looked at once.
+"""
+
+
 BATCH_ROWS = 50_000
-"""Rows that a chef hands over at a time, about."""
+"""Being replaced by policy.batch_rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Rows that a chef leaves out by itself, for they are no rows: ragged ones, things that are no objects.
+
+    Attributes:
+        reason: what is wrong with them, to be read after "the row": ``has more fields than the header``.
+        count: how many.
+        example: one of them, shortened, or where it stands; "" if there is none to show.
+    """
+
+    reason: str
+    count: int = 1
+    example: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +49,21 @@ class Batch:
 
     Attributes:
         found: names of all columns that the source has, as far as it has been read.
-        columns: name → array of shape (rows,), for the wanted columns that the source has; values are text,
-            numbers, None, or whatever the source holds, and are judged later. All arrays are equally long.
+        columns: name → its values, for the wanted columns that the source has; they are judged later. All are
+            equally long.
+        n_bytes: how much of the source was read for these rows, in bytes as they came (compressed ones count
+            as such); 0 if nobody knows.
+        rejected: rows that were read but are not in ``columns``.
     """
 
     found: tuple[str, ...]
-    columns: Mapping[str, NDArray[Any]]
+    columns: Mapping[str, Column]
+    n_bytes: int = 0
+    rejected: tuple[Rejection, ...] = ()
 
     @property
     def n_rows(self) -> int:
+        """Rows in ``columns``."""
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
 
@@ -50,10 +82,26 @@ class Chef(Protocol):
         """What would make a training fail as things are now: a missing file or driver. A sentence each."""
         ...
 
-    def batches(self, wanted: Collection[str]) -> Iterator[Batch]:
+    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         """Read the source once, from its beginning, in order. An empty source may yield an empty batch.
+
+        Args:
+            wanted: names of the columns to read; None means all of them. Names that the source lacks are no
+                error.
+
+        Batches hold about ``policy.batch_rows`` rows; whoever has seen enough closes the iterator, and the
+        source must be let go then.
 
         Raises:
             SourceFailed: with the reason and what to do, never with a secret.
         """
         ...
+
+
+@runtime_checkable
+class ConditionalChef(Protocol):
+    """A chef that can ask its source whether anything changed."""
+
+    validators: dict[str, str]
+    """Before reading: what an earlier reading of the same definition left here; empty if there was none. A chef
+    whose source answers that nothing changed since raises SourceUnchanged. After reading: what to keep."""

@@ -8,22 +8,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from recserver.errors import FieldError, InvalidInput, SourceFailed, shown
-from recserver.specs.columns import RenameColumns
 from recserver.specs.reports import field_errors, in_words
+from recserver.specs.rows import RowRules
 from recserver.specs.secrets import REFERENCE, missing_variables
 
 _PORT_REFERENCE = re.compile(rf"(?<=:){REFERENCE.pattern}(?=[/?]|$)")
 
 
-class ChefEntry(BaseModel):
+class ChefEntry(RowRules):
     """What every entry of ``restaurant_data.yaml`` may hold. Keys unknown to a chef are left alone."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    rename_columns: RenameColumns = ""
 
 
 EntryT = TypeVar("EntryT", bound=ChefEntry)

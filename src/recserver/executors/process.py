@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from typing import Any
 
 from recserver.errors import RecServerError, SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
 from recserver.executors import OnProgress
@@ -155,7 +156,7 @@ async def _converse(worker: Process, job: TrainingJob, on_progress: OnProgress) 
     raise WorkerDied(_how_it_ended(status))
 
 
-def _failure(kind: str, content: dict[str, str]) -> RecServerError:
+def _failure(kind: str, content: dict[str, Any]) -> RecServerError:
     if kind == "crashed":
         logger.error("a training raised %s\n%s", content["error"], content["traceback"])
         return TrainingFailed(
@@ -163,7 +164,7 @@ def _failure(kind: str, content: dict[str, str]) -> RecServerError:
             "the server's log has the details."
         )
     known = {kind.code: kind for kind in (SourceFailed, SourceUnchanged)}
-    return known.get(content["code"], TrainingFailed)(content["error"])
+    return known.get(content["code"], TrainingFailed)(content["error"], content.get("data_report"))
 
 
 def _how_it_ended(status: int) -> str:

@@ -118,4 +118,5 @@ class TaskVerbs(Verbs):
             "next_run_at": self.parts.scheduler.next_run_at(task_name),
             "runs": record.runs,
             "skipped": record.skipped,
+            "data_report": record.data_report,
         }

@@ -26,8 +26,12 @@ class SourcePolicy(BaseModel):
     """Database URL of SQL chefs that name none; a relative SQLite path starts at the data folder."""
     max_source_bytes: int = 256 * 2**20
     """Bytes a REST source may send in all, counted after decompression."""
+    max_file_bytes: int = 64 * 2**30
+    """Bytes that a file may hold, counted after decompression."""
     source_timeout: float = 600.0
     """Seconds that reading a REST source, or one SQL statement, may take."""
+    batch_rows: int = 50_000
+    """Rows that a chef hands over at a time, about. A preview asks for few."""
 
 
 class TrainingJob(BaseModel):
@@ -47,6 +51,65 @@ class TrainingJob(BaseModel):
     """File that the worker writes the packed model to."""
     trained_digest: str | None = None
     """Digest of what the last training learned from; an equal one ends this training early."""
+    source_state: dict[str, Any] = Field(default_factory=dict)
+    """What the last training kept of its source, to ask whether anything changed."""
+
+
+class PreviewJob(BaseModel):
+    """A look at the first rows of a source."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data_chef: dict[str, Any]
+    """The chef's entry as stored; ``${NAME}`` is replaced in the worker only."""
+    policy: SourcePolicy
+    rows: int = 20
+    """How many are shown. More are read, to judge them."""
+
+
+class Preview(BaseModel):
+    """What a look at a source found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    raw: list[dict[str, Any]]
+    """The first rows as the source has them."""
+    renamed: list[dict[str, Any]]
+    """The same rows as a training would take them."""
+    columns: list[str]
+    """Names of all columns of the source."""
+    rejected: dict[str, int]
+    """Rows that a training would leave out, by reason, among those read."""
+    examples: dict[str, str]
+    """One such row, or its value, for each reason."""
+    suggestions: list[str]
+    """What to change, a sentence each."""
+    rows_read: int
+    """How many rows were read and judged."""
+
+
+class DataReport(BaseModel):
+    """What one run read, and what became of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows_read: int
+    rows_kept: int
+    """Rows that became part of the interactions, repeated pairs counted each."""
+    rejected: dict[str, int]
+    """Rows left out, by reason."""
+    examples: dict[str, str]
+    """One value or row for each reason."""
+    n_pairs: int
+    """Distinct pairs of user and item."""
+    n_users: int
+    n_items: int
+    density: float
+    """Share of all pairs that occurs, 0 to 1."""
+    n_bytes: int
+    """Bytes read from the source, compressed ones counted as such; 0 if nobody knows."""
+    seconds: dict[str, float]
+    """Time by stage: ``reading``, ``building``, ``fitting``, ``packing``; those that were reached."""
 
 
 class Progress(BaseModel):
@@ -76,4 +139,7 @@ class TrainingResult(BaseModel):
     model_metrics: dict[str, Any]
     training_stats: dict[str, int | float]
     final_stats: dict[str, Any]
+    data_report: DataReport | None = None
+    source_state: dict[str, Any] = Field(default_factory=dict)
+    """What to keep of the source, to ask the next time whether anything changed."""
     warnings: list[str] = Field(default_factory=list)

@@ -27,6 +27,8 @@ class TaskRecord(BaseModel):
     last_error: str | None = None
     definition: str | None = None
     """Digest of what the last run was told to do."""
+    data_report: dict[str, Any] | None = None
+    """What the last run read of its source."""
     runs: int = 0
     skipped: int = 0
     """Due times at which nothing was started: a training was under way, or the model or chef was missing."""

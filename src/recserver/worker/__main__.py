@@ -16,7 +16,7 @@ import threading
 import traceback
 from typing import Any, TextIO
 
-from recserver.errors import RecServerError
+from recserver.errors import NoNewModel, RecServerError
 from recserver.specs.jobs import Progress, TrainingJob
 
 NICENESS = 5
@@ -81,7 +81,8 @@ def _work(line: str, answers: TextIO) -> None:
 
         result = train(TrainingJob.model_validate_json(line), report)
     except RecServerError as error:
-        answer("failed", {"code": error.code, "error": str(error)[:LONGEST_TEXT]})
+        found = error.data_report if isinstance(error, NoNewModel) else None
+        answer("failed", {"code": error.code, "error": str(error)[:LONGEST_TEXT], "data_report": found})
     except MemoryError:
         answer("failed", {"code": "training_failed", "error": "The training ran out of memory."})
     except Exception as error:  # whatever a library raises ends this job, not the worker

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from recserver.algorithms import Algorithm, Factors
 from recserver.artifact import JSON, PackedFile, pack
-from recserver.errors import SourceFailed, SourceUnchanged, TrainingFailed
+from recserver.errors import SourceUnchanged, TrainingFailed
 from recserver.ids import pack_ids
 from recserver.interactions import Interactions
-from recserver.plugins import algorithm, chef_class
-from recserver.specs.columns import parse_renames
+from recserver.plugins import algorithm
 from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
-from recserver.specs.secrets import hide_variables
-from recserver.worker.rows import InteractionsBuilder
-
-Report = Callable[[Progress], None]
+from recserver.worker.collect import Report, Stages, collect
 
 
 def train(job: TrainingJob, report: Report) -> TrainingResult:
@@ -31,35 +26,25 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
         SourceUnchanged: if there is nothing new to learn, and the job allows to stop at that.
     """
     report(Progress(stage="reading"))
-    interactions = collect(job, report)
+    stages = Stages()
+    collected = collect(job, report, stages)
+    interactions, rows_read = collected.interactions, collected.data_report.rows_read
     digest = digest_of(job, interactions)
     if digest == job.trained_digest:
-        raise SourceUnchanged("The data and the hyperparameters are those of the last training.")
-    report(Progress(stage="fitting", rows_read=interactions.rows_used))
+        raise SourceUnchanged(
+            "The data and the hyperparameters are those of the last training.", collected.data_report.model_dump()
+        )
+    stages.begin("fitting")
+    report(Progress(stage="fitting", rows_read=rows_read))
     method = algorithm(job.algorithm)
     factors = method.fit(interactions, job.hyperparameters)
     if not (np.isfinite(factors.users).all() and np.isfinite(factors.items).all()):
         raise TrainingFailed("The fit ended in values that are not finite: lower alpha, or check the ratings.")
-    report(Progress(stage="packing", rows_read=interactions.rows_used))
-    return finish_training(job, method, interactions, factors, digest)
-
-
-def collect(job: TrainingJob, report: Report) -> Interactions:
-    """Everything that the job's chef yields, validated.
-
-    Raises:
-        SourceFailed: if the source cannot be read or holds nothing usable.
-    """
-    entry = job.data_chef  # the chef itself puts in what ${NAME} stands for, and checks it then
-    chef = chef_class(str(entry.get("type", "")).lower())(entry, job.policy)
-    builder = InteractionsBuilder(parse_renames(entry.get("rename_columns")))
-    try:
-        for batch in chef.batches(builder.wanted()):
-            builder.add(batch)
-            report(Progress(stage="reading", rows_read=builder.rows_read))
-        return builder.build()
-    except SourceFailed as error:
-        raise SourceFailed(hide_variables(str(error), entry)) from None
+    stages.begin("packing")
+    report(Progress(stage="packing", rows_read=rows_read))
+    result = finish_training(job, method, interactions, factors, digest)
+    data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
+    return result.model_copy(update={"data_report": data_report, "source_state": collected.source_state})
 
 
 def digest_of(job: TrainingJob, interactions: Interactions) -> str:

@@ -1,0 +1,132 @@
+"""Reading a job's source to the end: its rows as interactions, and a report of what became of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from recserver.chefs import Chef, ConditionalChef
+from recserver.clock import SystemClock
+from recserver.errors import SourceFailed
+from recserver.interactions import Interactions
+from recserver.plugins import chef_class
+from recserver.specs.jobs import DataReport, Progress, SourcePolicy, TrainingJob
+from recserver.specs.reports import first_problem
+from recserver.specs.rows import RowRules, row_rules
+from recserver.specs.secrets import expand_environment, hide_variables, mask_entry
+from recserver.worker.rows import InteractionsBuilder
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What came of a source.
+
+    Attributes:
+        interactions: its good rows.
+        data_report: what was read; its ``seconds`` hold the stages so far.
+        source_state: what the next training may use to ask whether anything changed; empty if nothing.
+    """
+
+    interactions: Interactions
+    data_report: DataReport
+    source_state: dict[str, Any]
+
+
+class Stages:
+    """Time by stage, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._seconds: dict[str, float] = {}
+        self._stage, self._since = "", self._clock.monotonic()
+
+    def begin(self, stage: str) -> None:
+        """The stage before ends here."""
+        self.end()
+        self._stage = stage
+
+    def end(self) -> dict[str, float]:
+        """Seconds by stage, up to now."""
+        now = self._clock.monotonic()
+        if self._stage:
+            self._seconds[self._stage] = round(now - self._since, 3)
+        self._stage, self._since = "", now
+        return dict(self._seconds)
+
+
+def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> Collected:
+    """Everything that the job's chef yields, judged.
+
+    Raises:
+        SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
+        SourceUnchanged: if the source itself says so, and the job allows to stop at that.
+    """
+    stages = stages or Stages()
+    try:
+        rules, chef = open_chef(job.data_chef, job.policy)
+        builder = InteractionsBuilder(rules)
+        state = _ask_for_changes(job, chef)
+    except SourceFailed as error:
+        raise SourceFailed(hide_variables(str(error), job.data_chef)) from None
+    try:
+        stages.begin("reading")
+        for batch in chef.batches(builder.wanted()):
+            builder.add(batch)
+            report(Progress(stage="reading", rows_read=builder.rows_read))
+        stages.begin("building")
+        interactions = builder.build()
+    except SourceFailed as error:
+        found = _data_report(builder, None, stages).model_dump()
+        raise SourceFailed(hide_variables(str(error), job.data_chef), found) from None
+    if isinstance(chef, ConditionalChef) and chef.validators:
+        state["validators"] = dict(chef.validators)
+    kept = state if "validators" in state else {}
+    return Collected(interactions, _data_report(builder, interactions, stages), kept)
+
+
+def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules, Chef]:
+    """What an entry says of its rows, and the chef that reads them. It puts in what ``${NAME}`` stands for itself.
+
+    Raises:
+        RecServerError: if the entry cannot be used.
+    """
+    try:
+        rules = row_rules(entry)
+    except ValidationError as error:
+        raise SourceFailed(f"The data chef cannot be used: {first_problem(error)}.") from None
+    return rules, chef_class(str(entry.get("type", "")).lower())(entry, policy)
+
+
+def _ask_for_changes(job: TrainingJob, chef: Chef) -> dict[str, Any]:
+    """Give a chef that can ask for changes what it needs for that; the state to keep, but for its validators."""
+    if not isinstance(chef, ConditionalChef):
+        return {}
+    entry = mask_entry(expand_environment(job.data_chef))
+    parts = json.dumps([entry, job.algorithm, job.hyperparameters], sort_keys=True, default=str)
+    definition = hashlib.sha256(parts.encode()).hexdigest()
+    known = job.source_state
+    if job.trained_digest is not None and known.get("definition") == definition:
+        chef.validators = dict(known.get("validators", {}))
+    return {"definition": definition}
+
+
+def _data_report(builder: InteractionsBuilder, interactions: Interactions | None, stages: Stages) -> DataReport:
+    return DataReport(
+        rows_read=builder.rows_read,
+        rows_kept=builder.rows_kept,
+        rejected=dict(builder.rejected),
+        examples=builder.examples,
+        n_pairs=interactions.n_pairs if interactions else 0,
+        n_users=len(interactions.users) if interactions else 0,
+        n_items=len(interactions.items) if interactions else 0,
+        density=interactions.density if interactions else 0.0,
+        n_bytes=builder.n_bytes,
+        seconds=stages.end(),
+    )

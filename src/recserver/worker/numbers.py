@@ -1,0 +1,142 @@
+"""Ratings and times out of whatever kind of column they come in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recserver.chefs import Column
+from recserver.worker.entities import arrow, distinct, is_text, listed
+
+EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
+"""A number below the first counts seconds since 1970 (until the year 5138), then milli-, micro-, nanoseconds."""
+
+
+def ratings_of(column: Column) -> NDArray[np.float32]:
+    """Shape (rows,): the ratings as numbers; 1.0 where one is missing, no number, or not finite."""
+    with np.errstate(over="ignore"):  # beyond float32 is not finite either
+        ratings = _numbers(column).astype(np.float32)
+    return np.where(np.isfinite(ratings), ratings, np.float32(1))
+
+
+def times_of(column: Column) -> NDArray[np.float64]:
+    """Shape (rows,): seconds since 1970 in UTC, NaN where the value is no time.
+
+    Numbers, also as text, count seconds, milli-, micro- or nanoseconds, as their size tells
+    (:data:`EPOCH_UNITS`). Texts are ISO 8601; without a zone they are UTC.
+    """
+    array = arrow(column)
+    if array is None:
+        return np.array([_as_time(value) for value in listed(column)], np.float64)
+    if isinstance(array, pa.DictionaryArray):
+        return _spread(array, times_of)
+    kind = array.type
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return _seconds(array)
+    if is_text(kind):
+        return _text_times(array)
+    return np.full(len(array), np.nan) if pa.types.is_boolean(kind) else _epoch(_numbers(array))
+
+
+def _text_times(array: pa.Array) -> NDArray[np.float64]:
+    for target in (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):  # quick, if all are alike
+        try:
+            cast = array.cast(target)
+        except pa.ArrowInvalid:
+            continue
+        return _seconds(cast) if pa.types.is_timestamp(target) else _epoch(_floats(cast))
+    return np.array([_as_time(value) for value in array.to_pylist()], np.float64)
+
+
+def _numbers(column: Column) -> NDArray[np.float64]:
+    """Shape (rows,): the values as numbers, NaN where they are none."""
+    array = arrow(column)
+    if array is None:
+        return np.array([_as_number(value) for value in listed(column)], np.float64)
+    if isinstance(array, pa.DictionaryArray):
+        return _spread(array, _numbers)
+    kind = array.type
+    texts = is_text(kind)
+    if texts or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        try:
+            return _floats(array.cast(pa.float64(), safe=texts))
+        except pa.ArrowInvalid:
+            pass
+    if pa.types.is_null(kind):
+        return np.full(len(array), np.nan)
+    if texts and (found := distinct(array)) is not None and len(found.values) < len(array):
+        return _numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
+    return np.array([_as_number(value) for value in array.to_pylist()], np.float64)
+
+
+def _spread(array: pa.DictionaryArray, judged: Callable[[Column], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Judge the distinct values, and give each row what its value is worth."""
+    found = distinct(array)
+    if found is None:
+        raise AssertionError("a dictionary has distinct values")
+    worth: NDArray[np.float64] = np.append(judged(found.values), np.nan)
+    return worth[found.places]
+
+
+def _floats(array: pa.Array) -> NDArray[np.float64]:
+    return np.asarray(pc.fill_null(array, math.nan).to_numpy(zero_copy_only=False), np.float64)
+
+
+def _seconds(array: pa.Array) -> NDArray[np.float64]:
+    """Of Arrow dates or times; those without a zone are UTC."""
+    unit = array.type.unit if pa.types.is_timestamp(array.type) else "ms"
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("ms"))
+    ticks = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
+    whole = array.cast(pa.int64())
+    return np.where(
+        whole.is_null().to_numpy(zero_copy_only=False),
+        np.nan,
+        pc.fill_null(whole, 0).to_numpy(zero_copy_only=False) / ticks,
+    )
+
+
+def _epoch(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds since 1970, from numbers in the unit that their size tells."""
+    size = np.abs(numbers)
+    limits, divisors = zip(*EPOCH_UNITS, strict=True)
+    units: NDArray[np.float64] = np.select([size < limit for limit in limits], divisors, np.nan)
+    return numbers / units
+
+
+def _as_number(value: object) -> float:
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        return math.nan  # Python would take 1_000 and digits of other scripts, nobody else does
+    if isinstance(value, bytes):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _as_time(value: object) -> float:
+    if isinstance(value, str):
+        number = _as_number(value)
+        if not math.isnan(number):
+            return float(_epoch(np.array([number]))[0])
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return math.nan
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = datetime.combine(value, time())
+    if isinstance(value, datetime):
+        try:
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        except (OverflowError, ValueError):
+            return math.nan
+    if isinstance(value, bool):
+        return math.nan
+    return float(_epoch(np.array([_as_number(value)]))[0])

@@ -1,0 +1,75 @@
+"""What is suggested where a column is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from recserver.specs.rows import row_rules
+from recserver.worker.suggest import suggestions
+
+
+@pytest.mark.parametrize(
+    ("found", "entry", "sentences"),
+    [
+        (["user_id", "item_id", "rating"], {}, []),
+        (["user_id", "item_id"], {}, []),
+        ([], {}, []),
+        (["userId", "item_id"], {},
+         ["There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
+          "With all of that it is rename_columns: userId->user_id"]),
+        (["userId", "movieId", "rating", "timestamp"], {},
+         ["There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
+          "There is no column item_id; found 'movieId': add movieId->item_id to rename_columns.",
+          "With all of that it is rename_columns: userId->user_id,movieId->item_id"]),
+        (["Customer", "SKU", "stars"], {},
+         ["There is no column user_id; found 'Customer': add Customer->user_id to rename_columns.",
+          "There is no column item_id; found 'SKU': add SKU->item_id to rename_columns.",
+          "With all of that it is rename_columns: Customer->user_id,SKU->item_id",
+          "Without a column rating every row counts 1; found 'stars': "
+          "add stars->rating to rename_columns if it is that."]),
+        (["userId", "item_id"], {"rename_columns": "userid->user_id"},
+         ["rename_columns names 'userid', which the source does not have; there is no column user_id; "
+          "found 'userId': add userId->user_id to rename_columns.",
+          "With all of that it is rename_columns: userId->user_id"]),
+        (["user", "thing"], {"rename_columns": "thing->item_id"},
+         ["There is no column user_id; found 'user': add user->user_id to rename_columns.",
+          "With all of that it is rename_columns: thing->item_id,user->user_id"]),
+        (["a", "b"], {},
+         ["There is no column user_id; found 'a', 'b': "
+          "say in rename_columns which of them is user_id, like a->user_id.",
+          "There is no column item_id; found 'a', 'b': "
+          "say in rename_columns which of them is item_id, like a->item_id."]),
+        (["user_id", "item_id", "action"], {"event_weights": {"view": 1}},
+         ["There is no column event; found 'action': add action->event to rename_columns.",
+          "With all of that it is rename_columns: action->event"]),
+        (["user_id", "item_id", "created_at"], {"half_life_days": 9},
+         ["There is no column timestamp; found 'created_at': add created_at->timestamp to rename_columns.",
+          "With all of that it is rename_columns: created_at->timestamp"]),
+        (["user_id", "item_id", "stars"], {"constant_rating": 1}, []),
+        (["user_id", "item_id", "score"], {"rename_columns": "scor->rating"},
+         ["rename_columns names 'scor', which the source does not have; there is no column rating; "
+          "found 'score': add score->rating to rename_columns.",
+          "With all of that it is rename_columns: score->rating"]),
+    ],
+    ids=range(13),
+)  # fmt: skip
+def test_the_nearest_columns_are_suggested(found: list[str], entry: dict[str, Any], sentences: list[str]) -> None:
+    assert suggestions(found, row_rules(entry)) == sentences
+
+
+def test_no_column_is_suggested_for_two() -> None:
+    advice = suggestions(["user"], row_rules({}))
+    assert advice[0] == "There is no column user_id; found 'user': add user->user_id to rename_columns."
+    assert "user->item_id" not in advice[1].partition("like")[0]
+
+
+def test_many_columns_are_not_all_listed() -> None:
+    assert "'c19' and 10 more:" in suggestions([f"c{n}" for n in range(30)], row_rules({}))[0]
+
+
+@pytest.mark.parametrize("found", [["userId", "movieId"], ["Customer ID", "product-id"], ["uid", "isbn", "x"]])
+def test_the_corrected_text_makes_everything_right(found: list[str]) -> None:
+    text = suggestions(found, row_rules({}))[-1].removeprefix("With all of that it is rename_columns: ")
+    assert suggestions(found, row_rules({"rename_columns": text})) == []
