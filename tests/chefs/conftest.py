@@ -10,6 +10,7 @@ import pytest
 
 from recserver.chefs import Chef
 from recserver.specs.jobs import SourcePolicy
+from recserver.worker.entities import listed
 
 USUAL = ("user_id", "item_id", "rating")
 
@@ -31,18 +32,17 @@ def policy(data_dir: Path) -> SourcePolicy:
 Table = tuple[tuple[str, ...], dict[str, list[Any]]]
 
 
-def read_all(chef: Chef, wanted: Collection[str] = USUAL) -> Table:
+def read_all(chef: Chef, wanted: Collection[str] | None = USUAL) -> Table:
     """(found, columns): every batch of the chef put together; checks that its batches are well formed."""
     found: tuple[str, ...] = ()
     columns: dict[str, list[Any]] = {}
     rows = 0
     for batch in chef.batches(wanted):
         found = batch.found
-        assert set(batch.columns) <= set(found) & set(wanted)
+        assert set(batch.columns) <= set(found) & set(found if wanted is None else wanted)
         assert len({len(column) for column in batch.columns.values()}) <= 1
         for name, column in batch.columns.items():
-            assert column.ndim == 1
-            columns.setdefault(name, [None] * rows).extend(column.tolist())
+            columns.setdefault(name, [None] * rows).extend(listed(column))
         rows += batch.n_rows
     return found, columns
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs import BATCH_ROWS, csv_text
+from recserver.chefs import csv_text
 from recserver.chefs.csv import CsvChef
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
+from recserver.worker.entities import listed
 
 HEADER = b"user_id,item_id,rating\n"
 
@@ -73,7 +74,7 @@ def test_values_are_taken_as_written(policy: SourcePolicy, table: Read) -> None:
         (b'\n \n"user_id" , item_id\nu,i\n', ["u"], ["i"]),
         (b"item_id,other,user_id\ni,x,u\n", ["u"], ["i"]),
         (b"user_id,item_id\nu\n,i\nv,j,\n", ["u", "", "v"], ["", "i", "j"]),
-        (b"user_id,item_id\nu,i,extra\nv,j\nw,k,,x\nx,l,1,2,3\n", [None, "v", "w", None], [None, "j", "k", None]),
+        (b"user_id,item_id\nu,i,extra\nv,j\nw,k,,x\nx,l,1,2,3\n", ["v", "w"], ["j", "k"]),
         (b"user_id,item_id\nu," + b"i" * 2_000_000 + b"\n", ["u"], ["i" * 2_000_000]),
         (b"user_id,item_id\n", [], []),
         (b"user_id,item_id", [], []),
@@ -101,11 +102,10 @@ def test_odd_files_are_read(
         (b"user_id,item_id\nu,\x00\n", "NUL character at line 2"),
         (b"user_id,item_id\n\xff,i\n", "not UTF-8 at line 2"),
         (b"user_id,item_id\n" + b"u,i\n" * 600_000 + b"u,\xe9\n", "not UTF-8 at line 600002"),
-        (b"\xff\xfeu\x00", "not UTF-8 at line 1"),
+        (b"\xffuser_id,item_id\n", "not UTF-8 at line 1"),
+        ("user_id,item_id\nu,i\n".encode("utf-16")[:-1], "not utf-16 at line 2"),
         (b"u\x00s\x00", "NUL character at line 1"),
         (b"user_id,item_id\nu,i\xc3", "not UTF-8 at line 2"),
-        (b"user_id;item_id\nu;i\n", "separated by ';'"),
-        (b"user_id\titem_id\nu\ti\n", "separated by"),
         (b"x" * (2**20 + 1), "no readable header"),
     ],
 )
@@ -133,12 +133,14 @@ def test_missing_columns_are_left_out(policy: SourcePolicy) -> None:
 
 
 def test_long_files_come_in_batches_in_order(policy: SourcePolicy) -> None:
-    rows = BATCH_ROWS * 2 + 7
+    rows = 10_007
     content = b"user_id,item_id\n" + b"".join(b"u%d,i\n" % number for number in range(rows))
-    batches = [batch for batch in chef(policy, content).batches({"user_id"}) if batch.n_rows]
-    assert [batch.n_rows for batch in batches] == [BATCH_ROWS, BATCH_ROWS, 7]
-    users = [user for batch in batches for user in batch.columns["user_id"]]
+    small = policy.model_copy(update={"batch_rows": 20})
+    batches = list(chef(small, content).batches({"user_id"}))
+    assert sum(1 for batch in batches if batch.n_rows) > 10
+    users = [user for batch in batches for user in listed(batch.columns["user_id"])]
     assert users == [f"u{number}" for number in range(rows)]
+    assert sum(batch.n_bytes for batch in batches) == len(content)
 
 
 @pytest.mark.parametrize("path", BAD_CSV_PATHS)
@@ -225,7 +227,7 @@ from recserver.specs.jobs import SourcePolicy
 from recserver.chefs.csv import CsvChef
 policy = SourcePolicy(data_dir=Path("data"))
 CsvChef({"path": "x.csv"}, policy).warnings()
-heavy = {"pandas", "sklearn", "sqlalchemy", "sqlglot", "ijson", "aiohttp"}
+heavy = {"pandas", "pyarrow", "sklearn", "sqlalchemy", "sqlglot", "ijson", "aiohttp"}
 print(*heavy.intersection(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,15 +1,20 @@
-"""The CSV chef: comma-separated UTF-8 with a header, every value text exactly as written."""
+"""The CSV chef: delimited text, JSON lines or Parquet from one file, compressed or not."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, BinaryIO
+import codecs
+import csv
+import io
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from pydantic import AfterValidator, StringConstraints
 
-from recserver.chefs import BATCH_ROWS, Batch
-from recserver.chefs.csv_text import CsvText
+from recserver.chefs import Batch
+from recserver.chefs.csv_blocks import Block, Layout, blocks, note_distinct, parsed
+from recserver.chefs.csv_text import careful
 from recserver.chefs.entries import (
     ChefEntry,
     has_reference,
@@ -19,30 +24,66 @@ from recserver.chefs.entries import (
     variable_warnings,
 )
 from recserver.chefs.paths import absence, confined, confined_now, open_regular
+from recserver.chefs.source_file import SUFFIXES, SourceFile, utf8
 from recserver.errors import SourceFailed, shown
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.secrets import expand_environment
 from recserver.specs.values import Text
 
+LONGEST_HEADER = 2**20
+DELIMITERS = ",;\t|"
+"""Tried in this order where none is given."""
+
+FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+"""What the ends of file names say; anything else is ``csv``."""
+
+BYTES_A_ROW = 320
+LARGEST_BLOCK, SMALLEST_BLOCK = 16 * 2**20, 2**12
+"""Bytes that are taken apart at a time. Larger ones gain nothing."""
+
+Read = Callable[[int], bytes]
+
+
+def _delimiter(value: str) -> str:
+    if value == "\\t":
+        return "\t"
+    if len(value) != 1 or not value.isascii() or value.isalnum() or value in '"\r\n\0 _':
+        raise ValueError("must be one character, such as ; or a tab")
+    return value
+
+
+def _encoding(value: str) -> str:
+    try:
+        known = codecs.lookup(value)
+        "a".encode(value)
+    except (LookupError, ValueError):
+        raise ValueError(f"{shown(value)} is no text encoding: name one, such as cp1252") from None
+    return known.name
+
 
 class CsvEntry(ChefEntry):
-    """``path, rename_columns``."""
+    """``path, rename_columns``, and what is detected unless given."""
 
     path: Text
+    format: Literal["csv", "jsonl", "parquet"] | None = None
+    compression: Literal["none", "gzip", "bz2", "xz", "zstd"] | None = None
+    delimiter: Annotated[str, StringConstraints(strict=True), AfterValidator(_delimiter)] | None = None
+    encoding: Annotated[str, StringConstraints(strict=True), AfterValidator(_encoding)] | None = None
 
 
 class CsvChef:
-    """Reads one CSV file. See :class:`recserver.chefs.Chef`.
+    """Reads one file. See :class:`recserver.chefs.Chef`.
 
-    A row with fewer fields than the header has empty ones at its end. A row with more (unless the surplus
-    begins empty, as a trailing comma leaves it) is all None, for nobody knows which of its fields are which:
-    it is counted as rejected later. Blank lines are no rows.
+    Of delimited text every value is text exactly as written. A row with fewer fields than the header has empty
+    ones at its end. A row with more (unless the surplus begins empty, as a trailing comma leaves it) is left
+    out, for nobody knows which of its fields are which. Blank lines are no rows.
     """
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
         self._entry = dict(entry)
         self._policy = policy
-        self._path = read_entry(CsvEntry, entry).path
+        self._spec = read_entry(CsvEntry, entry)
+        self._path = self._spec.path
         if not has_reference(self._path):
             try:
                 confined(self._path, policy)
@@ -59,61 +100,167 @@ class CsvChef:
             missing = str(error)
         return [missing] if missing else []
 
-    def batches(self, wanted: Collection[str]) -> Iterator[Batch]:
-        text = str(expand_environment({"path": self._path})["path"])
-        with open_regular(confined_now(text, self._policy), text) as raw:
-            yield from _read(raw, wanted, f"The file {shown(text)}")
+    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
+        path = str(expand_environment({"path": self._path})["path"])
+        name = f"The file {shown(path)}"
+        spec, policy = self._spec, self._policy
+        with open_regular(confined_now(path, policy), path) as raw:
+            kind = spec.format or format_of(path)
+            if kind == "parquet":
+                from recserver.chefs.parquet import read_parquet
+
+                yield from read_parquet(raw, wanted, policy.batch_rows, policy.max_file_bytes, name)
+                return
+            file = SourceFile(raw, name, spec.compression, policy.max_file_bytes)
+            if kind == "jsonl":
+                from recserver.chefs.jsonl import read_json_lines
+
+                found = read_json_lines(utf8(file, spec.encoding), wanted, policy.batch_rows, name)
+            else:
+                found = _CsvReading(file, spec, policy.batch_rows).batches(wanted)
+            counted = 0
+            for batch in found:
+                yield Batch(batch.found, batch.columns, file.taken - counted, batch.rejected)
+                counted = file.taken
 
 
-def _read(raw: BinaryIO, wanted: Collection[str], source: str) -> Iterator[Batch]:
-    text = CsvText(raw, source)
-    header = text.header()
-    found = tuple(dict.fromkeys(filter(None, header)))
-    places = positions(header, wanted, source, "rename one of them in its header")
-    if not places:
-        if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
-            raise SourceFailed(f"{source} seems to be separated by {other!r}: save it with commas.")
-        yield Batch(found, {})
-        return
-    yield Batch(found, {name: np.empty(0, dtype=object) for name in places})
-    for frame in _frames(text, len(header), list(places.values()), source):
-        columns = {name: frame[str(place)].to_numpy(dtype=object) for name, place in places.items()}
-        surplus = frame[str(len(header))].to_numpy(dtype=object) != ""
-        if surplus.any():
-            columns = {name: _without(column, surplus) for name, column in columns.items()}
-        yield Batch(found, columns)
+def format_of(path: str) -> str:
+    """What the end of a file's name says it holds."""
+    name = PurePath(path.lower())
+    return FORMATS.get((name.with_suffix("") if name.suffix in SUFFIXES else name).suffix, "csv")
 
 
-def _frames(text: CsvText, width: int, places: list[int], source: str) -> Iterator[Any]:
-    """Frames of up to :data:`BATCH_ROWS` rows: the columns at ``places`` and, last, the surplus fields."""
-    import pandas as pd
+class _CsvReading:
+    """One way through a file of delimited text."""
 
-    read_csv: Any = pd.read_csv  # its stubs do not know readers that bring only what pandas asks for
-    try:
-        # pandas gets a header one field wider than the file's own: the surplus of ragged rows lands there.
-        with read_csv(
-            text.under(",".join(map(str, range(width + 1)))),
-            usecols=[*places, width],
-            dtype=object,
-            na_filter=False,
-            index_col=False,
-            chunksize=BATCH_ROWS,
-        ) as frames:
-            for frame in frames:
-                text.rows_are_out()
-                yield frame
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, MemoryError) as error:
-        raise SourceFailed(text.failure or _in_words(str(error), source)) from None
+    def __init__(self, file: SourceFile, spec: CsvEntry, batch_rows: int) -> None:
+        self._name = file.name
+        self._read: Read = utf8(file, spec.encoding)
+        self._delimiter = spec.delimiter
+        self._batch_rows = batch_rows
+        self._size = max(SMALLEST_BLOCK, min(LARGEST_BLOCK, batch_rows * BYTES_A_ROW))
+        self._rows = 0
+
+    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
+        header, rest, line = self._header()
+        found = tuple(dict.fromkeys(filter(None, header)))
+        cure = "rename one of them in its header"
+        places = positions(header, found if wanted is None else wanted, self._name, cure)
+        layout = Layout(len(header), self._delimiter or ",", places)
+        yield Batch(found, {name: _nothing() for name in places})
+        if not places:
+            return
+        cut = blocks(self._read, rest, line, self._size, self._name)
+        for columns, rejected in self._parts(cut, layout):
+            yield Batch(found, columns, rejected=rejected)
+
+    def _parts(self, cut: Iterator[Block], layout: Layout) -> Iterator[tuple[dict[str, Any], Any]]:
+        """The blocks, taken apart ahead by several threads, in order; by the careful reader where need be."""
+        from concurrent.futures import Future, ThreadPoolExecutor
+
+        import pyarrow as pa
+
+        threads = pa.cpu_count()
+        ahead: deque[tuple[Block, Future[Any]]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                while True:
+                    while len(ahead) <= threads and (block := next(cut, None)) is not None:
+                        ahead.append((block, pool.submit(parsed, block, layout)))
+                        if not layout.plain and self._rows == 0:
+                            break  # the first block tells how the others are read best
+                    if not ahead:
+                        return
+                    block, future = ahead.popleft()
+                    if (part := future.result()) is not None:
+                        if self._rows == 0:
+                            note_distinct(part[0], layout)
+                        yield self._counted(part)
+                        continue
+                    more: Read = self._read if block.to_the_end else _nothing_more
+                    for one in careful(
+                        block, more, layout, rows_before=self._rows, batch_rows=self._batch_rows, name=self._name
+                    ):
+                        yield self._counted(one)
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _counted(self, part: tuple[dict[str, Any], Any]) -> tuple[dict[str, Any], Any]:
+        columns, rejected = part
+        self._rows += len(next(iter(columns.values()))) + sum(one.count for one in rejected)
+        return part
+
+    def _header(self) -> tuple[list[str], bytes, int]:
+        """The names in the first line that is not blank, surrounding blanks removed; the text behind it; its line.
+
+        Raises:
+            SourceFailed: if there is none.
+        """
+        start = b""
+        while len(start) < LONGEST_HEADER and (more := self._read(min(self._size, LONGEST_HEADER))):
+            start += more
+            first, line_end, _ = start.lstrip().partition(b"\n")
+            if line_end and first.count(b'"') % 2 == 0:
+                break
+        if b"\r" in start and b"\n" not in start:  # line ends of old Macs
+            start, self._read = start.replace(b"\r", b"\n"), _with_newlines(self._read)
+        text = start[:LONGEST_HEADER].decode("utf-8", "surrogateescape")
+        self._delimiter = self._delimiter_of(text.lstrip().partition("\n")[0])
+        lines = io.StringIO(text, newline="")
+        try:
+            rows = csv.reader(lines, delimiter=self._delimiter)
+            names = next((row for row in rows if any(map(str.strip, row))), None)
+        except csv.Error:
+            names, text = None, "quote"
+        consumed = text[: len(text) - len(lines.read())]
+        rest = start[len(consumed.encode("utf-8", "surrogateescape")) :]
+        if names is None or (not rest and len(start) >= LONGEST_HEADER):
+            problem = "has no readable header line" if text.strip() else "is empty"
+            raise SourceFailed(f"{self._name} {problem}: its first line must name the columns.")
+        self._check_header(names)
+        return [name.strip() for name in names], rest, 1 + consumed.count("\n")
+
+    def _check_header(self, names: list[str]) -> None:
+        text = "".join(names)
+        if "\0" in text:
+            raise SourceFailed(f"{self._name} holds a NUL character at line 1: save it as plain UTF-8 text.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise SourceFailed(
+                f"{self._name} is not UTF-8 at line 1: save it as UTF-8, or give its encoding, such as cp1252."
+            ) from None
+
+    def _delimiter_of(self, header: str) -> str:
+        """As given; else the one that makes most columns of the header."""
+
+        def columns(mark: str) -> int:
+            try:
+                return len(next(csv.reader([header], delimiter=mark), []))
+            except csv.Error:
+                return 0
+
+        best = max(DELIMITERS, key=columns)
+        if self._delimiter is None:
+            return best if columns(best) > 1 else ","
+        if columns(self._delimiter) == 1 and columns(best) > 1:
+            raise SourceFailed(
+                f"{self._name} seems to be separated by {best!r}, not by {self._delimiter!r}: correct its "
+                "delimiter, or leave it out."
+            )
+        return self._delimiter
 
 
-def _in_words(complaint: str, source: str) -> str:
-    _, never_closed, row = complaint.partition("EOF inside string starting at row ")
-    if never_closed and row.isdigit():
-        return f"{source} has a quote in data row {row} that is never closed: close it, or double it."
-    return f"{source} cannot be read as comma-separated text: check its quotes and commas."
+def _nothing() -> Any:
+    import numpy as np
+
+    return np.empty(0, dtype=object)
 
 
-def _without(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
-    kept = column.copy()
-    kept[rows] = None
-    return kept
+def _nothing_more(size: int) -> bytes:
+    return b""
+
+
+def _with_newlines(read: Read) -> Read:
+    return lambda size: read(size).replace(b"\r", b"\n")

@@ -1,0 +1,277 @@
+"""Files as people have them: compressed, of any delimiter and encoding, JSON lines, Parquet; and broken ones."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from recserver.chefs import Rejection, csv_blocks, source_file
+from recserver.chefs.csv import CsvChef, format_of
+from recserver.errors import InvalidInput, SourceFailed
+from recserver.specs.jobs import SourcePolicy
+
+Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
+
+TEXT = "user_id,item_id\n" + "".join(f"u{n},é{n % 7}\n" for n in range(500))
+COLUMNS = {"user_id": [f"u{n}" for n in range(500)], "item_id": [f"é{n % 7}" for n in range(500)]}
+
+
+def zstd(data: bytes) -> bytes:
+    packed: bytes = pa.Codec("zstd").compress(data, asbytes=True)
+    return packed
+
+
+PACKERS = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zstd": zstd}
+
+
+def chef(policy: SourcePolicy, content: bytes | None = None, path: str = "x.csv", **entry: Any) -> CsvChef:
+    if content is not None:
+        (policy.data_dir / path).write_bytes(content)
+    return CsvChef({"type": "csv", "path": path, **entry}, policy)
+
+
+def failure(read: Read, *args: Any, **entry: Any) -> str:
+    with pytest.raises(SourceFailed) as caught:
+        read(chef(*args, **entry), None)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+@pytest.mark.parametrize("told", [True, False])
+def test_compressed_files_are_read_whatever_their_name(
+    policy: SourcePolicy, table: Read, kind: str, told: bool
+) -> None:
+    packed = PACKERS[kind](TEXT.encode())
+    one = chef(policy, packed, path="x.dat", **({"compression": kind} if told else {}))
+    assert table(one) == (("user_id", "item_id"), COLUMNS)
+    assert sum(batch.n_bytes for batch in one.batches(None)) == len(packed)
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_files_of_several_parts_are_read_to_the_end(policy: SourcePolicy, table: Read, kind: str) -> None:
+    half = len(TEXT) // 2
+    parts = [PACKERS[kind](part.encode()) for part in (TEXT[:half], TEXT[half:])]
+    assert table(chef(policy, b"".join(parts)))[1] == COLUMNS
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+@pytest.mark.parametrize("harm", ["cut off", "overwritten"])
+def test_a_damaged_archive_says_so(policy: SourcePolicy, table: Read, kind: str, harm: str) -> None:
+    packed = PACKERS[kind](TEXT.encode())
+    # Arrow writes Zstandard without a checksum: only what breaks its structure can be noticed
+    start = 4 if kind == "zstd" else 60
+    broken = packed[: len(packed) // 2] if harm == "cut off" else packed[:start] + bytes(40) + packed[start + 40 :]
+    assert failure(table, policy, broken) == f"The file 'x.csv' is a damaged {kind} file: write it anew."
+
+
+def test_the_wrong_compression_is_named(policy: SourcePolicy, table: Read) -> None:
+    assert failure(table, policy, TEXT.encode(), compression="gzip") == (
+        "The file 'x.csv' is not compressed by gzip: correct its compression, or leave it out."
+    )
+
+
+def test_a_bomb_does_not_go_off(policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = gzip.compress(b"user_id,item_id\n" + b"u,i\n" * 3_000_000)
+    monkeypatch.setattr(source_file, "RATIO_MATTERS_FROM", 2**20)
+    assert failure(table, policy, bomb) == (
+        "The file 'x.csv' grows more than 200 times when it is decompressed, which tables do not: "
+        "decompress it by hand if it is right."
+    )
+    capped = policy.model_copy(update={"max_file_bytes": 5_000_000})
+    monkeypatch.setattr(source_file, "LARGEST_RATIO", 10**6)
+    assert failure(table, capped, bomb) == (
+        "The file 'x.csv' holds more than 5000000 bytes: split it, or raise RECSERVER_MAX_FILE_BYTES."
+    )
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_delimiters_are_detected_or_told(policy: SourcePolicy, table: Read, mark: str) -> None:
+    content = TEXT.replace(",", mark).encode()
+    assert table(chef(policy, content))[1] == table(chef(policy, delimiter=mark))[1] == COLUMNS
+    assert table(chef(policy, TEXT.replace(",", "^").encode(), delimiter="^"))[1] == COLUMNS
+
+
+def test_a_comma_in_a_header_of_another_delimiter_does_not_mislead(policy: SourcePolicy, table: Read) -> None:
+    found, columns = table(chef(policy, b'user_id;item_id;"a,b"\nu;i;x\n'))
+    assert found == ("user_id", "item_id", "a,b")
+    assert columns == {"user_id": ["u"], "item_id": ["i"]}
+
+
+def test_the_wrong_delimiter_is_named(policy: SourcePolicy, table: Read) -> None:
+    assert failure(table, policy, TEXT.encode(), delimiter=";") == (
+        "The file 'x.csv' seems to be separated by ',', not by ';': correct its delimiter, or leave it out."
+    )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        ("utf-8-sig", None),
+        ("utf-16", None),
+        ("utf-16-le", "utf-16-le"),
+        ("cp1252", "cp1252"),
+        ("latin-1", "latin1"),
+    ],
+)
+def test_encodings_are_detected_by_their_mark_or_told(
+    policy: SourcePolicy, table: Read, encoding: str, told: str | None
+) -> None:
+    assert table(chef(policy, TEXT.encode(encoding), encoding=told))[1] == COLUMNS
+
+
+def test_text_of_another_encoding_says_what_to_do(policy: SourcePolicy, table: Read) -> None:
+    assert failure(table, policy, TEXT.encode("cp1252")) == (
+        "The file 'x.csv' is not UTF-8 at line 2: save it as UTF-8, or give its encoding, such as cp1252."
+    )
+    assert failure(table, policy, b"a,b\n\x81,x\n", encoding="cp1252") == (
+        "The file 'x.csv' is not cp1252 at line 2: correct its encoding."
+    )
+
+
+def test_a_row_without_an_end_does_not_fill_the_memory(
+    policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_blocks, "LONGEST_ROW", 2**20)
+    small = policy.model_copy(update={"batch_rows": 100})
+    sentence = (
+        "The file 'x.csv' has a row longer than 1 MiB after line 2: look for a quote that is never closed, "
+        "or for missing line ends."
+    )
+    assert failure(table, small, b"a,b\n" + b"u,i" * 10**6) == sentence
+    assert failure(table, small, b'a,b\nu,"i\n' + b"u,i\n" * 10**6) == sentence
+
+
+def test_a_name_used_twice_cannot_be_chosen(policy: SourcePolicy, table: Read) -> None:
+    twice = b"user_id,x,x,item_id\nu,1,2,i\n"
+    assert table(chef(policy, twice), {"user_id", "item_id"})[1] == {"user_id": ["u"], "item_id": ["i"]}
+    assert (
+        failure(table, policy, twice)
+        == "The file 'x.csv' has two columns named 'x': rename one of them in its header."
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "field", "sentence"),
+    [
+        ({"delimiter": ",,"}, "delimiter", "must be one character, such as ; or a tab"),
+        ({"delimiter": '"'}, "delimiter", "must be one character, such as ; or a tab"),
+        ({"delimiter": "a"}, "delimiter", "must be one character, such as ; or a tab"),
+        ({"encoding": "klingon"}, "encoding", "'klingon' is no text encoding: name one, such as cp1252"),
+        ({"encoding": "base64"}, "encoding", "'base64' is no text encoding: name one, such as cp1252"),
+        ({"format": "xlsx"}, "format", "Input should be 'csv', 'jsonl' or 'parquet'"),
+        ({"compression": "rar"}, "compression", "Input should be 'none', 'gzip', 'bz2', 'xz' or 'zstd'"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_entry_is_refused(policy: SourcePolicy, entry: dict[str, Any], field: str, sentence: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        chef(policy, **entry)
+    assert [(one.loc, one.msg) for one in caught.value.errors] == [((field,), sentence)]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.csv", "csv"), ("a.txt", "csv"), ("a", "csv"), ("a.JSONL", "jsonl"), ("a.ndjson.gz", "jsonl"),
+     ("b/a.parquet", "parquet"), ("a.csv.zst", "csv"), ("a.gz", "csv")],
+)  # fmt: skip
+def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
+    assert format_of(name) == kind
+
+
+def lines(*rows: object) -> bytes:
+    return "\n".join(json.dumps(row) for row in rows).encode()
+
+
+def test_json_lines_keep_their_types(policy: SourcePolicy, table: Read) -> None:
+    rows = [{"user_id": "u", "item_id": 7, "rating": 4.5}, {"item_id": True, "user_id": None, "more": [1]},
+            {"user_id": {"a": 1}, "item_id": 2**70}]  # fmt: skip
+    for content, path in ((lines(*rows) + b"\n\n", "x.jsonl"), (gzip.compress(lines(*rows)), "x.ndjson.gz")):
+        found, columns = table(chef(policy, content, path=path))
+        assert found == ("user_id", "item_id", "rating", "more")
+        assert columns == {
+            "user_id": ["u", None, {"a": 1}],
+            "item_id": [7, True, 2**70],
+            "rating": [4.5, None, None],
+        }
+    assert table(chef(policy, path="x.jsonl"), None)[1]["more"] == [None, [1], None]
+
+
+def test_json_lines_come_in_batches_and_what_is_no_object_is_left_out(policy: SourcePolicy) -> None:
+    small = policy.model_copy(update={"batch_rows": 3})
+    content = lines({"user_id": 1}, 7, {"user_id": 2}, "x", [1], None, {"user_id": 3})
+    batches = list(chef(small, content, path="x.jsonl").batches({"user_id"}))
+    assert [len(batch.columns.get("user_id", [])) for batch in batches] == [2, 0, 1]
+    assert [batch.rejected for batch in batches] == [
+        (Rejection("is no JSON object", 1, "7"),), (Rejection("is no JSON object", 3, '"x"'),), (),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b'{"a": 1}\n{"a": \n', "is not valid JSON at line 2: it must hold one JSON object a line, in UTF-8."),
+        (b'\n\n{"a": "\xff"}\n', "is not valid JSON at line 3: it must hold one JSON object a line, in UTF-8."),
+        (b'{"a": NaN}\n', "is not valid JSON at line 1: it must hold one JSON object a line, in UTF-8."),
+        (b"user_id,item_id\nu,i\n", "is not valid JSON at line 1: it must hold one JSON object a line, in UTF-8."),
+        (b"[" * 100_000, "holds a JSON array: save it as JSON lines, one object a line."),
+        (b'[{"a": 1}]\n', "holds a JSON array: save it as JSON lines, one object a line."),
+        (b'[\n {"a": 1}\n]', "holds a JSON array: save it as JSON lines, one object a line."),
+    ],
+)
+def test_broken_json_lines_say_where(policy: SourcePolicy, table: Read, content: bytes, sentence: str) -> None:
+    assert failure(table, policy, content, path="x.jsonl") == f"The file 'x.jsonl' {sentence}"
+
+
+def parquet_file(folder: Path, **columns: Any) -> None:
+    parquet.write_table(pa.table(columns), folder / "x.parquet")
+
+
+def test_parquet_columns_come_as_they_lie_in_the_file(policy: SourcePolicy, table: Read) -> None:
+    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    parquet_file(policy.data_dir, user_id=["u", None, "w"], item_id=[7, 8, None], rating=[1.5, None, 2.0],
+                 at=[noon] * 3, nested=[{"a": 1}] * 3)  # fmt: skip
+    found, columns = table(chef(policy, path="x.parquet"), None)
+    assert found == ("user_id", "item_id", "rating", "at", "nested")
+    assert columns == {"user_id": ["u", None, "w"], "item_id": [7, 8, None], "rating": [1.5, None, 2.0],
+                       "at": [noon] * 3, "nested": [{"a": 1}] * 3}  # fmt: skip
+    assert table(chef(policy, path="x.parquet"), {"item_id", "absent"})[1] == {"item_id": [7, 8, None]}
+    sizes = [batch.n_bytes for batch in chef(policy, path="x.parquet").batches(None)]
+    assert sum(sizes) == (policy.data_dir / "x.parquet").stat().st_size
+
+
+def test_parquet_comes_in_batches_with_text_as_dictionaries(policy: SourcePolicy) -> None:
+    parquet_file(policy.data_dir, user_id=[f"u{n % 9}" for n in range(1000)], item_id=list(range(1000)))
+    batches = list(chef(policy.model_copy(update={"batch_rows": 300}), path="x.parquet").batches(None))
+    assert [batch.n_rows for batch in batches] == [0, 300, 300, 300, 100]
+    assert isinstance(batches[1].columns["user_id"], pa.DictionaryArray)
+
+
+@pytest.mark.parametrize("content", [b"", b"user_id,item_id\nu,i\n", b"PAR1" + bytes(100) + b"PAR1"])
+def test_what_is_no_parquet_says_so(policy: SourcePolicy, table: Read, content: bytes) -> None:
+    assert failure(table, policy, content, path="x.parquet") == (
+        "The file 'x.parquet' cannot be read as Parquet: write it anew, or correct the format of the data chef."
+    )
+
+
+def test_a_damaged_or_huge_parquet_file_says_so(policy: SourcePolicy, table: Read) -> None:
+    parquet_file(
+        policy.data_dir, user_id=[f"user {n * 7919 % 5000}" for n in range(5000)], item_id=list(range(5000))
+    )
+    small = policy.model_copy(update={"max_file_bytes": 10_000})
+    assert failure(table, small, path="x.parquet") == (
+        "The file 'x.parquet' holds more than 10000 bytes: split it, or raise RECSERVER_MAX_FILE_BYTES."
+    )
+    whole = (policy.data_dir / "x.parquet").read_bytes()
+    assert "cannot be read as Parquet" in failure(
+        table, policy, whole[:2000] + bytes(3000) + whole[5000:], path="x.parquet"
+    )
