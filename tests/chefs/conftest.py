@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina.instrumentation
+from sites import Site
 
 from recserver.chefs import Chef
 from recserver.specs.jobs import SourcePolicy
 from recserver.worker.entities import listed
 
 USUAL = ("user_id", "item_id", "rating")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting() -> Iterator[None]:
+    """Failed requests are tried again as often as ever, but at once."""
+    stamina.instrumentation.set_on_retry_hooks([])
+    with stamina.set_testing(True, attempts=3, cap=True):
+        yield
+    stamina.instrumentation.set_on_retry_hooks(None)
 
 
 @pytest.fixture
@@ -22,6 +33,14 @@ def data_dir(tmp_path: Path) -> Path:
     for name in ("models", "tasks", "config"):
         (folder / name).mkdir(parents=True)
     return folder
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """An HTTP server in a thread of its own."""
+    running = Site()
+    yield running
+    running.close()
 
 
 @pytest.fixture

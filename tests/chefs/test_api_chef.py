@@ -6,14 +6,14 @@ import asyncio
 import gzip
 import json
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
+from sites import Site
 
-from recserver.chefs import BATCH_ROWS, api, fetch
+from recserver.chefs import Rejection, api, fetch, pages
 from recserver.chefs.api import ApiChef
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
@@ -51,81 +51,6 @@ BAD_URLS = [
 ]
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Site:
-    """A real HTTP server, and raw TCP servers, in a thread of their own."""
-
-    def __init__(self) -> None:
-        self.requests: list[web.Request] = []
-        self.answer: Answer | None = None
-        self._raw: list[asyncio.Server] = []
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-        self.port = self.do(self._start())
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def do(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
-
-    async def _start(self) -> int:
-        server = web.Server(self._handle)
-        self._runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        return int(self._runner.addresses[0][1])
-
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        self.requests.append(request)  # type: ignore[arg-type]
-        assert self.answer is not None
-        return await self.answer(request)  # type: ignore[arg-type]
-
-    def gives(self, body: bytes, status: int = 200, **headers: str) -> None:
-        """Answer everything with the same."""
-
-        async def answer(_: web.Request) -> web.Response:
-            return web.Response(body=body, status=status, headers=headers)
-
-        self.answer = answer
-
-    def pages(self, make: Callable[[int, int], Any]) -> None:
-        """Answer page and size with the JSON of ``make(page, size)``."""
-
-        async def answer(request: web.Request) -> web.Response:
-            page, size = int(request.query["page"]), int(request.query["size"])
-            return web.json_response(make(page, size))
-
-        self.answer = answer
-
-    def raw(self, reply: bytes) -> str:
-        """The URL of a server that sends ``reply`` to whatever comes, and closes."""
-
-        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(reply)
-            await writer.drain()
-            writer.close()
-
-        server = self.do(asyncio.start_server(talk, "127.0.0.1", 0))
-        self._raw.append(server)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-
-    def close(self) -> None:
-        for server in self._raw:
-            self.loop.call_soon_threadsafe(server.close)
-        self.do(self._runner.cleanup())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
-        self.loop.close()
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    running = Site()
-    yield running
-    running.close()
 
 
 def chef(policy: SourcePolicy, url: str, **entry: Any) -> ApiChef:
@@ -154,7 +79,9 @@ def test_columns_may_come_and_go(policy: SourcePolicy, site: Site, table: Read) 
     site.gives(b'[{"user_id": 1}, 5, {"item_id": [1], "x": 2}]')
     found, read = table(chef(policy, site.url))
     assert found == ("user_id", "item_id", "x")
-    assert read == {"user_id": [1, None, None], "item_id": [None, None, []]}
+    assert read == {"user_id": [1, None], "item_id": [None, [1]]}
+    (batch,) = chef(policy, site.url).batches(None)
+    assert batch.rejected == (Rejection("is no JSON object", 1, "5"),)
 
 
 def test_compressed_answers_are_read(policy: SourcePolicy, site: Site, table: Read) -> None:
@@ -167,8 +94,11 @@ def test_an_empty_array_has_no_rows(policy: SourcePolicy, site: Site) -> None:
     assert [batch.n_rows for batch in chef(policy, site.url).batches({"user_id"})] == [0]
 
 
-def test_long_answers_come_in_batches_in_order(policy: SourcePolicy, site: Site) -> None:
-    rows = BATCH_ROWS + 4321
+def test_long_answers_come_in_batches_in_order(
+    policy: SourcePolicy, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "LARGEST_WHOLE", 10_000)
+    rows = 50_000 + 4321
     site.gives(b"\n".join(b'{"user_id": %d}' % number for number in range(rows)))
     batches = list(chef(policy, site.url).batches({"user_id"}))
     assert len(batches) == 2
@@ -196,7 +126,7 @@ def test_pages_are_asked_for_until_they_end(
 ) -> None:
     size = 25 if asked == 2 and len(make(1, 10)) == 25 else 10
     site.pages(lambda page, _: make(page, 10) if size == 10 or page == 1 else [])
-    source = chef(policy, f"{site.url}/x?q=1", paginated=True, page_size=size)
+    source = chef(policy, f"{site.url}/x?q=1", paginated=True, page_size=size, concurrent_pages=1)
     read = table(source)[1]
     assert [request.query["page"] for request in site.requests] == [str(page + 1) for page in range(asked)]
     assert {request.query["size"] for request in site.requests} == {str(size)}
@@ -216,7 +146,7 @@ def test_the_parameters_of_pages_have_the_names_that_the_entry_says(
 def test_a_page_that_repeats_ends_in_a_failure(policy: SourcePolicy, site: Site, table: Read) -> None:
     site.pages(lambda page, size: ROWS[:size])
     with pytest.raises(SourceFailed, match="same page again and again"):
-        table(chef(policy, site.url, paginated=True, page_size=2))
+        table(chef(policy, site.url, paginated=True, page_size=2, concurrent_pages=1))
     assert len(site.requests) == 6
     few = [{"user_id": "u", "item_id": "i"}]
     site.pages(lambda page, size: few if page < 9 else [])
@@ -224,7 +154,7 @@ def test_a_page_that_repeats_ends_in_a_failure(policy: SourcePolicy, site: Site,
 
 
 def test_endless_pages_end(policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "MOST_PAGES", 5)
+    monkeypatch.setattr(pages, "MOST_PAGES", 5)
     site.pages(lambda page, size: [{"user_id": page}])
     with pytest.raises(SourceFailed, match="more than 5 pages"):
         table(chef(policy, site.url, paginated=True, page_size=1))
@@ -234,7 +164,7 @@ def test_the_cap_counts_all_pages(policy: SourcePolicy, site: Site, table: Read)
     site.pages(lambda page, size: [{"user_id": page, "fill": "x" * 1000}])
     small = policy.model_copy(update={"max_source_bytes": 10_000})
     with pytest.raises(SourceFailed, match="RECSERVER_MAX_SOURCE_BYTES"):
-        table(chef(small, site.url, paginated=True, page_size=1))
+        table(chef(small, site.url, paginated=True, page_size=1, concurrent_pages=1))
     assert len(site.requests) == 10
 
 
@@ -509,7 +439,7 @@ def test_a_gzip_bomb_is_cut_at_the_cap(
     site.gives(bomb, **{"Content-Encoding": "gzip"})
     clients: list[fetch.Client] = []
     made = fetch.Client.__init__
-    monkeypatch.setattr(fetch.Client, "__init__", lambda self, policy: clients.append(self) or made(self, policy))
+    monkeypatch.setattr(fetch.Client, "__init__", lambda self, *given: clients.append(self) or made(self, *given))
     small = policy.model_copy(update={"max_source_bytes": 1_000_000})
     with pytest.raises(SourceFailed, match="more than 1000000 bytes"):
         table(chef(small, site.url))
@@ -547,7 +477,7 @@ def test_variables_are_replaced_and_what_comes_out_is_checked_again(
 
 
 def test_a_reading_given_up_halfway_leaves_nothing_open(policy: SourcePolicy, site: Site) -> None:
-    site.gives(b"\n".join([b'{"user_id": 1}'] * (BATCH_ROWS * 2)))
+    site.gives(b"\n".join([b'{"user_id": 1}'] * (50_000 * 2)))
     reading = chef(policy, site.url).batches({"user_id"})
     next(reading)
     reading.close()  # type: ignore[attr-defined]

@@ -1,18 +1,14 @@
-"""The REST chef: JSON rows from an address, in one answer or in numbered pages."""
+"""The REST chef: JSON rows from an address, in one answer or in pages."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import aclosing
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import StringConstraints
-
-from recserver.chefs import BATCH_ROWS, Batch
+from recserver.chefs import Batch, Rejection
 from recserver.chefs.entries import (
-    ChefEntry,
     has_reference,
     object_column,
     probe,
@@ -21,47 +17,39 @@ from recserver.chefs.entries import (
     variable_warnings,
 )
 from recserver.chefs.fetch import Client, check_url, source_name
-from recserver.chefs.json_rows import JsonRows, Row
-from recserver.errors import InvalidInput, SourceFailed
+from recserver.chefs.json_rows import rows_reader
+from recserver.chefs.rest_entry import ApiEntry
+from recserver.errors import InvalidInput, SourceFailed, SourceUnchanged
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.secrets import expand_environment
-from recserver.specs.values import PageSize, Switch, Text
 
 if TYPE_CHECKING:
     from yarl import URL
 
-MOST_PAGES = 100_000
-SAME_ROWS = 10
-"""Pages equal to the one before, with so many rows together, show that the page parameter is ignored."""
+    from recserver.chefs.json_pages import Page
 
+LARGEST_WHOLE = 8 * 2**20
+"""Bytes of a single answer that is decoded at once; a larger one is taken apart as it arrives."""
 
-Parameter = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=100)]
-
-
-class ApiEntry(ChefEntry):
-    """``url, paginated, rename_columns``; if paginated ``page_param, size_param, page_size``."""
-
-    url: Text
-    paginated: Switch = False
-    page_param: Parameter = "page"
-    size_param: Parameter = "size"
-    page_size: PageSize = 100
+NO_OBJECT = "is no JSON object"
 
 
 class ApiChef:
     """Fetches JSON over HTTP. See :class:`recserver.chefs.Chef` and :mod:`recserver.chefs.json_rows`.
 
-    Pages are asked for from number 1 on. After a page without rows there are none. Else a wrapper's ``has_next``
-    decides; without it, whether its ``next`` leads anywhere; and where a page says neither, it ends if an
-    earlier page did, or if the page is short. A row that is no object has no column: every value is None.
+    Where there are no pages, it is a :class:`recserver.chefs.ConditionalChef`: ``validators`` hold the source's
+    ETag and the time of its last change.
     """
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
+        self.validators: dict[str, str] = {}
         self._entry = dict(entry)
         self._policy = policy
         spec = read_entry(ApiEntry, entry)
-        if spec.page_param == spec.size_param:
-            raise refused("size_param", "must differ from page_param")
+        try:
+            spec.request_headers()
+        except ValueError as error:
+            raise refused("auth", error) from None
         if has_reference(spec.url.partition("://")[0]):
             return
         try:
@@ -72,9 +60,9 @@ class ApiChef:
     def warnings(self) -> list[str]:
         return variable_warnings(self._entry)
 
-    def batches(self, wanted: Collection[str]) -> Iterator[Batch]:
+    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         spec, url = self._now()
-        stream = _batches(spec, url, self._policy, frozenset(wanted))
+        stream = self._stream(spec, url, wanted)
         with asyncio.Runner() as runner:
             deadline = runner.get_loop().time() + self._policy.source_timeout
 
@@ -104,72 +92,84 @@ class ApiChef:
         """
         try:
             spec = read_entry(ApiEntry, expand_environment(self._entry))
+            spec.request_headers()
             return spec, check_url(spec.url, self._policy)
         except InvalidInput as error:
             raise SourceFailed(f"The data chef cannot be used: {error}") from None
         except ValueError as error:
             raise SourceFailed(f"The source's url cannot be fetched: it {error}.") from None
 
+    async def _stream(self, spec: ApiEntry, url: URL, wanted: Collection[str] | None) -> AsyncGenerator[Batch]:
+        from recserver.chefs.pages import pages
 
-async def _batches(
-    spec: ApiEntry, url: URL, policy: SourcePolicy, wanted: frozenset[str]
-) -> AsyncGenerator[Batch]:
-    found: dict[str, None] = {}
-    rows: list[Row] = []
-    async with Client(policy) as client, aclosing(_parts(spec, url, client, wanted, found)) as parts:
-        async for part in parts:
-            rows += part
-            if len(rows) >= BATCH_ROWS:
-                yield _batch(rows, found, wanted)
-                rows = []
-    yield _batch(rows, found, wanted)
-
-
-async def _parts(
-    spec: ApiEntry, url: URL, client: Client, wanted: frozenset[str], found: dict[str, None]
-) -> AsyncGenerator[list[Row]]:
-    """Rows as they arrive, page by page; ``found`` grows with them."""
-    source = source_name(url)
-    said_more = False
-    same, before = 0, b""
-    for page in range(1, MOST_PAGES + 1):
-        target = url
-        if spec.paginated:
-            target = url.update_query({spec.page_param: str(page), spec.size_param: str(spec.page_size)})
-        reader = JsonRows(wanted, source)
-        seen = blake2b()
-        async with aclosing(client.body(target)) as chunks:
-            async for data in chunks:
-                seen.update(data)
-                part = reader.feed(data)
-                found.update(reader.found)
-                yield part
-        part = reader.close()
-        found.update(reader.found)
-        yield part
-        if not reader.started and page == 1:
-            raise SourceFailed(f"{source} gave an empty answer: it must give JSON.")
-        if not spec.paginated or not _goes_on(reader, spec.page_size, said_more):
-            return
-        said_more = said_more or reader.more is not None
-        same = same + 1 if seen.digest() == before else 0
-        before = seen.digest()
-        if same * reader.rows >= SAME_ROWS:
-            raise SourceFailed(
-                f"{source} gives the same page again and again: correct the name of its page parameter, or turn "
-                "paginated off."
+        rows = _Rows(wanted)
+        async with Client(self._policy, url, spec.request_headers()) as client:
+            parts = (
+                self._one_answer(spec, url, client, wanted)
+                if spec.pages is None
+                else pages(spec, url, client, wanted)
             )
-    raise SourceFailed(f"{source} has more than {MOST_PAGES} pages: ask for larger ones.")
+            counted = 0
+            async with aclosing(parts):
+                async for page in parts:
+                    rows.add(page)
+                    if rows.waiting >= self._policy.batch_rows:
+                        yield rows.batch(client.taken - counted)
+                        counted = client.taken
+            yield rows.batch(client.taken - counted)
+
+    async def _one_answer(
+        self, spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None
+    ) -> AsyncGenerator[Page]:
+        """The rows of a source without pages, in one part if it is small."""
+        from recserver.chefs.json_pages import Page, whole_page
+
+        source = source_name(url)
+        answer = await client.get(url, LARGEST_WHOLE, self._conditions())
+        if answer.status == 304:
+            raise SourceUnchanged(f"{source} says that nothing has changed since the last training.")
+        tags = {"etag": answer.headers.get("ETag"), "last_modified": answer.headers.get("Last-Modified")}
+        self.validators = {} if answer.redirected else {name: text for name, text in tags.items() if text}
+        if answer.rest is None:
+            page = whole_page(answer.body, wanted, spec.data_selector, source)
+            if not page.started:
+                raise SourceFailed(f"{source} gave an empty answer: it must give JSON.")
+            yield page
+            return
+        reader = rows_reader(wanted, source, spec.data_selector)
+        async with aclosing(answer.rest) as rest:
+            yield Page(rows=reader.feed(answer.body), found=reader.found)
+            async for data in rest:
+                yield Page(rows=reader.feed(data), found=reader.found)
+        yield Page(rows=reader.close(), found=reader.found, strays=[""] * reader.strays)
+
+    def _conditions(self) -> dict[str, str]:
+        names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
+        return {names[name]: text for name, text in self.validators.items() if name in names}
 
 
-def _goes_on(page: JsonRows, size: int, said_more: bool) -> bool:
-    if page.rows == 0:
-        return False
-    if page.more is not None:
-        return page.more
-    return not said_more and page.rows >= size
+class _Rows:
+    """Rows on their way into batches."""
 
+    def __init__(self, wanted: Collection[str] | None) -> None:
+        self._wanted = wanted
+        self._found: dict[str, None] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._strays: list[str] = []
 
-def _batch(rows: list[Row], found: Mapping[str, None], wanted: frozenset[str]) -> Batch:
-    columns = {name: object_column([row.get(name) for row in rows]) for name in found if name in wanted}
-    return Batch(tuple(found), columns)
+    @property
+    def waiting(self) -> int:
+        return len(self._rows) + len(self._strays)
+
+    def add(self, page: Page) -> None:
+        self._found.update(page.found)
+        self._rows += page.rows
+        self._strays += page.strays
+
+    def batch(self, n_bytes: int) -> Batch:
+        names = [name for name in self._found if self._wanted is None or name in self._wanted]
+        columns = {name: object_column([row.get(name) for row in self._rows]) for name in names}
+        example = next(filter(None, self._strays), "")
+        left_out = (Rejection(NO_OBJECT, len(self._strays), example),) if self._strays else ()
+        self._rows, self._strays = [], []
+        return Batch(tuple(self._found), columns, n_bytes, left_out)

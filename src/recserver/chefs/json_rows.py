@@ -4,7 +4,7 @@ Understood are an array, one object, an object that holds the rows in ``items``,
 JSON lines; also several of these one after the other. An object is taken for a wrapper if one of those keys
 holds an array of objects (the first that does has the rows), or an empty array while the object has no wanted
 column itself. Nested values of a row are handed over as an empty list, to be judged as nested. Fractions become
-floats.
+floats. An element that is no object is a stray: it is counted, and no row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
-from recserver.errors import SourceFailed
+from recserver.errors import SourceFailed, shown
 
 WRAPPERS = frozenset({"items", "data", "results"})
 
@@ -29,20 +29,21 @@ class JsonRows:
 
     Attributes:
         found: names of all columns seen, in order.
-        rows: how many rows were given. An element that is no object counts: its row is empty.
+        rows: how many rows were given.
+        strays: how many elements were no objects.
         started: whether there was anything but white space.
         more: what a wrapper says of further pages: its ``has_next``, else whether its ``next`` leads anywhere;
             None if it has neither.
     """
 
-    def __init__(self, wanted: Collection[str], source: str) -> None:
+    def __init__(self, wanted: Collection[str] | None, source: str) -> None:
         import ijson
 
         self.found: dict[str, None] = {}
-        self.rows = 0
+        self.rows = self.strays = 0
         self.started = False
         self.more: bool | None = None
-        self._wanted = frozenset(wanted)
+        self._wanted = None if wanted is None else frozenset(wanted)
         self._source = source
         self._head = b""
         self._events = ijson.sendable_list()
@@ -99,10 +100,7 @@ class JsonRows:
         try:
             self._parser.send(data)
         except self._failures:
-            kind = "HTML or XML" if data.lstrip().startswith(b"<") else "text that is not valid JSON"
-            raise SourceFailed(
-                f"{self._source} answered with {kind}: it must be an address that gives JSON."
-            ) from None
+            raise SourceFailed(not_json(data, self._source)) from None
         return self._digest()
 
     def _digest(self) -> list[Row]:
@@ -137,7 +135,7 @@ class JsonRows:
             if is_object:
                 self._row = {}
             else:
-                self._out.append({})
+                self.strays += 1
         else:
             self._keep([])
             self._undecided = (
@@ -163,8 +161,8 @@ class JsonRows:
             self._outer = None
 
     def _end_outer(self, fields: Row) -> None:
-        wanted = {key: value for key, value in fields.items() if key in self._wanted}
-        if self._wraps or (self._wraps_nothing and not wanted):
+        wanted = {key: value for key, value in fields.items() if self._wanted is None or key in self._wanted}
+        if self._wraps or (self._wraps_nothing and (self._wanted is None or not wanted)):
             if "has_next" in fields:
                 self.more = bool(fields["has_next"])
             elif "next" in fields:
@@ -179,14 +177,14 @@ class JsonRows:
         if self._depth == 0:
             raise SourceFailed(f"{self._source} answered with a single value: rows must be JSON objects.")
         if self._depth == self._elements_at:
-            self._out.append({})
+            self.strays += 1
         else:
             self._keep(float(value) if isinstance(value, Decimal) else value)
 
     def _keep(self, value: object) -> None:
         """Remember the value of a field, if it is one of a row or of the top-level object."""
         if self._row is not None:
-            if self._depth == self._elements_at + 1 and self._key in self._wanted:
+            if self._depth == self._elements_at + 1 and (self._wanted is None or self._key in self._wanted):
                 self._row[self._key] = value
         elif self._outer is not None and self._depth == 1:
             self._outer[self._key] = value
@@ -196,3 +194,68 @@ class JsonRows:
         if is_object:
             self._wraps = True
             self._elements_at = 2
+
+
+class SelectedRows:
+    """As :class:`JsonRows`, for rows that stand at a place of their own: ``data.items``."""
+
+    def __init__(self, selector: str, source: str) -> None:
+        import ijson
+
+        self.found: dict[str, None] = {}
+        self.rows = self.strays = 0
+        self.started = False
+        self.more: bool | None = None
+        self._source = source
+        self._selector = selector
+        self._elements = ijson.sendable_list()
+        self._parser = ijson.items_coro(self._elements, f"{selector}.item", use_float=True, multiple_values=True)
+        self._failures = (ijson.JSONError, ValueError, SystemError)
+
+    def feed(self, data: bytes) -> list[Row]:
+        if not self.started:
+            data = data.removeprefix(_BYTE_ORDER_MARK)
+            self.started = bool(data.strip())
+        if not data:
+            return []
+        try:
+            self._parser.send(data)
+        except self._failures:
+            raise SourceFailed(not_json(data, self._source)) from None
+        return self._taken()
+
+    def close(self) -> list[Row]:
+        if not self.started:
+            return []
+        try:
+            self._parser.close()
+        except self._failures:
+            raise SourceFailed(f"{self._source} broke off in the middle of its JSON: try again.") from None
+        rows = self._taken()
+        if not self.rows and not self.strays:
+            raise SourceFailed(
+                f"{self._source} has no rows at {shown(self._selector)}: correct the data_selector of the data "
+                "chef."
+            )
+        return rows
+
+    def _taken(self) -> list[Row]:
+        rows = [one for one in self._elements if isinstance(one, dict)]
+        self.strays += len(self._elements) - len(rows)
+        self.rows += len(rows)
+        for row in rows:
+            if row.keys() != self.found.keys():
+                self.found.update(dict.fromkeys(row))
+        del self._elements[:]
+        return rows
+
+
+def rows_reader(wanted: Collection[str] | None, source: str, selector: str | None) -> JsonRows | SelectedRows:
+    """What takes the rows out of an answer as it arrives."""
+    return JsonRows(wanted, source) if selector is None else SelectedRows(selector, source)
+
+
+def not_json(data: bytes, source: str) -> str:
+    """What to say of bytes that are not JSON."""
+    kind = "HTML or XML" if data.lstrip().startswith(b"<") else "text that is not valid JSON"
+    return f"{source} answered with {kind}: it must be an address that gives JSON."

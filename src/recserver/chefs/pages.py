@@ -1,0 +1,128 @@
+"""The pages of a REST source, in order: one after the other, or numbered ones several at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Collection
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from recserver.chefs.fetch import Answer, Client, NotThere, check_next, source_name
+from recserver.chefs.json_pages import Page, whole_page
+from recserver.chefs.paginators import Chained, Numbered, first_url, next_url, numbered_url
+from recserver.chefs.rest_entry import ApiEntry, Offset, PageNumber
+from recserver.errors import SourceFailed
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+MOST_PAGES = 100_000
+LARGEST_PAGE = 64 * 2**20
+"""Bytes."""
+
+SAME_ROWS = 10
+"""Pages equal to the one before, with so many rows together, show that the page parameter is ignored."""
+
+
+def pages(spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None) -> AsyncGenerator[Page]:
+    """Every page of a source that has pages.
+
+    Raises:
+        SourceFailed: if one cannot be had, or they do not end.
+    """
+    reading = _Pages(spec, url, client, wanted)
+    if isinstance(spec.pages, PageNumber | Offset):
+        return reading.numbered(spec.pages)
+    assert spec.pages is not None  # noqa: S101 - for the type checker
+    return reading.chained(spec.pages)
+
+
+class _Pages:
+    def __init__(self, spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None) -> None:
+        self._spec, self._url, self._client, self._wanted = spec, url, client, wanted
+        self._source = source_name(url)
+        self._before = b""
+        self._same = 0
+        self._said_more = False
+
+    async def numbered(self, way: Numbered) -> AsyncGenerator[Page]:
+        """Pages with numbers. After a page without rows there are none. Else a wrapper's ``has_next`` decides;
+        without it, whether its ``next`` leads anywhere; and where a page says neither, it is the last if an
+        earlier page did, or if it is short. A 404 after a full page is the end as well.
+        """
+        ahead: deque[asyncio.Task[tuple[Answer, Page]]] = deque()
+        asked = 0
+        try:
+            for place in range(MOST_PAGES):
+                wanted_ahead = 1 if place == 0 else self._spec.concurrent_pages
+                while len(ahead) < wanted_ahead and asked < MOST_PAGES:
+                    ahead.append(asyncio.ensure_future(self._fetch(numbered_url(self._url, way, asked))))
+                    asked += 1
+                try:
+                    answer, page = await ahead.popleft()
+                except NotThere:
+                    if place == 0:
+                        raise
+                    return  # only a full page leads here
+                self._check_begun(page, place)
+                yield page
+                if not self._goes_on(page, way.page_size):
+                    return
+                self._check_progress(answer, page)
+        finally:
+            for task in ahead:
+                task.cancel()
+            await asyncio.gather(*ahead, return_exceptions=True)
+        raise SourceFailed(f"{self._source} has more than {MOST_PAGES} pages: ask for larger ones.")
+
+    async def chained(self, way: Chained) -> AsyncGenerator[Page]:
+        """Pages each of which says where the next one is."""
+        url = first_url(self._url, way)
+        seen: set[str] = set()
+        for place in range(MOST_PAGES):
+            answer, page = await self._fetch(url)
+            self._check_begun(page, place)
+            yield page
+            seen.add(str(url))
+            target = next_url(url, way, answer, page.document, self._source)
+            if target is None or not page.size:
+                return
+            url = check_next(target, self._client.policy, self._source)
+            if str(url) in seen:
+                raise SourceFailed(
+                    f"{self._source} names a page as the next that was read already: correct the paginator, or "
+                    "the source."
+                )
+        raise SourceFailed(f"{self._source} has more than {MOST_PAGES} pages: ask for larger ones.")
+
+    async def _fetch(self, url: URL) -> tuple[Answer, Page]:
+        answer = await self._client.get(url, LARGEST_PAGE)
+        if answer.rest is not None:
+            await answer.rest.aclose()
+            raise SourceFailed(
+                f"{self._source} has a page of more than {LARGEST_PAGE >> 20} MiB: ask for smaller ones."
+            )
+        return answer, whole_page(answer.body, self._wanted, self._spec.data_selector, self._source)
+
+    def _check_begun(self, page: Page, place: int) -> None:
+        if not page.started and place == 0:
+            raise SourceFailed(f"{self._source} gave an empty answer: it must give JSON.")
+
+    def _goes_on(self, page: Page, size: int) -> bool:
+        if page.size == 0:
+            return False
+        said_more, self._said_more = self._said_more, self._said_more or page.more is not None
+        if page.more is not None:
+            return page.more
+        return not said_more and page.size >= size
+
+    def _check_progress(self, answer: Answer, page: Page) -> None:
+        digest = blake2b(answer.body).digest()
+        self._same = self._same + 1 if digest == self._before else 0
+        self._before = digest
+        if self._same * page.size >= SAME_ROWS:
+            raise SourceFailed(
+                f"{self._source} gives the same page again and again: correct the name of its page parameter, or "
+                "turn paginated off."
+            )
