@@ -335,13 +335,13 @@ def test_rows_that_were_handed_over_are_not_fetched_again(
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000000"})
         await response.prepare(request)
-        await response.write(b'[{"user_id": "u0"},' * 100)
+        await response.write(b"[" + b'{"user_id": "u0"},' * 100)
         assert request.transport is not None
         request.transport.close()
         return response
 
     site.answer = answer
-    assert "in the middle" in failure(table, chef(policy, site)) or True
+    assert "broke off in the middle of its answer" in failure(table, chef(policy, site))
     assert len(site.requests) == 1
 
 
@@ -373,7 +373,6 @@ def test_a_source_that_has_not_changed_says_so(policy: SourcePolicy, site: Site,
     second.validators = first.validators
     with pytest.raises(SourceUnchanged, match="nothing has changed since the last training"):
         table(second)
-    assert "answered 304" in failure(table, chef(policy, site)) if False else True
 
 
 def test_pages_and_redirects_leave_nothing_to_compare_with(policy: SourcePolicy, site: Site, table: Read) -> None:

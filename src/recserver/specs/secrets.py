@@ -1,7 +1,8 @@
 """Secrets in a data chef's entry: shown masked, kept when a mask comes back, taken from the environment.
 
-A secret is ``db_config.password``, the password in a URL's userinfo, or the value of a query parameter named
-like key, token, secret or password. ``${NAME}`` stands for an environment variable and is no secret itself.
+A secret is ``db_config.password``, the password in a URL's userinfo, the value of a query parameter named
+like key, token, secret or password, what ``auth`` holds, or a header named so. ``${NAME}`` stands for an
+environment variable and is no secret itself.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ SHORTEST_SECRET = 4
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 URL_KEYS = ("url", "connection")
 
+AUTH_KEYS = ("token", "key", "password")
+"""Keys of an entry's ``auth`` that hold secrets."""
+
 _ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+")
 _SECRET_NAME = re.compile(r"key|token|secret|passw|pwd|odbc_connect", re.IGNORECASE)
+_SECRET_HEADER = re.compile(r"auth|cookie|key|token|secret|passw|pwd|signature|session", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&#])([^=&#]*)=([^&#]*)")
 # A password written without percent-encoding may hold @ / ? #: it ends at the last @ before the host's end.
 _HEAD = r"(?P<head>[^:/?#]*://[^:/?#@]*:)"
@@ -118,7 +123,19 @@ def restore_masked(new: Entry, stored: Entry | None) -> dict[str, Any]:
     for key in URL_KEYS:
         if isinstance(text := new.get(key), str):
             restored[key] = _restore_url(key, text, old.get(key))
+    for part in ("auth", "headers"):
+        if isinstance(given := new.get(part), Mapping) and MASK in given.values():
+            restored[part] = _restore_part(part, given, new, old)
     return restored
+
+
+def _restore_part(part: str, given: Mapping[str, Any], new: Entry, old: Entry) -> dict[str, Any]:
+    stored = old.get(part)
+    known = stored if isinstance(stored, Mapping) else {}
+    here, there = (_url_host("url", str(one.get("url", ""))) for one in (new, old))
+    for name in (name for name, value in given.items() if value == MASK):
+        _same_host((part, str(name)), here, there, known.get(name))
+    return {name: known[name] if value == MASK else value for name, value in given.items()}
 
 
 def _restore_url(key: str, text: str, stored: object) -> str:
@@ -173,6 +190,15 @@ def _with_secrets(entry: Entry, replace: Replace) -> dict[str, Any]:
     for key in URL_KEYS:
         if isinstance(text := entry.get(key), str):
             changed[key] = _url_secrets(key, text, lambda _, secret: replace(secret))
+    for part, is_secret in (("auth", AUTH_KEYS.__contains__), ("headers", _SECRET_HEADER.search)):
+        pairs = entry.get(part)
+        if isinstance(pairs, str) and pairs:
+            changed[part] = replace(pairs)
+        elif isinstance(pairs, Mapping):
+            changed[part] = {
+                name: replace(str(value)) if value not in (None, "") and is_secret(str(name)) else value
+                for name, value in pairs.items()
+            }
     return changed
 
 
