@@ -102,7 +102,7 @@ def test_long_answers_come_in_batches_in_order(
     site.gives(b"\n".join(b'{"user_id": %d}' % number for number in range(rows)))
     batches = list(chef(policy, site.url).batches({"user_id"}))
     assert len(batches) == 2
-    users = [user for batch in batches for user in batch.columns["user_id"]]
+    users = [user for batch in batches for user in batch.columns["user_id"].tolist()]
     assert users == list(range(rows))
 
 

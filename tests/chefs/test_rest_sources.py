@@ -18,7 +18,7 @@ from sites import Site
 from recserver.chefs import api, fetch, pages
 from recserver.chefs.api import ApiChef
 from recserver.chefs.fetch import _asked_wait
-from recserver.chefs.json_pages import whole_page
+from recserver.chefs.json_pages import LikePages, page_of, whole_page
 from recserver.chefs.json_rows import rows_reader
 from recserver.errors import InvalidInput, SourceFailed, SourceUnchanged
 from recserver.specs.jobs import SourcePolicy
@@ -88,14 +88,16 @@ def by_header_cursor(request: web.Request) -> web.Response:
     [
         (by_page, {"paginated": True, "page_size": 10}),
         (by_page, {"paginator": {"type": "page_number", "page_size": 5}}),
-        (lambda request: by_page(request, 0), {"paginator": {"type": "page_number", "first_page": 0, "page_size": 3}}),
+        (lambda request: by_page(request, 0),
+         {"paginator": {"type": "page_number", "first_page": 0, "page_size": 3}}),
         (by_offset, {"paginator": {"type": "offset", "page_size": 10}}),
         (by_cursor, {"paginator": {"type": "cursor", "cursor_path": "meta.next"}, "data_selector": "data.items"}),
         (by_json_link, {"paginator": {"type": "json_link", "next_path": "links.next"}}),
         (by_header_link, {"paginator": {"type": "header_link"}}),
         (by_header_cursor, {"paginator": {"type": "header_cursor", "header": "x-next", "cursor_param": "after"}}),
     ],
-    ids=["paginated", "page_number", "first_page", "offset", "cursor", "json_link", "header_link", "header_cursor"],
+    ids=["paginated", "page_number", "first_page", "offset", "cursor", "json_link", "header_link",
+         "header_cursor"],
 )  # fmt: skip
 def test_every_kind_of_pages_is_read_to_the_end(
     policy: SourcePolicy, site: Site, table: Read, answer: Callable[[web.Request], Any], entry: dict[str, Any]
@@ -433,12 +435,30 @@ def test_both_readers_find_the_same_rows(parts: list[Any], indent: int | None, s
     rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
     rows += reader.close()
 
-    def usual(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: [] if isinstance(one, list | dict) else one for key, one in row.items() if key in wanted}
+    def usual(values: list[Any]) -> list[Any]:
+        return [[] if isinstance(one, list | dict) else one for one in values]
 
-    assert [usual(row) for row in page.rows] == [usual(row) for row in rows]
+    assert page.n_rows == len(rows)
+    for name in wanted:
+        values = page.columns.get(name, [None] * page.n_rows)
+        assert usual(values) == usual([row.get(name) for row in rows])
     assert (len(page.strays), page.more) == (reader.strays, reader.more)
     assert set(page.found) == set(reader.found)
+
+
+@given(st.lists(objects, min_size=1, max_size=4), elements)
+def test_pages_like_the_first_are_decoded_alike(first: list[dict[str, Any]], second: list[Any]) -> None:
+    wanted = frozenset({"user_id", "item_id"})
+    body = json.dumps(second, ensure_ascii=False).encode()
+    alike = LikePages(page_of(first, wanted), wanted).page(body)
+    slow = whole_page(body, wanted, None, "The source")
+    if alike is None:
+        assert slow.strays
+        return
+    assert (alike.n_rows, slow.strays) == (slow.n_rows, [])
+    for name in wanted:
+        nothing = [None] * slow.n_rows
+        assert alike.columns.get(name, nothing) == slow.columns.get(name, nothing)
 
 
 def test_a_client_without_bytes_waits_no_longer_than_it_must(

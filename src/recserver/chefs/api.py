@@ -102,7 +102,7 @@ class ApiChef:
     async def _stream(self, spec: ApiEntry, url: URL, wanted: Collection[str] | None) -> AsyncGenerator[Batch]:
         from recserver.chefs.pages import pages
 
-        rows = _Rows(wanted)
+        rows = _Rows()
         async with Client(self._policy, url, spec.request_headers()) as client:
             parts = (
                 self._one_answer(spec, url, client, wanted)
@@ -122,7 +122,7 @@ class ApiChef:
         self, spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None
     ) -> AsyncGenerator[Page]:
         """The rows of a source without pages, in one part if it is small."""
-        from recserver.chefs.json_pages import Page, whole_page
+        from recserver.chefs.json_pages import page_of, whole_page
 
         source = source_name(url)
         answer = await client.get(url, LARGEST_WHOLE, self._conditions())
@@ -138,10 +138,12 @@ class ApiChef:
             return
         reader = rows_reader(wanted, source, spec.data_selector)
         async with aclosing(answer.rest) as rest:
-            yield Page(rows=reader.feed(answer.body), found=reader.found)
+            yield page_of(reader.feed(answer.body), wanted)
             async for data in rest:
-                yield Page(rows=reader.feed(data), found=reader.found)
-        yield Page(rows=reader.close(), found=reader.found, strays=[""] * reader.strays)
+                yield page_of(reader.feed(data), wanted)
+        last = page_of(reader.close(), wanted)
+        last.strays, last.found = [""] * reader.strays, tuple(reader.found)
+        yield last
 
     def _conditions(self) -> dict[str, str]:
         names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
@@ -151,25 +153,38 @@ class ApiChef:
 class _Rows:
     """Rows on their way into batches."""
 
-    def __init__(self, wanted: Collection[str] | None) -> None:
-        self._wanted = wanted
+    def __init__(self) -> None:
         self._found: dict[str, None] = {}
-        self._rows: list[dict[str, Any]] = []
+        self._columns: dict[str, list[Any]] = {}
+        self._n_rows = 0
         self._strays: list[str] = []
 
     @property
     def waiting(self) -> int:
-        return len(self._rows) + len(self._strays)
+        return self._n_rows + len(self._strays)
 
     def add(self, page: Page) -> None:
-        self._found.update(page.found)
-        self._rows += page.rows
+        self._found.update(dict.fromkeys(page.found))
+        for name in page.columns.keys() - self._columns.keys():
+            self._columns[name] = [None] * self._n_rows
+        for name, values in self._columns.items():
+            values.extend(page.columns.get(name) or [None] * page.n_rows)
+        self._n_rows += page.n_rows
         self._strays += page.strays
 
     def batch(self, n_bytes: int) -> Batch:
-        names = [name for name in self._found if self._wanted is None or name in self._wanted]
-        columns = {name: object_column([row.get(name) for row in self._rows]) for name in names}
         example = next(filter(None, self._strays), "")
         left_out = (Rejection(NO_OBJECT, len(self._strays), example),) if self._strays else ()
-        self._rows, self._strays = [], []
+        columns = {name: _column(values) for name, values in self._columns.items()}
+        self._columns = {name: [] for name in self._columns}
+        self._n_rows, self._strays = 0, []
         return Batch(tuple(self._found), columns, n_bytes, left_out)
+
+
+def _column(values: list[Any]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # a mixture, or what Arrow cannot hold
+        return object_column(values)

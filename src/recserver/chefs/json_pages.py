@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from recserver.chefs.json_rows import WRAPPERS, rows_reader
@@ -19,7 +21,8 @@ class Page:
     """One answer, taken apart.
 
     Attributes:
-        rows: objects with all their fields, or with the wanted ones only.
+        columns: name → the values of all rows, None where a row has none.
+        n_rows: how many rows there are.
         strays: elements that are no objects, as text.
         found: names of all columns seen, in order.
         started: whether there was anything but white space.
@@ -28,9 +31,10 @@ class Page:
         document: the decoded answer, if it is one document.
     """
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    n_rows: int = 0
     strays: list[str] = field(default_factory=list)
-    found: dict[str, None] = field(default_factory=dict)
+    found: tuple[str, ...] = ()
     started: bool = True
     more: bool | None = None
     document: Any = None
@@ -38,17 +42,27 @@ class Page:
     @property
     def size(self) -> int:
         """How many elements the page had."""
-        return len(self.rows) + len(self.strays)
+        return self.n_rows + len(self.strays)
 
-    def take(self, elements: list[Any]) -> None:
-        """Add elements of an array of rows."""
-        for one in elements:
-            if isinstance(one, dict):
-                self.rows.append(one)
-                if one.keys() != self.found.keys():
-                    self.found.update(dict.fromkeys(one))
-            else:
-                self.strays.append(shown(one).strip("'\""))
+
+def page_of(elements: list[Any], wanted: Collection[str] | None) -> Page:
+    """The elements of an array of rows as a page."""
+    page = Page()
+    rows = elements
+    if set(map(type, elements)) - {dict}:
+        rows = [one for one in elements if isinstance(one, dict)]
+        page.strays = [shown(one).strip("'\"") for one in elements if not isinstance(one, dict)]
+    page.n_rows = len(rows)
+    first = tuple(rows[0]) if rows else ()
+    uniform = set().union(*rows) == set(first)
+    page.found = first if uniform else tuple(dict.fromkeys(chain.from_iterable(rows)))
+    for name in page.found:
+        if wanted is None or name in wanted:
+            try:
+                page.columns[name] = list(map(itemgetter(name), rows))
+            except KeyError:
+                page.columns[name] = [row.get(name) for row in rows]
+    return page
 
 
 def whole_page(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
@@ -73,44 +87,44 @@ def whole_page(body: bytes, wanted: Collection[str] | None, selector: str | None
             raise ValueError
         document = msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        return _lines(body, selector) or _slowly(body, wanted, selector, source)
-    page = Page(document=document)
+        return _lines(body, wanted, selector) or _slowly(body, wanted, selector, source)
     if selector is not None:
-        _take_selected(page, document, selector, source)
+        page = page_of(_selected(document, selector, source), wanted)
     elif isinstance(document, list):
-        page.take(document)
+        page = page_of(document, wanted)
     elif isinstance(document, dict):
-        _take_object(page, document, wanted)
+        page = _of_object(document, wanted)
     else:
         raise SourceFailed(f"{source} answered with a single value: rows must be JSON objects.")
+    page.document = document
     return page
 
 
-def _take_selected(page: Page, document: Any, selector: str, source: str) -> None:
+def _selected(document: Any, selector: str, source: str) -> list[Any]:
     rows = at(document, selector)
     if not isinstance(rows, list | dict):
         raise SourceFailed(
             f"{source} has no rows at {shown(selector)}: correct the data_selector of the data chef."
         )
-    page.take(rows if isinstance(rows, list) else [rows])
+    return rows if isinstance(rows, list) else [rows]
 
 
-def _take_object(page: Page, document: dict[str, Any], wanted: Collection[str] | None) -> None:
+def _of_object(document: dict[str, Any], wanted: Collection[str] | None) -> Page:
     """An object that holds the rows, or is one."""
     arrays = [document[key] for key in document if key in WRAPPERS and isinstance(document[key], list)]
     filled = next((one for one in arrays if one and isinstance(one[0], dict)), None)
     own = wanted is not None and any(key in wanted for key in document)
     if filled is None and (own or not any(one == [] for one in arrays)):
-        page.take([document])
-        return
-    page.take(filled or [])
+        return page_of([document], wanted)
+    page = page_of(filled or [], wanted)
     if "has_next" in document:
         page.more = bool(document["has_next"])
     elif "next" in document:
         page.more = document["next"] not in (None, "", False)
+    return page
 
 
-def _lines(body: bytes, selector: str | None) -> Page | None:
+def _lines(body: bytes, wanted: Collection[str] | None, selector: str | None) -> Page | None:
     """JSON lines that each hold one row; None if that is not what ``body`` is."""
     import msgspec
 
@@ -122,16 +136,47 @@ def _lines(body: bytes, selector: str | None) -> Page | None:
         return None
     if not all(isinstance(one, dict) and WRAPPERS.isdisjoint(one) for one in documents):
         return None
-    page = Page()
-    page.take(documents)
-    return page
+    return page_of(documents, wanted)
 
 
 def _slowly(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
     """Several documents, wrappers in lines, broken text: bit by bit."""
     reader = rows_reader(wanted, source, selector)
-    page = Page()
-    page.rows = [*reader.feed(body), *reader.close()]
+    page = page_of([*reader.feed(body), *reader.close()], wanted)
     page.strays = [""] * reader.strays
-    page.found, page.more, page.started = reader.found, reader.more, reader.started
+    page.found, page.more, page.started = tuple(reader.found), reader.more, reader.started
     return page
+
+
+class LikePages:
+    """Decodes pages like one that was seen: of their rows only the wanted fields. Several times as quick."""
+
+    def __init__(self, page: Page, wanted: Collection[str] | None) -> None:
+        """
+        Args:
+            page: an earlier one of the same source, from :func:`whole_page`.
+        """
+        import msgspec
+
+        self._found = page.found
+        self._names = [name for name in page.found if wanted is None or name in wanted]
+        later = [name for name in wanted or () if name not in page.found]  # they may come yet
+        fields = {f"field{place}": name for place, name in enumerate([*self._names, *later])}
+        row = msgspec.defstruct("Row", [(one, Any, None) for one in fields], rename=fields)
+        self._columns = {name: attrgetter(one) for one, name in fields.items()}
+        self._later = later
+        self._decode = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
+
+    def page(self, body: bytes) -> Page | None:
+        """An array of objects as a page; None if ``body`` is anything else."""
+        if not body.startswith(b"[") or _HALF_CHARACTER.search(body):
+            return None
+        try:
+            rows = self._decode(body)
+        except (ValueError, RecursionError):
+            return None
+        columns = {name: list(map(column, rows)) for name, column in self._columns.items()}
+        come = [name for name in self._later if any(value is not None for value in columns[name])]
+        for name in set(self._later).difference(come):
+            del columns[name]
+        return Page(columns=columns, n_rows=len(rows), found=(*self._found, *come))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Collection
-from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from recserver.chefs.fetch import Answer, Client, NotThere, check_next, source_name
-from recserver.chefs.json_pages import Page, whole_page
+from recserver.chefs.json_pages import LikePages, Page, whole_page
 from recserver.chefs.paginators import Chained, Numbered, first_url, next_url, numbered_url
 from recserver.chefs.rest_entry import ApiEntry, Offset, PageNumber
 from recserver.errors import SourceFailed
@@ -44,6 +43,7 @@ class _Pages:
         self._source = source_name(url)
         self._before = b""
         self._same = 0
+        self._alike: LikePages | None = None
         self._said_more = False
 
     async def numbered(self, way: Numbered) -> AsyncGenerator[Page]:
@@ -103,7 +103,12 @@ class _Pages:
             raise SourceFailed(
                 f"{self._source} has a page of more than {LARGEST_PAGE >> 20} MiB: ask for smaller ones."
             )
-        return answer, whole_page(answer.body, self._wanted, self._spec.data_selector, self._source)
+        if self._alike is not None and (page := self._alike.page(answer.body)) is not None:
+            return answer, page
+        page = whole_page(answer.body, self._wanted, self._spec.data_selector, self._source)
+        if isinstance(page.document, list) and page.n_rows and self._alike is None:
+            self._alike = LikePages(page, self._wanted)
+        return answer, page
 
     def _check_begun(self, page: Page, place: int) -> None:
         if not page.started and place == 0:
@@ -118,9 +123,8 @@ class _Pages:
         return not said_more and page.size >= size
 
     def _check_progress(self, answer: Answer, page: Page) -> None:
-        digest = blake2b(answer.body).digest()
-        self._same = self._same + 1 if digest == self._before else 0
-        self._before = digest
+        self._same = self._same + 1 if answer.body == self._before else 0
+        self._before = answer.body
         if self._same * page.size >= SAME_ROWS:
             raise SourceFailed(
                 f"{self._source} gives the same page again and again: correct the name of its page parameter, or "
