@@ -40,7 +40,7 @@ def test_every_error_code_has_a_status_and_is_documented() -> None:
     def codes(kind: type[RecServerError]) -> set[str]:
         return {kind.code}.union(*(codes(one) for one in kind.__subclasses__()))
 
-    inside = {"training_failed", "source_failed", "source_unchanged", "worker_died", "cannot_start"}
+    inside = {"training_failed", "source_unchanged", "worker_died", "cannot_start"}
     assert codes(RecServerError) - inside <= set(STATUSES)
     documented = {code for code in STATUSES if f"`{code}`" in HTTP_API}
     assert set(STATUSES) - documented == {"forbidden"}  # scopes of keys will need it

@@ -59,7 +59,7 @@ class RecServer(Service):
             data_dir: folder that holds, or will hold, ``models/``, ``tasks/`` and ``config/``.
             settings: None takes them from the environment.
             clock: for tests.
-            executor: where trainings run; None starts worker processes.
+            executor: where trainings and previews run; None starts worker processes.
         """
         self.data_dir = Path(data_dir)
         self.settings = load_settings() if settings is None else settings
@@ -199,7 +199,8 @@ class RecServer(Service):
         owner.start(watcher.run, "watcher of the data folder")
         return Parts(
             changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
-            journal=journal, catalog=catalog, trainer=trainer, runner=runner, scheduler=scheduler,
+            journal=journal, catalog=catalog, executor=executor, trainer=trainer,
+            runner=runner, scheduler=scheduler,
         )  # fmt: skip
 
 

@@ -28,7 +28,8 @@ from recserver.errors import SourceUnchanged, TrainingFailed
 from recserver.executors import OnProgress
 from recserver.interactions import Interactions
 from recserver.plugins import algorithm
-from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
+from recserver.worker.preview import preview
 from recserver.worker.train import digest_of, finish_training
 
 _TURNS = 50
@@ -170,7 +171,7 @@ class ScriptedTraining:
 
 
 class ScriptedExecutor:
-    """An :class:`~recserver.executors.Executor` that runs nothing: the test ends each training by hand."""
+    """An :class:`~recserver.executors.Executor` that trains nothing: the test ends each training by hand."""
 
     def __init__(self) -> None:
         self.all: list[ScriptedTraining] = []
@@ -200,6 +201,10 @@ class ScriptedExecutor:
             raise
         finally:
             self.under_way.remove(training)
+
+    async def preview(self, job: PreviewJob) -> Preview:
+        """Look at the source as a worker would, in a thread of this process."""
+        return await asyncio.to_thread(preview, job)
 
     async def next(self) -> ScriptedTraining:
         """The first training that was not handed out yet; waits for it to begin."""

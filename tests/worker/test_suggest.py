@@ -52,8 +52,28 @@ from recserver.worker.suggest import suggestions
          ["rename_columns names 'scor', which the source does not have; there is no column rating; "
           "found 'score': add score->rating to rename_columns.",
           "With all of that it is rename_columns: score->rating"]),
+        (["userId", "movieId"], {"rename_columns": "userId->user,movieId->Item ID"},
+         ["There is no column user_id; rename_columns makes 'user' of 'userId': write userId->user_id there.",
+          "There is no column item_id; rename_columns makes 'Item ID' of 'movieId': write movieId->item_id there.",
+          "With all of that it is rename_columns: userId->user_id,movieId->item_id"]),
+        (["uid", "item_id", "title"], {"rename_columns": "uid->user_id,Titel->name"},
+         ["rename_columns names 'Titel', which the source does not have: did you mean 'title'?"]),
+        (["user_id", "item_id"], {"rename_columns": "genre->name"},
+         ["rename_columns names 'genre', which the source does not have: nothing reads it: leave it out."]),
+        (["user,id", "usr_id", "item_id"], {},
+         ["There is no column user_id; found 'usr_id': add usr_id->user_id to rename_columns.",
+          "With all of that it is rename_columns: usr_id->user_id"]),
+        (["user,id", "item_id"], {},
+         ["There is no column user_id; found 'user,id', 'item_id': "
+          "say in rename_columns which of them is user_id."]),
+        (["user_id", "item_id", "note"], {"rename_columns": "item_id->user_id"},
+         ["There is no column item_id; found 'user_id', 'item_id', 'note': "
+          "say in rename_columns which of them is item_id, like note->item_id."]),
+        (["userid", "item_id", "note"], {"rename_columns": "note->text"},
+         ["There is no column user_id; found 'userid': add userid->user_id to rename_columns.",
+          "With all of that it is rename_columns: note->text,userid->user_id"]),
     ],
-    ids=range(13),
+    ids=range(20),
 )  # fmt: skip
 def test_the_nearest_columns_are_suggested(found: list[str], entry: dict[str, Any], sentences: list[str]) -> None:
     assert suggestions(found, row_rules(entry)) == sentences
@@ -69,7 +89,16 @@ def test_many_columns_are_not_all_listed() -> None:
     assert "'c19' and 10 more:" in suggestions([f"c{n}" for n in range(30)], row_rules({}))[0]
 
 
-@pytest.mark.parametrize("found", [["userId", "movieId"], ["Customer ID", "product-id"], ["uid", "isbn", "x"]])
+@pytest.mark.parametrize(
+    "found",
+    [
+        ["userId", "movieId"], ["Customer ID", "product-id"], ["uid", "isbn", "x"], ["CustomerID", "StockCode"],
+        ["reviewerID", "asin", "overall", "unixReviewTime"], ["user_id", "business_id", "stars", "date"],
+        ["visitorid", "itemid", "event", "timestamp"], ["User-ID", "ISBN", "Book-Rating"],
+        ["userID", "artistID", "weight"], ["session_id", "article_id"], ["buyer", "listing"],
+    ],
+)  # fmt: skip
 def test_the_corrected_text_makes_everything_right(found: list[str]) -> None:
-    text = suggestions(found, row_rules({}))[-1].removeprefix("With all of that it is rename_columns: ")
-    assert suggestions(found, row_rules({"rename_columns": text})) == []
+    start = "With all of that it is rename_columns: "
+    (text,) = (one.removeprefix(start) for one in suggestions(found, row_rules({})) if one.startswith(start))
+    assert all("Without a column rating" in one for one in suggestions(found, row_rules({"rename_columns": text})))

@@ -20,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+chefs_app = typer.Typer(help="Look at data chefs, with or without a running server.", no_args_is_help=True)
+app.add_typer(chefs_app, name="chefs")
+
 CANNOT = 2
 """Exit status when the settings or the surroundings do not allow what was asked."""
 
@@ -57,6 +60,33 @@ def demo(
     from recserver.cli.demo import demo as run
 
     run(data, port=port, keep=keep)
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+@chefs_app.command("list")
+def list_chefs(data: DataFolder = Path("data"), as_json: AsJson = False) -> None:
+    """Show all data chefs of a data folder."""
+    from recserver.cli.chefs import list_chefs as run
+
+    run(data, as_json=as_json)
+
+
+@chefs_app.command("preview")
+def preview_chef(
+    data_chef_id: Annotated[str, typer.Argument(metavar="ID", help="The data chef.")],
+    data: DataFolder = Path("data"),
+    rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="How many rows to show.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the first rows of a source, before and after renaming, and what to change.
+
+    The source is read here, not by a server; a running one is not disturbed.
+    """
+    from recserver.cli.chefs import preview_chef as run
+
+    run(data, data_chef_id, rows=rows, as_json=as_json)
 
 
 @app.command()

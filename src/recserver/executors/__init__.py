@@ -1,17 +1,20 @@
-"""Executors: where trainings run. This front holds only the protocol."""
+"""Executors: where trainings run, and sources are looked at. This front holds only the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
+
+PREVIEW_SECONDS = 30.0
+"""How long a preview may take, the start of what it runs in included."""
 
 OnProgress = Callable[[Progress], None]
 
 
 class Executor(Protocol):
-    """Runs trainings beside the event loop."""
+    """Reads sources beside the event loop: whole ones to train from, the first rows to look at."""
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         """Train, and tell how far it is. Waits while all places are taken.
@@ -24,6 +27,16 @@ class Executor(Protocol):
         """
         ...
 
+    async def preview(self, job: PreviewJob) -> Preview:
+        """Look at the first rows of a source, without waiting for any training.
+
+        Cancelling the call ends the look.
+
+        Raises:
+            SourceFailed: with the reason; also if it takes longer than :data:`PREVIEW_SECONDS`.
+        """
+        ...
+
     async def close(self) -> None:
-        """End everything that still runs. No ``run`` may follow."""
+        """End everything that still runs. No other call may follow."""
         ...

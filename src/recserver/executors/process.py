@@ -1,4 +1,4 @@
-"""Trainings in worker processes: interpreters of our own, spoken to in lines of JSON.
+"""Trainings and previews in worker processes: interpreters of our own, spoken to in lines of JSON.
 
 Chosen by five requirements (docs/architecture.md has the comparison): a cancelled training's process is gone
 at once; a dead worker costs only its own job; no worker outlives a killed server; a host script without a
@@ -13,32 +13,48 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from recserver.errors import RecServerError, SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
-from recserver.executors import OnProgress
-from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+from recserver.executors import PREVIEW_SECONDS, OnProgress
+from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 
 IDLE_SECONDS = 60.0
 """How long a worker without a job is kept: its next job starts a second sooner."""
 
 LONGEST_LINE = 2**20
-"""Bytes of one answer."""
+"""Bytes of one answer. A preview shows fewer rows where they are large."""
+
+PREVIEWS = 2
+"""Previews that run at the same time, whatever the trainings do."""
 
 logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT", bound=BaseModel)
 
 
 class ProcessExecutor:
     """Up to ``size`` worker processes, started when needed."""
 
-    def __init__(self, size: int, threads_each: int = 1, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        size: int,
+        threads_each: int = 1,
+        idle_seconds: float = IDLE_SECONDS,
+        preview_seconds: float = PREVIEW_SECONDS,
+    ) -> None:
         """
         Args:
             size: trainings that run at the same time.
             threads_each: threads that numerical libraries may use in one training.
             idle_seconds: how long a worker without a job is kept.
+            preview_seconds: how long a preview may take, and how long it waits for its turn.
         """
         self._places = asyncio.Semaphore(size)
+        self._preview_places = asyncio.Semaphore(PREVIEWS)
+        self._preview_seconds = preview_seconds
         self._threads_each = threads_each
         self._idle_seconds = idle_seconds
         self._busy: set[Process] = set()
@@ -53,12 +69,29 @@ class ProcessExecutor:
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         async with self._places:
             on_progress(Progress(stage="starting"))
-            while (worker := self._rested()) is not None:
-                try:
-                    return await self._train(worker, job, on_progress)
-                except _DiedUnasked:
-                    logger.info("an idle worker process was gone: taking another")
-            return await self._train(await self._start(), job, on_progress)
+            return await self._do("training", job, TrainingResult, on_progress)
+
+    async def preview(self, job: PreviewJob) -> Preview:
+        seconds = f"{self._preview_seconds:g} seconds"
+        try:
+            async with asyncio.timeout(self._preview_seconds):
+                await self._preview_places.acquire()
+        except TimeoutError:
+            raise SourceFailed(
+                f"{PREVIEWS} other previews are under way and did not end within {seconds}: try again later."
+            ) from None
+        try:
+            async with asyncio.timeout(self._preview_seconds):
+                return await self._do("preview", job, Preview, lambda _: None)
+        except TimeoutError:
+            raise SourceFailed(
+                f"The source gave too few rows within {seconds}, so the preview was ended: check that it answers, "
+                "or ask it for less."
+            ) from None
+        except TrainingFailed as failure:
+            raise SourceFailed(str(failure)) from None
+        finally:
+            self._preview_places.release()
 
     async def close(self) -> None:
         for timer in self._idle.values():
@@ -66,10 +99,21 @@ class ProcessExecutor:
         await asyncio.gather(*(_kill(worker) for worker in self._all()))
         self._idle.clear()
 
-    async def _train(self, worker: Process, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
+    async def _do(self, kind: str, job: BaseModel, answer: type[ResultT], on_progress: OnProgress) -> ResultT:
+        """Have one job done, by a worker that rests if there is one."""
+        while (worker := self._rested()) is not None:
+            try:
+                return await self._do_in(worker, kind, job, answer, on_progress)
+            except _DiedUnasked:
+                logger.info("an idle worker process was gone: taking another")
+        return await self._do_in(await self._start(), kind, job, answer, on_progress)
+
+    async def _do_in(
+        self, worker: Process, kind: str, job: BaseModel, answer: type[ResultT], on_progress: OnProgress
+    ) -> ResultT:
         self._busy.add(worker)
         try:
-            result = await _converse(worker, job, on_progress)
+            result = await _converse(worker, kind, job, answer, on_progress)
         except RecServerError as failure:
             if isinstance(failure, WorkerDied):
                 await _kill(worker)
@@ -131,46 +175,48 @@ class _DiedUnasked(WorkerDied):
     """A worker was gone before it took the job."""
 
 
-async def _converse(worker: Process, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
+async def _converse(
+    worker: Process, kind: str, job: BaseModel, result: type[ResultT], on_progress: OnProgress
+) -> ResultT:
     """Hand ``job`` to ``worker`` and follow its answers to the last one."""
     if worker.stdin is None or worker.stdout is None:
         raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
     taken = False
     try:
-        worker.stdin.write(job.model_dump_json().encode() + b"\n")
+        worker.stdin.write(f'{{"{kind}": {job.model_dump_json()}}}\n'.encode())
         await worker.stdin.drain()
         while line := await worker.stdout.readline():
             taken = True
-            kind, content = next(iter(json.loads(line).items()))
-            if kind == "progress":
+            said, content = next(iter(json.loads(line).items()))
+            if said == "progress":
                 on_progress(Progress.model_validate(content))
-            elif kind == "result":
-                return TrainingResult.model_validate(content)
+            elif said == "result":
+                return result.model_validate(content)
             else:
-                raise _failure(kind, content)
+                raise _failure(kind, said, content)
     except ConnectionError:
         pass  # the same as the end of its output
     status = await worker.wait()
     if not taken:
-        raise _DiedUnasked(_how_it_ended(status))
-    raise WorkerDied(_how_it_ended(status))
+        raise _DiedUnasked(_how_it_ended(kind, status))
+    raise WorkerDied(_how_it_ended(kind, status))
 
 
-def _failure(kind: str, content: dict[str, Any]) -> RecServerError:
-    if kind == "crashed":
-        logger.error("a training raised %s\n%s", content["error"], content["traceback"])
+def _failure(kind: str, said: str, content: dict[str, Any]) -> RecServerError:
+    if said == "crashed":
+        logger.error("a %s raised %s\n%s", kind, content["error"], content["traceback"])
         return TrainingFailed(
-            f"The training raised {content['error']}, which is a fault in recserver or a plug-in: "
+            f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: "
             "the server's log has the details."
         )
-    known = {kind.code: kind for kind in (SourceFailed, SourceUnchanged)}
+    known = {one.code: one for one in (SourceFailed, SourceUnchanged)}
     return known.get(content["code"], TrainingFailed)(content["error"], content.get("data_report"))
 
 
-def _how_it_ended(status: int) -> str:
+def _how_it_ended(kind: str, status: int) -> str:
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     hint = "; signal 9 often means that the machine ran out of memory" if status == -9 else ""
-    return f"The worker process {how} before the training ended{hint}."
+    return f"The worker process {how} before the {kind} ended{hint}."
 
 
 async def _kill(worker: Process) -> None:

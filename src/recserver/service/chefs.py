@@ -3,89 +3,102 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Any, Unpack
 
-from pydantic import StringConstraints
+from pydantic import TypeAdapter, ValidationError
 
-from recserver.errors import DataChefExists, DataChefNotFound, FieldError, InvalidInput, RecServerError
+from recserver.errors import DataChefExists, DataChefNotFound, InvalidInput, shown
+from recserver.executors import PREVIEW_SECONDS
 from recserver.plugins import chef_class
+from recserver.service.definitions import (
+    DEFINITIONS,
+    ApiDefinition,
+    CsvDefinition,
+    SqlDefinition,
+    as_asked,
+    checked,
+    entry_of,
+    entry_shown,
+)
 from recserver.service.verb import Result, Verbs, changing_verb, verb
-from recserver.specs.columns import RenameColumns, canonical_renames
-from recserver.specs.reports import in_words
-from recserver.specs.secrets import hide_variables, mask_entry, restore_masked
+from recserver.specs.jobs import Preview, PreviewJob
+from recserver.specs.reports import field_errors, in_words
+from recserver.specs.secrets import hide_variables, restore_masked
 from recserver.specs.tasks import TaskSpec
-from recserver.specs.values import KnownId, NewId, PageSize, PlainObject, Switch, Text, refuse_existing
+from recserver.specs.values import Count, KnownId, NewId, PlainObject, Switch, Text, refuse_existing
 
-ParameterName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_.\[\]-]{1,100}$")]
+LONGEST_STATEMENT = PREVIEW_SECONDS + 5
+"""Seconds that a source may work for a preview: what is ended with its process must not go on in a database."""
 
+MOST_WARNINGS = 20
+"""Fields without a meaning that are named, each in a warning of its own."""
 
-ASKED_AS = {"path": "file_path", "page_param": "pagination_param", "page_size": "size_value"}
-"""Keys of an entry, and what requests call them."""
+_PLAIN = TypeAdapter(PlainObject)
 
 
 class ChefVerbs(Verbs):
-    """Create, list and delete data chefs. None of them contacts a source."""
+    """Create, look through, list and delete data chefs. Only looking through one contacts its source."""
 
     @changing_verb
     async def create_data_chef_from_csv(
-        self,
-        data_chef_id: NewId,
-        *,
-        file_path: Text,
-        rename_columns: RenameColumns = "",
-        overwrite: Switch = False,
+        self, data_chef_id: NewId, *, overwrite: Switch = False, **definition: Unpack[CsvDefinition]
     ) -> Result:
-        """A chef that reads a comma-separated file."""
-        entry = {"type": "csv", "path": file_path, "rename_columns": rename_columns}
-        return await self._create(data_chef_id, entry, overwrite)
+        """A chef that reads a file."""
+        return await self._create(data_chef_id, entry_of("csv", definition), overwrite)
 
     @changing_verb
     async def create_data_chef_from_sql(
-        self,
-        data_chef_id: NewId,
-        *,
-        query: Text,
-        db_config: PlainObject | None = None,
-        connection: Text | None = None,
-        rename_columns: RenameColumns = "",
-        overwrite: Switch = False,
+        self, data_chef_id: NewId, *, overwrite: Switch = False, **definition: Unpack[SqlDefinition]
     ) -> Result:
         """A chef that reads the rows of one SELECT."""
-        entry: dict[str, Any] = {"type": "sql", "query": query, "rename_columns": rename_columns}
-        entry |= {"db_config": db_config} if db_config is not None else {}
-        entry |= {"connection": connection} if connection is not None else {}
-        return await self._create(data_chef_id, entry, overwrite)
+        return await self._create(data_chef_id, entry_of("sql", definition), overwrite)
 
     @changing_verb
     async def create_data_chef_from_api(
-        self,
-        data_chef_id: NewId,
-        *,
-        url: Text,
-        paginated: Switch = False,
-        pagination_param: ParameterName = "page",
-        size_param: ParameterName = "size",
-        size_value: PageSize = 100,
-        rename_columns: RenameColumns = "",
-        overwrite: Switch = False,
+        self, data_chef_id: NewId, *, overwrite: Switch = False, **definition: Unpack[ApiDefinition]
     ) -> Result:
         """A chef that fetches JSON over HTTP."""
-        entry: dict[str, Any] = {
-            "type": "api",
-            "url": url,
-            "paginated": paginated,
-            "rename_columns": rename_columns,
-        }
-        if paginated:
-            entry |= {"page_param": pagination_param, "size_param": size_param, "page_size": size_value}
-        return await self._create(data_chef_id, entry, overwrite)
+        return await self._create(data_chef_id, entry_of("api", definition), overwrite)
+
+    @verb
+    async def preview_data_chef(self, data_chef_id: KnownId, *, rows: Count = 20) -> Result:
+        """The first rows of a source, before and after renaming, and what is wrong with them."""
+        entry = (await self.parts.chefs.read()).get(data_chef_id)
+        if entry is None:
+            raise DataChefNotFound(data_chef_id)
+        return {"data_chef_id": data_chef_id} | await self._preview(entry, rows)
+
+    @verb
+    async def validate_data_chef(
+        self,
+        *,
+        type: Text,  # noqa: A002 - the entry's own word
+        data_chef_id: KnownId | None = None,
+        rows: Count = 20,
+        **definition: Any,
+    ) -> Result:
+        """What :meth:`preview_data_chef` would say of a definition that is not saved, or not yet.
+
+        Args:
+            type: ``csv``, ``sql``, ``api``, or the name of a plug-in.
+            data_chef_id: of the stored data chef whose secrets stand behind masks.
+            definition: as for ``create_data_chef_from_…``, or an entry as it is listed.
+        """
+        kind = type.lower()
+        definition = {name: value for name, value in definition.items() if name != "overwrite"}
+        stored = (await self.parts.chefs.read()).get(data_chef_id or "")
+        entry, warnings = await asyncio.to_thread(self._checked, kind, definition, stored)
+        result = await self._preview(entry, rows)
+        return result | ({"warnings": warnings} if warnings else {})
 
     @verb
     async def list_data_chefs(self) -> Result:
         """All data chefs by id, without their secrets; one that cannot be used says why."""
         entries = await self.parts.chefs.read()
-        return {name: await asyncio.to_thread(self._entry_shown, entry) for name, entry in entries.items()}
+        return {
+            name: await asyncio.to_thread(entry_shown, entry, self.parts.policy) for name, entry in entries.items()
+        }
 
     @changing_verb
     async def delete_data_chef(self, data_chef_id: KnownId) -> Result:
@@ -111,7 +124,7 @@ class ChefVerbs(Verbs):
             entry = restore_masked(entry, stored.get(data_chef_id))
             warnings = await asyncio.to_thread(self._check, entry)
         except InvalidInput as error:
-            raise _as_asked(error) from None
+            raise as_asked(error) from None
         await parts.chefs.put(data_chef_id, entry)
         await parts.scheduler.reconcile()
         result = {
@@ -121,30 +134,51 @@ class ChefVerbs(Verbs):
         }
         return result | ({"warnings": warnings} if warnings else {})
 
+    async def _preview(self, entry: dict[str, Any], rows: int) -> Result:
+        policy = self.parts.policy
+        patience = min(policy.source_timeout, LONGEST_STATEMENT)
+        policy = policy.model_copy(update={"source_timeout": patience})
+        seen = await self.parts.executor.preview(PreviewJob(data_chef=entry, policy=policy, rows=rows))
+        return {"message": _in_short(seen), **seen.model_dump()}
+
+    def _checked(
+        self, kind: str, definition: dict[str, Any], stored: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The entry that a definition becomes, its secrets restored, and warnings.
+
+        Raises:
+            InvalidInput: naming every field that is missing or wrong as the request did.
+        """
+        if kind not in DEFINITIONS:
+            try:
+                entry = {"type": kind, **_PLAIN.validate_python(definition)}
+            except ValidationError as error:
+                problems = field_errors(error)
+                raise InvalidInput(f"{in_words(problems[0])}.", problems) from None
+            chef_class(kind)(restored := restore_masked(entry, stored), self.parts.policy)
+            return restored, []
+        found = checked(kind, definition)
+        try:
+            entry = restore_masked(found.entry, stored)
+            chef_class(kind)(entry, self.parts.policy)
+        except InvalidInput as error:
+            raise as_asked(error, found.names) from None
+        named, further = found.ignored[:MOST_WARNINGS], len(found.ignored) - MOST_WARNINGS
+        ignored = [
+            f"The field {shown(name)} means nothing to a {kind} data chef and was ignored." for name in named
+        ]
+        return entry, [*ignored, *([f"So were {further} further fields."] if further > 0 else [])]
+
     def _check(self, entry: dict[str, Any]) -> list[str]:
         warnings = chef_class(entry["type"])(entry, self.parts.policy).warnings()
         return [hide_variables(one, entry) for one in warnings]
 
-    def _entry_shown(self, entry: dict[str, Any]) -> Result:
-        """An entry as stored, its type in lower case, without secrets, and with what makes it unusable."""
-        kind = str(entry.get("type") or "unknown").lower()
-        entry = {key: value for key, value in entry.items() if value is not None}
-        entry["type"] = "messaging_queue" if kind == "messaging" else kind
-        with contextlib.suppress(ValueError):  # the chef itself says what is wrong with them
-            entry["rename_columns"] = canonical_renames(entry.get("rename_columns"))
-        if kind == "api":
-            entry.setdefault("paginated", False)
-        try:
-            chef_class(kind)(entry, self.parts.policy)
-        except RecServerError as error:
-            return mask_entry(entry) | {"error": str(error)}
-        return mask_entry(entry)
 
-
-def _as_asked(error: InvalidInput) -> InvalidInput:
-    """An entry's faults under the names that the request used."""
-    faults = [
-        FieldError((*(ASKED_AS.get(name, name) for name in one.loc[:1]), *one.loc[1:]), one.msg)
-        for one in error.errors
-    ]
-    return InvalidInput("; ".join(in_words(one) for one in faults) + ".", faults) if faults else error
+def _in_short(seen: Preview) -> str:
+    """A preview in one sentence."""
+    if not seen.rows_read:
+        return "The source was reached and holds no rows."
+    bad = sum(seen.rejected.values())
+    left_out = f" A training would leave out {bad} of them." if bad else ""
+    advice = " The suggestions say what to change." if seen.suggestions else ""
+    return f"The first {seen.rows_read} rows were read and {len(seen.raw)} of them are shown.{left_out}{advice}"

@@ -8,13 +8,14 @@ import inspect
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 from pydantic import ValidationError, validate_call
 
 from recserver.catalog import Catalog
 from recserver.clock import Clock
 from recserver.errors import InvalidInput, StorageUnreadable
+from recserver.executors import Executor
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
 from recserver.specs.jobs import SourcePolicy
@@ -44,6 +45,7 @@ class Parts:
     tasks: TaskStore
     journal: Journal
     catalog: Catalog
+    executor: Executor
     trainer: Trainer
     runner: TaskRunner
     scheduler: Scheduler
@@ -82,7 +84,7 @@ def _verb(
     def checked(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
         return function(*args, **kwargs)
 
-    names = list(inspect.signature(function).parameters)
+    names, is_open = _arguments(function)
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
@@ -108,10 +110,33 @@ def _verb(
             ) from error
 
     call.fields = tuple(names[1:])  # type: ignore[attr-defined]
+    call.is_open = is_open  # type: ignore[attr-defined]
     return call
+
+
+def _arguments(function: Callable[..., Any]) -> tuple[list[str], bool]:
+    """The names of a function's arguments, and whether it takes any others.
+
+    ``**definition: Unpack[SomeTypedDict]`` stands for the keys of that dictionary, ``**definition: Any`` for any.
+    """
+    names, is_open = list[str](), False
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            names.append(parameter.name)
+        elif shapes := get_args(get_type_hints(function, include_extras=True)[parameter.name]):
+            names += get_type_hints(shapes[0])
+        else:
+            is_open = True
+    return names, is_open
 
 
 def fields(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a verb's arguments."""
     names: tuple[str, ...] = function.fields  # type: ignore[attr-defined]
     return names
+
+
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Whether a verb takes further arguments under any names."""
+    is_open: bool = function.is_open  # type: ignore[attr-defined]
+    return is_open

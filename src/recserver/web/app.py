@@ -8,9 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from recserver.errors import Draining, InvalidInput, RecServerError
+from recserver.errors import Draining, FieldError, InvalidInput, RecServerError, SourceFailed
 from recserver.service import Service
-from recserver.service.verb import fields
+from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
 from recserver.web.routes import PREFIXES, ROUTES, Route
 from recserver.web.wire import error_response, json_response, located, read_arguments, with_warnings
@@ -52,15 +52,19 @@ def build_app(
 
 def _handler(service: Service, route: Route) -> Handler:
     verb: Callable[..., Awaitable[dict[str, Any]]] = getattr(service, route.verb)
-    known = fields(verb)
+    known, is_open = fields(verb), takes_any(verb)
     otherwise = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        arguments = await read_arguments(request, route.verb, known)
+        arguments = await read_arguments(request, route.verb, known, is_open)
         try:
             result = await verb(**arguments.values)
         except InvalidInput as error:
             raise InvalidInput(str(error), located(error, arguments, otherwise)) from None
+        except SourceFailed as error:
+            asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
+            faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
+            return error_response(error.code, str(error), faults)
         return json_response(result if route.lists else with_warnings(result, arguments))
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]

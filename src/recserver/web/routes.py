@@ -47,6 +47,9 @@ ROUTES = (
     Route("POST", "/create_data_chef_from_csv", "create_data_chef_from_csv"),
     Route("POST", "/create_data_chef_from_sql", "create_data_chef_from_sql"),
     Route("POST", "/create_data_chef_from_api", "create_data_chef_from_api"),
+    Route("GET", "/preview_data_chef", "preview_data_chef"),
+    Route("GET", "/preview_data_chef/{data_chef_id}", "preview_data_chef"),
+    Route("POST", "/validate_data_chef", "validate_data_chef"),
     Route("GET", "/list_data_chefs", "list_data_chefs"),
     Route("DELETE", "/delete_data_chef", "delete_data_chef"),
     Route("DELETE", "/delete_data_chef/{data_chef_id}", "delete_data_chef"),
@@ -73,6 +76,8 @@ ALIASES: MappingProxyType[str, dict[str, str]] = MappingProxyType(
         "create_data_chef_from_csv": {**_CHEF, "path": "file_path"},
         "create_data_chef_from_sql": {**_CHEF},
         "create_data_chef_from_api": {**_CHEF, "api_endpoint": "url"},
+        "preview_data_chef": {**_CHEF},
+        "validate_data_chef": {**_CHEF},
         "delete_data_chef": {**_CHEF},
         "add_model_task": {**_TASK},
     }

@@ -45,6 +45,7 @@ STATUSES = {
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "validation_error": 422,
+    "source_failed": 422,
     "internal_error": 500,
     "storage_unreadable": 503,
     "draining": 503,
@@ -79,6 +80,7 @@ class Arguments:
     """What a request says to a verb.
 
     Attributes:
+        takes_any: whether the verb knows what to do with any field of the body.
         values: by the verb's name of the field.
         places: where each stood, and under which name, such as ``("body", "path")`` for ``file_path``.
         unknown: fields of the body that nobody knows.
@@ -86,6 +88,7 @@ class Arguments:
 
     verb: str
     known: Collection[str]
+    takes_any: bool = False
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
@@ -98,7 +101,7 @@ class Arguments:
         """
         for name, value in given.items() if isinstance(given, Mapping) else given:
             proper = ALIASES.get(self.verb, {}).get(name, name)
-            if proper not in self.known:
+            if proper not in self.known and not (self.takes_any and place == "body"):
                 if place == "body":
                     self.unknown.append(name)
             elif value is not None:
@@ -109,13 +112,15 @@ class Arguments:
                 self.places.setdefault(proper, (place, name))
 
 
-async def read_arguments(request: web.Request, verb: str, known: Collection[str]) -> Arguments:
+async def read_arguments(
+    request: web.Request, verb: str, known: Collection[str], takes_any: bool = False
+) -> Arguments:
     """The arguments that a request gives, from its path, its query and its body.
 
     Raises:
         MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be made out.
     """
-    arguments = Arguments(verb, known)
+    arguments = Arguments(verb, known, takes_any)
     try:
         unquote_to_bytes(request.raw_path).decode()
     except UnicodeDecodeError:

@@ -1,5 +1,7 @@
 """A worker process: takes jobs as lines of JSON on standard input, answers as lines on standard output.
 
+A job is ``{"training": …}`` or ``{"preview": …}``; the last of its answers is a result or why there is none.
+
 It ends when its input does, which happens when the server closes it or is killed; on Linux the kernel ends it
 together with the server in any case. Nothing but the job reaches it, and nothing but words comes back.
 """
@@ -14,10 +16,13 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from typing import Any, TextIO
 
+from pydantic import BaseModel
+
 from recserver.errors import NoNewModel, RecServerError
-from recserver.specs.jobs import Progress, TrainingJob
+from recserver.specs.jobs import PreviewJob, Progress, TrainingJob
 
 NICENESS = 5
 """Steps by which a training yields to the server on a busy machine."""
@@ -68,6 +73,17 @@ def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:
     os._exit(0)  # at once, even in the middle of a fit
 
 
+def _done(kind: str, job: dict[str, Any], report: Callable[[Progress], None]) -> BaseModel:
+    if kind == "preview":
+        from recserver.worker.preview import preview  # after the first line, so that starting is quick
+
+        report(Progress(stage="reading"))  # from now on, dying is this job's own doing
+        return preview(PreviewJob.model_validate(job))
+    from recserver.worker.train import train
+
+    return train(TrainingJob.model_validate(job), report)
+
+
 def _work(line: str, answers: TextIO) -> None:
     def answer(kind: str, content: Any) -> None:
         answers.write(json.dumps({kind: content}) + "\n")
@@ -76,15 +92,14 @@ def _work(line: str, answers: TextIO) -> None:
     def report(progress: Progress) -> None:
         answer("progress", progress.model_dump())
 
+    kind, job = next(iter(json.loads(line).items()))
     try:
-        from recserver.worker.train import train  # after the first line, so that starting is quick
-
-        result = train(TrainingJob.model_validate_json(line), report)
+        result = _done(kind, job, report)
     except RecServerError as error:
         found = error.data_report if isinstance(error, NoNewModel) else None
         answer("failed", {"code": error.code, "error": str(error)[:LONGEST_TEXT], "data_report": found})
     except MemoryError:
-        answer("failed", {"code": "training_failed", "error": "The training ran out of memory."})
+        answer("failed", {"code": "training_failed", "error": f"The {kind} ran out of memory."})
     except Exception as error:  # whatever a library raises ends this job, not the worker
         trace = traceback.format_exc()[-LONGEST_TEXT:]
         answer("crashed", {"error": type(error).__name__, "traceback": trace})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from recserver.errors import shown
-from recserver.specs.columns import rename
+from recserver.specs.columns import parse_renames, rename
 from recserver.specs.rows import RowRules
 
 MOST_SHOWN = 20
@@ -26,7 +26,8 @@ SYNONYMS = {
         "item_id item itemid iid product_id product sku article_id article movie_id movie film_id film "
         "song_id song track_id track artist_id artist book_id book isbn asin content_id content video_id "
         "video game_id game app_id business_id business place_id place venue_id venue post_id post news_id "
-        "recipe_id recipe course_id course anime_id listing_id listing offer_id offer parent_asin what"
+        "recipe_id recipe course_id course anime_id listing_id listing offer_id offer parent_asin "
+        "stock_code ean what"
     ),
     "rating": "rating rate score stars star value weight preference overall review_score points grade",
     "event": ("event event_type eventtype event_name action action_type type kind interaction interaction_type"),
@@ -48,16 +49,24 @@ def suggestions(found: Sequence[str], rules: RowRules) -> list[str]:
     if not found:
         return []
     renames = rules.renames
-    absent = [old for old in renames if old not in found]
+    needed = rules.needed()
+    absent = {new: old for old, new in renames.items() if old not in found}
     fixed = {old: new for old, new in renames.items() if old in found}
     sentences, mild = [], []
-    free = [name for name in found if name not in fixed and name not in rules.needed()]
-    for name, must in rules.needed().items():
+    free = [name for name in found if name not in fixed and name not in needed and _can_be_renamed(name)]
+    for name, must in needed.items():
         if name in rename(found, fixed):
             continue
-        asked = next((old for old in absent if renames[old] == name), None)
-        match = _nearest(asked, free) if asked else None
-        match = match or _like(name, free)
+        asked = absent.get(name)
+        misnamed = _misnamed(name, fixed, needed) if must and asked is None else None
+        if misnamed is not None:
+            sentences.append(
+                f"There is no column {name}; rename_columns makes {shown(fixed[misnamed])} of {shown(misnamed)}: "
+                f"write {misnamed}->{name} there."
+            )
+            fixed[misnamed] = name
+            continue
+        match = _match(name, asked, free)
         if match is not None and not (must or asked):
             mild.append(
                 f"Without a column {name} every row counts 1; found {shown(match)}: "
@@ -68,19 +77,45 @@ def suggestions(found: Sequence[str], rules: RowRules) -> list[str]:
             free.remove(match)
             fixed[match] = name
         if asked is not None or must:
-            sentences.append(_sentence(name, asked, match, found))
+            sentences.append(_sentence(name, asked, match, found, free))
     if sentences and fixed and fixed != renames:
         text = ",".join(f"{old}->{new}" for old, new in fixed.items())
         sentences.append(f"With all of that it is rename_columns: {text}")
+    mild += [_useless(old, new, found) for new, old in absent.items() if new not in needed]
     return [*sentences, *mild]
 
 
-def _sentence(name: str, asked: str | None, match: str | None, found: Sequence[str]) -> str:
+def _match(name: str, asked: str | None, free: Sequence[str]) -> str | None:
+    """The column that is probably ``name``: near to what was asked for, or what people often call it."""
+    return (_nearest(asked, free) if asked is not None else None) or _like(name, free)
+
+
+def _misnamed(name: str, renames: Mapping[str, str], needed: Collection[str]) -> str | None:
+    """The column that is renamed, but to something that only resembles ``name``."""
+    return next((old for old, new in renames.items() if new not in needed and _like(name, [new])), None)
+
+
+def _can_be_renamed(name: str) -> bool:
+    """Whether ``rename_columns`` can say this name."""
+    try:
+        return parse_renames(f"{name}->x") == {name: "x"}
+    except ValueError:
+        return False
+
+
+def _useless(old: str, new: str, found: Sequence[str]) -> str:
+    near = _nearest(old, found)
+    meant = f"did you mean {shown(near)}?" if near is not None else "nothing reads it: leave it out."
+    return f"rename_columns names {shown(old)}, which the source does not have: {meant}"
+
+
+def _sentence(name: str, asked: str | None, match: str | None, found: Sequence[str], free: Sequence[str]) -> str:
     wrong = f"rename_columns names {shown(asked)}, which the source does not have; " if asked is not None else ""
     if match is not None:
         advice = f"found {shown(match)}: add {match}->{name} to rename_columns."
     else:
-        advice = f"found {_listed(found)}: say in rename_columns which of them is {name}, like {found[0]}->{name}."
+        like = f", like {free[0]}->{name}" if free else ""
+        advice = f"found {_listed(found)}: say in rename_columns which of them is {name}{like}."
     start = f"{wrong}there is no column {name}; {advice}"
     return start[0].upper() + start[1:] if not wrong else start
 

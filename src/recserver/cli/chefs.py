@@ -1,0 +1,135 @@
+"""``recserver chefs``: data chefs looked at without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recserver.errors import InvalidInput, RecServerError, shown
+from recserver.settings import load_settings
+from recserver.specs.jobs import Preview, PreviewJob, SourcePolicy
+from recserver.store.chefs import ChefStore, Entries
+
+FAILED = 1
+"""Exit status when a source or a definition cannot be used."""
+
+WIDEST_CELL = 40
+COLUMN_WIDTH = 16
+"""Characters that a column takes on average; what does not fit beside the others is counted, not shown."""
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def list_chefs(data: Path, *, as_json: bool) -> None:
+    """Show every data chef of the folder ``data``, secrets masked."""
+    with _failing_quietly():
+        from recserver.service.definitions import entry_shown
+
+        entries, policy = _folder(data)
+        listed = {name: entry_shown(entry, policy) for name, entry in entries.items()}
+        if as_json:
+            _print_json(listed)
+        elif not listed:
+            console.print(f"There are no data chefs in {data}.", markup=False)
+        else:
+            table = Table("id", "type", "reads", "rename_columns", "error")
+            for name, entry in listed.items():
+                source = entry.get("path") or entry.get("query") or entry.get("url")
+                table.add_row(
+                    *map(_cell, (name, entry["type"], source, entry["rename_columns"], entry.get("error")))
+                )
+            console.print(table)
+
+
+def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> None:
+    """Show the first rows of one data chef's source, read in this process."""
+    with _failing_quietly():
+        from stamina.instrumentation import set_on_retry_hooks
+
+        from recserver.worker.preview import preview
+
+        set_on_retry_hooks(())  # the error says how often a source was tried; standard output is for the rows
+        entries, policy = _folder(data)
+        if data_chef_id not in entries:
+            known = ", ".join(map(shown, entries)) or "none"
+            raise InvalidInput(f"There is no data chef {shown(data_chef_id)} in {data}; there are: {known}.")
+        seen = preview(PreviewJob(data_chef=entries[data_chef_id], policy=policy, rows=rows))
+        if as_json:
+            _print_json(seen.model_dump())
+        else:
+            _show(seen)
+
+
+@contextmanager
+def _failing_quietly() -> Iterator[None]:
+    """Make of what goes wrong one sentence, and an exit status that scripts can tell from wrong options."""
+    try:
+        yield
+    except RecServerError as error:
+        print(f"recserver: {_printable(str(error))}", file=sys.stderr)  # noqa: T201 - this is the command line
+        sys.exit(FAILED)
+
+
+def _folder(data: Path) -> tuple[Entries, SourcePolicy]:
+    """The entries of a data folder, and what its chefs may reach."""
+    folder = data.resolve()
+    if not folder.is_dir():
+        raise InvalidInput(f"There is no folder {data}: name the data folder with --data.")
+    entries = asyncio.run(ChefStore(folder / "config" / "restaurant_data.yaml").read())
+    return entries, load_settings().source_policy(folder)
+
+
+def _show(seen: Preview) -> None:
+    console.print(_rows("As the source has them", seen.raw))
+    console.print(_rows("As a training takes them", seen.renamed))
+    bad = sum(seen.rejected.values())
+    console.print(f"{seen.rows_read} rows were read." + (f" {bad} of them would be left out." if bad else ""))
+    if seen.rejected:
+        table = Table("left out because", "rows", "such as", title="Bad rows", title_justify="left")
+        for reason, count in seen.rejected.items():
+            table.add_row(_cell(reason), str(count), Text(_printable(seen.examples.get(reason, ""))))
+        console.print(table)
+    console.print()
+    for sentence in seen.suggestions:
+        console.print(f"-> {_printable(sentence)}", markup=False)
+
+
+def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    fitting = max(2, console.width // COLUMN_WIDTH)
+    first = [name for name in ("user_id", "item_id", "rating", "_rejected") if name in names]
+    kept = {*first, *[name for name in names if name not in first][: max(0, fitting - len(first))]}
+    table = Table(title=title, title_justify="left")
+    for name in (name for name in names if name in kept):
+        table.add_column(_cell(name), overflow="fold")
+    if len(kept) < len(names):
+        table.caption = f"and {len(names) - len(kept)} more columns; --json shows all"
+    for row in rows:
+        table.add_row(*(_cell(row[name]) if name in row else Text() for name in names if name in kept))
+    return table
+
+
+def _cell(value: Any) -> Text:
+    if value is None or value == "":
+        return Text("-" if value is None else "''", style="dim")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = _printable(text)
+    return Text(text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 1]}…")
+
+
+def _printable(text: str) -> str:
+    """``text`` with its control characters escaped: a source must not be able to drive the terminal."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def _print_json(content: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")

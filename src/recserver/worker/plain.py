@@ -1,0 +1,98 @@
+"""Values of any kind as JSON can hold them, shortened to be looked at."""
+
+from __future__ import annotations
+
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+LONGEST_TEXT = 200
+"""Characters of a text, or of what is nested, that are shown."""
+
+MOST_BYTES = 32
+"""Bytes of binary data that are shown, two digits each."""
+
+MOST_PARTS = 20
+DEEPEST = 3
+
+LARGEST_EXACT = 2**63
+"""Beyond it, whole numbers are shown as text: few readers of JSON keep their digits."""
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON: dates as ISO 8601, decimals as numbers where nothing is lost, bytes as hex digits."""
+    shown = _nested(value, 0)
+    if isinstance(shown, dict | list) and len(text := json.dumps(shown, ensure_ascii=False)) > LONGEST_TEXT:
+        return shortened(text)
+    return shown
+
+
+def shortened(text: str) -> str:
+    """``text`` cut to a length that can be looked at; what has no UTF-8 form becomes ``?``."""
+    text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _nested(value: Any, depth: int) -> Any:
+    if isinstance(value, Mapping | list | tuple | set | frozenset | np.ndarray):
+        return _parts(value, depth)
+    return _single(value.item() if isinstance(value, np.generic) else value)
+
+
+def _parts(value: Any, depth: int) -> Any:
+    if depth == DEEPEST:
+        return "…"
+    more = ["…"] if len(value) > MOST_PARTS else []
+    if isinstance(value, Mapping):
+        some = islice(value.items(), MOST_PARTS)
+        return {shortened(str(name)): _nested(one, depth + 1) for name, one in some} | {one: one for one in more}
+    return [_nested(one, depth + 1) for one in islice(value, MOST_PARTS)] + more
+
+
+def _single(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of value
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return shortened(value)
+    if isinstance(value, int):
+        return value if abs(value) < LARGEST_EXACT else _digits(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+    if isinstance(value, Decimal):
+        return _decimal(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        digits = bytes(value[:MOST_BYTES]).hex()
+        return digits if len(value) <= MOST_BYTES else f"{digits}…"
+    try:
+        return shortened(str(value))
+    except Exception:  # whatever a stranger's value does when asked for its text
+        return shortened(reprlib.repr(type(value)))
+
+
+def _digits(value: int) -> str:
+    try:
+        return shortened(str(value))
+    except ValueError:  # Python writes out no number of more than 4300 digits
+        return "(a number of very many digits)"
+
+
+def _decimal(value: Decimal) -> Any:
+    if value.is_nan():
+        return None
+    if value.is_finite() and abs(value.adjusted()) < 15:
+        number = int(value) if value == value.to_integral_value() else float(value)
+        if Decimal(repr(number)) == value:
+            return number
+    return shortened(str(value))

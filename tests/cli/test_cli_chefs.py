@@ -1,0 +1,171 @@
+"""``recserver chefs``, as a process of its own, over real folders."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from recserver import RecServer, Settings
+from recserver.testing import ScriptedExecutor
+
+YAML = """\
+films:
+  type: csv
+  path: films.csv
+  rename_columns: movieId->item_id
+fixed:
+  type: csv
+  path: films.csv
+  rename_columns: movieId->item_id,userId->user_id,stars->rating
+gone:
+  type: csv
+  path: gone.csv
+hidden:
+  type: api
+  url: http://127.0.0.1:1/?token=canary-token
+broken:
+  type: csv
+  path: films.csv
+  half_life_days: -1
+"""
+
+Chefs = Callable[..., Awaitable[tuple[int | None, str, str]]]
+
+
+@pytest.fixture
+def folder(data_dir: Path) -> Path:
+    """A data folder with some chefs, and a file that one of them reads."""
+    (data_dir / "config").mkdir(parents=True)
+    (data_dir / "config/restaurant_data.yaml").write_text(YAML)
+    (data_dir / "films.csv").write_text("userId,movieId,stars\nann,[bold]Dune,5\n,Alien,4\ncem,\x1b[31mred,x\n")
+    return data_dir
+
+
+@pytest.fixture
+def chefs(folder: Path) -> Chefs:
+    """Runs ``recserver chefs ARGUMENTS``: its exit status, standard output and standard error."""
+
+    async def run(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "recserver", "chefs", *arguments, cwd=folder.parent, stdout=PIPE, stderr=PIPE,
+            env={**os.environ, "COLUMNS": "160", **environment},
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    return run
+
+
+def lines_with(text: str, out: str) -> list[str]:
+    return [line for line in out.splitlines() if text in line]
+
+
+async def test_preview_shows_before_and_after_and_what_to_change(chefs: Chefs) -> None:
+    status, out, err = await chefs("preview", "films")
+    assert (status, err) == (0, "")
+    before, after = out.split("As a training takes them")
+    assert "As the source has them" in before and "movieId" in before
+    assert "item_id" in after and "movieId" not in after.splitlines()[2]
+    assert "-> There is no column user_id; found 'userId': add userId->user_id to rename_columns." in out
+    assert "-> With all of that it is rename_columns: movieId->item_id,userId->user_id" in out
+
+
+async def test_preview_shows_bad_rows_by_reason_with_examples(chefs: Chefs) -> None:
+    status, out, _ = await chefs("preview", "fixed", "--rows", "2")
+    assert status == 0
+    assert "3 rows were read. 1 of them would be left out." in out
+    (bad,) = lines_with("user_id=''", out)
+    assert "user_id is empty" in bad and "item_id='Alien'" in bad
+
+
+async def test_what_a_source_holds_cannot_drive_the_terminal(chefs: Chefs) -> None:
+    _, out, _ = await chefs("preview", "fixed")
+    assert "\x1b" not in out
+    assert "[bold]Dune" in out and "\\x1b[31mred" in out
+
+
+async def test_preview_as_json(chefs: Chefs) -> None:
+    status, out, _ = await chefs("preview", "fixed", "--json", "--rows", "1")
+    seen = json.loads(out)
+    assert status == 0
+    assert seen["renamed"] == [{"user_id": "ann", "item_id": "[bold]Dune", "rating": 5}]
+    assert (seen["rows_read"], seen["rejected"]) == (3, {"user_id is empty": 1})
+
+
+async def test_many_columns_are_counted_where_they_do_not_fit(chefs: Chefs, folder: Path) -> None:
+    names = ",".join(f"column{n}" for n in range(30))
+    (folder / "films.csv").write_text(f"{names},userId,movieId\n" + ",".join("x" * 32) + "\n")
+    _, out, _ = await chefs("preview", "fixed")
+    assert "and 23 more columns; --json shows all" in out
+    assert lines_with("user_id", out.split("As a training takes them")[1])
+
+
+async def test_list(chefs: Chefs) -> None:
+    status, out, _ = await chefs("list")
+    assert status == 0
+    assert "films.csv" in lines_with("fixed", out)[0]
+    assert "canary" not in out and "********" in out
+    assert "half_life_days: must be days" in out
+    status, out, _ = await chefs("list", "--json")
+    listed = json.loads(out)
+    assert set(listed) == {"films", "fixed", "gone", "hidden", "broken"}
+    assert listed["broken"]["error"] == "half_life_days: must be days, more than 0 and at most 36600."
+
+
+async def test_list_of_an_empty_folder(chefs: Chefs, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert await chefs("list", "--data", "empty") == (0, "There are no data chefs in empty.\n", "")
+    assert await chefs("list", "--json", RECSERVER_DATA="empty") == (0, "{}\n", "")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["preview", "gone"], "There is no file 'gone.csv'"),
+        (["preview", "hidden"], "127.0.0.1:1"),
+        (["preview", "broken"], "The data chef cannot be used: half_life_days: must be days, more than 0"),
+        (["preview", "nobody"], "There is no data chef 'nobody' in data; there are: 'films', 'fixed', 'gone'"),
+        (
+            ["preview", "films", "--data", "nowhere"],
+            "There is no folder nowhere: name the data folder with --data.",
+        ),
+        (["list", "--data", "nowhere"], "There is no folder nowhere: name the data folder with --data."),
+    ],
+)
+async def test_failures_are_one_sentence(
+    chefs: Chefs, arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    status, out, err = await chefs(*arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("recserver: ") and sentence in err
+    assert len(err.splitlines()) == 1 and "canary" not in err
+    assert not (tmp_path / "nowhere").exists()
+
+
+async def test_a_file_that_cannot_be_parsed_is_named(chefs: Chefs, folder: Path) -> None:
+    (folder / "config/restaurant_data.yaml").write_text("a: [")
+    status, _, err = await chefs("list")
+    assert (status, "restaurant_data.yaml cannot be parsed" in err) == (1, True)
+
+
+@pytest.mark.parametrize("rows", ["0", "1001", "x"])
+async def test_other_numbers_of_rows_are_refused(chefs: Chefs, rows: str) -> None:
+    status, _, err = await chefs("preview", "films", "--rows", rows)
+    assert (status, "--rows" in err) == (2, True)
+
+
+async def test_a_running_server_is_not_disturbed(chefs: Chefs, folder: Path, settings: Settings) -> None:
+    async with RecServer(folder, settings, executor=ScriptedExecutor()) as rec:
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        status, out, _ = await chefs("preview", "fixed", "--json")
+        assert (status, json.loads(out)["rows_read"]) == (0, 3)
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+        assert set(await rec.list_data_chefs()) == {"films", "fixed", "gone", "hidden", "broken"}
