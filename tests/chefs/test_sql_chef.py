@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs import BATCH_ROWS, databases, engines, sqlite
+from recserver.chefs import databases, engines, sqlite
 from recserver.chefs.databases import DbConfig, from_config, from_url
 from recserver.chefs.sql import SqlChef
 from recserver.chefs.sql_guard import check_query
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
+from recserver.worker.entities import listed
 
 CANARY = "c4n4ry-Pa55"
 
@@ -169,17 +170,20 @@ def test_only_wanted_columns_are_handed_over_and_empty_answers_too(
 def test_a_wanted_column_twice_is_an_error(policy: SourcePolicy, shop: Path, table: Read) -> None:
     with pytest.raises(SourceFailed, match="two columns named 'user_id'"):
         table(chef(policy, "SELECT a.*, b.* FROM t a, t b"))
-    assert table(chef(policy, "SELECT user_id, item_id, 1 AS x, 2 AS x FROM t"))[1]["user_id"]
+    others = chef(policy, "SELECT user_id, item_id, 1 AS x, 2 AS x FROM t")
+    assert table(others)[1]["user_id"]
+    assert list(table(others, None)[1]) == ["user_id", "item_id"]  # a preview shows what is clear
 
 
 def test_long_answers_come_in_batches_in_order(policy: SourcePolicy, shop: Path) -> None:
-    rows = BATCH_ROWS + 1234
+    small = policy.model_copy(update={"batch_rows": 4_000})
+    rows = 12_000 + 1234
     query = (
         f"WITH RECURSIVE r(n) AS (SELECT 0 UNION ALL SELECT n+1 FROM r LIMIT {rows}) SELECT n AS user_id FROM r"
     )
-    batches = list(chef(policy, query).batches({"user_id"}))
-    assert [batch.n_rows for batch in batches] == [0, BATCH_ROWS, 1234]
-    users = [user for batch in batches for user in batch.columns["user_id"]]
+    batches = list(chef(small, query).batches({"user_id"}))
+    assert [batch.n_rows for batch in batches] == [0, 4_000, 4_000, 4_000, 1234]
+    users = [user for batch in batches for user in listed(batch.columns["user_id"])]
     assert users == list(range(rows))
 
 

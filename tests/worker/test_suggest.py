@@ -69,11 +69,13 @@ from recserver.worker.suggest import suggestions
         (["user_id", "item_id", "note"], {"rename_columns": "item_id->user_id"},
          ["There is no column item_id; found 'user_id', 'item_id', 'note': "
           "say in rename_columns which of them is item_id, like note->item_id."]),
+        (["id", "name", "id", "item_id"], {"rename_columns": "id->user_id"},
+         ["The source has two columns named 'id': give one of them another name there, in a query with AS."]),
         (["userid", "item_id", "note"], {"rename_columns": "note->text"},
          ["There is no column user_id; found 'userid': add userid->user_id to rename_columns.",
           "With all of that it is rename_columns: note->text,userid->user_id"]),
     ],
-    ids=range(20),
+    ids=range(21),
 )  # fmt: skip
 def test_the_nearest_columns_are_suggested(found: list[str], entry: dict[str, Any], sentences: list[str]) -> None:
     assert suggestions(found, row_rules(entry)) == sentences

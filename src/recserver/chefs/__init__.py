@@ -24,8 +24,11 @@ way, above all dictionary-encoded text: then each distinct id is looked at once.
 """
 
 
-BATCH_ROWS = 50_000
-"""Being replaced by policy.batch_rows."""
+class StartOver(Exception):
+    """Raised by a chef in the middle of its rows: forget them, and read from the beginning, once more.
+
+    A quick way through a source may find out late that it is none.
+    """
 
 
 @dataclass(frozen=True, slots=True)

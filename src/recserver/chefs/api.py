@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from recserver.chefs import Batch, Rejection
 from recserver.chefs.entries import (
+    column_of,
     has_reference,
-    object_column,
     probe,
     read_entry,
     refused,
@@ -175,16 +175,7 @@ class _Rows:
     def batch(self, n_bytes: int) -> Batch:
         example = next(filter(None, self._strays), "")
         left_out = (Rejection(NO_OBJECT, len(self._strays), example),) if self._strays else ()
-        columns = {name: _column(values) for name, values in self._columns.items()}
+        columns = {name: column_of(values) for name, values in self._columns.items()}
         self._columns = {name: [] for name in self._columns}
         self._n_rows, self._strays = 0, []
         return Batch(tuple(self._found), columns, n_bytes, left_out)
-
-
-def _column(values: list[Any]) -> Any:
-    import pyarrow as pa
-
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # a mixture, or what Arrow cannot hold
-        return object_column(values)

@@ -18,6 +18,7 @@ from recserver.chefs.csv_text import careful
 from recserver.chefs.entries import (
     ChefEntry,
     has_reference,
+    no_rows,
     positions,
     read_entry,
     refused,
@@ -143,11 +144,10 @@ class _CsvReading:
 
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         header, rest, line = self._header()
-        found = tuple(dict.fromkeys(filter(None, header)))
-        cure = "rename one of them in its header"
-        places = positions(header, found if wanted is None else wanted, self._name, cure)
+        found = tuple(filter(None, header))
+        places = positions(header, wanted, self._name, "rename one of them in its header")
         layout = Layout(len(header), self._delimiter or ",", places)
-        yield Batch(found, {name: _nothing() for name in places})
+        yield Batch(found, {name: no_rows() for name in places})
         if not places:
             return
         cut = blocks(self._read, rest, line, self._size, self._name)
@@ -250,12 +250,6 @@ class _CsvReading:
                 "delimiter, or leave it out."
             )
         return self._delimiter
-
-
-def _nothing() -> Any:
-    import numpy as np
-
-    return np.empty(0, dtype=object)
 
 
 def _nothing_more(size: int) -> bytes:

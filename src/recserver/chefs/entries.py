@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from recserver.chefs import Column
 from recserver.errors import FieldError, InvalidInput, SourceFailed, shown
 from recserver.specs.reports import field_errors, in_words
 from recserver.specs.rows import RowRules
@@ -58,22 +61,55 @@ def variable_warnings(entry: Mapping[str, Any]) -> list[str]:
     return [f"The environment variable {name} is not set." for name in missing_variables(entry)]
 
 
-def positions(header: Sequence[str], wanted: Collection[str], source: str, cure: str) -> dict[str, int]:
+def positions(header: Sequence[str], wanted: Collection[str] | None, source: str, cure: str) -> dict[str, int]:
     """Where the wanted columns stand in ``header``; those it lacks are left out.
+
+    Where everything is wanted, None, names that occur twice are left out as well.
 
     Raises:
         SourceFailed: if a wanted name occurs twice, for nobody knows which one is meant.
     """
-    places: dict[str, int] = {}
-    for place, name in enumerate(header):
-        if name not in wanted:
-            continue
-        if name in places:
-            raise SourceFailed(f"{source} has two columns named {shown(name)}: {cure}.")
-        places[name] = place
-    return places
+    occurring = Counter(header)
+    if wanted is None:
+        wanted = {name for name, times in occurring.items() if name and times == 1}
+    twice = next((name for name in header if name in wanted and occurring[name] > 1), None)
+    if twice is not None:
+        raise SourceFailed(f"{source} has two columns named {shown(twice)}: {cure}.")
+    return {name: place for place, name in enumerate(header) if name in wanted}
 
 
 def object_column(values: Sequence[Any]) -> NDArray[Any]:
     """``values`` as an array of shape (len(values),) that holds each as it is, lists included."""
     return np.fromiter(values, dtype=object, count=len(values))
+
+
+def column_of(values: Sequence[Any]) -> Column:
+    """``values`` as an Arrow array, if they are of one kind that Arrow holds without changing anything."""
+    import pyarrow as pa
+
+    kinds = set(map(type, values)) - {type(None)}
+    if len(kinds) > 1 and kinds != {int, float}:  # Arrow makes bytes of text, and days of times
+        return object_column(values)
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return object_column(values)
+
+
+def joined(parts: Sequence[Column]) -> Column:
+    """Parts of one column as one; without a change of any value, so as Python objects if their kinds differ."""
+    import pyarrow as pa
+
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if isinstance(part, pa.Array)]
+    kinds = {array.type for array in arrays} - {pa.null()}
+    if len(arrays) < len(parts) or len(kinds) > 1:
+        return object_column(list(chain.from_iterable(part.tolist() for part in parts)))
+    kind = next(iter(kinds), pa.null())
+    return pa.chunked_array([one.cast(kind) if pa.types.is_null(one.type) else one for one in arrays], kind)
+
+
+def no_rows() -> Column:
+    """A column of nothing."""
+    return object_column([])

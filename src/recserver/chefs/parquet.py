@@ -31,7 +31,7 @@ def read_parquet(
     try:
         schema = parquet.ParquetFile(raw).schema_arrow
         found = tuple(schema.names)
-        places = positions(found, found if wanted is None else wanted, name, "write them under different names")
+        places = positions(found, wanted, name, "write them under different names")
         texts = [one for one in places if pa.types.is_string(schema.field(one).type)]
         file = parquet.ParquetFile(raw, read_dictionary=texts)
         _check_size(file, most_bytes, name)

@@ -8,13 +8,11 @@ from typing import Any
 
 from pydantic import Field
 
-from recserver.chefs import BATCH_ROWS, Batch, sqlite
+from recserver.chefs import Batch, StartOver, adbc, sqlite
 from recserver.chefs.databases import Database, DbConfig, from_config, from_url, missing_driver
 from recserver.chefs.entries import (
     ChefEntry,
     has_reference,
-    object_column,
-    positions,
     probe,
     read_entry,
     refused,
@@ -22,6 +20,7 @@ from recserver.chefs.entries import (
 )
 from recserver.chefs.paths import absence, confined
 from recserver.chefs.sql_guard import check_query
+from recserver.chefs.sql_rows import batches, read_sqlite
 from recserver.clock import SystemClock
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
@@ -29,14 +28,12 @@ from recserver.specs.secrets import expand_environment, scrub, secret_values
 from recserver.specs.values import Text
 
 FETCH_ROWS = 2_000
-"""Rows fetched at a time. Only their wanted columns are kept, so wide rows cost little memory."""
+"""Rows fetched at a time. They become columns while the processor's cache still has them; more are slower."""
 
 LONGEST_ANSWER = 200
 """Characters of a driver's complaint that are passed on."""
 
 _TOO_LONG = (3024, 1969, 1317)  # MySQL, MariaDB, MySQL when killed
-
-Chunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 class SqlEntry(ChefEntry):
@@ -57,6 +54,7 @@ class SqlChef:
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
         self._entry = dict(entry)
         self._policy = policy
+        self._quickly = True
         spec = read_entry(SqlEntry, entry)
         dialect = self._dialect(spec)
         if not has_reference(spec.query):
@@ -78,12 +76,15 @@ class SqlChef:
             missing = str(error)
         return [missing] if missing else []
 
-    def batches(self, wanted: Collection[str]) -> Iterator[Batch]:
+    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         spec, database = self._now()
         seconds = self._policy.source_timeout
         try:
-            yield from _batches(self._chunks(spec.query, database, seconds), wanted)
+            yield from self._read(spec.query, database, wanted, seconds)
         except SourceFailed:
+            raise
+        except StartOver:
+            self._quickly = False
             raise
         except Exception as error:
             raise SourceFailed(_in_words(error, self._secrets(), seconds)) from None
@@ -140,21 +141,36 @@ class SqlChef:
             return (self._policy.data_dir / database.path).resolve()
         return confined(database.path, self._policy)
 
-    def _chunks(self, query: str, database: Database, seconds: float) -> Iterator[Chunk]:
+    def _read(
+        self, query: str, database: Database, wanted: Collection[str] | None, seconds: float
+    ) -> Iterator[Batch]:
         clock = SystemClock()
         deadline = clock.monotonic() + seconds
 
         def out_of_time() -> bool:
             return clock.monotonic() > deadline
 
+        size = self._policy.batch_rows
+        quickly = self._quickly and wanted is not None and adbc.available(database.dialect)
         if database.dialect == "sqlite":
             file = self._file(database)
-            return sqlite.read(file, database.path, query, FETCH_ROWS, out_of_time)
-        if missing := missing_driver(database.dialect):
-            raise SourceFailed(missing)
-        from recserver.chefs import engines
+            chunks = sqlite.read(file, database.path, query, FETCH_ROWS, out_of_time)
+            if wanted is not None and quickly:
+                yield from read_sqlite(chunks, file, query, wanted, batch_rows=size, out_of_time=out_of_time)
+                return
+        else:
+            if missing := missing_driver(database.dialect):
+                raise SourceFailed(missing)
+            from recserver.chefs import engines
 
-        return engines.read(database, query, FETCH_ROWS, seconds, out_of_time)
+            if wanted is not None and quickly:
+                quick = engines.read_quickly(database, query, wanted, seconds, out_of_time)
+                if (first := next(quick, None)) is not None:
+                    yield first
+                    yield from quick
+                    return
+            chunks = engines.read(database, query, FETCH_ROWS, seconds, out_of_time)
+        yield from batches(chunks, wanted, size)
 
     def _secrets(self) -> list[str]:
         default = {"connection": self._policy.default_database}
@@ -170,31 +186,6 @@ def _probe(spec: SqlEntry) -> SqlEntry:
         config = config.model_copy(update=harmless | {"port": port})
     connection = None if spec.connection is None else probe(spec.connection)
     return spec.model_copy(update={"connection": connection, "db_config": config})
-
-
-def _batches(chunks: Iterator[Chunk], wanted: Collection[str]) -> Iterator[Batch]:
-    names, _ = next(chunks)
-    found = tuple(dict.fromkeys(names))
-    places = positions(names, wanted, "The query's answer", "name one of them otherwise with AS")
-    columns: dict[str, list[Any]] = {name: [] for name in places}
-
-    def batch() -> Batch:
-        return Batch(found, {name: object_column(column) for name, column in columns.items()})
-
-    yield batch()
-    if not places:
-        return
-    waiting = 0
-    for _, rows in chunks:
-        for name, place in places.items():
-            columns[name].extend([row[place] for row in rows])
-        waiting += len(rows)
-        if waiting >= BATCH_ROWS:
-            yield batch()
-            columns = {name: [] for name in places}
-            waiting = 0
-    if waiting:
-        yield batch()
 
 
 def _in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:

@@ -49,10 +49,7 @@ def read(path: Path, name: str, query: str, size: int, out_of_time: Callable[[],
         late = out_of_time()
         return late
 
-    uri = f"file:{quote(str(path))}?mode=ro"
-    with closing(sqlite3.connect(uri, uri=True, check_same_thread=False)) as connection:
-        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-        connection.set_authorizer(_authorize)
+    with closing(_connect(path)) as connection:
         connection.set_progress_handler(stop, STEPS_BETWEEN_LOOKS)
         try:
             cursor = connection.execute(query)
@@ -64,6 +61,31 @@ def read(path: Path, name: str, query: str, size: int, out_of_time: Callable[[],
             if late:
                 raise TimeoutError from None
             raise
+
+
+def scans_once(path: Path, query: str) -> bool:
+    """Whether ``query`` is allowed, and answered by going through one table from its beginning to its end.
+
+    Such a query yields row after row: it neither sorts nor joins, and ends.
+    """
+    with closing(_connect(path)) as connection:
+        try:
+            steps = [step[1] for step in connection.execute(f"EXPLAIN {query}")]
+        except sqlite3.Error:
+            return False
+    loops = [step for step in steps if step in _LOOPS]
+    return loops in (["Next"], ["Prev"]) and _COLLECTING.isdisjoint(steps)
+
+
+_LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Yield", "RowSetRead", "Program"})
+_COLLECTING = frozenset({"OpenEphemeral", "OpenAutoindex", "SorterOpen", "AggStep", "InitCoroutine", "VOpen"})
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    connection.set_authorizer(_authorize)
+    return connection
 
 
 def _authorize(action: int, subject: str | None, function: str | None, *_: str | None) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from recserver.chefs import Chef, ConditionalChef
+from recserver.chefs import Chef, ConditionalChef, StartOver
 from recserver.clock import SystemClock
 from recserver.errors import SourceFailed
 from recserver.interactions import Interactions
@@ -77,9 +77,11 @@ def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> C
         raise SourceFailed(hide_variables(str(error), job.data_chef)) from None
     try:
         stages.begin("reading")
-        for batch in chef.batches(builder.wanted()):
-            builder.add(batch)
-            report(Progress(stage="reading", rows_read=builder.rows_read))
+        try:
+            _read(chef, builder, report)
+        except StartOver:
+            builder = InteractionsBuilder(rules)
+            _read(chef, builder, report)
         stages.begin("building")
         interactions = builder.build()
     except SourceFailed as error:
@@ -89,6 +91,12 @@ def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> C
         state["validators"] = dict(chef.validators)
     kept = state if "validators" in state else {}
     return Collected(interactions, _data_report(builder, interactions, stages), kept)
+
+
+def _read(chef: Chef, builder: InteractionsBuilder, report: Report) -> None:
+    for batch in chef.batches(builder.wanted()):
+        builder.add(batch)
+        report(Progress(stage="reading", rows_read=builder.rows_read))
 
 
 def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules, Chef]:

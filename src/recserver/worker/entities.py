@@ -135,9 +135,10 @@ def _decoded(value: bytes | None) -> str | None:
 def _as_id(value: object) -> str | int:
     """The id that a source's value stands for, or the code of the reason why it stands for none."""
     if isinstance(value, Decimal) and value.is_finite():
-        if value.adjusted() >= LONGEST_ENTITY_ID:
+        if value and abs(value.adjusted()) >= LONGEST_ENTITY_ID:
             return _OVERLONG  # written out, it could fill the memory
-        value = int(value) if value == value.to_integral_value() else str(value)
+        whole = value == value.to_integral_value()
+        value = int(value) if whole else format(value, "f").rstrip("0")  # 7.50 is 7.5
     elif isinstance(value, UUID | np.generic):
         value = str(value) if isinstance(value, UUID) else value.item()
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):

@@ -50,6 +50,13 @@ def suggestions(found: Sequence[str], rules: RowRules) -> list[str]:
         return []
     renames = rules.renames
     needed = rules.needed()
+    named_twice = [old for new, old in rename(found, renames).items() if new in needed and found.count(old) > 1]
+    if named_twice:
+        return [
+            f"The source has two columns named {shown(one)}: give one of them another name there, in a query with "
+            "AS."
+            for one in named_twice
+        ]
     absent = {new: old for old, new in renames.items() if old not in found}
     fixed = {old: new for old, new in renames.items() if old in found}
     sentences, mild = [], []
