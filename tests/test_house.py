@@ -9,6 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from recserver.chefs.csv import CsvEntry
+from recserver.chefs.databases import DbConfig
+from recserver.chefs.rest_entry import (
+    ApiEntry,
+    ApiKey,
+    Basic,
+    Bearer,
+    Cursor,
+    HeaderCursor,
+    HeaderLink,
+    JsonLink,
+    Offset,
+    PageNumber,
+)
+from recserver.chefs.sql import SqlEntry
 from recserver.errors import RecServerError
 from recserver.plugins import ALGORITHMS
 from recserver.settings import Settings
@@ -34,6 +49,20 @@ def test_every_setting_is_documented(name: str) -> None:
 @pytest.mark.parametrize("name", [*ALGORITHMS, *ModelStatus])
 def test_every_algorithm_and_status_is_documented(name: str) -> None:
     assert f"`{name}`" in HTTP_API
+
+
+def entry_keys() -> set[str]:
+    """Every key that an entry of ours may have, and those within ``paginator``, ``auth`` and ``db_config``."""
+    entries = (CsvEntry, SqlEntry, ApiEntry, DbConfig)
+    parts = (Bearer, ApiKey, Basic, PageNumber, Offset, Cursor, JsonLink, HeaderLink, HeaderCursor)
+    return {name for model in (*entries, *parts) for name in model.model_fields}
+
+
+@pytest.mark.parametrize("name", sorted(entry_keys()))
+def test_every_key_of_a_data_chef_is_documented(name: str) -> None:
+    text = (ROOT / "docs" / "data-chefs.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```.*?```|`[^`]+`", text, re.DOTALL)  # as a block, or in a line
+    assert any(re.search(rf"(?<![\w-]){name}(?![\w-])", one) for one in shown)
 
 
 def test_every_error_code_has_a_status_and_is_documented() -> None:
