@@ -1,0 +1,158 @@
+"""Our own data chefs pass the suite that strangers' chefs pass."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+from aiohttp import web
+from pyarrow import parquet
+from sites import Site
+
+from recserver.chefs import api, sql, sql_rows
+from recserver.testing import DataChefSuite
+
+CANARY = "c4n4ry-Pa55word"
+
+Entry = dict[str, Any]
+
+
+class TestCsv(DataChefSuite):
+    unusable: ClassVar = [{"type": "csv"}, {"type": "csv", "path": "../x.csv"}, {"type": "csv", "path": 5}]
+    missing: ClassVar = {"type": "csv", "path": "absent.csv"}
+    name = "rows.csv"
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        opened = gzip.open if self.name.endswith(".gz") else open
+        with opened(data_dir / self.name, "wt", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([columns, *rows])
+        return {"type": "csv", "path": self.name}
+
+
+class TestCompressedCsv(TestCsv):
+    name = "rows.csv.gz"
+
+
+class TestJsonLines(TestCsv):
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        lines = (json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows)
+        (data_dir / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+        return {"type": "csv", "path": "rows.jsonl"}
+
+
+class TestParquet(TestCsv):
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        """Its columns are of one kind each, so ids are text."""
+        values = zip(*rows, strict=True) if rows else ([] for _ in columns)
+        table = {
+            name: pa.array([None if one is None else str(one) for one in column], pa.string())
+            for name, column in zip(columns, values, strict=True)
+        }
+        parquet.write_table(pa.table(table), data_dir / "rows.parquet")
+        return {"type": "csv", "path": "rows.parquet"}
+
+
+class TestSqlite(DataChefSuite):
+    unusable: ClassVar = [
+        {"type": "sql"},
+        {"type": "sql", "query": "DELETE FROM t", "connection": "sqlite:///shop.db"},
+        {"type": "sql", "query": "SELECT 1", "connection": "sqlite:////etc/shop.db"},
+    ]
+    missing: ClassVar = {"type": "sql", "query": "SELECT 1", "connection": "sqlite:///absent.db"}
+    longest_batch = sql.FETCH_ROWS
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        names, marks = ", ".join(columns), ", ".join("?" for _ in columns)
+        with closing(sqlite3.connect(data_dir / "shop.db")) as database, database:
+            database.execute("DROP TABLE IF EXISTS t")
+            database.execute(f"CREATE TABLE t ({names})")
+            database.executemany(f"INSERT INTO t VALUES ({marks})", rows)
+        return {"type": "sql", "query": "SELECT * FROM t", "connection": "sqlite:///shop.db"}
+
+
+class TestSqliteQuickly(TestSqlite):
+    """By its ADBC driver, where that can be. And the missing source is a server that does not answer."""
+
+    missing: ClassVar = {
+        "type": "sql",
+        "query": "SELECT 1",
+        "connection": f"postgresql://reader:{CANARY}@127.0.0.1:1/shop",
+    }
+    secret = CANARY
+
+    @pytest.fixture(autouse=True)
+    def few_rows_are_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sql_rows, "FEW_ROWS", 3)
+
+
+class TestRest(DataChefSuite):
+    unusable: ClassVar = [{"type": "api"}, {"type": "api", "url": "file:///etc/passwd"}]
+    missing: ClassVar = {
+        "type": "api",
+        "url": "http://127.0.0.1:1/rows",
+        "auth": {"type": "bearer", "token": CANARY},
+    }
+    secret = CANARY
+    longest_batch = 1200  # an answer of less than api.LARGEST_WHOLE bytes is one batch
+
+    @pytest.fixture(autouse=True)
+    def site_is_there(self, site: Site) -> None:
+        self.site = site
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        self.site.gives(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]).encode())
+        return {"type": "api", "url": self.site.url}
+
+    def contacts(self) -> int:
+        return len(self.site.requests)
+
+    def held(self) -> int:
+        """The site is of this process too: only what leads to it counts, not what it holds itself."""
+        return sum(self._leads_there(int(one)) for one in os.listdir("/dev/fd"))  # noqa: PTH208
+
+    def _leads_there(self, descriptor: int) -> bool:
+        try:
+            with socket.socket(fileno=os.dup(descriptor)) as copy:
+                return bool(copy.getpeername()[1] == self.site.port)
+        except (OSError, IndexError):
+            return False
+
+
+class TestRestInPages(TestRest):
+    longest_batch = 200
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        items = [dict(zip(columns, row, strict=True)) for row in rows]
+        self.site.pages(lambda page, size: {"items": items[(page - 1) * size : page * size]})
+        return {"type": "api", "url": self.site.url, "paginated": True}
+
+
+class TestRestInLines(TestRest):
+    """One answer that is taken apart as it arrives, as a large one is."""
+
+    longest_batch = 1000
+
+    @pytest.fixture(autouse=True)
+    def every_answer_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(api, "LARGEST_WHOLE", 100)
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for row in rows:
+                await response.write(json.dumps(dict(zip(columns, row, strict=True))).encode() + b"\n")
+            return response
+
+        self.site.answer = answer
+        return {"type": "api", "url": self.site.url}
