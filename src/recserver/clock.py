@@ -49,6 +49,11 @@ class SystemClock:
         return True
 
 
+async def a_turn() -> None:
+    """Let everything run that is ready to, a timeout that has come above all."""
+    await asyncio.sleep(0)
+
+
 def timestamp(moment: datetime) -> str:
     """``moment`` as recserver writes it: UTC ISO-8601 with milliseconds, ``2026-01-02T03:04:05.678Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -19,6 +19,7 @@ from recserver.chefs.entries import (
 from recserver.chefs.fetch import Client, check_url, source_name
 from recserver.chefs.json_rows import rows_reader
 from recserver.chefs.rest_entry import ApiEntry
+from recserver.clock import a_turn
 from recserver.errors import InvalidInput, SourceFailed, SourceUnchanged
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.secrets import expand_environment
@@ -122,7 +123,7 @@ class ApiChef:
         self, spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None
     ) -> AsyncGenerator[Page]:
         """The rows of a source without pages, in one part if it is small."""
-        from recserver.chefs.json_pages import page_of, whole_page
+        from recserver.chefs.json_pages import in_parts, page_of, whole_page
 
         source = source_name(url)
         answer = await client.get(url, LARGEST_WHOLE, self._conditions())
@@ -138,9 +139,11 @@ class ApiChef:
             return
         reader = rows_reader(wanted, source, spec.data_selector)
         async with aclosing(answer.rest) as rest:
-            yield page_of(reader.feed(answer.body), wanted)
+            for part in in_parts(answer.body):
+                yield page_of(reader.feed(part), wanted)
             async for data in rest:
                 yield page_of(reader.feed(data), wanted)
+                await a_turn()  # what has arrived already is no waiting, and time must run out all the same
         last = page_of(reader.close(), wanted)
         last.strays, last.found = [""] * reader.strays, tuple(reader.found)
         yield last

@@ -7,13 +7,14 @@ import csv
 import io
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from itertools import chain
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, StringConstraints
 
 from recserver.chefs import Batch
-from recserver.chefs.csv_blocks import Block, Layout, blocks, note_distinct, parsed
+from recserver.chefs.csv_blocks import Block, Layout, blocks, ends_open, note_distinct, parsed
 from recserver.chefs.csv_text import careful
 from recserver.chefs.entries import (
     ChefEntry,
@@ -25,7 +26,7 @@ from recserver.chefs.entries import (
     variable_warnings,
 )
 from recserver.chefs.paths import absence, confined, confined_now, open_regular
-from recserver.chefs.source_file import SUFFIXES, SourceFile, utf8
+from recserver.chefs.source_file import SUFFIXES, SourceFile, no_table, utf8
 from recserver.errors import SourceFailed, shown
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.secrets import expand_environment
@@ -178,6 +179,9 @@ class _CsvReading:
                         yield self._counted(part)
                         continue
                     more: Read = self._read if block.to_the_end else _nothing_more
+                    if not block.to_the_end and ends_open(block, layout):
+                        more = _Following([one for one, _ in ahead], cut, self._read).read
+                        ahead.clear()
                     for one in careful(
                         block, more, layout, rows_before=self._rows, batch_rows=self._batch_rows, name=self._name
                     ):
@@ -203,6 +207,8 @@ class _CsvReading:
             first, line_end, _ = start.lstrip().partition(b"\n")
             if line_end and first.count(b'"') % 2 == 0:
                 break
+        if (other := no_table(start)) is not None:
+            raise SourceFailed(f"{self._name} is {other}.")
         if b"\r" in start and b"\n" not in start:  # line ends of old Macs
             start, self._read = start.replace(b"\r", b"\n"), _with_newlines(self._read)
         text = start[:LONGEST_HEADER].decode("utf-8", "surrogateescape")
@@ -224,7 +230,10 @@ class _CsvReading:
     def _check_header(self, names: list[str]) -> None:
         text = "".join(names)
         if "\0" in text:
-            raise SourceFailed(f"{self._name} holds a NUL character at line 1: save it as plain UTF-8 text.")
+            ends = "le" if text.find("\0") % 2 else "be"
+            utf16 = abs(2 * text.count("\0") - len(text)) <= 2 + len(names)
+            cure = f", or give its encoding, probably utf-16-{ends}" if utf16 else ""
+            raise SourceFailed(f"{self._name} holds a NUL character at line 1: save it as plain UTF-8 text{cure}.")
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -250,6 +259,20 @@ class _CsvReading:
                 "delimiter, or leave it out."
             )
         return self._delimiter
+
+
+class _Following:
+    """The text behind a block, some of which was cut into blocks already."""
+
+    def __init__(self, ahead: list[Block], cut: Iterator[Block], read: Read) -> None:
+        self._blocks, self._rest = chain(ahead, cut), read
+        self._data = b""
+
+    def read(self, size: int) -> bytes:
+        if not self._data:
+            self._data = next((one.data for one in self._blocks if one.data), b"") or self._rest(size)
+        data, self._data = self._data[:size], self._data[size:]
+        return data
 
 
 def _nothing_more(size: int) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,10 +15,15 @@ from recserver.errors import SourceFailed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LONGEST_ROW = 64 * 2**20
-"""Bytes. A quote that is never closed, or a file without line ends, would swallow the memory otherwise."""
+LONGEST_ROW = 16 * 2**20
+"""Bytes. A file without line ends would swallow the memory otherwise."""
 
 LONGEST_EXAMPLE = 200
+
+LONGEST_SPLIT = 2**20
+"""Characters of a row that is looked into to see where its surplus begins."""
+
+LAST = "end of block"
 
 TOO_MANY = "has more fields than the header"
 
@@ -34,6 +41,11 @@ class Block:
     data: bytes
     line: int
     to_the_end: bool = False
+
+    @property
+    def quoted(self) -> bool:
+        """Whether it holds any quote."""
+        return b'"' in self.data
 
 
 @dataclass(slots=True)
@@ -66,14 +78,16 @@ def blocks(read: Callable[[int], bytes], start: bytes, line: int, size: int, nam
         more = read(size)
         waiting += more
         end = len(waiting) if not more else _end_of_rows(waiting)
+        if len(waiting) - end > LONGEST_ROW:
+            if b'"' not in waiting:
+                raise SourceFailed(
+                    f"{name} has a row longer than {LONGEST_ROW >> 20} MiB after line {line}: look for missing "
+                    "line ends."
+                )
+            end = -1  # one stray quote, as in 19" screen, or one that is never closed
         if end < 0 or (not more and waiting.count(b'"') % 2):
             yield Block(waiting, line, to_the_end=True)
             return
-        if len(waiting) - end > LONGEST_ROW:
-            raise SourceFailed(
-                f"{name} has a row longer than {LONGEST_ROW >> 20} MiB after line {line}: look for a quote that "
-                "is never closed, or for missing line ends."
-            )
         if end:
             block, waiting = waiting[:end], waiting[end:]
             yield Block(block, line)
@@ -107,30 +121,30 @@ def parsed(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tu
     """The wanted columns of a block, dictionary-encoded, and the rows with too many fields.
 
     None if the block holds anything that only the careful reader can judge: too few fields, text that is not
-    UTF-8, NUL characters.
+    UTF-8, NUL characters, a quote that its end leaves open.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     if block.to_the_end or b"\0" in block.data:
         return None
-    too_long: list[str] = []
+    too_long, example = 0, ""
 
     def judge_row(row: arrow_csv.InvalidRow) -> str:
+        nonlocal too_long, example
         if row.actual_columns > layout.width and _surplus(row.text, layout):
-            too_long.append(row.text)
+            too_long, example = too_long + 1, example or row.text[:LONGEST_EXAMPLE]
             return "skip"
         return "error"
 
+    data = block.data + _last_row(layout) if block.quoted else block.data
     names = [str(place) for place in range(layout.width)]
     text, encoded = pa.string(), pa.dictionary(pa.int32(), pa.string())
     kinds = {str(place): text if name in layout.plain else encoded for name, place in layout.places.items()}
     try:
         table = arrow_csv.read_csv(
-            pa.BufferReader(block.data),
-            read_options=arrow_csv.ReadOptions(
-                column_names=names, use_threads=False, block_size=len(block.data) + 1
-            ),
+            pa.BufferReader(data),
+            read_options=arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=layout.delimiter, newlines_in_values=True, invalid_row_handler=judge_row
             ),
@@ -141,14 +155,41 @@ def parsed(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tu
     except pa.ArrowInvalid:
         return None
     columns = {name: table[str(place)] for name, place in layout.places.items()}
-    left_out = (Rejection(TOO_MANY, len(too_long), too_long[0][:LONGEST_EXAMPLE]),) if too_long else ()
-    return columns, left_out
+    if block.quoted:
+        if not all(len(one) and one[-1].as_py() == LAST for one in columns.values()):
+            return None
+        columns = {name: one.slice(0, len(one) - 1) for name, one in columns.items()}
+    return columns, (Rejection(TOO_MANY, too_long, example),) if too_long else ()
+
+
+def _last_row(layout: Layout) -> bytes:
+    """A row put behind a block: an open quote would swallow it, as it swallows the rows before."""
+    return ("\n" + layout.delimiter.join([LAST] * layout.width) + "\n").encode()
+
+
+def ends_open(block: Block, layout: Layout) -> bool:
+    """Whether a quote is open where a block ends, so that its last row goes on in the next.
+
+    Where quotes stand in the middle of fields, counting them does not tell.
+    """
+    if not block.quoted:
+        return False
+    text = (block.data + _last_row(layout)).decode("utf-8", "replace")
+    try:
+        last = deque(csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter), maxlen=1)[0]
+    except csv.Error:  # a field of more than 128 KiB
+        return True
+    return last != [LAST] * layout.width
 
 
 def _surplus(row: str, layout: Layout) -> bool:
     """Whether there is something in the first field too many: a comma at the end of a row does no harm."""
+    if len(row) > LONGEST_SPLIT:
+        return True
     try:
-        fields = next(csv.reader([row], delimiter=layout.delimiter), [])
+        fields = (
+            next(csv.reader([row], delimiter=layout.delimiter), []) if '"' in row else row.split(layout.delimiter)
+        )
     except csv.Error:
         return True
     return len(fields) > layout.width and fields[layout.width] != ""

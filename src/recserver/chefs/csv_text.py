@@ -10,8 +10,11 @@ from recserver.chefs import Rejection
 from recserver.chefs.csv_blocks import LONGEST_EXAMPLE, TOO_MANY, Block, Layout
 from recserver.errors import SourceFailed
 
-MOST_BETWEEN_BATCHES = 256 * 2**20
+MOST_BETWEEN_BATCHES = 64 * 2**20
 """Characters that one batch of rows may span. A quote that is never closed would swallow the whole file."""
+
+USUAL_BATCH = 8 * 2**20
+"""Bytes that a batch spans if its rows are as long as the first ones."""
 
 CHUNK = 2**18
 
@@ -112,7 +115,7 @@ def careful(
             dtype=object,
             na_filter=False,
             index_col=False,
-            chunksize=batch_rows,
+            chunksize=_rows_a_batch(block, batch_rows),
         ) as frames:
             for frame in frames:
                 text.rows_are_out()
@@ -120,6 +123,11 @@ def careful(
                 yield _without_surplus(frame, layout)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, MemoryError) as error:
         raise SourceFailed(text.failure or _in_words(str(error), rows_before, name)) from None
+
+
+def _rows_a_batch(block: Block, most: int) -> int:
+    """So few that wide rows are not taken for one without an end."""
+    return max(1, min(most, USUAL_BATCH * block.data.count(b"\n") // (len(block.data) + 1)))
 
 
 def _without_surplus(frame: Any, layout: Layout) -> Frame:

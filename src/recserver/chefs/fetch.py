@@ -246,6 +246,11 @@ class Client:
 
         try:
             target = response.url.join(URL(response.headers["Location"])).with_fragment(None)
+        except ValueError:
+            raise SourceFailed(
+                f"{source} redirects to an address that is refused: it is none. Correct it there."
+            ) from None
+        try:
             return check_url(str(target), self.policy)
         except ValueError as error:
             raise SourceFailed(f"{source} redirects to an address that is refused: it {error}.") from None
@@ -276,7 +281,8 @@ class Client:
             (aiohttp.ServerDisconnectedError, "closed the connection without an answer: try again", False),
             (
                 aiohttp.ClientResponseError,
-                "answered with something that is not HTTP: check the address",
+                "answered with something that is not HTTP, or in a compression that is not understood: check the "
+                "address",
                 True,
             ),
         ):

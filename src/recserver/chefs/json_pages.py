@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import reprlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter, itemgetter
@@ -12,6 +13,8 @@ from typing import Any
 from recserver.chefs.json_rows import WRAPPERS, rows_reader
 from recserver.chefs.paginators import at
 from recserver.errors import SourceFailed, shown
+
+PART = 2**18
 
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -23,12 +26,13 @@ class Page:
     Attributes:
         columns: name → the values of all rows, None where a row has none.
         n_rows: how many rows there are.
-        strays: elements that are no objects, as text.
+        strays: one text for each element that is no object; the first shows it, the others are empty.
         found: names of all columns seen, in order.
         started: whether there was anything but white space.
         more: what a wrapper says of further pages: its ``has_next``, else whether its ``next`` leads anywhere;
             None if it has neither.
         document: the decoded answer, if it is one document.
+        speaks: whether it is one object without any wanted column, so probably words about rows, not a row.
     """
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
@@ -38,6 +42,7 @@ class Page:
     started: bool = True
     more: bool | None = None
     document: Any = None
+    speaks: bool = False
 
     @property
     def size(self) -> int:
@@ -51,7 +56,9 @@ def page_of(elements: list[Any], wanted: Collection[str] | None) -> Page:
     rows = elements
     if set(map(type, elements)) - {dict}:
         rows = [one for one in elements if isinstance(one, dict)]
-        page.strays = [shown(one).strip("'\"") for one in elements if not isinstance(one, dict)]
+        stray = next(one for one in elements if not isinstance(one, dict))
+        text = reprlib.repr(stray) if isinstance(stray, list) else shown(stray).strip("'\"")
+        page.strays = [text] + [""] * (len(elements) - len(rows) - 1)
     page.n_rows = len(rows)
     first = tuple(rows[0]) if rows else ()
     uniform = set().union(*rows) == set(first)
@@ -115,7 +122,9 @@ def _of_object(document: dict[str, Any], wanted: Collection[str] | None) -> Page
     filled = next((one for one in arrays if one and isinstance(one[0], dict)), None)
     own = wanted is not None and any(key in wanted for key in document)
     if filled is None and (own or not any(one == [] for one in arrays)):
-        return page_of([document], wanted)
+        page = page_of([document], wanted)
+        page.speaks = wanted is not None and not own
+        return page
     page = page_of(filled or [], wanted)
     if "has_next" in document:
         page.more = bool(document["has_next"])
@@ -142,10 +151,16 @@ def _lines(body: bytes, wanted: Collection[str] | None, selector: str | None) ->
 def _slowly(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
     """Several documents, wrappers in lines, broken text: bit by bit."""
     reader = rows_reader(wanted, source, selector)
-    page = page_of([*reader.feed(body), *reader.close()], wanted)
+    rows = [row for part in in_parts(body) for row in reader.feed(part)]
+    page = page_of([*rows, *reader.close()], wanted)
     page.strays = [""] * reader.strays
     page.found, page.more, page.started = tuple(reader.found), reader.more, reader.started
     return page
+
+
+def in_parts(body: bytes) -> Iterator[bytes]:
+    """``body`` cut up: a reader that takes it bit by bit notes many times as much as it is given."""
+    return (body[start : start + PART] for start in range(0, len(body), PART))
 
 
 class LikePages:

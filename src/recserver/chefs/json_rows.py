@@ -196,58 +196,44 @@ class JsonRows:
             self._elements_at = 2
 
 
-class SelectedRows:
+class SelectedRows(JsonRows):
     """As :class:`JsonRows`, for rows that stand at a place of their own: ``data.items``."""
 
     def __init__(self, selector: str, source: str) -> None:
-        import ijson
-
-        self.found: dict[str, None] = {}
-        self.rows = self.strays = 0
-        self.started = False
-        self.more: bool | None = None
-        self._source = source
+        super().__init__(None, source)
         self._selector = selector
-        self._elements = ijson.sendable_list()
-        self._parser = ijson.items_coro(self._elements, f"{selector}.item", use_float=True, multiple_values=True)
-        self._failures = (ijson.JSONError, ValueError, SystemError)
-
-    def feed(self, data: bytes) -> list[Row]:
-        if not self.started:
-            data = data.removeprefix(_BYTE_ORDER_MARK)
-            self.started = bool(data.strip())
-        if not data:
-            return []
-        try:
-            self._parser.send(data)
-        except self._failures:
-            raise SourceFailed(not_json(data, self._source)) from None
-        return self._taken()
+        self._parts = selector.split(".")
+        self._on = 0
+        """How many objects we are in that lead to the place."""
+        self._was_there = False
 
     def close(self) -> list[Row]:
-        if not self.started:
-            return []
-        try:
-            self._parser.close()
-        except self._failures:
-            raise SourceFailed(f"{self._source} broke off in the middle of its JSON: try again.") from None
-        rows = self._taken()
-        if not self.rows and not self.strays:
+        rows = super().close()
+        if self.started and not self._was_there:
             raise SourceFailed(
                 f"{self._source} has no rows at {shown(self._selector)}: correct the data_selector of the data "
                 "chef."
             )
         return rows
 
-    def _taken(self) -> list[Row]:
-        rows = [one for one in self._elements if isinstance(one, dict)]
-        self.strays += len(self._elements) - len(rows)
-        self.rows += len(rows)
-        for row in rows:
-            if row.keys() != self.found.keys():
-                self.found.update(dict.fromkeys(row))
-        del self._elements[:]
-        return rows
+    def _begin(self, is_object: bool) -> None:
+        if self._elements_at >= 0:
+            super()._begin(is_object)
+            return
+        if self._depth == self._on and (self._depth == 0 or self._key == self._parts[self._depth - 1]):
+            if self._depth == len(self._parts):
+                self._was_there = True
+                self._elements_at = self._depth if is_object else self._depth + 1
+                self._row = {} if is_object else None
+            elif is_object:
+                self._on += 1
+        self._depth += 1
+
+    def _end(self) -> None:
+        super()._end()
+        self._on = min(self._on, self._depth)
+        if self._row is None and self._elements_at == len(self._parts):
+            self._elements_at = -1  # it was one object, and the row
 
 
 def rows_reader(wanted: Collection[str] | None, source: str, selector: str | None) -> JsonRows | SelectedRows:

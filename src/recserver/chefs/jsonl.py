@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -10,8 +11,18 @@ from recserver.chefs.entries import object_column
 from recserver.errors import SourceFailed
 
 CHUNK = 2**20
-LONGEST_LINE = 64 * 2**20
+LONGEST_LINE = 8 * 2**20
 LONGEST_EXAMPLE = 200
+
+LARGEST_BATCH = 8 * 2**20
+"""Bytes of lines that are taken apart before they are handed over, however few rows they hold."""
+
+LONG_LINE = 2**16
+"""Bytes. Of longer lines the fields that nobody wants are let go at once."""
+
+LONGEST_NUMBER = 4000
+"""Digits. Python makes no number of more than 4300."""
+
 NO_OBJECT = "is no JSON object"
 
 
@@ -34,22 +45,46 @@ def read_json_lines(
     found: dict[str, None] = {}
     rows: list[dict[str, Any]] = []
     strays: list[bytes] = []
+    waiting = 0
     for number, line in _lines(read, name):
         try:
             row = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise SourceFailed(_in_words(number, line, name)) from None
+            row = _patiently(number, line, name)
+        waiting += len(line)
         if isinstance(row, dict):
             found.update(dict.fromkeys(row))
+            if len(line) > LONG_LINE and wanted is not None:
+                row = {key: row[key] for key in wanted if key in row}
             rows.append(row)
         elif number == 1 and isinstance(row, list):
             raise SourceFailed(_in_words(number, line, name))
         else:
             strays.append(line)
-        if len(rows) + len(strays) >= batch_rows:
+        if len(rows) + len(strays) >= batch_rows or waiting >= LARGEST_BATCH:
             yield batch_of(rows, strays, found, wanted)
-            rows, strays = [], []
+            rows, strays, waiting = [], [], 0
     yield batch_of(rows, strays, found, wanted)
+
+
+def _patiently(number: int, line: bytes, name: str) -> Any:
+    """A line that the quick decoder refuses: 1e999, endless digits and half characters are JSON all the same, and
+    for the judgement of rows.
+
+    Raises:
+        SourceFailed: if it is none.
+    """
+
+    def refuse(_: str) -> None:
+        raise ValueError
+
+    def whole(digits: str) -> int | str:
+        return int(digits) if len(digits) <= LONGEST_NUMBER else digits
+
+    try:
+        return json.loads(line.decode(), parse_int=whole, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise SourceFailed(_in_words(number, line, name)) from None
 
 
 def batch_of(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from recserver.chefs.fetch import Answer, Client, NotThere, check_next, source_name
 from recserver.chefs.json_pages import LikePages, Page, whole_page
+from recserver.chefs.json_rows import WRAPPERS
 from recserver.chefs.paginators import Chained, Numbered, first_url, next_url, numbered_url
 from recserver.chefs.rest_entry import ApiEntry, Offset, PageNumber
 from recserver.errors import SourceFailed
@@ -44,7 +45,7 @@ class _Pages:
         self._before = b""
         self._same = 0
         self._alike: LikePages | None = None
-        self._said_more = False
+        self._said_more = self._speaks = False
 
     async def numbered(self, way: Numbered) -> AsyncGenerator[Page]:
         """Pages with numbers. After a page without rows there are none. Else a wrapper's ``has_next`` decides;
@@ -106,6 +107,8 @@ class _Pages:
         if self._alike is not None and (page := self._alike.page(answer.body)) is not None:
             return answer, page
         page = whole_page(answer.body, self._wanted, self._spec.data_selector, self._source)
+        if page.speaks and any(page.document.get(key, ()) is None for key in WRAPPERS):
+            page = Page(found=page.found, more=page.more)  # some libraries write null for an empty array
         if isinstance(page.document, list) and page.n_rows and self._alike is None:
             self._alike = LikePages(page, self._wanted)
         return answer, page
@@ -113,6 +116,13 @@ class _Pages:
     def _check_begun(self, page: Page, place: int) -> None:
         if not page.started and place == 0:
             raise SourceFailed(f"{self._source} gave an empty answer: it must give JSON.")
+        if place == 0:
+            self._speaks = page.speaks
+        elif page.speaks and not self._speaks:
+            raise SourceFailed(
+                f"{self._source} gave an object without rows as its page {place + 1}, probably an error: see what "
+                "it says there, and try again."
+            )
 
     def _goes_on(self, page: Page, size: int) -> bool:
         if page.size == 0:

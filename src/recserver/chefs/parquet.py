@@ -35,7 +35,7 @@ def read_parquet(
         texts = [one for one in places if pa.types.is_string(schema.field(one).type)]
         file = parquet.ParquetFile(raw, read_dictionary=texts)
         _check_size(file, most_bytes, name)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):  # the last for names that are no text
         raise SourceFailed(broken) from None
     size, rows = os.fstat(raw.fileno()).st_size, max(1, file.metadata.num_rows)
     yield Batch(found, {one: pa.nulls(0) for one in places})
@@ -44,12 +44,25 @@ def read_parquet(
     counted = done = 0
     try:
         for part in file.iter_batches(batch_size=batch_rows, columns=list(places)):
+            if any(map(_leads_nowhere, part.columns)):
+                raise SourceFailed(broken)
             done += part.num_rows
             share = size * done // rows
             yield Batch(found, dict(zip(part.schema.names, part.columns, strict=True)), share - counted)
             counted = share
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, ValueError):
         raise SourceFailed(broken) from None
+
+
+def _leads_nowhere(column: Any) -> bool:
+    """Whether a column holds places that its dictionary lacks: damage that the reader itself does not see."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not isinstance(column, pa.DictionaryArray):
+        return False
+    ends = pc.min_max(column.indices).as_py()
+    return ends["max"] is not None and (ends["min"] < 0 or ends["max"] >= len(column.dictionary))
 
 
 def _check_size(file: Any, most_bytes: int, name: str) -> None:

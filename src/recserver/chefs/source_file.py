@@ -6,6 +6,7 @@ import bz2
 import codecs
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -20,9 +21,25 @@ SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 LARGEST_RATIO = 200
 """Bytes out for one byte in. Tables shrink by 3 to 30 times; what shrinks by more was made to fill memories."""
 
-RATIO_MATTERS_FROM = 256 * 2**20
+RATIO_MATTERS_FROM = 64 * 2**20
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+STRANGERS = (
+    (re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"), "a spreadsheet or a ZIP archive: save its table as CSV"),
+    (re.compile(rb"PAR1"), "a Parquet file: give the data chef the format parquet"),
+    (re.compile(rb"SQLite format 3\0"), "an SQLite database: make a data chef of type sql for it"),
+    (re.compile(rb"%PDF-"), "a PDF: save its table as CSV"),
+    (re.compile(rb"\s*<(!doctype|html|\?xml)", re.I), "HTML or XML: save its table as CSV"),
+    (re.compile(rb"\s*\[\s*\{"), "a JSON array: save it as JSON lines, and give the data chef the format jsonl"),
+    (re.compile(rb'\s*\{\s*"'), "JSON: save it one object a line, and give the data chef the format jsonl"),
+)
+"""What files that are no delimited text begin with, and what to say of them."""
+
+CHUNK = 2**16
+
+MOST_XZ_MEMORY = 256 * 2**20
+"""Bytes. The strongest compression needs a quarter of it; a file may ask for gigabytes."""
 
 _DAMAGES = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
@@ -90,14 +107,50 @@ def _decompressed(raw: BinaryIO, compression: str | None) -> Any:
     if compression == "gzip":
         return gzip.GzipFile(fileobj=raw, mode="rb")
     if compression == "bz2":
-        return bz2.BZ2File(raw)
+        return _Streams(raw, bz2.BZ2Decompressor)
     if compression == "xz":
-        return lzma.LZMAFile(raw)
+        return _Streams(raw, lambda: lzma.LZMADecompressor(memlimit=MOST_XZ_MEMORY))
     if compression == "zstd":
         import pyarrow as pa
 
         return pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), "zstd")
     return raw
+
+
+class _Streams:
+    """Compressed streams, one after the other, to the end of the file.
+
+    Python's own readers take whatever follows the first stream and does not look like another for rubbish. It may
+    be the damaged half of a table, so that its rows would be lost without a word.
+    """
+
+    def __init__(self, raw: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._raw, self._new = raw, new
+        self._stream = new()
+        self._ahead = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; b"" at the end. Raises what decompressors do, EOFError if the file is cut off."""
+        while True:
+            if self._stream.eof:
+                self._ahead = self._stream.unused_data.lstrip(b"\0")  # padding, which xz allows
+                while not self._ahead:
+                    if not (more := self._raw.read(CHUNK)):
+                        return b""
+                    self._ahead = more.lstrip(b"\0")
+                self._stream = self._new()
+            given = b""
+            if self._stream.needs_input:
+                given, self._ahead = self._ahead or self._raw.read(CHUNK), b""
+                if not given:
+                    raise EOFError
+            if data := self._stream.decompress(given, size):
+                return data
+
+
+def no_table(start: bytes) -> str | None:
+    """What a file is that begins like this, and what to do about it, if it cannot be delimited text."""
+    return next((what for beginning, what in STRANGERS if beginning.match(start)), None)
 
 
 def utf8(file: SourceFile, encoding: str | None) -> Callable[[int], bytes]:

@@ -106,7 +106,7 @@ def id_codes(column: Column) -> IdCodes:
 def _judged_distinct(values: pa.Array) -> IdCodes:
     kind = values.type
     if not (is_text(kind) or pa.types.is_integer(kind)):
-        return _judged(values.to_pylist())
+        return _judged(listed(values))
     try:
         values = values.cast(pa.string())
         values.validate(full=True)
@@ -205,7 +205,7 @@ class Vocabulary:
 def value_at(column: Column, row: int) -> Any:
     """One value of a column as Python has it."""
     value = column[row]
-    return value.as_py() if isinstance(value, pa.Scalar) else value
+    return _as_python(value) if isinstance(value, pa.Scalar) else value
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -215,7 +215,28 @@ def is_text(kind: pa.DataType) -> bool:
 
 def listed(column: Column) -> list[Any]:
     """All values of a column as Python has them."""
-    if isinstance(column, pa.Array | pa.ChunkedArray):
-        listed: list[Any] = column.to_pylist()
-        return listed
-    return list(column.tolist())
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
+        return list(column.tolist())
+    try:
+        values: list[Any] = column.to_pylist()
+    except _FOREIGN_TO_PYTHON:
+        return [_as_python(value) for value in column]
+    return values
+
+
+class _Foreign:
+    """A value that Python has no form for: no id, no number, no time."""
+
+    def __repr__(self) -> str:
+        return "(cannot be shown)"
+
+
+_FOREIGN_TO_PYTHON = (ValueError, OverflowError, pa.ArrowException)
+"""Dates before the year 1 or after 9999, zones that this machine does not know, text that is not UTF-8."""
+
+
+def _as_python(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except _FOREIGN_TO_PYTHON:
+        return _Foreign()

@@ -112,7 +112,7 @@ def _event_ratings(
         names = listed(column)
         places = np.arange(len(names), dtype=np.int32)
     else:
-        names, places = found.values.to_pylist(), found.places
+        names, places = listed(found.values), found.places
     texts = [None if name is None else _event_name(name) for name in names]
     worth = np.array([np.nan if text is None else weights.get(text, -1.0) for text in texts] + [np.nan])
     ratings = worth[places]  # place -1 is the last: missing

@@ -51,7 +51,7 @@ def _text_times(array: pa.Array) -> NDArray[np.float64]:
         except pa.ArrowInvalid:
             continue
         return _seconds(cast) if pa.types.is_timestamp(target) else _epoch(_floats(cast))
-    return np.array([_as_time(value) for value in array.to_pylist()], np.float64)
+    return np.array([_as_time(value) for value in listed(array)], np.float64)
 
 
 def _numbers(column: Column) -> NDArray[np.float64]:
@@ -72,7 +72,7 @@ def _numbers(column: Column) -> NDArray[np.float64]:
         return np.full(len(array), np.nan)
     if texts and (found := distinct(array)) is not None and len(found.values) < len(array):
         return _numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
-    return np.array([_as_number(value) for value in array.to_pylist()], np.float64)
+    return np.array([_as_number(value) for value in listed(array)], np.float64)
 
 
 def _spread(array: pa.DictionaryArray, judged: Callable[[Column], NDArray[np.float64]]) -> NDArray[np.float64]:

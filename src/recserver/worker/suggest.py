@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 
 from recserver.errors import shown
 from recserver.specs.columns import parse_renames, rename
@@ -12,6 +13,9 @@ from recserver.specs.rows import RowRules
 
 MOST_SHOWN = 20
 """Column names that a sentence lists."""
+
+MOST_LOOKED_AT, MOST_COMPARED = 10_000, 1_000
+"""Column names that are looked at, and that are compared letter by letter: sources may have a million."""
 
 NEAR = 0.75
 """How alike two names must be, by difflib's measure, where no synonym fits."""
@@ -60,7 +64,11 @@ def suggestions(found: Sequence[str], rules: RowRules) -> list[str]:
     absent = {new: old for old, new in renames.items() if old not in found}
     fixed = {old: new for old, new in renames.items() if old in found}
     sentences, mild = [], []
-    free = [name for name in found if name not in fixed and name not in needed and _can_be_renamed(name)]
+    free = [
+        name
+        for name in found[:MOST_LOOKED_AT]
+        if name not in fixed and name not in needed and _can_be_renamed(name)
+    ]
     for name, must in needed.items():
         if name in rename(found, fixed):
             continue
@@ -138,7 +146,7 @@ def _like(name: str, free: Sequence[str]) -> str | None:
 
 
 def _nearest(name: str, free: Iterable[str]) -> str | None:
-    plain = {_plain(one): one for one in free}
+    plain = {_plain(one): one for one in islice(free, MOST_COMPARED)}
     near = get_close_matches(_plain(name), plain, n=1, cutoff=NEAR)
     return plain[near[0]] if near else None
 

@@ -1,0 +1,342 @@
+"""Sources that would crash a reader, fill its memory, hang it, or lose rows without a word."""
+
+from __future__ import annotations
+
+import bz2
+import json
+import lzma
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+from sites import Site
+
+from recserver.chefs import csv as csv_chef
+from recserver.chefs import csv_blocks
+from recserver.chefs.json_pages import whole_page
+from recserver.chefs.json_rows import rows_reader
+from recserver.errors import SourceFailed
+from recserver.specs.jobs import DataReport, SourcePolicy, TrainingJob
+from recserver.worker.collect import collect
+
+HEADER = b"user_id,item_id\n"
+LINE = b'{"user_id": "u", "item_id": "i"}\n'
+
+
+def job(policy: SourcePolicy, **entry: Any) -> TrainingJob:
+    return TrainingJob(
+        model_id="m", model_version=1, algorithm="nmf", hyperparameters={}, data_chef_id="c", data_chef=entry,
+        policy=policy, out=policy.data_dir / "out",
+    )  # fmt: skip
+
+
+def report(policy: SourcePolicy, content: bytes | None = None, path: str = "x.csv", **entry: Any) -> DataReport:
+    """What a training reads of a file."""
+    if content is not None:
+        (policy.data_dir / path).write_bytes(content)
+    return collect(job(policy, type="csv", path=path, **entry), lambda _: None).data_report
+
+
+def failure(*args: Any, **entry: Any) -> str:
+    with pytest.raises(SourceFailed) as caught:
+        report(*args, **entry)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress], ids=["bz2", "xz"])
+def test_a_damaged_second_part_is_not_taken_for_rubbish(
+    policy: SourcePolicy, pack: Callable[[bytes], bytes]
+) -> None:
+    first, second = pack(HEADER + b"u,i\n" * 9), pack(b"v,j\n" * 9)
+    assert report(policy, first + second).rows_kept == 18
+    for rest in (b"XX" + second[2:], second[:-9], b"something else"):
+        assert "is a damaged" in failure(policy, first + rest)
+    assert report(policy, first + bytes(8)).rows_kept == 9  # xz may be padded
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"PK\x03\x04\x14\x00", "is a spreadsheet or a ZIP archive: save its table as CSV."),
+        (b"PAR1abc", "is a Parquet file: give the data chef the format parquet."),
+        (b"SQLite format 3\0", "is an SQLite database: make a data chef of type sql for it."),
+        (b"\n <HTML><body>", "is HTML or XML: save its table as CSV."),
+        (
+            b'[\n {"user_id": 1}]',
+            "is a JSON array: save it as JSON lines, and give the data chef the format jsonl.",
+        ),
+        (LINE, "is JSON: save it one object a line, and give the data chef the format jsonl."),
+    ],
+)
+def test_what_is_no_table_is_named(policy: SourcePolicy, content: bytes, sentence: str) -> None:
+    assert failure(policy, content) == f"The file 'x.csv' {sentence}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_recognised(policy: SourcePolicy, encoding: str) -> None:
+    content = (HEADER + b"u,i\n").decode().encode(encoding)
+    assert failure(policy, content) == (
+        "The file 'x.csv' holds a NUL character at line 1: save it as plain UTF-8 text, or give its encoding, "
+        f"probably {encoding}."
+    )
+    assert report(policy, content, encoding=encoding).rows_kept == 1
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(csv_chef, "SMALLEST_BLOCK", 4096)
+    monkeypatch.setattr(csv_chef, "BYTES_A_ROW", 1)
+    monkeypatch.setattr(csv_blocks, "LONGEST_ROW", 2**16)
+    return iter(())
+
+
+@pytest.mark.parametrize("before", [0, 1, 400, 1000])
+@pytest.mark.parametrize(("start", "end"), [('5" x', 'i"'), ('5" x', '"'), ("5 x", 'i"'), ('5", "x', 'i"')])
+def test_stray_quotes_hide_no_open_one(
+    policy: SourcePolicy, small_blocks: None, before: int, start: str, end: str
+) -> None:
+    long = start + ',"' + "iiiii\n" * 999 + end + "\n"
+    content = HEADER + b"u,i\n" * before + long.encode() + b"v,j\n" * 5000
+    small = policy.model_copy(update={"batch_rows": 100})
+    counted = report(small, content)
+    assert counted.rows_kept == before + 5000
+    assert sum(counted.rejected.values()) == 1
+    assert "quote" in failure(small, content.replace(end.encode() + b"\nv", b"\nv"))
+
+
+def test_one_stray_quote_stops_no_large_file(policy: SourcePolicy, small_blocks: None) -> None:
+    content = HEADER + b"u,i\n" * 9 + b'19" screen,i\n' + b"v,j\n" * 50_000
+    assert report(policy.model_copy(update={"batch_rows": 100}), content).rows_kept == 50_010
+
+
+def test_ragged_rows_are_counted_however_wide(policy: SourcePolicy) -> None:
+    counted = report(policy, HEADER + b"u,i\n" + b"u,i,x\n" * 999 + b"u,i" + b"," * 2_000_000 + b"\n")
+    assert (counted.rows_read, counted.rows_kept) == (1001, 1)
+    assert counted.rejected == {"the row has more fields than the header": 1000}
+    assert counted.examples["the row has more fields than the header"] == "u,i,x"
+
+
+def test_half_a_million_columns_are_not_compared_for_ever(policy: SourcePolicy) -> None:
+    header = b",".join(b"c%d" % number for number in range(120_000))
+    assert "found 'c0', 'c1'" in failure(policy, header + b"\n")
+
+
+def test_json_lines_leave_odd_values_to_the_judgement(policy: SourcePolicy) -> None:
+    odd = (
+        b'{"user_id": 1, "item_id": 1, "rating": 1e999}\n'
+        b'{"user_id": "\\ud800", "item_id": 1}\n'
+        b'{"user_id": %s, "item_id": 1}\n' % (b"9" * 10**6)
+    )
+    counted = report(policy, LINE + odd, path="x.jsonl")
+    assert counted.rows_kept == 2
+    assert counted.rejected == {"user_id is not valid Unicode": 1, "user_id is longer than 256 characters": 1}
+    for broken in (b'{"user_id": NaN}', b'{"user_id": Infinity}', b'{"user_id": "\xff"}', b'{"a":' * 99_999):
+        assert "is not valid JSON at line 2" in failure(policy, LINE + broken, path="x.jsonl")
+
+
+def test_large_json_lines_come_in_small_batches(policy: SourcePolicy) -> None:
+    line = b'{"user_id": "u", "item_id": "i", "unwanted": ["%s"]}\n' % (b"x" * 1_000_000)
+    (policy.data_dir / "x.jsonl").write_bytes(line * 20)
+    chef = csv_chef.CsvChef({"path": "x.jsonl"}, policy)
+    batches = list(chef.batches({"user_id", "item_id"}))
+    assert [batch.n_rows for batch in batches] == [9, 9, 2]
+    assert all(set(batch.columns) == {"user_id", "item_id"} and "unwanted" in batch.found for batch in batches)
+    assert "line longer than 8 MiB after line 1" in failure(policy, LINE + b" " * 10_000_000, path="x.jsonl")
+
+
+FAR = {
+    "times after 9999": pa.array([2**55, 1, 2], pa.timestamp("ms")),
+    "days after 9999": pa.array([2**31 - 1, 1, 2], pa.date32()),
+    "a zone nobody knows": pa.array([1, 2, 3], pa.timestamp("us", "Mars/Phobos")),
+    "text that is not UTF-8": pa.array([b"\xff", b"\xfe", b"\xfd"]).view(pa.string()),
+}
+
+
+@pytest.mark.parametrize("values", FAR.values(), ids=FAR)
+@pytest.mark.parametrize("name", ["user_id", "rating", "event", "at"])
+def test_parquet_values_that_python_does_not_know_are_judged_as_others(
+    policy: SourcePolicy, values: pa.Array, name: str
+) -> None:
+    columns: dict[str, Any] = {"user_id": ["u", None, "w"], "item_id": ["i", "j", "k"], "event": ["view"] * 3}
+    parquet.write_table(pa.table(columns | {name: values}), policy.data_dir / "x.parquet")
+    entry: dict[str, Any] = {"event": {"event_weights": {"view": 1}}, "at": {"timestamp_column": "at"}}.get(
+        name, {}
+    )
+    try:
+        counted = report(policy, path="x.parquet", **entry)
+    except SourceFailed as error:
+        assert "None of the 3 rows is usable" in str(error)
+    else:
+        assert counted.rows_kept + sum(counted.rejected.values()) == 3
+
+
+def test_a_damaged_parquet_dictionary_is_noticed(policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = pa.DictionaryArray.from_arrays(pa.array([0, 7, 1], pa.int32()), ["a", "b"], safe=False)
+    parquet.write_table(pa.table({"user_id": ["a", "b", "a"]}), policy.data_dir / "x.parquet")
+    batch = pa.record_batch({"user_id": bad})
+    monkeypatch.setattr(parquet.ParquetFile, "iter_batches", lambda *_, **__: iter([batch]))
+    assert "cannot be read as Parquet" in failure(policy, path="x.parquet")
+
+
+def test_parquet_cut_anywhere_says_so(policy: SourcePolicy) -> None:
+    parquet.write_table(pa.table({"user_id": ["u"] * 99, "item_id": ["i"] * 99}), policy.data_dir / "x.parquet")
+    whole = (policy.data_dir / "x.parquet").read_bytes()
+    for size in range(0, len(whole), 11):
+        assert "cannot be read as Parquet" in failure(policy, whole[:size], path="x.parquet")
+
+
+def from_site(policy: SourcePolicy, site: Site, **entry: Any) -> DataReport:
+    return collect(job(policy, type="api", url=site.url, **entry), lambda _: None).data_report
+
+
+def pages(site: Site, *answers: object) -> None:
+    site.pages(lambda page, size: answers[min(page, len(answers)) - 1])
+
+
+PAGED = {"paginated": True, "page_size": 1, "concurrent_pages": 1}
+
+
+def test_an_error_in_the_place_of_a_page_is_not_the_end(policy: SourcePolicy, site: Site) -> None:
+    row = {"user_id": "u", "item_id": "i"}
+    pages(site, [row], [row], {"error": "rate limit"})
+    with pytest.raises(SourceFailed, match="an object without rows as its page 3, probably an error"):
+        from_site(policy, site, **PAGED)
+    for end in ({"items": None}, {"items": []}, []):
+        pages(site, [row], [row], end)
+        assert from_site(policy, site, **PAGED).rows_kept == 2
+    pages(site, [row, row], row)  # some libraries write a list of one as its element
+    assert from_site(policy, site, **PAGED | {"page_size": 2}).rows_kept == 3
+
+
+def test_a_redirect_to_nothing_is_told_in_our_words(policy: SourcePolicy, site: Site) -> None:
+    site.gives(b"", 302, Location="http://[::1")
+    with pytest.raises(SourceFailed, match=r"redirects to an address that is refused: it is none\. Correct it"):
+        from_site(policy, site)
+
+
+def test_headers_do_not_follow_a_redirect_to_another_port(policy: SourcePolicy, site: Site) -> None:
+    other = Site()
+    try:
+        other.gives(LINE)
+        site.gives(b"", 307, Location=other.url)
+        secrets = {
+            "auth": {"type": "bearer", "token": "c4n4ry"},
+            "headers": {"X-Key": "c4n4ry", "Cookie": "c4n4ry"},
+        }
+        assert from_site(policy, site, **secrets).rows_kept == 1
+        assert "c4n4ry" in str(site.requests[0].headers)
+        assert "c4n4ry" not in str(other.requests[0].headers)
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize("selector", [None, "shop.rows"])
+def test_endless_depth_neither_hangs_nor_crashes(policy: SourcePolicy, site: Site, selector: str | None) -> None:
+    deep = '{"user_id": %s, "item_id": 1}' % ("[" * 100_000 + "]" * 100_000)
+    rows = f'[{{"user_id": "u", "item_id": "i"}}, {deep}]'
+    site.gives((rows if selector is None else f'{{"shop": {{"rows": {rows}}}}}').encode())
+    counted = from_site(policy, site, data_selector=selector)
+    assert (counted.rows_kept, counted.rejected) == (1, {"user_id is neither text nor a number": 1})
+
+
+def test_strays_are_counted_and_one_is_shown(policy: SourcePolicy, site: Site) -> None:
+    deep = "[" * 900 + "]" * 900
+    site.gives(f'[{{"user_id": "u", "item_id": "i"}}, {deep}, 7, "x"]'.encode())
+    counted = from_site(policy, site)
+    assert counted.rejected == {"the row is no JSON object": 3}
+    assert counted.examples == {"the row is no JSON object": "[[[[[[[...]]]]]]]"}
+
+
+keys = st.sampled_from(["shop", "rows", "x"])
+values = st.recursive(
+    st.one_of(st.integers(0, 9), st.none(), st.text("ab", max_size=2)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(keys, values, max_size=3), st.integers(1, 40))
+def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) -> None:
+    body = json.dumps(document).encode()
+
+    def whole() -> tuple[list[Any], int]:
+        page = whole_page(body, None, "shop.rows", "The source")
+        names = list(page.columns)
+        flat = [[[] if isinstance(one, list | dict) else one for one in page.columns[name]] for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*flat, strict=True)], page.size
+
+    def bit_by_bit() -> tuple[list[Any], int]:
+        reader = rows_reader(None, "The source", "shop.rows")
+        rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
+        rows += reader.close()
+        names = list(reader.found)
+        return [{name: row.get(name) for name in names} for row in rows if names], reader.rows + reader.strays
+
+    try:
+        expected = whole()
+    except SourceFailed:
+        with pytest.raises(SourceFailed, match="has no rows at"):
+            bit_by_bit()
+    else:
+        assert bit_by_bit() == expected
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from recserver.errors import SourceFailed
+from recserver.specs.jobs import SourcePolicy, TrainingJob
+from recserver.worker.collect import collect
+entry = {"type": sys.argv[2], sys.argv[3]: sys.argv[4]}
+job = TrainingJob(model_id="m", model_version=1, algorithm="nmf", hyperparameters={}, data_chef_id="c",
+                  data_chef=entry, policy=SourcePolicy(data_dir=Path(sys.argv[1])), out=Path("out"))
+try:
+    collect(job, lambda _: None)
+except SourceFailed as error:
+    print(error)
+status = Path("/proc/self/status").read_text()  # getrusage counts what the parent had as well
+print(int(status.partition("VmHWM:")[2].split()[0]) // 1024)
+"""
+MOST_MEGABYTES = 400
+
+
+def child(policy: SourcePolicy, *entry: str) -> str:
+    """What a process of its own says of a source, which must not take too much memory."""
+    command = [sys.executable, "-c", CHILD, str(policy.data_dir), *entry]
+    *said, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert int(peak) < MOST_MEGABYTES
+    return " ".join(said)
+
+
+ENDLESS = {
+    "line": ("x.csv", HEADER + b"u,", b"i", "row longer than 16 MiB"),
+    "quote": ("x.csv", HEADER + b'u,"', b"iiiiiii\n", "look for an open quote"),
+    "hidden quote": ("x.csv", HEADER + b'5" x,"', b"iiiiiii\n", "look for an open quote"),
+    "JSON line": ("x.jsonl", b'{"user_id": "', b"u", "line longer than 8 MiB"),
+    "JSON lists": ("x.jsonl", b'{"user_id": [', b"[],", "line longer than 8 MiB"),
+}
+
+
+@pytest.mark.parametrize(("path", "start", "more", "sentence"), ENDLESS.values(), ids=ENDLESS)
+def test_a_hundred_megabytes_of_one_row_fit_the_memory(
+    policy: SourcePolicy, path: str, start: bytes, more: bytes, sentence: str
+) -> None:
+    with (policy.data_dir / path).open("wb") as file:
+        file.write(start)
+        for _ in range(100):
+            file.write(more * (1_000_000 // len(more)))
+    assert sentence in child(policy, "csv", "path", path)
+
+
+def test_a_bomb_over_http_fits_the_memory(policy: SourcePolicy, site: Site) -> None:
+    packer = zlib.compressobj(1, wbits=31)
+    bomb = b"".join([packer.compress(b"[")] + [packer.compress(b" " * 1_000_000) for _ in range(300)])
+    site.gives(bomb + packer.flush(), **{"Content-Encoding": "gzip"})
+    assert "sent more than 268435456 bytes" in child(policy, "api", "url", site.url)
