@@ -178,7 +178,7 @@ class _Rows:
     def batch(self, n_bytes: int) -> Batch:
         example = next(filter(None, self._strays), "")
         left_out = (Rejection(NO_OBJECT, len(self._strays), example),) if self._strays else ()
-        columns = {name: column_of(values) for name, values in self._columns.items()}
+        columns = {name: column_of(values, from_json=True) for name, values in self._columns.items()}
         self._columns = {name: [] for name in self._columns}
         self._n_rows, self._strays = 0, []
         return Batch(tuple(self._found), columns, n_bytes, left_out)

@@ -25,6 +25,9 @@ LONGEST_SPLIT = 2**20
 
 LAST = "end of block"
 
+CACHED = 2**16
+"""Bytes that are looked at together: they stay near the processor."""
+
 TOO_MANY = "has more fields than the header"
 
 
@@ -85,15 +88,26 @@ def blocks(read: Callable[[int], bytes], start: bytes, line: int, size: int, nam
                     "line ends."
                 )
             end = -1  # one stray quote, as in 19" screen, or one that is never closed
-        if end < 0 or (not more and waiting.count(b'"') % 2):
+        if end < 0 or (not more and count(waiting, b'"') % 2):
             yield Block(waiting, line, to_the_end=True)
             return
         if end:
             block, waiting = waiting[:end], waiting[end:]
             yield Block(block, line)
-            line += block.count(b"\n")
+            line += count(block, b"\n")
         if not more:
             return
+
+
+def count(data: bytes, byte: bytes, end: int | None = None) -> int:
+    """As ``data.count(byte, 0, end)``, but several times as quick, and other threads run meanwhile."""
+    import numpy as np
+
+    if byte not in data:
+        return 0
+    numbers = np.frombuffer(data, np.uint8)[:end]
+    steps = range(0, len(numbers), CACHED)
+    return sum(int(np.count_nonzero(numbers[start : start + CACHED] == ord(byte))) for start in steps)
 
 
 def _end_of_rows(data: bytes) -> int:
@@ -103,7 +117,7 @@ def _end_of_rows(data: bytes) -> int:
     every end of a row.
     """
     end = data.rfind(b"\n") + 1
-    quotes = data.count(b'"', 0, end)
+    quotes = count(data, b'"', end)
     if quotes % 2:  # the last quote opens a field that goes on behind the end
         end = data.rfind(b"\n", 0, data.rfind(b'"', 0, end)) + 1
         quotes -= 1

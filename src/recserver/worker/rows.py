@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -80,8 +82,8 @@ class InteractionsBuilder:
         """
         if not self.rows_kept:
             raise SourceFailed(self._nothing_usable())
-        users, rows = self._users.finish()
-        items, columns = self._items.finish()
+        with ThreadPoolExecutor(min(2, pa.cpu_count())) as pool:
+            (users, rows), (items, columns) = pool.map(Vocabulary.finish, (self._users, self._items))
         ratings = np.concatenate(self._ratings)
         times = np.concatenate(self._times) if self._times else None
         self._ratings.clear()
