@@ -234,7 +234,7 @@ def _worker_processes(settings: Settings) -> ProcessExecutor:
 
     cores = int(cpu_count())
     size = settings.training_processes or max(1, cores - 1)
-    return ProcessExecutor(size, threads_each=max(1, cores // size))
+    return ProcessExecutor(size, threads_each=max(1, cores // size), priority=settings.training_priority)
 
 
 async def _end_trainings(scheduler: Scheduler, trainer: Trainer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     """Whether REST chefs may fetch loopback and private addresses; unset: only if listening on loopback."""
     training_processes: int | None = Field(None, ge=1, le=1024)
     """Trainings that run at the same time; unset: one a core, less one for serving, at least one."""
+    training_priority: Literal["idle", "low"] = "idle"
+    """``idle``: trainings take the processor time that nothing else on the machine wants, so that answers come as
+    quickly as ever (Linux; elsewhere as ``low``). ``low``: a smaller share, but always one."""
     max_body_bytes: int = Field(2**20, ge=1024)
     """Bytes a JSON body may have."""
     max_source_bytes: int = Field(256 * 2**20, ge=1024)

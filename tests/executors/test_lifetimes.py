@@ -125,12 +125,13 @@ async def test_what_a_killed_server_was_doing_has_failed_and_is_done_again(
 async def test_a_killed_worker_fails_its_run_and_the_next_one_is_trained(
     data_dir: Path, fifo: Path, settings: Settings
 ) -> None:
+    before = children_of(os.getpid())
     prepare(data_dir, [["rows"], ["wait", str(fifo)]])
     rec = RecServer(data_dir, settings)
     with rec.events.listen() as events:
         async with rec:
             await events.next(RunProgressed, lambda event: event.rows_read > 0)
-            (worker,) = children_of(os.getpid())
+            (worker,) = children_of(os.getpid()) - before
             os.kill(worker, signal.SIGKILL)
             ended = await events.next(RunEnded)
             assert ended.outcome == "failed"

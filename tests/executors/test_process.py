@@ -84,6 +84,20 @@ async def test_more_trainings_than_places_wait_their_turn(make_job: MakeJob, fif
     await pool.close()
 
 
+@pytest.mark.parametrize("priority", ["idle", "low"])
+async def test_workers_yield_to_the_server(make_job: MakeJob, fifo: Path, priority: str) -> None:
+    pool = ProcessExecutor(1, priority=priority)
+    training = Started(pool, make_job(["rows"], ["wait", str(fifo)]))
+    await training.has_read()
+    (pid,) = pool.pids
+    if priority == "idle":
+        assert os.sched_getscheduler(pid) == os.SCHED_IDLE
+    else:
+        assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
+    await pool.close()
+
+
 async def test_a_killed_worker_costs_its_own_job_only(
     pool: ProcessExecutor, make_job: MakeJob, fifo: Path, tmp_path: Path
 ) -> None:

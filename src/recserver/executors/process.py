@@ -44,9 +44,11 @@ class ProcessExecutor:
         threads_each: int = 1,
         idle_seconds: float = IDLE_SECONDS,
         preview_seconds: float = PREVIEW_SECONDS,
+        priority: str = "idle",
     ) -> None:
         """
         Args:
+            priority: ``idle`` or ``low``; see :class:`recserver.settings.Settings`.
             size: trainings that run at the same time.
             threads_each: threads that numerical libraries may use in one training.
             idle_seconds: how long a worker without a job is kept.
@@ -56,6 +58,7 @@ class ProcessExecutor:
         self._preview_places = asyncio.Semaphore(PREVIEWS)
         self._preview_seconds = preview_seconds
         self._threads_each = threads_each
+        self._priority = priority
         self._idle_seconds = idle_seconds
         self._busy: set[Process] = set()
         self._idle: dict[Process, asyncio.TimerHandle] = {}
@@ -137,6 +140,7 @@ class ProcessExecutor:
             "-m",
             "recserver.worker",
             str(os.getpid()),
+            self._priority,
             stdin=PIPE,
             stdout=PIPE,
             limit=LONGEST_LINE,

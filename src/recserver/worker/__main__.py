@@ -25,7 +25,7 @@ from recserver.errors import NoNewModel, RecServerError
 from recserver.specs.jobs import PreviewJob, Progress, TrainingJob
 
 NICENESS = 5
-"""Steps by which a training yields to the server on a busy machine."""
+"""Steps by which a training yields to the server where it is to have a share in any case."""
 
 LONGEST_TEXT = 100_000
 """Characters of an error that are passed on: the server reads no endless lines."""
@@ -35,13 +35,20 @@ def main() -> None:
     """Work until standard input ends."""
     die_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal is for the server alone
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
+    yield_to_the_server(sys.argv[2])
     requests, answers = _own_pipes()
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_jobs, args=(requests, jobs), daemon=True).start()
     while True:
         _work(jobs.get(), answers)
+
+
+def yield_to_the_server(priority: str) -> None:
+    """Take what processor time the server and all others leave, or a smaller share than theirs."""
+    if priority == "idle" and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
+        os.nice(NICENESS)
 
 
 def _own_pipes() -> tuple[TextIO, TextIO]:
