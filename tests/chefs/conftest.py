@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import servers
 import stamina.instrumentation
+from servers import Server
 from sites import Site
+from sql_ways import Ways
 
 from recserver.chefs import Chef
 from recserver.specs.jobs import SourcePolicy
@@ -69,3 +72,43 @@ def read_all(chef: Chef, wanted: Collection[str] | None = USUAL) -> Table:
 @pytest.fixture
 def table() -> Callable[..., Table]:
     return read_all
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server of this run of the tests."""
+    if reason := servers.missing("postgresql"):
+        pytest.skip(reason)
+    with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB server of this run of the tests."""
+    if reason := servers.missing("mysql"):
+        pytest.skip(reason)
+    with servers.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Both servers, one after the other."""
+    running: Server = request.getfixturevalue({"mysql": "mariadb"}.get(request.param, request.param))
+    return running
+
+
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
+    """Opens and closes the quick way, and counts what comes by it."""
+    return Ways(monkeypatch)
+
+
+@pytest.fixture(params=["postgresql quickly", "postgresql", "mysql"])
+def way(request: pytest.FixtureRequest, ways: Ways) -> Server:
+    """A server, and the way to it: a quick one exists for PostgreSQL only."""
+    kind, _, how = request.param.partition(" ")
+    ways.quickly = how == "quickly"
+    running: Server = request.getfixturevalue({"mysql": "mariadb"}.get(kind, kind))
+    return running

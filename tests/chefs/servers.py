@@ -80,6 +80,7 @@ def missing(kind: str) -> str | None:
         "mysql": (("mariadbd", _mariadb("mariadbd")), ("mariadb-install-db", _mariadb("mariadb-install-db"))),
     }
     absent = [name for name, path in programs[kind] if path is None]
+    absent += [] if shutil.which("openssl") else ["openssl"]
     package = {"postgresql": "postgresql", "mysql": "mariadb-server"}[kind]
     return f"{', '.join(absent)} not found: install {package}" if absent else None
 
@@ -95,11 +96,15 @@ def postgresql() -> Iterator[Server]:
         data = folder / "data"
         make = "-U", "admin", f"--pwfile={secret}", "--auth=scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"
         _once(user, _postgres("initdb"), "-D", data, *make)
+        _certificate(user, folder)
         port = _free_port()
-        settings = {
+        settings: dict[str, object] = {
             "listen_addresses": "127.0.0.1",
             "port": port,
             "unix_socket_directories": "",
+            "ssl": "on",
+            "ssl_cert_file": folder / "server.crt",
+            "ssl_key_file": folder / "server.key",
             "fsync": "off",
             "shared_buffers": "32MB",
             "max_parallel_workers_per_gather": 0,
@@ -129,6 +134,7 @@ def mariadb() -> Iterator[Server]:
             "GRANT ALL ON shop.* TO shop@'%';\n"
         )
         start.chmod(0o644)
+        _certificate(user, folder)
         port = _free_port()
         command = [
             _mariadb("mariadbd"),
@@ -140,6 +146,8 @@ def mariadb() -> Iterator[Server]:
             f"--pid-file={folder / 'pid'}",
             f"--init-file={start}",
             f"--secure-file-priv={data}",
+            f"--ssl-cert={folder / 'server.crt'}",
+            f"--ssl-key={folder / 'server.key'}",
             "--skip-name-resolve",
             "--innodb-buffer-pool-size=64M",
             "--innodb-flush-log-at-trx-commit=0",
@@ -182,6 +190,14 @@ def _as_user(user: pwd.struct_passwd | None) -> list[str]:
         return []
     rights = [] if user is None else [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return [setpriv, *rights, "--pdeathsig=INT"]
+
+
+def _certificate(user: pwd.struct_passwd | None, folder: Path) -> None:
+    """What a server needs to encrypt its connections."""
+    make = "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"
+    where = "-keyout", folder / "server.key", "-out", folder / "server.crt"
+    _once(user, shutil.which("openssl"), *make, *where)
+    (folder / "server.key").chmod(0o600)
 
 
 def _once(user: pwd.struct_passwd | None, *command: object) -> None:

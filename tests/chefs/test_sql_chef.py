@@ -390,16 +390,22 @@ def test_servers_are_told_to_read_only_and_not_for_ever() -> None:
     assert postgres.url is not None
     assert postgres.url.query == {"sslmode": "require"}
     assert engines.READ_ONLY["postgresql"] == {"postgresql_readonly": True}
-    assert engines.opening("postgresql", 1.5) == ["SET LOCAL statement_timeout = 1500"]
+    limit, notice = engines.opening("postgresql", 1.5)
+    assert limit == "SET LOCAL statement_timeout = 1500"
+    assert "client_connection_check_interval" in notice
     assert engines.connect_arguments(postgres, 5)["connect_timeout"] == 10
     mysql = from_config(DbConfig(type="mysql", database="d", ssl=True, port="3307"))
     assert engines.connect_arguments(mysql, 5) == {
         "local_infile": False,
         "connect_timeout": 10,
-        "read_timeout": 5,
+        "read_timeout": 15,
         "ssl": {"check_hostname": False},
     }
-    assert engines.opening("mysql", 2) == ["SET SESSION max_execution_time = 2000", "START TRANSACTION READ ONLY"]
+    assert engines.opening("mysql", 2) == [
+        "SET SESSION max_execution_time = 2000",
+        "SET SESSION TRANSACTION READ ONLY",
+        "START TRANSACTION READ ONLY",
+    ]
     assert engines.opening("mysql", 2, mariadb=True)[0] == "SET SESSION max_statement_time = 2.000"
     plain = from_config(DbConfig(type="mysql", database="d"))
     assert "ssl" not in engines.connect_arguments(plain, 5)
@@ -427,7 +433,7 @@ def test_an_unreachable_server_is_explained_without_the_password(
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         sql = chef(policy, connection=f"{kind}://u:{CANARY}@127.0.0.1:{port}/d")
-        with pytest.raises(SourceFailed, match=r"The database answered: .*efused") as caught:
+        with pytest.raises(SourceFailed, match=r"The database cannot be reached: .*efused") as caught:
             table(sql)
     assert CANARY not in str(caught.value)
     assert caught.value.__suppress_context__

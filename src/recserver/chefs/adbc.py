@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
+from datetime import date
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from recserver.chefs import Batch, Column, StartOver
 from recserver.chefs.entries import no_rows, object_column
+from recserver.chefs.sql_words import in_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,6 +39,10 @@ RARE_TYPES = frozenset({"numeric", "uuid", "float4"})
 """Those whose distinct values we turn into what the ordinary driver makes of them."""
 
 SQLITE_TYPES = {str: "string", int: "int64", float: "double"}
+
+EPOCH = date(1970, 1, 1).toordinal()
+TICKS_A_DAY = 86_400_000_000
+"""Of PostgreSQL's times, which count microseconds."""
 
 POSTGRESQL_BATCH = 4 * 2**20
 """Bytes that PostgreSQL's driver collects, about, before it hands over rows."""
@@ -65,15 +71,17 @@ def read_postgresql(
     Raises:
         NotQuick: if a wanted column is of a type that is read better in the ordinary way, or something fails
             before the first row: the ordinary driver says it better.
+        StartOver: at a date that Python does not know; the ordinary way makes text of it.
         TimeoutError: if the time is over.
     """
     from adbc_driver_postgresql import dbapi
 
     try:
-        connection = dbapi.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+        connection = dbapi.connect(_address(url))
     except dbapi.Error:
         raise NotQuick from None
-    with closing(connection), closing(connection.cursor()) as cursor:
+    with in_time(out_of_time), closing(connection), closing(connection.cursor()) as cursor:
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(POSTGRESQL_BATCH)})
         try:
             for statement in statements:
                 cursor.execute(statement)
@@ -81,19 +89,25 @@ def read_postgresql(
             names = [name for name in found if name in wanted]
             narrow = _narrowed(query, names or found[:1])
             schema = cursor.adbc_execute_schema(narrow)
+            if not all(map(_known, schema)):
+                raise NotQuick
+            if names:
+                cursor.execute(narrow)
         except dbapi.Error:
             raise NotQuick from None
-        if not all(map(_known, schema)):
-            raise NotQuick
         yield Batch(found, {name: no_rows() for name in names})
-        if not names:
-            return
-        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(POSTGRESQL_BATCH)})
-        cursor.execute(narrow)
-        for part in cursor.fetch_record_batch():
+        for part in cursor.fetch_record_batch() if names else ():
             if out_of_time():
                 raise TimeoutError
+            if any(_beyond_python(part.column(name)) for name in names):
+                raise StartOver
             yield Batch(found, {name: _values(part.column(name), schema.field(name)) for name in names})
+
+
+def _address(url: URL) -> str:
+    """``url`` as libpq reads it: there, spaces stand as %20 only, and a plus is a plus."""
+    plain = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
+    return f"{plain.replace(' ', '%20')}?{urlencode(url.query, doseq=True, quote_via=quote)}"
 
 
 def _postgresql_type(field: pa.Field) -> str:
@@ -103,6 +117,22 @@ def _postgresql_type(field: pa.Field) -> str:
 
 def _known(field: pa.Field) -> bool:
     return _postgresql_type(field) in PLAIN_TYPES | RARE_TYPES
+
+
+def _beyond_python(column: pa.Array) -> bool:
+    """Whether it holds dates or times beyond the years 1 to 9999; "infinity" comes as one of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_date32(column.type):
+        numbers, ticks_a_day = column.cast(pa.int32()), 1
+    elif pa.types.is_timestamp(column.type):
+        numbers, ticks_a_day = column.cast(pa.int64()), TICKS_A_DAY
+    else:
+        return False
+    ends = pc.min_max(numbers).as_py()
+    first, last = ((day.toordinal() - EPOCH) * ticks_a_day for day in (date.min, date.max))
+    return ends["min"] is not None and (ends["min"] < first or ends["max"] >= last + ticks_a_day)
 
 
 def _values(column: pa.Array, field: pa.Field) -> Column:
@@ -117,7 +147,7 @@ def _values(column: pa.Array, field: pa.Field) -> Column:
     values = [None if one is None else _RARE[kind](one) for one in coded.dictionary.to_pylist()]
     try:
         return pa.DictionaryArray.from_arrays(coded.indices, pa.array(values))
-    except pa.ArrowException:  # NaN among the decimals
+    except (pa.ArrowException, TypeError):  # too long, NaN or infinite decimals
         return object_column([None if place is None else values[place] for place in coded.indices.to_pylist()])
 
 

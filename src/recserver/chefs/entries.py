@@ -83,11 +83,15 @@ def object_column(values: Sequence[Any]) -> NDArray[Any]:
     return np.fromiter(values, dtype=object, count=len(values))
 
 
-def column_of(values: Sequence[Any]) -> Column:
-    """``values`` as an Arrow array, if they are of one kind that Arrow holds without changing anything."""
+def column_of(values: Sequence[Any], *, from_json: bool = False) -> Column:
+    """``values`` as an Arrow array, if they are of one kind that Arrow holds without changing anything.
+
+    Args:
+        from_json: whether they can be nothing but what JSON knows, of which Arrow itself refuses mixtures.
+    """
     import pyarrow as pa
 
-    kinds = set(map(type, values)) - {type(None)}
+    kinds = set() if from_json else set(map(type, values)) - {type(None)}
     if len(kinds) > 1 and kinds != {int, float}:  # Arrow makes bytes of text, and days of times
         return object_column(values)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,15 @@ from recserver.chefs.entries import (
 from recserver.chefs.paths import absence, confined
 from recserver.chefs.sql_guard import check_query
 from recserver.chefs.sql_rows import batches, read_sqlite
+from recserver.chefs.sql_words import in_words
 from recserver.clock import SystemClock
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
-from recserver.specs.secrets import expand_environment, scrub, secret_values
+from recserver.specs.secrets import expand_environment, secret_values
 from recserver.specs.values import Text
 
 FETCH_ROWS = 2_000
 """Rows fetched at a time. They become columns while the processor's cache still has them; more are slower."""
-
-LONGEST_ANSWER = 200
-"""Characters of a driver's complaint that are passed on."""
-
-_TOO_LONG = (3024, 1969, 1317)  # MySQL, MariaDB, MySQL when killed
 
 
 class SqlEntry(ChefEntry):
@@ -87,7 +83,7 @@ class SqlChef:
             self._quickly = False
             raise
         except Exception as error:
-            raise SourceFailed(_in_words(error, self._secrets(), seconds)) from None
+            raise SourceFailed(in_words(error, self._secrets(), seconds)) from None
 
     def _dialect(self, spec: SqlEntry) -> str | None:
         """Check what is known of the database already; its dialect, or None while a variable stands for it."""
@@ -186,16 +182,3 @@ def _probe(spec: SqlEntry) -> SqlEntry:
         config = config.model_copy(update=harmless | {"port": port})
     connection = None if spec.connection is None else probe(spec.connection)
     return spec.model_copy(update={"connection": connection, "db_config": config})
-
-
-def _in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:
-    """What a driver complained of, without what it must not tell."""
-    cause = getattr(error, "orig", None) or error
-    code = cause.args[0] if cause.args else None
-    if isinstance(cause, TimeoutError) or getattr(cause, "sqlstate", "") == "57014" or code in _TOO_LONG:
-        return (
-            f"The query took longer than {seconds:g} seconds: make it quicker, or raise RECSERVER_SOURCE_TIMEOUT."
-        )
-    lines = scrub(str(cause.args[-1] if cause.args else ""), secrets).strip().splitlines()
-    said = " ".join(lines[0].split())[:LONGEST_ANSWER].rstrip(".") if lines else type(cause).__name__
-    return f"The database answered: {said}. Check the query and the connection."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recserver.chefs import Batch, Column, adbc, sqlite
-from recserver.chefs.entries import column_of, joined, no_rows, positions
+from recserver.chefs.entries import column_of, joined, no_rows, object_column, positions
 
 FEW_ROWS = 5_000
 """An answer of no more rows needs no quick way."""
@@ -67,6 +67,13 @@ def _places(names: Sequence[str], wanted: Collection[str] | None) -> dict[str, i
     return positions(names, wanted, "The query's answer", "name one of them otherwise with AS")
 
 
+def _column(values: list[Any]) -> Column:
+    try:
+        return column_of(values)
+    except TypeError:  # Arrow knows no decimals that are NaN or infinite
+        return object_column(values)
+
+
 def batches(chunks: Iterator[Chunk], wanted: Collection[str] | None, batch_rows: int) -> Iterator[Batch]:
     """Rows from whatever driver as batches of about ``batch_rows``, only the wanted columns of them."""
     names, _ = next(chunks)
@@ -85,7 +92,7 @@ def batches(chunks: Iterator[Chunk], wanted: Collection[str] | None, batch_rows:
 
     for _, rows in chunks:
         for name, place in places.items():
-            parts[name].append(column_of(list(map(itemgetter(place), rows))))
+            parts[name].append(_column(list(map(itemgetter(place), rows))))
         waiting += len(rows)
         if waiting >= batch_rows:
             yield batch()

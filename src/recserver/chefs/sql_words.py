@@ -1,0 +1,117 @@
+"""What databases complain of, as sentences for whoever wrote the data chef."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from urllib.parse import quote, quote_plus
+
+from recserver.specs.secrets import scrub
+
+LONGEST_ANSWER = 200
+"""Characters of a driver's complaint that are passed on."""
+
+_TOO_LONG = frozenset({3024, 1969})  # MySQL, MariaDB
+_STOPPED = frozenset({"57014", 1317})
+
+# Codes are those of PostgreSQL (text) and of MySQL (numbers). Errors of connecting, and all errors of the quick
+# driver for PostgreSQL, have no code: they are known by their text, in English at least.
+_CURES: tuple[tuple[frozenset[str | int], re.Pattern[str], str], ...] = (
+    (
+        frozenset({"28P01", "28000", 1045, 1698}),
+        re.compile(r"password authentication failed|no password supplied|no pg_hba\.conf entry|role .+ exist"),
+        "Correct the user and the password",
+    ),
+    (
+        frozenset({"3D000", 1044, 1049}),
+        re.compile(r'^database ".+" does not exist'),
+        "Correct the name of the database",
+    ),
+    (
+        frozenset(),
+        re.compile(r"cryptography.* package is required"),
+        "Set ssl: true in db_config, or: pip install cryptography",
+    ),
+    (
+        frozenset({"57P01", "57P02", "57P03", "08006", "08003", 1053, 1927, 2006, 2013}),
+        re.compile(r"terminating connection|connection has been closed|closed the connection|unexpected eof|EOF "),
+        "The connection broke off: train again, and if it happens again, ask whoever runs the database",
+    ),
+    (
+        frozenset(),
+        re.compile(r"support SSL|SSL is required|SSL connection is|certificate|ssl_?error|\bTLS\b", re.IGNORECASE),
+        "Correct the encryption: the parameters of the connection, or TLS on the database server",
+    ),
+    (
+        frozenset({"42P01", "42703", "42601", "42883", 1054, 1064, 1146, 1305}),
+        re.compile(r"^no such (table|column|function)|^(relation|column) .+ does not exist"),
+        "Correct the query",
+    ),
+    (
+        frozenset({"42501", 1142, 1143, 1227, 1370}),
+        re.compile(r"^permission denied"),
+        "Let the user of the connection read what the query asks for",
+    ),
+)  # fmt: skip
+_UNREACHABLE = re.compile(
+    r"can't connect|connection (refused|timed out|timeout|reset)|timeout expired|unreachable|no route",
+    re.IGNORECASE,
+)
+_SEVERITY = re.compile(r"^.*?\w+: {2}(?=\S)")  # "ERROR:  ", in whatever language the server speaks
+_PREFIXES = re.compile(
+    r"^(connection failed: |connection to server .*? failed: |consuming input failed: |PQ\w+\(\) failed: "
+    r"|[A-Z_]+: |\[libpq\] )+"
+)
+
+
+@contextmanager
+def in_time(out_of_time: Callable[[], bool]) -> Iterator[None]:
+    """What a driver complains of once the time is over is that the time is over, whatever its words for it.
+
+    Raises:
+        TimeoutError: instead of any other exception, once the time is over.
+    """
+    try:
+        yield
+    except Exception:
+        if out_of_time():
+            raise TimeoutError from None
+        raise
+
+
+def in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:
+    """What a driver complained of and what to do, without what it must not tell.
+
+    Args:
+        secrets: as written; they are found percent-encoded as well.
+        seconds: that the query might take.
+    """
+    cause = getattr(error, "orig", None) or error
+    numbers = (getattr(cause, "sqlstate", None), cause.args[0] if len(cause.args) > 1 else None)
+    given = {one for one in numbers if isinstance(one, str | int)}
+    if isinstance(cause, TimeoutError) or given & _TOO_LONG:
+        return (
+            f"The query took longer than {seconds:g} seconds: make it quicker, or raise RECSERVER_SOURCE_TIMEOUT."
+        )
+    said = _said(cause, secrets)
+    if given & _STOPPED or "canceling statement" in said:
+        return f"The query was stopped on the database server: {said}. Train again."
+    for codes, words, cure in _CURES:
+        if given & codes or words.search(said):
+            return f"The database answered: {said}. {cure}."
+    if _UNREACHABLE.search(said):
+        return f"The database cannot be reached: {said}. Check its host and port, and that it is running."
+    return f"The database answered: {said}. Check the query and the connection."
+
+
+def _said(cause: BaseException, secrets: Iterable[str]) -> str:
+    """The first line of a complaint, without what drivers put before the words of the server."""
+    known = list(secrets)
+    encoded = [form for one in known for form in (quote(one, safe=""), quote(one, safe=" +"), quote_plus(one))]
+    lines = scrub(str(cause.args[-1] if cause.args else ""), {*known, *encoded}).strip().splitlines()
+    first = lines[0] if lines else type(cause).__name__
+    if (prefixes := _PREFIXES.match(first)) is not None:
+        first = first[prefixes.end() :]
+        first = _SEVERITY.sub("", first) or first
+    return " ".join(first.split())[:LONGEST_ANSWER].rstrip(".")

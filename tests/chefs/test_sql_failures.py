@@ -1,0 +1,230 @@
+"""What goes wrong with a database server is said in one line that tells what to do, and never a secret."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from servers import PASSWORD, Server
+from sql_ways import Ways
+
+from recserver.chefs.sql import SqlChef
+from recserver.chefs.sql_words import in_words
+from recserver.errors import InvalidInput, SourceFailed
+from recserver.specs.jobs import SourcePolicy
+
+SECRET = "wr0ng c4n4ry@+%/é"
+FORMS = (SECRET, quote(SECRET), quote(SECRET, safe=""), quote(SECRET, safe=" +"), quote_plus(SECRET), PASSWORD)
+
+
+def failure(policy: SourcePolicy, entry: dict[str, Any]) -> str:
+    """The sentence with which reading fails."""
+    with pytest.raises((SourceFailed, InvalidInput)) as caught:
+        list(SqlChef(entry, policy).batches({"user_id", "item_id"}))
+    sentence = str(caught.value)
+    assert not any(form in sentence for form in FORMS)
+    assert not any(mark in sentence for mark in ("\n", "[libpq]", "PGRES", "(1", "FATAL", "INTERNAL"))
+    assert sentence.endswith(".")
+    assert len(sentence) < 350
+    return sentence
+
+
+LOGIN = {
+    "postgresql": 'The database answered: password authentication failed for user "{}". ',
+    "mysql": "The database answered: Access denied for user '{}'@'127.0.0.1' (using password: YES). ",
+}
+
+
+@pytest.mark.parametrize("by", ["url", "config", "variable"])
+def test_wrong_passwords(way: Server, policy: SourcePolicy, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WRONG", SECRET)
+    database = {"type": way.kind, "host": "127.0.0.1", "port": way.port, "user": "shop", "database": "shop"}
+    entry = {
+        "url": {"connection": way.dsn(password=quote(SECRET, safe=""))},
+        "config": {"db_config": database | {"password": SECRET}},
+        "variable": {"connection": way.dsn(password="${WRONG}")},
+    }[by]
+    said = failure(policy, entry | {"query": "SELECT 1 AS user_id"})
+    assert said == LOGIN[way.kind].format("shop") + "Correct the user and the password."
+
+
+def test_unknown_users_and_databases(way: Server, policy: SourcePolicy) -> None:
+    query = {"query": "SELECT 1 AS user_id"}
+    said = failure(policy, query | {"connection": way.dsn("nobody", quote(SECRET))})
+    assert said == LOGIN[way.kind].format("nobody") + "Correct the user and the password."
+    for user in ("shop", "admin"):
+        said = failure(policy, query | {"connection": way.dsn(user, database="nosuch")})
+        assert "nosuch" in said
+        assert said.endswith(". Correct the name of the database.")
+
+
+SAYS = {
+    "SELECT user_id FROM nosuch": ('relation "nosuch" does not exist', "Table 'shop.nosuch' doesn't exist"),
+    "SELECT nosuch AS user_id FROM t": (
+        'column "nosuch" does not exist',
+        "Unknown column 'nosuch' in 'SELECT'|Unknown column 'nosuch' in 'field list'",
+    ),
+    "SELECT nosuch(1) AS user_id": (
+        r"function nosuch\(integer\) does not exist",
+        "FUNCTION .*nosuch does not exist",
+    ),
+}
+
+
+@pytest.mark.parametrize("query", SAYS)
+def test_mistakes_in_queries(way: Server, policy: SourcePolicy, query: str) -> None:
+    way.run("DROP TABLE IF EXISTS t", "CREATE TABLE t (user_id int)")
+    said = failure(policy, {"connection": way.dsn(), "query": query})
+    words = dict(zip(("postgresql", "mysql"), SAYS[query], strict=True))[way.kind]
+    assert re.fullmatch(rf"The database answered: ({words})\. Correct the query\.", said), said
+
+
+def test_failures_in_the_middle_of_the_rows(postgresql: Server, policy: SourcePolicy, ways: Ways) -> None:
+    query = "SELECT 1 / (300000 - generate_series(1, 400000)) AS user_id"
+    for ways.quickly in (True, False):
+        said = failure(policy, {"connection": postgresql.dsn(), "query": query})
+        assert said == "The database answered: division by zero. Check the query and the connection."
+
+
+def test_what_the_user_may_not_read(way: Server, policy: SourcePolicy) -> None:
+    secret_table = {"postgresql": "pg_authid", "mysql": "mysql.global_priv"}[way.kind]
+    said = failure(policy, {"connection": way.dsn(), "query": f"SELECT 1 AS user_id FROM {secret_table}"})
+    assert "denied" in said
+    assert said.endswith(". Let the user of the connection read what the query asks for.")
+
+
+@pytest.mark.parametrize("query", ["DELETE FROM t", "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE t"])
+def test_other_statements_never_reach_the_server(
+    way: Server, policy: SourcePolicy, query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "only reads" in failure(policy, {"connection": way.dsn(), "query": query})
+    monkeypatch.setenv("LATE", query)
+    assert "only reads" in failure(policy, {"connection": way.dsn(), "query": "${LATE}"})
+
+
+def test_servers_that_are_not_there(way: Server, policy: SourcePolicy) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        for host in ("127.0.0.1", "localhost"):
+            dsn = f"{way.kind}://shop:{quote(SECRET, safe='')}@{host}:{port}/shop"
+            said = failure(policy, {"connection": dsn, "query": "SELECT 1 AS user_id"})
+            assert said.startswith("The database cannot be reached: ")
+            assert "Connection refused" in said
+            assert said.endswith(". Check its host and port, and that it is running.")
+    dsn = f"{way.kind}://shop:{quote(SECRET, safe='')}@nosuch.invalid/shop"
+    said = failure(policy, {"connection": dsn, "query": "SELECT 1 AS user_id"})
+    assert said == "The database's host 'nosuch.invalid' cannot be found: correct its name."
+
+
+ENDLESS = {
+    "postgresql": "SELECT generate_series(1, 1000000000000) AS user_id",
+    "mysql": "SELECT a.seq AS user_id FROM seq_1_to_10000000 a, seq_1_to_10000000 b",
+}
+END = {
+    "postgresql": "SELECT {}(pid) FROM pg_stat_activity WHERE usename = 'shop'",
+    "mysql": "SELECT CONCAT('{}', id) FROM information_schema.processlist WHERE user = 'shop'",
+}
+
+
+def interrupted(way: Server, policy: SourcePolicy, how: dict[str, str]) -> str:
+    """How a reading fails during which somebody interrupts all queries of ``shop``."""
+    patient = policy.model_copy(update={"source_timeout": 600.0, "batch_rows": 2_000})
+    batches = SqlChef({"connection": way.dsn(), "query": ENDLESS[way.kind]}, patient).batches({"user_id"})
+    assert next(batches).n_rows == 0
+    assert next(batches).n_rows
+    done = way.run(END[way.kind].format(how[way.kind]), user="admin")
+    assert done
+    if way.kind == "mysql":
+        way.run(*(statement for (statement,) in done), user="admin")
+    with pytest.raises(SourceFailed) as caught:
+        for _ in batches:
+            pass
+    assert PASSWORD not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # pymysql, and whatever fails while things are cleared away
+def test_a_connection_that_is_cut_in_the_middle(way: Server, policy: SourcePolicy) -> None:
+    said = interrupted(way, policy, {"postgresql": "pg_terminate_backend", "mysql": "KILL "})
+    words = {  # with TLS, the farewell of the server may come too late to be read
+        "postgresql": "terminating connection due to administrator command|SSL error: unexpected eof.*",
+        "mysql": "Lost connection to MySQL server during query",
+    }[way.kind]
+    cure = "The connection broke off: train again, and if it happens again, ask whoever runs the database"
+    assert re.fullmatch(rf"The database answered: ({words})\. {cure}\.", said), said
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # pymysql, and whatever fails while things are cleared away
+def test_a_query_that_somebody_stops(way: Server, ways: Ways, policy: SourcePolicy) -> None:
+    if way.kind == "postgresql" and not ways.quickly:
+        return  # between two fetches of a cursor there is nothing to stop
+    said = interrupted(way, policy, {"postgresql": "pg_cancel_backend", "mysql": "KILL QUERY "})
+    assert said.startswith("The query was stopped on the database server: ")
+
+
+def test_what_cannot_be_read_quickly_is_read_in_the_ordinary_way(
+    postgresql: Server,
+    policy: SourcePolicy,
+    ways: Ways,
+    table: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("recserver.chefs.adbc._address", lambda _: "postgresql://nobody@127.0.0.1:1/")
+    chef = SqlChef({"connection": postgresql.dsn(), "query": "SELECT 7 AS user_id"}, policy)
+    assert table(chef)[1] == {"user_id": [7]}
+    assert ways.quick_rows == 0
+
+
+class Complaint(Exception):
+    """Of a driver."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Complaint("consuming input failed: SSL SYSCALL error: EOF detected"), "ed: SSL SYSCALL .* broke off"),
+        (
+            OSError("PQgetCopyData() failed: SSL error: unexpected eof while reading"),
+            "ed: SSL error: .* broke off",
+        ),
+        (Complaint("connection failed: SSL error: certificate verify failed"), "Correct the encryption"),
+        (TimeoutError(), "The query took longer than 5 seconds"),
+        (
+            Complaint(3024, "Query execution was interrupted, maximum statement execution time exceeded"),
+            "took longer",
+        ),
+        (Complaint(1317, "Query execution was interrupted"), "was stopped on the database server"),
+        (Complaint(1045, f"Access denied for {SECRET}"), r"Access denied for \*{8}\. Correct the user"),
+        (Complaint(f"no {quote(SECRET, safe='')} or {quote_plus(SECRET)}"), r"no \*{8} or \*{8}\. Check"),
+        (
+            OSError("[libpq] Execution error [PGRES_FATAL_ERROR]: FEHLER:  Division durch Null\n"),
+            ": Division durch",
+        ),
+        (Complaint("INTERNAL: [libpq] Failed to begin: ERROR:  no such thing"), "answered: no such thing. Check"),
+        (
+            Complaint("connection failed: connection timeout expired\nand more"),
+            "reached: connection timeout expired",
+        ),
+        (
+            Complaint('connection to server at "::1", port 1 failed: FATAL:  the database system is starting up'),
+            ": the",
+        ),
+        (
+            Complaint("connection failed: server does not support SSL, but SSL was required"),
+            "Correct the encryption",
+        ),
+        (
+            RuntimeError("'cryptography' package is required for sha256_password"),
+            "Set ssl: true in db_config, or: pip",
+        ),
+        (Complaint(), "answered: Complaint. Check"),
+    ],
+)
+def test_complaints_become_sentences(error: Exception, said: str) -> None:
+    sentence = in_words(error, [SECRET], 5)
+    assert re.search(said, sentence), sentence
