@@ -81,9 +81,11 @@ class Catalog:
 
     def swap(self, model_id: str, recommender: Recommender, file: stat_result) -> None:
         """Let a new version answer from now on. Requests under way end with the one they began with."""
+        _, before = self._serving.get(model_id, (None, None))
         self._serving[model_id] = recommender, _stamp(file)
         self._refused.pop(model_id, None)
-        self._events.publish(ModelServes(model_id, recommender.model_version))
+        if before != _stamp(file):  # else whoever looked at the folder meanwhile has loaded it already
+            self._events.publish(ModelServes(model_id, recommender.model_version))
 
     def drop(self, model_id: str) -> None:
         """Forget a model that was deleted."""

@@ -202,3 +202,13 @@ async def test_every_version_is_announced_once(trained: Trained) -> None:
         await trained.retrain(items=3)
         seen = [(await events.next(ModelServes)).model_version for _ in range(2)]
     assert seen == [2, 3]
+
+
+async def test_a_version_found_in_the_folder_before_it_is_swapped_in_is_announced_once(trained: Trained) -> None:
+    catalog, models = trained.rec.parts.catalog, trained.rec.parts.models
+    serving, file = catalog.in_memory("m"), await models.pickle_status("m")
+    assert serving is not None and file is not None
+    with trained.rec.events.listen() as events:
+        catalog.swap("m", serving, file)
+        await trained.retrain(items=2)
+        assert (await events.next(ModelServes)).model_version == 2
