@@ -6,8 +6,9 @@ Errors know no HTTP. One table in :mod:`recserver.web.wire` maps the codes to st
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class RecServerError(Exception):
@@ -118,11 +119,35 @@ class NoNewModel(RecServerError):
         super().__init__(message)
         self.data_report = data_report
 
+    def told(self, message: str, data_report: dict[str, Any] | None = None) -> Self:
+        """The same in other words, and with what was read."""
+        other = copy(self)
+        other.args, other.data_report = (message,), data_report or self.data_report
+        return other
+
 
 class TrainingFailed(NoNewModel):
-    """A training failed; the sentence becomes the model's ``error``."""
+    """A training failed; the sentence becomes the model's ``error``.
+
+    Attributes:
+        transient: whether the same may well succeed soon, without anybody changing anything.
+        retry_after: seconds after which whoever refused asks to be tried again, if they said so.
+        fault: whether recserver itself is at fault, rather than its data or surroundings.
+    """
 
     code = "training_failed"
+
+    def __init__(
+        self,
+        message: str,
+        data_report: dict[str, Any] | None = None,
+        *,
+        transient: bool = False,
+        retry_after: float | None = None,
+        fault: bool = False,
+    ) -> None:
+        super().__init__(message, data_report)
+        self.transient, self.retry_after, self.fault = transient, retry_after, fault
 
 
 class SourceFailed(TrainingFailed):

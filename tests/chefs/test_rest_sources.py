@@ -17,7 +17,7 @@ from sites import Site
 
 from recserver.chefs import api, fetch, pages
 from recserver.chefs.api import ApiChef
-from recserver.chefs.fetch import _asked_wait
+from recserver.chefs.http_words import asked_wait
 from recserver.chefs.json_pages import LikePages, page_of, whole_page
 from recserver.chefs.json_rows import rows_reader
 from recserver.errors import InvalidInput, SourceFailed, SourceUnchanged
@@ -171,7 +171,7 @@ def test_endless_chains_end(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MOST_PAGES", 5)
-    answers(site, lambda request: {"items": ROWS, "next": f"?p={len(site.requests)}"})
+    answers(site, lambda request: {"items": [{"user_id": len(site.requests)}], "next": f"?p={len(site.requests)}"})
     assert "has more than 5 pages" in failure(table, chef(policy, site, paginator={"type": "json_link"}))
 
 
@@ -349,12 +349,12 @@ def test_rows_that_were_handed_over_are_not_fetched_again(
 
 def test_retry_after_is_a_number_or_a_date() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    waits = {text: _asked_wait(text) for text in ("7", later, "", "soon", "-1", "9" * 20)}
+    waits = {text: asked_wait(text) for text in ("7", later, "", "soon", "-1", "9" * 20)}
     assert 7 <= (waits["7"] or 0) < 8
     assert 90 < (waits[later] or 0) < 102
     assert [waits[text] for text in ("", "soon", "-1", "9" * 20)] == [None] * 4
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
-    assert 0 <= (_asked_wait(past) or 0) < 1
+    assert 0 <= (asked_wait(past) or 0) < 1
 
 
 @pytest.mark.parametrize("header", ["ETag", "Last-Modified"])

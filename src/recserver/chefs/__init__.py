@@ -57,12 +57,14 @@ class Batch:
         n_bytes: how much of the source was read for these rows, in bytes as they came (compressed ones count
             as such); 0 if nobody knows.
         rejected: rows that were read but are not in ``columns``.
+        hints: what whoever wrote the data chef should know, a sentence each.
     """
 
     found: tuple[str, ...]
     columns: Mapping[str, Column]
     n_bytes: int = 0
     rejected: tuple[Rejection, ...] = ()
+    hints: tuple[str, ...] = ()
 
     @property
     def n_rows(self) -> int:

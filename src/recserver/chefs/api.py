@@ -16,7 +16,8 @@ from recserver.chefs.entries import (
     refused,
     variable_warnings,
 )
-from recserver.chefs.fetch import Client, check_url, source_name
+from recserver.chefs.fetch import Client, check_url
+from recserver.chefs.http_words import source_name, why_refused
 from recserver.chefs.json_rows import rows_reader
 from recserver.chefs.rest_entry import ApiEntry
 from recserver.clock import a_turn
@@ -47,10 +48,7 @@ class ApiChef:
         self._entry = dict(entry)
         self._policy = policy
         spec = read_entry(ApiEntry, entry)
-        try:
-            spec.request_headers()
-        except ValueError as error:
-            raise refused("auth", error) from None
+        _check_auth(spec)
         if has_reference(spec.url.partition("://")[0]):
             return
         try:
@@ -63,7 +61,9 @@ class ApiChef:
 
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         spec, url = self._now()
-        stream = self._stream(spec, url, wanted)
+        client = Client(self._policy, url, spec.request_headers())
+        rows = _Rows(client)
+        stream = self._stream(spec, url, rows, wanted)
         with asyncio.Runner() as runner:
             deadline = runner.get_loop().time() + self._policy.source_timeout
 
@@ -77,7 +77,13 @@ class ApiChef:
             try:
                 while batch := runner.run(step()):
                     yield batch
+            except SourceFailed:
+                if rows.waiting:  # they count as read
+                    yield rows.batch()
+                raise
             except TimeoutError:
+                if rows.waiting:
+                    yield rows.batch()
                 raise SourceFailed(
                     f"{source_name(url)} took longer than {self._policy.source_timeout:g} seconds: ask it for "
                     "less, or raise RECSERVER_SOURCE_TIMEOUT."
@@ -93,31 +99,31 @@ class ApiChef:
         """
         try:
             spec = read_entry(ApiEntry, expand_environment(self._entry))
-            spec.request_headers()
-            return spec, check_url(spec.url, self._policy)
+            _check_auth(spec)
         except InvalidInput as error:
             raise SourceFailed(f"The data chef cannot be used: {error}") from None
+        try:
+            return spec, check_url(spec.url, self._policy)
         except ValueError as error:
-            raise SourceFailed(f"The source's url cannot be fetched: it {error}.") from None
+            raise SourceFailed(f"The source's url cannot be fetched: {why_refused(error)}.") from None
 
-    async def _stream(self, spec: ApiEntry, url: URL, wanted: Collection[str] | None) -> AsyncGenerator[Batch]:
+    async def _stream(
+        self, spec: ApiEntry, url: URL, rows: _Rows, wanted: Collection[str] | None
+    ) -> AsyncGenerator[Batch]:
         from recserver.chefs.pages import pages
 
-        rows = _Rows()
-        async with Client(self._policy, url, spec.request_headers()) as client:
+        async with rows.client as client:
             parts = (
                 self._one_answer(spec, url, client, wanted)
                 if spec.pages is None
                 else pages(spec, url, client, wanted)
             )
-            counted = 0
             async with aclosing(parts):
                 async for page in parts:
                     rows.add(page)
                     if rows.waiting >= self._policy.batch_rows:
-                        yield rows.batch(client.taken - counted)
-                        counted = client.taken
-            yield rows.batch(client.taken - counted)
+                        yield rows.batch()
+            yield rows.batch()
 
     async def _one_answer(
         self, spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None
@@ -153,10 +159,20 @@ class ApiChef:
         return {names[name]: text for name, text in self.validators.items() if name in names}
 
 
-class _Rows:
-    """Rows on their way into batches."""
+def _check_auth(spec: ApiEntry) -> None:
+    try:
+        spec.request_headers()
+    except ValueError as error:
+        raise refused("auth", error) from None
 
-    def __init__(self) -> None:
+
+class _Rows:
+    """Rows on their way into batches, out of the answers that ``client`` gets."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._counted = 0
+        self._hints: tuple[str, ...] = ()
         self._found: dict[str, None] = {}
         self._columns: dict[str, list[Any]] = {}
         self._n_rows = 0
@@ -168,17 +184,22 @@ class _Rows:
 
     def add(self, page: Page) -> None:
         self._found.update(dict.fromkeys(page.found))
-        for name in page.columns.keys() - self._columns.keys():
-            self._columns[name] = [None] * self._n_rows
+        self._hints += page.hints
+        for name in page.columns:
+            if name not in self._columns:
+                self._columns[name] = [None] * self._n_rows
         for name, values in self._columns.items():
             values.extend(page.columns.get(name) or [None] * page.n_rows)
         self._n_rows += page.n_rows
         self._strays += page.strays
 
-    def batch(self, n_bytes: int) -> Batch:
+    def batch(self) -> Batch:
+        """What is waiting, and all bytes that came since the batch before."""
+        hints, self._hints = self._hints, ()
+        n_bytes, self._counted = self.client.taken - self._counted, self.client.taken
         example = next(filter(None, self._strays), "")
         left_out = (Rejection(NO_OBJECT, len(self._strays), example),) if self._strays else ()
         columns = {name: column_of(values, from_json=True) for name, values in self._columns.items()}
         self._columns = {name: [] for name in self._columns}
         self._n_rows, self._strays = 0, []
-        return Batch(tuple(self._found), columns, n_bytes, left_out)
+        return Batch(tuple(self._found), columns, n_bytes, left_out, hints)

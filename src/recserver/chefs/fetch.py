@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import random
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from recserver.chefs.address_guard import ConnectGuard, host_refusal
-from recserver.clock import SystemClock
-from recserver.errors import SourceFailed, shown
+from recserver.chefs.http_words import (
+    Transient,
+    check_status,
+    in_words,
+    redirected_name,
+    source_name,
+    why_refused,
+)
+from recserver.chefs.link_header import next_link
+from recserver.errors import SourceFailed
 from recserver.specs.jobs import SourcePolicy
-from recserver.specs.secrets import mask_url
 
 if TYPE_CHECKING:
     import aiohttp
@@ -30,12 +34,10 @@ CHUNK = 2**16
 LONGEST_URL = 8_000
 
 TRIES = 3
-LONGEST_WAIT = 300.0
-"""Seconds before another try that a source may ask for."""
 FIRST_WAIT = 1.0
 """Seconds before the second try, about; twice as long before the third."""
-
-_LASTING = frozenset({HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED})
+WAITING_SHARE = 0.75
+"""How much of the time that is left a wait may take: what comes after it takes time as well."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {
@@ -79,30 +81,20 @@ class Answer:
     """What came of one request.
 
     Attributes:
+        source: how sentences call where it came from.
         status, headers: of the final answer; names of headers in any case.
         next_link: what its ``Link`` header calls the next page, if it does.
         body: the beginning of the content, decompressed.
         rest: what follows; None if ``body`` is all of it. Close it.
     """
 
+    source: str = ""
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     next_link: str | None = None
     redirected: bool = False
     body: bytes = b""
     rest: AsyncGenerator[bytes] | None = None
-
-
-class Transient(SourceFailed):
-    """A failure that may be over in a moment. ``wait`` is how many seconds the source asks for, if it does."""
-
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
-
-
-class NotThere(SourceFailed):
-    """The source answered 404."""
 
 
 def check_next(url: URL, policy: SourcePolicy, source: str) -> URL:
@@ -114,7 +106,8 @@ def check_next(url: URL, policy: SourcePolicy, source: str) -> URL:
     try:
         return check_url(str(url), policy)
     except ValueError as error:
-        raise SourceFailed(f"{source} names a next page that is refused: its address {error}.") from None
+        why = why_refused(error, "its address")
+        raise SourceFailed(f"{source} names a next page that is refused: {why}.") from None
 
 
 class Client:
@@ -138,10 +131,12 @@ class Client:
         self._guard = ConnectGuard(allow_private=policy.allow_private_sources)
         self._origin = home.origin() if home is not None else None
         self._headers = dict(headers or {})
+        self._deadline = 0.0
 
     async def __aenter__(self) -> Self:
         import aiohttp
 
+        self._deadline = asyncio.get_running_loop().time() + self.policy.source_timeout
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(socket_factory=self._guard),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -171,12 +166,13 @@ class Client:
         """
         import stamina
 
-        def wait_for(error: Exception) -> bool | float:
-            if not isinstance(error, Transient):
-                return False
-            return True if error.wait is None else error.wait
-
         tried = 0
+
+        def wait_for(error: Exception) -> bool | float:
+            if not isinstance(error, Transient) or not self._may_wait(error.retry_after, tried):
+                return False
+            return True if error.retry_after is None else error.retry_after
+
         try:
             async for attempt in stamina.retry_context(
                 on=wait_for, attempts=TRIES, timeout=None, wait_initial=FIRST_WAIT, wait_jitter=FIRST_WAIT
@@ -185,9 +181,16 @@ class Client:
                     tried += 1
                     return await self._begin(url, most, conditions or {})
         except Transient as error:
+            wait = error.retry_after
+            asks = f" It asks to wait {wait:.0f} seconds." if wait and not self._may_wait(wait, tried) else ""
             times = f" It was tried {tried} times." if tried > 1 else ""
-            raise SourceFailed(f"{error}{times}") from None
+            raise SourceFailed(f"{error}{asks}{times}", transient=True, retry_after=wait) from None
         raise AssertionError("the last attempt returns or raises")
+
+    def _may_wait(self, asked: float | None, tried: int) -> bool:
+        """Whether there is time for another try after so many."""
+        wait = FIRST_WAIT * (2 ** (tried - 1) + 1) if asked is None else asked
+        return wait <= (self._deadline - asyncio.get_running_loop().time()) * WAITING_SHARE
 
     async def _begin(self, url: URL, most: int, conditions: Mapping[str, str]) -> Answer:
         answer = Answer()
@@ -208,10 +211,10 @@ class Client:
     async def _counted(self, url: URL, answer: Answer, conditions: Mapping[str, str]) -> AsyncGenerator[bytes]:
         import aiohttp
 
-        source = source_name(url)
+        answer.source = source = source_name(url)
         self._guard.refused = ""
         try:
-            async with aclosing(self._followed(url, source, answer, conditions)) as chunks:
+            async with aclosing(self._followed(url, answer, conditions)) as chunks:
                 async for data in chunks:
                     self.taken += len(data)
                     if self.taken > self.policy.max_source_bytes:
@@ -221,25 +224,29 @@ class Client:
                         )
                     yield data
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._in_words(error, source) from None
+            if self._guard.refused and isinstance(error, aiohttp.ClientConnectorError):
+                raise SourceFailed(
+                    f"{answer.source} leads to an address that is refused: {self._guard.refused}."
+                ) from None
+            raise in_words(error, answer.source, CONNECT_SECONDS, READ_SECONDS) from None
 
-    async def _followed(
-        self, url: URL, source: str, answer: Answer, conditions: Mapping[str, str]
-    ) -> AsyncGenerator[bytes]:
+    async def _followed(self, url: URL, answer: Answer, conditions: Mapping[str, str]) -> AsyncGenerator[bytes]:
+        first = url
         for _ in range(MOST_REDIRECTS + 1):
             headers = {**self._headers, **conditions} if url.origin() == self._origin else {}
             async with self._session.get(url, allow_redirects=False, headers=headers) as response:
                 if response.status not in _REDIRECTS or "Location" not in response.headers:
-                    _check_status(response, source, may_be_unchanged=bool(conditions))
+                    check_status(response, answer.source, may_be_unchanged=bool(conditions))
                     answer.status, answer.headers = response.status, response.headers
-                    link = response.links.get("next")
-                    answer.next_link = str(link["url"]) if link and "url" in link else None
+                    answer.next_link = next_link(response.headers.getall("Link", []), response.url)
                     async for data in response.content.iter_chunked(CHUNK):
                         yield data
                     return
-                url = self._next_hop(response, source)
-                answer.redirected = True
-        raise SourceFailed(f"{source} redirects more than {MOST_REDIRECTS} times: give the final address.")
+                url = self._next_hop(response, answer.source)
+                answer.redirected, answer.source = True, redirected_name(first, url)
+        raise SourceFailed(
+            f"{source_name(first)} redirects more than {MOST_REDIRECTS} times: give the final address."
+        )
 
     def _next_hop(self, response: aiohttp.ClientResponse, source: str) -> URL:
         from yarl import URL
@@ -253,77 +260,5 @@ class Client:
         try:
             return check_url(str(target), self.policy)
         except ValueError as error:
-            raise SourceFailed(f"{source} redirects to an address that is refused: it {error}.") from None
-
-    def _in_words(self, error: Exception, source: str) -> SourceFailed:
-        """What went wrong, without the texts of libraries: they quote URLs and answers."""
-        import aiohttp
-
-        if self._guard.refused and isinstance(error, aiohttp.ClientConnectorError):
-            return SourceFailed(f"{source} leads to an address that is refused: {self._guard.refused}.")
-        for kind, sentence, lasting in (
-            (aiohttp.ClientConnectorCertificateError, "has no valid TLS certificate: correct it there", True),
-            (aiohttp.ClientSSLError, "does not speak TLS: check http or https", True),
-            (aiohttp.ClientConnectorDNSError, "has a host that cannot be found: correct its name", True),
-            (
-                aiohttp.ConnectionTimeoutError,
-                f"did not accept a connection within {CONNECT_SECONDS:g} seconds",
-                False,
-            ),
-            (TimeoutError, f"sent nothing for {READ_SECONDS:g} seconds: see what keeps it", False),
-            (aiohttp.ClientConnectorError, "refused the connection: see that it runs", False),
-            (
-                aiohttp.ContentTypeError,
-                "answered in a compression that is not valid: correct it there",
-                True,
-            ),
-            (aiohttp.ClientPayloadError, "broke off in the middle of its answer: try again", False),
-            (aiohttp.ServerDisconnectedError, "closed the connection without an answer: try again", False),
-            (
-                aiohttp.ClientResponseError,
-                "answered with something that is not HTTP, or in a compression that is not understood: check the "
-                "address",
-                True,
-            ),
-        ):
-            if isinstance(error, kind):
-                return SourceFailed(f"{source} {sentence}.") if lasting else Transient(f"{source} {sentence}.")
-        return SourceFailed(f"{source} could not be fetched: check the address.")
-
-
-def source_name(url: URL) -> str:
-    """How sentences call what is fetched: its masked URL, shortened."""
-    return f"The source {shown(mask_url(str(url)))}"
-
-
-def _check_status(response: aiohttp.ClientResponse, source: str, *, may_be_unchanged: bool) -> None:
-    status = response.status
-    if 200 <= status < 300 or (status == HTTPStatus.NOT_MODIFIED and may_be_unchanged):
-        return
-    known = status in HTTPStatus._value2member_map_
-    phrase = f"{status} {HTTPStatus(status).phrase}" if known else str(status)
-    says = f"{source} answered {phrase}"
-    if status == HTTPStatus.TOO_MANY_REQUESTS or (status >= 500 and status not in _LASTING):
-        wait = _asked_wait(response.headers.get("Retry-After", ""))
-        if wait is not None and wait > LONGEST_WAIT:
-            raise SourceFailed(f"{says} and asks to wait {wait:.0f} seconds: train from it less often.")
-        cure = "ask it less often" if status == HTTPStatus.TOO_MANY_REQUESTS else "try again once it works"
-        raise Transient(f"{says}: {cure}.", wait)
-    if status == HTTPStatus.NOT_FOUND:
-        raise NotThere(f"{says}: check the address and its credentials.")
-    cure = "try again once it works" if status >= 500 else "check the address and its credentials"
-    raise SourceFailed(f"{says}: {cure}.")
-
-
-def _asked_wait(text: str) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, as a number or a date, and a little more."""
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        seconds = float(text)
-    else:
-        try:
-            moment = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        seconds = max(0.0, (moment - SystemClock().now()).total_seconds())
-    return seconds + random.random() / 10  # noqa: S311 - so that not all come back at once
+            why = why_refused(error)
+            raise SourceFailed(f"{source} redirects to an address that is refused: {why}.") from None

@@ -32,7 +32,9 @@ class Page:
         more: what a wrapper says of further pages: its ``has_next``, else whether its ``next`` leads anywhere;
             None if it has neither.
         document: the decoded answer, if it is one document.
+        rows: the elements as they were decoded, if ``document`` is an object that holds more than them.
         speaks: whether it is one object without any wanted column, so probably words about rows, not a row.
+        hints: what whoever wrote the data chef should know, a sentence each.
     """
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
@@ -42,7 +44,9 @@ class Page:
     started: bool = True
     more: bool | None = None
     document: Any = None
+    rows: list[Any] | None = None
     speaks: bool = False
+    hints: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -96,7 +100,9 @@ def whole_page(body: bytes, wanted: Collection[str] | None, selector: str | None
     except (ValueError, RecursionError):
         return _lines(body, wanted, selector) or _slowly(body, wanted, selector, source)
     if selector is not None:
-        page = page_of(_selected(document, selector, source), wanted)
+        rows = _selected(document, selector, source)
+        page = page_of(rows, wanted)
+        page.rows = rows
     elif isinstance(document, list):
         page = page_of(document, wanted)
     elif isinstance(document, dict):
@@ -126,6 +132,7 @@ def _of_object(document: dict[str, Any], wanted: Collection[str] | None) -> Page
         page.speaks = wanted is not None and not own
         return page
     page = page_of(filled or [], wanted)
+    page.rows = filled
     if "has_next" in document:
         page.more = bool(document["has_next"])
     elif "next" in document:
@@ -192,6 +199,6 @@ class LikePages:
             return None
         columns = {name: list(map(column, rows)) for name, column in self._columns.items()}
         come = [name for name in self._later if any(value is not None for value in columns[name])]
-        for name in set(self._later).difference(come):
-            del columns[name]
+        come.sort(key=lambda name: (body.find(f'"{name}"'.encode()), name))
+        columns = {name: columns[name] for name in (*self._names, *come)}
         return Page(columns=columns, n_rows=len(rows), found=(*self._found, *come))

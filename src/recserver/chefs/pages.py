@@ -7,11 +7,21 @@ from collections import deque
 from collections.abc import AsyncGenerator, Collection
 from typing import TYPE_CHECKING
 
-from recserver.chefs.fetch import Answer, Client, NotThere, check_next, source_name
+from recserver.chefs.fetch import Answer, Client, check_next
+from recserver.chefs.http_words import NotThere, source_name
 from recserver.chefs.json_pages import LikePages, Page, whole_page
 from recserver.chefs.json_rows import WRAPPERS
-from recserver.chefs.paginators import Chained, Numbered, first_url, next_url, numbered_url
-from recserver.chefs.rest_entry import ApiEntry, Offset, PageNumber
+from recserver.chefs.paginators import (
+    Chained,
+    Numbered,
+    empty_pages_hint,
+    first_url,
+    lost_chain_hints,
+    next_url,
+    numbered_url,
+    short_page_hint,
+)
+from recserver.chefs.rest_entry import ApiEntry, Cursor, HeaderCursor, Offset, PageNumber
 from recserver.errors import SourceFailed
 
 if TYPE_CHECKING:
@@ -21,8 +31,11 @@ MOST_PAGES = 100_000
 LARGEST_PAGE = 64 * 2**20
 """Bytes."""
 
+MOST_EMPTY = 100
+"""Pages without rows, one after the other, that still name a next one."""
+
 SAME_ROWS = 10
-"""Pages equal to the one before, with so many rows together, show that the page parameter is ignored."""
+"""Pages equal to the one before, with so many rows together, show that a parameter is ignored."""
 
 
 def pages(spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None) -> AsyncGenerator[Page]:
@@ -42,7 +55,7 @@ class _Pages:
     def __init__(self, spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None) -> None:
         self._spec, self._url, self._client, self._wanted = spec, url, client, wanted
         self._source = source_name(url)
-        self._before = b""
+        self._before: object = None
         self._same = 0
         self._alike: LikePages | None = None
         self._said_more = self._speaks = False
@@ -67,10 +80,13 @@ class _Pages:
                         raise
                     return  # only a full page leads here
                 self._check_begun(page, place)
+                if place == 0 and 0 < page.size < way.page_size and page.more is None and not page.speaks:
+                    by_paginator = self._spec.paginator is not None
+                    page.hints = (short_page_hint(way, page.size, by_paginator=by_paginator),)
                 yield page
                 if not self._goes_on(page, way.page_size):
                     return
-                self._check_progress(answer, page)
+                self._check_progress(answer, page, way)
         finally:
             for task in ahead:
                 task.cancel()
@@ -78,23 +94,35 @@ class _Pages:
         raise SourceFailed(f"{self._source} has more than {MOST_PAGES} pages: ask for larger ones.")
 
     async def chained(self, way: Chained) -> AsyncGenerator[Page]:
-        """Pages each of which says where the next one is."""
+        """Pages each of which says where the next one is, be it without rows. An empty one that names no new
+        page is the end: some sources name one always.
+        """
         url = first_url(self._url, way)
         seen: set[str] = set()
+        empty = 0
         for place in range(MOST_PAGES):
             answer, page = await self._fetch(url)
             self._check_begun(page, place)
+            if place == 0 and page.size:
+                page.hints = lost_chain_hints(way, answer, page.document)
             yield page
             seen.add(str(url))
             target = next_url(url, way, answer, page.document, self._source)
-            if target is None or not page.size:
+            if target is None:
                 return
             url = check_next(target, self._client.policy, self._source)
+            empty = 0 if page.size else empty + 1
+            if empty and str(url) in seen:
+                return
+            if empty >= MOST_EMPTY:
+                yield Page(hints=(empty_pages_hint(empty),))
+                return
             if str(url) in seen:
                 raise SourceFailed(
-                    f"{self._source} names a page as the next that was read already: correct the paginator, or "
-                    "the source."
+                    f"{self._source} names a page as the next that was read already: correct "
+                    f"{_parameter_of(way)}, or the source."
                 )
+            self._check_progress(answer, page, way)
         raise SourceFailed(f"{self._source} has more than {MOST_PAGES} pages: ask for larger ones.")
 
     async def _fetch(self, url: URL) -> tuple[Answer, Page]:
@@ -108,7 +136,8 @@ class _Pages:
             return answer, page
         page = whole_page(answer.body, self._wanted, self._spec.data_selector, self._source)
         if page.speaks and any(page.document.get(key, ()) is None for key in WRAPPERS):
-            page = Page(found=page.found, more=page.more)  # some libraries write null for an empty array
+            # some libraries write null for an empty array
+            page = Page(found=page.found, more=page.more, document=page.document)
         if isinstance(page.document, list) and page.n_rows and self._alike is None:
             self._alike = LikePages(page, self._wanted)
         return answer, page
@@ -132,11 +161,27 @@ class _Pages:
             return page.more
         return not said_more and page.size >= size
 
-    def _check_progress(self, answer: Answer, page: Page) -> None:
-        self._same = self._same + 1 if answer.body == self._before else 0
-        self._before = answer.body
+    def _check_progress(self, answer: Answer, page: Page, way: Numbered | Chained) -> None:
+        shows = answer.body if page.rows is None else page.rows
+        try:
+            self._same = self._same + 1 if shows == self._before else 0
+        except RecursionError:  # rows that are nested so deep are judged elsewhere
+            self._same = 0
+        self._before = shows
         if self._same * page.size >= SAME_ROWS:
+            off = ", or turn paginated off" if self._spec.paginated else ""
             raise SourceFailed(
-                f"{self._source} gives the same page again and again: correct the name of its page parameter, or "
-                "turn paginated off."
+                f"{self._source} gives the same page again and again: correct "
+                f"{_parameter_of(way)}{off or ', or the source'}."
             )
+
+
+def _parameter_of(way: Numbered | Chained) -> str:
+    """What is probably wrong where a source gives the same again."""
+    if isinstance(way, PageNumber):
+        return "the name of its page parameter (page_param)"
+    if isinstance(way, Offset):
+        return "the name of its offset parameter (offset_param)"
+    if isinstance(way, Cursor | HeaderCursor):
+        return "the name of its cursor parameter (cursor_param)"
+    return "the paginator"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -13,13 +13,12 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    StringConstraints,
     model_validator,
 )
 
 from recserver.chefs.entries import ChefEntry, has_reference
 from recserver.errors import shown
-from recserver.specs.values import PageSize, Switch, Text, whole_number
+from recserver.specs.values import PageSize, Switch, Text, unicode_text, whole_number
 
 MOST_AT_ONCE = 16
 DEEPEST_SELECTOR = 8
@@ -33,6 +32,36 @@ OWN_HEADERS = frozenset(
 """Headers that are ours to set."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+
+
+def _quoted(value: object) -> str:
+    """Text as it is. YAML makes numbers, truth values and days of what is not in quotes."""
+    if isinstance(value, str):
+        return unicode_text(value)
+    raise ValueError("must be text" if isinstance(value, dict | list) else "must be text: put it in quotes")
+
+
+def _sized(least: int, most: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not least <= len(value) <= most:
+            raise ValueError(f"must have {f'{least} to' if least else 'at most'} {most} characters")
+        return value
+
+    return check
+
+
+def _typed(*types: str) -> Callable[[object], object]:
+    """Lets pass what is an object of one of these types; the rest of it is judged later."""
+    allowed = f"{', '.join(types[:-1])} or {types[-1]}"
+
+    def check(value: object) -> object:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"must be an object with a type, which is {allowed}")
+        if value.get("type") not in types:
+            raise ValueError(f"its type must be {allowed}")
+        return value
+
+    return check
 
 
 def _parameter(value: str) -> str:
@@ -74,12 +103,11 @@ def _first_page(value: object) -> int:
     return number
 
 
-Parameter = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=100), AfterValidator(_parameter)
-]
-HeaderName = Annotated[str, StringConstraints(strict=True), AfterValidator(_header_name)]
-HeaderValue = Annotated[str, StringConstraints(strict=True, max_length=8000), AfterValidator(_header_value)]
-Path = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200), AfterValidator(_path)]
+Quoted = Annotated[str, BeforeValidator(_quoted)]
+Parameter = Annotated[Quoted, AfterValidator(_sized(1, 100)), AfterValidator(_parameter)]
+HeaderName = Annotated[Quoted, AfterValidator(_header_name)]
+HeaderValue = Annotated[Quoted, AfterValidator(_sized(0, 8000)), AfterValidator(_header_value)]
+Path = Annotated[Quoted, AfterValidator(_sized(1, 200)), AfterValidator(_path)]
 FirstPage = Annotated[int, BeforeValidator(_first_page)]
 AtOnce = Annotated[int, BeforeValidator(_at_once)]
 
@@ -139,7 +167,9 @@ class HeaderCursor(_Part):
 
 
 Paginator = Annotated[
-    PageNumber | Offset | Cursor | JsonLink | HeaderLink | HeaderCursor, Field(discriminator="type")
+    PageNumber | Offset | Cursor | JsonLink | HeaderLink | HeaderCursor,
+    Field(discriminator="type"),
+    BeforeValidator(_typed("page_number", "offset", "cursor", "json_link", "header_link", "header_cursor")),
 ]
 
 
@@ -173,24 +203,32 @@ class Basic(_Part):
 
     def headers(self) -> dict[str, str]:
         if ":" in self.username and not has_reference(self.username):
-            raise ValueError("auth.username must hold no colon")
+            raise ValueError("username must hold no colon")
         pair = f"{self.username}:{self.password}".encode()
         return {"Authorization": f"Basic {b64encode(pair).decode()}"}
 
 
-Auth = Annotated[Bearer | ApiKey | Basic, Field(discriminator="type")]
+Auth = Annotated[
+    Bearer | ApiKey | Basic, Field(discriminator="type"), BeforeValidator(_typed("bearer", "api_key", "basic"))
+]
 
 
 def _headers(value: object) -> object:
-    if isinstance(value, Mapping) and len(value) > 50:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be an object of names and texts")
+    if len(value) > 50:
         raise ValueError("must name at most 50 headers")
+    for name in value:
+        if not isinstance(name, str):
+            raise ValueError(f"the name {shown(name)} must be text: put it in quotes")
+        _header_name(name)
     return value
 
 
 class ApiEntry(ChefEntry):
     """``url, paginated, rename_columns``; if paginated ``page_param, size_param, page_size``; and more."""
 
-    url: Text
+    url: Annotated[Text, BeforeValidator(_quoted)]
     paginated: Switch = False
     page_param: Parameter = "page"
     size_param: Parameter = "size"
@@ -200,14 +238,14 @@ class ApiEntry(ChefEntry):
     data_selector: Path | None = None
     """Where in an answer the rows are, with dots between names."""
     auth: Auth | None = None
-    headers: Annotated[dict[HeaderName, HeaderValue], BeforeValidator(_headers)] = Field(
+    headers: Annotated[dict[Quoted, HeaderValue], BeforeValidator(_headers)] = Field(
         default_factory=dict, repr=False
     )
     concurrent_pages: AtOnce = 4
     """Numbered pages that are fetched at the same time."""
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _pages_fit_together(self) -> Self:
         if self.paginated and self.paginator is not None:
             raise ValueError("paginated and paginator exclude each other: give one")
         pages = self.pages
