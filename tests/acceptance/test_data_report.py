@@ -38,8 +38,8 @@ async def test_a_run_that_ends_well_reports_what_it_read(rec: RecServer) -> None
     report = dict(ended.data_report or {})
     assert set(report.pop("seconds")) == {"reading", "building", "fitting", "packing"}
     assert report == {
-        "rows_read": 7, "rows_kept": 4, "rejected": REJECTED, "examples": EXAMPLES, "n_pairs": 3, "n_users": 2,
-        "n_items": 2, "density": 0.75, "n_bytes": len(ROWS),
+        "rows_read": 7, "rows_kept": 4, "rejected": REJECTED, "replaced": {}, "examples": EXAMPLES, "hints": [],
+        "n_pairs": 3, "n_users": 2, "n_items": 2, "density": 0.75, "n_bytes": len(ROWS),
     }  # fmt: skip
     metadata = json.loads((rec.data_dir / "models/m_metadata.json").read_text())
     assert metadata["data_report"] == ended.data_report
@@ -126,3 +126,16 @@ async def test_another_definition_reads_an_unchanged_source_anew(rec: RecServer,
         await rec.update_task_interval("t", interval=1)
         assert (await events.next(RunEnded)).model_version == 2
     assert source.answered == [200, 200]
+
+
+async def test_ratings_that_are_no_numbers_are_told_of(rec: RecServer) -> None:
+    (rec.data_dir / "rows.csv").write_text("user_id;item_id;rating\nu;i;0,5\nu;j;2\nv;i;1,5\nv;j;\n")
+    await rec.create_model("m", algorithm="nmf", hyperparameters={"n_components": 2})
+    await rec.create_data_chef_from_csv("c", file_path="rows.csv")
+    ended = await run(rec)
+    assert ended.data_report is not None
+    assert ended.data_report["replaced"] == {"rating is no number": 2}
+    assert ended.data_report["examples"] == {"rating is no number": "rating='0,5'"}
+    assert (await rec.get_model_info("m"))["training_warnings"] == [
+        "In 2 of 4 rows the rating is no number, such as rating='0,5': each counts 1."
+    ]

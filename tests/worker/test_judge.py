@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from source_columns import batch, column
 
-from recserver.chefs import Rejection
+from recserver.chefs import Batch, Rejection
 from recserver.specs.rows import row_rules
 from recserver.worker.judge import judge, rejections
 from recserver.worker.numbers import ratings_of, times_of
@@ -27,9 +27,11 @@ scalars = st.one_of(
 
 @given(st.lists(scalars, max_size=12))
 def test_a_rating_does_not_depend_on_its_neighbours_and_is_finite(values: list[Any]) -> None:
-    together = ratings_of(column(*values))
+    together, unreadable = ratings_of(column(*values))
     assert np.isfinite(together).all()
-    assert together.tolist() == [rating for value in values for rating in ratings_of(column(value)).tolist()]
+    alone = [ratings_of(column(value)) for value in values]
+    assert together.tolist() == [rating for ratings, _ in alone for rating in ratings.tolist()]
+    assert unreadable.tolist() == [one for _, marks in alone for one in marks.tolist()]
 
 
 RATINGS = [
@@ -41,24 +43,49 @@ RATINGS = [
 ]  # fmt: skip
 
 
+def is_missing(value: object) -> bool:
+    return value in ("", None) or (isinstance(value, float) and math.isnan(value))
+
+
 @pytest.mark.parametrize(("value", "rating"), RATINGS, ids=repr)
 def test_a_rating_that_is_no_finite_number_is_one(value: object, rating: float) -> None:
-    assert ratings_of(column(value)).tolist() == [rating]
-    assert ratings_of(column(value, "2", 3)).tolist() == [rating, 2, 3]
+    unreadable = rating == 1 and not is_missing(value)
+
+    def judged(values: Any) -> tuple[list[float], list[bool]]:
+        ratings, marks = ratings_of(values)
+        return ratings.tolist(), marks.tolist()
+
+    assert judged(column(value)) == ([rating], [unreadable])
+    assert judged(column(value, "2", 3)) == ([rating, 2, 3], [unreadable, False, False])
     if isinstance(value, str):
-        assert ratings_of(pa.array([value, "2", value])).tolist() == [rating, 2, rating]
-        assert ratings_of(pa.array([value, None]).dictionary_encode()).tolist() == [rating, 1]
+        assert judged(pa.array([value, "2", value])) == ([rating, 2, rating], [unreadable, False, unreadable])
+        assert judged(pa.array([value, None]).dictionary_encode()) == ([rating, 1], [unreadable, False])
 
 
 @pytest.mark.parametrize(
     "values",
     [pa.array([2, None]), pa.array([2.0, math.nan]), pa.array([Decimal("2.00"), None]), pa.array(["2", None]),
      np.array([2.0, math.inf]), pa.array([2.0, 1e300]), pa.chunked_array([[2], [None]]),
-     pa.array([2, None]).dictionary_encode()],
-    ids=range(8),
+     pa.array([2, None]).dictionary_encode(), pa.array(["2", " "])],
+    ids=range(9),
 )  # fmt: skip
 def test_ratings_come_in_any_kind_of_column(values: Any) -> None:
-    assert ratings_of(values).tolist() == [2, 1]
+    ratings, unreadable = ratings_of(values)
+    infinite = not isinstance(values, np.ndarray) and str(values.type) == "double" and values[1].as_py() == 1e300
+    assert ratings.tolist() == [2, 1]
+    assert unreadable.tolist() == [False, infinite or isinstance(values, np.ndarray)]
+
+
+def test_rows_whose_rating_is_no_number_are_kept_and_counted() -> None:
+    rows = Batch(
+        ("user_id", "item_id", "rating"),
+        {"user_id": column("u", "", "u"), "item_id": column("i", "i", "j"), "rating": column("0,5", "x", None)},
+    )
+    judged = judge(rows, row_rules({}))
+    assert judged.good.tolist() == [True, False, True]
+    assert [(one.reason, one.rows.tolist(), one.example) for one in judged.replaced] == [
+        ("rating is no number", [0], "rating='0,5'")
+    ]
 
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)

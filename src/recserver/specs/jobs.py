@@ -80,8 +80,10 @@ class Preview(BaseModel):
     """Names of all columns of the source."""
     rejected: dict[str, int]
     """Rows that a training would leave out, by reason, among those read."""
+    replaced: dict[str, int] = Field(default_factory=dict)
+    """Rows that a training would take with a rating of 1 because what they have is none, by reason."""
     examples: dict[str, str]
-    """One such row, or its value, for each reason."""
+    """One such row, or its value, for each reason of both."""
     suggestions: list[str]
     """What to change, a sentence each."""
     rows_read: int
@@ -98,8 +100,12 @@ class DataReport(BaseModel):
     """Rows that became part of the interactions, repeated pairs counted each."""
     rejected: dict[str, int]
     """Rows left out, by reason."""
+    replaced: dict[str, int] = Field(default_factory=dict)
+    """Rows kept with a rating of 1 because what they have is none, by reason."""
     examples: dict[str, str]
     """One value or row for each reason."""
+    hints: list[str] = Field(default_factory=list)
+    """What whoever wrote the data chef should know, a sentence each."""
     n_pairs: int
     """Distinct pairs of user and item."""
     n_users: int

@@ -257,14 +257,20 @@ def hide_variables(text: str, entry: Entry) -> str:
         if len(value) < SHORTEST_SECRET:
             continue
         for form in {value, quote(value), quote(value, safe=""), repr(value)[1:-1]}:
-            beginning = form[:TELLING]  # sentences shorten what they quote, so less than all of it may stand there
-            while (start := text.find(beginning)) >= 0:
-                shared = sum(
-                    1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(text[start:], form, strict=False))
-                )
-                text = f"{text[:start]}\0{text[start + shared :]}"
-            text = text.replace("\0", f"${{{name}}}")
+            text = without(text, form, f"${{{name}}}")
     return text
+
+
+def without(text: str, secret: str, instead: str) -> str:
+    """``text`` with ``instead`` in the place of a secret, also where only the beginning of it stands.
+
+    Sentences shorten what they quote.
+    """
+    while (start := text.find(secret[:TELLING])) >= 0:
+        pairs = zip(text[start:], secret, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        text = f"{text[:start]}\0{text[start + shared :]}"
+    return text.replace("\0", instead)
 
 
 def _references(entry: Entry) -> set[str]:

@@ -81,6 +81,9 @@ def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:
 
 
 def _done(kind: str, job: dict[str, Any], report: Callable[[Progress], None]) -> BaseModel:
+    from stamina.instrumentation import set_on_retry_hooks
+
+    set_on_retry_hooks(())  # the error says how often a source was tried; its own lines are not of the log's form
     if kind == "preview":
         from recserver.worker.preview import preview  # after the first line, so that starting is quick
 

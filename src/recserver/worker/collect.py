@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from recserver.chefs import Chef, ConditionalChef, StartOver
 from recserver.clock import SystemClock
-from recserver.errors import SourceFailed
+from recserver.errors import SourceFailed, SourceUnchanged
 from recserver.interactions import Interactions
 from recserver.plugins import chef_class
 from recserver.specs.jobs import DataReport, Progress, SourcePolicy, TrainingJob
 from recserver.specs.reports import first_problem
 from recserver.specs.rows import RowRules, row_rules
-from recserver.specs.secrets import expand_environment, hide_variables, mask_entry
+from recserver.specs.secrets import expand_environment, mask_entry
+from recserver.worker.hiding import Hiding
 from recserver.worker.rows import InteractionsBuilder
 
 Report = Callable[[Progress], None]
@@ -68,13 +69,13 @@ def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> C
         SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
         SourceUnchanged: if the source itself says so, and the job allows to stop at that.
     """
-    stages = stages or Stages()
+    stages, hiding = stages or Stages(), Hiding(job.data_chef)
     try:
         rules, chef = open_chef(job.data_chef, job.policy)
         builder = InteractionsBuilder(rules)
         state = _ask_for_changes(job, chef)
     except SourceFailed as error:
-        raise SourceFailed(hide_variables(str(error), job.data_chef)) from None
+        raise error.told(hiding.in_sentence(str(error))) from None
     try:
         stages.begin("reading")
         try:
@@ -84,13 +85,13 @@ def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> C
             _read(chef, builder, report)
         stages.begin("building")
         interactions = builder.build()
-    except SourceFailed as error:
-        found = _data_report(builder, None, stages).model_dump()
-        raise SourceFailed(hide_variables(str(error), job.data_chef), found) from None
+    except (SourceFailed, SourceUnchanged) as error:
+        found = _data_report(builder, None, stages, hiding).model_dump()
+        raise error.told(hiding.in_sentence(str(error)), found) from None
     if isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
     kept = state if "validators" in state else {}
-    return Collected(interactions, _data_report(builder, interactions, stages), kept)
+    return Collected(interactions, _data_report(builder, interactions, stages, hiding), kept)
 
 
 def _read(chef: Chef, builder: InteractionsBuilder, report: Report) -> None:
@@ -109,7 +110,7 @@ def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules,
         rules = row_rules(entry)
     except ValidationError as error:
         raise SourceFailed(f"The data chef cannot be used: {first_problem(error)}.") from None
-    return rules, chef_class(str(entry.get("type", "")).lower())(entry, policy)
+    return rules, chef_class(str(entry.get("type") or "").lower())(entry, policy)
 
 
 def _ask_for_changes(job: TrainingJob, chef: Chef) -> dict[str, Any]:
@@ -125,12 +126,17 @@ def _ask_for_changes(job: TrainingJob, chef: Chef) -> dict[str, Any]:
     return {"definition": definition}
 
 
-def _data_report(builder: InteractionsBuilder, interactions: Interactions | None, stages: Stages) -> DataReport:
+def _data_report(
+    builder: InteractionsBuilder, interactions: Interactions | None, stages: Stages, hiding: Hiding
+) -> DataReport:
+    name = hiding.in_name
     return DataReport(
         rows_read=builder.rows_read,
         rows_kept=builder.rows_kept,
-        rejected=dict(builder.rejected),
-        examples=builder.examples,
+        rejected={name(reason): count for reason, count in builder.rejected.items()},
+        replaced={name(reason): count for reason, count in builder.replaced.items()},
+        examples={name(reason): hiding.in_sentence(one) for reason, one in builder.examples.items()},
+        hints=[hiding.in_sentence(one) for one in builder.hints],
         n_pairs=interactions.n_pairs if interactions else 0,
         n_users=len(interactions.users) if interactions else 0,
         n_items=len(interactions.items) if interactions else 0,

@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from recserver.specs.secrets import MASK, REFERENCE, hide_variables, scrub, secret_values
+from recserver.specs.secrets import (
+    MASK,
+    REFERENCE,
+    TELLING,
+    expand_environment,
+    hide_variables,
+    missing_variables,
+    scrub,
+    secret_values,
+    without,
+)
 
 SHORTEST_SECRET = 4
 """Characters. A shorter one stands by chance in any text."""
@@ -25,7 +36,7 @@ class Hiding:
         self._entry = entry
         names = set(REFERENCE.findall(json.dumps(entry, default=str)))
         variables = {os.environ.get(name, "") for name in names}
-        known = {*secret_values(entry), *variables, *(quote(one, safe="") for one in variables)}
+        known = {*secret_values(entry), *variables, *(quote(one, safe="") for one in variables), _basic(entry)}
         self._secrets = sorted((one for one in known if len(one) >= SHORTEST_SECRET), key=len, reverse=True)
         self._words = re.compile("|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in self._secrets))
 
@@ -39,7 +50,11 @@ class Hiding:
 
     def in_sentence(self, text: str) -> str:
         """A text that may have been shortened already, so that only the beginning of a secret stands there."""
-        return hide_variables(self.in_text(text), self._entry)
+        text = hide_variables(self.in_text(text), self._entry)
+        for secret in self._secrets:
+            if len(secret) > TELLING:
+                text = without(text, secret, MASK)
+        return text
 
     def in_value(self, value: Any) -> Any:
         """What is left of a value of any kind."""
@@ -48,3 +63,12 @@ class Hiding:
         if isinstance(value, dict):
             return {self.in_name(str(name)): self.in_value(one) for name, one in value.items()}
         return [self.in_value(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _basic(entry: Mapping[str, Any]) -> str:
+    """What basic credentials are sent as; "" if there are none."""
+    auth = entry.get("auth")
+    if not isinstance(auth, Mapping) or missing_variables(entry):
+        return ""
+    auth = expand_environment(entry)["auth"]
+    return b64encode(f"{auth.get('username', '')}:{auth.get('password', '')}".encode()).decode()

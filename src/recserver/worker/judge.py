@@ -18,11 +18,17 @@ from recserver.worker.entities import REASONS, IdCodes, arrow, distinct, id_code
 from recserver.worker.numbers import ratings_of, times_of
 
 LONGEST_EXAMPLE = 300
+LONGEST_VALUE = 80
+
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 10_000  # it shortens in the middle, and the end of a secret tells it too
+
+NO_NUMBER = "rating is no number"
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Rows that are left out for one reason.
+    """Rows that are left out for one reason, or taken otherwise than they are.
 
     Attributes:
         reason: to be read after "the row's": ``user_id is empty``.
@@ -45,6 +51,7 @@ class Judged:
         times: float64, shape (rows,): seconds since 1970 in UTC, NaN where unknown; None if nobody asked.
         good: bool, shape (rows,): whether the row is an interaction.
         faults: why the others are not. Each row is named once, for the first thing that is wrong with it.
+        replaced: good rows whose rating is no finite number, so that it counts 1.
     """
 
     users: IdCodes
@@ -53,6 +60,7 @@ class Judged:
     times: NDArray[np.float64] | None
     good: NDArray[np.bool_]
     faults: list[Fault]
+    replaced: list[Fault]
 
 
 def judge(batch: Batch, rules: RowRules) -> Judged:
@@ -64,14 +72,14 @@ def judge(batch: Batch, rules: RowRules) -> Judged:
     reasons: list[tuple[str, NDArray[np.bool_]]] = []
     for name, ids in (("user_id", users), ("item_id", items)):
         reasons += [(f"{name} {reason}", ids.codes == -1 - place) for place, reason in enumerate(REASONS)]
-    ratings = np.ones(n_rows, np.float32)
+    ratings, unreadable = np.ones(n_rows, np.float32), np.zeros(n_rows, bool)
     if rules.event_weights is not None and rules.events is not None:
         ratings, unweighted = _event_ratings(columns.get(rules.events, absent), rules.event_weights)
         reasons += [(f"{rules.events} {reason}", rows) for reason, rows in unweighted]
     elif rules.constant_rating is not None:
         ratings *= np.float32(rules.constant_rating)
     elif "rating" in columns:
-        ratings = ratings_of(columns["rating"])
+        ratings, unreadable = ratings_of(columns["rating"])
     times = None
     if rules.times is not None:
         times = times_of(columns.get(rules.times, absent))
@@ -84,7 +92,10 @@ def judge(batch: Batch, rules: RowRules) -> Judged:
         if len(places):
             faults.append(Fault(reason, places, row_shown(needed, int(places[0]))))
             good[places] = False
-    return Judged(users, items, ratings, times, good, faults)
+    replaced = []
+    if len(places := np.flatnonzero(unreadable & good)):
+        replaced.append(Fault(NO_NUMBER, places, row_shown({"rating": columns["rating"]}, int(places[0]))))
+    return Judged(users, items, ratings, times, good, faults, replaced)
 
 
 def row_shown(columns: Mapping[str, Column], row: int) -> str:
@@ -97,9 +108,10 @@ def _shown_value(value: object) -> str:
     if isinstance(value, str):
         return shown(value)
     try:
-        return reprlib.repr(value)
+        text = _BRIEFLY.repr(value)
     except ValueError:  # Python writes out no number of more than 4300 digits
         return "a number of very many digits"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
 def _event_ratings(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -18,11 +19,43 @@ EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
 """A number below the first counts seconds since 1970 (until the year 5138), then milli-, micro-, nanoseconds."""
 
 
-def ratings_of(column: Column) -> NDArray[np.float32]:
-    """Shape (rows,): the ratings as numbers; 1.0 where one is missing, no number, or not finite."""
+def ratings_of(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The ratings as numbers, and which of them are none.
+
+    Returns:
+        float32, shape (rows,): 1.0 where a rating is missing, no number, or not finite; and bool, shape (rows,):
+        whether there is a value that is no finite number.
+    """
     with np.errstate(over="ignore"):  # beyond float32 is not finite either
         ratings = _numbers(column).astype(np.float32)
-    return np.where(np.isfinite(ratings), ratings, np.float32(1))
+    finite = np.isfinite(ratings)
+    if finite.all():
+        return ratings, ~finite
+    return np.where(finite, ratings, np.float32(1)), ~finite & ~_missing(column)
+
+
+def _missing(column: Column) -> NDArray[np.bool_]:
+    """Shape (rows,): whether there is no value; an empty text is none."""
+    array = arrow(column)
+    if array is None:
+        return np.array([_is_missing(value) for value in listed(column)], bool)
+    if isinstance(array, pa.DictionaryArray) and (found := distinct(array)) is not None:
+        gone: NDArray[np.bool_] = np.append(_missing(found.values), True)[found.places]
+        return gone
+    absent = pc.is_null(array, nan_is_null=pa.types.is_floating(array.type))
+    if is_text(array.type):
+        try:
+            blank = pc.equal(pc.utf8_trim_whitespace(array), "")
+        except pa.ArrowInvalid:  # not UTF-8
+            blank = pc.equal(pc.binary_length(array), 0)
+        absent = pc.or_(absent, pc.fill_null(blank, True))
+    return np.asarray(absent.to_numpy(zero_copy_only=False), bool)
+
+
+def _is_missing(value: object) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def times_of(column: Column) -> NDArray[np.float64]:

@@ -36,6 +36,8 @@ class InteractionsBuilder:
     Attributes:
         rows_read, n_bytes: so far.
         rejected: rows left out, by reason; ``examples`` has one of each.
+        replaced: rows that are kept with a rating of 1 in place of what is none, by reason.
+        hints: what the chef has to say of its source, a sentence each.
     """
 
     def __init__(self, rules: RowRules) -> None:
@@ -45,7 +47,9 @@ class InteractionsBuilder:
         self._times: list[NDArray[np.float64]] = []
         self._found: tuple[str, ...] = ()
         self.rejected: Counter[str] = Counter()
+        self.replaced: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
+        self.hints: dict[str, None] = {}
         self.rows_read = 0
         self.rows_kept = 0
         self.n_bytes = 0
@@ -58,6 +62,7 @@ class InteractionsBuilder:
     def add(self, batch: Batch) -> None:
         """Judge one batch of rows, and keep what is good."""
         self._found = batch.found
+        self.hints.update(dict.fromkeys(batch.hints))
         self.n_bytes += batch.n_bytes
         self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
         judged = judge(batch, self._rules) if batch.n_rows else None
@@ -66,6 +71,9 @@ class InteractionsBuilder:
             self.examples.setdefault(reason, example)
         if judged is None:
             return
+        for fault in judged.replaced:
+            self.replaced[fault.reason] += len(fault.rows)
+            self.examples.setdefault(fault.reason, fault.example)
         good = slice(None) if judged.good.all() else judged.good
         self._users.add(judged.users.codes[good], judged.users.ids)
         self._items.add(judged.items.codes[good], judged.items.ids)

@@ -14,7 +14,7 @@ from recserver.errors import SourceUnchanged, TrainingFailed
 from recserver.ids import pack_ids
 from recserver.interactions import Interactions
 from recserver.plugins import algorithm
-from recserver.specs.jobs import Progress, TrainingJob, TrainingResult
+from recserver.specs.jobs import DataReport, Progress, TrainingJob, TrainingResult
 from recserver.worker.collect import Report, Stages, collect
 
 
@@ -44,7 +44,17 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     report(Progress(stage="packing", rows_read=rows_read))
     result = finish_training(job, method, interactions, factors, digest)
     data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
-    return result.model_copy(update={"data_report": data_report, "source_state": collected.source_state})
+    told = {"data_report": data_report, "source_state": collected.source_state}
+    return result.model_copy(update=told | {"warnings": [*result.warnings, *_doubts(data_report)]})
+
+
+def _doubts(report: DataReport) -> list[str]:
+    """What speaks against the data that were learned from."""
+    replaced = [
+        f"In {count} of {report.rows_kept} rows the {reason}, such as {report.examples[reason]}: each counts 1."
+        for reason, count in report.replaced.items()
+    ]
+    return [*replaced, *report.hints]
 
 
 def digest_of(job: TrainingJob, interactions: Interactions) -> str:
