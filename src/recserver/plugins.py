@@ -43,6 +43,9 @@ def chef_class(kind: str) -> type[Chef]:
     Raises:
         InvalidInput: if there is none, naming those there are.
     """
+    if not kind:
+        message = "is missing: say csv, sql or api"
+        raise InvalidInput(f"type: {message}.", [FieldError(("type",), message)])
     found: type[Chef] = _load("type", kind, CHEFS)
     return found
 

@@ -113,10 +113,33 @@ async def test_list(chefs: Chefs) -> None:
     assert "films.csv" in lines_with("fixed", out)[0]
     assert "canary" not in out and "********" in out
     assert "half_life_days: must be days" in out
+    (error,) = lines_with("broken: ", out)
+    assert error == "broken: half_life_days: must be days, more than 0 and at most 36600."
     status, out, _ = await chefs("list", "--json")
     listed = json.loads(out)
     assert set(listed) == {"films", "fixed", "gone", "hidden", "broken"}
     assert listed["broken"]["error"] == "half_life_days: must be days, more than 0 and at most 36600."
+
+
+async def test_keys_that_mean_nothing_are_named(chefs: Chefs, folder: Path) -> None:
+    (folder / "config/restaurant_data.yaml").write_text(
+        "fixed: {type: csv, path: films.csv, delimeter: ',', rename_columns: 'userId->user_id,movieId->item_id'}\n"
+    )
+    warning = "The key 'delimeter' means nothing to a csv data chef: did you mean delimiter?"
+    assert f"fixed: {warning}" in (await chefs("list"))[1]
+    assert f"warning: {warning}" in (await chefs("preview", "fixed"))[1]
+    assert json.loads((await chefs("preview", "fixed", "--json"))[1])["warnings"] == [warning]
+
+
+async def test_preview_counts_ratings_that_are_no_numbers(chefs: Chefs) -> None:
+    _, out, _ = await chefs("preview", "fixed")
+    assert "In 1 of them the rating is no number, so that it counts 1." in out
+
+
+async def test_the_help_does_not_promise_a_folder(chefs: Chefs) -> None:
+    for command in ("list", "preview"):
+        status, out, _ = await chefs(command, "--help")
+        assert (status, "made if missing" in out, "must be there already" in out) == (0, False, True)
 
 
 async def test_list_of_an_empty_folder(chefs: Chefs, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from recserver.executors.process import ProcessExecutor
 
 ROWS = "userId,movieId,stars\n1,a,4.5\n,b,2\n3,c,5\n"
 RENAMES = "userId->user_id,movieId->item_id,stars->rating"
-KEYS = {"message", "raw", "renamed", "columns", "rejected", "examples", "suggestions", "rows_read"}
+KEYS = {"message", "raw", "renamed", "columns", "rejected", "examples", "replaced", "suggestions", "rows_read"}
 
 Snapshot = Callable[[], dict[str, bytes]]
 
@@ -68,6 +68,7 @@ async def test_a_preview_of_a_stored_chef(films: Api, snapshot: Snapshot, path: 
         "With all of that it is rename_columns: userId->user_id,movieId->item_id",
         "Without a column rating every row counts 1; found 'stars': "
         "add stars->rating to rename_columns if it is that.",
+        "And with stars as the rating it is rename_columns: userId->user_id,movieId->item_id,stars->rating",
     ]
     assert answer["message"] == (
         "The first 3 rows were read and 3 of them are shown. The suggestions say what to change."
@@ -130,6 +131,66 @@ async def test_fields_without_a_meaning_are_named(films: Api) -> None:
     assert (len(warnings), warnings[-1]) == (21, "So were 11 further fields.")
 
 
+async def test_misspelt_fields_are_told_from_known_ones(films: Api) -> None:
+    body = {"type": "csv", "path": "rows.csv", "delimeter": ","}
+    assert (await films.ok("POST", "/validate_data_chef", body))["warnings"] == [
+        "The field 'delimeter' means nothing to a csv data chef and was ignored: did you mean delimiter?"
+    ]
+    body = {"type": "sql", "query": "SELECT 1 AS user_id, 2 AS item_id",
+            "db_config": {"type": "sqlite", "database": "shop.db", "pasword": "canary"}}  # fmt: skip
+    sqlite3.connect(films.rec.data_dir / "shop.db").close()
+    warning = "The key 'db_config.pasword' means nothing to an sql data chef: did you mean db_config.password?"
+    assert (await films.ok("POST", "/validate_data_chef", body))["warnings"] == [warning]
+    created = await films.ok("POST", "/create_data_chef_from_sql", {"data_chef_id": "shop", **body})
+    assert created["warnings"] == [warning, "The field 'type' is not known here and was ignored."]
+
+
+async def test_keys_of_a_stored_entry_that_mean_nothing_are_named(films: Api) -> None:
+    config = films.rec.data_dir / "config" / "restaurant_data.yaml"
+    config.write_text(
+        "a: {type: CSV, path: rows.csv, delimeter: ',', rename_column: x, note: of May, encoding: null}\n"
+        "b: {type: api, url: 'http://127.0.0.1:1', pagination_param: p}\n"
+        "c: {type: ours, delimeter: x}\n"
+        f"d: {{type: csv, path: rows.csv, {', '.join(f'x{n}: {n}' for n in range(30))}}}\n"
+        "e: {type: csv, path: rows.csv}\n"
+    )
+    warnings = [
+        "The key 'delimeter' means nothing to a csv data chef: did you mean delimiter?",
+        "The key 'rename_column' means nothing to a csv data chef: did you mean rename_columns?",
+        "The key 'note' means nothing to a csv data chef: leave it out.",
+    ]
+    assert (await films.ok("GET", "/preview_data_chef/a"))["warnings"] == warnings
+    assert "warnings" not in await films.ok("GET", "/preview_data_chef/e")
+    listed = await films.ok("GET", "/list_data_chefs")
+    assert listed["a"]["warnings"] == warnings
+    assert listed["b"]["warnings"] == [
+        "The key 'pagination_param' means nothing to an api data chef: did you mean page_param?"
+    ]
+    assert "warnings" not in listed["c"] and "warnings" not in listed["e"]
+    assert (len(listed["d"]["warnings"]), listed["d"]["warnings"][-1]) == (21, "So were 10 further keys.")
+    again = await films.ok("POST", "/validate_data_chef", {**listed["a"], "error": "x"})
+    assert [one.partition(" means")[0] for one in again["warnings"]] == [
+        "The field 'delimeter'", "The field 'rename_column'", "The field 'note'",
+    ]  # fmt: skip
+
+
+async def test_ratings_that_are_no_numbers_are_in_the_message(films: Api) -> None:
+    (films.rec.data_dir / "rows.csv").write_text("user_id;item_id;rating\nann;tea;0,5\n" * 1)
+    answer = await films.ok("GET", "/preview_data_chef/films")
+    assert answer["replaced"] == {"rating is no number": 1}
+    assert answer["message"] == (
+        "The first 1 rows were read and 1 of them are shown. In 1 of them the rating is no number, so that it "
+        "counts 1. The suggestions say what to change."
+    )
+
+
+async def test_an_entry_without_a_type_is_listed_with_what_to_write(films: Api) -> None:
+    config = films.rec.data_dir / "config" / "restaurant_data.yaml"
+    config.write_text("a: {path: rows.csv}\nb: {type: null, path: rows.csv}\n")
+    for entry in (await films.ok("GET", "/list_data_chefs")).values():
+        assert (entry["type"], entry["error"]) == ("unknown", "type: is missing: say csv, sql or api.")
+
+
 @pytest.mark.parametrize(
     ("definition", "locs"),
     [
@@ -178,9 +239,9 @@ async def test_an_entry_written_by_hand_that_cannot_be_used_says_why(films: Api)
     config.write_text("a: {type: csv}\nb: {path: x}\nc: {type: csv, path: rows.csv, half_life_days: -1}\nd: 5\n")
     for name, sentence in (
         ("a", "path: is missing."),
-        ("b", "type: '' is not known: take one of api, csv, sql."),
+        ("b", "type: is missing: say csv, sql or api."),
         ("c", "half_life_days: must be days, more than 0 and at most 36600."),
-        ("d", "type: '' is not known: take one of api, csv, sql."),
+        ("d", "type: is missing: say csv, sql or api."),
     ):
         answer = await films.get(f"/preview_data_chef/{name}")
         assert (answer.status, answer.code) == (422, "source_failed")

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from source_columns import column
 
-from recserver.chefs import Batch, Rejection
+from recserver.chefs import Batch, Rejection, StartOver
 from recserver.errors import SourceFailed
 from recserver.specs.jobs import Preview, PreviewJob, SourcePolicy
 from recserver.worker.plain import plain
@@ -95,8 +95,13 @@ def test_rows_are_shown_before_and_after_renaming(look_at_csv: Look) -> None:
     ]
     assert seen.columns == ["userId", "movieId", "stars", "note"]
     assert seen.rejected == {"user_id is empty": 1}
-    assert seen.examples == {"user_id is empty": "user_id='', item_id='b', rating='2'"}
-    assert (seen.suggestions, seen.rows_read) == ([], 3)
+    assert seen.replaced == {"rating is no number": 1}
+    assert seen.examples == {
+        "user_id is empty": "user_id='', item_id='b', rating='2'",
+        "rating is no number": "rating='many'",
+    }
+    assert seen.suggestions == ["In 1 of 3 rows the rating is no number, such as 'many': such a row counts 1."]
+    assert seen.rows_read == 3
 
 
 def test_a_missing_column_is_suggested_and_not_counted_row_by_row(look_at_csv: Look) -> None:
@@ -119,7 +124,7 @@ def test_events_and_times_are_shown_as_a_training_takes_them(look_at_csv: Look) 
         event_weights={"view": 1, "order": 5.5},
         timestamp_column="at",
     )
-    assert [row.get("rating") for row in seen.renamed] == [1, 5.5, -1, 1]
+    assert [row.get("rating") for row in seen.renamed] == [1, 5.5, None, 1]
     assert [row["at"] for row in seen.renamed] == [
         "2023-11-14T22:13:20Z", "2023-11-14T22:13:20Z", "2026-01-02T00:00:00Z", "soon",
     ]  # fmt: skip
@@ -150,6 +155,21 @@ def test_what_a_chef_itself_leaves_out_is_counted(look_at: Look) -> None:
     assert seen.rejected == {"the row has more fields than the header": 2}
     assert seen.examples == {"the row has more fields than the header": "line 7: a,b,c"}
     assert (len(seen.raw), seen.rows_read) == (1, 3)
+
+
+def test_a_chef_may_start_over_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Hesitant(ListedChef):
+        tries = 0
+
+        def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
+            Hesitant.tries += 1
+            yield batch(user_id=["u"], item_id=[f"of try {self.tries}"])
+            if self.tries == 1:
+                raise StartOver
+
+    monkeypatch.setattr("recserver.worker.collect.chef_class", lambda kind: Hesitant)
+    seen = preview(PreviewJob(data_chef={}, policy=SourcePolicy(data_dir=tmp_path)))
+    assert (seen.rows_read, seen.raw, Hesitant.tries) == (1, [{"user_id": "u", "item_id": "of try 2"}], 2)
 
 
 @pytest.mark.parametrize("batches", [[], [Batch((), {})], [batch(user_id=[], item_id=[])]])
@@ -282,6 +302,7 @@ def test_a_password_that_is_a_common_word_leaves_the_names_of_columns_alone(look
         ({"path": "../x.csv"}, "The data chef cannot be used: path: '../x.csv' lies outside the data folder"),
         ({"path": "${NO_SUCH_PATH}"}, "The environment variable NO_SUCH_PATH is not set"),
         ({}, "The data chef cannot be used: path: is missing."),
+        ({"type": None}, "The data chef cannot be used: type: is missing: say csv, sql or api."),
         ({"type": "cvs"}, "The data chef cannot be used: type: 'cvs' is not known: take one of api, csv, sql."),
         ({"rename_columns": "a"}, "The data chef cannot be used: rename_columns: 'a' is not a pair"),
     ],

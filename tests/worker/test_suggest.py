@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recserver.specs.rows import row_rules
-from recserver.worker.suggest import suggestions
+from recserver.worker.suggest import Known, suggestions
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,8 @@ from recserver.worker.suggest import suggestions
           "There is no column item_id; found 'SKU': add SKU->item_id to rename_columns.",
           "With all of that it is rename_columns: Customer->user_id,SKU->item_id",
           "Without a column rating every row counts 1; found 'stars': "
-          "add stars->rating to rename_columns if it is that."]),
+          "add stars->rating to rename_columns if it is that.",
+          "And with stars as the rating it is rename_columns: Customer->user_id,SKU->item_id,stars->rating"]),
         (["userId", "item_id"], {"rename_columns": "userid->user_id"},
          ["rename_columns names 'userid', which the source does not have; there is no column user_id; "
           "found 'userId': add userId->user_id to rename_columns.",
@@ -70,12 +71,25 @@ from recserver.worker.suggest import suggestions
          ["There is no column item_id; found 'user_id', 'item_id', 'note': "
           "say in rename_columns which of them is item_id, like note->item_id."]),
         (["id", "name", "id", "item_id"], {"rename_columns": "id->user_id"},
-         ["The source has two columns named 'id': give one of them another name there, in a query with AS."]),
+         ["The source has two columns named 'id': give one of them another name there."]),
         (["userid", "item_id", "note"], {"rename_columns": "note->text"},
          ["There is no column user_id; found 'userid': add userid->user_id to rename_columns.",
           "With all of that it is rename_columns: note->text,userid->user_id"]),
+        (["user_id", "item_id", "at"], {"timestamp_column": "aat"},
+         ["There is no column 'aat'; found 'at': correct timestamp_column to at."]),
+        (["user_id", "item_id", "at"], {"timestamp_column": "at", "rename_columns": "at->time"},
+         ["There is no column 'at'; found 'time': correct timestamp_column to time."]),
+        (["user_id", "item_id", "action"], {"event_column": "verb", "event_weights": {"view": 1}},
+         ["There is no column 'verb'; found 'action': correct event_column to action."]),
+        (["user_id", "item_id", "x"], {"timestamp_column": "qqq"},
+         ["There is no column 'qqq'; found 'user_id', 'item_id', 'x': "
+          "say in timestamp_column which of them is meant."]),
+        (["user_id", "item_id", "att"], {"timestamp_column": "at", "rename_columns": "ats->at"},
+         ["rename_columns names 'ats', which the source does not have; there is no column at; "
+          "found 'att': add att->at to rename_columns.",
+          "With all of that it is rename_columns: att->at"]),
     ],
-    ids=range(21),
+    ids=range(26),
 )  # fmt: skip
 def test_the_nearest_columns_are_suggested(found: list[str], entry: dict[str, Any], sentences: list[str]) -> None:
     assert suggestions(found, row_rules(entry)) == sentences
@@ -85,6 +99,24 @@ def test_no_column_is_suggested_for_two() -> None:
     advice = suggestions(["user"], row_rules({}))
     assert advice[0] == "There is no column user_id; found 'user': add user->user_id to rename_columns."
     assert "user->item_id" not in advice[1].partition("like")[0]
+
+
+def test_a_column_that_holds_objects_is_not_suggested() -> None:
+    known = Known(nested={"user": "objects (id)"})
+    assert suggestions(["user", "userid", "item_id"], row_rules({}), known)[0] == (
+        "There is no column user_id; found 'userid': add userid->user_id to rename_columns."
+    )
+    assert suggestions(["user", "item_id", "note"], row_rules({}), known) == [
+        "There is no plain user_id: 'user' holds objects (id), and what lies within cannot be renamed: "
+        "the source must give plain ids."
+    ]
+
+
+def test_a_column_that_holds_no_numbers_is_not_offered_as_the_rating() -> None:
+    known = Known(numeric=lambda name: name != "stars")
+    assert suggestions(["user_id", "item_id", "stars"], row_rules({}), known) == []
+    (sentence,) = suggestions(["user_id", "item_id", "stars", "points"], row_rules({}), known)
+    assert "points->rating" in sentence
 
 
 def test_many_columns_are_not_all_listed() -> None:
@@ -103,4 +135,8 @@ def test_many_columns_are_not_all_listed() -> None:
 def test_the_corrected_text_makes_everything_right(found: list[str]) -> None:
     start = "With all of that it is rename_columns: "
     (text,) = (one.removeprefix(start) for one in suggestions(found, row_rules({})) if one.startswith(start))
-    assert all("Without a column rating" in one for one in suggestions(found, row_rules({"rename_columns": text})))
+    advice = suggestions(found, row_rules({"rename_columns": text}))
+    if advice:
+        assert "Without a column rating" in advice[0]
+        text = advice[1].partition("it is rename_columns: ")[2]
+        assert suggestions(found, row_rules({"rename_columns": text})) == []

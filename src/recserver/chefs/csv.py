@@ -7,6 +7,7 @@ import csv
 import io
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -79,7 +80,12 @@ class CsvChef:
     Of delimited text every value is text exactly as written. A row with fewer fields than the header has empty
     ones at its end. A row with more (unless the surplus begins empty, as a trailing comma leaves it) is left
     out, for nobody knows which of its fields are which. Blank lines are no rows.
+
+    Attributes:
+        delimiter: that the file was read with last; None if it was none of delimited text.
     """
+
+    delimiter: str | None = None
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
         self._entry = dict(entry)
@@ -119,10 +125,12 @@ class CsvChef:
 
                 found = read_json_lines(utf8(file, spec.encoding), wanted, policy.batch_rows, name)
             else:
-                found = _CsvReading(file, spec, policy.batch_rows).batches(wanted)
+                reading = _CsvReading(file, spec, policy.batch_rows)
+                self.delimiter = reading.read_header()
+                found = reading.batches(wanted)
             counted = 0
             for batch in found:
-                yield Batch(batch.found, batch.columns, file.taken - counted, batch.rejected)
+                yield replace(batch, n_bytes=file.taken - counted)
                 counted = file.taken
 
 
@@ -143,8 +151,14 @@ class _CsvReading:
         self._size = max(SMALLEST_BLOCK, min(LARGEST_BLOCK, batch_rows * BYTES_A_ROW))
         self._rows = 0
 
+    def read_header(self) -> str:
+        """The delimiter. Raises SourceFailed if there is no header."""
+        self._begun = self._header()
+        return self._delimiter or ","
+
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
-        header, rest, line = self._header()
+        """The rows, once the header was read."""
+        header, rest, line = self._begun
         found = tuple(filter(None, header))
         places = positions(header, wanted, self._name, "rename one of them in its header")
         layout = Layout(len(header), self._delimiter or ",", places)

@@ -32,6 +32,10 @@ DataFolder = Annotated[
         "--data", envvar="RECSERVER_DATA", help="Folder with models/, tasks/ and config/; made if missing."
     ),
 ]
+ReadFolder = Annotated[
+    Path,
+    typer.Option("--data", envvar="RECSERVER_DATA", help="Data folder, with config/; it must be there already."),
+]
 Host = Annotated[
     str | None,
     typer.Option("--host", help="Address to listen on [127.0.0.1]. Any but loopback needs RECSERVER_API_KEY."),
@@ -66,7 +70,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 @chefs_app.command("list")
-def list_chefs(data: DataFolder = Path("data"), as_json: AsJson = False) -> None:
+def list_chefs(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None:
     """Show all data chefs of a data folder."""
     from recserver.cli.chefs import list_chefs as run
 
@@ -76,7 +80,7 @@ def list_chefs(data: DataFolder = Path("data"), as_json: AsJson = False) -> None
 @chefs_app.command("preview")
 def preview_chef(
     data_chef_id: Annotated[str, typer.Argument(metavar="ID", help="The data chef.")],
-    data: DataFolder = Path("data"),
+    data: ReadFolder = Path("data"),
     rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="How many rows to show.")] = 20,
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,13 @@ def list_chefs(data: Path, *, as_json: bool) -> None:
         elif not listed:
             console.print(f"There are no data chefs in {data}.", markup=False)
         else:
-            table = Table("id", "type", "reads", "rename_columns", "error")
+            table = Table("id", "type", "reads", "rename_columns")
             for name, entry in listed.items():
                 source = entry.get("path") or entry.get("query") or entry.get("url")
-                table.add_row(
-                    *map(_cell, (name, entry["type"], source, entry["rename_columns"], entry.get("error")))
-                )
+                table.add_row(*map(_cell, (name, entry["type"], source, entry["rename_columns"])))
             console.print(table)
+            for name, entry in listed.items():
+                _say(f"{name}: {one}" for one in (*filter(None, [entry.get("error")]), *entry.get("warnings", ())))
 
 
 def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> None:
@@ -55,6 +55,7 @@ def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> 
     with _failing_quietly():
         from stamina.instrumentation import set_on_retry_hooks
 
+        from recserver.service.unknown_keys import key_warnings
         from recserver.worker.preview import preview
 
         set_on_retry_hooks(())  # the error says how often a source was tried; standard output is for the rows
@@ -63,10 +64,12 @@ def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> 
             known = ", ".join(map(shown, entries)) or "none"
             raise InvalidInput(f"There is no data chef {shown(data_chef_id)} in {data}; there are: {known}.")
         seen = preview(PreviewJob(data_chef=entries[data_chef_id], policy=policy, rows=rows))
+        warnings = key_warnings(entries[data_chef_id])
         if as_json:
-            _print_json(seen.model_dump())
+            _print_json(seen.model_dump() | ({"warnings": warnings} if warnings else {}))
         else:
             _show(seen)
+            _say(f"warning: {one}" for one in warnings)
 
 
 @contextmanager
@@ -98,9 +101,14 @@ def _show(seen: Preview) -> None:
         for reason, count in seen.rejected.items():
             table.add_row(_cell(reason), str(count), Text(_printable(seen.examples.get(reason, ""))))
         console.print(table)
+    _say(f"In {count} of them the {reason}, so that it counts 1." for reason, count in seen.replaced.items())
     console.print()
-    for sentence in seen.suggestions:
-        console.print(f"-> {_printable(sentence)}", markup=False)
+    _say(f"-> {one}" for one in seen.suggestions)
+
+
+def _say(sentences: Iterable[str]) -> None:
+    for one in sentences:
+        console.print(_printable(one), markup=False)
 
 
 def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

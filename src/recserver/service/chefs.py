@@ -8,11 +8,12 @@ from typing import Any, Unpack
 
 from pydantic import TypeAdapter, ValidationError
 
-from recserver.errors import DataChefExists, DataChefNotFound, InvalidInput, shown
+from recserver.errors import DataChefExists, DataChefNotFound, InvalidInput
 from recserver.executors import PREVIEW_SECONDS
 from recserver.plugins import chef_class
 from recserver.service.definitions import (
     DEFINITIONS,
+    SHOWN_WITH,
     ApiDefinition,
     CsvDefinition,
     SqlDefinition,
@@ -21,6 +22,7 @@ from recserver.service.definitions import (
     entry_of,
     entry_shown,
 )
+from recserver.service.unknown_keys import field_warnings, key_warnings
 from recserver.service.verb import Result, Verbs, changing_verb, verb
 from recserver.specs.jobs import Preview, PreviewJob
 from recserver.specs.reports import field_errors, in_words
@@ -28,11 +30,8 @@ from recserver.specs.secrets import hide_variables, restore_masked
 from recserver.specs.tasks import TaskSpec
 from recserver.specs.values import Count, KnownId, NewId, PlainObject, Switch, Text, refuse_existing
 
-LONGEST_STATEMENT = PREVIEW_SECONDS + 5
-"""Seconds that a source may work for a preview: what is ended with its process must not go on in a database."""
-
-MOST_WARNINGS = 20
-"""Fields without a meaning that are named, each in a warning of its own."""
+LONGEST_STATEMENT = PREVIEW_SECONDS - 5
+"""Seconds that a source may work for a preview: before the preview is ended, its chef shall say what kept it."""
 
 _PLAIN = TypeAdapter(PlainObject)
 
@@ -67,7 +66,8 @@ class ChefVerbs(Verbs):
         entry = (await self.parts.chefs.read()).get(data_chef_id)
         if entry is None:
             raise DataChefNotFound(data_chef_id)
-        return {"data_chef_id": data_chef_id} | await self._preview(entry, rows)
+        result = {"data_chef_id": data_chef_id} | await self._preview(entry, rows)
+        return _with(result, await asyncio.to_thread(key_warnings, entry))
 
     @verb
     async def validate_data_chef(
@@ -86,11 +86,12 @@ class ChefVerbs(Verbs):
             definition: as for ``create_data_chef_from_…``, or an entry as it is listed.
         """
         kind = type.lower()
-        definition = {name: value for name, value in definition.items() if name != "overwrite"}
+        no_keys = {"overwrite", *(SHOWN_WITH if kind in DEFINITIONS else ())}
+        definition = {name: value for name, value in definition.items() if name not in no_keys}
         stored = (await self.parts.chefs.read()).get(data_chef_id or "")
         entry, warnings = await asyncio.to_thread(self._checked, kind, definition, stored)
         result = await self._preview(entry, rows)
-        return result | ({"warnings": warnings} if warnings else {})
+        return _with(result, warnings)
 
     @verb
     async def list_data_chefs(self) -> Result:
@@ -132,7 +133,7 @@ class ChefVerbs(Verbs):
             "data_chef_id": data_chef_id,
             "type": entry["type"],
         }
-        return result | ({"warnings": warnings} if warnings else {})
+        return _with(result, warnings)
 
     async def _preview(self, entry: dict[str, Any], rows: int) -> Result:
         policy = self.parts.policy
@@ -163,15 +164,15 @@ class ChefVerbs(Verbs):
             chef_class(kind)(entry, self.parts.policy)
         except InvalidInput as error:
             raise as_asked(error, found.names) from None
-        named, further = found.ignored[:MOST_WARNINGS], len(found.ignored) - MOST_WARNINGS
-        ignored = [
-            f"The field {shown(name)} means nothing to a {kind} data chef and was ignored." for name in named
-        ]
-        return entry, [*ignored, *([f"So were {further} further fields."] if further > 0 else [])]
+        return entry, field_warnings(found.ignored, kind, found.fields) + key_warnings(entry)
 
     def _check(self, entry: dict[str, Any]) -> list[str]:
         warnings = chef_class(entry["type"])(entry, self.parts.policy).warnings()
-        return [hide_variables(one, entry) for one in warnings]
+        return [*(hide_variables(one, entry) for one in warnings), *key_warnings(entry)]
+
+
+def _with(result: Result, warnings: list[str]) -> Result:
+    return result | ({"warnings": warnings} if warnings else {})
 
 
 def _in_short(seen: Preview) -> str:
@@ -180,5 +181,7 @@ def _in_short(seen: Preview) -> str:
         return "The source was reached and holds no rows."
     bad = sum(seen.rejected.values())
     left_out = f" A training would leave out {bad} of them." if bad else ""
+    replaced = "".join(f" In {n} of them the {what}, so that it counts 1." for what, n in seen.replaced.items())
     advice = " The suggestions say what to change." if seen.suggestions else ""
-    return f"The first {seen.rows_read} rows were read and {len(seen.raw)} of them are shown.{left_out}{advice}"
+    start = f"The first {seen.rows_read} rows were read and {len(seen.raw)} of them are shown."
+    return f"{start}{left_out}{replaced}{advice}"

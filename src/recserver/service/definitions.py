@@ -14,6 +14,7 @@ from typing_extensions import TypedDict  # that of typing will do from Python 3.
 
 from recserver.errors import FieldError, InvalidInput, RecServerError, shown
 from recserver.plugins import chef_class
+from recserver.service.unknown_keys import key_warnings
 from recserver.specs.columns import RenameColumns, canonical_renames
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.reports import field_errors, in_words
@@ -89,6 +90,9 @@ ALSO_ASKED_AS: dict[str, dict[str, str]] = {
 }
 """Other names under which a definition to be checked may give a field: an entry can be sent as it is shown."""
 
+SHOWN_WITH = ("error", "warnings")
+"""What :func:`entry_shown` adds to an entry."""
+
 PAGES = {"page_param": "page", "size_param": "size", "page_size": 100}
 
 
@@ -115,11 +119,13 @@ class Checked:
         entry: what it becomes.
         names: key of the entry → what the request called it.
         ignored: fields of the request that mean nothing to this type.
+        fields: what this type knows.
     """
 
     entry: dict[str, Any]
     names: dict[str, str]
     ignored: list[str]
+    fields: list[str]
 
 
 def checked(kind: str, given: Mapping[str, Any]) -> Checked:
@@ -143,7 +149,7 @@ def checked(kind: str, given: Mapping[str, Any]) -> Checked:
         raise as_asked(InvalidInput("", field_errors(error)), names) from None
     ignored = [name for proper, name in names.items() if proper not in known]
     stored = {STORED_AS.get(proper, proper): name for proper, name in names.items()}
-    return Checked(entry_of(kind, definition), ASKED_AS | stored, ignored)
+    return Checked(entry_of(kind, definition), ASKED_AS | stored, ignored, list(known))
 
 
 @cache
@@ -165,10 +171,11 @@ def as_asked(error: InvalidInput, names: Mapping[str, str] = ASKED_AS) -> Invali
 
 
 def entry_shown(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, Any]:
-    """An entry as stored, its type in lower case, without secrets, and with what makes it unusable."""
-    kind = str(entry.get("type") or "unknown").lower()
+    """An entry as stored, its type in lower case, without secrets, and with what is wrong with it."""
+    kind = str(entry.get("type") or "").lower()
     entry = {key: value for key, value in entry.items() if value is not None}
-    entry["type"] = "messaging_queue" if kind == "messaging" else kind
+    warnings = key_warnings(entry)
+    entry["type"] = "messaging_queue" if kind == "messaging" else kind or "unknown"
     with contextlib.suppress(ValueError):  # the chef itself says what is wrong with them
         entry["rename_columns"] = canonical_renames(entry.get("rename_columns"))
     if kind == "api":
@@ -176,5 +183,5 @@ def entry_shown(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, Any
     try:
         chef_class(kind)(entry, policy)
     except RecServerError as error:
-        return mask_entry(entry) | {"error": str(error)}
-    return mask_entry(entry)
+        return mask_entry(entry) | ({"warnings": warnings} if warnings else {}) | {"error": str(error)}
+    return mask_entry(entry) | ({"warnings": warnings} if warnings else {})

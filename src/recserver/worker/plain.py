@@ -6,7 +6,7 @@ import json
 import math
 import reprlib
 from collections.abc import Mapping
-from datetime import date, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -96,3 +96,17 @@ def _decimal(value: Decimal) -> Any:
         if Decimal(repr(number)) == value:
             return number
     return shortened(str(value))
+
+
+def number(rating: np.float32) -> int | float:
+    """A rating as people write it: 0.1, not the 0.10000000149 that it is."""
+    exact = float(str(rating))
+    return int(exact) if exact.is_integer() and abs(exact) < 1e15 else exact
+
+
+def moment(seconds: float) -> str | float:
+    """A time in UTC as text; a number of seconds if no calendar reaches it."""
+    try:
+        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    except (OverflowError, ValueError):
+        return seconds

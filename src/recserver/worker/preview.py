@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from recserver.chefs import Batch, Column
+from recserver.chefs import Batch, Chef, Column, StartOver
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.columns import rename
 from recserver.specs.jobs import Preview, PreviewJob
 from recserver.specs.rows import RowRules
 from recserver.specs.secrets import hide_variables
+from recserver.worker.advice import advice
 from recserver.worker.collect import open_chef
 from recserver.worker.entities import IdCodes, value_at
 from recserver.worker.hiding import Hiding
 from recserver.worker.judge import Judged, judge, rejections
-from recserver.worker.plain import plain, shortened
-from recserver.worker.suggest import suggestions
+from recserver.worker.plain import moment, number, plain, shortened
+from recserver.worker.shapes import Seen
+from recserver.worker.suggest import named_twice
 
 JUDGED_ROWS = 1000
 """Rows that are read and judged if the source has them, however few are shown: rare faults need many rows."""
@@ -51,32 +53,38 @@ def preview(job: PreviewJob) -> Preview:
     Raises:
         SourceFailed: if the chef cannot be used, or the source not be read.
     """
-    entry = job.data_chef
+    entry = {key: value for key, value in job.data_chef.items() if value is not None}
     enough = max(job.rows, JUDGED_ROWS)
     try:
         rules, chef = open_chef(entry, job.policy.model_copy(update={"batch_rows": enough}))
-        look = _Look(rules, job.rows, Hiding(entry))
-        batches = chef.batches(None)
         try:
-            for batch in batches:
-                look.add(_first(batch, enough - look.rows_read))
-                if look.rows_read >= enough:
-                    break
-        finally:
-            _let_go(batches)
+            return _looked(chef, _Look(entry, rules, job.rows), enough)
+        except StartOver:
+            return _looked(chef, _Look(entry, rules, job.rows), enough)
     except InvalidInput as error:
         raise SourceFailed(hide_variables(f"The data chef cannot be used: {error}", entry)) from None
     except SourceFailed as error:
         raise SourceFailed(hide_variables(str(error), entry)) from None
-    return look.result()
+
+
+def _looked(chef: Chef, look: _Look, enough: int) -> Preview:
+    """What the first rows of a chef's source, ``enough`` of them, look like."""
+    batches = chef.batches(None)
+    try:
+        for batch in batches:
+            look.add(_first(batch, enough - look.rows_read))
+            if look.rows_read >= enough:
+                break
+    finally:
+        _let_go(batches)
+    return look.result(getattr(chef, "delimiter", None))
 
 
 def _first(batch: Batch, most: int) -> Batch:
     """No more than the first ``most`` rows of a batch: a chef need not keep to the number it was asked for."""
     if batch.n_rows <= most:
         return batch
-    columns = {name: column[:most] for name, column in batch.columns.items()}
-    return Batch(batch.found, columns, batch.n_bytes, batch.rejected)
+    return replace(batch, columns={name: column[:most] for name, column in batch.columns.items()})
 
 
 def _let_go(batches: Iterator[Batch]) -> None:
@@ -88,34 +96,43 @@ def _let_go(batches: Iterator[Batch]) -> None:
 class _Look:
     """What has been seen of a source so far."""
 
-    def __init__(self, rules: RowRules, shown: int, hiding: Hiding) -> None:
+    def __init__(self, entry: Mapping[str, Any], rules: RowRules, shown: int) -> None:
         """
         Args:
             shown: how many rows are kept to be shown.
         """
-        self._rules = rules
-        self._hiding = hiding
+        self._entry, self._rules = entry, rules
+        self._hiding = Hiding(entry)
         self._most = shown
         self._columns = MOST_COLUMNS
         self._room = MOST_BYTES
         self._raw: list[Row] = []
         self._renamed: list[Row] = []
         self._found: tuple[str, ...] = ()
+        self._sample: Mapping[str, Column] = {}
+        self._hints: dict[str, None] = {}
         self._rejected: Counter[str] = Counter()
+        self._replaced: Counter[str] = Counter()
         self._examples: dict[str, str] = {}
         self.rows_read = 0
 
     def add(self, batch: Batch) -> None:
         """Judge a batch, and keep its first rows while some are wanted."""
         self._found = batch.found or self._found
+        self._hints.update(dict.fromkeys(batch.hints))
         self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
         judged = judge(batch, self._rules) if batch.n_rows else None
         for reason, count, example in rejections(batch, judged):
             if reason in self._rejected or len(self._rejected) < MOST_REASONS:
                 self._rejected[reason] += count
                 self._examples.setdefault(reason, example)
-        if judged is not None:
-            self._keep(batch, judged)
+        if judged is None:
+            return
+        for fault in judged.replaced:
+            self._replaced[fault.reason] += len(fault.rows)
+            self._examples.setdefault(fault.reason, fault.example)
+        self._sample = self._sample or batch.columns
+        self._keep(batch, judged)
 
     def _keep(self, batch: Batch, judged: Judged) -> None:
         reasons = {int(row): fault.reason for fault in judged.faults for row in fault.rows}
@@ -150,10 +167,11 @@ class _Look:
             if name in present and ids.codes[row] >= 0:
                 taken[name] = self._id(ids, row)
         events, times = self._rules.events, self._rules.times
-        if (events is None or events in present) and np.isfinite(judged.ratings[row]):
-            taken["rating"] = _number(judged.ratings[row])
+        weightless = events is not None and judged.ratings[row] < 0
+        if (events is None or events in present) and np.isfinite(judged.ratings[row]) and not weightless:
+            taken["rating"] = number(judged.ratings[row])
         if times in present and judged.times is not None and np.isfinite(judged.times[row]):
-            taken[str(times)] = _moment(float(judged.times[row]))
+            taken[str(times)] = moment(float(judged.times[row]))
         return taken
 
     def _value(self, column: Column, row: int) -> Any:
@@ -165,24 +183,31 @@ class _Look:
     def _id(self, ids: IdCodes, row: int) -> str:
         return shortened(self._hiding.in_text(str(ids.ids[int(ids.codes[row])].as_py())))
 
-    def result(self) -> Preview:
-        """Everything that was seen."""
+    def result(self, delimiter: str | None) -> Preview:
+        """Everything that was seen.
+
+        Args:
+            delimiter: that the source was read with, if it is delimited text and anybody knows.
+        """
         present = rename(self._found, self._rules.renames)
         absent = [name for name, must in self._rules.needed().items() if must and name not in present]
+        absent += named_twice(self._found, self._rules)  # nobody reads either
         # Of a column that is not there every row is bad: the suggestions say it once, and better.
         pointless = {f"{name} {what}" for name in absent for what in ("is missing", "is no time")}
         for row in self._renamed:
             if row.get(REJECTED) in pointless:
                 del row[REJECTED]
         counted = {reason: count for reason, count in self._rejected.items() if reason not in pointless}
+        seen = Seen(self._entry, self._rules, self._found, self._sample, self.rows_read, delimiter)
         name, sentence = self._named, self._hiding.in_sentence
         return Preview(
             raw=[self._with_names(row) for row in self._raw],
             renamed=[self._with_names(row) for row in self._renamed],
             columns=[name(one) for one in self._found[:MOST_COLUMNS]],
             rejected={name(reason): count for reason, count in counted.items()},
-            examples={name(reason): sentence(self._examples[reason]) for reason in counted},
-            suggestions=[self._hiding.in_name(one) for one in self._advice()],
+            replaced=dict(self._replaced),
+            examples={name(reason): sentence(self._examples[reason]) for reason in [*counted, *self._replaced]},
+            suggestions=advice(seen, self._replaced, self._examples, self._hints, self._hiding),
             rows_read=self.rows_read,
         )
 
@@ -191,23 +216,3 @@ class _Look:
 
     def _with_names(self, row: Row) -> Row:
         return {self._named(name): value for name, value in row.items()}
-
-    def _advice(self) -> list[str]:
-        advice = suggestions(self._found, self._rules)
-        if not self.rows_read:
-            advice.append("The source holds no rows: check the path, query or address of the data chef.")
-        return advice
-
-
-def _number(rating: np.float32) -> int | float:
-    """A rating as people write it: 0.1, not the 0.10000000149 that it is."""
-    number = float(str(rating))
-    return int(number) if number.is_integer() and abs(number) < 1e15 else number
-
-
-def _moment(seconds: float) -> str | float:
-    """A time in UTC as text; a number of seconds if no calendar reaches it."""
-    try:
-        return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
-    except (OverflowError, ValueError):
-        return seconds

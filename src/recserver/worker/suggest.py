@@ -2,112 +2,185 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from recserver.errors import shown
 from recserver.specs.columns import parse_renames, rename
 from recserver.specs.rows import RowRules
+from recserver.worker.likeness import like, nearest
 
 MOST_SHOWN = 20
 """Column names that a sentence lists."""
 
-MOST_LOOKED_AT, MOST_COMPARED = 10_000, 1_000
-"""Column names that are looked at, and that are compared letter by letter: sources may have a million."""
-
-NEAR = 0.75
-"""How alike two names must be, by difflib's measure, where no synonym fits."""
-
-SYNONYMS = {
-    "user_id": (
-        "user_id user uid userid username customer_id customer client_id client member_id member visitor_id "
-        "visitor account_id account buyer_id buyer person_id person subscriber_id subscriber session_id "
-        "session reader_id reader listener_id listener player_id player reviewer_id reviewer profile_id who"
-    ),
-    "item_id": (
-        "item_id item itemid iid product_id product sku article_id article movie_id movie film_id film "
-        "song_id song track_id track artist_id artist book_id book isbn asin content_id content video_id "
-        "video game_id game app_id business_id business place_id place venue_id venue post_id post news_id "
-        "recipe_id recipe course_id course anime_id listing_id listing offer_id offer parent_asin "
-        "stock_code ean what"
-    ),
-    "rating": "rating rate score stars star value weight preference overall review_score points grade",
-    "event": ("event event_type eventtype event_name action action_type type kind interaction interaction_type"),
-    "timestamp": (
-        "timestamp time ts date datetime created_at created updated_at occurred_at event_time date_time "
-        "unix_timestamp at"
-    ),
-}
-"""Other names that people give to a column, the likeliest first."""
+MOST_LOOKED_AT = 10_000
+"""Column names that are looked at: sources may have a million."""
 
 
-def suggestions(found: Sequence[str], rules: RowRules) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a source beside the names of its columns.
+
+    Attributes:
+        nested: column → what its values are, such as ``objects (id, name)``; of those that hold no plain values.
+        numeric: whether a column's values are numbers, as far as anybody has looked.
+        apart: how two columns of the same name are told apart there.
+        elsewhere: what else than plain ids would help where values are nested; "" if nothing.
+    """
+
+    nested: Mapping[str, str] = field(default_factory=dict)
+    numeric: Callable[[str], bool] = lambda _: True
+    apart: str = "give one of them another name there"
+    elsewhere: str = ""
+
+
+NOTHING = Known()
+
+
+def suggestions(found: Sequence[str], rules: RowRules, known: Known = NOTHING) -> list[str]:
     """What to change so that every needed column is there, a sentence each; empty if nothing is missing.
 
     Args:
         found: names of the source's columns.
         rules: of the entry.
+        known: whatever else is known of the source.
     """
-    if not found:
-        return []
-    renames = rules.renames
+    if twice := named_twice(found, rules):
+        return [f"The source has two columns named {shown(one)}: {known.apart}." for one in twice.values()]
+    return _Suggesting(found, rules, known).sentences() if found else []
+
+
+def named_twice(found: Sequence[str], rules: RowRules) -> dict[str, str]:
+    """Needed column → its name in the source, of those whose name several columns have there."""
     needed = rules.needed()
-    named_twice = [old for new, old in rename(found, renames).items() if new in needed and found.count(old) > 1]
-    if named_twice:
-        return [
-            f"The source has two columns named {shown(one)}: give one of them another name there, in a query with "
-            "AS."
-            for one in named_twice
+    columns = rename(found, rules.renames)
+    return {new: old for new, old in columns.items() if new in needed and found.count(old) > 1}
+
+
+class _Suggesting:
+    """One way through the needed columns."""
+
+    def __init__(self, found: Sequence[str], rules: RowRules, known: Known) -> None:
+        self._found, self._known = found, known
+        self._renames, self._needed = rules.renames, rules.needed()
+        given = {"event_column": rules.event_column, "timestamp_column": rules.timestamp_column}
+        self._keys = {name: key for key, name in given.items() if name is not None and name in self._needed}
+        there = set(found)
+        self._absent = {new: old for old, new in self._renames.items() if old not in there}
+        self._fixed = {old: new for old, new in self._renames.items() if old in there}
+        self._free = [
+            name
+            for name in found[:MOST_LOOKED_AT]
+            if name not in self._fixed and name not in self._needed and name not in known.nested
+            if _can_be_renamed(name)
         ]
-    absent = {new: old for old, new in renames.items() if old not in found}
-    fixed = {old: new for old, new in renames.items() if old in found}
-    sentences, mild = [], []
-    free = [
-        name
-        for name in found[:MOST_LOOKED_AT]
-        if name not in fixed and name not in needed and _can_be_renamed(name)
-    ]
-    for name, must in needed.items():
-        if name in rename(found, fixed):
-            continue
-        asked = absent.get(name)
-        misnamed = _misnamed(name, fixed, needed) if must and asked is None else None
+        self._said: list[str] = []
+        self._perhaps: list[str] = []
+
+    def sentences(self) -> list[str]:
+        """What must be done, its result to copy, what may be done, and what is of no use."""
+        for name, must in self._needed.items():
+            columns = rename(self._found, self._fixed)
+            if name not in columns:
+                self._look_for(name, must, self._absent.get(name))
+            elif must and columns[name] in self._known.nested:
+                self._said.append(self._nested(name, columns[name]))
+        if self._said and self._fixed and self._fixed != self._renames:
+            self._said.append(f"With all of that it is rename_columns: {_text(self._fixed)}")
+        useless = [_useless(old, new, self._found) for new, old in self._absent.items() if new not in self._needed]
+        return [*self._said, *self._perhaps, *useless]
+
+    def _look_for(self, name: str, must: bool, asked: str | None) -> None:
+        """Say what to do for a column that is not there.
+
+        Args:
+            asked: the column that should have become it, and is not there either.
+        """
+        if name in self._keys and asked is None:
+            self._said.append(self._said_otherwise(name, self._keys[name]))
+            return
+        misnamed = self._misnamed(name) if must and asked is None else None
         if misnamed is not None:
-            sentences.append(
-                f"There is no column {name}; rename_columns makes {shown(fixed[misnamed])} of {shown(misnamed)}: "
-                f"write {misnamed}->{name} there."
+            self._said.append(
+                f"There is no column {name}; rename_columns makes {shown(self._fixed[misnamed])} of "
+                f"{shown(misnamed)}: write {misnamed}->{name} there."
             )
-            fixed[misnamed] = name
-            continue
-        match = _match(name, asked, free)
+            self._fixed[misnamed] = name
+            return
+        match = self._match(name, asked)
         if match is not None and not (must or asked):
-            mild.append(
-                f"Without a column {name} every row counts 1; found {shown(match)}: "
-                f"add {match}->{name} to rename_columns if it is that."
-            )
-            continue
+            self._perhaps += self._optional(name, match)
+            return
         if match is not None:
-            free.remove(match)
-            fixed[match] = name
+            self._free.remove(match)
+            self._fixed[match] = name
         if asked is not None or must:
-            sentences.append(_sentence(name, asked, match, found, free))
-    if sentences and fixed and fixed != renames:
-        text = ",".join(f"{old}->{new}" for old, new in fixed.items())
-        sentences.append(f"With all of that it is rename_columns: {text}")
-    mild += [_useless(old, new, found) for new, old in absent.items() if new not in needed]
-    return [*sentences, *mild]
+            self._said.append(self._sentence(name, asked, match))
+
+    def _match(self, name: str, asked: str | None) -> str | None:
+        """The column that is probably ``name``: near to what was asked for, or what people often call it."""
+        free = list(self._free)
+        while True:
+            match = (nearest(asked, free) if asked is not None else None) or like(name, free)
+            if match is None or name != "rating" or self._known.numeric(match):
+                return match
+            free.remove(match)
+
+    def _misnamed(self, name: str) -> str | None:
+        """The column that is renamed, but to something that only resembles ``name``."""
+        plain = {old: new for old, new in self._fixed.items() if old not in self._known.nested}
+        return next((old for old, new in plain.items() if new not in self._needed and like(name, [new])), None)
+
+    def _optional(self, name: str, match: str) -> list[str]:
+        """Of a column that a training can do without: what to add, and the whole text if there is more of it."""
+        sentence = (
+            f"Without a column {name} every row counts 1; found {shown(match)}: "
+            f"add {match}->{name} to rename_columns if it is that."
+        )
+        whole = f"And with {match} as the {name} it is rename_columns: {_text({**self._fixed, match: name})}"
+        return [sentence, whole] if self._fixed else [sentence]
+
+    def _said_otherwise(self, name: str, key: str) -> str:
+        """Of a column that ``key`` of the entry names."""
+        others = [*self._free, *(new for new in self._fixed.values() if new not in self._needed)]
+        match = nearest(name, others) or like(key.removesuffix("_column"), others)
+        if match is not None:
+            return f"There is no column {shown(name)}; found {shown(match)}: correct {key} to {match}."
+        found = _listed(list(rename(self._found, self._fixed)))
+        return f"There is no column {shown(name)}; found {found}: say in {key} which of them is meant."
+
+    def _nested(self, name: str, column: str) -> str:
+        what = f"{shown(column)} holds {self._known.nested[column]}, and what lies within cannot be renamed"
+        plain = "plain ids" if name in ("user_id", "item_id") else "plain values"
+        start = "" if column == name else f"There is no plain {name}: "
+        return f"{start}{what}: the source must give {plain}{self._known.elsewhere}."
+
+    def _sentence(self, name: str, asked: str | None, match: str | None) -> str:
+        wrong = (
+            f"rename_columns names {shown(asked)}, which the source does not have; " if asked is not None else ""
+        )
+        if match is not None:
+            advice = f"found {shown(match)}: add {match}->{name} to rename_columns."
+        elif (nested := self._nested_match(name, asked)) is not None:
+            return f"{wrong}{self._nested(name, nested)}"
+        else:
+            usable = (one for one in self._free[:MOST_SHOWN] if name != "rating" or self._known.numeric(one))
+            first = next(usable, None)
+            example = f", like {first}->{name}" if first is not None else ""
+            advice = f"found {_listed(self._found)}: say in rename_columns which of them is {name}{example}."
+        start = f"{wrong}there is no column {name}; {advice}"
+        return start[0].upper() + start[1:] if not wrong else start
+
+    def _nested_match(self, name: str, asked: str | None) -> str | None:
+        """The column that is probably ``name``, but holds no plain values; any such one, if there is no other."""
+        names = [one for one in islice(self._known.nested, MOST_LOOKED_AT) if one not in self._fixed]
+        match = (nearest(asked, names) if asked is not None else None) or like(name, names)
+        return match or (names[0] if names and not self._free else None)
 
 
-def _match(name: str, asked: str | None, free: Sequence[str]) -> str | None:
-    """The column that is probably ``name``: near to what was asked for, or what people often call it."""
-    return (_nearest(asked, free) if asked is not None else None) or _like(name, free)
-
-
-def _misnamed(name: str, renames: Mapping[str, str], needed: Collection[str]) -> str | None:
-    """The column that is renamed, but to something that only resembles ``name``."""
-    return next((old for old, new in renames.items() if new not in needed and _like(name, [new])), None)
+def _text(renames: Mapping[str, str]) -> str:
+    return ",".join(f"{old}->{new}" for old, new in renames.items())
 
 
 def _can_be_renamed(name: str) -> bool:
@@ -119,43 +192,11 @@ def _can_be_renamed(name: str) -> bool:
 
 
 def _useless(old: str, new: str, found: Sequence[str]) -> str:
-    near = _nearest(old, found)
+    near = nearest(old, found)
     meant = f"did you mean {shown(near)}?" if near is not None else "nothing reads it: leave it out."
     return f"rename_columns names {shown(old)}, which the source does not have: {meant}"
 
 
-def _sentence(name: str, asked: str | None, match: str | None, found: Sequence[str], free: Sequence[str]) -> str:
-    wrong = f"rename_columns names {shown(asked)}, which the source does not have; " if asked is not None else ""
-    if match is not None:
-        advice = f"found {shown(match)}: add {match}->{name} to rename_columns."
-    else:
-        like = f", like {free[0]}->{name}" if free else ""
-        advice = f"found {_listed(found)}: say in rename_columns which of them is {name}{like}."
-    start = f"{wrong}there is no column {name}; {advice}"
-    return start[0].upper() + start[1:] if not wrong else start
-
-
-def _like(name: str, free: Sequence[str]) -> str | None:
-    """The column of ``free`` that people most likely mean by ``name``."""
-    plain = {_plain(one): one for one in reversed(free)}
-    words = SYNONYMS.get(name, name).split()
-    for word in words:
-        if (match := plain.get(_plain(word))) is not None:
-            return match
-    return _nearest(name, free)
-
-
-def _nearest(name: str, free: Iterable[str]) -> str | None:
-    plain = {_plain(one): one for one in islice(free, MOST_COMPARED)}
-    near = get_close_matches(_plain(name), plain, n=1, cutoff=NEAR)
-    return plain[near[0]] if near else None
-
-
-def _plain(name: str) -> str:
-    """A name without what people write differently: case, underscores, blanks, hyphens."""
-    return re.sub(r"[\W_]+", "", name).casefold()
-
-
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Collection[str]) -> str:
     more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return ", ".join(shown(name) for name in names[:MOST_SHOWN]) + more
+    return ", ".join(shown(name) for name in islice(names, MOST_SHOWN)) + more

@@ -1,0 +1,65 @@
+"""Which column of a source people probably mean by a name: what it is often called, or what is spelt like it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from itertools import islice
+
+MOST_COMPARED = 1_000
+"""Names that are compared letter by letter: sources may have a million."""
+
+NEAR = 0.75
+"""How alike two names must be, by difflib's measure, where no synonym fits."""
+
+SYNONYMS = {
+    "user_id": (
+        "user_id user uid userid username customer_id customer client_id client member_id member visitor_id "
+        "visitor account_id account buyer_id buyer person_id person subscriber_id subscriber session_id "
+        "session reader_id reader listener_id listener player_id player reviewer_id reviewer profile_id who"
+    ),
+    "item_id": (
+        "item_id item itemid iid product_id product sku article_id article movie_id movie film_id film "
+        "song_id song track_id track artist_id artist book_id book isbn asin content_id content video_id "
+        "video game_id game app_id business_id business place_id place venue_id venue post_id post news_id "
+        "recipe_id recipe course_id course anime_id listing_id listing offer_id offer parent_asin "
+        "stock_code ean what"
+    ),
+    "rating": "rating rate score stars star value weight preference overall review_score points grade",
+    "event": ("event event_type eventtype event_name action action_type type kind interaction interaction_type"),
+    "timestamp": (
+        "timestamp time ts date datetime created_at created updated_at occurred_at event_time date_time "
+        "unix_timestamp at"
+    ),
+}
+"""Other names that people give to a column, the likeliest first."""
+
+
+def like(name: str, free: Sequence[str]) -> str | None:
+    """The column of ``free`` that people most likely mean by ``name``."""
+    plain = {_plain(one): one for one in reversed(free)}
+    for word in SYNONYMS.get(name, name).split():
+        if (match := plain.get(_plain(word))) is not None:
+            return match
+    return nearest(name, free)
+
+
+def nearest(name: str, free: Iterable[str]) -> str | None:
+    """The name that is spelt most like ``name``, if any is near enough."""
+    plain = {_plain(one): one for one in islice(free, MOST_COMPARED)}
+    near = get_close_matches(_plain(name), plain, n=1, cutoff=NEAR)
+    return plain[near[0]] if near else None
+
+
+def known(name: str) -> bool:
+    """Whether people call any column like this."""
+    return _plain(name) in _KNOWN
+
+
+def _plain(name: str) -> str:
+    """A name without what people write differently: case, underscores, blanks, hyphens."""
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+_KNOWN = frozenset(_plain(word) for words in SYNONYMS.values() for word in words.split())
