@@ -17,7 +17,7 @@ run: $(STAMP) ## install and serve the folder data/
 	$(BIN)/recserver serve --data data
 
 test: $(STAMP) ## install and run the tests
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 soak: $(STAMP) ## run the long tests
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from yarl import URL
 
-_TARGET = re.compile(r"[\s,]*<([^<>]*)>")
+_BETWEEN = re.compile(r"[\s,]*")
+_TARGET = re.compile(r"<([^<>]*)>")
 _PARAMETER = re.compile(r'\s*;\s*([^\s;,="]*)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*))?')
 _ESCAPED = re.compile(r"\\(.)")
 
@@ -34,6 +35,8 @@ def _links(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each link of one header: its target, and its relation types in small letters."""
     place = 0
     while place < len(text):
+        if between := _BETWEEN.match(text, place):
+            place = between.end()
         if target := _TARGET.match(text, place):
             place, relations = target.end(), None
             while parameter := _PARAMETER.match(text, place):
