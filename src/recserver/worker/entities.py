@@ -187,7 +187,7 @@ class Vocabulary:
         places = np.empty(len(self._ids), np.int32)
         places[order] = np.arange(len(order), dtype=np.int32)
         ids: list[str] = self._ids.take(pa.array(order)).to_pylist()
-        return ids, places[codes]
+        return ids, np.take(places, codes)
 
     def _merge(self) -> None:
         if not self._waiting:
@@ -196,7 +196,7 @@ class Vocabulary:
         table = together.indices.to_numpy()
         start = len(self._ids)
         for one in self._waiting:
-            self._merged.append(table[start + one.codes])
+            self._merged.append(np.take(table[start : start + len(one.ids)], one.codes))
             start += len(one.ids)
         self._ids = together.dictionary
         self._waiting.clear()
