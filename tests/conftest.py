@@ -57,6 +57,9 @@ def loop_is_never_blocked() -> Iterator[None]:
         for name in ("os.read", "os.posix_spawn"):
             if name in guard.functions:
                 guard.functions[name].can_block_in("subprocess.py", "_execute_child")
+        # A time zone is a file of a few kilobytes, read once and kept.
+        for function in guard.functions.values():
+            function.can_block_in("recserver/specs/tasks.py", "zone_called")
         yield
     logger.removeHandler(complaints)
     assert not complaints.seen

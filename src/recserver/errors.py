@@ -62,6 +62,13 @@ class TaskNotFound(NotFound):
         super().__init__(f"There is no task {shown(task_name)}: GET /list_tasks names those there are.")
 
 
+class RunNotFound(NotFound):
+    code = "run_not_found"
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"There is no run {shown(run_id)}: GET /list_runs names those that are remembered.")
+
+
 class Conflict(RecServerError):
     """The request does not fit what is there now."""
 
@@ -166,6 +173,9 @@ class WorkerDied(TrainingFailed):
     """The worker process of a training ended before the training did."""
 
     code = "worker_died"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True)
 
 
 class ServerCannotStart(RecServerError):

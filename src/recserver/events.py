@@ -20,10 +20,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """A training began."""
+    """A training began, or waits for a worker: ``trigger`` is ``schedule``, ``retry`` or ``run_task``."""
 
     task_name: str
     model_id: str
+    run_id: str = ""
+    trigger: str = "schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class RunProgressed(Event):
     model_id: str
     stage: str
     rows_read: int
+    run_id: str = ""
+    queue_position: int | None = None
+    iteration: int | None = None
+    iterations: int | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class RunEnded(Event):
     model_version: int | None
     data_report: dict[str, Any] | None = None
     """What was read of the source, as in the model's metadata; None if the training did not come so far."""
+    run_id: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,22 @@ class RunSkipped(Event):
 
     task_name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailing(Event):
+    """The runs of a task began to fail. It is said once, until they succeed again."""
+
+    task_name: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecovered(Event):
+    """A task whose runs failed since ``failing_since`` has succeeded again."""
+
+    task_name: str
+    failing_since: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +128,33 @@ class Subscription:
     def __init__(self) -> None:
         self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
         self._some = asyncio.Event()
+        self._ended = False
 
     def push(self, event: Event) -> None:
         self._waiting.append(event)
         self._some.set()
 
+    def end(self) -> None:
+        """Let whoever iterates come to the end, once it has taken what waits."""
+        self._ended = True
+        self._some.set()
+
     async def next(self, kind: type[E], where: Callable[[E], bool] = lambda _: True) -> E:
         """The next event of one kind for which ``where`` holds; the events before it are passed over."""
-        while True:
-            event = await self._take()
+        while (event := await self._take()) is not None:
             if isinstance(event, kind) and where(event):
                 return event
+        raise EOFError("the subscription was ended")
 
     async def __aiter__(self) -> AsyncIterator[Event]:
-        while True:
-            yield await self._take()
+        while (event := await self._take()) is not None:
+            yield event
 
-    async def _take(self) -> Event:
+    async def _take(self) -> Event | None:
+        """The oldest event that waits; None if there will be none."""
         while not self._waiting:
+            if self._ended:
+                return None
             self._some.clear()
             await self._some.wait()
         return self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""One task's loop: wait until due, run, plan the next due time."""
+"""One task's loop: wait until due, run, try again where that may help, plan the next due time."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from recserver.clock import Clock
+from recserver.schedule import Schedule
 from recserver.specs.tasks import TaskSpec
 
 logger = logging.getLogger(__name__)
 
-Fire = Callable[["TaskLoop", float], Awaitable[None]]
-"""Runs a task once for the due time given, and returns when the run has ended."""
+Fire = Callable[["TaskLoop", float, int], Awaitable[float | None]]
+"""Runs a task once, for the due time given and as the attempt given, and returns when the run has ended: the
+seconds after which another attempt may help, or None if none would."""
 
 
 class TaskLoop:
-    """Fixed rate on the monotonic clock: due times lie one interval apart, however long runs take."""
+    """Waits for one task's due times, by its :class:`~recserver.schedule.Schedule`."""
 
-    def __init__(self, spec: TaskSpec, due: float, fire: Fire, clock: Clock) -> None:
+    def __init__(self, spec: TaskSpec, schedule: Schedule, due: float, fire: Fire, clock: Clock) -> None:
         """
         Args:
+            schedule: of this loop alone.
             due: the first due time, in seconds of ``clock.monotonic()``; in the past means at once.
         """
         self.spec = spec
@@ -29,6 +32,12 @@ class TaskLoop:
         """Why the last due time met nothing that could run: a missing model or data chef."""
         self.firing = False
         """Whether a run is under way, or about to be."""
+        self.retry_at: float | None = None
+        """When another attempt is made at what failed; always before the next due time."""
+        self.schedule = schedule
+        self.coalesced = 0
+        """Due times before the last one that were missed, and made up for by it."""
+        self._attempt = 0
         self._last_due: float | None = None
         self._planned = False
         self._fire = fire
@@ -38,24 +47,54 @@ class TaskLoop:
     async def run(self) -> None:
         """Run the task whenever it is due, until cancelled."""
         while True:
-            if await self._clock.wait(self._changed, self.due):
+            if await self._clock.wait(self._changed, self._wake()):
                 self._changed.clear()
                 continue
-            due, self._last_due = self.due, self.due
-            self.due = next_due(due, self.spec.interval, self._clock.monotonic())
-            self.firing, self._planned = True, False
-            try:
-                await self._fire(self, due)
-            except Exception:  # a fault in one run must not end the task for good
-                logger.exception("task %s", self.spec.task_name)
-            finally:
-                self.firing = False
+            now = self._clock.monotonic()
+            if self.retry_at is not None and self.retry_at <= now and self._last_due is not None:
+                self._attempt += 1
+                await self._try(self._last_due)
+                continue
+            if not self._planned:
+                self.due = self.schedule.still_due(self.due, self._clock)
+            if self.due <= self._clock.monotonic():
+                self._attempt, self._last_due, self._planned = 1, self.due, False
+                self.coalesced = max(0, self.schedule.passed(self.due, self._clock)[0] - 1)
+                self.due = self.schedule.after(self.due, self._clock)
+                await self._try(self._last_due)
 
-    def change(self, spec: TaskSpec) -> None:
-        """Take a new definition; a changed interval counts from the last due time."""
-        if spec.interval != self.spec.interval:
-            start = self.due - self.spec.interval if self._last_due is None else self._last_due
-            self._due_at(start + spec.interval)
+    def _wake(self) -> float:
+        wake = self.due if self.retry_at is None else min(self.due, self.retry_at)
+        again = self.schedule.look_again
+        return wake if again is None else min(wake, self._clock.monotonic() + again)
+
+    async def _try(self, due: float) -> None:
+        self.firing, self.retry_at = True, None
+        wait = None
+        try:
+            wait = await self._fire(self, due, self._attempt)
+        except Exception:  # a fault in one run must not end the task for good
+            logger.exception("task %s", self.spec.task_name)
+        finally:
+            self.firing = False
+        if wait is not None and not self._planned:
+            retry_at = self._clock.monotonic() + wait
+            self.retry_at = retry_at if retry_at < self.due else None
+
+    def change(self, spec: TaskSpec, schedule: Schedule, due: float | None) -> None:
+        """Take a new definition.
+
+        Args:
+            schedule: that of ``spec``.
+            due: the first due time of another schedule; None if it is the same as before. A changed interval
+                counts from the last due time.
+        """
+        if spec.interval != self.spec.interval and spec.schedule is None and self.spec.schedule is None:
+            start = self.due - float(self.spec.interval or 0) if self._last_due is None else self._last_due
+            due = start + float(spec.interval or 0)
+        if due is not None:
+            self.schedule = schedule
+            self._due_at(due)
         self.spec = spec
 
     def plan(self, due: float) -> None:
@@ -64,23 +103,12 @@ class TaskLoop:
         self._planned = True
 
     def _due_at(self, due: float) -> None:
-        self.due = due
+        self.due, self.retry_at = due, None
         self._changed.set()
 
     def skip_missed(self) -> int:
         """Pass over the due times that came while a run was under way, and say how many they were."""
-        late = self._clock.monotonic() - self.due
-        if late < 0 or self._planned:
+        if self._planned:
             return 0
-        missed = int(late // self.spec.interval) + 1
-        self.due += missed * self.spec.interval
+        missed, self.due = self.schedule.passed(self.due, self._clock)
         return missed
-
-
-def next_due(due: float, interval: float, now: float) -> float:
-    """The due time after ``due``, which has come by ``now``.
-
-    After a suspend or a long downtime, all due times missed are made up for by the one run that starts now,
-    and the grid starts again from there.
-    """
-    return due + interval if now - due < interval else now + interval

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ from recserver.errors import InvalidInput
 from recserver.events import EventBus, TasksReconciled
 from recserver.loop import Fire, TaskLoop
 from recserver.owner import TaskOwner
+from recserver.schedule import Schedule, schedule_of
 from recserver.specs.tasks import TaskSpec
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class Scheduler:
         self,
         *,
         wanted: Wanted,
-        first_due: Callable[[TaskSpec], Awaitable[float]],
+        first_due: Callable[[TaskSpec, Schedule], Awaitable[float]],
         fire: Fire,
         obstacle: Callable[[TaskSpec], Awaitable[str | None]],
         corrected: Callable[[TaskSpec], Awaitable[bool]],
@@ -56,6 +58,7 @@ class Scheduler:
         self._owner, self._clock, self._events = owner, clock, events
         self._lock = asyncio.Lock()
         self._loops: dict[str, _Running] = {}
+        self._known: frozenset[str] = frozenset()
         self.is_running = False
         self.faults: dict[str, str] = {}
         """Tasks whose file cannot be used, with the reason. The last good definition runs on."""
@@ -73,9 +76,10 @@ class Scheduler:
     def next_run_at(self, task_name: str) -> str | None:
         """When the task is due next, by the wall clock."""
         loop = self.loop(task_name)
-        if loop is None:
+        if loop is None or not math.isfinite(loop.due):
             return None
-        wait = max(0.0, loop.due - self._clock.monotonic())
+        due = loop.due if loop.retry_at is None else loop.retry_at
+        wait = max(0.0, due - self._clock.monotonic())
         return timestamp(self._clock.now() + timedelta(seconds=wait))
 
     async def start(self) -> None:
@@ -94,37 +98,45 @@ class Scheduler:
         async with self._lock:
             wanted = await self._wanted()
             self.faults = {name: str(one) for name, one in wanted.items() if isinstance(one, InvalidInput)}
+            gone = self._known - wanted.keys()
+            self._known = frozenset(wanted)
+            paused = [name for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled]
+            await self._end([name for name in self._loops if name in gone or name in paused])
+            for name in sorted(gone):  # with a loop or without: paused ones and those of a stopped scheduler too
+                await self._retire(name)
             if not self.is_running:
                 return
-            gone = [name for name in self._loops if name not in wanted]
-            await self._end(gone)
-            for name in gone:
-                await self._retire(name)
             for name, spec in wanted.items():
-                if isinstance(spec, TaskSpec):
+                if isinstance(spec, TaskSpec) and spec.enabled:
                     await self._ensure(name, spec)
             self._events.publish(TasksReconciled(tuple(self.task_names)))
 
     async def _ensure(self, name: str, spec: TaskSpec) -> None:
         running = self._loops.get(name)
+        if running is not None and running.loop.spec.subject != spec.subject:  # it has become another task
+            await self._end([name])
+            await self._retire(name)
+            running = None
         if running is None:
-            loop = TaskLoop(spec, await self._first_due(spec), self._fire, self._clock)
+            schedule = schedule_of(spec)
+            loop = TaskLoop(spec, schedule, await self._first_due(spec, schedule), self._fire, self._clock)
             self._loops[name] = _Running(loop, self._owner.start(loop.run, f"loop of task {name}"))
-            logger.info("task %s trains model %s every %g s", name, spec.model_id, spec.interval)
+            logger.info("task %s trains model %s %s", name, spec.model_id, spec.rhythm)
             return
         loop = running.loop
         if loop.spec != spec:
-            another = loop.spec.model_copy(update={"interval": spec.interval}) != spec
-            loop.change(spec)
-            if another:  # a run under way is of what the task no longer is
-                await self._retire(name)
-                loop.plan(await self._first_due(spec))
-            logger.info("task %s was changed: model %s every %g s", name, spec.model_id, spec.interval)
+            await self._change(loop, spec)
         if loop.blocked and loop.blocked != await self._obstacle(spec):
             loop.blocked = None
-            loop.plan(min(loop.due, await self._first_due(spec)))
+            loop.plan(min(loop.due, await self._first_due(spec, loop.schedule)))
         if await self._corrected(spec) and not loop.firing:
             loop.plan(self._clock.monotonic())
+
+    async def _change(self, loop: TaskLoop, spec: TaskSpec) -> None:
+        before, schedule = loop.spec, schedule_of(spec)
+        other_rhythm = (spec.schedule, spec.timezone) != (before.schedule, before.timezone)
+        loop.change(spec, schedule, await self._first_due(spec, schedule) if other_rhythm else None)
+        logger.info("task %s was changed: model %s %s", spec.task_name, spec.model_id, spec.rhythm)
 
     async def _end(self, names: list[str]) -> None:
         ended = [self._loops.pop(name).work for name in names]

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from recserver.errors import Draining, ServerCannotStart
 from recserver.events import EventBus
 from recserver.executors import Executor
 from recserver.executors.process import ProcessExecutor
+from recserver.history import History
 from recserver.owner import TaskOwner
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
@@ -30,7 +32,7 @@ from recserver.store.chefs import ChefStore
 from recserver.store.journal import Journal
 from recserver.store.models import ModelStore
 from recserver.store.tasks import TaskStore
-from recserver.trainer import Trainer
+from recserver.trainer import INTERRUPTED, Trainer
 from recserver.watcher import Watcher
 from recserver.web.access import Access
 from recserver.web.app import build_app
@@ -163,21 +165,25 @@ class RecServer(Service):
         policy = self.settings.source_policy(data)
         models, tasks = ModelStore(data / "models"), TaskStore(data / "tasks")
         chefs, journal = ChefStore(data / "config" / "restaurant_data.yaml"), Journal(data / ".scheduler.json")
-        catalog = Catalog(models, self.events)
+        settings, clock, events = self.settings, self._clock, self.events
+        history = History(
+            data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
+        )
+        catalog = Catalog(models, events)
         owner = TaskOwner()
         executor = self._executor
         if executor is None:
             executor = await asyncio.to_thread(_worker_processes, self.settings)
         stack.push_async_callback(executor.close)
         await owner.open()
+        stack.push_async_callback(history.close)
         stack.push_async_callback(owner.close)
-        clock, events = self._clock, self.events
         trainer = Trainer(
             models=models, chefs=chefs, catalog=catalog, executor=executor,
-            policy=policy, owner=owner, clock=clock, events=events,
+            policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
         )  # fmt: skip
         runner = TaskRunner(
-            tasks=tasks, models=models, chefs=chefs, journal=journal,
+            tasks=tasks, models=models, chefs=chefs, journal=journal, history=history,
             trainer=trainer, catalog=catalog, clock=clock, events=events,
         )  # fmt: skip
         scheduler = Scheduler(
@@ -190,8 +196,11 @@ class RecServer(Service):
             await scheduler.reconcile()
 
         await journal.open()
+        await history.open()
         await trainer.recover()
         await runner.recover()
+        owner.start(history.run, "history")
+        owner.start(partial(history.close_left_open, INTERRUPTED), "history of an earlier server")
         stack.push_async_callback(_end_trainings, scheduler, trainer)
         await scheduler.start()
         watched = (data, models.folder, tasks.folder, chefs.path.parent)
@@ -199,7 +208,7 @@ class RecServer(Service):
         owner.start(watcher.run, "watcher of the data folder")
         return Parts(
             changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
-            journal=journal, catalog=catalog, executor=executor, trainer=trainer,
+            journal=journal, history=history, catalog=catalog, executor=executor, trainer=trainer,
             runner=runner, scheduler=scheduler,
         )  # fmt: skip
 

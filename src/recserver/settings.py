@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from recserver.errors import ServerCannotStart
-from recserver.specs.jobs import SourcePolicy
+from recserver.specs.jobs import Limits, SourcePolicy
 from recserver.specs.reports import field_errors
 
 SHORTEST_KEY = 16
@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     """Whether REST chefs may fetch loopback and private addresses; unset: only if listening on loopback."""
     training_processes: int | None = Field(None, ge=1, le=1024)
     """Trainings that run at the same time; unset: one a core, less one for serving, at least one."""
+    training_time_limit: float | None = Field(21_600.0, gt=0, le=31_622_400)
+    """Seconds that one training may take in a worker, unless its task says otherwise."""
+    training_memory_limit: int | None = Field(None, ge=1, le=2**24)
+    """MiB that one training may take beyond what an idle worker takes, unless its task says otherwise."""
+    history_days: float = Field(90.0, gt=0, le=36_600)
+    """Days for which runs are remembered."""
+    history_runs: int = Field(10_000, ge=1, le=1_000_000)
+    """Runs that are remembered at most."""
     training_priority: Literal["idle", "low"] = "idle"
     """``idle``: trainings take the processor time that nothing else on the machine wants, so that answers come as
     quickly as ever (Linux; elsewhere as ``low``). ``low``: a smaller share, but always one."""
@@ -112,6 +120,11 @@ class Settings(BaseSettings):
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
+
+    @property
+    def limits(self) -> Limits:
+        """What a training may take whose task says nothing of it."""
+        return Limits(seconds=self.training_time_limit, memory=self.training_memory_limit)
 
     def source_policy(self, data_dir: Path) -> SourcePolicy:
         """What data chefs may reach under these settings."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from recserver.errors import (
     RecServerError,
     SourceUnchanged,
     TrainingFailed,
+    WorkerDied,
     shown,
 )
 from recserver.events import EventBus, RunEnded, RunProgressed, RunStarted
@@ -28,7 +28,8 @@ from recserver.executors import Executor
 from recserver.owner import TaskOwner
 from recserver.plugins import algorithm
 from recserver.recommend.recommender import Recommender
-from recserver.specs.jobs import Progress, SourcePolicy, TrainingJob, TrainingResult
+from recserver.run import OnEnd, Order, Outcome, Run
+from recserver.specs.jobs import Limits, Progress, SourcePolicy, TrainingJob, TrainingResult
 from recserver.specs.models import ModelStatus
 from recserver.store.chefs import ChefStore
 from recserver.store.files import remove, temporary_beside
@@ -38,53 +39,6 @@ logger = logging.getLogger(__name__)
 
 FAULT = "A fault in recserver: the server's log has the details."
 INTERRUPTED = "interrupted: the server ended during this training; the next one starts afresh."
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``."""
-
-    kind: str
-    error: str | None = None
-    model_version: int | None = None
-    data_report: dict[str, Any] | None = None
-    """What was read of the source, where the training came so far."""
-
-
-OnEnd = Callable[[Outcome], Awaitable[None]]
-"""Told how a training ended, before anybody who waits for its outcome."""
-
-
-@dataclass(slots=True)
-class Run:
-    """A training under way."""
-
-    task_name: str
-    model_id: str
-    data_chef_id: str
-    started: float
-    on_end: OnEnd
-    progress: Progress = field(default_factory=lambda: Progress(stage="waiting"))
-    outcome: asyncio.Future[Outcome] = field(default_factory=asyncio.Future)
-    _work: asyncio.Task[Any] | None = None
-    _stop_asked: bool = False
-
-    def stop(self) -> None:
-        """Ask the training to end. What it does to end well, or to record how it ended, is not interrupted."""
-        if not self._stop_asked and self._work is not None:
-            self._work.cancel()
-        self._stop_asked = True
-
-    @contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """The part of a training that :meth:`stop` ends, by cancelling it; at once if that was asked before."""
-        if self._stop_asked:
-            raise asyncio.CancelledError
-        self._work = asyncio.current_task()
-        try:
-            yield
-        finally:
-            self._work = None
 
 
 class Trainer:
@@ -98,12 +52,17 @@ class Trainer:
         catalog: Catalog,
         executor: Executor,
         policy: SourcePolicy,
+        limits: Limits,
         owner: TaskOwner,
         clock: Clock,
         events: EventBus,
     ) -> None:
+        """
+        Args:
+            limits: of a training whose task names none.
+        """
         self._models, self._chefs, self._catalog = models, chefs, catalog
-        self._executor, self._policy = executor, policy
+        self._executor, self._policy, self._limits = executor, policy, limits
         self._owner, self._clock, self._events = owner, clock, events
         self.runs: dict[str, Run] = {}
         """Trainings under way, by model."""
@@ -132,20 +91,24 @@ class Trainer:
         finally:
             self._held.discard(model_id)
 
-    def start(self, task_name: str, model_id: str, data_chef_id: str, on_end: OnEnd) -> Run:
+    def start(self, order: Order, on_end: OnEnd) -> Run:
         """Begin a training. Its ``outcome`` is set when everything about it has ended.
 
         Raises:
             ModelBusy: if the model is being trained.
         """
+        model_id = order.task.model_id
         if reason := self.obstacle(model_id):
             raise ModelBusy(f"{reason} Wait for that to end.")
-        run = Run(task_name, model_id, data_chef_id, self._clock.monotonic(), on_end)
+        run = Run(order, on_end, self._clock)
         work = self._owner.start(partial(self._conduct, run), f"training of {model_id}")
         self.runs[model_id] = run
-        work.add_done_callback(lambda _: self._finish(run, Outcome("failed", FAULT)))
-        self._events.publish(RunStarted(task_name, model_id))
-        logger.info("run started: task %s trains model %s from %s", task_name, model_id, data_chef_id)
+        work.add_done_callback(lambda _: self._finish(run, Outcome("failed", FAULT, fault=True)))
+        self._events.publish(RunStarted(run.task_name, model_id, order.run_id, order.trigger))
+        logger.info(
+            "run started: task %s trains model %s from %s (%s)",
+            run.task_name, model_id, order.task.interactions_data_chef_id, order.run_id,
+        )  # fmt: skip
         return run
 
     async def stop(self, runs: Iterable[Run], timeout: float = 0) -> list[str]:
@@ -171,23 +134,25 @@ class Trainer:
             with run.stoppable():
                 result = await self._fit(run, out)
                 recommender = await self._validate(run, out, result)
-            await self._publish(run, out, result, recommender)
-            found = result.data_report.model_dump() if result.data_report else None
-            outcome = Outcome("completed", model_version=recommender.model_version, data_report=found)
+            outcome = await self._publish(run, out, result, recommender)
         except asyncio.CancelledError:
             await self._move(run.model_id, ModelStatus.STOPPED, stopped_at=timestamp(self._clock.now()))
             outcome = Outcome("stopped")
         except SourceUnchanged as ending:
             await self._move(run.model_id, ModelStatus.COMPLETED)
             outcome = Outcome("unchanged", data_report=ending.data_report)
+        except TrainingFailed as error:
+            outcome = await self._failed(
+                run, str(error), data_report=error.data_report, transient=error.transient,
+                retry_after=error.retry_after, worker_died=isinstance(error, WorkerDied), fault=error.fault,
+            )  # fmt: skip
         except RecServerError as error:
-            found = error.data_report if isinstance(error, TrainingFailed) else None
-            outcome = await self._failed(run, str(error), found)
+            outcome = await self._failed(run, str(error))
         except OSError as error:
             outcome = await self._failed(run, f"The model could not be saved: {error.strerror or error}.")
         except Exception:
-            logger.exception("training of model %s", run.model_id)
-            outcome = await self._failed(run, FAULT)
+            logger.exception("run %s, training of model %s", run.order.run_id, run.model_id)
+            outcome = await self._failed(run, FAULT, fault=True)
         try:
             await remove([out])
         except OSError:  # the next start of the server removes it
@@ -201,9 +166,10 @@ class Trainer:
             raise TrainingFailed(model.unreadable)
         serves = await self._catalog.needs_training(model) is None
         await self._models.move(run.model_id, ModelStatus.TRAINING)
+        task = run.order.task
         entries = await self._chefs.read()
-        if run.data_chef_id not in entries:
-            raise DataChefNotFound(run.data_chef_id)
+        if task.interactions_data_chef_id not in entries:
+            raise DataChefNotFound(task.interactions_data_chef_id)
         method = await asyncio.to_thread(algorithm, model.config["algorithm"])  # may search the installed packages
         stored = model.config["hyperparameters"]
         hyperparameters, warnings = method.check(stored, ignore=stored)
@@ -212,19 +178,32 @@ class Trainer:
             model_version=await self._last_version(run.model_id) + 1,
             algorithm=model.config["algorithm"],
             hyperparameters={**method.default_params, **hyperparameters},
-            data_chef_id=run.data_chef_id,
-            data_chef=entries[run.data_chef_id],
+            run_id=run.order.run_id,
+            data_chef_id=task.interactions_data_chef_id,
+            data_chef=entries[task.interactions_data_chef_id],
             policy=self._policy,
             out=out,
-            **(await self._trained_from(model) if serves else {}),
+            time_limit=task.time_limit or self._limits.seconds,
+            memory_limit=task.memory_limit or self._limits.memory,
+            **(await self._trained_from(model) if serves and not run.order.always_fits else {}),
         )
 
         def on_progress(progress: Progress) -> None:
-            run.progress = progress
-            self._events.publish(RunProgressed(run.task_name, run.model_id, progress.stage, progress.rows_read))
+            run.note(progress)
+            self._tell(run)
 
         result = await self._executor.run(job, on_progress)
         return result.model_copy(update={"warnings": [*warnings, *result.warnings]})
+
+    def _enter(self, run: Run, stage: str) -> None:
+        run.enter(stage)
+        self._tell(run)
+
+    def _tell(self, run: Run) -> None:
+        """Tell how far a training is."""
+        self._events.publish(
+            RunProgressed(run.task_name, run.model_id, run_id=run.order.run_id, **run.progress.model_dump())
+        )
 
     async def _last_version(self, model_id: str) -> int:
         """The highest number that a version of the model had, by its files and by what serves."""
@@ -243,18 +222,20 @@ class Trainer:
 
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
         """Check the packed file, and open it."""
+        self._enter(run, "validating")
         await self._models.move(run.model_id, ModelStatus.VALIDATING)
         packed, recommender = await asyncio.to_thread(open_packed, out)
         if (packed.size, packed.sha256) != (result.size, result.sha256):
             raise TrainingFailed("The packed model changed on its way to the server: train it again.")
         return recommender
 
-    async def _publish(self, run: Run, out: Path, result: TrainingResult, recommender: Recommender) -> None:
+    async def _publish(self, run: Run, out: Path, result: TrainingResult, recommender: Recommender) -> Outcome:
         """Put the packed file in place with all that is told about it, and let it answer."""
+        self._enter(run, "publishing")
         model_id, version = run.model_id, recommender.model_version
         now = timestamp(self._clock.now())
-        seconds = round(self._clock.monotonic() - run.started, 3)
-        metrics = _finite({"training_time": seconds} | result.model_metrics)
+        metrics = _finite({"training_time": round(run.elapsed, 3)} | result.model_metrics)
+        data_report = result.data_report.model_dump() if result.data_report else None
         metadata = {
             "model_id": model_id,
             "model_type": result.model_type,
@@ -267,7 +248,7 @@ class Trainer:
             "size": result.size,
             "sha256": result.sha256,
             "data_digest": result.digest,
-            "data_report": result.data_report.model_dump() if result.data_report else None,
+            "data_report": data_report,
             "source_state": result.source_state,
         }
         file = await self._models.publish(model_id, out, metadata)
@@ -285,10 +266,12 @@ class Trainer:
         self._catalog.swap(model_id, recommender, file)
         for warning in result.warnings:
             logger.warning("model %s: %s", model_id, warning)
+        told = {"hyperparameters": result.hyperparameters, "metrics": metrics, "warnings": result.warnings}
+        return Outcome("completed", model_version=version, data_report=data_report, details=told)
 
-    async def _failed(self, run: Run, sentence: str, data_report: dict[str, Any] | None = None) -> Outcome:
+    async def _failed(self, run: Run, sentence: str, **more: Any) -> Outcome:
         await self._fail(run.model_id, sentence)
-        return Outcome("failed", sentence, data_report=data_report)
+        return Outcome("failed", sentence, **more)
 
     async def _fail(self, model_id: str, sentence: str) -> None:
         await self._move(model_id, ModelStatus.FAILED, error=sentence, failed_at=timestamp(self._clock.now()))
@@ -315,15 +298,16 @@ class Trainer:
                 outcome.error,
                 outcome.model_version,
                 outcome.data_report,
+                run.order.run_id,
+                round(run.elapsed, 3),
             )
         )
-        seconds = self._clock.monotonic() - run.started
         level = logging.ERROR if outcome.kind == "failed" else logging.INFO
         detail = f": {outcome.error}" if outcome.error else ""
         logger.log(
             level,
-            "run %s: task %s, model %s, %.1f s%s",
-            outcome.kind, run.task_name, run.model_id, seconds, detail,
+            "run %s: task %s, model %s, %.1f s (%s)%s",
+            outcome.kind, run.task_name, run.model_id, run.elapsed, run.order.run_id, detail,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from servers import PASSWORD, Server
 from sql_ways import Ways
 
 from recserver.chefs.sql import SqlChef
+from recserver.chefs.sql_words import failure as told
 from recserver.chefs.sql_words import in_words
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
@@ -228,3 +229,22 @@ class Complaint(Exception):
 def test_complaints_become_sentences(error: Exception, said: str) -> None:
     sentence = in_words(error, [SECRET], 5)
     assert re.search(said, sentence), sentence
+
+
+@pytest.mark.parametrize(
+    ("complaint", "transient"),
+    [
+        ("connection to server at 127.0.0.1 failed: Connection refused", True),
+        ("server closed the connection unexpectedly", True),
+        ("canceling statement due to user request", True),
+        ('relation "nosuch" does not exist', False),
+        ('password authentication failed for user "shop"', False),
+        ("something else", False),
+    ],
+)
+def test_what_may_be_over_soon_is_told_from_what_lasts(complaint: str, transient: bool) -> None:
+    assert told(RuntimeError(complaint), [], 60).transient is transient
+
+
+def test_a_query_that_took_too_long_would_do_so_again() -> None:
+    assert told(TimeoutError(), [], 60).transient is False

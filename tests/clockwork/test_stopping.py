@@ -16,10 +16,11 @@ from recserver import Settings
 from recserver.errors import ModelBusy, ModelNotFound
 from recserver.events import RunEnded
 from recserver.executors import OnProgress
+from recserver.run import Order, Outcome
 from recserver.specs.jobs import TrainingJob, TrainingResult
+from recserver.specs.tasks import TaskSpec
 from recserver.store import files
 from recserver.testing import ScriptedExecutor, few_interactions
-from recserver.trainer import Outcome
 
 
 async def remove_file(bench: Workbench) -> None:
@@ -120,7 +121,8 @@ async def test_a_training_stopped_before_its_first_step_never_begins(bench: Work
     async def on_end(outcome: Outcome) -> None:
         told.append(outcome.kind)
 
-    run = trainer.start("t", "m", "c", on_end)
+    task = TaskSpec(task_name="t", model_id="m", interactions_data_chef_id="c", interval=60)
+    run = trainer.start(Order("1", task), on_end)
     async with asyncio.timeout(5):
         assert await trainer.stop([run]) == ["m"]
     assert (told, bench.trainings.begun) == (["stopped"], 0)

@@ -75,12 +75,12 @@ async def test_more_trainings_than_places_wait_their_turn(make_job: MakeJob, fif
     second, third = Started(pool, make_job()), Started(pool, make_job())
     await asyncio.sleep(0)
     assert len(pool.pids) == 1
-    assert second.progress == third.progress == []
+    assert [one.queue_position for one in (*second.progress, *third.progress)] == [1, 2]
     third.task.cancel()
     await asyncio.to_thread(fifo.write_bytes, b"")
     await first.task
     await second.task
-    assert third.progress == []
+    assert [(one.stage, one.queue_position) for one in third.progress] == [("waiting", 2)]
     await pool.close()
 
 

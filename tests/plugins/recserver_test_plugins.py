@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,13 @@ from recserver.specs.jobs import SourcePolicy
 COLUMNS = ("user_id", "item_id", "rating")
 ROWS = [(f"u{user}", f"i{item}", 1 + (user * item) % 5) for user in range(6) for item in range(user % 4, 5)]
 
+_KEPT: list[np.ndarray] = []
+
+
+def _batch(rows: list[tuple[str, str, int]]) -> Batch:
+    columns = zip(COLUMNS, zip(*rows, strict=True), strict=True)
+    return Batch(COLUMNS, {name: np.array(one, object) for name, one in columns})
+
 
 class StepsChef:
     """Each step is a list: the name of a method, and its arguments. See :class:`recserver.chefs.Chef`."""
@@ -35,19 +44,19 @@ class StepsChef:
     def batches(self, wanted: Collection[str]) -> Iterator[Batch]:
         for name, *arguments in self._steps:
             if name == "rows":
-                yield Batch(
-                    COLUMNS,
-                    {
-                        name: np.array(one, object)
-                        for name, one in zip(COLUMNS, zip(*ROWS, strict=True), strict=True)
-                    },
-                )
+                yield _batch(ROWS)
+            elif name == "some_rows":  # others every time
+                yield _batch([(f"v{secrets.token_hex(3)}", "i0", 1)])
             else:
                 getattr(self, name)(*arguments)
 
     def wait(self, fifo: str) -> None:
         """Go on when somebody opens the other end."""
         Path(fifo).read_bytes()
+
+    def pause(self, seconds: float) -> None:
+        """Go on after a while."""
+        time.sleep(seconds)
 
     def hold(self) -> None:
         """Never come back, and let no other thread of this process run meanwhile."""
@@ -69,6 +78,25 @@ class StepsChef:
 
     def run_out_of_memory(self) -> None:
         raise MemoryError
+
+    def allocate(self) -> None:
+        """Take memory for ever, a little at a time."""
+        taken = list[bytes]()
+        while True:
+            taken.append(b"x" * 2**20)
+
+    def allocate_arrays(self) -> None:
+        """Take memory for ever, in ever larger pieces."""
+        for power in range(20, 50):
+            np.ones(2**power, np.uint8)
+
+    def take(self, mebibytes: int) -> None:
+        """Take so much memory for a moment."""
+        np.ones(mebibytes * 2**20, np.uint8)
+
+    def keep(self, mebibytes: int) -> None:
+        """Take so much memory for as long as this process lives."""
+        _KEPT.append(np.ones(mebibytes * 2**20, np.uint8))
 
     def leave(self, status: int) -> None:
         os._exit(status)

@@ -51,7 +51,7 @@ ADDRESSES = [(prefix, route) for prefix in PREFIXES for route in ROUTES]
 
 def filled(path: str) -> str:
     """A route's path with something in its places."""
-    return path.format(model_id="m", data_chef_id="c", user_id="u0", n="5")
+    return path.format(model_id="m", data_chef_id="c", user_id="u0", n="5", run_id="r")
 
 
 def request(path: str, headers: Mapping[str, str], method: str = "POST") -> bytes:

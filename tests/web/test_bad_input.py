@@ -265,7 +265,7 @@ async def test_bad_timeouts(trained: Api, path: str) -> None:
 async def test_malformed_json(trained: Api, snapshot: Snapshot) -> None:
     before = snapshot()
     for route in ROUTES:
-        path = route.path.format(model_id="m", data_chef_id="c", user_id="u0", n="5")
+        path = route.path.format(model_id="m", data_chef_id="c", user_id="u0", n="5", run_id="r")
         for body in MALFORMED_JSON if route.method != "GET" else MALFORMED_JSON[:6]:
             answer = await trained.ask(route.method, path, raw=body)
             assert (answer.status, answer.code) == (400, "malformed_json"), f"{path} {body[:50]!r}: {answer.body}"

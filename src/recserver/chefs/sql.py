@@ -21,7 +21,7 @@ from recserver.chefs.entries import (
 from recserver.chefs.paths import absence, confined
 from recserver.chefs.sql_guard import check_query
 from recserver.chefs.sql_rows import batches, read_sqlite
-from recserver.chefs.sql_words import in_words
+from recserver.chefs.sql_words import failure
 from recserver.clock import SystemClock
 from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.jobs import SourcePolicy
@@ -83,7 +83,7 @@ class SqlChef:
             self._quickly = False
             raise
         except Exception as error:
-            raise SourceFailed(in_words(error, self._secrets(), seconds)) from None
+            raise failure(error, self._secrets(), seconds) from None
 
     def _dialect(self, spec: SqlEntry) -> str | None:
         """Check what is known of the database already; its dialect, or None while a variable stands for it."""

@@ -7,10 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote, quote_plus
 
+from recserver.errors import SourceFailed
 from recserver.specs.secrets import scrub
 
 LONGEST_ANSWER = 200
 """Characters of a driver's complaint that are passed on."""
+
+_AWAY = "The database cannot be reached"
+_BROKE_OFF = "The connection broke off"
+_WAS_STOPPED = "The query was stopped on the database server"
 
 _TOO_LONG = frozenset({3024, 1969})  # MySQL, MariaDB
 _STOPPED = frozenset({"57014", 1317})
@@ -36,7 +41,7 @@ _CURES: tuple[tuple[frozenset[str | int], re.Pattern[str], str], ...] = (
     (
         frozenset({"57P01", "57P02", "57P03", "08006", "08003", 1053, 1927, 2006, 2013}),
         re.compile(r"terminating connection|connection has been closed|closed the connection|unexpected eof|EOF "),
-        "The connection broke off: train again, and if it happens again, ask whoever runs the database",
+        f"{_BROKE_OFF}: train again, and if it happens again, ask whoever runs the database",
     ),
     (
         frozenset(),
@@ -80,6 +85,12 @@ def in_time(out_of_time: Callable[[], bool]) -> Iterator[None]:
         raise
 
 
+def failure(error: Exception, secrets: Iterable[str], seconds: float) -> SourceFailed:
+    """What a driver complained of as an error of ours; a server that is away, or hung up, may be back soon."""
+    sentence = in_words(error, secrets, seconds)
+    return SourceFailed(sentence, transient=any(words in sentence for words in (_AWAY, _BROKE_OFF, _WAS_STOPPED)))
+
+
 def in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:
     """What a driver complained of and what to do, without what it must not tell.
 
@@ -96,12 +107,12 @@ def in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:
         )
     said = _said(cause, secrets)
     if given & _STOPPED or "canceling statement" in said:
-        return f"The query was stopped on the database server: {said}. Train again."
+        return f"{_WAS_STOPPED}: {said}. Train again."
     for codes, words, cure in _CURES:
         if given & codes or words.search(said):
             return f"The database answered: {said}. {cure}."
     if _UNREACHABLE.search(said):
-        return f"The database cannot be reached: {said}. Check its host and port, and that it is running."
+        return f"{_AWAY}: {said}. Check its host and port, and that it is running."
     return f"The database answered: {said}. Check the query and the connection."
 
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from recserver.errors import RecServerError, SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
 from recserver.executors import PREVIEW_SECONDS, OnProgress
+from recserver.executors.places import Places
 from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 
 IDLE_SECONDS = 60.0
@@ -54,7 +55,7 @@ class ProcessExecutor:
             idle_seconds: how long a worker without a job is kept.
             preview_seconds: how long a preview may take, and how long it waits for its turn.
         """
-        self._places = asyncio.Semaphore(size)
+        self._places = Places(size)
         self._preview_places = asyncio.Semaphore(PREVIEWS)
         self._preview_seconds = preview_seconds
         self._threads_each = threads_each
@@ -70,9 +71,20 @@ class ProcessExecutor:
         return [worker.pid for worker in self._all() if worker.returncode is None]
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
-        async with self._places:
+        def wait_at(position: int) -> None:
+            on_progress(Progress(stage="waiting", queue_position=position))
+
+        async with self._places.one(wait_at):
             on_progress(Progress(stage="starting"))
-            return await self._do("training", job, TrainingResult, on_progress)
+            try:
+                async with asyncio.timeout(job.time_limit):
+                    return await self._do("training", job, TrainingResult, on_progress)
+            except TimeoutError:
+                raise TrainingFailed(
+                    f"The training took longer than its limit of {job.time_limit:g} seconds and was ended: GET "
+                    "/get_run says where the time went; the task's time_limit or RECSERVER_TRAINING_TIME_LIMIT "
+                    "allows more."
+                ) from None
 
     async def preview(self, job: PreviewJob) -> Preview:
         seconds = f"{self._preview_seconds:g} seconds"
@@ -197,7 +209,7 @@ async def _converse(
             elif said == "result":
                 return result.model_validate(content)
             else:
-                raise _failure(kind, said, content)
+                raise _failure(kind, getattr(job, "run_id", ""), said, content)
     except ConnectionError:
         pass  # the same as the end of its output
     status = await worker.wait()
@@ -206,15 +218,19 @@ async def _converse(
     raise WorkerDied(_how_it_ended(kind, status))
 
 
-def _failure(kind: str, said: str, content: dict[str, Any]) -> RecServerError:
+def _failure(kind: str, run_id: str, said: str, content: dict[str, Any]) -> RecServerError:
     if said == "crashed":
-        logger.error("a %s raised %s\n%s", kind, content["error"], content["traceback"])
+        logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
         return TrainingFailed(
             f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: "
-            "the server's log has the details."
+            "the server's log has the details.",
+            fault=True,
         )
-    known = {one.code: one for one in (SourceFailed, SourceUnchanged)}
-    return known.get(content["code"], TrainingFailed)(content["error"], content.get("data_report"))
+    error, found = content["error"], content.get("data_report")
+    if content["code"] == SourceUnchanged.code:
+        return SourceUnchanged(error, found)
+    failed = SourceFailed if content["code"] == SourceFailed.code else TrainingFailed
+    return failed(error, found, transient=content.get("transient", False), retry_after=content.get("retry_after"))
 
 
 def _how_it_ended(kind: str, status: int) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from recserver.service.chefs import ChefVerbs
 from recserver.service.models import ModelVerbs
 from recserver.service.recommend import RecommendVerbs
+from recserver.service.runs import RunVerbs
 from recserver.service.scheduler import SchedulerVerbs
 from recserver.service.tasks import TaskVerbs
 
 
-class Service(ModelVerbs, ChefVerbs, TaskVerbs, SchedulerVerbs, RecommendVerbs):
+class Service(ModelVerbs, ChefVerbs, TaskVerbs, RunVerbs, SchedulerVerbs, RecommendVerbs):
     """Everything recserver can be asked to do.
 
     A verb takes the id it is about first and the rest by keyword, under the names of the HTTP fields; it answers

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from recserver.errors import Draining
 from recserver.service.verb import Result, Verbs, verb
+from recserver.specs.tasks import TaskSpec
 from recserver.specs.values import Patience, Switch
+
+PAUSED = "The task is paused: POST /resume_task lets it run again."
 
 
 class SchedulerVerbs(Verbs):
@@ -20,6 +23,8 @@ class SchedulerVerbs(Verbs):
         await self.parts.catalog.look_again()
         await scheduler.start()
         skipped = dict(scheduler.faults)
+        wanted = await self.parts.runner.wanted()
+        skipped |= {name: PAUSED for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled}
         for name in scheduler.task_names:
             loop = scheduler.loop(name)
             if loop and (reason := await self.parts.runner.obstacle(loop.spec)):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from recserver.errors import DataChefNotFound, ModelNotFound, TaskExists, TaskNotFound
+from recserver.errors import DataChefNotFound, FieldError, InvalidInput, ModelNotFound, TaskExists, TaskNotFound
 from recserver.service.verb import Result, Verbs, changing_verb, verb
-from recserver.specs.tasks import TaskSpec
+from recserver.specs.tasks import CronExpression, MemoryLimit, TaskSpec, TimeLimit, ZoneName
 from recserver.specs.values import Interval, KnownId, NewId, Switch, Text, refuse_existing
 from recserver.store.journal import TaskRecord
+from recserver.store.tasks import TaskStore
 
 NOT_READ = (
     "Feature data chefs are stored but not read yet: this model learns from interactions alone, "
     "and has_user_features and has_item_features stay false."
 )
+
+
+_COUNTERS = "runs", "retries", "failures", "interrupted", "late", "coalesced", "skipped"
 
 
 class TaskVerbs(Verbs):
@@ -26,13 +30,27 @@ class TaskVerbs(Verbs):
         *,
         model_id: KnownId,
         data_chef_id: KnownId,
-        interval: Interval,
+        interval: Interval | None = None,
+        schedule: CronExpression | None = None,
+        timezone: ZoneName = "UTC",
+        enabled: Switch = True,
+        time_limit: TimeLimit | None = None,
+        memory_limit: MemoryLimit | None = None,
         item_features_data_chef_id: Text | None = None,
         user_features_data_chef_id: Text | None = None,
         overwrite: Switch = False,
     ) -> Result:
-        """Train a model from a data chef every ``interval`` seconds, the first time at once."""
+        """Train a model from a data chef every ``interval`` seconds, the first time at once.
+
+        Args:
+            schedule: a cron expression that goes before ``interval``, in the time zone ``timezone``.
+            enabled: false adds the task paused.
+            time_limit: seconds that one training may take.
+            memory_limit: MiB that one training may take, beyond what an idle worker takes.
+        """
         parts = self.parts
+        if interval is None and schedule is None:
+            raise InvalidInput("interval: is missing.", [FieldError(("interval",), "is missing")])
         refuse_existing(TaskExists, "Task", task_name, await parts.tasks.names(), overwrite)
         spec = TaskSpec(
             task_name=task_name,
@@ -41,6 +59,11 @@ class TaskVerbs(Verbs):
             user_features_data_chef_id=user_features_data_chef_id or None,
             item_features_data_chef_id=item_features_data_chef_id or None,
             interval=interval,
+            schedule=schedule,
+            timezone=timezone,
+            enabled=enabled,
+            time_limit=time_limit,
+            memory_limit=memory_limit,
         )
         if model_id not in await parts.models.ids():
             raise ModelNotFound(model_id)
@@ -52,9 +75,9 @@ class TaskVerbs(Verbs):
         await parts.scheduler.reconcile()
         scheduled = parts.scheduler.loop(task_name) is not None
         result: Result = {
-            "message": f"Task {task_name} trains model {model_id} every {interval} s."
+            "message": f"Task {task_name} trains model {model_id} {spec.rhythm}."
             if scheduled
-            else f"Task {task_name} was added; the scheduler is stopped, so it does not run yet.",
+            else f"Task {task_name} was added; it is paused, or the scheduler is stopped, so it does not run yet.",
             "task_name": task_name,
             "scheduled": scheduled,
             "next_run_at": parts.scheduler.next_run_at(task_name),
@@ -65,7 +88,8 @@ class TaskVerbs(Verbs):
     async def remove_model_task(self, task_name: KnownId) -> Result:
         """Remove a task. A run of it under way is cancelled; the model stays."""
         parts = self.parts
-        await self._known(task_name)
+        if task_name not in await parts.tasks.names():
+            raise TaskNotFound(task_name)
         await parts.tasks.delete(task_name)
         await parts.scheduler.reconcile()
         await parts.runner.retire(task_name)  # a stopped scheduler did not
@@ -87,16 +111,10 @@ class TaskVerbs(Verbs):
 
     @changing_verb
     async def update_task_interval(self, task_name: KnownId, *, interval: Interval) -> Result:
-        """Give a task another interval; it counts from the last due time."""
+        """Give a task another interval, which takes the place of a schedule; it counts from the last due time."""
         parts = self.parts
-        await self._known(task_name)
-        try:
-            spec = await parts.tasks.spec(task_name)
-        except FileNotFoundError:
-            raise TaskNotFound(task_name) from None
-        if not isinstance(spec, TaskSpec):
-            raise spec
-        await parts.tasks.write(spec.model_copy(update={"interval": interval}), keep=True)
+        spec = await task_called(task_name, parts.tasks)
+        await parts.tasks.write(spec.model_copy(update={"interval": interval, "schedule": None}), keep=True)
         await parts.scheduler.reconcile()
         return {
             "message": f"Task {task_name} runs every {interval} s.",
@@ -105,10 +123,6 @@ class TaskVerbs(Verbs):
             "next_run_at": parts.scheduler.next_run_at(task_name),
         }
 
-    async def _known(self, task_name: str) -> None:
-        if task_name not in await self.parts.tasks.names():
-            raise TaskNotFound(task_name)
-
     def _state(self, task_name: str, record: TaskRecord) -> dict[str, Any]:
         return {
             "running": bool(self.parts.runner.runs_of(task_name)),
@@ -116,7 +130,27 @@ class TaskVerbs(Verbs):
             "last_status": record.last_status,
             "last_error": record.last_error,
             "next_run_at": self.parts.scheduler.next_run_at(task_name),
-            "runs": record.runs,
-            "skipped": record.skipped,
+            "last_run_id": record.run_id,
+            "last_success_at": record.last_success_at,
+            "failing_since": record.failing_since,
+            **{name: getattr(record, name) for name in _COUNTERS},
             "data_report": record.data_report,
         }
+
+
+async def task_called(task_name: str, tasks: TaskStore) -> TaskSpec:
+    """The task of that name.
+
+    Raises:
+        TaskNotFound: if there is none.
+        InvalidInput: if its file cannot be used.
+    """
+    if task_name not in await tasks.names():
+        raise TaskNotFound(task_name)
+    try:
+        spec = await tasks.spec(task_name)
+    except FileNotFoundError:
+        raise TaskNotFound(task_name) from None
+    if not isinstance(spec, TaskSpec):
+        raise spec
+    return spec

@@ -15,7 +15,9 @@ from pydantic import ValidationError, validate_call
 from recserver.catalog import Catalog
 from recserver.clock import Clock
 from recserver.errors import InvalidInput, StorageUnreadable
+from recserver.events import EventBus
 from recserver.executors import Executor
+from recserver.history import History
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
 from recserver.specs.jobs import SourcePolicy
@@ -44,6 +46,7 @@ class Parts:
     chefs: ChefStore
     tasks: TaskStore
     journal: Journal
+    history: History
     catalog: Catalog
     executor: Executor
     trainer: Trainer
@@ -56,6 +59,9 @@ class Verbs:
 
     draining = False
     """Whether the server is closing."""
+
+    events: EventBus
+    """Tells what happens, as it happens."""
 
     @property
     def parts(self) -> Parts:

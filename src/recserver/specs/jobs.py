@@ -34,11 +34,23 @@ class SourcePolicy(BaseModel):
     """Rows that a chef hands over at a time, about. A preview asks for few."""
 
 
+class Limits(BaseModel):
+    """What one training may take; None means as much as there is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float | None = None
+    """From its place in a worker to its packed model."""
+    memory: int | None = None
+    """MiB, beyond what an idle worker takes."""
+
+
 class TrainingJob(BaseModel):
     """One training: which chef feeds which algorithm, and where the packed model goes."""
 
     model_config = ConfigDict(frozen=True)
 
+    run_id: str = ""
     model_id: str
     model_version: int
     algorithm: str
@@ -53,6 +65,9 @@ class TrainingJob(BaseModel):
     """Digest of what the last training learned from; an equal one ends this training early."""
     source_state: dict[str, Any] = Field(default_factory=dict)
     """What the last training kept of its source, to ask whether anything changed."""
+    time_limit: float | None = None
+    memory_limit: int | None = None
+    """As in :class:`Limits`."""
 
 
 class PreviewJob(BaseModel):
@@ -126,6 +141,12 @@ class Progress(BaseModel):
     stage: str
     """``waiting`` for a place, ``starting``, ``reading``, ``fitting`` or ``packing``."""
     rows_read: int = 0
+    iteration: int | None = None
+    iterations: int | None = None
+    loss: float | None = None
+    """Of the fit, where the algorithm tells."""
+    queue_position: int | None = None
+    """While it waits: 1 is next."""
 
 
 class TrainingResult(BaseModel):

@@ -25,13 +25,31 @@ class TaskRecord(BaseModel):
     last_status: str | None = None
     """How it ended: ``completed``, ``failed``, ``stopped``, ``skipped``; ``training`` while it runs."""
     last_error: str | None = None
+    last_success_at: str | None = None
+    """When a run ended as completed or unchanged."""
+    run_id: str | None = None
+    """Of the last run."""
+    failing_since: str | None = None
+    """When the first of the runs ended that failed one after the other; None if the last did not fail."""
     definition: str | None = None
     """Digest of what the last run was told to do."""
     data_report: dict[str, Any] | None = None
     """What the last run read of its source."""
     runs: int = 0
+    retries: int = 0
+    """Runs that were further attempts at one that failed."""
+    failures: int = 0
+    """Runs that failed, interrupted ones included."""
+    interrupted: int = 0
+    """Runs that the end of the server ended."""
+    late: int = 0
+    """Runs that began more than a second after they were due."""
+    coalesced: int = 0
+    """Due times that were missed, and made up for by the next run."""
     skipped: int = 0
     """Due times at which nothing was started: a training was under way, or the model or chef was missing."""
+    crashes: int = 0
+    """Runs one after the other, up to now, whose worker process died."""
 
 
 class Journal:
@@ -41,6 +59,7 @@ class Journal:
         self._path = path
         self._records: dict[str, TaskRecord] = {}
         self._lock = asyncio.Lock()
+        self._changes = self._saved = 0
 
     async def open(self) -> None:
         """Read what an earlier server left, and remove what it left half written."""
@@ -50,6 +69,11 @@ class Journal:
             self._records = {name: TaskRecord.model_validate(one) for name, one in content.items()}
         except (FileNotFoundError, InvalidInput, ValidationError):
             self._records = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks of which something is known, those without a file included."""
+        return list(self._records)
 
     def get(self, task_name: str) -> TaskRecord:
         """A task's record; an empty one if nothing is known."""
@@ -66,9 +90,15 @@ class Journal:
             await self._save()
 
     async def _save(self) -> None:
+        self._changes += 1
+        mine = self._changes
         async with self._lock:
+            if self._saved >= mine:  # written along with an earlier change
+                return
+            changes = self._changes
             content = {name: record.model_dump() for name, record in sorted(self._records.items())}
             try:
                 await files.write_object(self._path, content)
+                self._saved = changes
             except OSError as error:
                 logger.warning("%s could not be saved: %s", self._path.name, error)

@@ -53,7 +53,8 @@ class TaskStore:
     async def write(self, task: TaskSpec, *, keep: bool) -> None:
         """Write a task; keys of the file that are not the task's survive if ``keep``."""
         content = await self.read(task.task_name) if keep else {}
-        await files.write_object(self._path(task.task_name), content | task.model_dump())
+        kept = {name: value for name, value in content.items() if name not in TaskSpec.model_fields}
+        await files.write_object(self._path(task.task_name), kept | task.for_file())
 
     async def delete(self, task_name: str) -> None:
         """Remove a task's file, if there is one."""

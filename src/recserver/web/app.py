@@ -13,6 +13,7 @@ from recserver.service import Service
 from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
 from recserver.web.routes import PREFIXES, ROUTES, Route
+from recserver.web.stream import Streams
 from recserver.web.wire import error_response, json_response, located, read_arguments, with_warnings
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -46,6 +47,10 @@ def build_app(
         for prefix in PREFIXES:
             # aiohttp's own pattern for a part of a path refuses braces, which a user id may hold
             app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
+    streams = Streams(service.events, lambda: service.draining)
+    for prefix in PREFIXES:
+        app.router.add_route("GET", f"{prefix}/events", streams.handle)
+    app.on_shutdown.append(streams.end)
     app.cleanup_ctx.append(lifecycle)
     return app
 

@@ -33,7 +33,7 @@ class Route:
     @property
     def lists(self) -> bool:
         """Whether the answer's keys are ids, so that nothing may be put among them."""
-        return self.verb.startswith("list_")
+        return self.verb.startswith("list_") and self.verb != "list_runs"
 
 
 ROUTES = (
@@ -59,6 +59,15 @@ ROUTES = (
     Route("GET", "/list_tasks", "list_tasks"),
     Route("POST", "/update_task_interval", "update_task_interval"),
     Route("PUT", "/update_task_interval", "update_task_interval"),
+    Route("POST", "/run_task", "run_task"),
+    Route("POST", "/stop_training", "stop_training"),
+    Route("POST", "/pause_task", "pause_task"),
+    Route("POST", "/resume_task", "resume_task"),
+    Route("GET", "/get_training_status", "get_training_status"),
+    Route("GET", "/get_training_status/{model_id}", "get_training_status"),
+    Route("GET", "/list_runs", "list_runs"),
+    Route("GET", "/get_run", "get_run"),
+    Route("GET", "/get_run/{run_id}", "get_run"),
     Route("POST", "/restart_scheduler", "restart_scheduler"),
     Route("POST", "/stop_scheduler", "stop_scheduler"),
     Route("GET", "/get_scheduler_status", "get_scheduler_status"),

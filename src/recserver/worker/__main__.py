@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel
 
-from recserver.errors import NoNewModel, RecServerError
+from recserver.errors import NoNewModel, RecServerError, TrainingFailed
 from recserver.specs.jobs import PreviewJob, Progress, TrainingJob
 
 NICENESS = 5
@@ -89,9 +89,12 @@ def _done(kind: str, job: dict[str, Any], report: Callable[[Progress], None]) ->
 
         report(Progress(stage="reading"))  # from now on, dying is this job's own doing
         return preview(PreviewJob.model_validate(job))
+    from recserver.worker.limits import limited_memory
     from recserver.worker.train import train
 
-    return train(TrainingJob.model_validate(job), report)
+    training = TrainingJob.model_validate(job)
+    with limited_memory(training.memory_limit):
+        return train(training, report)
 
 
 def _work(line: str, answers: TextIO) -> None:
@@ -107,9 +110,14 @@ def _work(line: str, answers: TextIO) -> None:
         result = _done(kind, job, report)
     except RecServerError as error:
         found = error.data_report if isinstance(error, NoNewModel) else None
-        answer("failed", {"code": error.code, "error": str(error)[:LONGEST_TEXT], "data_report": found})
+        content: dict[str, Any] = {"code": error.code, "error": str(error)[:LONGEST_TEXT], "data_report": found}
+        if isinstance(error, TrainingFailed):
+            content |= {"transient": error.transient, "retry_after": error.retry_after}
+        answer("failed", content)
     except MemoryError:
-        answer("failed", {"code": "training_failed", "error": f"The {kind} ran out of memory."})
+        limit = job.get("memory_limit")
+        most = f" beyond its limit of {limit} MiB: raise it, or read less" if limit else ""
+        answer("failed", {"code": "training_failed", "error": f"The {kind} ran out of memory{most}."})
     except Exception as error:  # whatever a library raises ends this job, not the worker
         trace = traceback.format_exc()[-LONGEST_TEXT:]
         answer("crashed", {"error": type(error).__name__, "traceback": trace})
