@@ -23,6 +23,12 @@ app = typer.Typer(
 chefs_app = typer.Typer(help="Look at data chefs, with or without a running server.", no_args_is_help=True)
 app.add_typer(chefs_app, name="chefs")
 
+tasks_app = typer.Typer(
+    help="The tasks of a running server: look at them, run them, stop them. RECSERVER_API_KEY is the key, if any.",
+    no_args_is_help=True,
+)
+app.add_typer(tasks_app, name="tasks")
+
 CANNOT = 2
 """Exit status when the settings or the surroundings do not allow what was asked."""
 
@@ -91,6 +97,89 @@ def preview_chef(
     from recserver.cli.chefs import preview_chef as run
 
     run(data, data_chef_id, rows=rows, as_json=as_json)
+
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        envvar="RECSERVER_URL",
+        help="Address of the server; http://127.0.0.1:9999 if not given, or the port in RECSERVER_PORT.",
+    ),
+]
+TaskName = Annotated[str, typer.Argument(metavar="NAME", help="The task.")]
+
+
+@tasks_app.command("list")
+def list_tasks(url: Url = None, as_json: AsJson = False) -> None:
+    """Show all tasks: when they run, how far they are, how the last run ended."""
+    from recserver.cli.tasks import list_tasks as run
+
+    run(url, as_json=as_json)
+
+
+@tasks_app.command("run")
+def run_task(
+    task_name: TaskName,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the run.")] = False,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a task's model now, and follow the run to its end.
+
+    The exit status is 0 if it completed, 1 if it failed, 3 if it was stopped. Ctrl-C ends the following only.
+    """
+    from recserver.cli.tasks import run_task as run
+
+    run(url, task_name, wait=not no_wait, as_json=as_json)
+
+
+@tasks_app.command("pause")
+def pause_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) -> None:
+    """Let the scheduler leave a task alone. A run under way goes on."""
+    from recserver.cli.tasks import change_task as run
+
+    run(url, "pause_task", task_name, as_json=as_json)
+
+
+@tasks_app.command("resume")
+def resume_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) -> None:
+    """Let the scheduler run a paused task again."""
+    from recserver.cli.tasks import change_task as run
+
+    run(url, "resume_task", task_name, as_json=as_json)
+
+
+@tasks_app.command("stop")
+def stop_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) -> None:
+    """End the run of a task at once. The version before it serves on."""
+    from recserver.cli.tasks import change_task as run
+
+    run(url, "stop_training", task_name, as_json=as_json)
+
+
+@tasks_app.command("history")
+def history(
+    task_name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only of this task.")] = None,
+    *,
+    model_id: Annotated[str | None, typer.Option("--model", help="Only of this model.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option("--outcome", help="running, completed, unchanged, failed or stopped.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="How many runs to show.")] = 20,
+    run_id: Annotated[str | None, typer.Option("--run", help="Show this one run, with all details.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what ran, newest first."""
+    from recserver.cli.history import show_run, show_runs
+
+    if run_id is None:
+        show_runs(url, as_json=as_json, task_name=task_name, model_id=model_id, outcome=outcome, limit=limit)
+    elif task_name or model_id or outcome:
+        raise typer.BadParameter("stands alone: give no NAME, --model or --outcome", param_hint="--run")
+    else:
+        show_run(url, run_id, as_json=as_json)
 
 
 @app.command()

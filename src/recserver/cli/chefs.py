@@ -3,48 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recserver.errors import InvalidInput, RecServerError, shown
+from recserver.cli.output import cell, console, failing_quietly, print_json, printable
+from recserver.errors import InvalidInput, shown
 from recserver.settings import load_settings
 from recserver.specs.jobs import Preview, PreviewJob, SourcePolicy
 from recserver.store.chefs import ChefStore, Entries
 
-FAILED = 1
-"""Exit status when a source or a definition cannot be used."""
-
-WIDEST_CELL = 40
 COLUMN_WIDTH = 16
 """Characters that a column takes on average; what does not fit beside the others is counted, not shown."""
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def list_chefs(data: Path, *, as_json: bool) -> None:
     """Show every data chef of the folder ``data``, secrets masked."""
-    with _failing_quietly():
+    with failing_quietly():
         from recserver.service.definitions import entry_shown
 
         entries, policy = _folder(data)
         listed = {name: entry_shown(entry, policy) for name, entry in entries.items()}
         if as_json:
-            _print_json(listed)
+            print_json(listed)
         elif not listed:
             console.print(f"There are no data chefs in {data}.", markup=False)
         else:
             table = Table("id", "type", "reads", "rename_columns")
             for name, entry in listed.items():
                 source = entry.get("path") or entry.get("query") or entry.get("url")
-                table.add_row(*map(_cell, (name, entry["type"], source, entry["rename_columns"])))
+                table.add_row(*map(cell, (name, entry["type"], source, entry["rename_columns"])))
             console.print(table)
             for name, entry in listed.items():
                 _say(f"{name}: {one}" for one in (*filter(None, [entry.get("error")]), *entry.get("warnings", ())))
@@ -52,7 +43,7 @@ def list_chefs(data: Path, *, as_json: bool) -> None:
 
 def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> None:
     """Show the first rows of one data chef's source, read in this process."""
-    with _failing_quietly():
+    with failing_quietly():
         from stamina.instrumentation import set_on_retry_hooks
 
         from recserver.service.unknown_keys import key_warnings
@@ -66,20 +57,10 @@ def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> 
         seen = preview(PreviewJob(data_chef=entries[data_chef_id], policy=policy, rows=rows))
         warnings = key_warnings(entries[data_chef_id])
         if as_json:
-            _print_json(seen.model_dump() | ({"warnings": warnings} if warnings else {}))
+            print_json(seen.model_dump() | ({"warnings": warnings} if warnings else {}))
         else:
             _show(seen)
             _say(f"warning: {one}" for one in warnings)
-
-
-@contextmanager
-def _failing_quietly() -> Iterator[None]:
-    """Make of what goes wrong one sentence, and an exit status that scripts can tell from wrong options."""
-    try:
-        yield
-    except RecServerError as error:
-        print(f"recserver: {_printable(str(error))}", file=sys.stderr)  # noqa: T201 - this is the command line
-        sys.exit(FAILED)
 
 
 def _folder(data: Path) -> tuple[Entries, SourcePolicy]:
@@ -99,7 +80,7 @@ def _show(seen: Preview) -> None:
     if seen.rejected:
         table = Table("left out because", "rows", "such as", title="Bad rows", title_justify="left")
         for reason, count in seen.rejected.items():
-            table.add_row(_cell(reason), str(count), Text(_printable(seen.examples.get(reason, ""))))
+            table.add_row(cell(reason), str(count), Text(printable(seen.examples.get(reason, ""))))
         console.print(table)
     _say(f"In {count} of them the {reason}, so that it counts 1." for reason, count in seen.replaced.items())
     console.print()
@@ -108,7 +89,7 @@ def _show(seen: Preview) -> None:
 
 def _say(sentences: Iterable[str]) -> None:
     for one in sentences:
-        console.print(_printable(one), markup=False)
+        console.print(printable(one), markup=False)
 
 
 def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -118,26 +99,9 @@ def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     kept = {*first, *[name for name in names if name not in first][: max(0, fitting - len(first))]}
     table = Table(title=title, title_justify="left")
     for name in (name for name in names if name in kept):
-        table.add_column(_cell(name), overflow="fold")
+        table.add_column(cell(name), overflow="fold")
     if len(kept) < len(names):
         table.caption = f"and {len(names) - len(kept)} more columns; --json shows all"
     for row in rows:
-        table.add_row(*(_cell(row[name]) if name in row else Text() for name in names if name in kept))
+        table.add_row(*(cell(row[name]) if name in row else Text() for name in names if name in kept))
     return table
-
-
-def _cell(value: Any) -> Text:
-    if value is None or value == "":
-        return Text("-" if value is None else "''", style="dim")
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = _printable(text)
-    return Text(text if len(text) <= WIDEST_CELL else f"{text[: WIDEST_CELL - 1]}…")
-
-
-def _printable(text: str) -> str:
-    """``text`` with its control characters escaped: a source must not be able to drive the terminal."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-
-
-def _print_json(content: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(content, ensure_ascii=False, indent=2) + "\n")

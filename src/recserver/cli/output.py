@@ -1,0 +1,105 @@
+"""How commands write: what others wrote cannot drive the terminal, and what goes wrong is one sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recserver.errors import RecServerError
+
+FAILED = 1
+"""Exit status when what was asked cannot be done."""
+
+WIDEST_CELL = 40
+
+ROOMY = 150
+"""Characters of a terminal that has room for sentences within a table."""
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def failing_quietly() -> Iterator[None]:
+    """Make of what goes wrong one sentence, and an exit status that scripts can tell from wrong options."""
+    try:
+        yield
+    except RecServerError as error:
+        complain(str(error))
+        sys.exit(FAILED)
+
+
+def complain(sentence: str) -> None:
+    """Say a sentence on standard error."""
+    print(f"recserver: {printable(sentence)}", file=sys.stderr)  # noqa: T201 - this is the command line
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters escaped: what others wrote must not be able to drive the terminal."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def in_a_line(value: object) -> str:
+    """A value in one line of printable text: text as it is, None as ``-``, anything else as JSON."""
+    if value is None or value == "":
+        return "-" if value is None else "''"
+    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def cell(value: Any, longest: int | None = WIDEST_CELL) -> Text:
+    """A value in a table, shortened to ``longest`` characters."""
+    text = in_a_line(value)
+    if value is None or value == "":
+        return Text(text, style="dim")
+    return Text(text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…")
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """``content`` for programs, and still harmless if it goes to a terminal."""
+    text = json.dumps(content, ensure_ascii=False, indent=2)
+    shown = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
+    sys.stdout.write("".join(shown) + "\n")
+
+
+def print_rows(
+    heads: Sequence[str], rows: Sequence[Sequence[Any]], *, named_by: str, spared: Sequence[str] = ()
+) -> None:
+    """A table whose last column holds sentences.
+
+    On a terminal that is too narrow for them they follow the table; on a pipe every row is one line.
+
+    Args:
+        named_by: the column that says which row a sentence below belongs to.
+        spared: columns that a narrow terminal does without.
+    """
+    if not console.is_terminal:
+        _print_lines(heads, rows)
+        return
+    narrow = console.width < ROOMY
+    left_out = {*spared, heads[-1]} if narrow else set()
+    kept = [place for place, head in enumerate(heads) if head not in left_out]
+    table = Table()
+    for place in kept:
+        table.add_column(heads[place], overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row[place], None) for place in kept))
+    if narrow and spared:
+        table.caption = f"A wider terminal, a pipe and --json show {', '.join(spared)} as well."
+    console.print(table)
+    for row in rows if narrow else ():
+        if row[-1] is not None:
+            console.print(f"{in_a_line(row[heads.index(named_by)])}: {in_a_line(row[-1])}", markup=False)
+
+
+def _print_lines(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    lines = [list(heads), *([in_a_line(value) for value in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())  # noqa: T201 - this is the command line
