@@ -151,13 +151,14 @@ class TaskRunner:
         if reason is not None:
             await self._skip(spec.task_name, reason)
             return None
-        definition = await self._definition(spec, await self._models.read(spec.model_id))
+        model = await self._models.read(spec.model_id)
+        definition = await self._definition(spec, model)
         if (reason := self._busy(spec)) is not None:
             await self._skip(spec.task_name, reason)
             return None
         order = Order(self._new_id(), spec, "schedule" if attempt == 1 else "retry", attempt)
         period = Period(due, loop.schedule.met(due, self._clock), loop.coalesced if attempt == 1 else 0)
-        run = await self._begin(order, definition, period)
+        run = await self._begin(order, model, definition, period)
         outcome = await asyncio.shield(run.outcome)
         if missed := loop.skip_missed():
             record = self._journal.get(spec.task_name)
@@ -179,7 +180,7 @@ class TaskRunner:
         definition = await self._definition(spec, model)
         if (reason := self._busy(spec)) is not None:
             raise ModelBusy(f"{reason} Wait for that to end.")
-        return await self._begin(Order(self._new_id(), spec, "run_task"), definition)
+        return await self._begin(Order(self._new_id(), spec, "run_task"), model, definition)
 
     def _busy(self, spec: TaskSpec) -> str | None:
         """Why no run of the task can begin now: its model is in use, or the model that was its own before."""
@@ -187,7 +188,7 @@ class TaskRunner:
             return reason
         return next((self._trainer.obstacle(run.model_id) for run in self.runs_of(spec.task_name)), None)
 
-    async def _begin(self, order: Order, definition: str, period: Period | None = None) -> Run:
+    async def _begin(self, order: Order, model: StoredModel, definition: str, period: Period | None = None) -> Run:
         record = RunRecord(
             run_id=order.run_id,
             task_name=order.task.task_name,
@@ -196,6 +197,8 @@ class TaskRunner:
             trigger=order.trigger,
             attempt=order.attempt,
             started_at=timestamp(self._clock.now()),
+            algorithm=str(model.config["algorithm"]),
+            hyperparameters=model.config["hyperparameters"],
         )
 
         async def note_end(outcome: Outcome) -> None:

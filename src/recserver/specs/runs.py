@@ -67,6 +67,6 @@ class RunRecord(BaseModel):
     data_report: dict[str, Any] | None = None
     algorithm: str | None = None
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    """All of them, as used."""
+    """Those of the model; once it has completed, all of them, as used."""
     metrics: dict[str, Any] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)
