@@ -213,3 +213,17 @@ async def test_a_damaged_journal_is_begun_anew_and_an_unwritable_one_is_remember
     await journal.update("t1", runs=7)
     assert journal.get("t1").runs == 7
     assert "could not be saved" in caplog.text
+
+
+async def test_what_can_be_read_of_a_journal_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / ".scheduler.json"
+    path.write_text('{"t": {"runs": "many"}, "u": {"runs": 3}}')
+    journal = Journal(path)
+    await journal.open()
+    assert (journal.names, journal.get("u").runs) == (["u"], 3)
+    assert "runs of task t cannot be read" in caplog.text
+    path.write_text("{bad")
+    await journal.open()
+    assert journal.names == []
+    assert path.with_name(".scheduler.json.broken").read_text() == "{bad"
+    assert "what is known of past runs is lost" in caplog.text

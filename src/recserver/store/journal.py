@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,27 @@ class Journal:
         self._changes = self._saved = 0
 
     async def open(self) -> None:
-        """Read what an earlier server left, and remove what it left half written."""
+        """Read what an earlier server left, and remove what it left half written.
+
+        A file that cannot be read is put aside; a record that cannot be used is left out.
+        """
         await files.clear_temporaries(self._path.parent)
+        self._records = {}
         try:
             content = await files.read_object(self._path)
-            self._records = {name: TaskRecord.model_validate(one) for name, one in content.items()}
-        except (FileNotFoundError, InvalidInput, ValidationError):
-            self._records = {}
+        except FileNotFoundError:
+            return
+        except InvalidInput as error:
+            aside = self._path.with_name(f"{self._path.name}.broken")
+            logger.warning("what is known of past runs is lost: %s It is kept as %s.", error, aside.name)
+            with suppress(OSError):
+                await asyncio.to_thread(self._path.replace, aside)
+            return
+        for name, one in content.items():
+            try:
+                self._records[name] = TaskRecord.model_validate(one)
+            except ValidationError:
+                logger.warning("what is known of past runs of task %s cannot be read and is left out", name)
 
     @property
     def names(self) -> list[str]:
