@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+from pydantic import ValidationError
 
 from recserver.clock import Clock, timestamp
 from recserver.errors import StorageUnreadable
@@ -146,7 +147,7 @@ class History:
             try:
                 database = await self._open()
                 async with database.execute(query, {**values, "limit": limit}) as cursor:
-                    return [RunRecord.model_validate_json(row[0]) for row in await cursor.fetchall()]
+                    return [run for row in await cursor.fetchall() if (run := _read(row[0])) is not None]
             except (sqlite3.OperationalError, OSError):
                 raise self._unreadable() from None
             except sqlite3.DatabaseError as error:
@@ -233,6 +234,15 @@ class History:
         aside = f"{self._path.name}.broken-{self._clock.now():%Y%m%dT%H%M%S}"
         logger.error("%s is damaged (%s): it is kept as %s, and a new one begins", self._path.name, error, aside)
         await asyncio.to_thread(_move_aside, self._path, aside)
+
+
+def _read(content: str) -> RunRecord | None:
+    """A run as it was written; None if it cannot be read, by this version at least."""
+    try:
+        return RunRecord.model_validate_json(content)
+    except ValidationError:
+        logger.warning("a run of the history cannot be read and is passed over")
+        return None
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -37,7 +37,8 @@ class TaskLoop:
         self.schedule = schedule
         self.coalesced = 0
         """Due times before the last one that were missed, and made up for by it."""
-        self._attempt = 0
+        self.attempts = 0
+        """Runs begun for the last due time; whoever begins one counts it here."""
         self._last_due: float | None = None
         self._planned = False
         self._fire = fire
@@ -52,27 +53,26 @@ class TaskLoop:
                 continue
             now = self._clock.monotonic()
             if self.retry_at is not None and self.retry_at <= now and self._last_due is not None:
-                self._attempt += 1
-                await self._try(self._last_due)
+                await self._try(self._last_due, self.attempts + 1)
                 continue
             if not self._planned:
                 self.due = self.schedule.still_due(self.due, self._clock)
             if self.due <= self._clock.monotonic():
-                self._attempt, self._last_due, self._planned = 1, self.due, False
+                self.attempts, self._last_due, self._planned = 0, self.due, False
                 self.coalesced = max(0, self.schedule.passed(self.due, self._clock)[0] - 1)
                 self.due = self.schedule.after(self.due, self._clock)
-                await self._try(self._last_due)
+                await self._try(self._last_due, 1)
 
     def _wake(self) -> float:
         wake = self.due if self.retry_at is None else min(self.due, self.retry_at)
         again = self.schedule.look_again
         return wake if again is None else min(wake, self._clock.monotonic() + again)
 
-    async def _try(self, due: float) -> None:
+    async def _try(self, due: float, attempt: int) -> None:
         self.firing, self.retry_at = True, None
         wait = None
         try:
-            wait = await self._fire(self, due, self._attempt)
+            wait = await self._fire(self, due, attempt)
         except Exception:  # a fault in one run must not end the task for good
             logger.exception("task %s", self.spec.task_name)
         finally:

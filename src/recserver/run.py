@@ -10,6 +10,7 @@ from typing import Any
 
 from recserver.clock import Clock
 from recserver.specs.jobs import Progress
+from recserver.specs.models import ModelStatus
 from recserver.specs.tasks import TaskSpec
 
 
@@ -72,6 +73,7 @@ class Run:
         progress: how far it is.
         outcome: set when everything about it has ended.
         started: when, in seconds of ``clock.monotonic()``.
+        before: the model's status until then, known once it reads.
     """
 
     def __init__(self, order: Order, on_end: OnEnd, clock: Clock) -> None:
@@ -80,6 +82,7 @@ class Run:
         self.progress = Progress(stage="waiting")
         self.outcome: asyncio.Future[Outcome] = asyncio.Future()
         self.started = clock.monotonic()
+        self.before = ModelStatus.COMPLETED
         self._clock = clock
         self._stages: dict[str, float] = {}
         self._stage_since = self.started

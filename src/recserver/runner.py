@@ -40,6 +40,9 @@ FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
 MOST_CRASHES = 3
 """Worker processes that died one after the other; then a task is tried once in each period only."""
 
+BUSY_WAIT = 5.0
+"""Seconds after which another attempt looks again whether the model is free."""
+
 PUNCTUAL = 1.0
 """Seconds that a run may begin after its due time without counting as late."""
 
@@ -147,6 +150,8 @@ class TaskRunner:
             Seconds after which another attempt may help; None if none would.
         """
         spec = loop.spec
+        if attempt > 1 and self._journal.get(spec.task_name).failing_since is None:
+            return None  # a run by hand has ended well meanwhile
         reason = loop.blocked = await self.obstacle(spec)
         if reason is not None:
             await self._skip(spec.task_name, reason)
@@ -154,10 +159,13 @@ class TaskRunner:
         model = await self._models.read(spec.model_id)
         definition = await self._definition(spec, model)
         if (reason := self._busy(spec)) is not None:
+            if attempt > 1:  # it is no due time that is missed, and the attempt is still to be made
+                return BUSY_WAIT
             await self._skip(spec.task_name, reason)
             return None
         order = Order(self._new_id(), spec, "schedule" if attempt == 1 else "retry", attempt)
         period = Period(due, loop.schedule.met(due, self._clock), loop.coalesced if attempt == 1 else 0)
+        loop.attempts = attempt
         run = await self._begin(order, model, definition, period)
         outcome = await asyncio.shield(run.outcome)
         if missed := loop.skip_missed():

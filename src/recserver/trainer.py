@@ -139,7 +139,7 @@ class Trainer:
             await self._move(run.model_id, ModelStatus.STOPPED, stopped_at=timestamp(self._clock.now()))
             outcome = Outcome("stopped")
         except SourceUnchanged as ending:
-            await self._move(run.model_id, ModelStatus.COMPLETED)
+            await self._move(run.model_id, run.before)
             outcome = Outcome("unchanged", data_report=ending.data_report)
         except TrainingFailed as error:
             outcome = await self._failed(
@@ -165,6 +165,7 @@ class Trainer:
         if model.unreadable:
             raise TrainingFailed(model.unreadable)
         serves = await self._catalog.needs_training(model) is None
+        run.before = ModelStatus(model.status)
         await self._models.move(run.model_id, ModelStatus.TRAINING)
         task = run.order.task
         entries = await self._chefs.read()
@@ -211,8 +212,8 @@ class Trainer:
         return max(await self._models.last_version(model_id), serving.model_version if serving else 0)
 
     async def _trained_from(self, model: StoredModel) -> dict[str, Any]:
-        """What the model learned from last, if a training that ended well left it serving."""
-        if model.status != ModelStatus.COMPLETED:
+        """What the model learned from last, if no training has failed since."""
+        if model.status not in (ModelStatus.COMPLETED, ModelStatus.STOPPED):
             return {}
         metadata = await self._models.metadata(model.model_id)
         digest, state = metadata.get("data_digest"), metadata.get("source_state")

@@ -274,3 +274,39 @@ async def test_a_task_whose_source_failed_is_told_with_its_report(bench: Workben
     (await bench.one_begun()).fail(SourceFailed("None of the 3 rows is usable.", report))
     ended = await bench.ended()
     assert (await bench.rec.get_run(ended.run_id))["data_report"] == report
+
+
+async def test_a_stop_does_not_make_unchanged_data_new(bench: Workbench) -> None:
+    await bench.trained()
+    await bench.clock.advance(100)
+    await bench.one_begun()
+    await bench.rec.stop_training(task_name="t")
+    await bench.ended()
+    await bench.clock.advance(100)
+    assert (await bench.finish()).outcome == "unchanged"
+    info = await bench.rec.get_model_info("m")
+    assert (info["status"], info["model_version"]) == ("stopped", 1)
+
+
+async def test_runs_that_cannot_be_read_are_passed_over(bench: Workbench) -> None:
+    import sqlite3
+
+    await bench.trained()
+    assert len((await bench.rec.list_runs())["data"]) == 1
+    with sqlite3.connect(bench.rec.data_dir / "history.db") as database:
+        database.execute("INSERT INTO runs VALUES ('2', 't', 'm', 'running', '2026', '{}')")
+    database.close()
+    assert len((await bench.rec.list_runs())["data"]) == 1
+    with pytest.raises(RunNotFound):
+        await bench.rec.get_run("2")
+
+
+async def test_a_history_that_cannot_be_read_leaves_the_time_left_unknown(bench: Workbench) -> None:
+    await bench.trained()
+    await bench.rec.run_task("t")
+    await bench.one_begun()
+    for path in bench.rec.data_dir.glob("history.db*"):
+        path.unlink()
+    (bench.rec.data_dir / "history.db").mkdir()
+    data = (await bench.rec.get_training_status("m"))["data"]
+    assert (data["status"], data["eta_seconds"]) == ("training", None)

@@ -151,3 +151,29 @@ async def test_failing_and_recovering_are_told_once(bench: Workbench, caplog: py
     assert caplog.text.count("task t fails: It is away for the 0. time.") == 1
     assert caplog.text.count("task t fails") == 1
     assert caplog.text.count("task t works again; it failed since 2026-01-02T03:05:45.000Z") == 1
+
+
+async def test_an_attempt_that_meets_another_training_is_made_later_and_tells_nothing(bench: Workbench) -> None:
+    await bench.add_task(interval=3600)
+    await fail(bench, SourceFailed("The source is away.", transient=True, retry_after=30.0))
+    await bench.write_task("other", enabled=False)
+    await bench.rec.run_task("other")
+    training = await bench.one_begun()
+    await bench.clock.advance(40)
+    task = await bench.task()
+    assert (task["skipped"], task["last_status"], task["last_error"]) == (0, "failed", "The source is away.")
+    training.fail("It is away as well.")
+    await bench.ended()
+    await bench.clock.advance(10)
+    assert (await bench.one_begun()).job.model_id == "m"
+    task = await bench.task()
+    assert (task["runs"], task["retries"]) == (2, 1)
+
+
+async def test_a_run_by_hand_that_ends_well_makes_another_attempt_needless(bench: Workbench) -> None:
+    await bench.add_task(interval=3600)
+    await fail(bench, SourceFailed("The source is away.", transient=True, retry_after=30.0))
+    await bench.rec.run_task("t")
+    await bench.finish()
+    await bench.clock.advance(3000)
+    assert bench.trainings.begun == 2

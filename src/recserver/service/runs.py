@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from recserver.errors import InvalidInput, ModelNotFound, RunNotFound, TaskNotFound
+from recserver.errors import InvalidInput, ModelNotFound, RunNotFound, StorageUnreadable, TaskNotFound
+from recserver.run import Run
 from recserver.service.tasks import task_called
 from recserver.service.verb import Result, Verbs, changing_verb, verb
 from recserver.specs.runs import RunOutcome
@@ -106,10 +107,18 @@ class RunVerbs(Verbs):
             return found
         found |= run.progress.model_dump() | {"run_id": run.order.run_id, "task_name": run.task_name}
         found["elapsed_seconds"] = round(run.elapsed, 3)
-        before = await self.parts.history.page(model_id=model.model_id, outcome=RunOutcome.COMPLETED, limit=1)
-        if before and before[0].seconds is not None:
-            found["eta_seconds"] = round(max(0.0, before[0].seconds - run.elapsed), 1)
+        found["eta_seconds"] = await self._left(run)
         return found
+
+    async def _left(self, run: Run) -> float | None:
+        """Seconds that a training still takes, if it takes as long as the last one that completed."""
+        try:
+            before = await self.parts.history.page(model_id=run.model_id, outcome=RunOutcome.COMPLETED, limit=1)
+        except StorageUnreadable:
+            return None
+        if not before or before[0].seconds is None:
+            return None
+        return round(max(0.0, before[0].seconds - run.elapsed), 1)
 
     async def _enable(self, task_name: str, enabled: bool) -> Result:
         parts = self.parts
