@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from dataclasses import dataclass
 from os import stat_result
@@ -97,18 +98,22 @@ class Catalog:
 
         A folder that is gone, or another one that is empty, is taken for one not mounted, and unloads nothing.
         """
-        known = {model.model_id: model for model in await self._models.all()}
+        known = await self._models.pickles()
         folder = await self._models.identity()
         if not known and (folder is None or folder != self._folder):
             return
         self._folder = folder
         for model_id, (_, stamp) in list(self._serving.items()):
-            model = known.get(model_id)
-            if model is None:
+            file = known.get(model_id)
+            if model_id not in known:
                 self.drop(model_id)
-            elif model.pickle and _stamp(model.pickle) != stamp:
-                async with self._loading[model_id]:
-                    await self._load(model)
+            elif file is not None and _stamp(file) != stamp:
+                await self._take_up(model_id)
+
+    async def _take_up(self, model_id: str) -> None:
+        async with self._loading[model_id]:
+            with contextlib.suppress(ModelNotFound):  # it was deleted meanwhile, which the next look finds
+                await self._load(await self._models.read(model_id))
 
     async def _load(self, model: StoredModel) -> str | None:
         """Load the model's file; if it cannot serve, the reason why, and what served before still does."""

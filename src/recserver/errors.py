@@ -50,6 +50,7 @@ class DataChefNotFound(NotFound):
     code = "data_chef_not_found"
 
     def __init__(self, data_chef_id: str) -> None:
+        self.data_chef_id = data_chef_id
         super().__init__(
             f"There is no data chef {shown(data_chef_id)}: GET /list_data_chefs names those there are."
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +14,8 @@ from recserver.clock import Clock
 from recserver.specs.jobs import Progress
 from recserver.specs.models import ModelStatus
 from recserver.specs.tasks import TaskSpec
+from recserver.store.chefs import Entries
+from recserver.store.models import StoredModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +24,30 @@ class Order:
 
     Attributes:
         run_id: of this run; see :func:`recserver.specs.runs.new_run_id`.
-        task: as it was when the run was ordered.
+        task, model: as they were when the run was ordered.
+        chefs: the entries of the data chefs that the task names, by id.
         trigger: ``schedule``, ``retry`` or ``run_task``.
         attempt: 1 for the first run of a period, 2 for its first retry.
     """
 
     run_id: str
     task: TaskSpec
+    model: StoredModel
+    chefs: Entries
     trigger: str = "schedule"
     attempt: int = 1
+
+    @property
+    def chef(self) -> dict[str, Any]:
+        """The entry of the data chef that gives the interactions."""
+        return self.chefs[self.task.interactions_data_chef_id]
+
+    @property
+    def definition(self) -> str:
+        """A digest of everything people wrote that decides how a run ends."""
+        config = self.model.config
+        parts = [config["algorithm"], config["hyperparameters"], config["created_at"], self.chef]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode(errors="replace")).hexdigest()
 
     @property
     def always_fits(self) -> bool:
@@ -73,7 +92,7 @@ class Run:
         progress: how far it is.
         outcome: set when everything about it has ended.
         started: when, in seconds of ``clock.monotonic()``.
-        before: the model's status until then, known once it reads.
+        before: the model's status until then.
     """
 
     def __init__(self, order: Order, on_end: OnEnd, clock: Clock) -> None:
@@ -82,7 +101,7 @@ class Run:
         self.progress = Progress(stage="waiting")
         self.outcome: asyncio.Future[Outcome] = asyncio.Future()
         self.started = clock.monotonic()
-        self.before = ModelStatus.COMPLETED
+        self.before = ModelStatus(order.model.status)
         self._clock = clock
         self._stages: dict[str, float] = {}
         self._stage_since = self.started

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import logging
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from zlib import crc32
 
 from recserver.catalog import Catalog
-from recserver.clock import Clock, parse_timestamp, timestamp
+from recserver.clock import Clock, parse_timestamp
 from recserver.errors import DataChefNotFound, InvalidInput, ModelBusy, ModelNotFound, StorageUnreadable, shown
-from recserver.events import EventBus, RunSkipped, TaskFailing, TaskRecovered
-from recserver.history import History
 from recserver.loop import TaskLoop
+from recserver.recorder import Period, RunRecorder
 from recserver.run import Order, Outcome, Run
 from recserver.schedule import Schedule
-from recserver.specs.runs import RunRecord, new_run_id
+from recserver.specs.runs import new_run_id
 from recserver.specs.tasks import TaskSpec
 from recserver.store.chefs import ChefStore
 from recserver.store.journal import Journal
-from recserver.store.models import ModelStore, StoredModel
+from recserver.store.models import ModelStore
 from recserver.store.tasks import TaskStore
 from recserver.trainer import INTERRUPTED, Trainer
-
-logger = logging.getLogger(__name__)
 
 TRIES = 3
 """Runs in one period, the first included, while what fails may be over in a moment."""
 
-FIRST_WAIT, LONGEST_WAIT = 5.0, 300.0
-"""Seconds. The second attempt waits for up to twice the first number, the third for up to four times."""
+LONGEST_WAIT = 10.0
+"""Seconds before the second attempt, at most; before the third at most twice as many."""
 
 MOST_CRASHES = 3
 """Worker processes that died one after the other; then a task is tried once in each period only."""
@@ -43,20 +34,8 @@ MOST_CRASHES = 3
 BUSY_WAIT = 5.0
 """Seconds after which another attempt looks again whether the model is free."""
 
-PUNCTUAL = 1.0
-"""Seconds that a run may begin after its due time without counting as late."""
-
 MANY_TASKS = 10
 LONGEST_SPREAD = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """What a run of the schedule stands for: its due time by both clocks, and how many missed ones before it."""
-
-    due: float
-    met: datetime
-    coalesced: int
 
 
 class TaskRunner:
@@ -69,52 +48,38 @@ class TaskRunner:
         models: ModelStore,
         chefs: ChefStore,
         journal: Journal,
-        history: History,
+        recorder: RunRecorder,
         trainer: Trainer,
         catalog: Catalog,
         clock: Clock,
-        events: EventBus,
         lot: random.Random | None = None,
     ) -> None:
         """
         Args:
             lot: draws the waits before further attempts; for tests.
         """
-        self._history, self._lot = history, lot or random.Random()  # noqa: S311 - no secret
         self._tasks, self._models, self._chefs, self._journal = tasks, models, chefs, journal
-        self._trainer, self._catalog, self._clock, self._events = trainer, catalog, clock, events
+        self._recorder, self._trainer, self._catalog, self._clock = recorder, trainer, catalog, clock
+        self._lot = lot or random.Random()  # noqa: S311 - no secret
 
     async def recover(self) -> None:
         """Close the records of runs that a killed server left open, and remove its litter."""
         await self._tasks.clear_temporaries()
         await self._chefs.clear_temporaries()
-        for name in self._journal.names:
-            record = self._journal.get(name)
-            if record.last_status == "training":
-                now = timestamp(self._clock.now())
-                await self._journal.update(
-                    name,
-                    last_status="failed",
-                    last_error=INTERRUPTED,
-                    failing_since=record.failing_since or now,
-                    failures=record.failures + 1,
-                    interrupted=record.interrupted + 1,
-                )
+        await self._recorder.close_left_open(INTERRUPTED)
 
     async def wanted(self) -> Mapping[str, TaskSpec | InvalidInput]:
-        """Every task as its file describes it now."""
-        found = {}
-        for name in await self._tasks.names():
-            try:
-                found[name] = await self._tasks.spec(name)
-            except FileNotFoundError:
-                continue
-        return found
+        """Every task as its file describes it now, or why that cannot be used."""
+        return await self._tasks.all()
 
-    async def first_due(self, spec: TaskSpec, schedule: Schedule) -> float:
+    async def first_due(self, spec: TaskSpec, schedule: Schedule, *, edited: bool = False) -> float:
         """When a task is due first: now if its model cannot serve, else as its schedule goes on.
 
         Where many tasks are overdue together, as after a downtime, they are spread over some seconds.
+
+        Args:
+            edited: whether the task had another schedule before; moments that a new cron expression names
+                in the past were never promised, and are not made up for.
         """
         now = self._clock.monotonic()
         try:
@@ -125,6 +90,8 @@ class TaskRunner:
             return now
         last = parse_timestamp(self._journal.get(spec.task_name).last_due_at)
         last = last or parse_timestamp(model.config.get("training_completed_at"))
+        if edited and spec.schedule is not None:
+            last = self._clock.now()
         due = schedule.first(last, self._clock)
         if due > now or spec.interval is None or len(await self._tasks.names()) < MANY_TASKS:
             return due
@@ -132,16 +99,8 @@ class TaskRunner:
 
     async def obstacle(self, spec: TaskSpec) -> str | None:
         """Why the task cannot run now: its model or a data chef is missing. None if nothing is."""
-        if spec.model_id not in await self._models.ids():
-            return f"Model {shown(spec.model_id)} does not exist: create it, or remove this task."
-        try:
-            known = await self._chefs.read()
-        except StorageUnreadable as error:
-            return str(error)
-        missing = [chef for chef in spec.chef_ids() if chef not in known]
-        if missing:
-            return f"Data chef {shown(missing[0])} does not exist: create it, or remove this task."
-        return None
+        order = await self._order_or_obstacle(spec)
+        return order if isinstance(order, str) else None
 
     async def fire(self, loop: TaskLoop, due: float, attempt: int) -> float | None:
         """Run a loop's task once, for the due time given, unless something is in the way.
@@ -149,28 +108,22 @@ class TaskRunner:
         Returns:
             Seconds after which another attempt may help; None if none would.
         """
-        spec = loop.spec
-        if attempt > 1 and self._journal.get(spec.task_name).failing_since is None:
+        spec, name = loop.spec, loop.spec.task_name
+        if attempt > 1 and self._journal.get(name).failing_since is None:
             return None  # a run by hand has ended well meanwhile
-        reason = loop.blocked = await self.obstacle(spec)
-        if reason is not None:
-            await self._skip(spec.task_name, reason)
-            return None
-        model = await self._models.read(spec.model_id)
-        definition = await self._definition(spec, model)
-        if (reason := self._busy(spec)) is not None:
-            if attempt > 1:  # it is no due time that is missed, and the attempt is still to be made
+        order = await self._order_or_obstacle(spec, "schedule" if attempt == 1 else "retry", attempt)
+        loop.blocked = order if isinstance(order, str) else None
+        reason = loop.blocked or self._busy(spec)
+        if isinstance(order, str) or reason is not None:
+            if attempt > 1 and not loop.blocked:  # it is no due time that is missed, and it is still to be made
                 return BUSY_WAIT
-            await self._skip(spec.task_name, reason)
+            await self._recorder.skipped(name, str(reason), running=bool(self.runs_of(name)))
             return None
-        order = Order(self._new_id(), spec, "schedule" if attempt == 1 else "retry", attempt)
         period = Period(due, loop.schedule.met(due, self._clock), loop.coalesced if attempt == 1 else 0)
         loop.attempts = attempt
-        run = await self._begin(order, model, definition, period)
+        run = await self._begin(order, period)
         outcome = await asyncio.shield(run.outcome)
-        if missed := loop.skip_missed():
-            record = self._journal.get(spec.task_name)
-            await self._journal.update(spec.task_name, skipped=record.skipped + missed)
+        await self._recorder.missed(name, loop.skip_missed())
         return self._patience(outcome, order)
 
     async def run_now(self, spec: TaskSpec) -> Run:
@@ -180,15 +133,38 @@ class TaskRunner:
             ModelNotFound, DataChefNotFound: if what the task names is missing.
             ModelBusy: if the model is being trained.
         """
-        model = await self._models.read(spec.model_id)
+        order = await self._order(spec, "run_task")
+        if (reason := self._busy(spec)) is not None:
+            raise ModelBusy(f"{reason} Wait for that to end.")
+        return await self._begin(order)
+
+    async def _order_or_obstacle(self, spec: TaskSpec, trigger: str = "schedule", attempt: int = 1) -> Order | str:
+        try:
+            return await self._order(spec, trigger, attempt)
+        except ModelNotFound:
+            return f"Model {shown(spec.model_id)} does not exist: create it, or remove this task."
+        except DataChefNotFound as missing:
+            return f"Data chef {shown(missing.data_chef_id)} does not exist: create it, or remove this task."
+        except StorageUnreadable as error:
+            return str(error)
+
+    async def _order(self, spec: TaskSpec, trigger: str, attempt: int = 1) -> Order:
+        """What is to be run, as it is defined now.
+
+        Nothing may be awaited between this and the start of the training: then no change of the model by a
+        request falls in between.
+
+        Raises:
+            ModelNotFound, DataChefNotFound: if what the task names is missing.
+            StorageUnreadable: if the data chefs cannot be read.
+        """
         known = await self._chefs.read()
+        model = await self._models.read(spec.model_id)
         for chef in spec.chef_ids():
             if chef not in known:
                 raise DataChefNotFound(chef)
-        definition = await self._definition(spec, model)
-        if (reason := self._busy(spec)) is not None:
-            raise ModelBusy(f"{reason} Wait for that to end.")
-        return await self._begin(Order(self._new_id(), spec, "run_task"), model, definition)
+        chefs = {name: known[name] for name in spec.chef_ids()}
+        return Order(new_run_id(self._clock.now()), spec, model, chefs, trigger, attempt)
 
     def _busy(self, spec: TaskSpec) -> str | None:
         """Why no run of the task can begin now: its model is in use, or the model that was its own before."""
@@ -196,26 +172,13 @@ class TaskRunner:
             return reason
         return next((self._trainer.obstacle(run.model_id) for run in self.runs_of(spec.task_name)), None)
 
-    async def _begin(self, order: Order, model: StoredModel, definition: str, period: Period | None = None) -> Run:
-        record = RunRecord(
-            run_id=order.run_id,
-            task_name=order.task.task_name,
-            model_id=order.task.model_id,
-            data_chef_id=order.task.interactions_data_chef_id,
-            trigger=order.trigger,
-            attempt=order.attempt,
-            started_at=timestamp(self._clock.now()),
-            algorithm=str(model.config["algorithm"]),
-            hyperparameters=model.config["hyperparameters"],
-        )
-
+    async def _begin(self, order: Order, period: Period | None = None) -> Run:
         async def note_end(outcome: Outcome) -> None:
-            self._history.note(ended(record, run, outcome, timestamp(self._clock.now())))
-            await self._note_end(order, outcome)
+            await self._recorder.ended(record, run, outcome)
 
         run = self._trainer.start(order, note_end)
-        self._history.note(record)
-        await self._note_start(order, definition, period)
+        record = self._recorder.opened(order)
+        await self._recorder.begun(order, period)
         return run
 
     def _patience(self, outcome: Outcome, order: Order) -> float | None:
@@ -225,10 +188,7 @@ class TaskRunner:
             return None
         if outcome.retry_after is not None:
             return outcome.retry_after
-        return self._lot.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**order.attempt))
-
-    def _new_id(self) -> str:
-        return new_run_id(self._clock.now())
+        return self._lot.uniform(0, LONGEST_WAIT * 2 ** (order.attempt - 1))
 
     def runs_of(self, task_name: str) -> list[Run]:
         """The runs of a task that are under way: one or none."""
@@ -244,91 +204,12 @@ class TaskRunner:
         tried = self._journal.get(spec.task_name).definition
         if tried is None or self._catalog.in_memory(spec.model_id) or self.runs_of(spec.task_name):
             return False
-        try:
-            model = await self._models.read(spec.model_id)
-            untrained = await self._catalog.needs_training(model) is not None
-            return untrained and tried != await self._definition(spec, model)
-        except (ModelNotFound, StorageUnreadable):
+        order = await self._order_or_obstacle(spec)
+        if isinstance(order, str) or await self._catalog.needs_training(order.model) is None:
             return False
-
-    async def _definition(self, spec: TaskSpec, model: StoredModel) -> str:
-        """A digest of everything people wrote that decides how a run ends."""
-        config = model.config
-        chef = (await self._chefs.read()).get(spec.interactions_data_chef_id)
-        parts = [config["algorithm"], config["hyperparameters"], config["created_at"], chef]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode(errors="replace")).hexdigest()
-
-    async def _note_start(self, order: Order, definition: str, period: Period | None) -> None:
-        now = self._clock.now()
-        record = self._journal.get(order.task.task_name)
-        changes: dict[str, Any] = {}
-        if period is not None:
-            late = self._clock.monotonic() - period.due
-            changes["last_due_at"] = timestamp(period.met)
-            changes["late"] = record.late + (order.attempt == 1 and late > PUNCTUAL)
-            changes["coalesced"] = record.coalesced + period.coalesced
-        await self._journal.update(
-            order.task.task_name,
-            last_run_at=timestamp(now),
-            last_status="training",
-            last_error=None,
-            run_id=order.run_id,
-            definition=definition,
-            runs=record.runs + 1,
-            retries=record.retries + (order.attempt > 1),
-            **changes,
-        )
-
-    async def _note_end(self, order: Order, outcome: Outcome) -> None:
-        """Record how a run ended; say once that a task began to fail, and once that it does no longer."""
-        task_name = order.task.task_name
-        record, now = self._journal.get(task_name), timestamp(self._clock.now())
-        changes: dict[str, Any] = {"crashes": record.crashes + 1 if outcome.worker_died else 0}
-        if outcome.kind == "failed":
-            changes |= {"failures": record.failures + 1, "failing_since": record.failing_since or now}
-            if record.failing_since is None:
-                self._events.publish(TaskFailing(task_name, str(outcome.error)))
-                logger.error("task %s fails: %s", task_name, outcome.error)
-        elif outcome.kind != "stopped":
-            changes |= {"last_success_at": now, "failing_since": None}
-            if record.failing_since is not None:
-                self._events.publish(TaskRecovered(task_name, record.failing_since))
-                logger.warning("task %s works again; it failed since %s", task_name, record.failing_since)
-        await self._journal.update(
-            task_name,
-            last_status=outcome.kind,
-            last_error=outcome.error,
-            data_report=outcome.data_report,
-            **changes,
-        )
-
-    async def _skip(self, task_name: str, reason: str) -> None:
-        skipped = self._journal.get(task_name).skipped + 1
-        told = {"last_status": "skipped", "last_error": reason}
-        if self.runs_of(task_name):  # how that one ends is still to be told
-            told = {}
-        await self._journal.update(task_name, skipped=skipped, **told)
-        self._events.publish(RunSkipped(task_name, reason))
-        logger.warning("run skipped: task %s: %s", task_name, reason)
+        return tried != order.definition
 
 
 def spread(task_name: str) -> float:
     """A number from 0 to 1 that is always the same for a task, and another for another."""
     return crc32(task_name.encode()) / 2**32
-
-
-def ended(record: RunRecord, run: Run, outcome: Outcome, now: str) -> RunRecord:
-    """The record of a run, completed by how it ended."""
-    return record.model_copy(
-        update={
-            "outcome": outcome.kind,
-            "ended_at": now,
-            "seconds": round(run.elapsed, 3),
-            "error": outcome.error,
-            "traceback_id": record.run_id if outcome.fault else None,
-            "model_version": outcome.model_version,
-            "stages": run.stages(),
-            "data_report": outcome.data_report,
-            **outcome.details,
-        }
-    )

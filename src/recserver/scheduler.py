@@ -8,6 +8,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from recserver.clock import Clock, timestamp
 from recserver.errors import InvalidInput
@@ -23,6 +24,12 @@ Wanted = Callable[[], Awaitable[Mapping[str, TaskSpec | InvalidInput]]]
 """All tasks as their files describe them now, or why a file cannot be used."""
 
 
+class FirstDue(Protocol):
+    """When a task is due first, in seconds of ``clock.monotonic()``."""
+
+    async def __call__(self, spec: TaskSpec, schedule: Schedule, *, edited: bool = False) -> float: ...
+
+
 @dataclass(slots=True)
 class _Running:
     loop: TaskLoop
@@ -36,7 +43,7 @@ class Scheduler:
         self,
         *,
         wanted: Wanted,
-        first_due: Callable[[TaskSpec, Schedule], Awaitable[float]],
+        first_due: FirstDue,
         fire: Fire,
         obstacle: Callable[[TaskSpec], Awaitable[str | None]],
         corrected: Callable[[TaskSpec], Awaitable[bool]],
@@ -47,7 +54,7 @@ class Scheduler:
     ) -> None:
         """
         Args:
-            first_due: when a task that gets a loop is due first, in seconds of ``clock.monotonic()``.
+            first_due: when a task that gets a loop, or is given another schedule, is due first.
             fire: runs a task once.
             obstacle: why a task cannot run now, None if it can.
             corrected: whether a task that has nothing to show for itself was given another definition.
@@ -135,7 +142,8 @@ class Scheduler:
     async def _change(self, loop: TaskLoop, spec: TaskSpec) -> None:
         before, schedule = loop.spec, schedule_of(spec)
         other_rhythm = (spec.schedule, spec.timezone) != (before.schedule, before.timezone)
-        loop.change(spec, schedule, await self._first_due(spec, schedule) if other_rhythm else None)
+        due = await self._first_due(spec, schedule, edited=True) if other_rhythm else None
+        loop.change(spec, schedule, due)
         logger.info("task %s was changed: model %s %s", spec.task_name, spec.model_id, spec.rhythm)
 
     async def _end(self, names: list[str]) -> None:

@@ -23,6 +23,7 @@ from recserver.executors import Executor
 from recserver.executors.process import ProcessExecutor
 from recserver.history import History
 from recserver.owner import TaskOwner
+from recserver.recorder import RunRecorder
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
 from recserver.service import Service
@@ -179,12 +180,13 @@ class RecServer(Service):
         stack.push_async_callback(history.close)
         stack.push_async_callback(owner.close)
         trainer = Trainer(
-            models=models, chefs=chefs, catalog=catalog, executor=executor,
+            models=models, catalog=catalog, executor=executor,
             policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
         )  # fmt: skip
+        recorder = RunRecorder(journal=journal, history=history, clock=clock, events=events)
         runner = TaskRunner(
-            tasks=tasks, models=models, chefs=chefs, journal=journal, history=history,
-            trainer=trainer, catalog=catalog, clock=clock, events=events,
+            tasks=tasks, models=models, chefs=chefs, journal=journal, recorder=recorder,
+            trainer=trainer, catalog=catalog, clock=clock,
         )  # fmt: skip
         scheduler = Scheduler(
             wanted=runner.wanted, first_due=runner.first_due, fire=runner.fire, obstacle=runner.obstacle,

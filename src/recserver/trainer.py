@@ -14,7 +14,6 @@ from typing import Any
 from recserver.catalog import Catalog, open_packed
 from recserver.clock import Clock, timestamp
 from recserver.errors import (
-    DataChefNotFound,
     ModelBusy,
     ModelNotFound,
     RecServerError,
@@ -31,9 +30,8 @@ from recserver.recommend.recommender import Recommender
 from recserver.run import OnEnd, Order, Outcome, Run
 from recserver.specs.jobs import Limits, Progress, SourcePolicy, TrainingJob, TrainingResult
 from recserver.specs.models import ModelStatus
-from recserver.store.chefs import ChefStore
 from recserver.store.files import remove, temporary_beside
-from recserver.store.models import ModelStore, StoredModel
+from recserver.store.models import ModelStore, StoredModel, highest_version
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +46,6 @@ class Trainer:
         self,
         *,
         models: ModelStore,
-        chefs: ChefStore,
         catalog: Catalog,
         executor: Executor,
         policy: SourcePolicy,
@@ -61,7 +58,7 @@ class Trainer:
         Args:
             limits: of a training whose task names none.
         """
-        self._models, self._chefs, self._catalog = models, chefs, catalog
+        self._models, self._catalog = models, catalog
         self._executor, self._policy, self._limits = executor, policy, limits
         self._owner, self._clock, self._events = owner, clock, events
         self.runs: dict[str, Run] = {}
@@ -161,33 +158,10 @@ class Trainer:
         self._finish(run, outcome)
 
     async def _fit(self, run: Run, out: Path) -> TrainingResult:
-        model = await self._models.read(run.model_id)
-        if model.unreadable:
-            raise TrainingFailed(model.unreadable)
-        serves = await self._catalog.needs_training(model) is None
-        run.before = ModelStatus(model.status)
+        if run.order.model.unreadable:
+            raise TrainingFailed(run.order.model.unreadable)
         await self._models.move(run.model_id, ModelStatus.TRAINING)
-        task = run.order.task
-        entries = await self._chefs.read()
-        if task.interactions_data_chef_id not in entries:
-            raise DataChefNotFound(task.interactions_data_chef_id)
-        method = await asyncio.to_thread(algorithm, model.config["algorithm"])  # may search the installed packages
-        stored = model.config["hyperparameters"]
-        hyperparameters, warnings = method.check(stored, ignore=stored)
-        job = TrainingJob(
-            model_id=run.model_id,
-            model_version=await self._last_version(run.model_id) + 1,
-            algorithm=model.config["algorithm"],
-            hyperparameters={**method.default_params, **hyperparameters},
-            run_id=run.order.run_id,
-            data_chef_id=task.interactions_data_chef_id,
-            data_chef=entries[task.interactions_data_chef_id],
-            policy=self._policy,
-            out=out,
-            time_limit=task.time_limit or self._limits.seconds,
-            memory_limit=task.memory_limit or self._limits.memory,
-            **(await self._trained_from(model) if serves and not run.order.always_fits else {}),
-        )
+        job, warnings = await self._job(run.order, out)
 
         def on_progress(progress: Progress) -> None:
             run.note(progress)
@@ -195,6 +169,30 @@ class Trainer:
 
         result = await self._executor.run(job, on_progress)
         return result.model_copy(update={"warnings": [*warnings, *result.warnings]})
+
+    async def _job(self, order: Order, out: Path) -> tuple[TrainingJob, list[str]]:
+        """What the worker is told, and what is odd about the hyperparameters."""
+        model, task = order.model, order.task
+        name, stored = model.config["algorithm"], model.config["hyperparameters"]
+        method = await asyncio.to_thread(algorithm, name)  # may search the installed packages
+        hyperparameters, warnings = method.check(stored, ignore=stored)
+        metadata = await self._models.metadata(model.model_id)
+        serves = await self._catalog.needs_training(model) is None
+        job = TrainingJob(
+            model_id=model.model_id,
+            model_version=self._last_version(model, metadata) + 1,
+            algorithm=name,
+            hyperparameters={**method.default_params, **hyperparameters},
+            run_id=order.run_id,
+            data_chef_id=task.interactions_data_chef_id,
+            data_chef=order.chef,
+            policy=self._policy,
+            out=out,
+            time_limit=task.time_limit or self._limits.seconds,
+            memory_limit=task.memory_limit or self._limits.memory,
+            **(_trained_from(model, metadata) if serves and not order.always_fits else {}),
+        )
+        return job, warnings
 
     def _enter(self, run: Run, stage: str) -> None:
         run.enter(stage)
@@ -206,20 +204,10 @@ class Trainer:
             RunProgressed(run.task_name, run.model_id, run_id=run.order.run_id, **run.progress.model_dump())
         )
 
-    async def _last_version(self, model_id: str) -> int:
-        """The highest number that a version of the model had, by its files and by what serves."""
-        serving = self._catalog.in_memory(model_id)
-        return max(await self._models.last_version(model_id), serving.model_version if serving else 0)
-
-    async def _trained_from(self, model: StoredModel) -> dict[str, Any]:
-        """What the model learned from last, if no training has failed since."""
-        if model.status not in (ModelStatus.COMPLETED, ModelStatus.STOPPED):
-            return {}
-        metadata = await self._models.metadata(model.model_id)
-        digest, state = metadata.get("data_digest"), metadata.get("source_state")
-        if not isinstance(digest, str):
-            return {}
-        return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}
+    def _last_version(self, model: StoredModel, metadata: dict[str, Any]) -> int:
+        """The highest number that a version of the model had, by its files and by what serves; 0 if none."""
+        serving = self._catalog.in_memory(model.model_id)
+        return max(highest_version(model.config, metadata), serving.model_version if serving else 0)
 
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
         """Check the packed file, and open it."""
@@ -310,6 +298,16 @@ class Trainer:
             "run %s: task %s, model %s, %.1f s (%s)%s",
             outcome.kind, run.task_name, run.model_id, run.elapsed, run.order.run_id, detail,
         )  # fmt: skip
+
+
+def _trained_from(model: StoredModel, metadata: dict[str, Any]) -> dict[str, Any]:
+    """What the model learned from last, if no training has failed since."""
+    if model.status not in (ModelStatus.COMPLETED, ModelStatus.STOPPED):
+        return {}
+    digest, state = metadata.get("data_digest"), metadata.get("source_state")
+    if not isinstance(digest, str):
+        return {}
+    return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}
 
 
 def _finite(metrics: dict[str, Any]) -> dict[str, Any]:

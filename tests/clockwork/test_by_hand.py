@@ -242,7 +242,7 @@ async def test_the_history_forgets_in_time(data_dir: Path, settings: Settings) -
         await bench.clock.advance(86_401)
         await bench.rec.run_task("t")
         await bench.finish()
-        assert len((await bench.rec.list_runs())["data"]) == 1
+        assert len((await bench.rec.list_runs())["data"]) == 3
 
 
 async def test_how_far_a_training_is(bench: Workbench) -> None:

@@ -144,17 +144,28 @@ async def test_a_task_whose_file_was_away_at_a_restart_is_not_shown_as_training(
         assert (task["last_status"], task["running"], task["interrupted"]) == ("failed", False, 1)
 
 
+async def test_the_records_of_very_many_tasks_are_read_again(tmp_path: Path) -> None:
+    content = {f"t{number}": {"runs": number, "last_error": "x" * 2000} for number in range(3000)}
+    (tmp_path / "journal.json").write_text(json.dumps(content))
+    journal = Journal(tmp_path / "journal.json")
+    await journal.open()
+    await journal.update("t7", runs=8)
+    again = Journal(tmp_path / "journal.json")
+    await again.open()
+    assert (len(again.names), again.get("t7").runs, again.get("t2999").runs) == (3000, 8, 2999)
+
+
 async def test_records_that_change_together_are_written_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal, writes, write_object = Journal(tmp_path / "journal.json"), 0, files.write_object
+    journal, writes, write_whole = Journal(tmp_path / "journal.json"), 0, files.write_whole
 
-    async def counting(path: Path, content: dict[str, Any]) -> None:
+    async def counting(path: Path, content: bytes) -> None:
         nonlocal writes
         writes += 1
-        await write_object(path, content)
+        await write_whole(path, content)
 
-    monkeypatch.setattr(files, "write_object", counting)
+    monkeypatch.setattr(files, "write_whole", counting)
     await journal.open()
 
     async def change(number: int) -> None:

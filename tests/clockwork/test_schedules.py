@@ -208,6 +208,14 @@ async def test_moments_during_a_long_run_are_skipped_and_counted(bench: Workbenc
     assert (task["skipped"], task["next_run_at"]) == (3, "2026-01-02T03:25:00.000Z")
 
 
+async def test_moments_that_a_new_expression_names_in_the_past_are_not_made_up_for(bench: Workbench) -> None:
+    await scheduled(bench, "0 4 * * *")  # its run was due at 03:04:05
+    assert await runs_at(bench, 600) == []
+    await bench.write_task(schedule="5 3 * * *")  # 03:05 has passed when this is written
+    assert bench.trainings.begun == 1
+    assert (await bench.task())["next_run_at"] == "2026-01-03T03:05:00.000Z"
+
+
 @pytest.mark.parametrize("by_file", [True, False], ids=["by file", "by HTTP verb"])
 async def test_an_interval_becomes_a_schedule_and_back(bench: Workbench, by_file: bool) -> None:
     await bench.trained(interval=1000)

@@ -265,6 +265,23 @@ async def test_a_missing_model_or_chef_skips_the_run_until_it_appears(bench: Wor
     assert await bench.next_due() == 100
 
 
+async def test_due_times_skipped_for_the_same_reason_are_told_of_once(
+    bench: Workbench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.trained()
+    for _ in range(2):
+        await bench.rec.delete_data_chef("c")
+        caplog.clear()
+        await bench.clock.advance(510)
+        told = [one.getMessage() for one in caplog.records if "run skipped" in one.getMessage()]
+        assert len(told) == 1
+        assert "Data chef 'c' does not exist" in told[0]
+        await bench.rec.create_data_chef_from_csv("c", file_path="rows.csv")
+        await bench.clock.settle()
+        await bench.finish(few_interactions(9))
+    assert (await bench.task())["skipped"] == 10
+
+
 async def test_a_chef_that_was_away_at_a_due_time_is_made_up_for(bench: Workbench) -> None:
     await bench.trained()
     await bench.rec.delete_data_chef("c")

@@ -25,10 +25,10 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     put_in_place = files.put_in_place
 
-    async def noting(temporary: Path, path: Path) -> None:
-        await put_in_place(temporary, path)
+    def noting(temporary: Path, path: Path) -> None:
+        put_in_place(temporary, path)
         if path.name.endswith("_config.json"):
-            seen.append((await files.read_object(path))["status"])
+            seen.append(files.object_in(path)["status"])
         elif path.parent.name == "models":
             seen.append(path.name)
 
@@ -110,10 +110,10 @@ async def test_a_model_that_cannot_be_saved_has_failed_and_the_old_one_serves(
     await bench.trained()
     put_in_place = files.put_in_place
 
-    async def full(temporary: Path, path: Path) -> None:
+    def full(temporary: Path, path: Path) -> None:
         if path.name == "m.pkl":
             raise OSError(errno.ENOSPC, "No space left on device")
-        await put_in_place(temporary, path)
+        put_in_place(temporary, path)
 
     monkeypatch.setattr(files, "put_in_place", full)
     await bench.clock.advance(100)
@@ -129,7 +129,7 @@ async def test_a_model_that_cannot_be_saved_has_failed_and_the_old_one_serves(
 async def test_a_run_ends_even_if_nothing_can_be_written(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(*_: Any) -> None:
+    def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     await bench.trained()

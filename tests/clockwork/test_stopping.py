@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -122,7 +123,7 @@ async def test_a_training_stopped_before_its_first_step_never_begins(bench: Work
         told.append(outcome.kind)
 
     task = TaskSpec(task_name="t", model_id="m", interactions_data_chef_id="c", interval=60)
-    run = trainer.start(Order("1", task), on_end)
+    run = trainer.start(Order("1", task, await bench.rec.parts.models.read("m"), {"c": {}}), on_end)
     async with asyncio.timeout(5):
         assert await trainer.stop([run]) == ["m"]
     assert (told, bench.trainings.begun) == (["stopped"], 0)
@@ -155,20 +156,22 @@ async def test_a_stop_may_leave_trainings_alone(bench: Workbench) -> None:
 async def test_a_stop_that_comes_while_the_model_is_saved_lets_it_be_saved(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saving, go_on, put_in_place = asyncio.Event(), asyncio.Event(), files.put_in_place
+    saving, go_on, put_in_place = asyncio.Event(), threading.Event(), files.put_in_place
+    loop = asyncio.get_running_loop()
 
-    async def slowly(temporary: Path, path: Path) -> None:
+    def slowly(temporary: Path, path: Path) -> None:
         if path.suffix == ".pkl":
-            saving.set()
-            await go_on.wait()
-        await put_in_place(temporary, path)
+            loop.call_soon_threadsafe(saving.set)
+            go_on.wait()
+        put_in_place(temporary, path)
 
     await bench.add_task()
     monkeypatch.setattr(files, "put_in_place", slowly)
     (await bench.trainings.next()).finish()
     await saving.wait()
     stop = asyncio.ensure_future(bench.rec.stop_scheduler())
-    await bench.clock.settle()
+    for _ in range(100):
+        await asyncio.sleep(0)
     go_on.set()
     assert (await stop)["stopped_models"] == []
     assert (await bench.ended()).outcome == "completed"

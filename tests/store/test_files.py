@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
-import aiofiles.os
 import pytest
 
 from recserver.errors import InvalidInput
@@ -32,6 +33,9 @@ def broken(step: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
+    class Unwritable(io.FileIO):
+        write = fail
+
     fsync = os.fsync
 
     def picky(descriptor: int) -> None:
@@ -41,11 +45,11 @@ def broken(step: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
     match step:
         case "open":
-            monkeypatch.setattr(aiofiles, "open", fail)
+            monkeypatch.setattr(files, "open", fail, raising=False)
         case "write":
-            monkeypatch.setattr(aiofiles.threadpool.binary.AsyncBufferedIOBase, "write", fail)
+            monkeypatch.setattr(files, "open", Unwritable, raising=False)
         case "rename":
-            monkeypatch.setattr(aiofiles.os, "replace", fail)
+            monkeypatch.setattr(Path, "replace", fail)
         case "opening":
             monkeypatch.setattr(os, "open", fail)
         case _:
@@ -84,13 +88,13 @@ async def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
 
 async def test_a_cancelled_write_is_over_when_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it could still rename its file when the next write, which knows better, has done so."""
-    path, renaming, go_on = tmp_path / "x.json", asyncio.Event(), asyncio.Event()
-    put_in_place = files.put_in_place
+    path, renaming, go_on = tmp_path / "x.json", asyncio.Event(), threading.Event()
+    put_in_place, loop = files.put_in_place, asyncio.get_running_loop()
 
-    async def slowly(temporary: Path, path: Path) -> None:
-        renaming.set()
-        await go_on.wait()
-        await put_in_place(temporary, path)
+    def slowly(temporary: Path, path: Path) -> None:
+        loop.call_soon_threadsafe(renaming.set)
+        go_on.wait()
+        put_in_place(temporary, path)
 
     monkeypatch.setattr(files, "put_in_place", slowly)
     write = asyncio.ensure_future(files.write_object(path, {"early": True}))

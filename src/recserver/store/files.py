@@ -11,12 +11,11 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-import aiofiles
 import aiofiles.os
 
 from recserver.errors import InvalidInput
@@ -30,37 +29,52 @@ DEEPEST = 64
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 PRIVATE = 0o600
 READABLE = 0o644
 
 
-async def read_document(path: Path) -> bytes:
+async def read_document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
     """The content of a small regular file.
+
+    Args:
+        largest: bytes that it may have.
 
     Raises:
         FileNotFoundError: if there is none.
-        InvalidInput: if it is no regular file, or larger than 1 MiB.
+        InvalidInput: if it is no regular file, or larger than that.
         OSError: if it cannot be read.
     """
-    async with aiofiles.open(path, "rb", opener=_without_waiting) as file:
-        status = await asyncio.to_thread(os.fstat, file.fileno())
-        if not stat.S_ISREG(status.st_mode):
+    return await asyncio.to_thread(document_in, path, largest)
+
+
+def document_in(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
+    """What :func:`read_document` returns, read in the calling thread."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InvalidInput(f"{path.name} is not a regular file: put one in its place, or remove it.")
-        content: bytes = await file.read(LARGEST_DOCUMENT + 1)
-    if len(content) > LARGEST_DOCUMENT:
-        raise InvalidInput(f"{path.name} is larger than {LARGEST_DOCUMENT} bytes: make it smaller.")
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise InvalidInput(f"{path.name} is larger than {largest} bytes: make it smaller.")
     return content
 
 
-async def read_object(path: Path) -> dict[str, Any]:
+async def read_object(path: Path, largest: int = LARGEST_DOCUMENT) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
         FileNotFoundError: if there is none.
         InvalidInput: if it cannot be read as one, with the reason.
     """
+    return await asyncio.to_thread(object_in, path, largest)
+
+
+def object_in(path: Path, largest: int = LARGEST_DOCUMENT) -> dict[str, Any]:
+    """What :func:`read_object` returns, read in the calling thread."""
     try:
-        content = json.loads(await read_document(path), parse_constant=_no_number, parse_float=_finite)
+        content = json.loads(document_in(path, largest), parse_constant=_no_number, parse_float=_finite)
         if any(depth >= DEEPEST for depth, _ in enumerate(levels(content))):
             raise ValueError(f"it is nested deeper than {DEEPEST}")
     except FileNotFoundError:
@@ -76,8 +90,13 @@ async def read_object(path: Path) -> dict[str, Any]:
 
 async def write_object(path: Path, content: dict[str, Any], mode: int = READABLE) -> None:
     """Replace ``path`` by ``content`` as JSON, whole or not at all."""
+    await write_whole(path, as_json(content), mode)
+
+
+def as_json(content: dict[str, Any]) -> bytes:
+    """``content`` as a file that people can read."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    await write_whole(path, text.encode(errors="backslashreplace"), mode)  # half a character stays an escape
+    return text.encode(errors="backslashreplace")  # half a character stays an escape
 
 
 async def write_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
@@ -85,44 +104,55 @@ async def write_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
 
     Cancelling waits for the end, so that no write outlives its call and overtakes the next one.
     """
-    writing = asyncio.ensure_future(_write_whole(path, content, mode))
+    await to_the_end(put_whole, path, content, mode)
+
+
+async def to_the_end(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """Do ``work`` in a thread. Cancelling waits for its end."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *given, **named))
     try:
-        await asyncio.shield(writing)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
-        await asyncio.wait([writing])
+        await asyncio.wait([working])
         raise
 
 
-async def _write_whole(path: Path, content: bytes, mode: int) -> None:
+def put_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
+    """What :func:`write_whole` does, in the calling thread."""
     temporary = temporary_beside(path)
     try:
-        async with aiofiles.open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
-            await file.write(content)
-            await file.flush()
-            await asyncio.to_thread(os.fsync, file.fileno())
-        await put_in_place(temporary, path)
+        with open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        put_in_place(temporary, path)
     except BaseException:
-        await remove([temporary])
+        unlink([temporary])
         raise
 
 
-async def put_in_place(temporary: Path, path: Path) -> None:
+def put_in_place(temporary: Path, path: Path) -> None:
     """Rename a finished file to its name, durably. It replaces what was there."""
-    await aiofiles.os.replace(temporary, path)
-    await asyncio.to_thread(_sync_folder, path.parent)
+    temporary.replace(path)
+    _sync_folder(path.parent)
 
 
 async def remove(paths: Iterable[Path]) -> list[Path]:
     """Remove the files that exist, durably, and name them."""
+    return await to_the_end(unlink, paths)
+
+
+def unlink(paths: Iterable[Path]) -> list[Path]:
+    """What :func:`remove` does, in the calling thread."""
     removed = []
     for path in paths:
         try:
-            await aiofiles.os.unlink(path)
+            path.unlink()
         except FileNotFoundError:
             continue
         removed.append(path)
     for folder in {path.parent for path in removed}:
-        await asyncio.to_thread(_sync_folder, folder)
+        _sync_folder(folder)
     return removed
 
 
@@ -136,6 +166,14 @@ async def names_in(folder: Path, *endings: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(name for name in names if name.endswith(endings) and not name.startswith(".") and _is_text(name))
+
+
+def is_called_so(path: Path) -> bool:
+    """Whether there is a file of exactly that name: where ``A`` and ``a`` are one file they are not one name."""
+    if not os.path.lexists(path):
+        return False
+    other_case = path.with_name(path.name.swapcase())
+    return not os.path.lexists(other_case) or path.name in os.listdir(path.parent)  # noqa: PTH208 - names alone
 
 
 async def clear_temporaries(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,10 @@ from recserver.errors import InvalidInput
 from recserver.store import files
 
 logger = logging.getLogger(__name__)
+
+
+LARGEST = 2**26
+"""Bytes of the file: a record has about a thousand."""
 
 
 class TaskRecord(BaseModel):
@@ -59,6 +64,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._records: dict[str, TaskRecord] = {}
+        self._lines: dict[str, bytes] = {}
+        """Each record as it is written."""
         self._lock = asyncio.Lock()
         self._changes = self._saved = 0
 
@@ -68,9 +75,9 @@ class Journal:
         A file that cannot be read is put aside; a record that cannot be used is left out.
         """
         await files.clear_temporaries(self._path.parent)
-        self._records = {}
+        self._records, self._lines = {}, {}
         try:
-            content = await files.read_object(self._path)
+            content = await files.read_object(self._path, LARGEST)
         except FileNotFoundError:
             return
         except InvalidInput as error:
@@ -81,7 +88,7 @@ class Journal:
             return
         for name, one in content.items():
             try:
-                self._records[name] = TaskRecord.model_validate(one)
+                self._put(name, TaskRecord.model_validate(one))
             except ValidationError:
                 logger.warning("what is known of past runs of task %s cannot be read and is left out", name)
 
@@ -96,13 +103,18 @@ class Journal:
 
     async def update(self, task_name: str, **changes: Any) -> None:
         """Change some fields of a task's record and save them."""
-        self._records[task_name] = self.get(task_name).model_copy(update=changes)
+        self._put(task_name, self.get(task_name).model_copy(update=changes))
         await self._save()
 
     async def forget(self, task_name: str) -> None:
         """Drop a task's record."""
         if self._records.pop(task_name, None) is not None:
+            del self._lines[task_name]
             await self._save()
+
+    def _put(self, task_name: str, record: TaskRecord) -> None:
+        line = f"{json.dumps(task_name)}: {json.dumps(record.model_dump(), ensure_ascii=False)}"
+        self._records[task_name], self._lines[task_name] = record, line.encode(errors="backslashreplace")
 
     async def _save(self) -> None:
         self._changes += 1
@@ -111,9 +123,9 @@ class Journal:
             if self._saved >= mine:  # written along with an earlier change
                 return
             changes = self._changes
-            content = {name: record.model_dump() for name, record in sorted(self._records.items())}
+            content = b"{\n" + b",\n".join(line for _, line in sorted(self._lines.items())) + b"\n}\n"
             try:
-                await files.write_object(self._path, content)
+                await files.write_whole(self._path, content)
                 self._saved = changes
             except OSError as error:
                 logger.warning("%s could not be saved: %s", self._path.name, error)

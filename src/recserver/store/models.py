@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import os
+import stat
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import stat_result
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiofiles.os
-import aiofiles.ospath
 
 from recserver.clock import timestamp
 from recserver.errors import InvalidInput, ModelNotFound
@@ -51,7 +52,7 @@ class ModelStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def ids(self) -> list[str]:
         """The ids of all models: those with a config, of the present or the legacy name."""
@@ -59,39 +60,47 @@ class ModelStore:
         return sorted({one for name in names if (one := _id_of(name))})
 
     async def read(self, model_id: str) -> StoredModel:
-        """One model. Reading changes no file.
+        """One model, as it stands between two changes of it: none is under way when this returns.
 
         Raises:
             ModelNotFound: if no file bears that id.
         """
-        if model_id not in await self.ids():
-            raise ModelNotFound(model_id)
-        return await self._read(model_id)
+        async with self._lock(model_id):
+            return await asyncio.to_thread(self._read, model_id)
 
-    async def _read(self, model_id: str) -> StoredModel:
+    def _read(self, model_id: str, names: Container[str] | None = None) -> StoredModel:
         unreadable = None
         try:
-            path, raw = await self._read_config(model_id)
+            path, raw = self._read_config(model_id, names)
         except FileNotFoundError:
             raise ModelNotFound(model_id) from None
         except InvalidInput as error:
             path, raw, unreadable = self._path(model_id, CONFIG), {}, str(error)
-        config = _completed(model_id, raw, await _changed_at(path))
+        config = _completed(model_id, raw, _changed_at(path))
         if unreadable:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
-        return StoredModel(model_id, config, await self.pickle_status(model_id), unreadable)
+        return StoredModel(model_id, config, _regular(self.pickle(model_id)), unreadable)
 
     async def all(self) -> list[StoredModel]:
         """Every model that is still there when it is read."""
-        found = []
-        for model_id in await self.ids():
+        ids = await self.ids()
+        return await asyncio.to_thread(self._read_all, ids) if ids else []
+
+    def _read_all(self, model_ids: Iterable[str]) -> list[StoredModel]:
+        found, names = [], frozenset(os.listdir(self.folder))  # noqa: PTH208 - the names alone
+        for model_id in model_ids:
             with contextlib.suppress(ModelNotFound):
-                found.append(await self._read(model_id))
+                found.append(self._read(model_id, names))
         return found
+
+    async def pickles(self) -> dict[str, stat_result | None]:
+        """The status of every model's ``.pkl``, None where there is no such regular file."""
+        ids = await self.ids()
+        return await asyncio.to_thread(lambda: {one: _regular(self.pickle(one)) for one in ids})
 
     async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
         """Write a new model's config. What an earlier model of that id left goes once that is done."""
-        async with self._locks[model_id]:
+        async with self._lock(model_id):
             await files.write_object(self._path(model_id, CONFIG), dict(config))
             await files.remove(self._all_paths(model_id)[1:])
 
@@ -101,24 +110,31 @@ class ModelStore:
         Raises:
             ModelNotFound: if its config is gone.
         """
-        async with self._locks[model_id]:
-            try:
-                path, raw = await self._read_config(model_id)
-            except (FileNotFoundError, InvalidInput):
-                raise ModelNotFound(model_id) from None
-            raw.setdefault("created_at", await _changed_at(path))  # which this write would change
-            before = raw.get("status", ModelStatus.INITIALIZING)
-            if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
-                logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
-            kept = {key: value for key, value in raw.items() if key not in set(drop)}
-            await files.write_object(self._path(model_id, CONFIG), kept | changes | {"status": status.value})
+        async with self._lock(model_id):
+            await files.to_the_end(self._move, model_id, status, frozenset(drop), changes)
+
+    def _move(self, model_id: str, status: ModelStatus, drop: frozenset[str], changes: Mapping[str, Any]) -> None:
+        try:
+            path, raw = self._read_config(model_id)
+        except (FileNotFoundError, InvalidInput):
+            raise ModelNotFound(model_id) from None
+        raw.setdefault("created_at", _changed_at(path))  # which this write would change
+        before = raw.get("status", ModelStatus.INITIALIZING)
+        if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
+            logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
+        kept = {key: value for key, value in raw.items() if key not in drop}
+        changed = {**kept, **changes, "status": status.value}
+        files.put_whole(self._path(model_id, CONFIG), files.as_json(changed))
 
     async def publish(self, model_id: str, packed: Path, metadata: Mapping[str, Any]) -> stat_result:
         """Put a packed model and its metadata in the place of the former ones."""
-        async with self._locks[model_id]:
-            status = await aiofiles.os.stat(packed)
-            await files.put_in_place(packed, self.pickle(model_id))
-            await files.write_object(self._path(model_id, METADATA), dict(metadata))
+        async with self._lock(model_id):
+            return await files.to_the_end(self._publish, model_id, packed, metadata)
+
+    def _publish(self, model_id: str, packed: Path, metadata: Mapping[str, Any]) -> stat_result:
+        status = packed.stat()
+        files.put_in_place(packed, self.pickle(model_id))
+        files.put_whole(self._path(model_id, METADATA), files.as_json(dict(metadata)))
         return status
 
     async def metadata(self, model_id: str) -> dict[str, Any]:
@@ -130,19 +146,10 @@ class ModelStore:
 
     async def delete(self, model_id: str) -> list[str]:
         """Remove every file of a model and name them, relative to the data folder."""
-        async with self._locks[model_id]:
+        async with self._lock(model_id):
             paths = self._all_paths(model_id)
             removed = await files.remove(reversed(paths))  # the config last: until then it is still a model
         return [f"{self.folder.name}/{path.name}" for path in paths if path in removed]
-
-    async def last_version(self, model_id: str) -> int:
-        """The highest version number that the model's files tell of, 0 if it was never trained."""
-        try:
-            _, config = await self._read_config(model_id)
-        except (FileNotFoundError, InvalidInput):
-            config = {}
-        numbers = [content.get("model_version") for content in (config, await self.metadata(model_id))]
-        return max((one for one in numbers if isinstance(one, int) and one > 0), default=0)
 
     async def identity(self) -> tuple[int, int] | None:
         """Which folder the models lie in, by device and inode; None if it is gone."""
@@ -162,17 +169,23 @@ class ModelStore:
 
     async def pickle_status(self, model_id: str) -> stat_result | None:
         """Status of the packed model; None if there is no such regular file."""
-        return await _regular(self.pickle(model_id))
+        return await asyncio.to_thread(_regular, self.pickle(model_id))
 
-    async def _read_config(self, model_id: str) -> tuple[Path, dict[str, Any]]:
-        path = self._path(model_id, CONFIG)
-        try:
-            return path, await files.read_object(path)
-        except FileNotFoundError:
-            if not _has_legacy_name(model_id):
-                raise
-            path = self._path(model_id, LEGACY)
-            return path, await files.read_object(path)
+    def _read_config(self, model_id: str, names: Container[str] | None = None) -> tuple[Path, dict[str, Any]]:
+        """The path and content of a model's config.
+
+        Args:
+            names: of the folder's files, if they are known.
+        """
+        for ending in (CONFIG, LEGACY) if _has_legacy_name(model_id) else (CONFIG,):
+            path = self._path(model_id, ending)
+            if path.name in names if names is not None else files.is_called_so(path):
+                return path, files.object_in(path)
+        raise FileNotFoundError
+
+    def _lock(self, model_id: str) -> asyncio.Lock:
+        """Held while a model is changed; it lives as long as somebody holds or awaits it."""
+        return self._locks.setdefault(model_id, asyncio.Lock())
 
     def _all_paths(self, model_id: str) -> list[Path]:
         """Every file that is the model's, its config first."""
@@ -181,6 +194,12 @@ class ModelStore:
 
     def _path(self, model_id: str, ending: str) -> Path:
         return self.folder / f"{model_id}{ending}"
+
+
+def highest_version(*contents: Mapping[str, Any]) -> int:
+    """The highest version number that a model's config or metadata tell of; 0 if they tell of none."""
+    numbers = [content.get("model_version") for content in contents]
+    return max((one for one in numbers if isinstance(one, int) and one > 0), default=0)
 
 
 def _id_of(name: str) -> str | None:
@@ -219,13 +238,14 @@ def _completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str,
     return always | {key: value for key, value in raw.items() if key not in always}
 
 
-async def _changed_at(path: Path) -> str:
-    status = await _regular(path)
+def _changed_at(path: Path) -> str:
+    status = _regular(path)
     return timestamp(datetime.fromtimestamp(status.st_mtime if status else 0, UTC))
 
 
-async def _regular(path: Path) -> stat_result | None:
+def _regular(path: Path) -> stat_result | None:
     try:
-        return await aiofiles.os.stat(path) if await aiofiles.ospath.isfile(path) else None
+        status = path.stat()
     except OSError:
         return None
+    return status if stat.S_ISREG(status.st_mode) else None

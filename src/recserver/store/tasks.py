@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,21 @@ class TaskStore:
     async def names(self) -> list[str]:
         """The names of all tasks, broken ones included."""
         return [name.removesuffix(ENDING) for name in await files.names_in(self.folder, ENDING)]
+
+    async def all(self) -> dict[str, TaskSpec | InvalidInput]:
+        """Every task as its file describes it now, or why that cannot be used."""
+        return await asyncio.to_thread(self._specs, await self.names())
+
+    def _specs(self, task_names: Iterable[str]) -> dict[str, TaskSpec | InvalidInput]:
+        found: dict[str, TaskSpec | InvalidInput] = {}
+        for name in task_names:
+            try:
+                found[name] = TaskSpec.from_file(name, files.object_in(self._path(name)))
+            except InvalidInput as error:
+                found[name] = error
+            except FileNotFoundError:  # it was removed meanwhile
+                continue
+        return found
 
     async def read(self, task_name: str) -> dict[str, Any]:
         """The content of a task's file, whatever keys it holds.
