@@ -1,12 +1,14 @@
 """What ran, when, and how it ended: ``data/history.db``.
 
 Nobody waits for it: runs are noted in memory and written by a coroutine of its own. A history that cannot be
-written stops nothing; one that is damaged is put aside under another name, and a new one begun.
+written stops nothing; one that is damaged, or no history at all, is put aside under another name, and a new one
+begun.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 from collections.abc import Mapping
@@ -19,7 +21,8 @@ from pydantic import ValidationError
 
 from recserver.clock import Clock, timestamp
 from recserver.errors import StorageUnreadable
-from recserver.specs.runs import RunOutcome, RunRecord, run_ids_from
+from recserver.specs.outcomes import RunOutcome
+from recserver.specs.runs import RunRecord, run_ids_from
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,11 @@ MOST_WAITING = 10_000
 
 RETRY_SECONDS = 30.0
 
+SPARED = 100
+"""The newest runs of each task that age alone does not remove: a clock that is set wrong makes everything old."""
+
+COLUMNS = ["run_id", "task_name", "model_id", "outcome", "started_at", "content"]
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (
   run_id TEXT PRIMARY KEY, task_name TEXT NOT NULL, model_id TEXT NOT NULL, outcome TEXT NOT NULL,
@@ -40,6 +48,15 @@ CREATE INDEX IF NOT EXISTS runs_by_task ON runs (task_name, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_model ON runs (model_id, run_id);
 """
 
+_FORGET_OLD = """
+DELETE FROM runs WHERE run_id < ? AND run_id IN (
+  SELECT run_id FROM (
+    SELECT run_id, row_number() OVER (PARTITION BY task_name ORDER BY run_id DESC) AS place FROM runs
+  ) WHERE place > ?
+)
+"""
+_FORGET_MANY = "DELETE FROM runs WHERE run_id <= (SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1 OFFSET ?)"
+
 
 class History:
     """The runs of the past, newest first."""
@@ -48,7 +65,7 @@ class History:
         """
         Args:
             path: of the database.
-            keep_days: runs that began earlier are forgotten.
+            keep_days: runs that began earlier are forgotten, but for the newest of each task.
             keep_runs: so many are kept at most.
         """
         self._path = path
@@ -189,15 +206,11 @@ class History:
     async def _write(self) -> None:
         database = await self._open()
         runs = dict(self._waiting)
-        columns = "run_id", "task_name", "model_id", "outcome", "started_at"
-        rows = [(*(getattr(run, name) for name in columns), run.model_dump_json()) for run in runs.values()]
+        rows = [(*(getattr(run, name) for name in COLUMNS[:-1]), run.model_dump_json()) for run in runs.values()]
         await database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)", rows)
         oldest = run_ids_from(self._clock.now() - timedelta(days=self._keep_days))
-        await database.execute("DELETE FROM runs WHERE run_id < ?", (oldest,))
-        await database.execute(
-            "DELETE FROM runs WHERE run_id <= (SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1 OFFSET ?)",
-            (self._keep_runs,),
-        )
+        await database.execute(_FORGET_OLD, (oldest, SPARED))
+        await database.execute(_FORGET_MANY, (self._keep_runs,))
         await database.commit()
         for run_id, run in runs.items():
             if self._waiting.get(run_id) is run:
@@ -211,12 +224,9 @@ class History:
         await self._let_go()
         database = await aiosqlite.connect(self._path)
         try:
+            await _check(database)
             await database.execute("PRAGMA journal_mode = WAL")
             await database.execute("PRAGMA synchronous = NORMAL")
-            async with database.execute("PRAGMA user_version") as cursor:
-                found = await cursor.fetchone()
-            if found is None or found[0] not in (0, FORMAT):
-                raise sqlite3.DatabaseError("it was made by another version of recserver")
             await database.executescript(f"{_TABLES} PRAGMA user_version = {FORMAT};")
         except BaseException:
             await database.close()
@@ -232,8 +242,28 @@ class History:
     async def _put_aside(self, error: Exception) -> None:
         await self._let_go()
         aside = f"{self._path.name}.broken-{self._clock.now():%Y%m%dT%H%M%S}"
-        logger.error("%s is damaged (%s): it is kept as %s, and a new one begins", self._path.name, error, aside)
+        logger.error(
+            "%s cannot be used (%s): it is kept as %s, and a new one begins", self._path.name, error, aside
+        )
         await asyncio.to_thread(_move_aside, self._path, aside)
+
+
+async def _check(database: aiosqlite.Connection) -> None:
+    """See that a database is empty or a history.
+
+    Raises:
+        sqlite3.DatabaseError: if it is anything else.
+    """
+    async with database.execute("PRAGMA user_version") as cursor:
+        version = await cursor.fetchone()
+    if version is None or version[0] not in (0, FORMAT):
+        raise sqlite3.DatabaseError("it was made by another version of recserver")
+    async with database.execute("SELECT type FROM sqlite_master LIMIT 1") as cursor:
+        is_empty = await cursor.fetchone() is None
+    async with database.execute("PRAGMA table_info(runs)") as cursor:
+        columns = [row[1] async for row in cursor]
+    if not is_empty and columns != COLUMNS:
+        raise sqlite3.DatabaseError("its tables are not those of a history")
 
 
 def _read(content: str) -> RunRecord | None:
@@ -254,9 +284,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _move_aside(path: Path, name: str) -> None:
-    for ending in ("-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
     try:
-        path.replace(path.with_name(name))
+        for ending in ("-wal", "-shm", ""):  # the log first: a new database must not find that of another
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + ending).replace(path.with_name(name + ending))
     except OSError:
         logger.exception("%s could not be put aside", path.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -54,8 +53,7 @@ class FakeClock:
         finally:
             self._sleepers.remove(sleeper)
             told.cancel()
-            with suppress(asyncio.CancelledError):
-                await told
+            await asyncio.wait((told,))  # who waits may be cancelled here too, and that must be heard
         return event.is_set()
 
     async def advance(self, seconds: float) -> None:
