@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     training_memory_limit: int | None = Field(None, ge=1, le=2**24)
     """MiB that one training may take beyond what an idle worker takes, unless its task says otherwise."""
     history_days: float = Field(90.0, gt=0, le=36_600)
-    """Days for which runs are remembered."""
+    """Days for which runs are remembered; the newest of each task are kept beyond that."""
     history_runs: int = Field(10_000, ge=1, le=1_000_000)
     """Runs that are remembered at most."""
     training_priority: Literal["idle", "low"] = "idle"
@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     """Seconds after which the folders are looked at again even if no change was reported."""
     shutdown_grace: float = Field(30.0, ge=0, le=3_600)
     """Seconds that requests in flight get to finish when the server closes."""
-    log_format: str = Field("auto", pattern="^(auto|console|json)$")
+    log_format: Literal["auto", "console", "json"] = "auto"
     """``console``, ``json``, or ``auto``: console on a terminal, else JSON. For the command line only."""
 
     @field_validator("allowed_origins", "csv_roots", mode="before")

@@ -136,25 +136,3 @@ def versions(data_dir: Path, model_id: str) -> tuple[int, int, int]:
     told = (models / f"{model_id}_{name}.json" for name in ("metadata", "config"))
     metadata, config = (json.loads(one.read_text()) if one.exists() else {} for one in told)
     return version, metadata.get("model_version", 0), config.get("model_version", 0)
-
-
-async def ended(pid: int, seconds: float = 2) -> None:
-    """Return once a process has ended; fail after ``seconds``."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    end = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, end.set)
-    try:
-        await asyncio.wait_for(end.wait(), seconds)
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-def children_of(parent: int | str) -> set[int]:
-    """The processes that a process has started."""
-    found = Path(f"/proc/{parent}/task").glob("*/children")
-    return {int(pid) for file in found for pid in file.read_text().split()}

@@ -15,8 +15,6 @@ from killing import (
     PLUGINS,
     a_server,
     asking,
-    children_of,
-    ended,
     eventually,
     get,
     lot,
@@ -26,6 +24,7 @@ from killing import (
     versions,
 )
 
+from pids import children_of, ended
 from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
 

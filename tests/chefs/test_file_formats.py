@@ -171,8 +171,8 @@ def test_a_name_used_twice_cannot_be_chosen(policy: SourcePolicy, table: Read) -
         ({"delimiter": "a"}, "delimiter", "must be one character, such as ; or a tab"),
         ({"encoding": "klingon"}, "encoding", "'klingon' is no text encoding: name one, such as cp1252"),
         ({"encoding": "base64"}, "encoding", "'base64' is no text encoding: name one, such as cp1252"),
-        ({"format": "xlsx"}, "format", "Input should be 'csv', 'jsonl' or 'parquet'"),
-        ({"compression": "rar"}, "compression", "Input should be 'none', 'gzip', 'bz2', 'xz' or 'zstd'"),
+        ({"format": "xlsx"}, "format", "must be 'csv', 'jsonl' or 'parquet'"),
+        ({"compression": "rar"}, "compression", "must be 'none', 'gzip', 'bz2', 'xz' or 'zstd'"),
     ],
     ids=repr,
 )

@@ -25,8 +25,10 @@ from recserver.cli import app
 from recserver.errors import SourceUnchanged
 from recserver.events import RunEnded
 from recserver.specs.jobs import Progress
+from recserver.specs.outcomes import RunOutcome
 from recserver.testing import ScriptedExecutor, ScriptedTraining
 
+RESUMED = "Task t is not paused and runs every 3600 s.\n"
 KEY = "a-key-of-enough-characters"
 HOSTILE = "The source says \x1b[31m\x9b2J\u202e[bold]no\r\nrecserver: all is well."
 
@@ -106,9 +108,9 @@ async def line_with(process: Process, text: str) -> str:
     raise AssertionError(f"{text!r} never came: {before} {(await process.communicate())[1]!r}")
 
 
-def in_one_line(result: Result) -> str:
+def in_one_line(result: Result, status: int = 1) -> str:
     """The sentence of a command that failed."""
-    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    assert (result.exit_code, result.stdout) == (status, ""), result.output
     assert result.stderr.startswith("recserver: ") and len(result.stderr.splitlines()) == 1, result.stderr
     assert "Traceback" not in result.stderr
     return result.stderr
@@ -188,7 +190,7 @@ async def test_json_is_the_body_of_the_answer(
 async def test_pause_and_resume(cli: Cli, rec: RecServer, url: str) -> None:
     assert (await cli("pause", "t", RECSERVER_URL=url)).stdout == "Task t is paused.\n"
     assert (await rec.list_tasks())["t"]["enabled"] is False
-    assert (await cli("resume", "t", RECSERVER_PORT=url.rsplit(":", 1)[1])).stdout == "Task t runs again.\n"
+    assert (await cli("resume", "t", RECSERVER_PORT=url.rsplit(":", 1)[1])).stdout == RESUMED
     assert (await rec.list_tasks())["t"]["enabled"] is True
 
 
@@ -294,8 +296,31 @@ async def test_history(cli: Cli, url: str, rec: RecServer, trainings: ScriptedEx
         (line,) = (await cli("history", *asked, "--url", url)).stdout.splitlines()[1:]
         assert line.split() == newest.split()
     assert (await cli("history", "nobody", "--url", url)).stdout == "No such runs are remembered.\n"
-    assert "outcome" in in_one_line(await cli("history", "--outcome", "lost", "--url", url))
-    assert "limit" in in_one_line(await cli("history", "--limit", "0", "--url", url))
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--outcome", "lost", "'lost' is no outcome: take one of running, completed, unchanged, failed, stopped"),
+        ("--outcome", "", "'' is no outcome: take one of running, completed, unchanged, failed, stopped"),
+        ("--limit", "0", "must be a whole number from 1 to 1000"),
+        ("--limit", "-1", "must be a whole number from 1 to 1000"),
+        ("--limit", "1001", "must be a whole number from 1 to 1000"),
+    ],
+)
+async def test_wrong_options_are_told_from_failures(
+    cli: Cli, url: str, option: str, value: str, sentence: str
+) -> None:
+    result = await cli("history", option, value, "--url", url, COLUMNS="200", TERM="dumb")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"Invalid value for '{option}': {sentence}" in " ".join(result.stderr.replace("│", "").split())
+
+
+async def test_every_outcome_may_be_asked_for(cli: Cli, url: str) -> None:
+    for outcome in RunOutcome:
+        assert (await cli("history", "--outcome", outcome, "--url", url)).exit_code == 0
+    told = " ".join((await cli("history", "--help", COLUMNS="200", TERM="dumb")).stdout.replace("│", "").split())
+    assert ", ".join(RunOutcome) in told
 
 
 async def test_history_of_one_run(cli: Cli, url: str, rec: RecServer) -> None:
@@ -337,7 +362,7 @@ async def test_a_key_is_asked_for(cli: Cli, data_dir: Path, arguments: list[str]
         assert "set RECSERVER_API_KEY" in in_one_line(await cli(*arguments, "--url", url))
         wrong = in_one_line(await cli(*arguments, "--url", url, RECSERVER_API_KEY="canary"))
         assert "set RECSERVER_API_KEY" in wrong and "canary" not in wrong
-        assert "holds characters" in in_one_line(await cli(*arguments, "--url", url, RECSERVER_API_KEY="a\nb"))
+        assert "holds characters" in in_one_line(await cli(*arguments, "--url", url, RECSERVER_API_KEY="a\nb"), 2)
         result = await cli("list", "--json", "--url", url, RECSERVER_API_KEY=f" {KEY} ")
         assert (result.exit_code, result.stdout) == (0, "{}\n")
 
@@ -359,7 +384,7 @@ async def test_an_unknown_task(cli: Cli, url: str, command: str) -> None:
     ],
 )
 async def test_addresses_that_are_none(cli: Cli, options: list[str], environment: dict[str, str]) -> None:
-    told = in_one_line(await cli("list", *options, **environment))
+    told = in_one_line(await cli("list", *options, **environment), 2)
     assert "http://127.0.0.1:9999" in told or "--url" in told
 
 

@@ -1,9 +1,8 @@
-"""Ways to see trainings and processes come and go without sleeping."""
+"""Ways to see trainings come and go without sleeping."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,34 +35,3 @@ class Started:
             news.cancel()
             if self.task.done():
                 self.task.result()
-
-
-def lives(pid: int) -> bool:
-    """Whether there is such a process; a dead child that nobody has waited for counts."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-async def ended(pid: int, seconds: float = 2) -> None:
-    """Return once a process has ended; fail after ``seconds``."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    end = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, end.set)
-    try:
-        await asyncio.wait_for(end.wait(), seconds)
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-def children_of(parent: int | str) -> set[int]:
-    """The processes that a process has started."""
-    found = Path(f"/proc/{parent}/task").glob("*/children")
-    return {int(pid) for file in found for pid in file.read_text().split()}

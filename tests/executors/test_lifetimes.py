@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import yaml
-from processes import PLUGINS, children_of, ended
+from processes import PLUGINS
 
+from pids import children_of, ended
 from recserver import RecServer, Settings
 from recserver.events import RunEnded, RunProgressed
 from recserver.testing import ScriptedExecutor

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import MakeJob, Started, ended, lives
+from processes import MakeJob, Started
 
+from pids import ended, lives
 from recserver.errors import SourceFailed
 from recserver.executors.process import PREVIEWS, ProcessExecutor
 from recserver.specs.jobs import PreviewJob, SourcePolicy

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import MakeJob, Started, children_of, ended, lives
+from processes import MakeJob, Started
 
+from pids import children_of, ended, lives
 from recserver import artifact
 from recserver.errors import SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
 from recserver.executors.process import ProcessExecutor

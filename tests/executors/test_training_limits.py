@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import MakeJob, Started, lives
+from processes import MakeJob, Started
 
+from pids import lives
 from recserver.errors import TrainingFailed, WorkerDied
 from recserver.executors.process import ProcessExecutor
 from recserver.specs.jobs import Progress

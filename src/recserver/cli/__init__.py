@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from recserver.errors import RecServerError
+from recserver.errors import RecServerError, shown
+from recserver.specs.outcomes import RunOutcome
 
 app = typer.Typer(
     name="recserver",
@@ -31,6 +32,24 @@ app.add_typer(tasks_app, name="tasks")
 
 CANNOT = 2
 """Exit status when the settings or the surroundings do not allow what was asked."""
+
+
+def _count(value: int) -> int:
+    """A number of rows or runs, if the server would take it."""
+    from recserver.specs.values import count
+
+    try:
+        return count(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _outcome(value: str | None) -> str | None:
+    """An outcome, if there is such a one."""
+    if value is not None and value not in list(RunOutcome):
+        raise typer.BadParameter(f"{shown(value)} is no outcome: take one of {', '.join(RunOutcome)}")
+    return value
+
 
 DataFolder = Annotated[
     Path,
@@ -87,7 +106,7 @@ def list_chefs(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None
 def preview_chef(
     data_chef_id: Annotated[str, typer.Argument(metavar="ID", help="The data chef.")],
     data: ReadFolder = Path("data"),
-    rows: Annotated[int, typer.Option("--rows", min=1, max=1000, help="How many rows to show.")] = 20,
+    rows: Annotated[int, typer.Option("--rows", callback=_count, help="How many rows to show.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the first rows of a source, before and after renaming, and what to change.
@@ -164,9 +183,9 @@ def history(
     *,
     model_id: Annotated[str | None, typer.Option("--model", help="Only of this model.")] = None,
     outcome: Annotated[
-        str | None, typer.Option("--outcome", help="running, completed, unchanged, failed or stopped.")
+        str | None, typer.Option("--outcome", callback=_outcome, help=f"Only these: {', '.join(RunOutcome)}.")
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="How many runs to show.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", callback=_count, help="How many runs to show.")] = 20,
     run_id: Annotated[str | None, typer.Option("--run", help="Show this one run, with all details.")] = None,
     url: Url = None,
     as_json: AsJson = False,

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from recserver.cli.output import WrongOption
 from recserver.errors import RecServerError
 
 ANSWER = aiohttp.ClientTimeout(total=60, sock_connect=10)
@@ -135,7 +136,11 @@ class Client:
 
 @asynccontextmanager
 async def connected(url: str | None) -> AsyncIterator[Client]:
-    """A client of the server at ``url``; None is this machine, at the port that the settings name."""
+    """A client of the server at ``url``; None is this machine, at the port that the settings name.
+
+    Raises:
+        WrongOption: if the address or the key cannot be one.
+    """
     base, headers = _address(url), _key()
     async with aiohttp.ClientSession(headers=headers) as session:
         yield Client(base, session)
@@ -145,7 +150,7 @@ def _address(url: str | None) -> URL:
     if url is None:
         port = os.environ.get("RECSERVER_PORT", "").strip() or "9999"
         if not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
-            raise CommandFailed("RECSERVER_PORT does not say where the server listens: name it with --url.")
+            raise WrongOption("RECSERVER_PORT does not say where the server listens: name it with --url.")
         return URL(f"http://127.0.0.1:{port}")
     try:
         base = URL(url.strip())
@@ -153,14 +158,14 @@ def _address(url: str | None) -> URL:
     except ValueError:
         usable = False
     if not usable:
-        raise CommandFailed("The address of the server cannot be used: write it like http://127.0.0.1:9999.")
+        raise WrongOption("The address of the server cannot be used: write it like http://127.0.0.1:9999.")
     return base.with_query(None).with_fragment(None)
 
 
 def _key() -> Mapping[str, str]:
     key = os.environ.get("RECSERVER_API_KEY", "").strip()
     if not key.isprintable():
-        raise CommandFailed("RECSERVER_API_KEY holds characters that no key has: set it to the server's.")
+        raise WrongOption("RECSERVER_API_KEY holds characters that no key has: set it to the server's.")
     return {"X-API-Key": key} if key else {}
 
 

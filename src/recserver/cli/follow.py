@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from recserver.cli.client import Client, CommandFailed, Event
 from recserver.cli.watching import Display, Seen
 from recserver.clock import Clock
-from recserver.specs.runs import RunOutcome, RunRecord
+from recserver.specs.outcomes import RunOutcome
+from recserver.specs.runs import RunRecord
 
 POLL_SECONDS = 1.0
 """Events do not tell everything: iterations, the loss and the time left are asked for."""

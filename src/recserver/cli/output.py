@@ -17,10 +17,18 @@ from recserver.errors import RecServerError
 FAILED = 1
 """Exit status when what was asked cannot be done."""
 
+WRONG = 2
+"""Exit status when an option is wrong."""
+
 WIDEST_CELL = 40
 
 ROOMY = 150
 """Characters of a terminal that has room for sentences within a table."""
+
+
+class WrongOption(RecServerError):
+    """An option, or the environment variable that stands in its place, cannot be used."""
+
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -30,6 +38,9 @@ def failing_quietly() -> Iterator[None]:
     """Make of what goes wrong one sentence, and an exit status that scripts can tell from wrong options."""
     try:
         yield
+    except WrongOption as error:
+        complain(str(error))
+        sys.exit(WRONG)
     except RecServerError as error:
         complain(str(error))
         sys.exit(FAILED)

@@ -16,7 +16,8 @@ from recserver.cli.follow import Follower
 from recserver.cli.output import FAILED, complain, console, failing_quietly, print_json, print_rows, printable
 from recserver.cli.watching import Seen, display, duration
 from recserver.clock import SystemClock
-from recserver.specs.runs import RunOutcome, RunRecord
+from recserver.specs.outcomes import RunOutcome
+from recserver.specs.runs import RunRecord
 
 STOPPED = 3
 """Exit status when the run that was followed was stopped; 2 stands for wrong options."""

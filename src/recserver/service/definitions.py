@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Required, get_type_hints
 
-from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # that of typing will do from Python 3.12 on
 
 from recserver.errors import FieldError, InvalidInput, RecServerError, shown
@@ -22,7 +23,14 @@ from recserver.specs.rows import ColumnName, EventWeights, HalfLife, Weight
 from recserver.specs.secrets import mask_entry
 from recserver.specs.values import PageSize, PlainObject, Switch, Text, WholeNumber
 
-ParameterName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9_.\[\]-]{1,100}$")]
+
+def _parameter_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.\[\]-]{1,100}", value):
+        raise ValueError("must be the name of a query parameter: 1 to 100 of A-Z a-z 0-9 _ . - [ ]")
+    return value
+
+
+ParameterName = Annotated[str, StringConstraints(strict=True), AfterValidator(_parameter_name)]
 
 _STRICT = ConfigDict(extra="forbid")
 

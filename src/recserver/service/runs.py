@@ -6,9 +6,9 @@ from typing import Any
 
 from recserver.errors import InvalidInput, ModelNotFound, RunNotFound, StorageUnreadable, TaskNotFound
 from recserver.run import Run
-from recserver.service.tasks import task_called
+from recserver.service.tasks import outlook, task_called
 from recserver.service.verb import Result, Verbs, changing_verb, verb
-from recserver.specs.runs import RunOutcome
+from recserver.specs.outcomes import RunOutcome
 from recserver.specs.values import Count, KnownId, Switch, Text
 from recserver.store.models import StoredModel
 
@@ -122,9 +122,10 @@ class RunVerbs(Verbs):
 
     async def _enable(self, task_name: str, enabled: bool) -> Result:
         parts = self.parts
-        spec = await task_called(task_name, self.parts.tasks)
+        spec = await task_called(task_name, parts.tasks)
         if spec.enabled != enabled:
-            await parts.tasks.write(spec.model_copy(update={"enabled": enabled}), keep=True)
+            spec = spec.model_copy(update={"enabled": enabled})
+            await parts.tasks.write(spec, keep=True)
             await parts.scheduler.reconcile()
-        how = "runs again" if enabled else "is paused"
+        how = f"is not paused{await outlook(spec, parts)}" if enabled else "is paused"
         return {"message": f"Task {task_name} {how}.", "task_name": task_name, "enabled": enabled}

@@ -29,11 +29,12 @@ class SchedulerVerbs(Verbs):
             loop = scheduler.loop(name)
             if loop and (reason := await self.parts.runner.obstacle(loop.spec)):
                 skipped[name] = reason
-        scheduled = [name for name in scheduler.task_names if name not in skipped]
+        scheduled = len([name for name in scheduler.task_names if name not in skipped])
+        left_out = f" and leaves out {len(skipped)}: tasks_skipped says why" if skipped else ""
         return {
-            "message": f"The scheduler runs {len(scheduled)} tasks.",
+            "message": f"The scheduler runs {scheduled} task{'' if scheduled == 1 else 's'}{left_out}.",
             "is_running": True,
-            "tasks_scheduled": len(scheduled),
+            "tasks_scheduled": scheduled,
             "tasks_skipped": skipped,
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recserver.errors import DataChefNotFound, FieldError, InvalidInput, ModelNotFound, TaskExists, TaskNotFound
-from recserver.service.verb import Result, Verbs, changing_verb, verb
+from recserver.service.verb import Parts, Result, Verbs, changing_verb, verb
 from recserver.specs.tasks import CronExpression, MemoryLimit, TaskSpec, TimeLimit, ZoneName
 from recserver.specs.values import Interval, KnownId, NewId, Switch, Text, refuse_existing
 from recserver.store.journal import TaskRecord
@@ -15,7 +15,7 @@ NOT_READ = (
     "Feature data chefs are stored but not read yet: this model learns from interactions alone, "
     "and has_user_features and has_item_features stay false."
 )
-
+NOT_USED = "The interval is not used, because schedule goes before it: leave one of the two out."
 
 _COUNTERS = "runs", "retries", "failures", "interrupted", "late", "coalesced", "skipped"
 
@@ -73,16 +73,13 @@ class TaskVerbs(Verbs):
                 raise DataChefNotFound(chef)
         await parts.tasks.write(spec, keep=False)
         await parts.scheduler.reconcile()
-        scheduled = parts.scheduler.loop(task_name) is not None
         result: Result = {
-            "message": f"Task {task_name} trains model {model_id} {spec.rhythm}."
-            if scheduled
-            else f"Task {task_name} was added; it is paused, or the scheduler is stopped, so it does not run yet.",
+            "message": f"Task {task_name} was added{await outlook(spec, parts)}.",
             "task_name": task_name,
-            "scheduled": scheduled,
+            "scheduled": parts.scheduler.loop(task_name) is not None,
             "next_run_at": parts.scheduler.next_run_at(task_name),
         }
-        return result | ({"warnings": [NOT_READ]} if len(spec.chef_ids()) > 1 else {})
+        return result | _warnings(spec)
 
     @changing_verb
     async def remove_model_task(self, task_name: KnownId) -> Result:
@@ -103,7 +100,7 @@ class TaskVerbs(Verbs):
         for name, one in (await parts.runner.wanted()).items():
             record = parts.journal.get(name)
             if isinstance(one, TaskSpec):
-                listed[name] = one.model_dump() | self._state(name, record)
+                listed[name] = one.model_dump() | self._state(name, record) | _warnings(one)
             else:
                 content = await parts.tasks.readable(name)
                 listed[name] = content | self._state(name, record) | {"last_error": str(one)}
@@ -114,10 +111,11 @@ class TaskVerbs(Verbs):
         """Give a task another interval, which takes the place of a schedule; it counts from the last due time."""
         parts = self.parts
         spec = await task_called(task_name, parts.tasks)
-        await parts.tasks.write(spec.model_copy(update={"interval": interval, "schedule": None}), keep=True)
+        spec = spec.model_copy(update={"interval": interval, "schedule": None})
+        await parts.tasks.write(spec, keep=True)
         await parts.scheduler.reconcile()
         return {
-            "message": f"Task {task_name} runs every {interval} s.",
+            "message": f"Task {task_name} has a new interval{await outlook(spec, parts)}.",
             "task_name": task_name,
             "interval": interval,
             "next_run_at": parts.scheduler.next_run_at(task_name),
@@ -136,6 +134,24 @@ class TaskVerbs(Verbs):
             **{name: getattr(record, name) for name in _COUNTERS},
             "data_report": record.data_report,
         }
+
+
+def _warnings(spec: TaskSpec) -> Result:
+    """What of a task has no effect, as a part of an answer; nothing if all of it has."""
+    unread = [NOT_READ] if len(spec.chef_ids()) > 1 else []
+    unused = [NOT_USED] if spec.schedule is not None and spec.interval is not None else []
+    return {"warnings": unread + unused} if unread or unused else {}
+
+
+async def outlook(spec: TaskSpec, parts: Parts) -> str:
+    """Whether a task runs from now on, and if not, why: the end of a sentence about it."""
+    if not spec.enabled:
+        return ", but does not run while it is paused: POST /resume_task ends that"
+    if not parts.scheduler.is_running:
+        return ", but does not run while the scheduler is stopped: POST /restart_scheduler starts it"
+    if reason := await parts.runner.obstacle(spec):
+        return f", but cannot run: {reason.removesuffix('.')}"
+    return f" and runs {spec.rhythm}"
 
 
 async def task_called(task_name: str, tasks: TaskStore) -> TaskSpec:

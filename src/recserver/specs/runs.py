@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
-from enum import StrEnum
 from itertools import count
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from recserver.specs.outcomes import RunOutcome
 
 
 def run_ids_from(moment: datetime) -> str:
@@ -23,21 +24,6 @@ def new_run_id(now: datetime) -> str:
 
 
 _COUNT = count()
-
-
-class RunOutcome(StrEnum):
-    """How a run ended."""
-
-    RUNNING = "running"
-    """It has not ended."""
-    COMPLETED = "completed"
-    """A new version serves."""
-    UNCHANGED = "unchanged"
-    """There was nothing new to learn."""
-    FAILED = "failed"
-    """See its error. The version before it serves on."""
-    STOPPED = "stopped"
-    """It was cancelled."""
 
 
 class RunRecord(BaseModel):
@@ -56,7 +42,9 @@ class RunRecord(BaseModel):
     outcome: str = RunOutcome.RUNNING.value
     started_at: str
     ended_at: str | None = None
+    """Of a run that a crash of the server cut off: when the next start found it."""
     seconds: float | None = None
+    """None while it lasts, and for a run that was cut off: nobody saw when it ended."""
     error: str | None = None
     traceback_id: str | None = None
     """Where the log holds a traceback, what to search it for."""

@@ -52,7 +52,12 @@ _PORTS = {"http": "80", "https": "443", "postgresql": "5432", "postgres": "5432"
 
 def mask_entry(entry: Entry) -> dict[str, Any]:
     """``entry`` as it may be shown: every secret is :data:`MASK`, everything else as it is."""
-    return _with_secrets(entry, lambda secret: secret if _ONLY_REFERENCES.fullmatch(secret) else MASK)
+    return _with_secrets(entry, lambda secret: secret if is_reference(secret) else MASK)
+
+
+def is_reference(secret: str) -> bool:
+    """Whether nothing of a secret is written out: it is ``${NAME}``, once or several times."""
+    return _ONLY_REFERENCES.fullmatch(secret) is not None
 
 
 def mask_url(url: str) -> str:
@@ -252,25 +257,40 @@ def _map_texts(value: Any, change: Replace) -> Any:
 
 def hide_variables(text: str, entry: Entry) -> str:
     """``text`` with every ``${NAME}`` of the entry as written, wherever what it stands for has slipped in."""
-    for name in sorted(_references(entry), key=lambda one: -len(os.environ.get(one, ""))):
+    return without(text, variables_of(entry))
+
+
+def variables_of(entry: Entry) -> dict[str, str]:
+    """What the environment variables of ``entry`` stand for, in every form that it may take → ``${NAME}``."""
+    found: dict[str, str] = {}
+    for name in sorted(_references(entry)):
         value = os.environ.get(name, "")
-        if len(value) < SHORTEST_SECRET:
-            continue
-        for form in {value, quote(value), quote(value, safe=""), repr(value)[1:-1]}:
-            text = without(text, form, f"${{{name}}}")
-    return text
+        if len(value) >= SHORTEST_SECRET:
+            forms = value, quote(value), quote(value, safe=""), repr(value)[1:-1]
+            found |= dict.fromkeys(forms, f"${{{name}}}")
+    return found
 
 
-def without(text: str, secret: str, instead: str) -> str:
-    """``text`` with ``instead`` in the place of a secret, also where only the beginning of it stands.
+def without(text: str, told: Mapping[str, str]) -> str:
+    """``text`` with what each secret is told as in its place, also where only the beginning of a secret stands.
 
-    Sentences shorten what they quote.
+    Sentences shorten what they quote. Of secrets that begin alike the one that shares most is meant.
     """
-    while (start := text.find(secret[:TELLING])) >= 0:
-        pairs = zip(text[start:], secret, strict=False)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        text = f"{text[:start]}\0{text[start + shared :]}"
-    return text.replace("\0", instead)
+    if not told:
+        return text
+    heads = re.compile("|".join(re.escape(secret[:TELLING]) for secret in told))
+    parts, end = list[str](), 0
+    while found := heads.search(text, end):
+        rest = text[found.start() :]
+        shared, secret = max((_in_common(one, rest), one) for one in told)
+        parts += text[end : found.start()], told[secret]
+        end = found.start() + shared
+    return "".join(parts) + text[end:]
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _references(entry: Entry) -> set[str]:

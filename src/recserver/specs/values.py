@@ -35,7 +35,7 @@ def check_new_id(value: object) -> str:
         ValueError: with a sentence that says what an id may hold.
     """
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {type(value).__name__}")
+        raise ValueError("must be text")
     if not _ID.fullmatch(value) or ".." in value or value.endswith("."):
         raise ValueError(
             f"{shown(value)} is not usable as an id: take 1 to 100 of A-Z a-z 0-9 _ . -, "
@@ -171,7 +171,12 @@ def _check_part(value: object) -> None:
         raise ValueError("must hold nothing but what JSON knows")
 
 
-def _count(value: object) -> int:
+def count(value: object) -> int:
+    """How many of something are asked for at most: a whole number from 1 to 1000.
+
+    Raises:
+        ValueError: for anything else.
+    """
     number = whole_number(value)
     if not 1 <= number <= 1000:
         raise ValueError("must be a whole number from 1 to 1000")
@@ -200,7 +205,7 @@ KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]
 """An id to look up. It is compared with the known ones and never becomes part of a path."""
 EntityId = Annotated[str, BeforeValidator(entity_id)]
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
-Count = Annotated[int, BeforeValidator(_count)]
+Count = Annotated[int, BeforeValidator(count)]
 PageSize = Annotated[int, BeforeValidator(_page_size)]
 Interval = Annotated[int | float, BeforeValidator(interval_seconds)]
 Patience = Annotated[float, BeforeValidator(_patience)]

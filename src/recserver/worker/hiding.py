@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from recserver.specs.secrets import (
     MASK,
-    REFERENCE,
-    TELLING,
+    SHORTEST_SECRET,
     expand_environment,
-    hide_variables,
+    is_reference,
     missing_variables,
     scrub,
     secret_values,
+    variables_of,
     without,
 )
-
-SHORTEST_SECRET = 4
-"""Characters. A shorter one stands by chance in any text."""
 
 LONGEST_SEARCHED = 10_000
 """Characters of a text that are looked through; no more of it is shown."""
@@ -33,11 +27,12 @@ class Hiding:
     """Takes out what an entry holds as secret, written out or as an environment variable."""
 
     def __init__(self, entry: Mapping[str, Any]) -> None:
-        self._entry = entry
-        names = set(REFERENCE.findall(json.dumps(entry, default=str)))
-        variables = {os.environ.get(name, "") for name in names}
-        known = {*secret_values(entry), *variables, *(quote(one, safe="") for one in variables), _basic(entry)}
-        self._secrets = sorted((one for one in known if len(one) >= SHORTEST_SECRET), key=len, reverse=True)
+        expanded = {} if missing_variables(entry) else expand_environment(entry)
+        found = {*secret_values(entry), *secret_values(expanded), _basic(expanded)}
+        masked = (one for one in found if len(one) >= SHORTEST_SECRET and not is_reference(one))
+        self._told = dict.fromkeys(masked, MASK) | variables_of(entry)
+        """The secrets, and what is told in the place of each."""
+        self._secrets = sorted(self._told, key=len, reverse=True)
         self._words = re.compile("|".join(rf"(?<!\w){re.escape(one)}(?!\w)" for one in self._secrets))
 
     def in_text(self, text: str) -> str:
@@ -49,12 +44,11 @@ class Hiding:
         return self._words.sub(MASK, name) if self._secrets else name
 
     def in_sentence(self, text: str) -> str:
-        """A text that may have been shortened already, so that only the beginning of a secret stands there."""
-        text = hide_variables(self.in_text(text), self._entry)
-        for secret in self._secrets:
-            if len(secret) > TELLING:
-                text = without(text, secret, MASK)
-        return text
+        """A text that may have been shortened already, so that only the beginning of a secret stands there.
+
+        What came from a variable is told by its name: then people see what of their entry is meant.
+        """
+        return without(text[:LONGEST_SEARCHED], self._told)
 
     def in_value(self, value: Any) -> Any:
         """What is left of a value of any kind."""
@@ -65,10 +59,9 @@ class Hiding:
         return [self.in_value(one) for one in value] if isinstance(value, list | tuple) else value
 
 
-def _basic(entry: Mapping[str, Any]) -> str:
+def _basic(expanded: Mapping[str, Any]) -> str:
     """What basic credentials are sent as; "" if there are none."""
-    auth = entry.get("auth")
-    if not isinstance(auth, Mapping) or missing_variables(entry):
+    auth = expanded.get("auth")
+    if not isinstance(auth, Mapping):
         return ""
-    auth = expand_environment(entry)["auth"]
     return b64encode(f"{auth.get('username', '')}:{auth.get('password', '')}".encode()).decode()

@@ -17,7 +17,6 @@ from recserver.errors import InvalidInput, SourceFailed
 from recserver.specs.columns import rename
 from recserver.specs.jobs import Preview, PreviewJob
 from recserver.specs.rows import RowRules
-from recserver.specs.secrets import hide_variables
 from recserver.worker.advice import advice
 from recserver.worker.collect import open_chef
 from recserver.worker.entities import IdCodes, value_at
@@ -54,17 +53,17 @@ def preview(job: PreviewJob) -> Preview:
         SourceFailed: if the chef cannot be used, or the source not be read.
     """
     entry = {key: value for key, value in job.data_chef.items() if value is not None}
-    enough = max(job.rows, JUDGED_ROWS)
+    enough, hiding = max(job.rows, JUDGED_ROWS), Hiding(entry)
     try:
         rules, chef = open_chef(entry, job.policy.model_copy(update={"batch_rows": enough}))
         try:
-            return _looked(chef, _Look(entry, rules, job.rows), enough)
+            return _looked(chef, _Look(entry, rules, hiding, job.rows), enough)
         except StartOver:
-            return _looked(chef, _Look(entry, rules, job.rows), enough)
+            return _looked(chef, _Look(entry, rules, hiding, job.rows), enough)
     except InvalidInput as error:
-        raise SourceFailed(hide_variables(f"The data chef cannot be used: {error}", entry)) from None
+        raise SourceFailed(hiding.in_sentence(f"The data chef cannot be used: {error}")) from None
     except SourceFailed as error:
-        raise SourceFailed(hide_variables(str(error), entry)) from None
+        raise error.told(hiding.in_sentence(str(error))) from None
 
 
 def _looked(chef: Chef, look: _Look, enough: int) -> Preview:
@@ -96,13 +95,13 @@ def _let_go(batches: Iterator[Batch]) -> None:
 class _Look:
     """What has been seen of a source so far."""
 
-    def __init__(self, entry: Mapping[str, Any], rules: RowRules, shown: int) -> None:
+    def __init__(self, entry: Mapping[str, Any], rules: RowRules, hiding: Hiding, shown: int) -> None:
         """
         Args:
             shown: how many rows are kept to be shown.
         """
         self._entry, self._rules = entry, rules
-        self._hiding = Hiding(entry)
+        self._hiding = hiding
         self._most = shown
         self._columns = MOST_COLUMNS
         self._room = MOST_BYTES
