@@ -70,6 +70,16 @@ class RunNotFound(NotFound):
         super().__init__(f"There is no run {shown(run_id)}: GET /list_runs names those that are remembered.")
 
 
+class VersionNotFound(NotFound):
+    code = "version_not_found"
+
+    def __init__(self, model_id: str, number: int | None) -> None:
+        which = "version that served before" if number is None else f"version {number}"
+        super().__init__(
+            f"Model {shown(model_id)} has no {which}: GET /list_model_versions names those that are kept."
+        )
+
+
 class Conflict(RecServerError):
     """The request does not fit what is there now."""
 

@@ -27,6 +27,7 @@ class Order:
         task, model: as they were when the run was ordered.
         chefs: the entries of the data chefs that the task names, by id.
         trigger: ``schedule``, ``retry`` or ``run_task``.
+        force: whether the new version serves whatever the quality gate says.
         attempt: 1 for the first run of a period, 2 for its first retry.
     """
 
@@ -36,6 +37,7 @@ class Order:
     chefs: Entries
     trigger: str = "schedule"
     attempt: int = 1
+    force: bool = False
 
     @property
     def chef(self) -> dict[str, Any]:

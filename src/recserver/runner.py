@@ -126,14 +126,17 @@ class TaskRunner:
         await self._recorder.missed(name, loop.skip_missed())
         return self._patience(outcome, order)
 
-    async def run_now(self, spec: TaskSpec) -> Run:
+    async def run_now(self, spec: TaskSpec, *, force: bool = False) -> Run:
         """Begin a run of a task at once, whatever its schedule and the scheduler say.
+
+        Args:
+            force: whether the new version is to serve even if the quality gate would refuse it.
 
         Raises:
             ModelNotFound, DataChefNotFound: if what the task names is missing.
             ModelBusy: if the model is being trained.
         """
-        order = await self._order(spec, "run_task")
+        order = await self._order(spec, "run_task", force=force)
         if (reason := self._busy(spec)) is not None:
             raise ModelBusy(f"{reason} Wait for that to end.")
         return await self._begin(order)
@@ -148,7 +151,7 @@ class TaskRunner:
         except StorageUnreadable as error:
             return str(error)
 
-    async def _order(self, spec: TaskSpec, trigger: str, attempt: int = 1) -> Order:
+    async def _order(self, spec: TaskSpec, trigger: str, attempt: int = 1, *, force: bool = False) -> Order:
         """What is to be run, as it is defined now.
 
         Nothing may be awaited between this and the start of the training: then no change of the model by a
@@ -164,7 +167,7 @@ class TaskRunner:
             if chef not in known:
                 raise DataChefNotFound(chef)
         chefs = {name: known[name] for name in spec.chef_ids()}
-        return Order(new_run_id(self._clock.now()), spec, model, chefs, trigger, attempt)
+        return Order(new_run_id(self._clock.now()), spec, model, chefs, trigger, attempt, force)
 
     def _busy(self, spec: TaskSpec) -> str | None:
         """Why no run of the task can begin now: its model is in use, or the model that was its own before."""

@@ -23,6 +23,7 @@ from recserver.executors import Executor
 from recserver.executors.process import ProcessExecutor
 from recserver.history import History
 from recserver.owner import TaskOwner
+from recserver.publisher import Publisher
 from recserver.recorder import RunRecorder
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
@@ -33,7 +34,9 @@ from recserver.store.chefs import ChefStore
 from recserver.store.journal import Journal
 from recserver.store.models import ModelStore
 from recserver.store.tasks import TaskStore
+from recserver.store.versions import VersionStore
 from recserver.trainer import INTERRUPTED, Trainer
+from recserver.versions import ModelVersions
 from recserver.watcher import Watcher
 from recserver.web.access import Access
 from recserver.web.app import build_app
@@ -171,6 +174,10 @@ class RecServer(Service):
             data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
         )
         catalog = Catalog(models, events)
+        versions = VersionStore(models)
+        model_versions = ModelVersions(
+            models=models, store=versions, catalog=catalog, keep=settings.model_versions
+        )
         owner = TaskOwner()
         executor = self._executor
         if executor is None:
@@ -180,8 +187,8 @@ class RecServer(Service):
         stack.push_async_callback(history.close)
         stack.push_async_callback(owner.close)
         trainer = Trainer(
-            models=models, catalog=catalog, executor=executor,
-            policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
+            models=models, store=versions, publisher=Publisher(model_versions, clock), catalog=catalog,
+            executor=executor, policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
         )  # fmt: skip
         recorder = RunRecorder(journal=journal, history=history, clock=clock, events=events)
         runner = TaskRunner(
@@ -210,8 +217,8 @@ class RecServer(Service):
         owner.start(watcher.run, "watcher of the data folder")
         return Parts(
             changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
-            journal=journal, history=history, catalog=catalog, executor=executor, trainer=trainer,
-            runner=runner, scheduler=scheduler,
+            journal=journal, history=history, catalog=catalog, versions=model_versions, executor=executor,
+            trainer=trainer, runner=runner, scheduler=scheduler,
         )  # fmt: skip
 
 

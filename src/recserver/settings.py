@@ -57,6 +57,8 @@ class Settings(BaseSettings):
     """Days for which runs are remembered; the newest of each task are kept beyond that."""
     history_runs: int = Field(10_000, ge=1, le=1_000_000)
     """Runs that are remembered at most."""
+    model_versions: int = Field(5, ge=1, le=1000)
+    """Versions of each model that are kept, beside pinned ones and what is needed to go back once."""
     training_priority: Literal["idle", "low"] = "idle"
     """``idle``: trainings take the processor time that nothing else on the machine wants, so that answers come as
     quickly as ever (Linux; elsewhere as ``low``). ``low``: a smaller share, but always one."""

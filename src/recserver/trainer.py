@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -26,12 +25,15 @@ from recserver.events import EventBus, RunEnded, RunProgressed, RunStarted
 from recserver.executors import Executor
 from recserver.owner import TaskOwner
 from recserver.plugins import algorithm
+from recserver.publisher import Publisher, quality_gate
 from recserver.recommend.recommender import Recommender
 from recserver.run import OnEnd, Order, Outcome, Run
 from recserver.specs.jobs import Limits, Progress, SourcePolicy, TrainingJob, TrainingResult
 from recserver.specs.models import ModelStatus
 from recserver.store.files import remove, temporary_beside
-from recserver.store.models import ModelStore, StoredModel, highest_version
+from recserver.store.models import ModelStore, StoredModel
+from recserver.store.versions import Version, VersionStore
+from recserver.versions import NOT_PROMOTED
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Trainer:
         self,
         *,
         models: ModelStore,
+        store: VersionStore,
+        publisher: Publisher,
         catalog: Catalog,
         executor: Executor,
         policy: SourcePolicy,
@@ -58,7 +62,7 @@ class Trainer:
         Args:
             limits: of a training whose task names none.
         """
-        self._models, self._catalog = models, catalog
+        self._models, self._store, self._publisher, self._catalog = models, store, publisher, catalog
         self._executor, self._policy, self._limits = executor, policy, limits
         self._owner, self._clock, self._events = owner, clock, events
         self.runs: dict[str, Run] = {}
@@ -131,7 +135,8 @@ class Trainer:
             with run.stoppable():
                 result = await self._fit(run, out)
                 recommender = await self._validate(run, out, result)
-            outcome = await self._publish(run, out, result, recommender)
+            self._enter(run, "publishing")
+            outcome = await self._publisher.publish(run, out, result, recommender, await self._serving(run))
         except asyncio.CancelledError:
             await self._move(run.model_id, ModelStatus.STOPPED, stopped_at=timestamp(self._clock.now()))
             outcome = Outcome("stopped")
@@ -176,11 +181,13 @@ class Trainer:
         name, stored = model.config["algorithm"], model.config["hyperparameters"]
         method = await asyncio.to_thread(algorithm, name)  # may search the installed packages
         hyperparameters, warnings = method.check(stored, ignore=stored)
-        metadata = await self._models.metadata(model.model_id)
+        quality_gate(model)  # better refused now than after the training
+        newest, highest = await self._store.newest(model.model_id), await self._store.highest(model.model_id)
+        serving = self._catalog.in_memory(model.model_id)
         serves = await self._catalog.needs_training(model) is None
         job = TrainingJob(
             model_id=model.model_id,
-            model_version=self._last_version(model, metadata) + 1,
+            model_version=max(highest, serving.model_version if serving else 0) + 1,
             algorithm=name,
             hyperparameters={**method.default_params, **hyperparameters},
             run_id=order.run_id,
@@ -190,7 +197,7 @@ class Trainer:
             out=out,
             time_limit=task.time_limit or self._limits.seconds,
             memory_limit=task.memory_limit or self._limits.memory,
-            **(_trained_from(model, metadata) if serves and not order.always_fits else {}),
+            **(_trained_from(model, newest) if serves and not order.always_fits else {}),
         )
         return job, warnings
 
@@ -204,10 +211,12 @@ class Trainer:
             RunProgressed(run.task_name, run.model_id, run_id=run.order.run_id, **run.progress.model_dump())
         )
 
-    def _last_version(self, model: StoredModel, metadata: dict[str, Any]) -> int:
-        """The highest number that a version of the model had, by its files and by what serves; 0 if none."""
-        serving = self._catalog.in_memory(model.model_id)
-        return max(highest_version(model.config, metadata), serving.model_version if serving else 0)
+    async def _serving(self, run: Run) -> int | None:
+        """The number of the version that serves while a training ends, if one can."""
+        if await self._catalog.needs_training(run.order.model) is not None:
+            return None
+        serving = self._catalog.in_memory(run.model_id)
+        return serving.model_version if serving else await self._store.serving(run.model_id)
 
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
         """Check the packed file, and open it."""
@@ -217,46 +226,6 @@ class Trainer:
         if (packed.size, packed.sha256) != (result.size, result.sha256):
             raise TrainingFailed("The packed model changed on its way to the server: train it again.")
         return recommender
-
-    async def _publish(self, run: Run, out: Path, result: TrainingResult, recommender: Recommender) -> Outcome:
-        """Put the packed file in place with all that is told about it, and let it answer."""
-        self._enter(run, "publishing")
-        model_id, version = run.model_id, recommender.model_version
-        now = timestamp(self._clock.now())
-        metrics = _finite({"training_time": round(run.elapsed, 3)} | result.model_metrics)
-        data_report = result.data_report.model_dump() if result.data_report else None
-        metadata = {
-            "model_id": model_id,
-            "model_type": result.model_type,
-            "saved_at": now,
-            "file_path": f"models/{model_id}.pkl",
-            "hyperparameters": result.hyperparameters,
-            "training_stats": result.training_stats,
-            "metrics": metrics,
-            "model_version": version,
-            "size": result.size,
-            "sha256": result.sha256,
-            "data_digest": result.digest,
-            "data_report": data_report,
-            "source_state": result.source_state,
-        }
-        file = await self._models.publish(model_id, out, metadata)
-        await self._models.move(
-            model_id,
-            ModelStatus.COMPLETED,
-            drop=("error", "failed_at", "stopped_at", "modified_at"),
-            training_completed_at=now,
-            last_saved_at=now,
-            model_version=version,
-            model_metrics=metrics,
-            final_stats=result.final_stats,
-            training_warnings=result.warnings,
-        )
-        self._catalog.swap(model_id, recommender, file)
-        for warning in result.warnings:
-            logger.warning("model %s: %s", model_id, warning)
-        told = {"hyperparameters": result.hyperparameters, "metrics": metrics, "warnings": result.warnings}
-        return Outcome("completed", model_version=version, data_report=data_report, details=told)
 
     async def _failed(self, run: Run, sentence: str, **more: Any) -> Outcome:
         await self._fail(run.model_id, sentence)
@@ -300,16 +269,12 @@ class Trainer:
         )  # fmt: skip
 
 
-def _trained_from(model: StoredModel, metadata: dict[str, Any]) -> dict[str, Any]:
-    """What the model learned from last, if no training has failed since."""
-    if model.status not in (ModelStatus.COMPLETED, ModelStatus.STOPPED):
+def _trained_from(model: StoredModel, newest: Version | None) -> dict[str, Any]:
+    """What was learned from last, if that training ended well or its version was refused for what it was."""
+    refused = model.status == ModelStatus.FAILED and str(model.config.get("error", "")).startswith(NOT_PROMOTED)
+    if newest is None or not (refused or model.status in (ModelStatus.COMPLETED, ModelStatus.STOPPED)):
         return {}
-    digest, state = metadata.get("data_digest"), metadata.get("source_state")
+    digest, state = newest.metadata.get("data_digest"), newest.metadata.get("source_state")
     if not isinstance(digest, str):
         return {}
     return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}
-
-
-def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics that can be written as JSON."""
-    return {key: one for key, one in metrics.items() if not isinstance(one, float) or math.isfinite(one)}

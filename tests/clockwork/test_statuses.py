@@ -23,16 +23,16 @@ from recserver.testing import few_interactions
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was put in place in ``models/``: names of files, and of configs the status."""
     seen: list[str] = []
-    put_in_place = files.put_in_place
+    replace = files.disk.replace
 
     def noting(temporary: Path, path: Path) -> None:
-        put_in_place(temporary, path)
+        replace(temporary, path)
         if path.name.endswith("_config.json"):
             seen.append(files.object_in(path)["status"])
-        elif path.parent.name == "models":
+        elif path.parent.name == "models" and path.suffix != ".commit":
             seen.append(path.name)
 
-    monkeypatch.setattr(files, "put_in_place", noting)
+    monkeypatch.setattr(files.disk, "replace", noting)
     return seen
 
 
@@ -108,19 +108,19 @@ async def test_a_model_that_cannot_be_saved_has_failed_and_the_old_one_serves(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await bench.trained()
-    put_in_place = files.put_in_place
+    create = files.disk.create
 
-    def full(temporary: Path, path: Path) -> None:
-        if path.name == "m.pkl":
+    def full(path: Path, content: bytes, mode: int) -> None:
+        if path.name.startswith(".m_metadata.json."):
             raise OSError(errno.ENOSPC, "No space left on device")
-        put_in_place(temporary, path)
+        create(path, content, mode)
 
-    monkeypatch.setattr(files, "put_in_place", full)
+    monkeypatch.setattr(files.disk, "create", full)
     await bench.clock.advance(100)
     ended = await bench.finish(few_interactions(5))
     assert ended.error == "The model could not be saved: No space left on device."
     assert (await bench.rec.recommend("u0", model_id="m"))["model_version"] == 1
-    assert not [path for path in (bench.rec.data_dir / "models").iterdir() if path.suffix == ".tmp"]
+    assert not [path for path in (bench.rec.data_dir / "models").rglob("*") if path.suffix in (".tmp", ".commit")]
     monkeypatch.undo()
     await bench.clock.advance(100)
     assert (await bench.finish(few_interactions(5))).outcome == "completed"

@@ -156,17 +156,16 @@ async def test_a_stop_may_leave_trainings_alone(bench: Workbench) -> None:
 async def test_a_stop_that_comes_while_the_model_is_saved_lets_it_be_saved(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saving, go_on, put_in_place = asyncio.Event(), threading.Event(), files.put_in_place
+    saving, go_on, link = asyncio.Event(), threading.Event(), files.disk.link
     loop = asyncio.get_running_loop()
 
-    def slowly(temporary: Path, path: Path) -> None:
-        if path.suffix == ".pkl":
-            loop.call_soon_threadsafe(saving.set)
-            go_on.wait()
-        put_in_place(temporary, path)
+    def slowly(source: Path, path: Path) -> None:
+        loop.call_soon_threadsafe(saving.set)
+        go_on.wait()
+        link(source, path)
 
     await bench.add_task()
-    monkeypatch.setattr(files, "put_in_place", slowly)
+    monkeypatch.setattr(files.disk, "link", slowly)
     (await bench.trainings.next()).finish()
     await saving.wait()
     stop = asyncio.ensure_future(bench.rec.stop_scheduler())

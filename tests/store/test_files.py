@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from recserver.errors import InvalidInput
-from recserver.store import files
+from recserver.store import disk, files
 from recserver.store.journal import Journal
 from recserver.store.models import ModelStore
 from recserver.store.tasks import TaskStore
@@ -45,9 +45,9 @@ def broken(step: str, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
     match step:
         case "open":
-            monkeypatch.setattr(files, "open", fail, raising=False)
+            monkeypatch.setattr(disk, "open", fail, raising=False)
         case "write":
-            monkeypatch.setattr(files, "open", Unwritable, raising=False)
+            monkeypatch.setattr(disk, "open", Unwritable, raising=False)
         case "rename":
             monkeypatch.setattr(Path, "replace", fail)
         case "opening":

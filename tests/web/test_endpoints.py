@@ -112,7 +112,10 @@ async def test_delete_model(trained: Api, snapshot: Snapshot, form: str) -> None
     deleted = await trained.ok("DELETE", form + "true")
     assert set(deleted) == {"message", "model_id", "status", "files_deleted", "tasks_affected"}
     assert (deleted["model_id"], deleted["status"], deleted["tasks_affected"]) == ("m", "deleted", ["t"])
-    assert sorted(deleted["files_deleted"]) == ["models/m.pkl", "models/m_config.json", "models/m_metadata.json"]
+    assert sorted(deleted["files_deleted"]) == [
+        "models/.versions/m/1.json", "models/.versions/m/1.pkl",
+        "models/m.pkl", "models/m_config.json", "models/m_metadata.json",
+    ]  # fmt: skip
     assert not list((trained.rec.data_dir / "models").iterdir())
     assert "t" in await trained.ok("GET", "/list_tasks")
     assert (await trained.ask("DELETE", form + "true")).code == "model_not_found"

@@ -8,9 +8,10 @@ from recserver.service.recommend import RecommendVerbs
 from recserver.service.runs import RunVerbs
 from recserver.service.scheduler import SchedulerVerbs
 from recserver.service.tasks import TaskVerbs
+from recserver.service.versions import VersionVerbs
 
 
-class Service(ModelVerbs, ChefVerbs, TaskVerbs, RunVerbs, SchedulerVerbs, RecommendVerbs):
+class Service(ModelVerbs, ChefVerbs, TaskVerbs, RunVerbs, VersionVerbs, SchedulerVerbs, RecommendVerbs):
     """Everything recserver can be asked to do.
 
     A verb takes the id it is about first and the rest by keyword, under the names of the HTTP fields; it answers

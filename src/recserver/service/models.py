@@ -7,6 +7,7 @@ from typing import Any
 
 from recserver.clock import timestamp
 from recserver.errors import InvalidInput, ModelBusy, ModelExists, ModelInUse, shown
+from recserver.gate import QualityGate
 from recserver.plugins import algorithm as algorithm_called
 from recserver.service.verb import Result, Verbs, changing_verb, verb
 from recserver.specs.models import ModelStatus
@@ -27,6 +28,7 @@ class ModelVerbs(Verbs):
         model_name: Title | None = None,
         message: Text = "",
         hyperparameters: PlainObject | None = None,
+        quality_gate: QualityGate | None = None,
         overwrite: Switch = False,
     ) -> Result:
         """Write a model's config. Nothing is trained until a task does it."""
@@ -45,6 +47,8 @@ class ModelVerbs(Verbs):
             "status": ModelStatus.INITIALIZING.value,
             "model_path": f"models/{model_id}.pkl",
         }
+        if quality_gate is not None:
+            config["quality_gate"] = quality_gate.model_dump()
         if reason := parts.trainer.obstacle(model_id):
             raise ModelBusy(f"{reason} Overwrite it when that has ended.")
         with parts.trainer.hold(model_id):
@@ -74,10 +78,23 @@ class ModelVerbs(Verbs):
         }
 
     @changing_verb
-    async def delete_model(self, model_id: KnownId, *, force: Switch = False) -> Result:
-        """Remove every file of a model. Tasks that name it forbid that unless ``force``; they stay."""
+    async def delete_model(self, model_id: KnownId, *, force: Switch = False, dry_run: Switch = False) -> Result:
+        """Remove every file of a model, its versions included. Tasks that name it forbid that unless ``force``.
+
+        Args:
+            force: delete it all the same; the tasks stay.
+            dry_run: only say what would go.
+        """
         await self.parts.models.read(model_id)
         tasks = await self._tasks_of(model_id)
+        if dry_run:
+            return {
+                "message": f"Model {model_id} was not deleted: this is what would go.",
+                "model_id": model_id,
+                "status": "dry_run",
+                "files_deleted": await self.parts.models.files_of(model_id),
+                "tasks_affected": tasks,
+            }
         if tasks and not force:
             raise ModelInUse(
                 f"Model {shown(model_id)} is trained by {', '.join(tasks)}: remove these tasks first, "

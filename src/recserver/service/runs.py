@@ -24,9 +24,9 @@ class RunVerbs(Verbs):
         """Train a task's model now, whatever its schedule says; it always fits, also data that did not change.
 
         Args:
-            force: no meaning yet.
+            force: let the new version serve even if the quality gate would refuse it.
         """
-        run = await self.parts.runner.run_now(await task_called(task_name, self.parts.tasks))
+        run = await self.parts.runner.run_now(await task_called(task_name, self.parts.tasks), force=force)
         return {
             "message": f"Task {task_name} trains model {run.model_id}.",
             "task_name": task_name,

@@ -27,6 +27,7 @@ from recserver.store.journal import Journal
 from recserver.store.models import ModelStore
 from recserver.store.tasks import TaskStore
 from recserver.trainer import Trainer
+from recserver.versions import ModelVersions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Parts:
     journal: Journal
     history: History
     catalog: Catalog
+    versions: ModelVersions
     executor: Executor
     trainer: Trainer
     runner: TaskRunner

@@ -38,7 +38,8 @@ TRANSITIONS: dict[ModelStatus, frozenset[ModelStatus]] = {
     ),
     ModelStatus.VALIDATING: frozenset({ModelStatus.COMPLETED, ModelStatus.FAILED, ModelStatus.STOPPED}),
     ModelStatus.COMPLETED: _AT_REST,
-    ModelStatus.FAILED: _AT_REST,
+    # completed: a version that was refused is promoted by hand
+    ModelStatus.FAILED: _AT_REST | {ModelStatus.COMPLETED},
     ModelStatus.STOPPED: _AT_REST,
     ModelStatus.MODIFIED: _AT_REST,
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import json
 import math
 import os
@@ -12,7 +11,6 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -20,6 +18,7 @@ import aiofiles.os
 
 from recserver.errors import InvalidInput
 from recserver.specs.nesting import levels
+from recserver.store.disk import Disk
 
 LARGEST_DOCUMENT = 2**20
 """Bytes of a JSON or YAML file."""
@@ -34,6 +33,9 @@ T = TypeVar("T")
 
 PRIVATE = 0o600
 READABLE = 0o644
+
+disk = Disk()
+"""Through which everything is changed that is on the disk."""
 
 
 async def read_document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
@@ -121,20 +123,23 @@ def put_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
     """What :func:`write_whole` does, in the calling thread."""
     temporary = temporary_beside(path)
     try:
-        with open(temporary, "wb", opener=partial(os.open, mode=mode)) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        disk.create(temporary, content, mode)
         put_in_place(temporary, path)
     except BaseException:
-        unlink([temporary])
+        forget(temporary)
         raise
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
     """Rename a finished file to its name, durably. It replaces what was there."""
-    temporary.replace(path)
-    _sync_folder(path.parent)
+    disk.replace(temporary, path)
+    disk.sync_folder(path.parent)
+
+
+def forget(temporary: Path) -> None:
+    """Remove a file that is of no more use, if it is there; what cannot be removed now, the next start removes."""
+    with contextlib.suppress(OSError):
+        disk.unlink(temporary)
 
 
 async def remove(paths: Iterable[Path]) -> list[Path]:
@@ -147,12 +152,12 @@ def unlink(paths: Iterable[Path]) -> list[Path]:
     removed = []
     for path in paths:
         try:
-            path.unlink()
+            disk.unlink(path)
         except FileNotFoundError:
             continue
         removed.append(path)
     for folder in {path.parent for path in removed}:
-        _sync_folder(folder)
+        disk.sync_folder(folder)
     return removed
 
 
@@ -166,6 +171,11 @@ async def names_in(folder: Path, *endings: str) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(name for name in names if name.endswith(endings) and not name.startswith(".") and _is_text(name))
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether ``name`` is that of a file in its folder that is not hidden, and not the way to another."""
+    return bool(name) and not name.startswith(".") and not set(name) & set("/\\\0") and Path(name).name == name
 
 
 def is_called_so(path: Path) -> bool:
@@ -202,19 +212,6 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems have no fsync for folders
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _without_waiting(path: str, flags: int) -> int:

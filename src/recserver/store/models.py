@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import stat
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from recserver.clock import timestamp
 from recserver.errors import InvalidInput, ModelNotFound
 from recserver.specs.models import TRANSITIONS, ModelStatus
 from recserver.store import files
+from recserver.store.changes import Changes, finish_all, pending, record_of
+
+VERSIONS = ".versions"
+_VERSION_FILE = re.compile(r"[0-9]+\.(pkl|json)")
 
 CONFIG, METADATA, PICKLE, LEGACY = "_config.json", "_metadata.json", ".pkl", ".json"
 
@@ -65,7 +70,7 @@ class ModelStore:
         Raises:
             ModelNotFound: if no file bears that id.
         """
-        async with self._lock(model_id):
+        async with self.lock(model_id):
             return await asyncio.to_thread(self._read, model_id)
 
     def _read(self, model_id: str, names: Container[str] | None = None) -> StoredModel:
@@ -75,11 +80,11 @@ class ModelStore:
         except FileNotFoundError:
             raise ModelNotFound(model_id) from None
         except InvalidInput as error:
-            path, raw, unreadable = self._path(model_id, CONFIG), {}, str(error)
+            path, raw, unreadable = self.path(model_id, CONFIG), {}, str(error)
         config = _completed(model_id, raw, _changed_at(path))
         if unreadable:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
-        return StoredModel(model_id, config, _regular(self.pickle(model_id)), unreadable)
+        return StoredModel(model_id, config, self.status_of(model_id), unreadable)
 
     async def all(self) -> list[StoredModel]:
         """Every model that is still there when it is read."""
@@ -96,13 +101,21 @@ class ModelStore:
     async def pickles(self) -> dict[str, stat_result | None]:
         """The status of every model's ``.pkl``, None where there is no such regular file."""
         ids = await self.ids()
-        return await asyncio.to_thread(lambda: {one: _regular(self.pickle(one)) for one in ids})
+        return await asyncio.to_thread(lambda: {one: self.status_of(one) for one in ids})
 
     async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
         """Write a new model's config. What an earlier model of that id left goes once that is done."""
-        async with self._lock(model_id):
-            await files.write_object(self._path(model_id, CONFIG), dict(config))
-            await files.remove(self._all_paths(model_id)[1:])
+        async with self.lock(model_id):
+            await files.to_the_end(self._create, model_id, config)
+
+    def _create(self, model_id: str, config: Mapping[str, Any]) -> None:
+        with Changes(self.folder, model_id) as changes:
+            for path in self._all_paths(model_id):
+                if path != self.path(model_id, CONFIG):
+                    changes.remove(path)
+            changes.write(self.path(model_id, CONFIG), files.as_json(dict(config)))
+            changes.commit()
+        self._remove_folder(model_id)
 
     async def move(self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any) -> None:
         """Change a model's status on disk, and other keys with it; all other keys survive.
@@ -110,46 +123,89 @@ class ModelStore:
         Raises:
             ModelNotFound: if its config is gone.
         """
-        async with self._lock(model_id):
+        async with self.lock(model_id):
             await files.to_the_end(self._move, model_id, status, frozenset(drop), changes)
 
-    def _move(self, model_id: str, status: ModelStatus, drop: frozenset[str], changes: Mapping[str, Any]) -> None:
+    def _move(
+        self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
+    ) -> None:
+        files.put_whole(*self.changed_config(model_id, status, drop, changes))
+
+    async def change(self, model_id: str, **changes: Any) -> None:
+        """Change keys of a model's config; its status stays.
+
+        Raises:
+            ModelNotFound: if its config is gone.
+        """
+        async with self.lock(model_id):
+            await files.to_the_end(self._move, model_id, None, frozenset(), changes)
+
+    def changed_config(
+        self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
+    ) -> tuple[Path, bytes]:
+        """Where a model's config lies, and what it says after a change; both while :meth:`lock` is held.
+
+        Raises:
+            ModelNotFound: if its config is gone.
+        """
         try:
             path, raw = self._read_config(model_id)
         except (FileNotFoundError, InvalidInput):
             raise ModelNotFound(model_id) from None
         raw.setdefault("created_at", _changed_at(path))  # which this write would change
-        before = raw.get("status", ModelStatus.INITIALIZING)
-        if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
-            logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
-        kept = {key: value for key, value in raw.items() if key not in drop}
-        changed = {**kept, **changes, "status": status.value}
-        files.put_whole(self._path(model_id, CONFIG), files.as_json(changed))
-
-    async def publish(self, model_id: str, packed: Path, metadata: Mapping[str, Any]) -> stat_result:
-        """Put a packed model and its metadata in the place of the former ones."""
-        async with self._lock(model_id):
-            return await files.to_the_end(self._publish, model_id, packed, metadata)
-
-    def _publish(self, model_id: str, packed: Path, metadata: Mapping[str, Any]) -> stat_result:
-        status = packed.stat()
-        files.put_in_place(packed, self.pickle(model_id))
-        files.put_whole(self._path(model_id, METADATA), files.as_json(dict(metadata)))
-        return status
+        content = {key: value for key, value in raw.items() if key not in drop} | dict(changes)
+        if status is not None:
+            before = raw.get("status", ModelStatus.INITIALIZING)
+            if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
+                logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
+            content["status"] = status.value
+        return self.path(model_id, CONFIG), files.as_json(content)
 
     async def metadata(self, model_id: str) -> dict[str, Any]:
-        """What was written with the last trained version; empty if there is nothing readable."""
+        """What was written with the version that serves; empty if there is nothing readable."""
+        return await asyncio.to_thread(self.metadata_of, model_id)
+
+    def metadata_of(self, model_id: str) -> dict[str, Any]:
+        """What :meth:`metadata` returns, read in the calling thread."""
         try:
-            return await files.read_object(self._path(model_id, METADATA))
+            return files.object_in(self._now(model_id, METADATA))
         except (FileNotFoundError, InvalidInput):
             return {}
 
+    def config_of(self, model_id: str) -> dict[str, Any]:
+        """A model's config as it is written, read in the calling thread; empty if it cannot be read."""
+        try:
+            return self._read_config(model_id)[1]
+        except (FileNotFoundError, InvalidInput):
+            return {}
+
+    def status_of(self, model_id: str) -> stat_result | None:
+        """What :meth:`pickle_status` returns, asked for in the calling thread."""
+        return _regular(self._now(model_id, PICKLE))
+
+    async def files_of(self, model_id: str) -> list[str]:
+        """Every file of a model, those of its versions included, relative to the data folder."""
+        paths = await asyncio.to_thread(self._all_paths, model_id)
+        return [path.relative_to(self.folder.parent).as_posix() for path in paths]
+
     async def delete(self, model_id: str) -> list[str]:
-        """Remove every file of a model and name them, relative to the data folder."""
-        async with self._lock(model_id):
-            paths = self._all_paths(model_id)
-            removed = await files.remove(reversed(paths))  # the config last: until then it is still a model
-        return [f"{self.folder.name}/{path.name}" for path in paths if path in removed]
+        """Remove every file of a model, all or none of them, and name them, relative to the data folder."""
+        async with self.lock(model_id):
+            names = await self.files_of(model_id)
+            await files.to_the_end(self._delete, model_id)
+        return names
+
+    def _delete(self, model_id: str) -> None:
+        with Changes(self.folder, model_id) as changes:
+            for path in self._all_paths(model_id):
+                changes.remove(path)
+            changes.commit()
+        self._remove_folder(model_id)
+
+    def _remove_folder(self, model_id: str) -> None:
+        with contextlib.suppress(OSError):  # not empty: somebody keeps files of his own there, or other models do
+            files.disk.remove_folder(self.versions(model_id))
+            files.disk.remove_folder(self.folder / VERSIONS)
 
     async def identity(self) -> tuple[int, int] | None:
         """Which folder the models lie in, by device and inode; None if it is gone."""
@@ -160,16 +216,25 @@ class ModelStore:
         return status.st_dev, status.st_ino
 
     async def clear_temporaries(self) -> None:
-        """Remove what a killed server left half written."""
-        await files.clear_temporaries(self.folder)
+        """Complete the changes that a killed server had committed, and remove what else it left half written."""
+        await asyncio.to_thread(finish_all, self.folder)
+        for folder in await asyncio.to_thread(self._folders):
+            await files.clear_temporaries(folder)
+
+    def _folders(self) -> list[Path]:
+        return [self.folder, *(path for path in self.folder.glob(f"{VERSIONS}/*") if path.is_dir())]
 
     def pickle(self, model_id: str) -> Path:
         """Where the packed model lies."""
-        return self._path(model_id, PICKLE)
+        return self.path(model_id, PICKLE)
 
     async def pickle_status(self, model_id: str) -> stat_result | None:
         """Status of the packed model; None if there is no such regular file."""
-        return await asyncio.to_thread(_regular, self.pickle(model_id))
+        return await asyncio.to_thread(self.status_of, model_id)
+
+    def to_load(self, model_id: str) -> Path:
+        """Where the packed model lies now, a change that is not finished considered."""
+        return self._now(model_id, PICKLE)
 
     def _read_config(self, model_id: str, names: Container[str] | None = None) -> tuple[Path, dict[str, Any]]:
         """The path and content of a model's config.
@@ -177,22 +242,35 @@ class ModelStore:
         Args:
             names: of the folder's files, if they are known.
         """
+        if not files.is_plain_name(model_id):
+            raise FileNotFoundError
         for ending in (CONFIG, LEGACY) if _has_legacy_name(model_id) else (CONFIG,):
-            path = self._path(model_id, ending)
+            path = self.path(model_id, ending)
             if path.name in names if names is not None else files.is_called_so(path):
-                return path, files.object_in(path)
+                return path, files.object_in(self._now(model_id, ending))
         raise FileNotFoundError
 
-    def _lock(self, model_id: str) -> asyncio.Lock:
+    def lock(self, model_id: str) -> asyncio.Lock:
         """Held while a model is changed; it lives as long as somebody holds or awaits it."""
         return self._locks.setdefault(model_id, asyncio.Lock())
 
     def _all_paths(self, model_id: str) -> list[Path]:
-        """Every file that is the model's, its config first."""
+        """Every file that there is of a model, its config first."""
         endings = (CONFIG, METADATA, PICKLE, *((LEGACY,) if _has_legacy_name(model_id) else ()))
-        return [self._path(model_id, ending) for ending in endings]
+        own = [path for ending in endings if os.path.lexists(path := self.path(model_id, ending))]
+        versions = self.versions(model_id)
+        return own + sorted(path for path in versions.glob("*") if _VERSION_FILE.fullmatch(path.name))
 
-    def _path(self, model_id: str, ending: str) -> Path:
+    def versions(self, model_id: str) -> Path:
+        """The folder of a model's versions."""
+        return self.folder / VERSIONS / model_id
+
+    def _now(self, model_id: str, ending: str) -> Path:
+        """Where the content of a file lies: a change that was committed may still have to put it in place."""
+        path = self.path(model_id, ending)
+        return pending(record_of(self.folder, model_id)).get(path, path)
+
+    def path(self, model_id: str, ending: str) -> Path:
         return self.folder / f"{model_id}{ending}"
 
 

@@ -33,7 +33,7 @@ class Route:
     @property
     def lists(self) -> bool:
         """Whether the answer's keys are ids, so that nothing may be put among them."""
-        return self.verb.startswith("list_") and self.verb != "list_runs"
+        return self.verb.startswith("list_") and self.verb not in ("list_runs", "list_model_versions")
 
 
 ROUTES = (
@@ -44,6 +44,12 @@ ROUTES = (
     Route("GET", "/get_model_info/{model_id}", "get_model_info"),
     Route("DELETE", "/delete_model", "delete_model"),
     Route("DELETE", "/delete_model/{model_id}", "delete_model"),
+    Route("GET", "/list_model_versions", "list_model_versions"),
+    Route("GET", "/list_model_versions/{model_id}", "list_model_versions"),
+    Route("POST", "/rollback_model", "rollback_model"),
+    Route("POST", "/promote_model", "promote_model"),
+    Route("POST", "/pin_model_version", "pin_model_version"),
+    Route("POST", "/update_quality_gate", "update_quality_gate"),
     Route("POST", "/create_data_chef_from_csv", "create_data_chef_from_csv"),
     Route("POST", "/create_data_chef_from_sql", "create_data_chef_from_sql"),
     Route("POST", "/create_data_chef_from_api", "create_data_chef_from_api"),

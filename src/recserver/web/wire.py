@@ -36,6 +36,7 @@ STATUSES = {
     "data_chef_not_found": 404,
     "task_not_found": 404,
     "run_not_found": 404,
+    "version_not_found": 404,
     "method_not_allowed": 405,
     "model_exists": 409,
     "data_chef_exists": 409,

@@ -1,0 +1,180 @@
+"""Files that change together: after a crash or an error at any moment all of them are old, or all are new.
+
+New content is staged in hidden files first. What commits the change is one small file, the record, which names
+what is to be put in place and what is to be removed; it is written whole or not at all. Then the renames
+follow, and the record goes. Whoever finds a record does what it says, which may be done any number of times.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from recserver.errors import InvalidInput
+from recserver.store import files
+
+ENDING = ".commit"
+
+logger = logging.getLogger(__name__)
+
+
+class Changes:
+    """A change of several files of one folder and those in it. Slow: not for the loop.
+
+    Leaving the ``with`` block without :meth:`commit` leaves everything as it was.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """
+        Args:
+            folder: in which, or below which, all the files lie.
+            name: of what is changed; there is one change of it at a time.
+        """
+        self._folder = folder
+        self._record = record_of(folder, name)
+        self._put: list[tuple[Path, Path]] = []
+        self._remove: list[Path] = []
+        self._committed = False
+
+    def __enter__(self) -> Self:
+        finish(self._record)  # what an earlier change could not do at once
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._committed:
+            for temporary, _ in self._put:
+                files.forget(temporary)
+
+    def write(self, path: Path, content: bytes, mode: int = files.READABLE) -> None:
+        """Stage ``content`` for ``path``."""
+        files.disk.create(self._stage(path), content, mode)
+
+    def link(self, source: Path, path: Path) -> None:
+        """Stage the content of ``source``, which stays, for ``path``, without copying it where that can be."""
+        files.disk.link(source, self._stage(path))
+
+    def move(self, temporary: Path, path: Path) -> None:
+        """Put ``temporary``, a finished file in the folder of ``path``, in the place of ``path``."""
+        self._put.append((temporary, path))
+
+    def remove(self, path: Path) -> None:
+        """Remove ``path``, if it is there."""
+        self._remove.append(path)
+
+    def commit(self) -> None:
+        """Do it all, or, if this raises OSError, nothing of it.
+
+        Once the record is written the change is made. What hinders the renames then is logged, and they are
+        made up for by the next change, or at the next start.
+        """
+        for folder in {path.parent for _, path in self._put}:
+            files.disk.sync_folder(folder)
+        content: dict[str, Any] = {
+            "put": [[self._name(temporary), self._name(path)] for temporary, path in self._put],
+            "remove": [self._name(path) for path in self._remove],
+        }
+        self._write_record(content)
+        try:
+            finish(self._record)
+        except OSError as error:
+            logger.warning("%s is not finished yet (%s): the next start does it", self._record.name, error)
+
+    def _write_record(self, content: dict[str, Any]) -> None:
+        self._committed = True
+        try:
+            files.put_whole(self._record, files.as_json(content))
+        except OSError:
+            if os.path.lexists(
+                self._record
+            ):  # but perhaps not for good: it must be gone for good before its files
+                files.disk.unlink(self._record)
+                files.disk.sync_folder(self._folder)
+            self._committed = False
+            raise
+
+    def _stage(self, path: Path) -> Path:
+        temporary = files.temporary_beside(path)
+        self._put.append((temporary, path))
+        return temporary
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+
+def record_of(folder: Path, name: str) -> Path:
+    """Where the record of a change of ``name`` lies while it is made."""
+    return folder / f".{name}{ENDING}"
+
+
+def pending(record: Path) -> dict[Path, Path]:
+    """Where the new content of files lies that a change has not put in place yet, by their path."""
+    if not os.path.lexists(record):
+        return {}
+    try:
+        puts, _ = _read(record)
+    except FileNotFoundError:
+        return {}
+    return {path: temporary for temporary, path in puts if os.path.lexists(temporary)}
+
+
+def finish(record: Path) -> None:
+    """Do what is left of a change that was committed, if there is a record of one.
+
+    Raises:
+        OSError: if that cannot be done now; the record stays.
+    """
+    try:
+        puts, removes = _read(record)
+    except FileNotFoundError:
+        return
+    for temporary, path in puts:
+        if os.path.lexists(temporary):
+            files.disk.replace(temporary, path)
+    for path in removes:
+        if os.path.lexists(path):
+            files.disk.unlink(path)
+    for folder in {path.parent for path in (*(path for _, path in puts), *removes)}:
+        if os.path.lexists(folder):
+            files.disk.sync_folder(folder)
+    files.disk.unlink(record)
+    files.disk.sync_folder(record.parent)
+
+
+def finish_all(folder: Path) -> None:
+    """Do what is left of all changes that a killed server had committed."""
+    for record in sorted(folder.glob(f".*{ENDING}")):
+        try:
+            finish(record)
+            logger.info("%s: a change that was under way when the server ended is complete", record.name)
+        except InvalidInput as error:
+            logger.warning("a change cannot be completed: %s It is kept as it is", error)
+        except OSError as error:
+            logger.warning("%s could not be completed: %s", record.name, error)
+
+
+def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
+    """What a record says. Files outside its folder are nothing that we wrote.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        InvalidInput: if it is no record.
+    """
+    content = files.object_in(record)
+    folder = record.parent
+
+    def inside(name: Any) -> Path:
+        path = Path(str(name))
+        if path.is_absolute() or ".." in path.parts:
+            raise InvalidInput(f"{record.name} names a file outside its folder: remove it by hand.")
+        return folder / path
+
+    try:
+        puts = [(inside(temporary), inside(path)) for temporary, path in content["put"]]
+        return puts, [inside(name) for name in content["remove"]]
+    except (KeyError, TypeError, ValueError):
+        raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None

@@ -1,0 +1,171 @@
+"""Which version of a model serves: a new one, one that is put back, one that a person prefers to the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from recserver.catalog import Catalog, open_packed
+from recserver.errors import RecServerError, VersionNotFound
+from recserver.recommend.recommender import Recommender
+from recserver.specs.models import ModelStatus
+from recserver.store.models import ModelStore
+from recserver.store.versions import Version, VersionStore
+
+logger = logging.getLogger(__name__)
+
+NOT_PROMOTED = "not promoted"
+"""How the error begins of a model whose last version the gate refused."""
+
+SETTLED = "error", "failed_at", "stopped_at", "modified_at"
+"""Keys of the config that a training which ended well leaves no ground for."""
+
+
+class ModelVersions:
+    """Puts versions of models in place of each other, on the disk and in memory."""
+
+    def __init__(self, *, models: ModelStore, store: VersionStore, catalog: Catalog, keep: int) -> None:
+        """
+        Args:
+            keep: how many versions of a model are kept, beside those that are pinned or needed to go back.
+        """
+        self._models, self._store, self._catalog, self._keep = models, store, catalog, keep
+
+    async def publish(self, model_id: str, packed: Path, version: Version, recommender: Recommender) -> None:
+        """Let a new version serve.
+
+        Raises:
+            ModelNotFound: if the model's config is gone.
+            OSError: if it cannot be written; the version before serves on.
+        """
+        before = await self._store.serving(model_id)
+        version = version.model_copy(update={"served_before": before or None})
+        file = await self._store.publish(model_id, packed, version, ModelStatus.COMPLETED, SETTLED)
+        self._catalog.swap(model_id, recommender, file)
+        await self.prune(model_id)
+
+    async def keep(
+        self, model_id: str, packed: Path, version: Version, status: ModelStatus, **changes: Any
+    ) -> None:
+        """Keep a new version beside the one that serves, and change the model's config."""
+        kept = version.model_copy(update={"promoted": False})
+        await self._store.keep(model_id, packed, kept, status, **changes)
+        await self.prune(model_id)
+
+    async def metrics(self, model_id: str) -> dict[str, Any]:
+        """What was measured of the version that serves."""
+        metrics = (await self._models.metadata(model_id)).get("metrics")
+        return metrics if isinstance(metrics, dict) else {}
+
+    async def pinned(self, model_id: str) -> int | None:
+        """The number of the version that serves, if it is to go on serving whatever is trained."""
+        serving = await self._store.serving(model_id)
+        found = [one for one in await self._store.all(model_id) if one.model_version == serving and one.pinned]
+        return found[0].model_version if found else None
+
+    async def listed(self, model_id: str) -> list[dict[str, Any]]:
+        """A model's versions as they are told, newest first."""
+        serving = await self._store.serving(model_id)
+        return [
+            {
+                "model_version": one.model_version,
+                "created_at": one.created_at,
+                "metrics": one.metadata.get("metrics", {}),
+                "promoted": one.promoted,
+                "serving": one.model_version == serving,
+                "pinned": one.pinned,
+                "bytes": one.size,
+            }
+            for one in await self._store.all(model_id)
+        ]
+
+    async def roll_back(self, model_id: str, number: int | None) -> int:
+        """Let an earlier version serve again, by default the one before, and say which.
+
+        Raises:
+            VersionNotFound: if it is not kept.
+            UnreadableModel: if it is damaged; then nothing changes.
+        """
+        if number is None:
+            number = await self._before(model_id)
+        await self._serve(model_id, await self._store.find(model_id, number))
+        return number
+
+    async def promote(self, model_id: str, number: int) -> None:
+        """Let a version serve that the gate refused, or any other.
+
+        Raises:
+            VersionNotFound, UnreadableModel: as for :meth:`roll_back`.
+        """
+        version, serving = await self._store.find(model_id, number), await self._store.serving(model_id)
+        if serving and serving != number:
+            version = version.model_copy(update={"served_before": serving})
+        newest = number == await self._store.highest(model_id)
+        error = str((await self._models.read(model_id)).config.get("error", ""))
+        await self._serve(model_id, version, settles=newest and error.startswith(NOT_PROMOTED))
+
+    async def pin(self, model_id: str, number: int, pinned: bool) -> None:
+        """Keep a version for good, or no longer.
+
+        Raises:
+            VersionNotFound: if it is not kept.
+        """
+        version = await self._store.find(model_id, number)
+        await self._store.change(model_id, version.model_copy(update={"pinned": pinned}))
+        if not pinned:
+            await self.prune(model_id)
+
+    async def restore(self, model_id: str) -> int | None:
+        """Put the newest version back that can be read, in place of one that cannot.
+
+        Returns:
+            Its number; None if there is none. The file that was there is kept under another name.
+        """
+        for version in await self._store.all(model_id):
+            path = self._store.path(model_id, version.model_version)
+            if not version.promoted or not path.exists():
+                continue
+            try:
+                await self._serve(model_id, version)
+            except (RecServerError, OSError) as error:
+                logger.warning("version %d of model %s is of no use: %s", version.model_version, model_id, error)
+                continue
+            return version.model_version
+        return None
+
+    async def prune(self, model_id: str) -> None:
+        """Remove the oldest versions, as far as nobody can want them back."""
+        serving, versions = await self._store.serving(model_id), await self._store.all(model_id)
+        keep = {one.model_version for one in versions[: self._keep]} | {serving}
+        keep |= {one.model_version for one in versions if one.pinned}
+        keep |= {one.served_before for one in versions if one.model_version == serving and one.served_before}
+        try:
+            await self._store.prune(model_id, keep)
+        except OSError as error:
+            logger.warning("old versions of model %s could not be removed: %s", model_id, error)
+
+    async def _before(self, model_id: str) -> int:
+        serving, versions = await self._store.serving(model_id), await self._store.all(model_id)
+        kept = {one.model_version: one for one in versions if one.promoted}
+        before = kept[serving].served_before if serving in kept else None
+        if before in kept:
+            return int(before)
+        earlier = [number for number in kept if number < serving]
+        if not earlier:
+            raise VersionNotFound(model_id, None)
+        return max(earlier)
+
+    async def _serve(self, model_id: str, version: Version, *, settles: bool = False) -> None:
+        path = self._store.path(model_id, version.model_version)
+        if not await asyncio.to_thread(
+            path.exists
+        ):  # trained before versions were kept: it is the one that serves
+            return
+        _, recommender = await asyncio.to_thread(open_packed, path)
+        served = version.model_copy(update={"promoted": True})
+        status, drop = (ModelStatus.COMPLETED, SETTLED) if settles else (None, ())
+        file = await self._store.serve(model_id, served, status, drop)
+        self._catalog.swap(model_id, recommender, file)
+        logger.info("model %s: version %d serves", model_id, version.model_version)

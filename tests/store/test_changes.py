@@ -1,0 +1,261 @@
+"""A model's files change together: whatever fails and whenever the power goes, all are old or all are new."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from failing_disk import FailingDisk, PowerCut
+
+from recserver.errors import InvalidInput
+from recserver.specs.models import ModelStatus
+from recserver.store import files
+from recserver.store.changes import Changes, finish, finish_all, record_of
+from recserver.store.models import ModelStore
+from recserver.store.versions import Version, VersionStore
+
+Operation = Callable[[ModelStore, VersionStore], Awaitable[object]]
+
+
+def version(number: int) -> Version:
+    told = {"model_version": number}
+    return Version(model_version=number, created_at="then", metadata=told, config=told)
+
+
+def packed(models: ModelStore, number: int) -> Path:
+    """What a worker leaves: a finished file beside the model's."""
+    path = files.temporary_beside(models.pickle("m"))
+    path.write_text(f"version {number}")
+    return path
+
+
+async def publish(models: ModelStore, versions: VersionStore, number: int = 4) -> None:
+    await versions.publish("m", packed(models, number), version(number), ModelStatus.COMPLETED, ["error"])
+
+
+async def keep(models: ModelStore, versions: VersionStore) -> None:
+    await versions.keep("m", packed(models, 4), version(4), ModelStatus.FAILED, error="not promoted")
+
+
+async def go_back(models: ModelStore, versions: VersionStore) -> None:
+    await versions.serve("m", await versions.find("m", 2), None)
+
+
+async def pin(models: ModelStore, versions: VersionStore) -> None:
+    await versions.change("m", (await versions.find("m", 1)).model_copy(update={"pinned": True}))
+
+
+async def prune(models: ModelStore, versions: VersionStore) -> None:
+    await versions.prune("m", {3})
+
+
+async def delete(models: ModelStore, versions: VersionStore) -> None:
+    await models.delete("m")
+
+
+async def create(models: ModelStore, versions: VersionStore) -> None:
+    await models.create("m", {"status": "initializing", "created_at": "now"})
+
+
+async def move(models: ModelStore, versions: VersionStore) -> None:
+    await models.move("m", ModelStatus.TRAINING)
+
+
+OPERATIONS: list[Operation] = [publish, keep, go_back, pin, prune, delete, create, move]
+
+
+@pytest.fixture
+async def before(tmp_path: Path) -> Path:
+    """A folder with a model of three versions, the third serving, and another model."""
+    folder = tmp_path / "before"
+    folder.mkdir()
+    models = ModelStore(folder)
+    versions = VersionStore(models)
+    await models.create("m", {"status": "validating", "created_at": "then", "mine": "kept"})
+    await models.create("other", {"status": "initializing", "created_at": "then"})
+    for number in (1, 2, 3):
+        (folder / "m_config.json").write_text(
+            json.dumps(json.loads((folder / "m_config.json").read_text()) | {"status": "validating"})
+        )
+        await publish(models, versions, number)
+    return folder
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file in a folder by its name, what is on its way included."""
+    return {
+        str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+async def recovered(folder: Path) -> dict[str, str]:
+    """What there is after the next start of a server."""
+    await ModelStore(folder).clear_temporaries()
+    return content(folder)
+
+
+def copied(source: Path, folder: Path) -> tuple[ModelStore, VersionStore]:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    models = ModelStore(folder)
+    return models, VersionStore(models)
+
+
+async def done(before: Path, folder: Path, operation: Operation) -> dict[str, str]:
+    await operation(*copied(before, folder))
+    return await recovered(folder)
+
+
+async def steps_of(before: Path, folder: Path, operation: Operation, patch: pytest.MonkeyPatch) -> int:
+    """How many operations on the disk an operation on a model takes."""
+    parts = copied(before, folder)
+    disk = FailingDisk(folder)
+    patch.setattr(files, "disk", disk)
+    await operation(*parts)
+    patch.undo()
+    return disk.steps
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.__name__)
+async def test_the_power_may_go_at_any_moment(
+    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: Operation
+) -> None:
+    def cut() -> None:
+        raise PowerCut
+
+    old, new = await recovered(before), await done(before, tmp_path / "new", operation)
+    assert old != new
+    seed = random.SystemRandom().randrange(2**32)
+    lot, folder, left = random.Random(seed), tmp_path / "now", tmp_path / "left"
+    found = Counter[str]()
+    for step in range(1, await steps_of(before, folder, operation, monkeypatch) + 1):
+        parts = copied(before, folder)
+        disk = FailingDisk(folder, cut, step, for_ever=True)
+        monkeypatch.setattr(files, "disk", disk)
+        with pytest.raises(PowerCut):
+            await operation(*parts)
+        monkeypatch.undo()
+        for _ in range(3):
+            disk.after_power_cut(left, lot)
+            now = await recovered(left)
+            assert now in (old, new), (operation, step, seed)
+            found["old" if now == old else "new"] += 1
+        now = await recovered(folder)  # only the process was killed
+        assert now in (old, new), (operation, step)
+        found["old" if now == old else "new"] += 1
+    print(f"{operation.__name__}: {dict(found)}, 0 mixed")
+    assert set(found) == {"old", "new"}
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        errno.ENOSPC,
+        errno.EIO,
+        *(
+            pytest.param(one, marks=pytest.mark.soak)
+            for one in (errno.EACCES, errno.EROFS, errno.EMFILE, errno.EDQUOT)
+        ),
+    ],
+    ids=os.strerror,
+)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.__name__)
+async def test_what_the_disk_refuses_has_not_happened(
+    before: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: Operation,
+    number: int,
+    for_ever: bool,
+) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    old, new = await recovered(before), await done(before, tmp_path / "new", operation)
+    folder = tmp_path / "now"
+    for step in range(1, await steps_of(before, folder, operation, monkeypatch) + 1):
+        parts = copied(before, folder)
+        monkeypatch.setattr(files, "disk", FailingDisk(folder, fail, step, for_ever=for_ever))
+        try:
+            await operation(*parts)
+            refused = False
+        except OSError as error:
+            assert error.errno == number
+            refused = True
+        monkeypatch.undo()
+        litter = [name for name in content(folder) if name.endswith(".tmp") and "m.pkl" not in name]
+        if refused and not for_ever:
+            assert not litter, (step, litter)
+        now = await recovered(folder)
+        # A disk that is gone for good takes nothing back: then it is done later. One file renamed is renamed.
+        assert now == old if refused and not for_ever and operation is not move else now in (old, new), step
+        assert refused or now == new, step
+
+
+async def test_a_change_that_is_not_finished_is_seen_as_done(
+    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, versions = copied(before, tmp_path / "now")
+    replace = files.disk.replace
+
+    def stuck(source: Path, path: Path) -> None:
+        if path.suffix != ".commit":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, path)
+
+    monkeypatch.setattr(files.disk, "replace", stuck)
+    await publish(models, versions)
+    assert (tmp_path / "now" / "m.pkl").read_text() == "version 3"
+    assert (await models.read("m")).config["model_version"] == await versions.serving("m") == 4
+    assert (await asyncio.to_thread(models.to_load, "m")).read_text() == "version 4"
+    with pytest.raises(OSError, match="Input/output"):
+        await models.delete("m")  # not before the other is finished
+    monkeypatch.undo()
+    await go_back(models, versions)
+    assert (tmp_path / "now" / "m.pkl").read_text() == "version 2"
+    assert [one.model_version for one in await versions.all("m")] == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"put": 1}', '{"put": [["../x", "m.pkl"]], "remove": []}',
+                                  '{"put": [], "remove": ["/etc/hostname"]}'])  # fmt: skip
+def test_a_record_that_we_did_not_write_is_left_alone(before: Path, text: str) -> None:
+    record = record_of(before, "m")
+    (before.parent / "x").write_text("not ours")
+    record.write_text(text)
+    old = content(before)
+    with pytest.raises(InvalidInput):
+        finish(record)
+    finish_all(before)
+    assert content(before) == old
+    assert (before.parent / "x").read_text() == "not ours"
+
+
+async def test_changes_of_one_model_wait_for_each_other(before: Path) -> None:
+    models = ModelStore(before)
+    versions = VersionStore(models)
+    await asyncio.gather(
+        *(publish(models, versions, number) for number in range(4, 14)),
+        *(models.move("m", ModelStatus.MODIFIED, **{f"k{number}": number}) for number in range(10)),
+    )
+    config = json.loads((before / "m_config.json").read_text())
+    assert config["mine"] == "kept"
+    assert [config[f"k{number}"] for number in range(10)] == list(range(10))
+    assert len(await versions.all("m")) == 13
+    assert (before / "m.pkl").samefile(versions.path("m", await versions.serving("m")))
+
+
+def test_leaving_a_change_without_committing_changes_nothing(before: Path) -> None:
+    old = content(before)
+    with Changes(before, "m") as changes:
+        changes.write(before / "m_config.json", b"{}")
+        changes.remove(before / "m.pkl")
+    assert content(before) == old
