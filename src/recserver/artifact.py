@@ -20,6 +20,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +34,8 @@ Array: TypeAlias = npt.NDArray[Any]
 
 VERSION = 1
 ALIGNMENT = 64
+LARGEST = 16 * 2**30
+"""Bytes that a model file may have."""
 _DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1"})
 _MAX_HEADER = 16 * 2**20
 _MAX_ARRAYS = 64
@@ -58,12 +61,14 @@ class Artifact:
     """A model file that passed every check. ``arrays`` are read-only views onto its content.
 
     ``size`` in bytes, ``sha256`` of the whole file in hex. Nothing that happens to the file touches them.
+    ``checked``: what the arrays hold has been looked at before, by whoever makes a model of them as well.
     """
 
     header: dict[str, Any]
     arrays: dict[str, Array]
     sha256: str
     size: int
+    checked: bool = False
 
 
 class _Refused(Exception):
@@ -100,16 +105,47 @@ def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) ->
     return PackedFile(size + len(ending), digest.hexdigest())
 
 
-def load(path: Path, *, max_bytes: int = 16 * 2**30) -> Artifact:
+def load(path: Path, *, max_bytes: int = LARGEST) -> Artifact:
     """The model file at ``path``, after checking its form, its checksum and its numbers.
 
     Raises UnreadableModel for all that is foreign, damaged, hostile, newer or larger than ``max_bytes``, and
     ModelUnavailable for what cannot be read just now; FileNotFoundError passes through. Never blocks on a FIFO,
     never runs content.
     """
-    name = shown(path.name)
+    with _told(path.name):
+        return _parse(_content(path, max_bytes), shown(path.name))
+
+
+def parse(content: npt.NDArray[np.uint8], name: str, *, sha256: str | None = None) -> Artifact:
+    """The model file ``name`` of which ``content`` is a copy that nobody writes to, uncopied.
+
+    Its form is always checked; its checksum and numbers are not if ``sha256``, the digest of that very copy, tells
+    that they have been. Raises UnreadableModel as :func:`load` does.
+    """
+    with _told(name):
+        return _parse(content, shown(name), sha256)
+
+
+def look(path: Path) -> None:
+    """Tell by its beginning and its end whether there is a model file at ``path``, without reading the rest.
+
+    What was cut short, foreign, or of another version raises UnreadableModel; damage in between does not show.
+    """
+    with _told(path.name), _opened(path, LARGEST) as (file, size):
+        opening = file.read(len(_OPENING) + 2)
+        file.seek(max(0, size - len(_CHECKSUM) - 66))
+        ending = file.read()
+        _version(_Walk(memoryview(opening)), shown(path.name))
+        if not (ending.startswith(_CHECKSUM) and ending.endswith(_SETITEMS + _STOP)):
+            raise _Refused("it is cut off")
+
+
+@contextlib.contextmanager
+def _told(file_name: str) -> Iterator[None]:
+    """Make of everything that is wrong with a model file a sentence about it."""
+    name = shown(file_name)
     try:
-        return _parse(_content(path, max_bytes), name)
+        yield
     except FileNotFoundError:
         raise
     except (OSError, MemoryError) as error:
@@ -211,7 +247,9 @@ class _Walk:
         return name, spec, payload
 
 
-def _content(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
+@contextlib.contextmanager
+def _opened(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, int]]:
+    """A regular file that is not too large, and its size."""
     # Without O_NONBLOCK a FIFO that nobody writes to would hold the open for ever.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
@@ -225,23 +263,27 @@ def _content(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
             )
         if status.st_size == 0:
             raise _Refused("it is empty")
-        # Read, not mapped: a file that somebody writes over in place would change under the answers given from
-        # it, and one that is cut short would end the whole process.
-        space = np.empty(status.st_size + ALIGNMENT, np.uint8)
-        start = -space.ctypes.data % ALIGNMENT
-        content = space[start : start + status.st_size]
         with os.fdopen(fd, "rb", closefd=False) as file:
-            if file.readinto(content.data) != status.st_size:
-                raise _Refused("it became shorter while it was read")
-        space.flags.writeable = content.flags.writeable = False
-        return content
+            yield file, status.st_size
     finally:
         os.close(fd)
 
 
-def _parse(raw: npt.NDArray[np.uint8], name: str) -> Artifact:
-    """Form first, then the checksum, and only then what the texts and numbers mean."""
-    walk = _Walk(raw.data)
+def _content(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
+    # Read, not mapped: a file that somebody writes over in place would change under the answers given from
+    # it, and one that is cut short would end the whole process.
+    with _opened(path, max_bytes) as (file, size):
+        space = np.empty(size + ALIGNMENT, np.uint8)
+        start = -space.ctypes.data % ALIGNMENT
+        content = space[start : start + size]
+        if file.readinto(content.data) != size:
+            raise _Refused("it became shorter while it was read")
+    space.flags.writeable = content.flags.writeable = False
+    return content
+
+
+def _version(walk: _Walk, name: str) -> None:
+    """Walk over the opening and the number of the format."""
     walk.expect(_OPENING)
     version = int.from_bytes(walk.take(2), "little")
     if version > VERSION:
@@ -251,6 +293,16 @@ def _parse(raw: npt.NDArray[np.uint8], name: str) -> Artifact:
         )
     if version < 1:
         raise _Refused("it names no format")
+
+
+def _parse(raw: npt.NDArray[np.uint8], name: str, known: str | None = None) -> Artifact:
+    """Form first, then the checksum, and only then what the texts and numbers mean.
+
+    Args:
+        known: the digest of the whole, if the checksum and the numbers have been checked.
+    """
+    walk = _Walk(raw.data)
+    _version(walk, name)
     walk.expect(_text(b"header"))
     header = walk.text(_MAX_HEADER)
     walk.expect(_ARRAYS)
@@ -260,16 +312,24 @@ def _parse(raw: npt.NDArray[np.uint8], name: str) -> Artifact:
             raise _Refused("it has too many arrays")
         entries.append(walk.entry())
     walk.expect(_CHECKSUM)
+    sha256 = known or _checked(walk)
+    arrays = {label.decode(): _array(raw, spec, place) for label, spec, place in entries}
+    fields = _undump(header)
+    if len(arrays) != len(entries) or not isinstance(fields, dict):
+        raise _Refused("it names one array twice or its header is no object")
+    if not known and not all(map(_finite, arrays.values())):
+        raise _Refused("it holds NaN or infinity")
+    return Artifact(fields, arrays, sha256, len(walk.view), known is not None)
+
+
+def _checked(walk: _Walk) -> str:
+    """The digest of the whole file, if what stands after the walk is the checksum and nothing else."""
     digest = hashlib.sha256(walk.view[: walk.at])
     ending = digest.hexdigest().encode() + _SETITEMS + _STOP
     if walk.view[walk.at :] != ending:
         raise _Refused("its checksum is wrong or something follows it")
     digest.update(ending)
-    arrays = {label.decode(): _array(raw, spec, place) for label, spec, place in entries}
-    fields = _undump(header)
-    if len(arrays) != len(entries) or not isinstance(fields, dict):
-        raise _Refused("it names one array twice or its header is no object")
-    return Artifact(fields, arrays, digest.hexdigest(), len(walk.view))
+    return digest.hexdigest()
 
 
 def _undump(text: bytes) -> Any:
@@ -294,10 +354,7 @@ def _array(raw: npt.NDArray[np.uint8], spec: bytes, place: slice) -> Array:
         raise _Refused("it has an array of impossible shape")
     if math.prod(shape) * np.dtype(dtype).itemsize != place.stop - place.start:
         raise _Refused("it has an array whose shape does not fit its bytes")
-    array: Array = np.ndarray(shape, dtype, buffer=raw, offset=place.start)
-    if not _finite(array):
-        raise _Refused("it holds NaN or infinity")
-    return array
+    return np.ndarray(shape, dtype, buffer=raw, offset=place.start)
 
 
 def _finite(array: Array) -> bool:

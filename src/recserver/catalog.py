@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from os import stat_result
 from pathlib import Path
 
-from recserver import artifact
+from recserver import artifact, snapshots
 from recserver.errors import ModelNotFound, ModelNotTrained, ModelUnavailable, UnreadableModel, shown
 from recserver.events import EventBus, ModelServes
 from recserver.recommend.recommender import Recommender
@@ -30,11 +30,20 @@ class _Refusal:
 def open_packed(path: Path) -> tuple[artifact.Artifact, Recommender]:
     """The packed model in a file, with everything about it checked. Slow for large ones: not for the loop.
 
+    A large one is a map of a private copy that was checked once and is shared by all processes of the machine.
+
     Raises:
         UnreadableModel: if it is damaged, foreign, or does not fit together. Nothing in it was executed.
     """
-    packed = artifact.load(path)
-    return packed, Recommender.from_artifact(packed)
+    if (snapshot := snapshots.find(path)) is not None:
+        packed = artifact.parse(snapshot.content, path.name, sha256=snapshot.sha256)
+        return packed, Recommender.from_artifact(packed)
+    with snapshots.draft(path, artifact.LARGEST) as draft:
+        packed = artifact.load(path) if draft is None else artifact.parse(draft.content, path.name)
+        recommender = Recommender.from_artifact(packed)
+        if draft is not None:
+            draft.keep(packed.sha256)
+    return packed, recommender
 
 
 class Catalog:
