@@ -170,7 +170,7 @@ class RecServer(Service):
         history = History(
             data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
         )
-        catalog = Catalog(models, events)
+        catalog = Catalog(models, events, await asyncio.to_thread(settings.model_bytes))
         owner = TaskOwner()
         executor = self._executor
         if executor is None:
