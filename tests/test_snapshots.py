@@ -87,6 +87,26 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
     assert done.stdout.strip() == f"True {expected}"
 
 
+def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from recserver.catalog import open_packed\n"
+        "input(); packed, model = open_packed(Path(sys.argv[1])); print(flush=True)\n"
+        "maps = Path('/proc/self/maps').read_text().splitlines()\n"
+        "print({line.split(maxsplit=5)[5] for line in maps if sys.argv[2] in line}, flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(large), str(temporary)]
+    how: Any = {"env": {**os.environ, "TMPDIR": str(temporary)}, "text": True}
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **how) for _ in range(4)]
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    mapped = [process.stdout.readline() + process.stdout.readline() for process in processes]
+    for process in processes:
+        process.communicate("\n")
+    (snapshot,) = kept(temporary)
+    assert {one.strip() for one in mapped} == {str({str(snapshot)})}
+
+
 @pytest.mark.parametrize("written", [b"", b"garbage", b"\xff" * 3_000_000])
 def test_a_file_written_over_in_place_changes_no_answer(large: Path, written: bytes) -> None:
     _, first = open_packed(large)
@@ -135,7 +155,7 @@ def test_what_changes_while_it_is_copied_keeps_no_snapshot(
 
 
 def test_snapshots_that_nobody_maps_go_when_another_is_made(large: Path, tmp_path: Path, temporary: Path) -> None:
-    _, model = open_packed(large)
+    model = open_packed(large)[1]
     (held,) = kept(temporary)
     (held.parent / ".litter").write_bytes(b"of a process that was killed")
     other = open_packed(write_model(tmp_path / "other.pkl", items=LARGE, k=16))

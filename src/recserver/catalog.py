@@ -35,14 +35,14 @@ def open_packed(path: Path) -> tuple[artifact.Artifact, Recommender]:
     Raises:
         UnreadableModel: if it is damaged, foreign, or does not fit together. Nothing in it was executed.
     """
-    if (snapshot := snapshots.find(path)) is not None:
-        packed = artifact.parse(snapshot.content, path.name, sha256=snapshot.sha256)
-        return packed, Recommender.from_artifact(packed)
-    with snapshots.draft(path, artifact.LARGEST) as draft:
-        packed = artifact.load(path) if draft is None else artifact.parse(draft.content, path.name)
+    with snapshots.snapshot(path, artifact.LARGEST) as copy:
+        if copy is None:
+            packed = artifact.load(path)
+        else:
+            packed = artifact.parse(copy.content, path.name, sha256=copy.sha256)
         recommender = Recommender.from_artifact(packed)
-        if draft is not None:
-            draft.keep(packed.sha256)
+        if copy is not None and copy.sha256 is None:
+            copy.keep(packed.sha256)
     return packed, recommender
 
 

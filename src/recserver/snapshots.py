@@ -42,82 +42,80 @@ _mapped: WeakSet[mmap.mmap] = WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The mapped ``content`` of a model file that passed every check, and its ``sha256`` in hex."""
+    """A copy of a model file that nobody writes to.
+
+    Attributes:
+        content: mapped.
+        sha256: in hex, if everything about the content has been checked; None if that is still to be done.
+    """
 
     content: NDArray[np.uint8]
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A copy that nobody knows of yet: the mapped ``content`` of a model file, still to be checked."""
-
-    content: NDArray[np.uint8]
-    _descriptor: int
+    sha256: str | None
     _path: Path
+    _descriptor: int
     _source: int
-    _name: str
 
     def keep(self, sha256: str) -> None:
-        """Give it its name, now that everything about it was checked, and remove snapshots that nobody maps.
+        """Give a new one its name, now that everything about it was checked, and remove those that nobody maps.
 
         One whose model file changed while it was copied keeps no name; this process maps it nevertheless.
         """
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, sha256.encode(), len(self.content))
-            if _name(os.fstat(self._source)) == self._name:
-                self._path.rename(self._path.with_name(self._name))
+            now = os.fstat(self._source)
+            if self._path.name.startswith(f".{_name(now)}."):
+                self._path.rename(self._path.with_name(_name(now)))
             _sweep(self._path.parent)
 
 
-def find(path: Path) -> Snapshot | None:
-    """The snapshot of the model file as it is now, if somebody has made it since the machine started."""
-    try:
-        source = path.stat()
-        if not _is_worth_it(source) or (folder := _folder()) is None:
-            return None
-        descriptor = os.open(folder / _name(source), os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    try:
-        content = _map(descriptor, source.st_size)
-        digest = os.pread(descriptor, _DIGEST, source.st_size)
-        content[:: mmap.PAGESIZE].max()  # no request should have to wait for the disk
-        return Snapshot(content, digest.decode())
-    except (OSError, ValueError):
-        return None
-    finally:
-        os.close(descriptor)  # the map has one of its own, and the lock with it
-
-
 @contextmanager
-def draft(path: Path, largest: int) -> Iterator[Draft | None]:
-    """A copy of the model file to check and then to keep; None if it has to be read instead."""
+def snapshot(path: Path, largest: int) -> Iterator[Snapshot | None]:
+    """The snapshot of the model file at ``path``, a new one if there is none; None if the file has to be read.
+
+    However many processes ask at the same time, one makes it and the others wait: they lock the model file.
+    """
     with contextlib.ExitStack() as stack:
-        yield _draft(path, largest, stack)
+        try:
+            found = _find(path, path.stat(), stack) or _make(path, largest, stack)
+        except (OSError, ValueError):  # no space, no permission: reading will do, or say what is wrong
+            found = None
+        yield found
 
 
-def _draft(path: Path, largest: int, stack: contextlib.ExitStack) -> Draft | None:
-    try:
-        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hold us up
-        stack.callback(os.close, source)
-        status = os.fstat(source)
-        if not _is_worth_it(status) or status.st_size > largest or (folder := _folder()) is None:
-            return None
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".")
-        stack.callback(os.close, descriptor)
-        stack.callback(Path(name).unlink, missing_ok=True)  # unless it is kept under another name
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that nobody takes it for litter
-        copied = 0
-        while copied < status.st_size and (
-            count := os.sendfile(descriptor, source, copied, status.st_size - copied)
-        ):
-            copied += count
-        if copied < status.st_size:
-            return None
-        return Draft(_map(descriptor, status.st_size), descriptor, Path(name), source, _name(status))
-    except (OSError, ValueError):  # no space, no permission: reading will do, or say what is wrong
+def _find(path: Path, status: os.stat_result, stack: contextlib.ExitStack) -> Snapshot | None:
+    if not _is_worth_it(status) or (folder := _folder()) is None:
         return None
+    try:
+        descriptor = os.open(folder / _name(status), os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    stack.callback(os.close, descriptor)  # the map has one of its own, and the lock with it
+    digest = os.pread(descriptor, _DIGEST, status.st_size).decode()
+    if len(digest) < _DIGEST:
+        return None
+    content = _map(descriptor, status.st_size)
+    content[:: mmap.PAGESIZE].max()  # no request should have to wait for the disk
+    return Snapshot(content, digest, path, descriptor, descriptor)
+
+
+def _make(path: Path, largest: int, stack: contextlib.ExitStack) -> Snapshot | None:
+    source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hold us up
+    stack.callback(os.close, source)
+    size = os.fstat(source).st_size
+    if not _is_worth_it(os.fstat(source)) or size > largest or (folder := _folder()) is None:
+        return None
+    fcntl.flock(source, fcntl.LOCK_EX)
+    status = os.fstat(source)
+    if (found := _find(path, status, stack)) is not None:
+        return found
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{_name(status)}.")
+    stack.callback(os.close, descriptor)
+    stack.callback(Path(name).unlink, missing_ok=True)  # unless it is kept under another name
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that nobody takes it for litter
+    copied = 0
+    while copied < size and (count := os.sendfile(descriptor, source, copied, size - copied)):
+        copied += count
+    return Snapshot(_map(descriptor, size), None, Path(name), descriptor, source) if copied == size else None
 
 
 def _is_worth_it(status: os.stat_result) -> bool:
