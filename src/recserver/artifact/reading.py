@@ -1,14 +1,4 @@
-"""The model file ``models/{id}.pkl``: written here, read back here, and nothing in it ever runs.
-
-The file is one protocol-5 pickle of builtins::
-
-    {"format": "recserver-model", "version": 1, "header": <JSON text>,
-     "arrays": {<name>: (<JSON text of [dtype, shape]>, <padding>, <raw bytes>), ...},
-     "sha256": <hex, of every byte before this digest>}
-
-Writer and reader share one grammar of nine opcodes, none of which imports, calls or memoises. The reader
-walks that grammar over the file's bytes instead of unpickling it, so any other opcode is refused unseen.
-"""
+"""Model files read back, without unpickling them."""
 
 from __future__ import annotations
 
@@ -18,42 +8,38 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from recserver.artifact.grammar import (
+    ALIGNMENT,
+    ARRAYS,
+    BINBYTES8,
+    CHECKSUM,
+    DTYPES,
+    LARGEST,
+    MAX_ARRAYS,
+    MAX_DIMENSIONS,
+    MAX_HEADER,
+    MAX_LABEL,
+    OPENING,
+    SETITEMS,
+    STOP,
+    TUPLE3,
+    VERSION,
+    Array,
+    dump,
+    finite,
+    padding,
+    text_of,
+)
 from recserver.errors import ModelUnavailable, UnreadableModel, shown
-
-JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
-Array: TypeAlias = npt.NDArray[Any]
-
-VERSION = 1
-ALIGNMENT = 64
-LARGEST = 16 * 2**30
-"""Bytes that a model file may have."""
-_DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1"})
-_MAX_HEADER = 16 * 2**20
-_MAX_ARRAYS = 64
-_MAX_LABEL = 1024  # bytes of an array's name, and of its dtype and shape
-_MAX_DIMENSIONS = 8
-_CHUNK = 2**18  # elements looked at together: small enough for a cache, large enough for numpy
-
-_BINBYTES8, _SETITEMS, _TUPLE3, _STOP = b"\x8e", b"u", b"\x87", b"."
-_DICT = b"}("  # EMPTY_DICT, MARK; SETITEMS closes it
-_HEX_OPENING = b"X" + (64).to_bytes(4, "little")
-
-
-@dataclass(frozen=True, slots=True)
-class PackedFile:
-    """What was written: ``size`` in bytes, ``sha256`` of the whole file in hex."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,36 +59,6 @@ class Artifact:
 
 class _Refused(Exception):
     """Why the file is not a model file, as half a sentence."""
-
-
-def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) -> PackedFile:
-    """Write ``path``, which must not exist yet, and fsync it; on any error no file is left behind.
-
-    Takes contiguous or strided arrays of any byte order; floats must be finite. Raises ValueError or
-    TypeError for what :func:`load` would refuse, OSError (FileExistsError included) for the disk.
-    """
-    prefix = _prefix(header)
-    specs = {name: _spec(name, array) for name, array in arrays.items()}
-    if len(specs) > _MAX_ARRAYS:
-        raise ValueError(f"A model file holds at most {_MAX_ARRAYS} arrays, not {len(specs)}.")
-    digest, size = hashlib.sha256(), 0
-    file = path.open("xb")
-    try:
-        with file:
-            for piece in _pieces(prefix, specs, arrays):
-                digest.update(piece)
-                size += len(piece)
-                file.write(piece)
-            ending = digest.hexdigest().encode() + _SETITEMS + _STOP
-            digest.update(ending)
-            file.write(ending)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
-    return PackedFile(size + len(ending), digest.hexdigest())
 
 
 def load(path: Path, *, max_bytes: int = LARGEST) -> Artifact:
@@ -132,11 +88,11 @@ def look(path: Path) -> None:
     What was cut short, foreign, or of another version raises UnreadableModel; damage in between does not show.
     """
     with _told(path.name), _opened(path, LARGEST) as (file, size):
-        opening = file.read(len(_OPENING) + 2)
-        file.seek(max(0, size - len(_CHECKSUM) - 66))
+        opening = file.read(len(OPENING) + 2)
+        file.seek(max(0, size - len(CHECKSUM) - 66))
         ending = file.read()
         _version(_Walk(memoryview(opening)), shown(path.name))
-        if not (ending.startswith(_CHECKSUM) and ending.endswith(_SETITEMS + _STOP)):
+        if not (ending.startswith(CHECKSUM) and ending.endswith(SETITEMS + STOP)):
             raise _Refused("it is cut off")
 
 
@@ -159,59 +115,6 @@ def _told(file_name: str) -> Iterator[None]:
         raise UnreadableModel(
             f"The model file {name} was not written by recserver or is damaged ({reason}): train the model again."
         ) from error
-
-
-def _text(content: bytes) -> bytes:
-    return b"X" + len(content).to_bytes(4, "little") + content
-
-
-def _dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-_OPENING = b"\x80\x05" + _DICT + _text(b"format") + _text(b"recserver-model") + _text(b"version") + b"M"
-_ARRAYS = _text(b"arrays") + _DICT
-_CHECKSUM = _SETITEMS + _text(b"sha256") + _HEX_OPENING
-
-
-def _padding(at: int) -> bytes:
-    """The padding at file offset ``at`` that makes the payload after the next BINBYTES8 start aligned."""
-    count = -(at + 2 * 9) % ALIGNMENT
-    return _BINBYTES8 + count.to_bytes(8, "little") + bytes(count)
-
-
-def _prefix(header: Mapping[str, JSON]) -> bytes:
-    text = _dump(dict(header))
-    if len(text) > _MAX_HEADER:
-        raise ValueError(f"The header of a model file may have {_MAX_HEADER} bytes, not {len(text)}.")
-    return _OPENING + VERSION.to_bytes(2, "little") + _text(b"header") + _text(text) + _ARRAYS
-
-
-def _spec(name: str, array: Array) -> bytes:
-    """The pickled name, dtype and shape of ``array``; ValueError if a model file cannot hold it."""
-    dtype = array.dtype.newbyteorder("<").str
-    if dtype not in _DTYPES or array.ndim > _MAX_DIMENSIONS or not 0 < len(name.encode()) <= _MAX_LABEL:
-        raise ValueError(f"A model file cannot hold the array {shown(name)} of {array.dtype}, {array.ndim}-d.")
-    if not _finite(array):
-        raise ValueError(f"The array {shown(name)} holds NaN or infinity: no model can be made of it.")
-    return _text(name.encode()) + _text(_dump([dtype, array.shape]))
-
-
-def _pieces(
-    prefix: bytes, specs: Mapping[str, bytes], arrays: Mapping[str, Array]
-) -> Iterator[bytes | memoryview]:
-    """The file up to its digest. At most one array is copied at a time, and only if it is not laid out so."""
-    yield prefix
-    at = len(prefix)
-    for name, spec in specs.items():
-        array = arrays[name]
-        flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
-        opening = spec + _padding(at + len(spec)) + _BINBYTES8 + flat.size.to_bytes(8, "little")
-        yield opening
-        yield flat.data
-        yield _TUPLE3
-        at += len(opening) + flat.size + 1
-    yield _CHECKSUM
 
 
 class _Walk:
@@ -239,11 +142,11 @@ class _Walk:
 
     def entry(self) -> tuple[bytes, bytes, slice]:
         """The name, the JSON text of dtype and shape, and the place of the payload of the next array."""
-        name, spec = self.text(_MAX_LABEL), self.text(_MAX_LABEL)
-        self.expect(_padding(self.at) + _BINBYTES8)
+        name, spec = self.text(MAX_LABEL), self.text(MAX_LABEL)
+        self.expect(padding(self.at) + BINBYTES8)
         payload = slice(self.at + 8, self.at + 8 + int.from_bytes(self.take(8), "little"))
         self.take(payload.stop - payload.start)
-        self.expect(_TUPLE3)
+        self.expect(TUPLE3)
         return name, spec, payload
 
 
@@ -284,7 +187,7 @@ def _content(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
 
 def _version(walk: _Walk, name: str) -> None:
     """Walk over the opening and the number of the format."""
-    walk.expect(_OPENING)
+    walk.expect(OPENING)
     version = int.from_bytes(walk.take(2), "little")
     if version > VERSION:
         raise UnreadableModel(
@@ -303,21 +206,21 @@ def _parse(raw: npt.NDArray[np.uint8], name: str, known: str | None = None) -> A
     """
     walk = _Walk(raw.data)
     _version(walk, name)
-    walk.expect(_text(b"header"))
-    header = walk.text(_MAX_HEADER)
-    walk.expect(_ARRAYS)
+    walk.expect(text_of(b"header"))
+    header = walk.text(MAX_HEADER)
+    walk.expect(ARRAYS)
     entries: list[tuple[bytes, bytes, slice]] = []
-    while walk.view[walk.at : walk.at + 1] != _SETITEMS:
-        if len(entries) == _MAX_ARRAYS:
+    while walk.view[walk.at : walk.at + 1] != SETITEMS:
+        if len(entries) == MAX_ARRAYS:
             raise _Refused("it has too many arrays")
         entries.append(walk.entry())
-    walk.expect(_CHECKSUM)
+    walk.expect(CHECKSUM)
     sha256 = known or _checked(walk)
     arrays = {label.decode(): _array(raw, spec, place) for label, spec, place in entries}
     fields = _undump(header)
     if len(arrays) != len(entries) or not isinstance(fields, dict):
         raise _Refused("it names one array twice or its header is no object")
-    if not known and not all(map(_finite, arrays.values())):
+    if not known and not all(map(finite, arrays.values())):
         raise _Refused("it holds NaN or infinity")
     return Artifact(fields, arrays, sha256, len(walk.view), known is not None)
 
@@ -325,7 +228,7 @@ def _parse(raw: npt.NDArray[np.uint8], name: str, known: str | None = None) -> A
 def _checked(walk: _Walk) -> str:
     """The digest of the whole file, if what stands after the walk is the checksum and nothing else."""
     digest = hashlib.sha256(walk.view[: walk.at])
-    ending = digest.hexdigest().encode() + _SETITEMS + _STOP
+    ending = digest.hexdigest().encode() + SETITEMS + STOP
     if walk.view[walk.at :] != ending:
         raise _Refused("its checksum is wrong or something follows it")
     digest.update(ending)
@@ -338,7 +241,7 @@ def _undump(text: bytes) -> Any:
     That rules out NaN, infinity, lone surrogates and doubled keys at once.
     """
     value = json.loads(text)
-    if _dump(value) != text:
+    if dump(value) != text:
         raise _Refused("a text in it is not as recserver writes it")
     return value
 
@@ -346,7 +249,7 @@ def _undump(text: bytes) -> Any:
 def _array(raw: npt.NDArray[np.uint8], spec: bytes, place: slice) -> Array:
     """The bytes of ``raw`` at ``place`` as the array that ``spec`` describes, uncopied."""
     match _undump(spec):
-        case [str(dtype), list(shape)] if dtype in _DTYPES and len(shape) <= _MAX_DIMENSIONS:
+        case [str(dtype), list(shape)] if dtype in DTYPES and len(shape) <= MAX_DIMENSIONS:
             pass
         case _:
             raise _Refused("it has an array of a kind that models do not have")
@@ -355,10 +258,3 @@ def _array(raw: npt.NDArray[np.uint8], spec: bytes, place: slice) -> Array:
     if math.prod(shape) * np.dtype(dtype).itemsize != place.stop - place.start:
         raise _Refused("it has an array whose shape does not fit its bytes")
     return np.ndarray(shape, dtype, buffer=raw, offset=place.start)
-
-
-def _finite(array: Array) -> bool:
-    if array.dtype.kind != "f":
-        return True
-    flat = array.reshape(-1)
-    return all(bool(np.isfinite(flat[at : at + _CHUNK]).all()) for at in range(0, flat.size, _CHUNK))
