@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from dataclasses import dataclass
 from os import stat_result
 from pathlib import Path
 
-from recserver import artifact
+from recserver import artifact, snapshots
 from recserver.errors import ModelNotFound, ModelNotTrained, ModelUnavailable, UnreadableModel, shown
 from recserver.events import EventBus, ModelServes
 from recserver.recommend.recommender import Recommender
@@ -30,28 +30,63 @@ class _Refusal:
 def open_packed(path: Path) -> tuple[artifact.Artifact, Recommender]:
     """The packed model in a file, with everything about it checked. Slow for large ones: not for the loop.
 
+    A large one is a map of a private copy that was checked once and is shared by all processes of the machine.
+
     Raises:
         UnreadableModel: if it is damaged, foreign, or does not fit together. Nothing in it was executed.
     """
-    packed = artifact.load(path)
-    return packed, Recommender.from_artifact(packed)
+    with snapshots.snapshot(path, artifact.LARGEST) as copy:
+        if copy is None:
+            packed = artifact.load(path)
+        else:
+            packed = artifact.parse(copy.content, path.name, sha256=copy.sha256)
+        recommender = Recommender.from_artifact(packed)
+        if copy is not None and copy.sha256 is None:
+            copy.keep(packed.sha256)
+    return packed, recommender
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """A version in memory, and the file it was made of."""
+
+    recommender: Recommender
+    stamp: Stamp
+
+    @property
+    def size(self) -> int:
+        return self.stamp[1]
 
 
 class Catalog:
-    """The models that answer."""
+    """The models that answer: as many as memory allows, those that were asked last."""
 
-    def __init__(self, models: ModelStore, events: EventBus) -> None:
+    def __init__(self, models: ModelStore, events: EventBus, memory: int | None = None) -> None:
+        """
+        Args:
+            memory: bytes that the models in memory may have together; None sets no limit. One always fits.
+        """
         self._models = models
         self._events = events
-        self._serving: dict[str, tuple[Recommender, Stamp]] = {}
+        self._memory = memory
+        self._serving: OrderedDict[str, _Serving] = OrderedDict()  # least recently asked first
+        self._taken = 0
         self._refused: dict[str, _Refusal] = {}
+        self._announced: dict[str, Stamp] = {}
+        self._looked_at: dict[str, Stamp] = {}
         self._folder: tuple[int, int] | None = None
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def in_memory(self, model_id: str) -> Recommender | None:
         """The version that serves, if it is loaded. No disk, no lock: the path of every request."""
-        entry = self._serving.get(model_id)
-        return entry and entry[0]
+        if (entry := self._serving.get(model_id)) is None:
+            return None
+        self._serving.move_to_end(model_id)
+        return entry.recommender
+
+    def is_loaded(self, model_id: str) -> bool:
+        """Whether the version that serves is in memory. Asking that does not keep it there."""
+        return model_id in self._serving
 
     async def find(self, model_id: str) -> Recommender:
         """The version that serves, loaded if need be.
@@ -74,24 +109,90 @@ class Catalog:
         raise ModelNotTrained(reason or f"Model {shown(model_id)} was removed meanwhile.")
 
     async def needs_training(self, model: StoredModel) -> str | None:
-        """Why no version of the model can serve; None if one can."""
-        if self.in_memory(model.model_id):
+        """Why no version of the model can serve; None if one can.
+
+        It is loaded to find out, unless others would have to make room: then only a look is taken at it.
+        """
+        if self.is_loaded(model.model_id):
             return None
+        if model.pickle is not None and not self._has_room(model.pickle.st_size):
+            return await self.obstacle(model)
         async with self._loading[model.model_id]:
-            return None if self.in_memory(model.model_id) else await self._load(model)
+            return None if self.is_loaded(model.model_id) else await self._load(model)
+
+    async def obstacle(self, model: StoredModel) -> str | None:
+        """Why no version of the model can serve, as far as that shows without loading it; None if nothing does.
+
+        A file that was loaded or looked at before costs nothing. Of another the beginning and the end are read, so
+        that damage in between shows only when it is first asked for.
+        """
+        if self.is_loaded(model.model_id):
+            return None
+        if model.pickle is None:
+            return _untrained(model)
+        stamp, refusal = _stamp(model.pickle), self._refused.get(model.model_id)
+        if refusal is not None and refusal.stamp == stamp:
+            return refusal.reason
+        if self._looked_at.get(model.model_id) != stamp:
+            return await self._look(model, stamp)
+        return None
+
+    async def _look(self, model: StoredModel, stamp: Stamp) -> str | None:
+        try:
+            await asyncio.to_thread(lambda: artifact.look(self._models.to_load(model.model_id)))
+        except FileNotFoundError:
+            return _untrained(model)
+        except (ModelUnavailable, OSError) as error:
+            return str(error)  # not remembered: it may be read the next time
+        except UnreadableModel as error:
+            self._refused[model.model_id] = _Refusal(stamp, str(error))
+            return str(error)
+        self._looked_at[model.model_id] = stamp
+        return None
 
     def swap(self, model_id: str, recommender: Recommender, file: stat_result) -> None:
-        """Let a new version answer from now on. Requests under way end with the one they began with."""
-        _, before = self._serving.get(model_id, (None, None))
-        self._serving[model_id] = recommender, _stamp(file)
+        """Let a new version answer from now on. Requests under way end with the one they began with.
+
+        Where memory is short, the models that were not asked for the longest time leave it.
+        """
+        stamp = _stamp(file)
+        self._let_go(model_id)
+        self._serving[model_id] = _Serving(recommender, stamp)
+        self._taken += stamp[1]
         self._refused.pop(model_id, None)
-        if before != _stamp(file):  # else whoever looked at the folder meanwhile has loaded it already
+        self._looked_at[model_id] = stamp
+        self._make_room(model_id)
+        # Else it is the same version as before: loaded again, or found in the folder before it was swapped in.
+        if self._announced.get(model_id) != stamp:
+            self._announced[model_id] = stamp
             self._events.publish(ModelServes(model_id, recommender.model_version))
 
     def drop(self, model_id: str) -> None:
         """Forget a model that was deleted."""
-        self._serving.pop(model_id, None)
-        self._refused.pop(model_id, None)
+        self._let_go(model_id)
+        for known in (self._refused, self._announced, self._looked_at):
+            known.pop(model_id, None)
+
+    def _has_room(self, size: int) -> bool:
+        return self._memory is None or self._taken + size <= self._memory
+
+    def _make_room(self, asked: str) -> None:
+        """Let go of models until the rest fits, but not of the one ``asked`` for.
+
+        A model whose file was put in its place and refused could not be loaded again: it serves on.
+        """
+        for model_id in list(self._serving) if not self._has_room(0) else ():
+            if self._has_room(0):
+                break
+            if model_id != asked and model_id not in self._refused:
+                self._let_go(model_id)
+
+    def _let_go(self, model_id: str) -> None:
+        """Take a version out of memory, if it is there."""
+        gone = [self._serving.pop(model_id, None)]
+        if gone[0] is not None:
+            self._taken -= gone[0].size
+            asyncio.get_running_loop().run_in_executor(None, gone.clear)  # large memory takes its time to return
 
     async def look_again(self) -> None:
         """Take up files that were put in place of those in memory, and drop models that were removed by hand.
@@ -103,11 +204,11 @@ class Catalog:
         if not known and (folder is None or folder != self._folder):
             return
         self._folder = folder
-        for model_id, (_, stamp) in list(self._serving.items()):
+        for model_id in self._announced.keys() - known.keys():
+            self.drop(model_id)
+        for model_id, entry in list(self._serving.items()):
             file = known.get(model_id)
-            if model_id not in known:
-                self.drop(model_id)
-            elif file is not None and _stamp(file) != stamp:
+            if file is not None and _stamp(file) != entry.stamp:
                 await self._take_up(model_id)
 
     async def _take_up(self, model_id: str) -> None:
@@ -124,7 +225,7 @@ class Catalog:
             if refusal is not None and refusal.stamp == stamp:
                 return refusal.reason
             try:
-                _, recommender = await asyncio.to_thread(open_packed, self._models.pickle(model.model_id))
+                recommender = await asyncio.to_thread(self._opened, model.model_id)
             except (ModelUnavailable, OSError) as error:
                 return str(error)  # not remembered: it may be read the next time
             except UnreadableModel as error:
@@ -135,6 +236,9 @@ class Catalog:
                 self.swap(model.model_id, recommender, file)
                 return None
         return _untrained(model)
+
+    def _opened(self, model_id: str) -> Recommender:
+        return open_packed(self._models.to_load(model_id))[1]
 
 
 def _untrained(model: StoredModel) -> str:

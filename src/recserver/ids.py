@@ -34,14 +34,16 @@ def pack_ids(ids: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
 class IdTable(Sequence[str]):
     """Ids in ascending order of their UTF-8 bytes, read from the two arrays of :func:`pack_ids`, uncopied.
 
-    Raises UnreadableModel unless the arrays hold valid, strictly ascending (so unique) ids.
+    Raises UnreadableModel unless the arrays hold valid, strictly ascending (so unique) ids, which is not looked at
+    again if they were ``checked`` before.
     """
 
     __slots__ = ("_blob", "_offsets")
 
-    def __init__(self, blob: Array, offsets: Array) -> None:
+    def __init__(self, blob: Array, offsets: Array, *, checked: bool = False) -> None:
         try:
-            _check_ids(blob, offsets)
+            if not checked:
+                _check_ids(blob, offsets)
         except _Refused as error:
             raise UnreadableModel(f"A model's table of ids is damaged ({error}): train the model again.") from None
         self._blob = np.ascontiguousarray(blob).data

@@ -173,7 +173,7 @@ class RecServer(Service):
         history = History(
             data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
         )
-        catalog = Catalog(models, events)
+        catalog = Catalog(models, events, await asyncio.to_thread(settings.model_bytes))
         versions = VersionStore(models)
         model_versions = ModelVersions(
             models=models, store=versions, catalog=catalog, keep=settings.model_versions

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,6 +28,15 @@ def is_loopback(host: str) -> bool:
         return ip_address(name).is_loopback
     except ValueError:
         return name == "localhost"
+
+
+def available_memory() -> int:
+    """Bytes of memory that the machine has, or the container if that has a lower limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [2**33]
+    for path in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 class Settings(BaseSettings):
@@ -53,6 +64,9 @@ class Settings(BaseSettings):
     """Seconds that one training may take in a worker, unless its task says otherwise."""
     training_memory_limit: int | None = Field(None, ge=1, le=2**24)
     """MiB that one training may take beyond what an idle worker takes, unless its task says otherwise."""
+    model_memory: int | None = Field(None, ge=1, le=2**24)
+    """MiB of model files kept in memory; unset: half of what the machine or its container has. Models that were
+    not asked for the longest time leave it first, and are loaded again when they are asked for."""
     history_days: float = Field(90.0, gt=0, le=36_600)
     """Days for which runs are remembered; the newest of each task are kept beyond that."""
     history_runs: int = Field(10_000, ge=1, le=1_000_000)
@@ -127,6 +141,10 @@ class Settings(BaseSettings):
     def limits(self) -> Limits:
         """What a training may take whose task says nothing of it."""
         return Limits(seconds=self.training_time_limit, memory=self.training_memory_limit)
+
+    def model_bytes(self) -> int:
+        """Bytes of model files that may be in memory. Reads files of the system: not for the loop."""
+        return self.model_memory * 2**20 if self.model_memory else available_memory() // 2
 
     def source_policy(self, data_dir: Path) -> SourcePolicy:
         """What data chefs may reach under these settings."""

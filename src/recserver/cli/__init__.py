@@ -24,6 +24,12 @@ app = typer.Typer(
 chefs_app = typer.Typer(help="Look at data chefs, with or without a running server.", no_args_is_help=True)
 app.add_typer(chefs_app, name="chefs")
 
+models_app = typer.Typer(
+    help="The models of a data folder: look at them, take them to and from other tools. No server is needed.",
+    no_args_is_help=True,
+)
+app.add_typer(models_app, name="models")
+
 tasks_app = typer.Typer(
     help="The tasks of a running server: look at them, run them, stop them. RECSERVER_API_KEY is the key, if any.",
     no_args_is_help=True,
@@ -116,6 +122,61 @@ def preview_chef(
     from recserver.cli.chefs import preview_chef as run
 
     run(data, data_chef_id, rows=rows, as_json=as_json)
+
+
+def _format(value: str | None) -> str | None:
+    """A format of exported models, if there is such a one."""
+    if value not in (None, "npz", "safetensors"):
+        raise typer.BadParameter(f"{shown(value)} is no format: take npz or safetensors")
+    return value
+
+
+ModelId = Annotated[str, typer.Argument(metavar="ID", help="The model.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Even if it exists.")]
+
+
+@models_app.command("list")
+def list_models(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None:
+    """Show all models of a data folder."""
+    from recserver.cli.models import list_models as run
+
+    run(data, as_json=as_json)
+
+
+@models_app.command("export")
+def export_model(
+    model_id: ModelId,
+    data: ReadFolder = Path("data"),
+    output: Annotated[Path | None, typer.Option("--output", help="The file to write [ID.FORMAT].")] = None,
+    kind: Annotated[str, typer.Option("--format", callback=_format, help="npz or safetensors.")] = "npz",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a trained version as arrays that numpy, PyTorch and others read."""
+    from recserver.cli.models import export_model as run
+
+    run(data, model_id, output=output, kind=kind, overwrite=overwrite)
+
+
+@models_app.command("import")
+def import_model(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A file of factors and ids.")],
+    model_id: ModelId,
+    *,
+    data: ReadFolder = Path("data"),
+    kind: Annotated[
+        str | None, typer.Option("--format", callback=_format, help="npz or safetensors [by the file's ending].")
+    ] = None,
+    algorithm: Annotated[
+        str, typer.Option("--algorithm", help="What the next training of a new model uses.")
+    ] = "nmf",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make it the next version of a model that exists.")
+    ] = False,
+) -> None:
+    """Make a model of factors and ids. A running server takes it up by itself."""
+    from recserver.cli.models import import_model as run
+
+    run(data, source, model_id, kind=kind, name=algorithm, overwrite=overwrite)
 
 
 Url = Annotated[

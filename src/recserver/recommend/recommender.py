@@ -68,9 +68,10 @@ class Recommender:
             parts = {name: artifact.arrays[name] for name in _ARRAYS}
         except KeyError as error:
             raise UnreadableModel(_INCONSISTENT.format(f"{error} is missing")) from None
-        users = IdTable(parts["user_text"], parts["user_offsets"])
-        items = IdTable(parts["item_text"], parts["item_offsets"])
-        _require_fit(parts, len(users), len(items))
+        users = IdTable(parts["user_text"], parts["user_offsets"], checked=artifact.checked)
+        items = IdTable(parts["item_text"], parts["item_offsets"], checked=artifact.checked)
+        if not artifact.checked:
+            _require_fit(parts, len(users), len(items))
         counts = parts["item_counts"]
         return cls(
             model_version=version,

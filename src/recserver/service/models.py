@@ -63,14 +63,18 @@ class ModelVerbs(Verbs):
     @verb
     async def list_models(self) -> Result:
         """All models by id."""
-        return {model.model_id: await self._model_shown(model) for model in await self.parts.models.all()}
+        obstacle = self.parts.catalog.obstacle  # a list is no reason to load them all
+        return {
+            model.model_id: await self._model_shown(model, await obstacle(model))
+            for model in await self.parts.models.all()
+        }
 
     @verb
     async def get_model_info(self, model_id: KnownId) -> Result:
         """One model, and how far its training is."""
         model = await self.parts.models.read(model_id)
         run = self.parts.trainer.runs.get(model_id)
-        described = await self._model_shown(model)
+        described = await self._model_shown(model, await self.parts.catalog.needs_training(model))
         return described | {
             "in_training_state": run is not None,
             "file_size_mb": round(model.pickle.st_size / 2**20, 2) if model.pickle else 0.0,
@@ -122,11 +126,13 @@ class ModelVerbs(Verbs):
         wanted = await self.parts.runner.wanted()
         return [name for name, one in wanted.items() if isinstance(one, TaskSpec) and one.model_id == model_id]
 
-    async def _model_shown(self, model: StoredModel) -> dict[str, Any]:
-        """The config of a model and what follows from its other files."""
+    async def _model_shown(self, model: StoredModel, reason: str | None) -> dict[str, Any]:
+        """The config of a model and what follows from its other files.
+
+        Args:
+            reason: why no version of it can serve.
+        """
         config = dict(model.config)
-        catalog = self.parts.catalog
-        reason = await catalog.needs_training(model)
         if model.unreadable is None:
             try:
                 await asyncio.to_thread(algorithm_called, config["algorithm"])
@@ -138,6 +144,6 @@ class ModelVerbs(Verbs):
             config |= {"status": ModelStatus.INITIALIZING.value, "error": reason}
         return config | {
             "model_file_exists": model.pickle is not None,
-            "loaded_in_memory": catalog.in_memory(model.model_id) is not None,
+            "loaded_in_memory": self.parts.catalog.is_loaded(model.model_id),
             "needs_training": reason is not None,
         }

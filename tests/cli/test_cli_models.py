@@ -1,0 +1,260 @@
+"""``recserver models``: what is listed, and models taken to numpy and safetensors and back."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model_files import put_model
+from recserver import RecServer, Settings
+from recserver.catalog import open_packed
+from recserver.cli.exchange import packed_arrays, read
+from recserver.errors import InvalidInput
+from recserver.recommend.recommender import Recommender
+
+Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
+
+
+@pytest.fixture
+def folder(data_dir: Path) -> Path:
+    """A data folder with a trained model and one that was never trained."""
+    put_model(data_dir / "models", "m", items=50, version=3)
+    (data_dir / "models" / "new_config.json").write_text('{"algorithm": "nmf"}')
+    return data_dir
+
+
+@pytest.fixture
+def models(folder: Path) -> Run:
+    """Runs ``recserver models ARGUMENTS`` beside the data folder."""
+
+    async def run(*arguments: str) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "recserver", "models", *arguments, cwd=folder.parent, stdout=PIPE, stderr=PIPE,
+            env={**os.environ, "COLUMNS": "160"},
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    return run
+
+
+def plain(**changes: Any) -> dict[str, Any]:
+    """Two users and three items, ids not in order; None leaves an array out."""
+    arrays = {
+        "user_factors": np.array([[1.0, 0.0], [0.0, 1.0]]),
+        "item_factors": np.array([[3.0, 1.0], [2.0, 2.0], [1.0, 3.0]]),
+        "user_ids": np.array(["zoe", "ann"]),
+        "item_ids": np.array(["tea", "latte", "scone"]),
+        "seen_indptr": np.array([0, 1, 3]),
+        "seen_indices": np.array([0, 2, 2]),
+    } | changes
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def opened(path: Path) -> Recommender:
+    with ThreadPoolExecutor(1) as elsewhere:  # where it may block, whoever calls
+        return elsewhere.submit(open_packed, path).result()[1]
+
+
+def answers(path: Path) -> Any:
+    model = opened(path)
+    users = [*model.users, "nobody"]
+    return {one: model.recommend(one, 10, exclude_seen=True, fallback=True) for one in users}
+
+
+async def test_list_shows_every_model(models: Run) -> None:
+    status, out, err = await models("list")
+    assert (status, err) == (0, "")
+    assert [line.split()[1] for line in out.splitlines() if "nmf" in line] == ["m", "new"]
+    status, out, _ = await models("list", "--json")
+    assert {name: one["model_file_exists"] for name, one in json.loads(out).items()} == {"m": True, "new": False}
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+async def test_what_is_exported_and_imported_answers_the_same(models: Run, folder: Path, kind: str) -> None:
+    assert (await models("export", "m", "--format", kind))[0] == 0
+    status, out, err = await models("import", f"m.{kind}", "copy")
+    assert (status, err, out) == (0, "", "Version 1 of model copy is in data.\n")
+    assert answers(folder / "models/copy.pkl") == answers(folder / "models/m.pkl")
+    assert not [one.name for one in folder.parent.rglob(".*.tmp")]
+    async with RecServer(folder, Settings(port=0, training_processes=1)) as rec:
+        info = await rec.get_model_info("copy")
+        assert (info["status"], info["needs_training"], info["model_version"]) == ("completed", False, 1)
+        assert info["model_metrics"]["n_items"] == 50
+        one, other = [(await rec.recommend("u1", model_id=name))["predictions"] for name in ("m", "copy")]
+        assert one == other
+
+
+async def test_the_three_lines_of_the_docs_read_an_export(models: Run, folder: Path) -> None:
+    await models("export", "m")
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    lines = (
+        page.split("```python\n", 1)[1].split("```", 1)[0].replace("my_model.npz", str(folder.parent / "m.npz"))
+    )
+    found: dict[str, Any] = {}
+    exec(lines, found)
+    assert found["items"] == [f"i{number:06d}" for number in range(50)]
+    model = opened(folder / "models/m.pkl")
+    assert np.array_equal(found["model"]["item_factors"].T, model.item_factors)
+
+
+async def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(models: Run, folder: Path) -> None:
+    np.savez(folder.parent / "plain.npz", **plain())
+    before = answers(folder / "models/m.pkl")
+    status, _, err = await models("import", "plain.npz", "m")
+    assert status == 1 and "--overwrite" in err
+    assert answers(folder / "models/m.pkl") == before
+    assert (await models("import", "plain.npz", "M", "--overwrite"))[0] == 1
+    (folder / "models/m_config.json").write_text('{"algorithm": "nmf_fast", "model_version": 3, "mine": 1}')
+    assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+    config = json.loads((folder / "models/m_config.json").read_text())
+    assert (config["algorithm"], config["model_version"], config["mine"]) == ("nmf_fast", 4, 1)
+    found = answers(folder / "models/m.pkl")
+    assert found["zoe"].items == [("latte", 2.0), ("scone", 1.0)]
+    assert found["ann"].items == [("latte", 2.0), ("tea", 1.0)]
+    assert found["nobody"].items[2] == ("latte", 0.0)
+
+
+async def test_a_running_server_takes_up_an_import(models: Run, folder: Path, settings: Settings) -> None:
+    np.savez(folder.parent / "plain.npz", **plain())
+    async with RecServer(folder, settings) as rec:
+        await rec.recommend("u0", model_id="m")
+        assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+        await rec.restart_scheduler()
+        assert (await rec.recommend("zoe", model_id="m"))["source"] == "personal"
+
+
+@pytest.mark.parametrize("status", ["training", "validating"])
+async def test_a_model_that_is_being_trained_is_left_alone(models: Run, folder: Path, status: str) -> None:
+    np.savez(folder.parent / "plain.npz", **plain())
+    config = folder / "models/m_config.json"
+    config.write_text(json.dumps({"algorithm": "nmf", "status": status}))
+    code, _, err = await models("import", "plain.npz", "m", "--overwrite")
+    assert code == 1 and "being trained" in err
+    assert json.loads(config.read_text())["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("export", "none"), 1, "there are: 'm', 'new'"),
+        (("export", "../models/m"), 1, "There is no model"),
+        (("export", "new"), 1, "never trained"),
+        (("export", "m", "--format", "onnx"), 2, "onnx"),
+        (("export", "m", "--output", "data"), 1, "exists"),
+        (("export", "m", "--output", "nowhere/m.npz"), 1, "cannot be written"),
+        (("import", "gone.npz", "x"), 1, "There is no file"),
+        (("import", "data/models/m.pkl", "x"), 1, "--format"),
+        (("import", "data/models/m.pkl", "x", "--format", "npz"), 1, "is no npz file"),
+        (("import", "data/models/m.pkl", "x", "--format", "safetensors"), 1, "is no safetensors file"),
+        (("import", "gone.npz", "../x"), 2, "model id"),
+        (("import", "gone.npz", "x_config"), 2, "model id"),
+        (("list", "--data", "nowhere"), 1, "no folder"),
+    ],
+)
+async def test_what_cannot_be_done_is_one_sentence(
+    models: Run, folder: Path, arguments: tuple[str, ...], status: int, said: str
+) -> None:
+    before = sorted(one.name for one in folder.rglob("*"))
+    code, out, err = await models(*arguments)
+    assert (code, out) == (status, "")
+    assert said in err and "Traceback" not in err
+    assert sorted(one.name for one in folder.rglob("*")) == before
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return eval, ("__import__('os').mkdir('executed')",)
+
+
+async def test_pickles_within_are_never_executed(models: Run, folder: Path) -> None:
+    np.savez(folder.parent / "evil.npz", **plain(user_ids=np.array([Evil(), Evil()], object)))
+    status, _, err = await models("import", "evil.npz", "x")
+    assert status == 1 and "allow_pickle=False" in err
+    assert not (folder.parent / "executed").exists()
+    assert not (folder / "models/x.pkl").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"user_factors": None}, "user_factors is missing"),
+        ({"user_ids": None}, "user_text is missing"),
+        ({"user_ids": np.array(["a", "a"])}, "twice"),
+        ({"user_ids": np.array(["a", ""])}, "1 to 256"),
+        ({"user_ids": np.array(["a", "b" * 257])}, "1 to 256"),
+        ({"user_ids": np.array([b"a", b"\xff"])}, "cannot be used"),
+        ({"user_ids": np.array([["a", "b"]])}, "no row"),
+        ({"user_ids": np.array([0.5, 1.5])}, "no row"),
+        ({"user_ids": np.array(["a", "b", "c"])}, "shape (3, k)"),
+        (
+            {"user_ids": None, "user_text": np.zeros(2, np.uint8), "user_offsets": np.array([0, 1, 3])},
+            "do not fit",
+        ),
+        ({"user_ids": None, "user_text": np.zeros(2, np.int8), "user_offsets": np.array([0, 1, 2])}, "of bytes"),
+        ({"user_factors": np.ones((2, 3))}, "3 factors"),
+        ({"user_factors": np.ones((2, 0)), "item_factors": np.ones((3, 0))}, "shape (2, k)"),
+        ({"user_factors": np.ones(2)}, "shape (2, k)"),
+        ({"user_factors": np.array([["a", "b"]] * 2)}, "numbers"),
+        ({"user_factors": np.array([[1, np.nan]] * 2)}, "NaN"),
+        ({"item_factors": np.full((3, 2), 1e300)}, "infinity"),
+        ({"seen_indptr": None}, "seen_indptr is missing"),
+        ({"seen_indptr": np.array([0, 2, 1])}, "does not fit"),
+        ({"seen_indptr": np.array([0, 3])}, "does not fit"),
+        ({"seen_indices": np.array([0, 2, 3])}, "not there"),
+        ({"seen_indices": np.array([0, 2, -1])}, "not there"),
+        ({"seen_indices": np.array([0.0, 1.0, 2.0])}, "whole numbers"),
+        ({"item_counts": np.array([1, 2])}, "one count"),
+        ({"item_counts": np.array([1, 2, -3])}, "one count"),
+    ],
+)
+def test_arrays_that_make_no_model_are_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        packed_arrays(plain(**change))
+    assert said in str(caught.value)
+
+
+def test_what_is_optional_may_be_missing() -> None:
+    parts = packed_arrays(plain(seen_indptr=None, seen_indices=None))
+    assert parts["item_counts"].tolist() == [0, 0, 0] and parts["seen_indptr"].tolist() == [0, 0, 0]
+    assert packed_arrays(plain())["item_counts"].tolist() == [0, 1, 1]  # latte, scone, tea: each pair once
+    assert packed_arrays(plain(item_counts=np.array([7, 8, 9])))["item_counts"].tolist() == [8, 9, 7]
+    assert bytes(packed_arrays(plain(user_ids=np.array([10, 9])))["user_text"]) == b"109"
+
+
+def test_an_archive_that_claims_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, user_factors=np.zeros(10**6))
+    assert path.stat().st_size < 10**5
+    monkeypatch.setattr("recserver.cli.exchange.LARGEST", 10**6)
+    with pytest.raises(InvalidInput, match="more than"):
+        read(path, "npz")
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_damaged_files_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"m.{kind}"
+    if kind == "npz":
+        np.savez(path, **plain())
+    else:
+        from safetensors.numpy import save_file
+
+        save_file({name: one for name, one in plain().items() if one.dtype.kind != "U"}, path)
+    genuine = path.read_bytes()
+    stream = io.BytesIO()
+    np.save(stream, np.zeros(3))
+    for content in (b"", b"garbage", stream.getvalue(), *(genuine[: len(genuine) * n // 20] for n in range(20))):
+        path.write_bytes(content)
+        with pytest.raises(InvalidInput):
+            read(path, kind)
