@@ -21,6 +21,7 @@ class Interactions:
         ratings: float32, shape (pairs,): finite, one a pair.
         rows_used: rows of the source that became part of it, repeated pairs counted each.
         rejected: rows that did not, by reason.
+        times: float64, shape (pairs,): when each pair occurred last, in seconds since 1970; None if nobody knows.
     """
 
     users: list[str]
@@ -30,6 +31,7 @@ class Interactions:
     ratings: NDArray[np.float32]
     rows_used: int
     rejected: dict[str, int] = field(default_factory=dict)
+    times: NDArray[np.float64] | None = None
 
     @property
     def n_pairs(self) -> int:

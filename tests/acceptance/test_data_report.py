@@ -36,7 +36,7 @@ async def test_a_run_that_ends_well_reports_what_it_read(rec: RecServer) -> None
     ended = await run(rec)
     assert ended.outcome == "completed"
     report = dict(ended.data_report or {})
-    assert set(report.pop("seconds")) == {"reading", "building", "fitting", "packing"}
+    assert set(report.pop("seconds")) == {"reading", "building", "evaluating", "fitting", "packing"}
     assert report == {
         "rows_read": 7, "rows_kept": 4, "rejected": REJECTED, "replaced": {}, "examples": EXAMPLES, "hints": [],
         "n_pairs": 3, "n_users": 2, "n_items": 2, "density": 0.75, "n_bytes": len(ROWS),

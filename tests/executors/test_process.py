@@ -30,7 +30,7 @@ async def test_a_training_tells_how_far_it_is_and_leaves_a_packed_model(
 ) -> None:
     job, seen = make_job(), list[Progress]()
     result = await pool.run(job, seen.append)
-    assert [one.stage for one in seen] == ["starting", "reading", "reading", "fitting", "packing"]
+    assert [one.stage for one in seen] == ["starting", "reading", "reading", "evaluating", "fitting", "packing"]
     assert seen[-1].rows_read == result.final_stats["total_interactions"] == seen[2].rows_read > 0
     packed = artifact.load(job.out)
     assert (packed.size, packed.sha256) == (result.size, result.sha256)

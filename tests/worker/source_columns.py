@@ -32,8 +32,9 @@ def built(*batches: Batch, **entry: Any) -> tuple[Interactions, dict[str, int]]:
     return builder.build(), dict(builder.rejected)
 
 
-def pairs(interactions: Interactions) -> dict[tuple[str, str], float]:
-    """User and item → rating."""
+def pairs(interactions: Interactions, values: NDArray[Any] | None = None) -> dict[tuple[str, str], float]:
+    """User and item → rating, or what else is told of pairs."""
+    told = interactions.ratings if values is None else values
     rows = np.repeat(interactions.users, np.diff(interactions.indptr))
     items = [interactions.items[place] for place in interactions.indices]
-    return dict(zip(zip(rows.tolist(), items, strict=True), interactions.ratings.tolist(), strict=True))
+    return dict(zip(zip(rows.tolist(), items, strict=True), told.tolist(), strict=True))

@@ -115,6 +115,11 @@ def test_interactions_are_what_a_dictionary_would_hold(
         assert ids == sorted(set(ids), key=str.encode)
     for start, stop in zip(interactions.indptr[:-1], interactions.indptr[1:], strict=True):
         assert (np.diff(interactions.indices[start:stop]) > 0).all()
+    if timed:
+        latest = {(user, item): at for user, item, _, at in sorted(table, key=lambda row: row[3])}
+        assert pairs(interactions, interactions.times) == latest
+    else:
+        assert interactions.times is None
 
 
 def test_more_ids_than_rows_are_put_in_order_as_well() -> None:

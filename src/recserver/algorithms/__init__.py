@@ -62,6 +62,8 @@ class Algorithm(Protocol):
     def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
         """Factorise. Equal input gives equal output.
 
+        A training does so twice: with a part of its interactions, to evaluate on the rest, and with all.
+
         Raises:
             TrainingFailed: if the data cannot be learned from, with the reason.
         """

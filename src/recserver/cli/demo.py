@@ -23,7 +23,7 @@ from recserver.settings import load_settings
 GUESTS = ("Ana", "Ben", "Chloe", "Dario")
 MODEL, TASK = "restaurants", "train_restaurants"
 RENAMES = "guest->user_id,restaurant->item_id,stars->rating"
-STAGES = ("waiting", "starting", "reading", "fitting", "packing", "validating", "publishing")
+STAGES = ("waiting", "starting", "reading", "evaluating", "fitting", "packing", "validating", "publishing")
 
 console = Console(highlight=False, soft_wrap=True)
 

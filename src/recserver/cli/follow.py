@@ -21,7 +21,9 @@ POLL_SECONDS = 1.0
 MOST_FAILURES = 3
 """Questions in a row without an answer, and no events either; then the server counts as gone."""
 
-STAGES = "waiting", "starting", "reading", "building", "fitting", "packing", "validating", "publishing"
+STAGES = (
+    "waiting", "starting", "reading", "building", "evaluating", "fitting", "packing", "validating", "publishing",
+)  # fmt: skip
 """In the order in which they come. An answer may be older than the event before it."""
 
 

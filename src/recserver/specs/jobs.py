@@ -130,7 +130,7 @@ class DataReport(BaseModel):
     n_bytes: int
     """Bytes read from the source, compressed ones counted as such; 0 if nobody knows."""
     seconds: dict[str, float]
-    """Time by stage: ``reading``, ``building``, ``fitting``, ``packing``; those that were reached."""
+    """Time by stage: ``reading``, ``building``, ``evaluating``, ``fitting``, ``packing``; those reached."""
 
 
 class Progress(BaseModel):
@@ -139,7 +139,7 @@ class Progress(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     stage: str
-    """``waiting`` for a place, ``starting``, ``reading``, ``fitting`` or ``packing``."""
+    """``waiting`` for a place, ``starting``, ``reading``, ``evaluating``, ``fitting`` or ``packing``."""
     rows_read: int = 0
     iteration: int | None = None
     iterations: int | None = None

@@ -11,7 +11,7 @@ class ModelStatus(StrEnum):
     INITIALIZING = "initializing"
     """Created, never trained."""
     TRAINING = "training"
-    """A run is reading its sources or fitting."""
+    """A run is reading its sources, evaluating or fitting."""
     VALIDATING = "validating"
     """The packed file is being checked before it serves."""
     COMPLETED = "completed"

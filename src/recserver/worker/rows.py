@@ -102,6 +102,7 @@ class InteractionsBuilder:
                 ratings = faded(ratings, times, self._rules.half_life_days, now)
             oldest_first = np.argsort(times, kind="stable")
             rows, columns, ratings = rows[oldest_first], columns[oldest_first], ratings[oldest_first]
+            times = times[oldest_first]
         indptr, indices, order = _by_pair(rows, columns, len(users), len(items))
         indptr, indices, starts = _distinct_pairs(indptr, indices)
         return Interactions(
@@ -112,6 +113,7 @@ class InteractionsBuilder:
             ratings=merged(ratings[order], starts, self._rules.repeated),
             rows_used=self.rows_kept,
             rejected=dict(self.rejected),
+            times=None if times is None else times[order][_ends(starts, len(order))],
         )
 
     def _nothing_usable(self) -> str:
@@ -158,7 +160,7 @@ def merged(ratings: NDArray[np.float32], starts: Positions, rule: RepeatedPairs)
     if rule is RepeatedPairs.FIRST:
         return ratings[starts]
     if rule is RepeatedPairs.LAST:
-        newest: NDArray[np.float32] = ratings[np.append(starts[1:], len(ratings)) - 1]
+        newest: NDArray[np.float32] = ratings[_ends(starts, len(ratings))]
         return newest
     if rule is RepeatedPairs.MAX:
         largest: NDArray[np.float32] = np.maximum.reduceat(ratings, starts)
@@ -166,6 +168,11 @@ def merged(ratings: NDArray[np.float32], starts: Positions, rule: RepeatedPairs)
     sums = np.add.reduceat(ratings, starts, dtype=np.float64)
     finite: NDArray[np.float32] = np.clip(sums, -LARGEST_RATING, LARGEST_RATING).astype(np.float32)
     return finite
+
+
+def _ends(starts: Positions, n_rows: int) -> Positions:
+    """Where each group of rows has its last."""
+    return np.append(starts[1:], n_rows) - 1
 
 
 def _by_pair(

@@ -10,16 +10,17 @@ import numpy as np
 
 from recserver.algorithms import Algorithm, Factors
 from recserver.artifact import JSON, PackedFile, pack
-from recserver.errors import SourceUnchanged, TrainingFailed
+from recserver.errors import SourceUnchanged
 from recserver.ids import pack_ids
 from recserver.interactions import Interactions
 from recserver.plugins import algorithm
 from recserver.specs.jobs import DataReport, Progress, TrainingJob, TrainingResult
 from recserver.worker.collect import Report, Stages, collect
+from recserver.worker.evaluate import evaluate, fitted
 
 
 def train(job: TrainingJob, report: Report) -> TrainingResult:
-    """Read the job's chef, fit its algorithm, and leave the packed model in ``job.out``.
+    """Read the job's chef, evaluate its algorithm, fit it, and leave the packed model in ``job.out``.
 
     Raises:
         TrainingFailed: with the sentence that becomes the model's ``error``.
@@ -34,18 +35,24 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
         raise SourceUnchanged(
             "The data and the hyperparameters are those of the last training.", collected.data_report.model_dump()
         )
+    stages.begin("evaluating")
+    report(Progress(stage="evaluating", rows_read=rows_read))
+    method = algorithm(job.algorithm)
+    evaluation = evaluate(method, job.hyperparameters, interactions)
     stages.begin("fitting")
     report(Progress(stage="fitting", rows_read=rows_read))
-    method = algorithm(job.algorithm)
-    factors = method.fit(interactions, job.hyperparameters)
-    if not (np.isfinite(factors.users).all() and np.isfinite(factors.items).all()):
-        raise TrainingFailed("The fit ended in values that are not finite: lower alpha, or check the ratings.")
+    factors = fitted(method, interactions, job.hyperparameters)
     stages.begin("packing")
     report(Progress(stage="packing", rows_read=rows_read))
     result = finish_training(job, method, interactions, factors, digest)
     data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
-    told = {"data_report": data_report, "source_state": collected.source_state}
-    return result.model_copy(update=told | {"warnings": [*result.warnings, *_doubts(data_report)]})
+    told = {
+        "data_report": data_report,
+        "source_state": collected.source_state,
+        "model_metrics": result.model_metrics | evaluation.metrics,
+        "warnings": [*result.warnings, *_doubts(data_report), *evaluation.warnings],
+    }
+    return result.model_copy(update=told)
 
 
 def _doubts(report: DataReport) -> list[str]:
