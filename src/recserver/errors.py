@@ -108,6 +108,12 @@ class ModelNotTrained(Conflict):
     code = "model_not_trained"
 
 
+class ReadOnly(Conflict):
+    """The server only looks, and was asked to change something."""
+
+    code = "read_only"
+
+
 class StorageUnreadable(RecServerError):
     """A file that holds several definitions cannot be parsed, so it is neither used nor overwritten."""
 
@@ -193,6 +199,10 @@ class ServerCannotStart(RecServerError):
     """The settings or the surroundings do not allow the server to start."""
 
     code = "cannot_start"
+
+
+class DataFolderInUse(ServerCannotStart):
+    """Another server has the data folder."""
 
 
 def shown(text: object) -> str:

@@ -157,14 +157,11 @@ class History:
         return await self._rows(" AND ".join(conditions) or "1", given | {"before": before}, limit)
 
     async def _rows(self, condition: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
-        query = f"SELECT content FROM runs WHERE {condition} ORDER BY run_id DESC LIMIT :limit"  # noqa: S608 - ours
         if not await self._written():
             raise self._unreadable()
         async with self._lock:
             try:
-                database = await self._open()
-                async with database.execute(query, {**values, "limit": limit}) as cursor:
-                    return [run for row in await cursor.fetchall() if (run := _read(row[0])) is not None]
+                return await runs_in(await self._open(), condition, values, limit)
             except (sqlite3.OperationalError, OSError):
                 raise self._unreadable() from None
             except sqlite3.DatabaseError as error:
@@ -224,7 +221,7 @@ class History:
         await self._let_go()
         database = await aiosqlite.connect(self._path)
         try:
-            await _check(database)
+            await check(database)
             await database.execute("PRAGMA journal_mode = WAL")
             await database.execute("PRAGMA synchronous = NORMAL")
             await database.executescript(f"{_TABLES} PRAGMA user_version = {FORMAT};")
@@ -248,7 +245,16 @@ class History:
         await asyncio.to_thread(_move_aside, self._path, aside)
 
 
-async def _check(database: aiosqlite.Connection) -> None:
+async def runs_in(
+    database: aiosqlite.Connection, condition: str, values: Mapping[str, Any], limit: int
+) -> list[RunRecord]:
+    """The newest runs that fulfil a condition in SQL."""
+    query = f"SELECT content FROM runs WHERE {condition} ORDER BY run_id DESC LIMIT :limit"  # noqa: S608 - ours
+    async with database.execute(query, {**values, "limit": limit}) as cursor:
+        return [run for row in await cursor.fetchall() if (run := _read(row[0])) is not None]
+
+
+async def check(database: aiosqlite.Connection) -> None:
     """See that a database is empty or a history.
 
     Raises:

@@ -7,7 +7,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -15,29 +14,24 @@ from typing import Self
 
 from aiohttp import web
 
-from recserver.catalog import Catalog
+from recserver.assembly import (
+    build,
+    end_trainings,
+    folder_to_follow,
+    folder_to_write,
+    start_following,
+    start_writing,
+)
 from recserver.clock import Clock, SystemClock
 from recserver.errors import Draining, ServerCannotStart
 from recserver.events import EventBus
 from recserver.executors import Executor
 from recserver.executors.process import ProcessExecutor
-from recserver.history import History
 from recserver.owner import TaskOwner
-from recserver.publisher import Publisher
-from recserver.recorder import RunRecorder
-from recserver.runner import TaskRunner
-from recserver.scheduler import Scheduler
 from recserver.service import Service
 from recserver.service.verb import Parts
 from recserver.settings import Settings, load_settings
-from recserver.store.chefs import ChefStore
-from recserver.store.journal import Journal
-from recserver.store.models import ModelStore
-from recserver.store.tasks import TaskStore
-from recserver.store.versions import VersionStore
-from recserver.trainer import INTERRUPTED, Trainer
-from recserver.versions import ModelVersions
-from recserver.watcher import Watcher
+from recserver.store.lock import refuse_if_locked
 from recserver.web.access import Access
 from recserver.web.app import build_app
 
@@ -50,6 +44,9 @@ class RecServer(Service):
     Used as ``async with RecServer("data") as rec:`` it trains and answers without HTTP; its verbs are the
     endpoints. ``web_app()`` mounts it in an aiohttp application, ``serve()`` gives it an address of its own.
     It installs no signal handlers, configures no logging and leaves the event loop as it is.
+
+    One server at a time writes a folder. Others may serve it with ``Settings(read_only=True)``: they change
+    nothing, train nothing, and follow what the one that writes publishes.
     """
 
     def __init__(
@@ -69,6 +66,7 @@ class RecServer(Service):
         """
         self.data_dir = Path(data_dir)
         self.settings = load_settings() if settings is None else settings
+        self.read_only = self.settings.read_only
         self.events = EventBus()
         self._clock = clock or SystemClock()
         self._executor = executor
@@ -95,7 +93,7 @@ class RecServer(Service):
             except OSError as error:
                 raise ServerCannotStart(
                     f"The data folder {self.data_dir} cannot be used ({error.strerror}: {error.filename}): "
-                    "correct its permissions, or choose another with --data."
+                    "correct its permissions, serve it with --read-only, or choose another with --data."
                 ) from None
             self._resources = stack.pop_all()
         return self
@@ -126,7 +124,7 @@ class RecServer(Service):
 
         Requests in flight when it ends get ``shutdown_grace`` seconds to finish.
         """
-        listener = await asyncio.to_thread(_listen, self.settings)  # before anything is opened or written
+        listener = await self._listener()  # before anything is opened or written
         runner = web.AppRunner(
             self._app(self._access()),
             handle_signals=False,
@@ -142,7 +140,7 @@ class RecServer(Service):
         finally:
             self.draining = True
             if opens and self._parts:  # no training has to wait for slow clients
-                await _end_trainings(self._parts.scheduler, self._parts.trainer)
+                await end_trainings(self._parts)
             await runner.cleanup()
             listener.close()
             self.draining = False
@@ -163,63 +161,37 @@ class RecServer(Service):
             async for _ in self.cleanup_ctx(app):
                 yield
 
+    async def _listener(self) -> socket.socket:
+        try:
+            return await asyncio.to_thread(_listen, self.settings)
+        except ServerCannotStart:
+            if not self.is_open and not self.read_only:  # started twice: the lock of its folder says more
+                await asyncio.to_thread(refuse_if_locked, self.data_dir)
+            raise
+
     async def _open(self, stack: AsyncExitStack) -> Parts:
-        """Open every part; ``stack`` closes them in the opposite order."""
-        data = await asyncio.to_thread(_make_folders, self.data_dir)
-        policy = self.settings.source_policy(data)
-        models, tasks = ModelStore(data / "models"), TaskStore(data / "tasks")
-        chefs, journal = ChefStore(data / "config" / "restaurant_data.yaml"), Journal(data / ".scheduler.json")
-        settings, clock, events = self.settings, self._clock, self.events
-        history = History(
-            data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
-        )
-        catalog = Catalog(models, events, await asyncio.to_thread(settings.model_bytes))
-        versions = VersionStore(models)
-        model_versions = ModelVersions(
-            models=models, store=versions, catalog=catalog, keep=settings.model_versions
-        )
-        owner = TaskOwner()
+        """Open every part; ``stack`` closes them in the opposite order, and unlocks the folder last."""
+        settings, owner = self.settings, TaskOwner()
+        if self.read_only:
+            data = await folder_to_follow(self.data_dir)
+        else:
+            data = await folder_to_write(self.data_dir, stack)
         executor = self._executor
         if executor is None:
-            executor = await asyncio.to_thread(_worker_processes, self.settings)
+            executor = await asyncio.to_thread(_worker_processes, settings)
         stack.push_async_callback(executor.close)
+        memory = await asyncio.to_thread(settings.model_bytes)
+        parts = build(
+            data, settings, memory, clock=self._clock, events=self.events, executor=executor, owner=owner
+        )
         await owner.open()
-        stack.push_async_callback(history.close)
+        stack.push_async_callback(parts.history.close)
         stack.push_async_callback(owner.close)
-        trainer = Trainer(
-            models=models, store=versions, publisher=Publisher(model_versions, clock), catalog=catalog,
-            executor=executor, policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
-        )  # fmt: skip
-        recorder = RunRecorder(journal=journal, history=history, clock=clock, events=events)
-        runner = TaskRunner(
-            tasks=tasks, models=models, chefs=chefs, journal=journal, recorder=recorder,
-            trainer=trainer, catalog=catalog, clock=clock,
-        )  # fmt: skip
-        scheduler = Scheduler(
-            wanted=runner.wanted, first_due=runner.first_due, fire=runner.fire, obstacle=runner.obstacle,
-            corrected=runner.corrected, retire=runner.retire, owner=owner, clock=clock, events=events,
-        )  # fmt: skip
-
-        async def look_again() -> None:
-            await catalog.look_again()
-            await scheduler.reconcile()
-
-        await journal.open()
-        await history.open()
-        await trainer.recover()
-        await runner.recover()
-        owner.start(history.run, "history")
-        owner.start(partial(history.close_left_open, INTERRUPTED), "history of an earlier server")
-        stack.push_async_callback(_end_trainings, scheduler, trainer)
-        await scheduler.start()
-        watched = (data, models.folder, tasks.folder, chefs.path.parent)
-        watcher = Watcher(watched, look_again, self.settings.rescan_seconds, clock)
-        owner.start(watcher.run, "watcher of the data folder")
-        return Parts(
-            changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
-            journal=journal, history=history, catalog=catalog, versions=model_versions, executor=executor,
-            trainer=trainer, runner=runner, scheduler=scheduler,
-        )  # fmt: skip
+        if self.read_only:
+            await start_following(parts, owner, settings.rescan_seconds)
+        else:
+            await start_writing(parts, owner, settings.rescan_seconds, stack)
+        return parts
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -234,27 +206,9 @@ def _listen(settings: Settings) -> socket.socket:
         ) from None
 
 
-def _make_folders(data_dir: Path) -> Path:
-    """The data folder with what belongs in it, as an absolute path."""
-    data = data_dir.resolve()
-    try:
-        for name in ("models", "tasks", "config"):
-            (data / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServerCannotStart(
-            f"The data folder {data} cannot be used ({error.strerror}): choose another with --data."
-        ) from None
-    return data
-
-
 def _worker_processes(settings: Settings) -> ProcessExecutor:
     from joblib import cpu_count  # knows the limits of containers, which os.cpu_count does not
 
     cores = int(cpu_count())
     size = settings.training_processes or max(1, cores - 1)
     return ProcessExecutor(size, threads_each=max(1, cores // size), priority=settings.training_priority)
-
-
-async def _end_trainings(scheduler: Scheduler, trainer: Trainer) -> None:
-    await scheduler.stop()
-    await trainer.stop(trainer.runs.values())

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="RECSERVER_", frozen=True, extra="forbid")
 
+    read_only: bool = False
+    """Whether the server only answers from a data folder that another one, or nobody, changes."""
     host: str = "127.0.0.1"
     """Address to listen on. Any but a loopback address needs ``api_key``."""
     port: int = Field(9999, ge=0, le=65535)

@@ -34,16 +34,19 @@ class Watcher:
         look_again: Callable[[], Awaitable[None]],
         rescan: float,
         clock: Clock,
+        hidden: frozenset[str] = frozenset(),
     ) -> None:
         """
         Args:
             folders: a folder and some of those in it; what lies deeper is not watched.
             rescan: seconds after which the folders are looked at without a report.
+            hidden: names of hidden files that matter too.
         """
         self._folders = folders
         self._look_again = look_again
         self._rescan = rescan
         self._clock = clock
+        self._hidden = hidden
         self._polling: bool | None = None  # None leaves it to watchfiles
         self._rescan_due = 0.0
         self.armed = asyncio.Event()
@@ -106,9 +109,10 @@ class Watcher:
     def _matter(self, changes: set[FileChange]) -> bool:
         """Whether a change is one of a file of ours, or of a folder."""
         paths = [Path(path) for _, path in changes]
-        return any(
-            path in self._folders or (path.suffix in ENDINGS and not path.name.startswith(".")) for path in paths
-        )
+        return any(path in self._folders or self._is_ours(path.name) for path in paths)
+
+    def _is_ours(self, name: str) -> bool:
+        return name in self._hidden or (name.endswith(ENDINGS) and not name.startswith("."))
 
     def _replaced(self, changes: set[FileChange]) -> bool:
         """Whether a folder was removed or made. The one there now may even bear the number of the one before."""

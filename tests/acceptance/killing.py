@@ -55,13 +55,13 @@ def prepare(data_dir: Path, models: int = 2, *, pause: float = 0.02, interval: f
 
 
 @asynccontextmanager
-async def a_server(data_dir: Path) -> AsyncIterator[tuple[Process, ClientSession]]:
+async def a_server(data_dir: Path, **environment: str) -> AsyncIterator[tuple[Process, ClientSession]]:
     """A server in a process of its own, ready to answer."""
     script = data_dir.parent / "server.py"
     script.write_text(SERVER)
     path = os.pathsep.join([str(PLUGINS), *filter(None, sys.path)])
     server = await asyncio.create_subprocess_exec(
-        sys.executable, script, data_dir, stdout=PIPE, env={**os.environ, "PYTHONPATH": path}
+        sys.executable, script, data_dir, stdout=PIPE, env={**os.environ, "PYTHONPATH": path, **environment}
     )
     try:
         assert server.stdout is not None

@@ -2,58 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import re
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-
-Start = Callable[..., Awaitable[Process]]
-
-
-@pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts ``recserver ARGUMENTS`` in a folder of its own; whatever still runs at the end is killed."""
-    started: list[Process] = []
-
-    async def run(*arguments: str, **environment: str) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, stdout=PIPE, stderr=PIPE,
-            env={**os.environ, "RECSERVER_LOG_FORMAT": "console", **environment},
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def line_with(process: Process, text: str) -> str:
-    """The first line on standard error that holds ``text``; everything that came before it is in the failure."""
-    assert process.stderr is not None
-    before = []
-    while line := (await process.stderr.readline()).decode():
-        if text in line:
-            return line
-        before.append(line)
-    raise AssertionError(f"{text!r} never came: {''.join(before)}")
-
-
-async def url_of(process: Process) -> str:
-    """The address that a starting server reports."""
-    found = re.search(r"http://\S+[0-9]", await line_with(process, "listens on"))
-    assert found
-    return found.group()
+from commands import Start, line_with, url_of
 
 
 async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> None:

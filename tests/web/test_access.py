@@ -74,7 +74,7 @@ async def test_without_the_right_key_every_route_is_closed(guarded: Api, key: st
         for query in ("", f"?api_key={KEY}&X-API-Key={KEY}&key={KEY}&token={KEY}&access_token={KEY}"):
             answer = await guarded.ask(route.method, prefix + filled(route.path) + query, headers=headers)
             if route.path == "/health":
-                assert answer.body == {"status": "ok"}
+                assert answer.body == {"status": "ok", "read_only": False}
             else:
                 assert (answer.status, answer.code) == (401, "unauthorized"), f"{route} {key}"
     assert (await guarded.ask("GET", "/get_scheduler_status", headers={"X-API-Key": KEY})).status == 200
@@ -104,7 +104,8 @@ async def test_no_other_form_of_a_path_gets_around_the_key(guarded: Api) -> None
     for path in OTHER_PATHS:
         for method in ("GET", "POST", "DELETE"):
             status, _, body = await guarded.wire(request(path, {"Host": "localhost"}, method))
-            health = path.startswith("/health#") and body == b'{"status": "ok"}'  # what follows # is no path
+            # what follows # is no path
+            health = path.startswith("/health#") and body == b'{"status": "ok", "read_only": false}'
             assert status in (400, 401) or health, f"{method} {path}: {status} {body!r}"
 
 

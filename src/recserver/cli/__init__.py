@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from recserver.errors import RecServerError, shown
+from recserver.errors import DataFolderInUse, RecServerError, shown
 from recserver.specs.outcomes import RunOutcome
 
 app = typer.Typer(
@@ -38,6 +38,9 @@ app.add_typer(tasks_app, name="tasks")
 
 CANNOT = 2
 """Exit status when the settings or the surroundings do not allow what was asked."""
+
+IN_USE = 3
+"""Exit status when another server has the data folder."""
 
 
 def _count(value: int) -> int:
@@ -74,15 +77,26 @@ Host = Annotated[
 Port = Annotated[int | None, typer.Option("--port", help="Port to listen on [9999]; 0 takes a free one.")]
 
 
+ReadOnly = Annotated[
+    bool,
+    typer.Option(
+        "--read-only", help="Answer from the folder and change nothing, also beside a server that writes it."
+    ),
+]
+
+
 @app.command()
-def serve(data: DataFolder = Path("data"), host: Host = None, port: Port = None) -> None:
+def serve(
+    data: DataFolder = Path("data"), host: Host = None, port: Port = None, read_only: ReadOnly = False
+) -> None:
     """Train on schedule and answer over HTTP until stopped.
 
-    Every setting is also an environment variable: docs/settings.md lists them.
+    Every setting is also an environment variable: docs/settings.md lists them. The exit status is 3 if another
+    server has the data folder.
     """
     from recserver.cli.serve import serve as run
 
-    run(data, host=host, port=port)
+    run(data, host=host, port=port, read_only=read_only or None)
 
 
 @app.command()
@@ -289,4 +303,4 @@ def main() -> None:
         app()
     except RecServerError as error:
         typer.echo(f"recserver: {error}", err=True)
-        sys.exit(CANNOT)
+        sys.exit(IN_USE if isinstance(error, DataFolderInUse) else CANNOT)

@@ -19,6 +19,7 @@ from recserver.errors import ServerCannotStart
 from recserver.events import RunEnded, RunProgressed
 from recserver.server import RecServer
 from recserver.settings import load_settings
+from recserver.store.lock import refuse_if_locked
 
 GUESTS = ("Ana", "Ben", "Chloe", "Dario")
 MODEL, TASK = "restaurants", "train_restaurants"
@@ -35,6 +36,7 @@ def demo(data: Path, *, port: int, keep: bool) -> None:
         ServerCannotStart: if the folder, the port or the settings do not allow it.
     """
     visits = demo_data.visits()
+    refuse_if_locked(data)  # the files that are written below may be those of a demo that still serves
     try:
         data.mkdir(parents=True, exist_ok=True)
         demo_data.write_csv(data / "visits.csv", visits)

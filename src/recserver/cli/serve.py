@@ -6,27 +6,36 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from recserver.cli.surroundings import configure_logging, stop_signal
-from recserver.server import RecServer
-from recserver.settings import Settings, load_settings
+from recserver.settings import load_settings
+from recserver.store.lock import refuse_if_locked
+
+if TYPE_CHECKING:
+    from recserver.server import RecServer
 
 logger = logging.getLogger(__name__)
 
 
-def serve(data: Path, *, host: str | None, port: int | None) -> None:
+def serve(data: Path, *, host: str | None, port: int | None, read_only: bool | None) -> None:
     """Serve until SIGINT or SIGTERM, then let requests in flight finish."""
-    settings = load_settings(host=host, port=port)
+    settings = load_settings(host=host, port=port, read_only=read_only)
     configure_logging(settings.log_format)
+    if not settings.read_only:
+        refuse_if_locked(data)  # before the half second that importing a server takes
+
+    from recserver.server import RecServer
+
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(data, settings))
+        asyncio.run(_serve(RecServer(data, settings)))
 
 
-async def _serve(data: Path, settings: Settings) -> None:
-    server = RecServer(data, settings)
+async def _serve(server: RecServer) -> None:
     told_to_stop = stop_signal()
     async with server.serve() as url:
-        logger.info("recserver listens on %s; data folder %s", url, server.data_dir.absolute())
+        how = ", read-only" if server.read_only else ""
+        logger.info("recserver listens on %s; data folder %s%s", url, server.data_dir.absolute(), how)
         await told_to_stop.wait()
         logger.info("closing: requests in flight finish, trainings stop")
     logger.info("closed")

@@ -7,7 +7,7 @@ from typing import Any
 from recserver.errors import InvalidInput, ModelNotFound, RunNotFound, StorageUnreadable, TaskNotFound
 from recserver.run import Run
 from recserver.service.tasks import outlook, task_called
-from recserver.service.verb import Result, Verbs, changing_verb, verb
+from recserver.service.verb import Result, Verbs, changing_verb, steering_verb, verb
 from recserver.specs.outcomes import RunOutcome
 from recserver.specs.values import Count, KnownId, Switch, Text
 from recserver.store.models import StoredModel
@@ -34,7 +34,7 @@ class RunVerbs(Verbs):
             "run_id": run.order.run_id,
         }
 
-    @verb
+    @steering_verb
     async def stop_training(self, *, model_id: KnownId | None = None, task_name: KnownId | None = None) -> Result:
         """End the training of a model, or of a task, at once. The version before it serves on."""
         if (model_id is None) == (task_name is None):

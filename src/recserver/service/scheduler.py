@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from recserver.errors import Draining
-from recserver.service.verb import Result, Verbs, verb
+from recserver.service.verb import Result, Verbs, steering_verb, verb
 from recserver.specs.tasks import TaskSpec
 from recserver.specs.values import Patience, Switch
 
@@ -13,7 +13,7 @@ PAUSED = "The task is paused: POST /resume_task lets it run again."
 class SchedulerVerbs(Verbs):
     """Start, stop and look at the scheduler. It starts with the server and follows every change by itself."""
 
-    @verb
+    @steering_verb
     async def restart_scheduler(self, *, timeout: Patience = 0) -> Result:
         """Look at all models and tasks again, and start the scheduler if it was stopped.
 
@@ -38,7 +38,7 @@ class SchedulerVerbs(Verbs):
             "tasks_skipped": skipped,
         }
 
-    @verb
+    @steering_verb
     async def stop_scheduler(self, *, timeout: Patience = 0, cancel_running: Switch = True) -> Result:
         """Start no new run, give those under way ``timeout`` seconds, and cancel the rest unless told not to."""
         parts = self.parts
@@ -54,7 +54,7 @@ class SchedulerVerbs(Verbs):
 
     @verb
     async def health(self) -> Result:
-        """That the server answers, and is not closing."""
+        """That the server answers, and is not closing; and whether it only looks."""
         if self.draining:
             raise Draining("The server is closing.")
-        return {"status": "ok"}
+        return {"status": "ok", "read_only": self.read_only}

@@ -14,7 +14,7 @@ from pydantic import ValidationError, validate_call
 
 from recserver.catalog import Catalog
 from recserver.clock import Clock
-from recserver.errors import InvalidInput, StorageUnreadable
+from recserver.errors import InvalidInput, ReadOnly, StorageUnreadable
 from recserver.events import EventBus
 from recserver.executors import Executor
 from recserver.history import History
@@ -62,6 +62,9 @@ class Verbs:
     draining = False
     """Whether the server is closing."""
 
+    read_only = False
+    """Whether nothing may be changed."""
+
     events: EventBus
     """Tells what happens, as it happens."""
 
@@ -72,20 +75,28 @@ class Verbs:
 
 
 def verb(function: Verb[P, T]) -> Verb[P, T]:
-    """Check the arguments of every call by the annotations of ``function``.
+    """Check the arguments of every call by the annotations of ``function``, which changes nothing.
 
     None counts as absent. All faults are reported together, as one :class:`InvalidInput`.
     """
-    return _verb(function, one_at_a_time=False)
+    return _verb(function, changes=False, one_at_a_time=False)
+
+
+def steering_verb(function: Verb[P, T]) -> Verb[P, T]:
+    """A :func:`verb` that changes what runs, and no definition. A read-only server refuses it."""
+    return _verb(function, changes=True, one_at_a_time=False)
 
 
 def changing_verb(function: Verb[P, T]) -> Verb[P, T]:
-    """A :func:`verb` that changes definitions. It waits for the one before it, so that no change is lost."""
-    return _verb(function, one_at_a_time=True)
+    """A :func:`verb` that changes definitions. It waits for the one before it, so that no change is lost.
+
+    A read-only server refuses it.
+    """
+    return _verb(function, changes=True, one_at_a_time=True)
 
 
 def _verb(
-    function: Callable[P, Coroutine[Any, Any, T]], *, one_at_a_time: bool
+    function: Callable[P, Coroutine[Any, Any, T]], *, changes: bool, one_at_a_time: bool
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     @validate_call  # of a coroutine function it would check only when awaited
     @functools.wraps(function)
@@ -98,6 +109,11 @@ def _verb(
     async def call(*args: Any, **kwargs: Any) -> Any:
         if len(args) > len(names):
             raise TypeError(f"{function.__name__} takes {len(names) - 1} arguments at most")
+        if changes and args[0].read_only:
+            raise ReadOnly(
+                "This server is read-only and changes nothing: ask the one that writes its data folder, "
+                "or start it without --read-only."
+            )
         given = dict(zip(names[1:], args[1:], strict=False)) | kwargs
         given = {name: value for name, value in given.items() if value is not None}
         try:

@@ -75,17 +75,25 @@ class Journal:
         A file that cannot be read is put aside; a record that cannot be used is left out.
         """
         await files.clear_temporaries(self._path.parent)
-        self._records, self._lines = {}, {}
         try:
-            content = await files.read_object(self._path, LARGEST)
-        except FileNotFoundError:
-            return
+            await self.look_again()
         except InvalidInput as error:
             aside = self._path.with_name(f"{self._path.name}.broken")
             logger.warning("what is known of past runs is lost: %s It is kept as %s.", error, aside.name)
             with suppress(OSError):
                 await asyncio.to_thread(self._path.replace, aside)
-            return
+
+    async def look_again(self) -> None:
+        """Read what the file says now.
+
+        Raises:
+            InvalidInput: if it cannot be read; what was known before still is.
+        """
+        try:
+            content = await files.read_object(self._path, LARGEST)
+        except FileNotFoundError:
+            content = {}
+        self._records, self._lines = {}, {}
         for name, one in content.items():
             try:
                 self._put(name, TaskRecord.model_validate(one))

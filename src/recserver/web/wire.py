@@ -44,6 +44,7 @@ STATUSES = {
     "model_busy": 409,
     "model_in_use": 409,
     "model_not_trained": 409,
+    "read_only": 409,
     "payload_too_large": 413,
     "unsupported_media_type": 415,
     "validation_error": 422,

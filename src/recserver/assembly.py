@@ -1,0 +1,164 @@
+"""The parts of a server over one data folder: built, and set going to write it or only to follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from pathlib import Path
+
+from recserver.catalog import Catalog
+from recserver.clock import Clock
+from recserver.errors import InvalidInput, ServerCannotStart
+from recserver.events import EventBus
+from recserver.executors import Executor
+from recserver.history import History
+from recserver.history_reader import HistoryReader
+from recserver.owner import TaskOwner
+from recserver.publisher import Publisher
+from recserver.recorder import RunRecorder
+from recserver.runner import TaskRunner
+from recserver.scheduler import Scheduler
+from recserver.service.verb import Parts
+from recserver.settings import Settings
+from recserver.store.chefs import ChefStore
+from recserver.store.files import to_the_end
+from recserver.store.journal import Journal
+from recserver.store.lock import DataLock
+from recserver.store.models import ModelStore
+from recserver.store.tasks import TaskStore
+from recserver.store.versions import VersionStore
+from recserver.trainer import INTERRUPTED, Trainer
+from recserver.versions import ModelVersions
+from recserver.watcher import Watcher
+
+JOURNAL = ".scheduler.json"
+
+
+async def folder_to_write(path: Path, stack: AsyncExitStack) -> Path:
+    """The data folder as an absolute path, made if need be and locked before anything in it is touched.
+
+    ``stack`` unlocks it.
+    """
+    data = await asyncio.to_thread(_make, path)
+    lock = DataLock(data)
+    stack.push_async_callback(asyncio.to_thread, lock.release)
+    await to_the_end(lock.take)
+    await asyncio.to_thread(_make, data, "models", "tasks", "config")
+    return data
+
+
+async def folder_to_follow(path: Path) -> Path:
+    """The data folder as an absolute path; it must be there.
+
+    Raises:
+        ServerCannotStart: if it is not.
+    """
+    data = await asyncio.to_thread(path.resolve)
+    if not await asyncio.to_thread(data.is_dir):
+        raise ServerCannotStart(f"There is no data folder {data} to serve read-only: choose another with --data.")
+    return data
+
+
+def _make(data: Path, *names: str) -> Path:
+    data = data.resolve()
+    try:
+        for folder in [data / name for name in names] or [data]:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ServerCannotStart(
+            f"The data folder {data} cannot be used ({error.strerror}): choose another with --data."
+        ) from None
+    return data
+
+
+def build(
+    data: Path,
+    settings: Settings,
+    memory: int | None,
+    *,
+    clock: Clock,
+    events: EventBus,
+    executor: Executor,
+    owner: TaskOwner,
+) -> Parts:
+    """Every part, at rest.
+
+    Args:
+        memory: bytes that the models in memory may have together.
+    """
+    policy = settings.source_policy(data)
+    models, tasks = ModelStore(data / "models"), TaskStore(data / "tasks")
+    chefs, journal = ChefStore(data / "config" / "restaurant_data.yaml"), Journal(data / JOURNAL)
+    history = (HistoryReader if settings.read_only else History)(
+        data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
+    )
+    catalog, store = Catalog(models, events, memory), VersionStore(models)
+    versions = ModelVersions(models=models, store=store, catalog=catalog, keep=settings.model_versions)
+    trainer = Trainer(
+        models=models, store=store, publisher=Publisher(versions, clock), catalog=catalog, executor=executor,
+        policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
+    )  # fmt: skip
+    recorder = RunRecorder(journal=journal, history=history, clock=clock, events=events)
+    runner = TaskRunner(
+        tasks=tasks, models=models, chefs=chefs, journal=journal, recorder=recorder,
+        trainer=trainer, catalog=catalog, clock=clock,
+    )  # fmt: skip
+    scheduler = Scheduler(
+        wanted=runner.wanted, first_due=runner.first_due, fire=runner.fire, obstacle=runner.obstacle,
+        corrected=runner.corrected, retire=runner.retire, owner=owner, clock=clock, events=events,
+    )  # fmt: skip
+    return Parts(
+        changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
+        journal=journal, history=history, catalog=catalog, versions=versions, executor=executor, trainer=trainer,
+        runner=runner, scheduler=scheduler,
+    )  # fmt: skip
+
+
+async def start_writing(parts: Parts, owner: TaskOwner, rescan: float, stack: AsyncExitStack) -> None:
+    """Put right what a killed server left, and start everything; ``stack`` ends the trainings."""
+
+    async def look_again() -> None:
+        await parts.catalog.look_again()
+        await parts.scheduler.reconcile()
+
+    await parts.journal.open()
+    await parts.history.open()
+    await parts.trainer.recover()
+    await parts.runner.recover()
+    owner.start(parts.history.run, "history")
+    owner.start(partial(parts.history.close_left_open, INTERRUPTED), "history of an earlier server")
+    stack.push_async_callback(end_trainings, parts)
+    await parts.scheduler.start()
+    _watch(parts, owner, rescan, look_again)
+
+
+async def start_following(parts: Parts, owner: TaskOwner, rescan: float) -> None:
+    """Take up what another server publishes. To put things right and to train is up to that one."""
+
+    async def look_again() -> None:
+        with suppress(InvalidInput):  # the server that writes it says so
+            await parts.journal.look_again()
+        await parts.catalog.look_again()
+
+    await look_again()
+    _watch(parts, owner, rescan, look_again, hidden=frozenset({JOURNAL}))
+
+
+def _watch(
+    parts: Parts,
+    owner: TaskOwner,
+    rescan: float,
+    look_again: Callable[[], Awaitable[None]],
+    hidden: frozenset[str] = frozenset(),
+) -> None:
+    watched = (parts.policy.data_dir, parts.models.folder, parts.tasks.folder, parts.chefs.path.parent)
+    watcher = Watcher(watched, look_again, rescan, parts.clock, hidden)
+    owner.start(watcher.run, "watcher of the data folder")
+
+
+async def end_trainings(parts: Parts) -> None:
+    """Start no run any more, and cancel those under way."""
+    await parts.scheduler.stop()
+    await parts.trainer.stop(parts.trainer.runs.values())

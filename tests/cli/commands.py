@@ -1,0 +1,28 @@
+"""What a command that runs says."""
+
+from __future__ import annotations
+
+import re
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable
+
+Start = Callable[..., Awaitable[Process]]
+"""Starts ``recserver ARGUMENTS``."""
+
+
+async def line_with(process: Process, text: str) -> str:
+    """The first line on standard error that holds ``text``; everything that came before it is in the failure."""
+    assert process.stderr is not None
+    before = []
+    while line := (await process.stderr.readline()).decode():
+        if text in line:
+            return line
+        before.append(line)
+    raise AssertionError(f"{text!r} never came: {''.join(before)}")
+
+
+async def url_of(process: Process) -> str:
+    """The address that a starting server reports."""
+    found = re.search(r"http://\S+[0-9]", await line_with(process, "listens on"))
+    assert found
+    return found.group()
