@@ -95,7 +95,9 @@ def build(
         data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
     )
     catalog, store = Catalog(models, events, memory), VersionStore(models)
-    versions = ModelVersions(models=models, store=store, catalog=catalog, keep=settings.model_versions)
+    versions = ModelVersions(
+        models=models, store=store, catalog=catalog, clock=clock, keep=settings.model_versions
+    )
     trainer = Trainer(
         models=models, store=store, publisher=Publisher(versions, clock), catalog=catalog, executor=executor,
         policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
@@ -123,6 +125,7 @@ async def start_writing(parts: Parts, owner: TaskOwner, rescan: float, stack: As
         await parts.catalog.look_again()
         await parts.scheduler.reconcile()
 
+    parts.catalog.on_damage = parts.versions.quarantine
     await parts.journal.open()
     await parts.history.open()
     await parts.trainer.recover()

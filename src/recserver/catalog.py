@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from os import stat_result
 from pathlib import Path
@@ -66,6 +67,8 @@ class Catalog:
         Args:
             memory: bytes that the models in memory may have together; None sets no limit. One always fits.
         """
+        self.on_damage: Callable[[str], Awaitable[bool]] | None = None
+        """Told of a model whose file is damaged; answers whether another is in its place now, and serves."""
         self._models = models
         self._events = events
         self._memory = memory
@@ -230,6 +233,8 @@ class Catalog:
                 return str(error)  # not remembered: it may be read the next time
             except UnreadableModel as error:
                 self._refused[model.model_id] = _Refusal(stamp, str(error))
+                if self.on_damage is not None and await self.on_damage(model.model_id):
+                    return None
                 continue
             file = await self._models.pickle_status(model.model_id)
             if file is not None and _stamp(file) == stamp:  # else it was replaced or deleted meanwhile

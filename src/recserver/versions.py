@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from pathlib import Path
 from typing import Any
 
 from recserver.catalog import Catalog, open_packed
+from recserver.clock import Clock
 from recserver.errors import RecServerError, VersionNotFound
 from recserver.recommend.recommender import Recommender
 from recserver.specs.models import ModelStatus
-from recserver.store.models import ModelStore
+from recserver.store.files import without_waiting
+from recserver.store.models import BROKEN, ModelStore
 from recserver.store.versions import Version, VersionStore
 
 logger = logging.getLogger(__name__)
@@ -19,19 +22,21 @@ logger = logging.getLogger(__name__)
 NOT_PROMOTED = "not promoted"
 """How the error begins of a model whose last version the gate refused."""
 
-SETTLED = "error", "failed_at", "stopped_at", "modified_at"
+SETTLED = "error", "failed_at", "stopped_at", "modified_at", "quarantined"
 """Keys of the config that a training which ended well leaves no ground for."""
 
 
 class ModelVersions:
     """Puts versions of models in place of each other, on the disk and in memory."""
 
-    def __init__(self, *, models: ModelStore, store: VersionStore, catalog: Catalog, keep: int) -> None:
+    def __init__(
+        self, *, models: ModelStore, store: VersionStore, catalog: Catalog, clock: Clock, keep: int
+    ) -> None:
         """
         Args:
             keep: how many versions of a model are kept, beside those that are pinned or needed to go back.
         """
-        self._models, self._store, self._catalog, self._keep = models, store, catalog, keep
+        self._models, self._store, self._catalog, self._clock, self._keep = models, store, catalog, clock, keep
 
     async def publish(self, model_id: str, packed: Path, version: Version, recommender: Recommender) -> None:
         """Let a new version serve.
@@ -117,23 +122,32 @@ class ModelVersions:
         if not pinned:
             await self.prune(model_id)
 
-    async def restore(self, model_id: str) -> int | None:
-        """Put the newest version back that can be read, in place of one that cannot.
+    async def quarantine(self, model_id: str) -> bool:
+        """Put the file of a model aside that is not what was published, and the newest good version in its place.
+
+        A file that we did not publish is left alone, and so is one for which there is no other.
 
         Returns:
-            Its number; None if there is none. The file that was there is kept under another name.
+            Whether another serves now.
         """
+        published = (await self._models.metadata(model_id)).get("sha256")
+        if not isinstance(published, str) or published == await asyncio.to_thread(self._digest, model_id):
+            return False
+        aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
         for version in await self._store.all(model_id):
-            path = self._store.path(model_id, version.model_version)
-            if not version.promoted or not path.exists():
+            if not version.promoted:
                 continue
             try:
-                await self._serve(model_id, version)
+                if await self._serve(model_id, version, aside=aside):
+                    logger.error("model %s: its file is damaged and is kept as %s", model_id, aside)
+                    return True
             except (RecServerError, OSError) as error:
                 logger.warning("version %d of model %s is of no use: %s", version.model_version, model_id, error)
-                continue
-            return version.model_version
-        return None
+        return False
+
+    def _digest(self, model_id: str) -> str:
+        with open(self._models.to_load(model_id), "rb", opener=without_waiting) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     async def prune(self, model_id: str) -> None:
         """Remove the oldest versions, as far as nobody can want them back."""
@@ -157,15 +171,18 @@ class ModelVersions:
             raise VersionNotFound(model_id, None)
         return max(earlier)
 
-    async def _serve(self, model_id: str, version: Version, *, settles: bool = False) -> None:
+    async def _serve(
+        self, model_id: str, version: Version, *, settles: bool = False, aside: str | None = None
+    ) -> bool:
         path = self._store.path(model_id, version.model_version)
-        if not await asyncio.to_thread(
-            path.exists
-        ):  # trained before versions were kept: it is the one that serves
-            return
+        if not await asyncio.to_thread(path.exists):
+            return (
+                False  # trained before versions were kept: it is the one that serves, and there is no other copy
+            )
         _, recommender = await asyncio.to_thread(open_packed, path)
         served = version.model_copy(update={"promoted": True})
         status, drop = (ModelStatus.COMPLETED, SETTLED) if settles else (None, ())
-        file = await self._store.serve(model_id, served, status, drop)
+        file = await self._store.serve(model_id, served, status, drop, aside)
         self._catalog.swap(model_id, recommender, file)
         logger.info("model %s: version %d serves", model_id, version.model_version)
+        return True

@@ -13,7 +13,7 @@ import pytest
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import InvalidInput, ModelNotFound, UnreadableModel, VersionNotFound
+from recserver.errors import InvalidInput, ModelNotFound, ModelNotTrained, UnreadableModel, VersionNotFound
 from recserver.events import ModelServes, RunEnded
 from recserver.interactions import Interactions
 from recserver.testing import few_interactions
@@ -274,3 +274,48 @@ async def test_a_model_made_anew_begins_at_version_1(bench: Workbench) -> None:
     assert (await bench.rec.list_model_versions("m"))["data"] == []
     await bench.clock.settle()
     assert (await bench.finish(few_interactions())).model_version == 1
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["another file", "written over"])
+async def test_a_damaged_file_is_put_aside_and_the_newest_good_version_serves(
+    data_dir: Path, settings: Settings, caplog: pytest.LogCaptureFixture, in_place: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        bench = await Workbench.open(stack, data_dir, settings)
+        await trained(bench, 3)
+        await run(bench, 40)  # refused, so not to be put in place
+    path = data_dir / "models" / "m.pkl"
+    damaged = path.read_bytes()[:-100] + bytes(100)
+    if not in_place:
+        path.unlink()  # else the kept version, which is the same file, is damaged too
+    path.write_bytes(damaged)
+    async with AsyncExitStack() as stack:
+        bench = await Workbench.open(stack, data_dir, settings)
+        expected = 2 if in_place else 3
+        assert await answers(bench) == expected
+        assert trio(bench) == (expected, expected, expected)
+        info = await bench.rec.get_model_info("m")
+        aside = data_dir / "models" / info["quarantined"]
+        assert (aside.read_bytes(), aside.name[:13]) == (damaged, "m.pkl.broken-")
+        assert f"its file is damaged and is kept as {aside.name}" in caplog.text
+        assert (await run(bench, 130)).model_version == 5
+        assert "quarantined" not in await bench.rec.get_model_info("m")
+        assert f"models/{aside.name}" in (await bench.rec.delete_model("m", force=True))["files_deleted"]
+        assert not aside.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"cposix\nsystem\n(S'true'\ntR.", b"not ours at all" * 100])
+async def test_a_file_that_was_never_published_is_left_alone(
+    data_dir: Path, settings: Settings, content: bytes
+) -> None:
+    async with AsyncExitStack() as stack:
+        bench = await Workbench.open(stack, data_dir, settings)
+        path = data_dir / "models" / "n.pkl"
+        path.write_bytes(content)
+        (data_dir / "models" / "n_config.json").write_text('{"algorithm": "nmf", "status": "completed"}')
+        await bench.look()
+        assert (await bench.rec.list_models())["n"]["needs_training"] is True
+        with pytest.raises(ModelNotTrained):
+            await bench.rec.recommend("u", model_id="n")
+        assert path.read_bytes() == content
+        assert not list((data_dir / "models").glob("*.broken-*"))

@@ -54,7 +54,7 @@ async def read_document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
 
 def document_in(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
     """What :func:`read_document` returns, read in the calling thread."""
-    with open(path, "rb", opener=_without_waiting) as file:
+    with open(path, "rb", opener=without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InvalidInput(f"{path.name} is not a regular file: put one in its place, or remove it.")
         content = file.read(largest + 1)
@@ -214,8 +214,9 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe must not hold us up
+def without_waiting(path: str, flags: int) -> int:
+    """For ``opener`` of :func:`open`: of a named pipe, do not wait for who would write to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _no_number(name: str) -> float:

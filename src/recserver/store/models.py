@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import glob
 import logging
 import os
 import re
@@ -25,6 +26,8 @@ from recserver.store import files
 from recserver.store.changes import Changes, finish_all, pending, record_of
 
 VERSIONS = ".versions"
+BROKEN = ".broken-"
+"""What follows the name of a damaged file that was put aside, and is followed by the time."""
 _VERSION_FILE = re.compile(r"[0-9]+\.(pkl|json)")
 
 CONFIG, METADATA, PICKLE, LEGACY = "_config.json", "_metadata.json", ".pkl", ".json"
@@ -258,6 +261,7 @@ class ModelStore:
         """Every file that there is of a model, its config first."""
         endings = (CONFIG, METADATA, PICKLE, *((LEGACY,) if _has_legacy_name(model_id) else ()))
         own = [path for ending in endings if os.path.lexists(path := self.path(model_id, ending))]
+        own += sorted(self.folder.glob(f"{glob.escape(self.pickle(model_id).name)}{BROKEN}*"))
         versions = self.versions(model_id)
         return own + sorted(path for path in versions.glob("*") if _VERSION_FILE.fullmatch(path.name))
 

@@ -116,11 +116,20 @@ class VersionStore:
             await files.to_the_end(self._keep, model_id, packed, version, status, changes)
 
     async def serve(
-        self, model_id: str, version: Version, status: ModelStatus | None, drop: Iterable[str] = ()
+        self,
+        model_id: str,
+        version: Version,
+        status: ModelStatus | None,
+        drop: Iterable[str] = (),
+        aside: str | None = None,
     ) -> os.stat_result:
-        """Put a kept version in the place of the one that serves; a ``status`` of None stays as it is."""
+        """Put a kept version in the place of the one that serves; a ``status`` of None stays as it is.
+
+        Args:
+            aside: the name under which the file is kept that served until now.
+        """
         async with self._models.lock(model_id):
-            return await files.to_the_end(self._serve, model_id, version, status, frozenset(drop))
+            return await files.to_the_end(self._serve, model_id, version, status, frozenset(drop), aside)
 
     async def change(self, model_id: str, version: Version) -> None:
         """Write the record of a version anew."""
@@ -209,15 +218,20 @@ class VersionStore:
             changes.commit()
 
     def _serve(
-        self, model_id: str, version: Version, status: ModelStatus | None, drop: frozenset[str]
+        self, model_id: str, version: Version, status: ModelStatus | None, drop: frozenset[str], aside: str | None
     ) -> os.stat_result:
         with self._changes(model_id) as changes:
-            self._keep_serving(changes, model_id)
+            told = version
+            if aside is None:
+                self._keep_serving(changes, model_id)
+            else:
+                changes.link(self._models.pickle(model_id), self._models.folder / aside)
+                told = version.model_copy(update={"config": {**version.config, "quarantined": aside}})
             source = self.path(model_id, version.model_version)
             file = source.stat()
             changes.link(source, self._models.pickle(model_id))
             changes.write(self._record(model_id, version.model_version), files.as_json(version.model_dump()))
-            self._stage_told(changes, model_id, version, status, drop)
+            self._stage_told(changes, model_id, told, status, drop)
             changes.commit()
         return file
 
