@@ -108,8 +108,13 @@ def put_back(models: Path, good: dict[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-async def ask_about(rec: RecServer, *, forgotten: bool) -> None:
-    """Everything that reads the victim's files. It may be refused with a sentence, and with nothing else."""
+async def ask_about(rec: RecServer, *, forgotten: bool) -> int:
+    """Ask for everything that reads the victim's files. It may be refused with a sentence, and with nothing else.
+
+    Returns:
+        How much was refused.
+    """
+    refused = 0
     if forgotten:
         rec.parts.catalog.drop(VICTIM)
     for question in (
@@ -122,6 +127,8 @@ async def ask_about(rec: RecServer, *, forgotten: bool) -> None:
             await question()
         except RecServerError as error:
             assert len(str(error)) > 10 and "Traceback" not in str(error)
+            refused += 1
+    return refused
 
 
 async def damage_over_and_over(data_dir: Path, cases: int) -> None:
@@ -135,13 +142,14 @@ async def damage_over_and_over(data_dir: Path, cases: int) -> None:
     settings = Settings(port=0, training_processes=1, rescan_seconds=3600)
     async with RecServer(data_dir, settings) as rec:
         expected = {name: (await rec.recommend("u0", model_id=name))["predictions"] for name in (VICTIM, *OTHERS)}
+        refused = 0
         for number in range(cases):
             damage = DAMAGES[number % len(DAMAGES)]
             path = models / FILES[number // len(DAMAGES) % len(FILES)]
             await asyncio.to_thread(damage, path, chance)
             for name in OTHERS:  # loaded again, beside the damage
                 rec.parts.catalog.drop(name)
-            await ask_about(rec, forgotten=chance.random() < 0.8)
+            refused += await ask_about(rec, forgotten=chance.random() < 0.8)
             for name in OTHERS:
                 answer = (await rec.recommend("u0", model_id=name))["predictions"]
                 assert answer == expected[name], (number, damage.__name__, path.name)
@@ -150,6 +158,7 @@ async def damage_over_and_over(data_dir: Path, cases: int) -> None:
             rec.parts.catalog.drop(VICTIM)
             answer = (await rec.recommend("u0", model_id=VICTIM))["predictions"]
             assert answer == expected[VICTIM], (number, damage.__name__, path.name)
+    assert refused > cases / 5  # a third of the damage is to the model file; else none was noticed
 
 
 def test_the_pickle_would_do_harm(tmp_path: Path) -> None:
