@@ -177,7 +177,7 @@ async def test_closing_ends_trainings_before_it_waits_for_slow_clients(data_dir:
             _, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1]))
             writer.write(b"POST /create_model HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
             await rec.add_model_task("t", model_id="m", data_chef_id="c", interval=3600)
-            await events.next(RunProgressed, lambda event: event.stage == "fitting")
+            await events.next(RunProgressed, lambda event: event.stage == "evaluating")
             async with ClientSession(url) as http, http.get("/health") as response:
                 assert response.status == 200  # so the half request has arrived as well
 
