@@ -76,7 +76,8 @@ def snapshot(path: Path, largest: int) -> Iterator[Snapshot | None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            found = _find(path, path.stat(), stack) or _make(path, largest, stack)
+            linux = sys.platform == "linux"
+            found = (_find(path, path.stat(), stack) or _make(path, largest, stack)) if linux else None
         except (OSError, ValueError):  # no space, no permission: reading will do, or say what is wrong
             found = None
         yield found
@@ -136,8 +137,6 @@ def _map(descriptor: int, size: int) -> NDArray[np.uint8]:
 
 def _folder() -> Path | None:
     """The folder of this user's snapshots since the machine started; None if it cannot be trusted."""
-    if sys.platform != "linux":
-        return None
     path = Path(tempfile.gettempdir()) / f"recserver-{os.geteuid()}-{_BOOT_ID.read_text().strip()}"
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()  # somebody else may have been there first
