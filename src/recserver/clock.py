@@ -49,6 +49,11 @@ class SystemClock:
         return True
 
 
+def pause(seconds: float) -> None:
+    """Let a thread that is not the event loop's wait."""
+    time.sleep(seconds)
+
+
 async def a_turn() -> None:
     """Let everything run that is ready to, a timeout that has come above all."""
     await asyncio.sleep(0)

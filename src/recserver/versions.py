@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from recserver.artifact.grammar import OPENING
 from recserver.catalog import Catalog, open_packed
 from recserver.clock import Clock
 from recserver.errors import RecServerError, VersionNotFound
@@ -125,13 +128,13 @@ class ModelVersions:
     async def quarantine(self, model_id: str) -> bool:
         """Put the file of a model aside that is not what was published, and the newest good version in its place.
 
-        A file that we did not publish is left alone, and so is one for which there is no other.
+        A file that is none of ours is left alone, and so is one for which there is no other.
 
         Returns:
             Whether another serves now.
         """
-        published = (await self._models.metadata(model_id)).get("sha256")
-        if not isinstance(published, str) or published == await asyncio.to_thread(self._digest, model_id):
+        published = await self._models.metadata(model_id)
+        if not await asyncio.to_thread(_is_damaged, self._models.to_load, model_id, published):
             return False
         aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
         for version in await self._store.all(model_id):
@@ -144,10 +147,6 @@ class ModelVersions:
             except (RecServerError, OSError) as error:
                 logger.warning("version %d of model %s is of no use: %s", version.model_version, model_id, error)
         return False
-
-    def _digest(self, model_id: str) -> str:
-        with open(self._models.to_load(model_id), "rb", opener=without_waiting) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     async def prune(self, model_id: str) -> None:
         """Remove the oldest versions, as far as nobody can want them back."""
@@ -186,3 +185,16 @@ class ModelVersions:
         self._catalog.swap(model_id, recommender, file)
         logger.info("model %s: version %d serves", model_id, version.model_version)
         return True
+
+
+def _is_damaged(to_load: Callable[[str], Path], model_id: str, published: Mapping[str, Any]) -> bool:
+    """Whether a model's file is what was published, but changed: as long as that, or cut short."""
+    with open(to_load(model_id), "rb", opener=without_waiting) as file:
+        opening = file.read(len(OPENING))
+        ours = OPENING.startswith(opening) or os.fstat(file.fileno()).st_size == published.get("size")
+        file.seek(0)
+        return (
+            ours
+            and "sha256" in published
+            and hashlib.file_digest(file, "sha256").hexdigest() != published["sha256"]
+        )

@@ -122,7 +122,7 @@ async def test_a_broken_file_does_not_unload_what_serves(trained: Trained, conte
     assert (await trained.ask())["model_version"] == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"cos\ngetenv\n(S'HOME'\ntR.", None])
+@pytest.mark.parametrize("content", [b"garbage", b"cos\ngetenv\n(S'HOME'\ntR.", None])
 async def test_after_a_restart_a_broken_file_asks_for_a_training(
     data_dir: Path, settings: Settings, content: bytes | None
 ) -> None:

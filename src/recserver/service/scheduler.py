@@ -57,4 +57,4 @@ class SchedulerVerbs(Verbs):
         """That the server answers, and is not closing; and whether it only looks."""
         if self.draining:
             raise Draining("The server is closing.")
-        return {"status": "ok", "read_only": self.read_only}
+        return {"status": "ok"} | ({"read_only": True} if self.read_only else {})

@@ -75,6 +75,7 @@ class Journal:
         A file that cannot be read is put aside; a record that cannot be used is left out.
         """
         await files.clear_temporaries(self._path.parent)
+        self._records, self._lines = {}, {}
         try:
             await self.look_again()
         except InvalidInput as error:

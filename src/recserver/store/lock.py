@@ -12,10 +12,10 @@ import logging
 import os
 import socket
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
+from recserver.clock import pause
 from recserver.errors import DataFolderInUse, ServerCannotStart
 from recserver.store.files import READABLE
 
@@ -114,7 +114,7 @@ def _lock(descriptor: int, folder: Path) -> None:
         except (BlockingIOError, PermissionError):  # how a lock that is taken shows, on POSIX and on Windows
             if holder is not None:
                 break
-            time.sleep(PAUSE)  # it may be held only by somebody who looks, or by somebody about to say who it is
+            pause(PAUSE)  # it may be held only by somebody who looks, or by somebody about to say who it is
             holder = _holder(descriptor)
         except OSError as error:
             if error.errno not in _WITHOUT_LOCKS:
