@@ -39,6 +39,8 @@ class TaskLoop:
         """Due times before the last one that were missed, and made up for by it."""
         self.attempts = 0
         """Runs begun for the last due time; whoever begins one counts it here."""
+        self.last_run: str | None = None
+        """The last of them."""
         self._last_due: float | None = None
         self._planned = False
         self._fire = fire

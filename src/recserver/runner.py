@@ -86,7 +86,8 @@ class TaskRunner:
             model = await self._models.read(spec.model_id)
         except ModelNotFound:
             return now
-        if await self._catalog.needs_training(model):
+        runs = edited and self.runs_of(spec.task_name)
+        if not runs and await self._catalog.needs_training(model):
             return now
         last = parse_timestamp(self._journal.get(spec.task_name).last_due_at)
         last = last or parse_timestamp(model.config.get("training_completed_at"))
@@ -109,8 +110,8 @@ class TaskRunner:
             Seconds after which another attempt may help; None if none would.
         """
         spec, name = loop.spec, loop.spec.task_name
-        if attempt > 1 and self._journal.get(name).failing_since is None:
-            return None  # a run by hand has ended well meanwhile
+        if attempt > 1 and self._journal.get(name).run_id != loop.last_run:
+            return None  # a run by hand has come between, and told more than another attempt would
         order = await self._order_or_obstacle(spec, "schedule" if attempt == 1 else "retry", attempt)
         loop.blocked = order if isinstance(order, str) else None
         reason = loop.blocked or self._busy(spec)
@@ -120,7 +121,7 @@ class TaskRunner:
             await self._recorder.skipped(name, str(reason), running=bool(self.runs_of(name)))
             return None
         period = Period(due, loop.schedule.met(due, self._clock), loop.coalesced if attempt == 1 else 0)
-        loop.attempts = attempt
+        loop.attempts, loop.last_run = attempt, order.run_id
         run = await self._begin(order, period)
         outcome = await asyncio.shield(run.outcome)
         await self._recorder.missed(name, loop.skip_missed())

@@ -182,7 +182,7 @@ class Trainer:
         method = await asyncio.to_thread(algorithm, name)  # may search the installed packages
         hyperparameters, warnings = method.check(stored, ignore=stored)
         quality_gate(model)  # better refused now than after the training
-        newest, highest = await self._store.newest(model.model_id), await self._store.highest(model.model_id)
+        newest, highest = await self._store.last(model.model_id)
         serving = self._catalog.in_memory(model.model_id)
         serves = await self._catalog.needs_training(model) is None
         job = TrainingJob(

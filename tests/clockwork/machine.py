@@ -53,6 +53,9 @@ class Driven:
         self.good: dict[str, dict[str, Any]] = {}
         self.past: dict[str, Past] = {}
         self.versions: dict[str, int] = {}
+        """Those that serve, by model."""
+        self.numbers = Counter[str]()
+        """The highest, by model."""
         self.outcomes: dict[str, str] = {}
         self.under_way: dict[str, RunStarted] = {}
         self.ends: defaultdict[str, list[bool]] = defaultdict(list)
@@ -178,9 +181,11 @@ class Driven:
             elif isinstance(event, RunEnded):
                 self.under_way.pop(event.run_id)
                 self.outcomes[event.run_id] = event.outcome
-                if event.outcome == "completed":
-                    assert event.model_version == self.versions.get(event.model_id, 0) + 1
-                    self.versions[event.model_id] = event.model_version
+                if event.model_version is not None:  # the gate may have refused it
+                    self.numbers[event.model_id] += 1
+                    assert event.model_version == self.numbers[event.model_id]
+                    if event.outcome == "completed":
+                        self.versions[event.model_id] = event.model_version
                 if past := self.past.get(event.task_name):
                     past.counts["failures"] += event.outcome == "failed"
         self.seen.clear()

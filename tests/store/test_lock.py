@@ -71,7 +71,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> lis
         waits.append(seconds)
         act()
 
-    monkeypatch.setattr(module.time, "sleep", wait)
+    monkeypatch.setattr(module, "pause", wait)
     return waits
 
 

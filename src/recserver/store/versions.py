@@ -80,9 +80,9 @@ class VersionStore:
         """Where the packed model of a version lies."""
         return self._models.versions(model_id) / f"{number}.pkl"
 
-    async def newest(self, model_id: str) -> Version | None:
-        """The version that was trained last, whether it serves or not."""
-        return await asyncio.to_thread(self._newest, model_id)
+    async def last(self, model_id: str) -> tuple[Version | None, int]:
+        """The version that was trained last, whether it serves or not, and the :meth:`highest` number."""
+        return await asyncio.to_thread(lambda: (self._newest(model_id), self._highest(model_id)))
 
     async def serving(self, model_id: str) -> int:
         """The number of the version that serves, by the model's metadata; 0 if there is none."""
