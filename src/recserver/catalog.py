@@ -140,6 +140,11 @@ class Catalog:
             return await self._look(model, stamp)
         return None
 
+    def refuses(self, model: StoredModel) -> bool:
+        """Whether the model's file is known to be of no use, as long as it stays what it is."""
+        refusal = self._refused.get(model.model_id)
+        return refusal is not None and model.pickle is not None and refusal.stamp == _stamp(model.pickle)
+
     async def _look(self, model: StoredModel, stamp: Stamp) -> str | None:
         try:
             await asyncio.to_thread(lambda: artifact.look(self._models.to_load(model.model_id)))

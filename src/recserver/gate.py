@@ -46,7 +46,11 @@ class QualityGate(BaseModel):
         Returns:
             A sentence with both figures; None if nothing speaks against it.
         """
-        return self._too_little(new, serving, version) or self._worse(new, serving, version) or self._idle(new)
+        return (
+            self._too_little(new, serving, version)
+            or self._worse(new, serving, version)
+            or self._idle(new, serving)
+        )
 
     def _too_little(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
         for key, what in COUNTS.items():
@@ -62,23 +66,31 @@ class QualityGate(BaseModel):
 
     def _worse(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
         now, before = _number(new, "ndcg_at_10"), _number(serving, "ndcg_at_10")
-        if now is None or before is None:
+        people, earlier = (_number(one, "evaluated_users") for one in (new, serving))
+        if people == 0 and earlier is not None and earlier >= ENOUGH:
+            return (
+                f"it could be evaluated on 0 users and version {version}, which serves, on {earlier:.0f}: see "
+                "that the source still has several interactions a user"
+            )
+        if now is None or before is None or new.get("split_by_time") != serving.get("split_by_time"):
             return None
-        people = min(_number(one, "evaluated_users") or 1.0 for one in (new, serving))
-        by_chance = 2 * SPREAD / math.sqrt(max(people, 1.0))
+        by_chance = 2 * SPREAD * math.sqrt(1 / max(people or 1, 1) + 1 / max(earlier or 1, 1))
         if now >= before - max(self.max_drop * before, by_chance):
             return None
         return (
-            f"its NDCG@10 is {now:.4f} and that of version {version}, which serves, {before:.4f}: see what "
-            "changed in the data or the hyperparameters"
+            f"its NDCG@10 is {now:.4f} and that of version {version}, which serves, {before:.4f}: see "
+            "what changed in the data or the hyperparameters"
         )
 
-    def _idle(self, new: Mapping[str, Any]) -> str | None:
+    def _idle(self, new: Mapping[str, Any], serving: Mapping[str, Any]) -> str | None:
         now, popular = _number(new, "ndcg_at_10"), _number(new, "popularity_ndcg_at_10")
         if not self.beat_popularity or now is None or popular is None or now > popular:
             return None
         if (_number(new, "evaluated_users") or 0) < ENOUGH:
             return None
+        before = _number(serving, "ndcg_at_10")
+        if before is not None and now > before and new.get("split_by_time") == serving.get("split_by_time"):
+            return None  # better than what serves, if not yet good
         return (
             f"its NDCG@10 is {now:.4f} and recommending what is popular gives {popular:.4f}: see that the columns "
             "are the right ones, or try other hyperparameters"

@@ -97,7 +97,7 @@ class RunRecorder:
             if before.failing_since is None:
                 self._events.publish(TaskFailing(run.task_name, str(outcome.error)))
                 logger.error("task %s fails: %s", run.task_name, outcome.error)
-        elif outcome.kind != "stopped":
+        elif outcome.kind != "stopped" and outcome.error is None:
             changes |= {"last_success_at": now, "failing_since": None}
             if before.failing_since is not None:
                 self._events.publish(TaskRecovered(run.task_name, before.failing_since))

@@ -62,7 +62,7 @@ class Outcome:
     """How a training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``.
 
     Attributes:
-        error: why it failed, a sentence.
+        error: why it failed, a sentence; of ``unchanged`` why the version of these data does not serve, if so.
         data_report: what was read of the source, where the training came so far.
         transient: whether what failed may be over in a moment; ``retry_after`` is how many seconds the source
             asks to wait, if it does.

@@ -14,7 +14,6 @@ from recserver.catalog import Catalog, open_packed
 from recserver.clock import Clock, timestamp
 from recserver.errors import (
     ModelBusy,
-    ModelNotFound,
     RecServerError,
     SourceUnchanged,
     TrainingFailed,
@@ -142,7 +141,8 @@ class Trainer:
             outcome = Outcome("stopped")
         except SourceUnchanged as ending:
             await self._move(run.model_id, run.before)
-            outcome = Outcome("unchanged", data_report=ending.data_report)
+            refused = str(run.order.model.config.get("error")) if run.before == ModelStatus.FAILED else None
+            outcome = Outcome("unchanged", refused, data_report=ending.data_report)
         except TrainingFailed as error:
             outcome = await self._failed(
                 run, str(error), data_report=error.data_report, transient=error.transient,
@@ -212,11 +212,14 @@ class Trainer:
         )
 
     async def _serving(self, run: Run) -> int | None:
-        """The number of the version that serves while a training ends, if one can."""
-        if await self._catalog.needs_training(run.order.model) is not None:
+        """The number of the version that serves while a training ends; None if none can, and never will again."""
+        model = await self._models.read(run.model_id)
+        lost = await self._catalog.needs_training(model) is not None
+        if serving := self._catalog.in_memory(run.model_id):
+            return serving.model_version
+        if model.pickle is None or (lost and self._catalog.refuses(model)):
             return None
-        serving = self._catalog.in_memory(run.model_id)
-        return serving.model_version if serving else await self._store.serving(run.model_id)
+        return await self._store.serving(run.model_id) or None
 
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
         """Check the packed file, and open it."""
@@ -238,8 +241,8 @@ class Trainer:
         """Write a status that tells of an ending; if even that fails, the log is where it is told."""
         try:
             await self._models.move(model_id, status, **changes)
-        except ModelNotFound:
-            logger.warning("model %s has no usable config any more: its status is not written", model_id)
+        except RecServerError as error:
+            logger.warning("model %s: its status is not written: %s", model_id, error)
         except OSError:
             logger.exception("the status of model %s could not be written", model_id)
 

@@ -13,7 +13,7 @@ from typing import Any
 from recserver.artifact.grammar import OPENING
 from recserver.catalog import Catalog, open_packed
 from recserver.clock import Clock
-from recserver.errors import RecServerError, VersionNotFound
+from recserver.errors import RecServerError, UnreadableModel, VersionNotFound, shown
 from recserver.recommend.recommender import Recommender
 from recserver.specs.models import ModelStatus
 from recserver.store.files import without_waiting
@@ -59,12 +59,14 @@ class ModelVersions:
     ) -> None:
         """Keep a new version beside the one that serves, and change the model's config."""
         kept = version.model_copy(update={"promoted": False})
-        await self._store.keep(model_id, packed, kept, status, **changes)
+        drop = SETTLED if status is ModelStatus.COMPLETED else ()
+        await self._store.keep(model_id, packed, kept, status, drop, **changes)
         await self.prune(model_id)
 
     async def metrics(self, model_id: str) -> dict[str, Any]:
         """What was measured of the version that serves."""
-        metrics = (await self._models.metadata(model_id)).get("metrics")
+        metadata = await self._models.metadata(model_id)
+        metrics = metadata.get("metrics") or (await self._models.read(model_id)).config.get("model_metrics")
         return metrics if isinstance(metrics, dict) else {}
 
     async def pinned(self, model_id: str) -> int | None:
@@ -114,16 +116,22 @@ class ModelVersions:
         error = str((await self._models.read(model_id)).config.get("error", ""))
         await self._serve(model_id, version, settles=newest and error.startswith(NOT_PROMOTED))
 
-    async def pin(self, model_id: str, number: int, pinned: bool) -> None:
+    async def pin(self, model_id: str, number: int, pinned: bool) -> int | None:
         """Keep a version for good, or no longer.
+
+        Returns:
+            A newer version that was kept from serving meanwhile, if there is one.
 
         Raises:
             VersionNotFound: if it is not kept.
         """
         version = await self._store.find(model_id, number)
         await self._store.change(model_id, version.model_copy(update={"pinned": pinned}))
-        if not pinned:
-            await self.prune(model_id)
+        if pinned:
+            return None
+        await self.prune(model_id)
+        newest, serving = (await self._store.all(model_id))[0], await self._store.serving(model_id)
+        return newest.model_version if not newest.promoted and newest.model_version > serving else None
 
     async def quarantine(self, model_id: str) -> bool:
         """Put the file of a model aside that is not what was published, and the newest good version in its place.
@@ -141,11 +149,12 @@ class ModelVersions:
             if not version.promoted:
                 continue
             try:
-                if await self._serve(model_id, version, aside=aside):
-                    logger.error("model %s: its file is damaged and is kept as %s", model_id, aside)
-                    return True
+                await self._serve(model_id, version, aside=aside)
             except (RecServerError, OSError) as error:
                 logger.warning("version %d of model %s is of no use: %s", version.model_version, model_id, error)
+            else:
+                logger.error("model %s: its file is damaged and is kept as %s", model_id, aside)
+                return True
         return False
 
     async def prune(self, model_id: str) -> None:
@@ -172,19 +181,21 @@ class ModelVersions:
 
     async def _serve(
         self, model_id: str, version: Version, *, settles: bool = False, aside: str | None = None
-    ) -> bool:
-        path = self._store.path(model_id, version.model_version)
-        if not await asyncio.to_thread(path.exists):
-            return (
-                False  # trained before versions were kept: it is the one that serves, and there is no other copy
-            )
-        _, recommender = await asyncio.to_thread(open_packed, path)
+    ) -> None:
+        number = version.model_version
         served = version.model_copy(update={"promoted": True})
         status, drop = (ModelStatus.COMPLETED, SETTLED) if settles else (None, ())
-        file = await self._store.serve(model_id, served, status, drop, aside)
+        try:
+            packed, recommender = await asyncio.to_thread(open_packed, self._store.path(model_id, number))
+            if packed.sha256 != version.metadata.get("sha256", packed.sha256):
+                raise UnreadableModel(f"Version {number} of model {shown(model_id)} is another than was kept.")
+            file = await self._store.serve(model_id, served, status, drop, aside)
+        except FileNotFoundError:
+            if aside is None and number == await self._store.serving(model_id):
+                return  # trained before versions were kept: it serves, and there is no other copy
+            raise VersionNotFound(model_id, number) from None
         self._catalog.swap(model_id, recommender, file)
-        logger.info("model %s: version %d serves", model_id, version.model_version)
-        return True
+        logger.info("model %s: version %d serves", model_id, number)
 
 
 def _is_damaged(to_load: Callable[[str], Path], model_id: str, published: Mapping[str, Any]) -> bool:

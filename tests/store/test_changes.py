@@ -10,6 +10,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -227,14 +228,15 @@ async def test_a_change_that_is_not_finished_is_seen_as_done(
 
 @pytest.mark.parametrize("text", ["", "[]", '{"put": 1}', '{"put": [["../x", "m.pkl"]], "remove": []}',
                                   '{"put": [], "remove": ["/etc/hostname"]}'])  # fmt: skip
-def test_a_record_that_we_did_not_write_is_left_alone(before: Path, text: str) -> None:
+def test_a_record_that_we_did_not_write_is_put_aside(before: Path, text: str) -> None:
     record = record_of(before, "m")
     (before.parent / "x").write_text("not ours")
     record.write_text(text)
     old = content(before)
     with pytest.raises(InvalidInput):
         finish(record)
-    finish_all(before)
+    assert finish_all(before)
+    old[".m.commit.broken"] = old.pop(".m.commit")
     assert content(before) == old
     assert (before.parent / "x").read_text() == "not ours"
 
@@ -259,3 +261,60 @@ def test_leaving_a_change_without_committing_changes_nothing(before: Path) -> No
         changes.write(before / "m_config.json", b"{}")
         changes.remove(before / "m.pkl")
     assert content(before) == old
+
+
+async def test_a_start_at_which_the_disk_fails_loses_nothing_of_a_change(
+    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a record names must not be taken for litter while it cannot be put in place."""
+
+    def fail() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    new, folder = await done(before, tmp_path / "new", publish), tmp_path / "now"
+    replace = files.disk.replace
+
+    def stuck(source: Path, path: Path) -> None:
+        if path.suffix != ".commit":
+            fail()
+        replace(source, path)
+
+    for step in range(1, 12):
+        parts = copied(before, folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(files.disk, "replace", stuck)
+            await publish(*parts)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "disk", FailingDisk(folder, fail, step))
+            with suppress(OSError):
+                await parts[0].clear_temporaries()
+        assert await recovered(folder) == new, step
+
+
+async def test_what_is_served_already_can_be_served_again_without_litter(before: Path) -> None:
+    models = ModelStore(before)
+    versions = VersionStore(models)
+    await versions.serve("m", await versions.find("m", 3), None)
+    assert not [name for name in content(before) if name.endswith(".tmp")]
+    await models.delete("m")
+    assert list(content(before)) == ["other_config.json"]
+
+
+async def test_a_status_is_not_overwritten_by_a_change_that_is_finished_later(
+    before: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = ModelStore(before)
+    replace = files.disk.replace
+
+    def stuck(source: Path, path: Path) -> None:
+        if path.suffix != ".commit":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.disk, "replace", stuck)
+        await publish(models, VersionStore(models))
+    await models.move("m", ModelStatus.TRAINING)
+    await ModelStore(before).clear_temporaries()
+    config = (await models.read("m")).config
+    assert (config["status"], config["model_version"]) == ("training", 4)

@@ -120,9 +120,9 @@ async def _publish(store: ModelStore, model_id: str, parts: Parts, name: str, *,
         await asyncio.to_thread(open_packed, out)
         if not before:
             await store.create(model_id, config)
+        told = _told(model_id, config, version, parts)
         for status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
             await store.move(model_id, status)
-        told = _told(model_id, config, version, parts)
         saved_at, metadata = told["saved_at"], told | {"size": packed.size, "sha256": packed.sha256}
         in_config = {
             "training_completed_at": saved_at, "last_saved_at": saved_at,
@@ -132,7 +132,11 @@ async def _publish(store: ModelStore, model_id: str, parts: Parts, name: str, *,
             model_version=version, created_at=saved_at, metadata=metadata, config=in_config,
             served_before=await versions.serving(model_id) or None,
         )  # fmt: skip
-        await versions.publish(model_id, out, imported, ModelStatus.COMPLETED, SETTLED)
+        try:
+            await versions.publish(model_id, out, imported, ModelStatus.COMPLETED, SETTLED)
+        except OSError:
+            await store.move(model_id, ModelStatus.FAILED, error="The import could not be saved.")
+            raise
     finally:
         await remove([out])
     return version

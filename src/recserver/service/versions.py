@@ -35,6 +35,8 @@ class VersionVerbs(Verbs):
     async def promote_model(self, model_id: KnownId, *, model_version: Number) -> Result:
         """Let a version answer that the quality gate refused, or any other that is kept."""
         await self.parts.models.read(model_id)
+        if reason := self.parts.trainer.obstacle(model_id):
+            raise ModelBusy(f"{reason} Promote a version when that has ended.")
         await self.parts.versions.promote(model_id, model_version)
         return _told(f"Version {model_version} of model {model_id} serves.", model_id, model_version)
 
@@ -48,9 +50,10 @@ class VersionVerbs(Verbs):
             pinned: false ends that.
         """
         await self.parts.models.read(model_id)
-        await self.parts.versions.pin(model_id, model_version, pinned)
+        waiting = await self.parts.versions.pin(model_id, model_version, pinned)
         said = "is pinned" if pinned else "is not pinned any more"
-        return _told(f"Version {model_version} of model {model_id} {said}.", model_id, model_version)
+        hint = f"; version {waiting} was kept meanwhile, and POST /promote_model lets it serve" if waiting else ""
+        return _told(f"Version {model_version} of model {model_id} {said}{hint}.", model_id, model_version)
 
     @changing_verb
     async def update_quality_gate(

@@ -7,6 +7,7 @@ follow, and the record goes. Whoever finds a record does what it says, which may
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from recserver.errors import InvalidInput
 from recserver.store import files
 
 ENDING = ".commit"
+BROKEN = ".broken"
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ def pending(record: Path) -> dict[Path, Path]:
         return {}
     try:
         puts, _ = _read(record)
-    except FileNotFoundError:
+    except (FileNotFoundError, InvalidInput):  # who changes the model next, or starts the next server, says so
         return {}
     return {path: temporary for temporary, path in puts if os.path.lexists(temporary)}
 
@@ -145,16 +147,25 @@ def finish(record: Path) -> None:
     files.disk.sync_folder(record.parent)
 
 
-def finish_all(folder: Path) -> None:
-    """Do what is left of all changes that a killed server had committed."""
+def finish_all(folder: Path) -> bool:
+    """Do what is left of all changes that a killed server had committed; what is no record is put aside.
+
+    Returns:
+        Whether nothing is left.
+    """
+    complete = True
     for record in sorted(folder.glob(f".*{ENDING}")):
         try:
             finish(record)
             logger.info("%s: a change that was under way when the server ended is complete", record.name)
         except InvalidInput as error:
-            logger.warning("a change cannot be completed: %s It is kept as it is", error)
+            logger.warning("a change cannot be completed: %s It is kept as %s%s", error, record.name, BROKEN)
+            with contextlib.suppress(OSError):
+                record.replace(record.with_name(record.name + BROKEN))
         except OSError as error:
+            complete = False
             logger.warning("%s could not be completed: %s", record.name, error)
+    return complete
 
 
 def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
@@ -164,7 +175,10 @@ def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
         FileNotFoundError: if there is none.
         InvalidInput: if it is no record.
     """
-    content = files.object_in(record)
+    try:
+        content = files.object_in(record)
+    except InvalidInput:
+        raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None
     folder = record.parent
 
     def inside(name: Any) -> Path:

@@ -48,6 +48,8 @@ class Disk:
     def replace(self, source: Path, path: Path) -> None:
         """Give a file another name, in the place of what bore it."""
         source.replace(path)
+        with contextlib.suppress(FileNotFoundError):  # of two names of one file, renaming removes none
+            source.unlink()
 
     def unlink(self, path: Path) -> None:
         """Remove a file."""

@@ -23,7 +23,7 @@ from recserver.clock import timestamp
 from recserver.errors import InvalidInput, ModelNotFound
 from recserver.specs.models import TRANSITIONS, ModelStatus
 from recserver.store import files
-from recserver.store.changes import Changes, finish_all, pending, record_of
+from recserver.store.changes import Changes, finish, finish_all, pending, record_of
 
 VERSIONS = ".versions"
 BROKEN = ".broken-"
@@ -132,6 +132,7 @@ class ModelStore:
     def _move(
         self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
     ) -> None:
+        finish(record_of(self.folder, model_id))  # else it would come later, and overwrite this
         files.put_whole(*self.changed_config(model_id, status, drop, changes))
 
     async def change(self, model_id: str, **changes: Any) -> None:
@@ -220,7 +221,8 @@ class ModelStore:
 
     async def clear_temporaries(self) -> None:
         """Complete the changes that a killed server had committed, and remove what else it left half written."""
-        await asyncio.to_thread(finish_all, self.folder)
+        if not await asyncio.to_thread(finish_all, self.folder):
+            return  # what is still to be put in place is among the temporary files
         for folder in await asyncio.to_thread(self._folders):
             await files.clear_temporaries(folder)
 

@@ -85,8 +85,10 @@ class VersionStore:
         return await asyncio.to_thread(lambda: (self._newest(model_id), self._highest(model_id)))
 
     async def serving(self, model_id: str) -> int:
-        """The number of the version that serves, by the model's metadata; 0 if there is none."""
-        return highest_version(await self._models.metadata(model_id))
+        """The number of the version that serves, by the model's metadata, else its config; 0 if there is none."""
+        return highest_version(await self._models.metadata(model_id)) or await asyncio.to_thread(
+            lambda: highest_version(self._models.config_of(model_id))
+        )
 
     async def highest(self, model_id: str) -> int:
         """The highest number that a version of the model ever had, as far as its files tell; 0 if none."""
@@ -109,11 +111,17 @@ class VersionStore:
             return await files.to_the_end(self._publish, model_id, packed, version, status, frozenset(drop))
 
     async def keep(
-        self, model_id: str, packed: Path, version: Version, status: ModelStatus, **changes: Any
+        self,
+        model_id: str,
+        packed: Path,
+        version: Version,
+        status: ModelStatus,
+        drop: Iterable[str] = (),
+        **changes: Any,
     ) -> None:
         """Keep a new version beside the one that serves, and tell of it in the config, both together."""
         async with self._models.lock(model_id):
-            await files.to_the_end(self._keep, model_id, packed, version, status, changes)
+            await files.to_the_end(self._keep, model_id, packed, version, status, frozenset(drop), told=changes)
 
     async def serve(
         self,
@@ -129,7 +137,7 @@ class VersionStore:
             aside: the name under which the file is kept that served until now.
         """
         async with self._models.lock(model_id):
-            return await files.to_the_end(self._serve, model_id, version, status, frozenset(drop), aside)
+            return await files.to_the_end(self._serve, model_id, version, status, frozenset(drop), aside=aside)
 
     async def change(self, model_id: str, version: Version) -> None:
         """Write the record of a version anew."""
@@ -210,11 +218,18 @@ class VersionStore:
         return file
 
     def _keep(
-        self, model_id: str, packed: Path, version: Version, status: ModelStatus, told: Mapping[str, Any]
+        self,
+        model_id: str,
+        packed: Path,
+        version: Version,
+        status: ModelStatus,
+        drop: frozenset[str],
+        *,
+        told: Mapping[str, Any],
     ) -> None:
         with self._changes(model_id) as changes:
             self._stage_version(changes, model_id, packed, version)
-            changes.write(*self._models.changed_config(model_id, status, frozenset(), told))
+            changes.write(*self._models.changed_config(model_id, status, drop, told))
             changes.commit()
 
     def _serve(
