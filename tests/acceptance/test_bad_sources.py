@@ -70,10 +70,12 @@ class Kitchen:
         """What must not change: the model, its metadata, and its configuration but for how the last run went."""
         models = self.rec.data_dir / "models"
         config = json.loads((models / "m_config.json").read_text())
+        # Removing the task may stop another attempt that has just begun.
+        of_the_last_run = {"status", "error", "failed_at", "stopped_at"}
         return {
             "pkl": (models / "m.pkl").read_bytes(),
             "metadata": (models / "m_metadata.json").read_bytes(),
-            "config": {key: config[key] for key in config.keys() - {"status", "error", "failed_at"}},
+            "config": {key: config[key] for key in config.keys() - of_the_last_run},
         }
 
     async def fails(self, create: Callable[..., Awaitable[Any]], **chef: Any) -> str:
