@@ -72,7 +72,7 @@ class QualityGate(BaseModel):
                 f"it could be evaluated on 0 users and version {version}, which serves, on {earlier:.0f}: see "
                 "that the source still has several interactions a user"
             )
-        if now is None or before is None or new.get("split_by_time") != serving.get("split_by_time"):
+        if now is None or before is None or not _same_measure(new, serving):
             return None
         by_chance = 2 * SPREAD * math.sqrt(1 / max(people or 1, 1) + 1 / max(earlier or 1, 1))
         if now >= before - max(self.max_drop * before, by_chance):
@@ -89,12 +89,17 @@ class QualityGate(BaseModel):
         if (_number(new, "evaluated_users") or 0) < ENOUGH:
             return None
         before = _number(serving, "ndcg_at_10")
-        if before is not None and now > before and new.get("split_by_time") == serving.get("split_by_time"):
+        if before is not None and now > before and _same_measure(new, serving):
             return None  # better than what serves, if not yet good
         return (
             f"its NDCG@10 is {now:.4f} and recommending what is popular gives {popular:.4f}: see that the columns "
             "are the right ones, or try other hyperparameters"
         )
+
+
+def _same_measure(new: Mapping[str, Any], serving: Mapping[str, Any]) -> bool:
+    """Whether both were evaluated on the same kind of hold-out, so that their figures compare."""
+    return bool(new.get("split_by_time") == serving.get("split_by_time"))
 
 
 def _number(metrics: Mapping[str, Any], key: str) -> float | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 Start = Callable[..., Awaitable[Process]]
 """Starts ``recserver ARGUMENTS``."""
@@ -26,3 +27,14 @@ async def url_of(process: Process) -> str:
     found = re.search(r"http://\S+[0-9]", await line_with(process, "listens on"))
     assert found
     return found.group()
+
+
+@asynccontextmanager
+async def killed_at_the_end() -> AsyncIterator[list[Process]]:
+    """A list of processes; whatever still runs of them at the end is killed."""
+    started: list[Process] = []
+    yield started
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()

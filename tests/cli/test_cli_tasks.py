@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
+from commands import killed_at_the_end
 from typer.testing import CliRunner, Result
 
 from recserver import RecServer, Settings
@@ -76,21 +77,17 @@ def cli() -> Cli:
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
     """Starts ``recserver tasks ARGUMENTS`` as a process; what still runs at the end of the test is killed."""
-    started: list[Process] = []
+    async with killed_at_the_end() as started:
 
-    async def run(*arguments: str, stdout: int = PIPE, **environment: str) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "recserver", "tasks", *arguments, stdin=PIPE, stdout=stdout, stderr=PIPE,
-            env={**os.environ, **environment}, preexec_fn=_take_interrupts,
-        )  # fmt: skip
-        started.append(process)
-        return process
+        async def run(*arguments: str, stdout: int = PIPE, **environment: str) -> Process:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "recserver", "tasks", *arguments, stdin=PIPE, stdout=stdout, stderr=PIPE,
+                env={**os.environ, **environment}, preexec_fn=_take_interrupts,
+            )  # fmt: skip
+            started.append(process)
+            return process
 
-    yield run
-    for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+        yield run
 
 
 def _take_interrupts() -> None:

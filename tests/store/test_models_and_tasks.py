@@ -13,7 +13,8 @@ import pytest
 from recserver.errors import InvalidInput, ModelNotFound
 from recserver.specs.models import ModelStatus
 from recserver.specs.tasks import TaskSpec
-from recserver.store.models import ModelStore, highest_version
+from recserver.store.model_files import highest_version
+from recserver.store.models import ModelStore
 from recserver.store.tasks import TaskStore
 
 

@@ -164,19 +164,10 @@ def _config(model_id: str, name: str) -> dict[str, Any]:
     """The config of a new model, whose next training would use the algorithm called ``name``."""
     from recserver.clock import SystemClock, timestamp
     from recserver.plugins import algorithm
+    from recserver.store.model_files import new_config
 
     method = algorithm(name)
-    return {
-        "model_id": model_id,
-        "model_name": model_id,
-        "message": "",
-        "algorithm": name,
-        "model_type": method.model_type,
-        "hyperparameters": dict(method.default_params),
-        "created_at": timestamp(SystemClock().now()),
-        "status": ModelStatus.INITIALIZING.value,
-        "model_path": f"models/{model_id}.pkl",
-    }
+    return new_config(model_id, name, method.model_type, method.default_params, timestamp(SystemClock().now()))
 
 
 def _pack(out: Path, header: Mapping[str, Any], parts: Parts) -> Any:

@@ -13,6 +13,7 @@ from recserver.service.verb import Result, Verbs, changing_verb, verb
 from recserver.specs.models import ModelStatus
 from recserver.specs.tasks import TaskSpec
 from recserver.specs.values import KnownId, NewModelId, PlainObject, Switch, Text, Title, refuse_existing
+from recserver.store.model_files import new_config
 from recserver.store.models import StoredModel
 
 
@@ -36,17 +37,15 @@ class ModelVerbs(Verbs):
         method = await asyncio.to_thread(algorithm_called, algorithm)
         checked, warnings = method.check(hyperparameters or {})
         refuse_existing(ModelExists, "Model", model_id, await parts.models.ids(), overwrite)
-        config = {
-            "model_id": model_id,
-            "model_name": model_name or model_id,
-            "message": message,
-            "algorithm": algorithm,
-            "model_type": method.model_type,
-            "hyperparameters": {**method.default_params, **checked},
-            "created_at": timestamp(parts.clock.now()),
-            "status": ModelStatus.INITIALIZING.value,
-            "model_path": f"models/{model_id}.pkl",
-        }
+        config = new_config(
+            model_id,
+            algorithm,
+            method.model_type,
+            {**method.default_params, **checked},
+            timestamp(parts.clock.now()),
+            model_name=model_name or model_id,
+            message=message,
+        )
         if quality_gate is not None:
             config["quality_gate"] = quality_gate.model_dump()
         if reason := parts.trainer.obstacle(model_id):

@@ -91,9 +91,7 @@ class Changes:
         try:
             files.put_whole(self._record, files.as_json(content))
         except OSError:
-            if os.path.lexists(
-                self._record
-            ):  # but perhaps not for good: it must be gone for good before its files
+            if os.path.lexists(self._record):  # not for good, perhaps: its files must not go before it has
                 files.disk.unlink(self._record)
                 files.disk.sync_folder(self._folder)
             self._committed = False

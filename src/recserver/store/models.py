@@ -24,13 +24,12 @@ from recserver.errors import InvalidInput, ModelNotFound
 from recserver.specs.models import TRANSITIONS, ModelStatus
 from recserver.store import files
 from recserver.store.changes import Changes, finish, finish_all, pending, record_of
+from recserver.store.model_files import CONFIG, LEGACY, METADATA, PICKLE, completed, has_legacy_name, id_of
 
 VERSIONS = ".versions"
 BROKEN = ".broken-"
 """What follows the name of a damaged file that was put aside, and is followed by the time."""
 _VERSION_FILE = re.compile(r"[0-9]+\.(pkl|json)")
-
-CONFIG, METADATA, PICKLE, LEGACY = "_config.json", "_metadata.json", ".pkl", ".json"
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ class ModelStore:
     async def ids(self) -> list[str]:
         """The ids of all models: those with a config, of the present or the legacy name."""
         names = await files.names_in(self.folder, ".json")
-        return sorted({one for name in names if (one := _id_of(name))})
+        return sorted({one for name in names if (one := id_of(name))})
 
     async def read(self, model_id: str) -> StoredModel:
         """One model, as it stands between two changes of it: none is under way when this returns.
@@ -84,7 +83,7 @@ class ModelStore:
             raise ModelNotFound(model_id) from None
         except InvalidInput as error:
             path, raw, unreadable = self.path(model_id, CONFIG), {}, str(error)
-        config = _completed(model_id, raw, _changed_at(path))
+        config = completed(model_id, raw, _changed_at(path))
         if unreadable:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
         return StoredModel(model_id, config, self.status_of(model_id), unreadable)
@@ -249,7 +248,7 @@ class ModelStore:
         """
         if not files.is_plain_name(model_id):
             raise FileNotFoundError
-        for ending in (CONFIG, LEGACY) if _has_legacy_name(model_id) else (CONFIG,):
+        for ending in (CONFIG, LEGACY) if has_legacy_name(model_id) else (CONFIG,):
             path = self.path(model_id, ending)
             if path.name in names if names is not None else files.is_called_so(path):
                 return path, files.object_in(self._now(model_id, ending))
@@ -261,7 +260,7 @@ class ModelStore:
 
     def _all_paths(self, model_id: str) -> list[Path]:
         """Every file that there is of a model, its config first."""
-        endings = (CONFIG, METADATA, PICKLE, *((LEGACY,) if _has_legacy_name(model_id) else ()))
+        endings = (CONFIG, METADATA, PICKLE, *((LEGACY,) if has_legacy_name(model_id) else ()))
         own = [path for ending in endings if os.path.lexists(path := self.path(model_id, ending))]
         own += sorted(self.folder.glob(f"{glob.escape(self.pickle(model_id).name)}{BROKEN}*"))
         versions = self.versions(model_id)
@@ -278,48 +277,6 @@ class ModelStore:
 
     def path(self, model_id: str, ending: str) -> Path:
         return self.folder / f"{model_id}{ending}"
-
-
-def highest_version(*contents: Mapping[str, Any]) -> int:
-    """The highest version number that a model's config or metadata tell of; 0 if they tell of none."""
-    numbers = [content.get("model_version") for content in contents]
-    return max((one for one in numbers if isinstance(one, int) and one > 0), default=0)
-
-
-def _id_of(name: str) -> str | None:
-    """The id of the model whose config is called ``name``; None for a file that is no config."""
-    stem = name.removesuffix(".json")
-    if stem.endswith("_config"):
-        return stem.removesuffix("_config") or None
-    return None if stem.casefold().endswith(("_config", "_metadata")) else stem
-
-
-def _has_legacy_name(model_id: str) -> bool:
-    """Whether ``{id}.json`` would be this model's config: for the id ``a_config`` it is that of model ``a``."""
-    return _id_of(f"{model_id}{LEGACY}") == model_id
-
-
-def _completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str, Any]:
-    """``raw`` with the keys that every model has, first and filled in where they are missing."""
-
-    def text(*names: str, default: str) -> str:
-        return next((raw[name] for name in names if isinstance(raw.get(name), str) and raw[name]), default)
-
-    algorithm = text("algorithm", "type", default="unknown")
-    status = text("status", default=ModelStatus.INITIALIZING.value)
-    hyperparameters = raw.get("hyperparameters")
-    always = {
-        "model_id": model_id,
-        "model_name": text("model_name", default=model_id),
-        "message": text("message", default=""),
-        "algorithm": algorithm,
-        "model_type": text("model_type", "type", default=algorithm),
-        "hyperparameters": hyperparameters if isinstance(hyperparameters, dict) else {},
-        "created_at": text("created_at", default=created_at),
-        "status": status if status in list(ModelStatus) else ModelStatus.INITIALIZING.value,
-        "model_path": f"models/{model_id}{PICKLE}",
-    }
-    return always | {key: value for key, value in raw.items() if key not in always}
 
 
 def _changed_at(path: Path) -> str:

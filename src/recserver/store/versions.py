@@ -19,7 +19,8 @@ from recserver.errors import InvalidInput, VersionNotFound
 from recserver.specs.models import ModelStatus
 from recserver.store import files
 from recserver.store.changes import Changes
-from recserver.store.models import METADATA, ModelStore, highest_version
+from recserver.store.model_files import METADATA, highest_version
+from recserver.store.models import ModelStore
 
 TOLD = (
     "training_completed_at",
@@ -245,7 +246,7 @@ class VersionStore:
             source = self.path(model_id, version.model_version)
             file = source.stat()
             changes.link(source, self._models.pickle(model_id))
-            changes.write(self._record(model_id, version.model_version), files.as_json(version.model_dump()))
+            self._stage_record(changes, model_id, version)
             self._stage_told(changes, model_id, told, status, drop)
             changes.commit()
         return file
@@ -253,7 +254,7 @@ class VersionStore:
     def _change(self, model_id: str, version: Version) -> None:
         with self._changes(model_id) as changes:
             self._keep_serving(changes, model_id)
-            changes.write(self._record(model_id, version.model_version), files.as_json(version.model_dump()))
+            self._stage_record(changes, model_id, version)
             changes.commit()
 
     def _prune(self, model_id: str, keep: Collection[int]) -> None:
@@ -278,6 +279,9 @@ class VersionStore:
     def _stage_version(self, changes: Changes, model_id: str, packed: Path, version: Version) -> None:
         files.disk.make_folder(self._models.versions(model_id))
         changes.link(packed, self.path(model_id, version.model_version))
+        self._stage_record(changes, model_id, version)
+
+    def _stage_record(self, changes: Changes, model_id: str, version: Version) -> None:
         changes.write(self._record(model_id, version.model_version), files.as_json(version.model_dump()))
 
     def _stage_told(
