@@ -142,7 +142,12 @@ class ModelVersions:
             Whether another serves now.
         """
         published = await self._models.metadata(model_id)
-        if not await asyncio.to_thread(_is_damaged, self._models.to_load, model_id, published):
+        try:
+            damaged = await asyncio.to_thread(_is_damaged, self._models.to_load, model_id, published)
+        except OSError as error:  # what cannot be read cannot be told from what was published
+            logger.warning("the file of model %s cannot be looked at: %s", model_id, error)
+            return False
+        if not damaged:
             return False
         aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
         for version in await self._store.all(model_id):

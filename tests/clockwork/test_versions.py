@@ -319,3 +319,22 @@ async def test_a_file_that_was_never_published_is_left_alone(
             await bench.rec.recommend("u", model_id="n")
         assert path.read_bytes() == content
         assert not list((data_dir / "models").glob("*.broken-*"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no /proc/self/mem")
+async def test_a_file_that_cannot_be_looked_at_is_refused_and_left_alone(
+    data_dir: Path, settings: Settings
+) -> None:
+    async with AsyncExitStack() as stack:
+        bench = await Workbench.open(stack, data_dir, settings)
+        await trained(bench, 1)
+        path = data_dir / "models" / "m.pkl"
+        path.unlink()
+        path.symlink_to("/proc/self/mem")  # it says that it is empty, and fails when it is read
+        await bench.look()
+        assert await answers(bench) == 1
+        bench.rec.parts.catalog.drop("m")
+        assert (await bench.rec.list_models())["m"]["needs_training"] is True
+        with pytest.raises(ModelNotTrained):
+            await bench.rec.recommend("u0001", model_id="m")
+        assert path.is_symlink()
