@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,17 @@ def ignore(_: Progress) -> None:
 def resident() -> int:
     """Bytes that this process keeps in memory."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.asynccontextmanager
+async def busy_machine() -> AsyncIterator[None]:
+    """Processes that want all cores and more."""
+    forever = (sys.executable, "-c", "while True: pass")
+    greedy = [await asyncio.create_subprocess_exec(*forever) for _ in range(1 + (os.cpu_count() or 1))]
+    yield
+    for process in greedy:
+        process.kill()
+        await process.wait()
 
 
 @pytest.mark.parametrize("how", ["waits", "holds the interpreter's lock", "is stopped"])
@@ -54,6 +67,21 @@ async def test_a_training_that_is_stuck_ends_at_its_limit_and_alone(
     await pool.run(make_job(), ignore)
     await asyncio.to_thread(fifo.write_bytes, b"")
     assert (await innocent.task).size > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may hurry a process")
+async def test_it_ends_as_soon_on_a_machine_that_never_rests(
+    pool: ProcessExecutor, make_job: MakeJob
+) -> None:
+    stuck = Started(pool, make_job(["rows"], ["hold"]))
+    await stuck.has_read()
+    (pid,) = pool.pids
+    async with busy_machine():
+        begun = time.monotonic()
+        stuck.task.cancel()
+        await asyncio.wait([stuck.task])
+    assert time.monotonic() - begun < 1  # it took seconds, as it has only what all others leave
+    assert not lives(pid)
 
 
 async def test_time_in_the_queue_does_not_count(make_job: MakeJob, fifo: Path) -> None:

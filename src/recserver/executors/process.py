@@ -8,6 +8,7 @@ main guard works; an idle worker costs little.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -245,4 +246,18 @@ async def _kill(worker: Process) -> None:
             worker.kill()
         except ProcessLookupError:
             return
+        await asyncio.to_thread(_hurry, worker.pid)
     await worker.wait()
+
+
+def _hurry(pid: int) -> None:
+    """Let a killed process have processor time, which it needs to end.
+
+    A worker has only what all others leave (``yield_to_the_server``): on a busy machine its end takes seconds.
+    Only a privileged server may raise it again; without that it ends when the machine comes to it.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):  # not allowed, or gone already
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names alone are wanted
+            os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
