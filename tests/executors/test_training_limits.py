@@ -70,9 +70,7 @@ async def test_a_training_that_is_stuck_ends_at_its_limit_and_alone(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may hurry a process")
-async def test_it_ends_as_soon_on_a_machine_that_never_rests(
-    pool: ProcessExecutor, make_job: MakeJob
-) -> None:
+async def test_it_ends_as_soon_on_a_machine_that_never_rests(pool: ProcessExecutor, make_job: MakeJob) -> None:
     stuck = Started(pool, make_job(["rows"], ["hold"]))
     await stuck.has_read()
     (pid,) = pool.pids
