@@ -13,7 +13,7 @@ import numpy as np
 
 from bench.report import alternate, report
 from bench.rows import n_rows, rounds
-from recserver.algorithms import Factors
+from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.nmf import NMF, nmf
 from recserver.interactions import Interactions
 from recserver.specs.jobs import SourcePolicy, TrainingJob
@@ -30,9 +30,13 @@ async def main() -> None:
     class Fitted(NMF):
         """Gives again what was fitted before, so that everything else can be timed."""
 
-        def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
+        def fit(
+            self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+        ) -> Factors:
             size = interactions.n_pairs
-            known[size] = known[size] if size in known else super().fit(interactions, hyperparameters)
+            known[size] = (
+                known[size] if size in known else super().fit(interactions, hyperparameters, surroundings)
+            )
             return known[size]
 
     fitted = Fitted(**nmf.default_params)
@@ -40,7 +44,7 @@ async def main() -> None:
     found = await alternate(
         rounds(5),
         {
-            "the fit on everything": _timed(lambda: nmf.fit(interactions, {})),
+            "the fit on everything": _timed(lambda: nmf.fit(interactions, {}, Surroundings())),
             "evaluate()": _timed(lambda: evaluate(nmf, {}, interactions)),
             "of which splitting and ranking": _timed(lambda: evaluate(fitted, {}, interactions)),
         },

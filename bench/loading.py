@@ -22,8 +22,8 @@ from recserver import artifact
 from recserver.catalog import Catalog, open_packed
 from recserver.events import EventBus
 from recserver.ids import IdTable
+from recserver.ranking import best
 from recserver.recommend.recommender import Recommender
-from recserver.recommend.scoring import best
 from recserver.store.models import ModelStore
 
 USERS, ITEMS, K = 10_000, int(os.environ.get("RECSERVER_BENCH_ITEMS", "1_000_000")), 64

@@ -21,6 +21,7 @@ class Interactions:
         ratings: float32, shape (pairs,): finite, one a pair.
         rows_used: rows of the source that became part of it, repeated pairs counted each.
         rejected: rows that did not, by reason.
+        weighted: whether the data chef weighs rows by event, age or number, so that ratings mean amounts.
         times: float64, shape (pairs,): when each pair occurred last, in seconds since 1970; None if nobody knows.
     """
 
@@ -32,6 +33,7 @@ class Interactions:
     rows_used: int
     rejected: dict[str, int] = field(default_factory=dict)
     times: NDArray[np.float64] | None = None
+    weighted: bool = False
 
     @property
     def n_pairs(self) -> int:

@@ -17,6 +17,13 @@ ALGORITHMS = {
     "nmf": "recserver.algorithms.nmf:nmf",
     "nmf_fast": "recserver.algorithms.nmf:nmf_fast",
     "nmf_accurate": "recserver.algorithms.nmf:nmf_accurate",
+    "svd": "recserver.algorithms.svd:svd",
+    "svd_fast": "recserver.algorithms.svd:svd_fast",
+    "svd_accurate": "recserver.algorithms.svd:svd_accurate",
+    "als": "recserver.algorithms.als:als",
+    "ease": "recserver.algorithms.ease:ease",
+    "item_knn": "recserver.algorithms.item_knn:item_knn",
+    "popular": "recserver.algorithms.popular:popular",
 }
 CHEFS = {
     "csv": "recserver.chefs.csv:CsvChef",

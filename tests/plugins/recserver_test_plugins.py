@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms import Factors
+from recserver.algorithms import Factors, Surroundings
 from recserver.chefs import Batch
 from recserver.errors import SourceFailed
 from recserver.interactions import Interactions
@@ -122,7 +122,14 @@ class Quick:
     ) -> tuple[dict[str, Any], list[str]]:
         return dict(hyperparameters), []
 
-    def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
+    def choose(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> dict[str, Any]:
+        return {}
+
+    def fit(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> Factors:
         users = np.ones((len(interactions.users), 1), np.float32)
         items = interactions.item_counts().astype(np.float32).reshape(-1, 1)
         return Factors(users, items, dict(hyperparameters))

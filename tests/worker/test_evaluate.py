@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from source_columns import batch, built, pairs
 
-from recserver.algorithms import Factors
+from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.nmf import nmf
 from recserver.errors import TrainingFailed
 from recserver.interactions import Interactions
@@ -36,7 +36,14 @@ class ByHand:
     def check(self, given: Mapping[str, Any], *, ignore: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
         return dict(given), []
 
-    def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
+    def choose(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> dict[str, Any]:
+        return {}
+
+    def fit(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> Factors:
         self.learned.append(interactions)
         users, items = (
             np.array([self.factors.get(one, [1.0]) for one in ids], np.float32)
@@ -48,13 +55,17 @@ class ByHand:
 class Popular(ByHand):
     """An algorithm that recommends what is popular."""
 
-    def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
+    def fit(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> Factors:
         users = np.ones((len(interactions.users), 1), np.float32)
         return Factors(users, interactions.item_counts().astype(np.float32).reshape(-1, 1), {})
 
 
 class Broken(ByHand):
-    def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
+    def fit(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> Factors:
         raise TrainingFailed("There is nothing to learn.")
 
 

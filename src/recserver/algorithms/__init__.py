@@ -1,12 +1,12 @@
 """Algorithms: from interactions to factors. This front holds only the protocol.
 
 Modules here are imported by the serving process for their hyperparameters; what they need for fitting
-(scikit-learn) is imported inside ``fit``, which runs in a worker process.
+(scipy, scikit-learn) is imported inside ``fit``, which runs in a worker process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -14,18 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.interactions import Interactions
+from recserver.neighbors import Neighbors
+
+Told = Callable[[int, int, float], None]
+"""Is told after each iteration of a fit: its number from 1, how many there will be at most, the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """A fitted factorisation: the score of item ``i`` for user ``u`` is ``users[u] @ items[i]``.
+    """A fitted model: the score of item ``i`` for user ``u`` is ``users[u] @ items[i]``, and what neighbors add.
 
     Attributes:
-        users: float32, shape (users, k).
+        users: float32, shape (users, k); k may be 0.
         items: float32, shape (items, k).
         hyperparameters: all of them, as used.
         metrics: what the fit measured of itself, under the names of ``model_metrics``.
         warnings: a sentence for everything that was not done as asked.
+        neighbors: item-item weights, applied to the user's interactions; None if the model has none.
+        item_scale: float32, shape (items,): ``items`` were multiplied by it after the fit. A warm start divides.
     """
 
     users: NDArray[np.float32]
@@ -33,10 +39,65 @@ class Factors:
     hyperparameters: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    neighbors: Neighbors | None = None
+    item_scale: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of_neighbors(
+        cls, neighbors: Neighbors, n_users: int, hyperparameters: dict[str, Any], warnings: Sequence[str] = ()
+    ) -> Factors:
+        """A model that has item-item weights only."""
+        users, items = (np.zeros((n, 0), np.float32) for n in (n_users, len(neighbors.indptr) - 1))
+        return cls(users, items, hyperparameters, {}, tuple(warnings), neighbors)
+
+    def scores(self, interactions: Interactions, users: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The scores of all items for some users of those that it was fitted to, shape (their number, items)."""
+        with np.errstate(over="ignore", invalid="ignore"):  # the server refuses such a model, and says so
+            scores: NDArray[np.float32] = self.users[users] @ self.items.T
+        if self.neighbors is not None:
+            for place, user in enumerate(users.tolist()):
+                own = slice(interactions.indptr[user], interactions.indptr[user + 1])
+                scores[place] += self.neighbors.scores(interactions.indices[own], self.neighbors.strengths[own])
+        return scores
+
+    def is_finite(self) -> bool:
+        """Whether every number is."""
+        parts = [self.users, self.items]
+        if self.neighbors is not None:
+            parts += [self.neighbors.weights, self.neighbors.strengths]
+        return all(bool(np.isfinite(part).all()) for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The factors of an earlier fit, for users and items of a later one.
+
+    Attributes:
+        users: float32, shape (users, k): zero for users who were not in it.
+        items: float32, shape (items, k), not scaled: zero for items that were not in it.
+    """
+
+    users: NDArray[np.float32]
+    items: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a fit may use beside its data; an algorithm is free to ignore it.
+
+    Attributes:
+        threads: how many it may use. The result does not depend on it.
+        told: is told after each iteration; what it raises ends the fit.
+        start: where to start from in place of chance.
+    """
+
+    threads: int = 1
+    told: Told = lambda iteration, iterations, loss: None
+    start: Start | None = None
 
 
 class Algorithm(Protocol):
-    """One algorithm under one name, with its defaults."""
+    """One algorithm under one name, with its defaults. ``params.BaseAlgorithm`` has what most have in common."""
 
     model_type: str
     """The family, such as ``nmf``."""
@@ -59,8 +120,19 @@ class Algorithm(Protocol):
         """
         ...
 
-    def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
-        """Factorise. Equal input gives equal output.
+    def choose(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> dict[str, Any]:
+        """Values for hyperparameters that were left to the data; empty if there are none, or too few data.
+
+        A training asks once, with the part of its interactions that its evaluation learns from.
+        """
+        ...
+
+    def fit(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> Factors:
+        """Fit a model. Equal input gives equal output.
 
         A training does so twice: with a part of its interactions, to evaluate on the rest, and with all.
 

@@ -1,114 +1,122 @@
-"""Non-negative matrix factorisation by scikit-learn, on the ratings as they are (a missing pair counts as 0).
+"""Non-negative matrix factorisation of evened-out interactions, with a sparse neighbour term beside the factors.
 
-Objective, with W = users and H = items (Lee and Seung 1999, 2001; Cichocki and Phan 2009 for ``cd``):
-``1/2 |X - W H'|^2`` plus scikit-learn's elastic-net terms (``alpha_W``, ``alpha_H``, ``l1_ratio``).
+With B the users' interactions, D the diagonal matrices of degrees and Z = D_users^-0.3 B:
+
+1. Factors W, H of ``Z D_items^-0.3`` (``hals``), with the same l2 penalty, a share of the largest singular value.
+2. Item weights S of Z (``item_weights``), on each item's nearest neighbours.
+3. Score ``(1 - blend) (w_u . h_i) n_i^0.3 + blend (z_u S)_i``. Both terms foretell Z, so nothing needs rescaling.
+
+``weighting="none", neighbors=0, solver="cd"`` or ``"mu"`` is scikit-learn's NMF of the ratings, 0 if missing.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from recserver.algorithms import Factors
-from recserver.algorithms.params import Params, check_params
-from recserver.errors import TrainingFailed
+from recserver.algorithms import Factors, Surroundings
+from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
 from recserver.interactions import Interactions
-from recserver.specs.values import WholeNumber, real_number
+from recserver.neighbors import Neighbors
+from recserver.specs.values import WholeNumber
 
-Real = Annotated[float, BeforeValidator(real_number)]
+if TYPE_CHECKING:
+    from recserver.algorithms.hals import Factorisation
+    from recserver.algorithms.matrices import Matrices
+
+REGULARIZATION, BLEND = 0.09, 0.7
+"""Where they are left to the data, and the data are too few to tell."""
+
+
+def _or_auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
+Auto = BeforeValidator(_or_auto)
 
 
 class NMFParams(Params):
     """Hyperparameters of the nmf family."""
 
-    n_components: Annotated[WholeNumber, Field(ge=1, le=1000)] = 32
-    solver: Literal["mu", "cd"] = "mu"
+    n_components: Annotated[WholeNumber, Field(ge=1, le=1000)] = 128
+    solver: Literal["hals", "cd", "mu"] = "hals"
     max_iter: Annotated[WholeNumber, Field(ge=1, le=10_000)] = 200
-    random_state: Annotated[WholeNumber, Field(ge=0, le=4_294_967_295)] = 42
+    random_state: RandomState = 42
     alpha: Annotated[Real, Field(ge=0, le=10)] = 0.0
     l1_ratio: Annotated[Real, Field(ge=0, le=1)] = 0.0
     tol: Annotated[Real, Field(ge=0, le=1)] = 1e-4
     init: Literal["random", "nndsvd", "nndsvda", "nndsvdar"] = "random"
     beta_loss: Literal["frobenius"] = "frobenius"
+    weighting: Literal["degree", "none"] = "degree"
+    feedback: Literal["auto", "implicit", "weighted"] = "auto"
+    regularization: Annotated[Real | None, Field(ge=0, le=10), Auto] = None
+    neighbors: Annotated[WholeNumber, Field(ge=0, le=1000)] = 100
+    blend: Annotated[Real | None, Field(ge=0, le=1), Auto] = None
 
 
-class NMF:
+class NMF(BaseAlgorithm[NMFParams]):
     """The nmf family; names differ by their defaults."""
 
     model_type = "nmf"
     model_class = "NMFRecommendationModel"
+    params = NMFParams
 
-    def __init__(self, **default_params: Any) -> None:
-        self.default_params = default_params
+    def choose(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> dict[str, Any]:
+        from recserver.algorithms.nmf_choice import choose
 
-    def check(
-        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
-    ) -> tuple[dict[str, Any], list[str]]:
-        return check_params(NMFParams, hyperparameters, ignore)
+        return choose(interactions, self.used(hyperparameters), surroundings)
 
-    def fit(self, interactions: Interactions, hyperparameters: Mapping[str, Any]) -> Factors:
-        from scipy.sparse import csr_array
-        from sklearn.decomposition import NMF as ScikitNMF
-        from sklearn.exceptions import ConvergenceWarning
+    def fit(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> Factors:
+        from recserver.algorithms.matrices import lowered
+        from recserver.algorithms.nmf_fit import factors_of, fit_neighbors, to_fit
 
         notes: list[str] = []
-        params = NMFParams(**{**self.default_params, **hyperparameters})
-        users, items = len(interactions.users), len(interactions.items)
-        rank = min(params.n_components, users, items)
-        if rank < params.n_components:
-            notes.append(
-                f"n_components was lowered from {params.n_components} to {rank}: "
-                f"{users} users and {items} items allow no more."
-            )
-        weights = _weights(interactions, notes)
-        matrix = csr_array((weights, interactions.indices, interactions.indptr), shape=(users, items))
-        model = ScikitNMF(
-            n_components=rank,
-            solver=params.solver,
-            max_iter=params.max_iter,
-            random_state=params.random_state,
-            alpha_W=params.alpha,
-            alpha_H="same",
-            l1_ratio=params.l1_ratio,
-            tol=params.tol,
-            init=params.init,
-            beta_loss=params.beta_loss,
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # running out of max_iter is a choice
-            warnings.filterwarnings("ignore", message="The multiplicative update .* zeros")
-            user_factors = model.fit_transform(matrix)
-        return Factors(
-            users=np.ascontiguousarray(user_factors, np.float32),
-            items=np.ascontiguousarray(model.components_.T, np.float32),
-            hyperparameters=params.model_dump() | {"n_components": rank},
-            metrics={
-                "n_components": rank,
-                "reconstruction_error": float(model.reconstruction_err_),
-                "has_user_features": False,
-                "has_item_features": False,
-            },
-            warnings=tuple(notes),
-        )
+        params = self.used(hyperparameters)
+        params = lowered(params, interactions, notes).model_copy(update=_decided(params))
+        found = to_fit(interactions, params, notes)
+        fit = factors_of(found, params, surroundings, notes)
+        neighbors = fit_neighbors(found, params, fit.columns, surroundings.threads) if params.blend else None
+        return _assembled(found, params, fit, neighbors, notes)
 
 
-def _weights(interactions: Interactions, notes: list[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    negative = int((interactions.ratings < 0).sum())
-    if negative:
-        notes.append(f"{negative} negative ratings count as 0: nmf knows no dislike.")
-    weights = np.maximum(interactions.ratings, np.float32(0))
-    if not weights.any():
-        raise TrainingFailed(
-            "Every rating is zero or negative, so there is nothing to learn from: check which column is the "
-            "rating, or leave it out to count each interaction as 1."
-        )
-    return weights
+def _decided(params: NMFParams) -> dict[str, Any]:
+    """What holds where nothing was given and nothing chosen."""
+    blend = BLEND if params.blend is None else params.blend
+    regularization = REGULARIZATION if params.weighting == "degree" and not params.alpha else 0.0
+    return {
+        "blend": blend if params.neighbors else 0.0,
+        "regularization": regularization if params.regularization is None else params.regularization,
+    }
 
 
-nmf = NMF(n_components=32, solver="mu", max_iter=200)
-nmf_fast = NMF(n_components=16, solver="cd", max_iter=100)
-nmf_accurate = NMF(n_components=64, solver="mu", max_iter=500)
+def _assembled(
+    found: Matrices, params: NMFParams, fit: Factorisation, neighbors: Neighbors | None, notes: list[str]
+) -> Factors:
+    scale = found.item_scale * np.float32(1 - (params.blend or 0.0))
+    return Factors(
+        users=fit.rows,
+        items=fit.columns * scale[:, None],
+        hyperparameters=params.model_dump(),
+        metrics={
+            "n_components": params.n_components,
+            "reconstruction_error": fit.error,
+            "iterations": fit.iterations,
+            "has_user_features": False,
+            "has_item_features": False,
+        },
+        warnings=tuple(notes),
+        neighbors=neighbors,
+        item_scale=scale,
+    )
+
+
+nmf = NMF(n_components=128, solver="hals", max_iter=200)
+nmf_fast = NMF(n_components=32, solver="hals", max_iter=10, neighbors=50, regularization=0.09, blend=0.7)
+nmf_accurate = NMF(n_components=256, solver="hals", max_iter=500, neighbors=200)

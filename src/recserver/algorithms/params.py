@@ -3,21 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from recserver.algorithms import Surroundings
 from recserver.errors import FieldError, InvalidInput, shown
+from recserver.interactions import Interactions
 from recserver.specs.reports import field_errors, in_words
+from recserver.specs.values import WholeNumber, real_number
 
 ALWAYS_IGNORED = frozenset({"batch_size"})
 """Accepted with a warning, whatever the algorithm: older clients send it."""
+
+
+Real = Annotated[float, BeforeValidator(real_number)]
+RandomState = Annotated[WholeNumber, Field(ge=0, le=4_294_967_295)]
 
 
 class Params(BaseModel):
     """Base of every algorithm's hyperparameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+ParamsT = TypeVar("ParamsT", bound=Params)
+
+
+class BaseAlgorithm(Generic[ParamsT]):
+    """What most algorithms have in common: hyperparameters of one pydantic model, none of them left to the data.
+
+    A subclass says ``model_type``, ``model_class``, ``params`` and how to ``fit``.
+    """
+
+    params: type[ParamsT]
+
+    def __init__(self, **default_params: Any) -> None:
+        self.default_params = default_params
+
+    def check(
+        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
+        return check_params(self.params, hyperparameters, ignore)
+
+    def used(self, hyperparameters: Mapping[str, Any]) -> ParamsT:
+        """All hyperparameters: the given ones, else this algorithm's defaults."""
+        return self.params(**{**self.default_params, **hyperparameters})
+
+    def choose(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    ) -> dict[str, Any]:
+        return {}
 
 
 def check_params(

@@ -79,7 +79,8 @@ class ProcessExecutor:
             on_progress(Progress(stage="starting"))
             try:
                 async with asyncio.timeout(job.time_limit):
-                    return await self._do("training", job, TrainingResult, on_progress)
+                    own = job.model_copy(update={"threads": self._threads_each})
+                    return await self._do("training", own, TrainingResult, on_progress)
             except TimeoutError:
                 raise TrainingFailed(
                     f"The training took longer than its limit of {job.time_limit:g} seconds and was ended: GET "

@@ -65,6 +65,8 @@ class TrainingJob(BaseModel):
     """Digest of what the last training learned from; an equal one ends this training early."""
     source_state: dict[str, Any] = Field(default_factory=dict)
     """What the last training kept of its source, to ask whether anything changed."""
+    threads: int = 1
+    """That the fit may use; what it finds does not depend on it."""
     time_limit: float | None = None
     memory_limit: int | None = None
     """As in :class:`Limits`."""

@@ -124,6 +124,12 @@ class RowRules(BaseModel):
             return self.repeated_pairs
         return RepeatedPairs.MAX if self.event_weights is not None else RepeatedPairs.LAST
 
+    @property
+    def weigh(self) -> bool:
+        """Whether what a row is worth is an amount: the more, the surer."""
+        weighted = self.event_weights is not None or self.half_life_days is not None
+        return weighted or self.repeated_pairs is RepeatedPairs.SUM
+
     def needed(self) -> dict[str, bool]:
         """Name after renaming → whether a training cannot do without it."""
         columns = {"user_id": True, "item_id": True}

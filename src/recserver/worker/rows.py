@@ -114,6 +114,7 @@ class InteractionsBuilder:
             rows_used=self.rows_kept,
             rejected=dict(self.rejected),
             times=None if times is None else times[order][_ends(starts, len(order))],
+            weighted=self._rules.weigh,
         )
 
     def _nothing_usable(self) -> str:

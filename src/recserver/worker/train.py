@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
-from recserver.algorithms import Algorithm, Factors
+from recserver.algorithms import Algorithm, Factors, Surroundings
 from recserver.artifact import JSON, PackedFile, pack
+from recserver.clock import SystemClock
 from recserver.errors import SourceUnchanged
 from recserver.ids import pack_ids
 from recserver.interactions import Interactions
@@ -17,6 +19,9 @@ from recserver.plugins import algorithm
 from recserver.specs.jobs import DataReport, Progress, TrainingJob, TrainingResult
 from recserver.worker.collect import Report, Stages, collect
 from recserver.worker.evaluate import evaluate, fitted
+
+SECONDS_BETWEEN = 0.25
+"""Reports of a fit's progress."""
 
 
 def train(job: TrainingJob, report: Report) -> TrainingResult:
@@ -35,24 +40,43 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
         raise SourceUnchanged(
             "The data and the hyperparameters are those of the last training.", collected.data_report.model_dump()
         )
-    stages.begin("evaluating")
-    report(Progress(stage="evaluating", rows_read=rows_read))
+    told = Told(report, stages, rows_read)
     method = algorithm(job.algorithm)
-    evaluation = evaluate(method, job.hyperparameters, interactions)
-    stages.begin("fitting")
-    report(Progress(stage="fitting", rows_read=rows_read))
-    factors = fitted(method, interactions, job.hyperparameters)
-    stages.begin("packing")
-    report(Progress(stage="packing", rows_read=rows_read))
+    told.begin("evaluating")
+    evaluation = evaluate(method, job.hyperparameters, interactions, Surroundings(job.threads, told))
+    told.begin("fitting")
+    hyperparameters = {**job.hyperparameters, **evaluation.chosen}
+    factors = fitted(method, interactions, hyperparameters, Surroundings(job.threads, told))
+    told.begin("packing")
     result = finish_training(job, method, interactions, factors, digest)
     data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
-    told = {
+    more = {
         "data_report": data_report,
         "source_state": collected.source_state,
         "model_metrics": result.model_metrics | evaluation.metrics,
         "warnings": [*result.warnings, *_doubts(data_report), *evaluation.warnings],
     }
-    return result.model_copy(update=told)
+    return result.model_copy(update=more)
+
+
+class Told:
+    """Begins stages, and tells how far the fit in them is, a few times a second."""
+
+    def __init__(self, report: Report, stages: Stages, rows_read: int) -> None:
+        self._report, self._stages, self._rows_read = report, stages, rows_read
+        self._clock, self._stage, self._next = SystemClock(), "", 0.0
+
+    def begin(self, stage: str) -> None:
+        self._stages.begin(stage)
+        self._stage = stage
+        self._report(Progress(stage=stage, rows_read=self._rows_read))
+
+    def __call__(self, iteration: int, iterations: int, loss: float) -> None:
+        if self._clock.monotonic() < self._next:
+            return
+        self._next = self._clock.monotonic() + SECONDS_BETWEEN
+        how_far = {"iteration": iteration, "iterations": iterations, "loss": loss if isfinite(loss) else None}
+        self._report(Progress(stage=self._stage, rows_read=self._rows_read, **how_far))
 
 
 def _doubts(report: DataReport) -> list[str]:
@@ -66,7 +90,8 @@ def _doubts(report: DataReport) -> list[str]:
 
 def digest_of(job: TrainingJob, interactions: Interactions) -> str:
     """SHA-256 over everything that decides what a training learns."""
-    digest = hashlib.sha256(json.dumps([job.algorithm, job.hyperparameters], sort_keys=True).encode())
+    definition = [job.algorithm, job.hyperparameters, interactions.weighted]
+    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
     for ids in (interactions.users, interactions.items):
         digest.update(json.dumps(ids).encode())
     for array in (interactions.indptr, interactions.indices, interactions.ratings):
@@ -102,6 +127,15 @@ def _pack(job: TrainingJob, method: Algorithm, interactions: Interactions, facto
         "seen_indices": interactions.indices,
         "item_counts": interactions.item_counts(),
     }
+    if factors.item_scale is not None:
+        arrays["item_scale"] = factors.item_scale
+    if factors.neighbors is not None:
+        arrays |= {
+            "neighbor_indptr": factors.neighbors.indptr,
+            "neighbor_indices": factors.neighbors.indices,
+            "neighbor_weights": factors.neighbors.weights,
+            "seen_strengths": factors.neighbors.strengths,
+        }
     return pack(job.out, header, arrays)
 
 

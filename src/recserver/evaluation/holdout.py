@@ -111,6 +111,7 @@ def _part(interactions: Interactions, users: Rows, pairs: Rows, rows: Rows) -> t
         ratings=interactions.ratings[pairs],
         rows_used=len(pairs),
         times=None if interactions.times is None else interactions.times[pairs],
+        weighted=interactions.weighted,
     )
     return part, places
 

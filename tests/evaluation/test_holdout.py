@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from source_columns import batch, built, pairs
 
+from recserver.evaluation.holdout import Holdout, hold_out
 from recserver.interactions import Interactions
-from recserver.worker.holdout import Holdout, hold_out
 
 Pair = tuple[str, str]
 

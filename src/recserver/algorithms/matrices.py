@@ -1,0 +1,121 @@
+"""From interactions to the matrices that are fitted: what a pair is worth, and how degrees are evened out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from recserver.algorithms.params import Params
+from recserver.errors import TrainingFailed
+from recserver.interactions import Interactions
+
+Vector = NDArray[np.float32]
+Feedback = Literal["auto", "implicit", "weighted"]
+ParamsT = TypeVar("ParamsT", bound=Params)
+
+EXPONENT = 0.3
+"""By which degrees are evened out: 0.5 is a little worse nearly everywhere, 0 a good deal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrices:
+    """One set of interactions in two weightings; D is the diagonal of degrees, B what pairs are worth.
+
+    Attributes:
+        factored: ``D_users^-e B D_items^-e``, float32, shape (users, items): what factors approximate.
+        strengths: ``D_users^-e B``: what a recommendation foretells, and what neighbors speak from.
+        item_scale: ``D_items^e``, shape (items,): from a score of the first to one of the second.
+    """
+
+    factored: csr_array
+    strengths: csr_array
+    item_scale: Vector
+
+
+def matrices(
+    interactions: Interactions,
+    notes: list[str],
+    *,
+    feedback: Feedback,
+    exponent: float,
+) -> Matrices:
+    """What to fit.
+
+    Args:
+        notes: gets a sentence for what could not be used.
+        feedback: ``implicit``: every pair counts 1; ``weighted``: ``log(1 + rating)``, 1 on average; ``auto``:
+            weighted where the data chef weighs rows, else implicit. With ``exponent`` 0, ``auto`` takes the
+            ratings as they are.
+        exponent: e.
+
+    Raises:
+        TrainingFailed: if no rating is positive.
+    """
+    worth = _worth(
+        _positive(interactions, notes), feedback, as_they_are=not exponent, weighted=interactions.weighted
+    )
+    shape = len(interactions.users), len(interactions.items)
+    index = np.int32 if interactions.n_pairs < 2**31 else np.int64
+    indptr, indices = interactions.indptr.astype(index), interactions.indices
+    rows = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
+    users, items = (_degrees(of, worth, n) for of, n in zip((rows, indices), shape, strict=True))
+    strengths = worth * (users**-exponent).astype(np.float32)[rows]
+    factored = strengths * (items**-exponent).astype(np.float32)[indices]
+    return Matrices(
+        csr_array((factored, indices, indptr), shape=shape),
+        csr_array((strengths, indices, indptr), shape=shape),
+        (items**exponent).astype(np.float32),
+    )
+
+
+def pair_worth(interactions: Interactions, notes: list[str], feedback: Feedback) -> Vector:
+    """What each pair is worth, shape (pairs,), not evened out; see :func:`matrices`."""
+    return _worth(_positive(interactions, notes), feedback, as_they_are=False, weighted=interactions.weighted)
+
+
+def lowered(params: ParamsT, interactions: Interactions, notes: list[str], fewer: int = 0) -> ParamsT:
+    """``params`` with as many ``n_components`` as the data allow, less ``fewer`` but at least 1."""
+    asked: int = getattr(params, "n_components")  # noqa: B009 - every Params of a factorisation has it
+    users, items = len(interactions.users), len(interactions.items)
+    rank = max(1, min(asked, min(users, items) - fewer))
+    if rank == asked:
+        return params
+    notes.append(
+        f"n_components was lowered from {asked} to {rank}: {users} users and {items} items allow no more."
+    )
+    return params.model_copy(update={"n_components": rank})
+
+
+def _positive(interactions: Interactions, notes: list[str]) -> Vector:
+    negative = int((interactions.ratings < 0).sum())
+    if negative:
+        notes.append(f"{negative} negative ratings count as 0: no algorithm here knows dislike.")
+    positive = np.maximum(interactions.ratings, np.float32(0))
+    if not positive.any():
+        raise TrainingFailed(
+            "Every rating is zero or negative, so there is nothing to learn from: check which column is the "
+            "rating, or leave it out to count each interaction as 1."
+        )
+    return positive
+
+
+def _worth(ratings: Vector, feedback: str, *, as_they_are: bool, weighted: bool) -> Vector:
+    if feedback == "auto":
+        if as_they_are:
+            return ratings
+        feedback = "weighted" if weighted else "implicit"
+    if feedback == "implicit":
+        return (ratings > 0).astype(np.float32)
+    logarithms = np.log1p(ratings)
+    mean = logarithms[ratings > 0].mean(dtype=np.float64)
+    return (logarithms / mean).astype(np.float32)
+
+
+def _degrees(of: NDArray[np.int32], worth: Vector, n: int) -> NDArray[np.float64]:
+    """Sums of worth, shape (n,); 1 for whoever has none."""
+    sums = np.bincount(of, worth, minlength=n)
+    return np.where(sums > 0, sums, 1.0)

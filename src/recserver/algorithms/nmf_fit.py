@@ -1,0 +1,112 @@
+"""The parts of an nmf fit, in a worker: factors by one of three solvers, and the neighbour term."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from recserver.algorithms import Surroundings
+from recserver.algorithms.hals import (
+    Factorisation,
+    Matrix,
+    Penalty,
+    factorize,
+    largest_singular_value,
+    random_start,
+)
+from recserver.algorithms.item_weights import Columns, item_weights, nearest
+from recserver.algorithms.matrices import EXPONENT, Matrices, matrices
+from recserver.algorithms.nmf import NMFParams
+from recserver.interactions import Interactions
+from recserver.neighbors import Neighbors
+
+
+def to_fit(interactions: Interactions, params: NMFParams, notes: list[str]) -> Matrices:
+    """The matrices that the hyperparameters ask for."""
+    exponent = EXPONENT if params.weighting == "degree" else 0.0
+    return matrices(interactions, notes, feedback=params.feedback, exponent=exponent)
+
+
+def factors_of(found: Matrices, params: NMFParams, surroundings: Surroundings, notes: list[str]) -> Factorisation:
+    """The factors of ``found.factored``."""
+    penalties = penalties_of(found.factored, params)
+    if params.solver != "hals":
+        return _by_scikit_learn(found.factored, params, penalties)
+    if params.init != "random":
+        notes.append(f'init "{params.init}" is used by the solvers cd and mu only: hals started at random.')
+    return factorize(
+        found.factored,
+        _start(found.factored, params, surroundings),
+        penalties,
+        max_iter=params.max_iter,
+        tol=params.tol,
+        threads=surroundings.threads,
+        told=surroundings.told,
+    )
+
+
+def fit_neighbors(found: Matrices, params: NMFParams, item_factors: Matrix, threads: int) -> Neighbors:
+    """The neighbour term, times the blend. Items of the same largest factor are taken to be alike."""
+    columns = Columns.of(found.strengths, params.random_state)
+    likest, _ = nearest(columns, params.neighbors, threads)
+    order = np.lexsort((likest[:, 0], item_factors.argmax(axis=1))).astype(np.int32)
+    return as_neighbors(item_weights(columns, likest, order, threads), found, params.blend or 0.0)
+
+
+def as_neighbors(weights: csr_array, found: Matrices, factor: float) -> Neighbors:
+    return Neighbors(
+        indptr=weights.indptr.astype(np.int64),
+        indices=weights.indices.astype(np.int32, copy=False),
+        weights=weights.data * np.float32(factor),
+        strengths=found.strengths.data,
+    )
+
+
+def penalties_of(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty]:
+    """Of the users' and the items' factors: scikit-learn's, plus the share of the largest singular value."""
+    users, items = matrix.shape
+    share = params.regularization or 0.0
+    shared = share * largest_singular_value(matrix) if share else 0.0
+    l1, l2 = params.alpha * params.l1_ratio, params.alpha * (1 - params.l1_ratio)
+    return Penalty(shared + l2 * items, l1 * items), Penalty(shared + l2 * users, l1 * users)
+
+
+def _start(matrix: csr_array, params: NMFParams, surroundings: Surroundings) -> tuple[Matrix, Matrix]:
+    earlier = surroundings.start
+    if earlier is not None and earlier.items.shape[1] == params.n_components:
+        return earlier.users, earlier.items
+    return random_start(matrix, params.n_components, params.random_state)
+
+
+def _by_scikit_learn(matrix: csr_array, params: NMFParams, penalties: tuple[Penalty, Penalty]) -> Factorisation:
+    """scikit-learn multiplies the users' penalty by the number of items, and the items' by that of users."""
+    from sklearn.decomposition import NMF as ScikitNMF
+    from sklearn.exceptions import ConvergenceWarning
+
+    users, items = matrix.shape
+    own, other = (one.l2 + one.l1 for one in penalties)
+    model = ScikitNMF(
+        n_components=params.n_components,
+        solver=params.solver,
+        max_iter=params.max_iter,
+        random_state=params.random_state,
+        alpha_W=own / items,
+        alpha_H=other / users,
+        l1_ratio=penalties[0].l1 / own if own else 0.0,
+        tol=params.tol,
+        init=params.init,
+        beta_loss=params.beta_loss,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # running out of max_iter is a choice
+        warnings.filterwarnings("ignore", message="The multiplicative update .* zeros")
+        rows = model.fit_transform(matrix)
+    return Factorisation(
+        rows=np.ascontiguousarray(rows, np.float32),
+        columns=np.ascontiguousarray(model.components_.T, np.float32),
+        iterations=model.n_iter_,
+        loss=float("nan"),
+        error=float(model.reconstruction_err_),
+    )

@@ -1,0 +1,1 @@
+"""How well a ranking foretells what users take: hold-outs and metrics."""
