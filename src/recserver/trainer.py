@@ -195,6 +195,7 @@ class Trainer:
             data_chef=order.chef,
             policy=self._policy,
             out=out,
+            earlier=self._models.pickle(model.model_id) if serves else None,
             time_limit=task.time_limit or self._limits.seconds,
             memory_limit=task.memory_limit or self._limits.memory,
             **(_trained_from(model, newest) if serves and not order.always_fits else {}),

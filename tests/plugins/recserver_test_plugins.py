@@ -122,6 +122,9 @@ class Quick:
     ) -> tuple[dict[str, Any], list[str]]:
         return dict(hyperparameters), []
 
+    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+        return 0
+
     def choose(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> dict[str, Any]:

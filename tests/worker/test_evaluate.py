@@ -36,6 +36,9 @@ class ByHand:
     def check(self, given: Mapping[str, Any], *, ignore: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
         return dict(given), []
 
+    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+        return 0
+
     def choose(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> dict[str, Any]:

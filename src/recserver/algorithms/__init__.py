@@ -120,6 +120,10 @@ class Algorithm(Protocol):
         """
         ...
 
+    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+        """How many fits in a row may start from the one before them, before one is cold; 0 if none can."""
+        ...
+
     def choose(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> dict[str, Any]:

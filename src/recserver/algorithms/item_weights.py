@@ -3,7 +3,8 @@
 For item j with column z_j of Z and its n nearest items N by cosine:
 ``s_j = argmin over b >= 0 of |z_j - Z_N b|^2 + l2 |b|^2``. That is SLIM (Ning and Karypis 2011) with
 neighbourhoods chosen beforehand (their fsSLIM) and without the l1 term: the neighbourhood makes it sparse. Only
-products of columns are needed, those of an item's neighbours with each other; where the catalogue is small, all are computed at once.
+products of columns are needed, those of an item's neighbours with each other; where the catalogue is small, all
+are computed at once.
 """
 
 from __future__ import annotations

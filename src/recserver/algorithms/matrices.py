@@ -112,7 +112,8 @@ def _worth(ratings: Vector, feedback: str, *, as_they_are: bool, weighted: bool)
         return (ratings > 0).astype(np.float32)
     logarithms = np.log1p(ratings)
     mean = logarithms[ratings > 0].mean(dtype=np.float64)
-    return (logarithms / mean).astype(np.float32)
+    scaled: Vector = (logarithms / np.float64(mean)).astype(np.float32)
+    return scaled
 
 
 def _degrees(of: NDArray[np.int32], worth: Vector, n: int) -> NDArray[np.float64]:

@@ -55,6 +55,7 @@ class NMFParams(Params):
     regularization: Annotated[Real | None, Field(ge=0, le=10), Auto] = None
     neighbors: Annotated[WholeNumber, Field(ge=0, le=1000)] = 100
     blend: Annotated[Real | None, Field(ge=0, le=1), Auto] = None
+    warm_starts: Annotated[WholeNumber, Field(ge=0, le=1000)] = 10
 
 
 class NMF(BaseAlgorithm[NMFParams]):
@@ -63,6 +64,10 @@ class NMF(BaseAlgorithm[NMFParams]):
     model_type = "nmf"
     model_class = "NMFRecommendationModel"
     params = NMFParams
+
+    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+        params = self.used(hyperparameters)
+        return params.warm_starts if params.solver == "hals" else 0
 
     def choose(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings

@@ -31,7 +31,8 @@ ParamsT = TypeVar("ParamsT", bound=Params)
 
 
 class BaseAlgorithm(Generic[ParamsT]):
-    """What most algorithms have in common: hyperparameters of one pydantic model, none of them left to the data.
+    """What most algorithms have in common: hyperparameters of one pydantic model, none of them left to the data,
+    no warm starts.
 
     A subclass says ``model_type``, ``model_class``, ``params`` and how to ``fit``.
     """
@@ -49,6 +50,9 @@ class BaseAlgorithm(Generic[ParamsT]):
     def used(self, hyperparameters: Mapping[str, Any]) -> ParamsT:
         """All hyperparameters: the given ones, else this algorithm's defaults."""
         return self.params(**{**self.default_params, **hyperparameters})
+
+    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+        return 0
 
     def choose(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings

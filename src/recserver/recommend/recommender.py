@@ -77,8 +77,12 @@ class Recommender:
         neighbors = _neighbors(artifact.arrays)
         if not artifact.checked:
             _require_fit(parts, len(users), len(items))
+            farthest = _farthest(parts["user_factors"], parts["item_factors"])
             if neighbors is not None:
                 _require_neighbors_fit(neighbors, parts, len(items))
+                farthest += _farthest_of_neighbors(neighbors, parts["seen_indptr"])
+            if farthest > float(np.finfo(np.float32).max):
+                raise UnreadableModel(_INCONSISTENT.format("their scores may be infinite"))
         counts = parts["item_counts"]
         return cls(
             model_version=version,
@@ -149,27 +153,31 @@ _NEIGHBOR_ARRAYS = ("neighbor_indptr", "neighbor_indices", "neighbor_weights", "
 
 def _require_neighbors_fit(found: Neighbors, parts: Mapping[str, NDArray[Any]], items: int) -> None:
     sound = (
-        is_sparse_rows(found.indptr, found.indices, items, items)
+        _is_sparse_rows(found.indptr, found.indices, items, items)
         and found.weights.shape == found.indices.shape
         and found.strengths.shape == parts["seen_indices"].shape
         and found.weights.dtype == found.strengths.dtype == np.float32
     )
     if not sound:
         raise UnreadableModel(_INCONSISTENT.format("the shapes of the neighbours differ"))
-    longest = int(np.diff(parts["seen_indptr"]).max(initial=0))
-    if largest(found.weights) * largest(found.strengths) * longest > FARTHEST:
-        raise UnreadableModel(_INCONSISTENT.format("their scores may be infinite"))
 
 
-FARTHEST = float(np.finfo(np.float32).max) / 2
+def _farthest(users: NDArray[np.float32], items: NDArray[np.float32]) -> float:
+    """A score that no product of factors exceeds."""
+    return _largest(users) * _largest(items) * len(items)
 
 
-def largest(numbers: NDArray[Any]) -> float:
+def _farthest_of_neighbors(found: Neighbors, seen_indptr: NDArray[np.int64]) -> float:
+    """A score that neighbours never exceed."""
+    return _largest(found.weights) * _largest(found.strengths) * int(np.diff(seen_indptr).max(initial=0))
+
+
+def _largest(numbers: NDArray[Any]) -> float:
     """The largest magnitude."""
     return max(float(numbers.max(initial=0)), -float(numbers.min(initial=0)))
 
 
-def is_sparse_rows(indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int) -> bool:
+def _is_sparse_rows(indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int) -> bool:
     """Whether the arrays are compressed sparse rows of this shape."""
     return (
         indptr.shape == (rows + 1,)
@@ -190,11 +198,9 @@ def _require_fit(parts: dict[str, NDArray[Any]], users: int, items: int) -> None
         all(one.ndim == 2 and one.dtype == np.float32 for one in factors)
         and factors[0].shape[0] == users
         and factors[1].shape == (factors[0].shape[1], items)
-        and is_sparse_rows(parts["seen_indptr"], parts["seen_indices"], users, items)
+        and _is_sparse_rows(parts["seen_indptr"], parts["seen_indices"], users, items)
         and counts.shape == (items,)
         and counts.dtype.kind == "i"
     )
     if not sound:
         raise UnreadableModel(_INCONSISTENT.format("their shapes differ"))
-    if largest(factors[0]) * largest(factors[1]) * factors[1].shape[0] > FARTHEST:
-        raise UnreadableModel(_INCONSISTENT.format("their scores may be infinite"))

@@ -61,6 +61,8 @@ class TrainingJob(BaseModel):
     policy: SourcePolicy
     out: Path
     """File that the worker writes the packed model to."""
+    earlier: Path | None = None
+    """The model file of the version that serves, to start from where that helps."""
     trained_digest: str | None = None
     """Digest of what the last training learned from; an equal one ends this training early."""
     source_state: dict[str, Any] = Field(default_factory=dict)

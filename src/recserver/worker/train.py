@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -19,6 +20,7 @@ from recserver.plugins import algorithm
 from recserver.specs.jobs import DataReport, Progress, TrainingJob, TrainingResult
 from recserver.worker.collect import Report, Stages, collect
 from recserver.worker.evaluate import evaluate, fitted
+from recserver.worker.warm import earlier
 
 SECONDS_BETWEEN = 0.25
 """Reports of a fit's progress."""
@@ -43,17 +45,20 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     told = Told(report, stages, rows_read)
     method = algorithm(job.algorithm)
     told.begin("evaluating")
-    evaluation = evaluate(method, job.hyperparameters, interactions, Surroundings(job.threads, told))
+    before = earlier(job, interactions, method.warm_starts(job.hyperparameters))
+    hyperparameters = {**job.hyperparameters, **before.chosen}
+    evaluation = evaluate(method, hyperparameters, interactions, Surroundings(job.threads, told))
     told.begin("fitting")
-    hyperparameters = {**job.hyperparameters, **evaluation.chosen}
-    factors = fitted(method, interactions, hyperparameters, Surroundings(job.threads, told))
+    surroundings = Surroundings(job.threads, told, before.start)
+    factors = fitted(method, interactions, {**hyperparameters, **evaluation.chosen}, surroundings)
     told.begin("packing")
-    result = finish_training(job, method, interactions, factors, digest)
+    header = before.header(job, {**before.chosen, **evaluation.chosen})
+    result = finish_training(job, interactions, factors, digest, header)
     data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
     more = {
         "data_report": data_report,
         "source_state": collected.source_state,
-        "model_metrics": result.model_metrics | evaluation.metrics,
+        "model_metrics": result.model_metrics | {"warm_starts": before.warm_starts} | evaluation.metrics,
         "warnings": [*result.warnings, *_doubts(data_report), *evaluation.warnings],
     }
     return result.model_copy(update=more)
@@ -100,22 +105,27 @@ def digest_of(job: TrainingJob, interactions: Interactions) -> str:
 
 
 def finish_training(
-    job: TrainingJob, method: Algorithm, interactions: Interactions, factors: Factors, digest: str
+    job: TrainingJob,
+    interactions: Interactions,
+    factors: Factors,
+    digest: str,
+    header: Mapping[str, JSON] | None = None,
 ) -> TrainingResult:
-    """Leave the packed model in ``job.out``, and tell what it is."""
-    packed = _pack(job, method, interactions, factors)
-    return _result(method, interactions, factors, packed, digest)
-
-
-def _pack(job: TrainingJob, method: Algorithm, interactions: Interactions, factors: Factors) -> PackedFile:
-    user_text, user_offsets = pack_ids(interactions.users)
-    item_text, item_offsets = pack_ids(interactions.items)
-    header: dict[str, JSON] = {
+    """Leave the packed model in ``job.out``, with ``header`` beside what every model has; tell what it is."""
+    method = algorithm(job.algorithm)
+    about: dict[str, JSON] = {
         "model_id": job.model_id,
         "model_version": job.model_version,
         "algorithm": job.algorithm,
         "model_type": method.model_type,
     }
+    packed = pack(job.out, {**about, **(header or {})}, _arrays(interactions, factors))
+    return _result(method, interactions, factors, packed, digest)
+
+
+def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
+    user_text, user_offsets = pack_ids(interactions.users)
+    item_text, item_offsets = pack_ids(interactions.items)
     arrays: dict[str, Any] = {
         "user_text": user_text,
         "user_offsets": user_offsets,
@@ -136,7 +146,7 @@ def _pack(job: TrainingJob, method: Algorithm, interactions: Interactions, facto
             "neighbor_weights": factors.neighbors.weights,
             "seen_strengths": factors.neighbors.strengths,
         }
-    return pack(job.out, header, arrays)
+    return arrays
 
 
 def _result(
