@@ -13,8 +13,7 @@ from recserver.artifact import Artifact
 from recserver.errors import UnreadableModel
 from recserver.ids import IdTable
 from recserver.recommend.scoring import best
-
-_INCONSISTENT = "The model file's parts do not fit together ({}): train the model again."
+from recserver.specs.models import LARGEST_VERSION, is_version
 
 
 class Source(StrEnum):
@@ -62,12 +61,12 @@ class Recommender:
             UnreadableModel: if an array is missing or the arrays do not fit together.
         """
         version = artifact.header.get("model_version")
-        if not isinstance(version, int):
-            raise UnreadableModel(_INCONSISTENT.format("it has no version"))
+        if not is_version(version):
+            raise _inconsistent(f"it has no version from 1 to {LARGEST_VERSION}")
         try:
             parts = {name: artifact.arrays[name] for name in _ARRAYS}
         except KeyError as error:
-            raise UnreadableModel(_INCONSISTENT.format(f"{error} is missing")) from None
+            raise _inconsistent(f"{error} is missing") from None
         users = IdTable(parts["user_text"], parts["user_offsets"], checked=artifact.checked)
         items = IdTable(parts["item_text"], parts["item_offsets"], checked=artifact.checked)
         if not artifact.checked:
@@ -117,6 +116,12 @@ _ARRAYS = (
 )
 
 
+def _inconsistent(reason: str) -> UnreadableModel:
+    return UnreadableModel(
+        f"The model file's parts do not fit together ({reason}): train the model again.", reason
+    )
+
+
 def _require_fit(parts: dict[str, NDArray[Any]], users: int, items: int) -> None:
     """Refuse arrays that do not agree, so that no request can fail on them."""
     factors = parts["user_factors"], parts["item_factors"]
@@ -135,7 +140,7 @@ def _require_fit(parts: dict[str, NDArray[Any]], users: int, items: int) -> None
         and bool(((indices >= 0) & (indices < items)).all())
     )
     if not sound:
-        raise UnreadableModel(_INCONSISTENT.format("their shapes differ"))
+        raise _inconsistent("their shapes differ")
     largest = [max(float(one.max(initial=0)), -float(one.min(initial=0))) for one in factors]
     if largest[0] * largest[1] * factors[1].shape[0] > float(np.finfo(np.float32).max):
-        raise UnreadableModel(_INCONSISTENT.format("their scores may be infinite"))
+        raise _inconsistent("their scores may be infinite")
