@@ -120,7 +120,7 @@ class Catalog:
                 return serving
             model = await self._models.read(model_id)
             reason = await self._load(model)
-        if reason is None and (serving := self.in_memory(model_id)):
+        if serving := self.in_memory(model_id):  # it may have been published while a reason against it was found
             return serving
         raise ModelNotTrained(reason or f"Model {shown(model_id)} was removed meanwhile.")
 

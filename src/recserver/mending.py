@@ -43,8 +43,7 @@ class Mender:
         published = await self._models.metadata(model_id)
         try:
             mendable, damaged = await asyncio.to_thread(self._mendable, model_id, published)
-        except OSError as error:  # what cannot be read cannot be told from what was published
-            logger.warning("the file of model %s cannot be looked at: %s", model_id, error)
+        except FileNotFoundError:  # it went meanwhile, or is a link that leads nowhere
             return False
         later: OSError | None = None
         for version in await self._candidates(model_id) if mendable else ():

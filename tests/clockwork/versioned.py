@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,17 @@ def trio(bench: Workbench) -> tuple[int, int, int]:
         int(path.stem) for path in (folder / ".versions" / "m").glob("*.pkl") if path.samefile(folder / "m.pkl")
     )
     return config["model_version"], metadata["model_version"], packed
+
+
+def models_of(bench: Workbench) -> Path:
+    return bench.rec.data_dir / "models"
+
+
+def kept(bench: Workbench, number: int, ending: str = "pkl") -> Path:
+    return models_of(bench) / ".versions" / "m" / f"{number}.{ending}"
+
+
+async def damaged(bench: Workbench) -> dict[int, str]:
+    """What is said of each damaged version."""
+    listed = (await bench.rec.list_model_versions("m"))["data"]
+    return {one["model_version"]: one["damaged"] for one in listed if "damaged" in one}

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import random
-import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,31 +14,16 @@ from pathlib import Path
 
 import pytest
 from failing_disk import FailingDisk, PowerCut
+from three_versions import content, copied, packed, publish, recovered, version
 
-from recserver.errors import InvalidInput
+from recserver.errors import InvalidInput, ModelChanged
 from recserver.specs.models import ModelStatus
 from recserver.store import files
 from recserver.store.changes import Changes, finish, finish_all, record_of
 from recserver.store.models import ModelStore
-from recserver.store.versions import Version, VersionStore
+from recserver.store.versions import VersionStore
 
 Operation = Callable[[ModelStore, VersionStore], Awaitable[object]]
-
-
-def version(number: int) -> Version:
-    told = {"model_version": number}
-    return Version(model_version=number, created_at="then", metadata=told, config=told)
-
-
-def packed(models: ModelStore, number: int) -> Path:
-    """What a worker leaves: a finished file beside the model's."""
-    path = files.temporary_beside(models.pickle("m"))
-    path.write_text(f"version {number}")
-    return path
-
-
-async def publish(models: ModelStore, versions: VersionStore, number: int = 4) -> None:
-    await versions.publish("m", packed(models, number), version(number), ModelStatus.COMPLETED, ["error"])
 
 
 async def keep(models: ModelStore, versions: VersionStore) -> None:
@@ -70,44 +54,16 @@ async def move(models: ModelStore, versions: VersionStore) -> None:
     await models.move("m", ModelStatus.TRAINING)
 
 
-OPERATIONS: list[Operation] = [publish, keep, go_back, pin, prune, delete, create, move]
+async def adopt(models: ModelStore, versions: VersionStore) -> None:
+    await versions.adopt("m", models.pickle("m"), version(9))
 
 
-@pytest.fixture
-async def before(tmp_path: Path) -> Path:
-    """A folder with a model of three versions, the third serving, and another model."""
-    folder = tmp_path / "before"
-    folder.mkdir()
-    models = ModelStore(folder)
-    versions = VersionStore(models)
-    await models.create("m", {"status": "validating", "created_at": "then", "mine": "kept"})
-    await models.create("other", {"status": "initializing", "created_at": "then"})
-    for number in (1, 2, 3):
-        (folder / "m_config.json").write_text(
-            json.dumps(json.loads((folder / "m_config.json").read_text()) | {"status": "validating"})
-        )
-        await publish(models, versions, number)
-    return folder
+async def mend(models: ModelStore, versions: VersionStore) -> None:
+    status = await models.pickle_status("m")
+    await versions.replace("m", await versions.find("m", 2), status, "m.pkl.broken-now", ["mine"])
 
 
-def content(folder: Path) -> dict[str, str]:
-    """Every file in a folder by its name, what is on its way included."""
-    return {
-        str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-
-
-async def recovered(folder: Path) -> dict[str, str]:
-    """What there is after the next start of a server."""
-    await ModelStore(folder).clear_temporaries()
-    return content(folder)
-
-
-def copied(source: Path, folder: Path) -> tuple[ModelStore, VersionStore]:
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder)
-    models = ModelStore(folder)
-    return models, VersionStore(models)
+OPERATIONS: list[Operation] = [publish, keep, go_back, pin, prune, delete, create, move, adopt, mend]
 
 
 async def done(before: Path, folder: Path, operation: Operation) -> dict[str, str]:
@@ -291,70 +247,14 @@ async def test_a_start_at_which_the_disk_fails_loses_nothing_of_a_change(
         assert await recovered(folder) == new, step
 
 
-def stuck_at(patch: pytest.MonkeyPatch, name: str) -> None:
-    """Let the disk refuse to remove the file called so, and all after it."""
-    unlink = files.disk.unlink
-
-    def refuse(path: Path) -> None:
-        if path.name == name:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        unlink(path)
-
-    patch.setattr(files.disk, "unlink", refuse)
-
-
-def put_back(folder: Path, name: str, text: str) -> None:
-    """Put a file in place by hand, later than all that was done before, as the file system's clock has it."""
-    path, record = folder / name, record_of(folder, "m")
-    path.write_text(text)
-    while path.stat().st_ctime_ns <= record.stat().st_ctime_ns:  # a tick is a few milliseconds
-        path.write_text(text)
-
-
-@pytest.mark.parametrize("name", ["m_config.json", "m.pkl", "1.pkl", ".m.commit"])
-async def test_what_was_put_back_while_a_deletion_was_stuck_stays(
-    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    models, _ = copied(before, tmp_path / "now")
-    with monkeypatch.context() as patch:
-        stuck_at(patch, name)
-        await models.delete("m")
-    mine = {"m_config.json": '{"mine": true}', "m.pkl": "mine"}
-    for file, text in mine.items():
-        put_back(models.folder, file, text)
-    now = await recovered(models.folder)
-    assert now.items() >= mine.items()
-    assert not record_of(models.folder, "m").exists()
-    assert await recovered(models.folder) == now
-
-
-@pytest.mark.parametrize("name", ["m_config.json", "m.pkl", "1.pkl", "3.pkl", ".m.commit"])
-async def test_a_deletion_that_was_stuck_is_done_later(
-    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    models, _ = copied(before, tmp_path / "now")
-    with monkeypatch.context() as patch:
-        stuck_at(patch, name)
-        await models.delete("m")
-    assert [one for one in await recovered(models.folder) if not one.startswith("other")] == []
-
-
-async def test_a_deletion_whose_record_could_not_be_synced_removes_nothing_that_is_put_back(
-    before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    models, _ = copied(before, tmp_path / "now")
-
-    def fail(folder: Path) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.disk, "sync_folder", fail)
-        stuck_at(patch, ".m.commit")
-        with pytest.raises(OSError, match="Input/output"):
-            await models.delete("m")
-    put_back(models.folder, "m_config.json", '{"mine": true}')
-    assert (await recovered(models.folder))["m_config.json"] == '{"mine": true}'
-    assert (models.folder / "m.pkl").exists()
+async def test_a_file_that_is_another_by_now_is_not_replaced(before: Path) -> None:
+    models = ModelStore(before)
+    versions = VersionStore(models)
+    old = content(before)
+    for damaged in (None, (before / "m_config.json").stat()):
+        with pytest.raises(ModelChanged, match="changed meanwhile"):
+            await versions.replace("m", await versions.find("m", 2), damaged, "m.pkl.broken-now")
+    assert content(before) == old
 
 
 async def test_what_is_served_already_can_be_served_again_without_litter(before: Path) -> None:

@@ -15,11 +15,8 @@ def untrained(model: StoredModel, *, for_good: bool = False) -> str:
     """
     if model.unreadable:
         return model.unreadable
-    name, error, in_training = (
-        shown(model.model_id),
-        model.config.get("error"),
-        ModelStatus(model.status).in_training,
-    )
+    name, error = shown(model.model_id), model.config.get("error")
+    in_training = ModelStatus(model.status).in_training
     if model.status == ModelStatus.COMPLETED or is_version(model.config.get("model_version")):
         return f"The trained file of model {name} is missing{_instead(error, for_good, in_training)}"
     if error:

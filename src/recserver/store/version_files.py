@@ -80,8 +80,9 @@ class VersionFiles:
 
     def all(self, model_id: str) -> list[Version]:
         """A model's versions, damaged ones included, newest first; the one that serves is among them."""
-        found = {number: self._read(model_id, number) for number in self.numbers(model_id)}
-        if (serving := self.serving(model_id)) is not None:  # it may have been trained before versions were kept
+        serving = self.serving(model_id)
+        found = {number: self._read(model_id, number, serving) for number in self.numbers(model_id)}
+        if serving is not None:  # it may have been trained before versions were kept
             found.setdefault(serving.model_version, serving)
         pins = self.pins(model_id)
         for number in pins & found.keys():
@@ -90,8 +91,8 @@ class VersionFiles:
 
     def newest(self, model_id: str) -> Version | None:
         """The version that was trained last, if its record tells of it."""
-        numbers = self.numbers(model_id)
-        found = self._read(model_id, max(numbers)) if numbers else self.serving(model_id)
+        numbers, serving = self.numbers(model_id), self.serving(model_id)
+        found = self._read(model_id, max(numbers), serving) if numbers else serving
         return None if found is None or found.unrecorded else found
 
     def numbers(self, model_id: str) -> set[int]:
@@ -131,8 +132,7 @@ class VersionFiles:
             size=status.st_size,
         )
 
-    def _read(self, model_id: str, number: int) -> Version:
-        serving = self.serving(model_id)
+    def _read(self, model_id: str, number: int, serving: Version | None) -> Version:
         told = serving if serving is not None and serving.model_version == number else None
         version = self._recorded(model_id, number, told)
         try:
