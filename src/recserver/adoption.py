@@ -13,6 +13,7 @@ from recserver.artifact import Artifact, PackedFile, pack
 from recserver.catalog import open_packed
 from recserver.clock import timestamp
 from recserver.errors import UnreadableModel
+from recserver.kept import digest_of
 from recserver.specs.models import next_version
 from recserver.store.files import remove, temporary_beside
 from recserver.store.models import ModelStore
@@ -43,8 +44,11 @@ async def adopt(
     except (UnreadableModel, OSError) as error:  # no model, or nothing that anybody could read
         logger.info("the file of model %s is not kept: %s", model_id, error)
         return None
-    known = {one.metadata.get("sha256") for one in versions} | {(await models.metadata(model_id)).get("sha256")}
-    if packed.sha256 in known:
+    known = next((one for one in versions if one.metadata.get("sha256") == packed.sha256), None)
+    if known is not None:
+        await _heal(store, model_id, path, known)
+        return None
+    if packed.sha256 == (await models.metadata(model_id)).get("sha256"):
         return None
     highest, borne = await store.highest(model_id), packed.header["model_version"]
     is_free = borne not in {reserved, *(one.model_version for one in versions)} and next_version(borne) > borne
@@ -71,6 +75,17 @@ class _Told:
     model_id: str
     number: int
     now: str
+
+
+async def _heal(store: VersionStore, model_id: str, path: Path, version: Version) -> None:
+    """Keep the file of a version that was published anew, if the kept one is damaged or missing."""
+    kept = store.path(model_id, version.model_version)
+    try:
+        sound = await asyncio.to_thread(digest_of, kept) == version.metadata["sha256"]
+    except OSError:
+        sound = False
+    if not sound:
+        await store.adopt(model_id, path, version)
 
 
 async def _keep(models: ModelStore, store: VersionStore, packed: Artifact, told: _Told) -> None:

@@ -134,11 +134,11 @@ class ModelVersions:
         Raises:
             VersionNotFound, UnreadableModel: as for :meth:`roll_back`.
         """
+        newest = number == await self._store.highest(model_id)
         await self.keep_stranger(model_id)
         version, serving = await self._store.find(model_id, number), await self._store.serving(model_id)
         if serving and serving < number:  # else going back from it would lead forward
             version = version.model_copy(update={"served_before": serving})
-        newest = number == await self._store.highest(model_id)
         error = str((await self._models.read(model_id)).config.get("error", ""))
         await self._serve(model_id, version, settles=newest and error.startswith(NOT_PROMOTED))
 

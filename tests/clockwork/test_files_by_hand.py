@@ -63,6 +63,24 @@ async def test_what_is_kept_already_or_is_no_model_is_not_kept_again(bench: Work
         assert {one[0] for one in await versions(bench)} == before | {number}
 
 
+@pytest.mark.parametrize("lost", ["damaged", "missing"])
+async def test_a_good_file_takes_the_place_of_its_kept_version_that_is_damaged(
+    bench: Workbench, lost: str
+) -> None:
+    await trained(bench, 2)
+    path = models_of(bench) / "m.pkl"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)  # a file of its own, as a restored backup is
+    if lost == "damaged":
+        kept(bench, 2).write_bytes(content[:-100] + bytes(100))
+    else:
+        kept(bench, 2).unlink()
+    assert (await run(bench, 120)).model_version == 3
+    assert kept(bench, 2).read_bytes() == content
+    assert (await bench.rec.rollback_model("m"))["model_version"] == 2
+
+
 @pytest.mark.parametrize("claimed", [10**300, 2**63, 2**53, 2**53 - 1, True, -1, "7"])
 async def test_no_claim_of_a_file_makes_the_next_version_invalid(bench: Workbench, claimed: Any) -> None:
     await trained(bench, 2)
