@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> 
         process.communicate("\n")
     (snapshot,) = kept(temporary)
     assert {one.strip() for one in mapped} == {str({str(snapshot)})}
+
+
+def test_a_model_file_that_somebody_else_locks_for_ever_is_read(
+    large: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "ATTEMPTS", 3)
+    with large.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        packed, model = open_packed(large)
+    assert not packed.checked and asked(model)
+    assert kept(temporary) == []
 
 
 @pytest.mark.parametrize("written", [b"", b"garbage", b"\xff" * 3_000_000])

@@ -15,6 +15,7 @@ from recserver.events import EventBus
 from recserver.executors import Executor
 from recserver.history import History
 from recserver.history_reader import HistoryReader
+from recserver.mending import Mender
 from recserver.owner import TaskOwner
 from recserver.publisher import Publisher
 from recserver.recorder import RunRecorder
@@ -98,6 +99,7 @@ def build(
     versions = ModelVersions(
         models=models, store=store, catalog=catalog, clock=clock, keep=settings.model_versions
     )
+    mender = Mender(models=models, store=store, catalog=catalog, clock=clock)
     trainer = Trainer(
         models=models, store=store, publisher=Publisher(versions, clock), catalog=catalog, executor=executor,
         policy=policy, limits=settings.limits, owner=owner, clock=clock, events=events,
@@ -113,8 +115,8 @@ def build(
     )  # fmt: skip
     return Parts(
         changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
-        journal=journal, history=history, catalog=catalog, versions=versions, executor=executor, trainer=trainer,
-        runner=runner, scheduler=scheduler,
+        journal=journal, history=history, catalog=catalog, versions=versions, mender=mender,
+        executor=executor, trainer=trainer, runner=runner, scheduler=scheduler,
     )  # fmt: skip
 
 
@@ -125,7 +127,7 @@ async def start_writing(parts: Parts, owner: TaskOwner, rescan: float, stack: As
         await parts.catalog.look_again()
         await parts.scheduler.reconcile()
 
-    parts.catalog.on_damage = parts.versions.quarantine
+    parts.catalog.on_damage = parts.mender.mend
     await parts.journal.open()
     await parts.history.open()
     await parts.trainer.recover()

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from os import stat_result
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from recserver import artifact, snapshots
-from recserver.errors import ModelNotFound, ModelNotTrained, ModelUnavailable, UnreadableModel, shown
+from recserver.errors import (
+    ModelNotFound,
+    ModelNotTrained,
+    ModelUnavailable,
+    UnreadableModel,
+    shown,
+)
 from recserver.events import EventBus, ModelServes
 from recserver.recommend.recommender import Recommender
-from recserver.specs.models import ModelStatus
+from recserver.store.files import stamp_of
 from recserver.store.models import ModelStore, StoredModel
+from recserver.store.untrained import untrained, waits_for_the_disk
 
 Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Why a file on disk does not serve; stands until the file changes."""
+    """Why a file on disk, or none if it is missing, does not serve; stands until that changes."""
 
-    stamp: Stamp
+    stamp: Stamp | None
     reason: str
+    settled: bool
+    """Whether nothing else can be put in its place either."""
 
 
 def open_packed(path: Path) -> tuple[artifact.Artifact, Recommender]:
@@ -68,7 +78,10 @@ class Catalog:
             memory: bytes that the models in memory may have together; None sets no limit. One always fits.
         """
         self.on_damage: Callable[[str], Awaitable[bool]] | None = None
-        """Told of a model whose file is damaged; answers whether another is in its place now, and serves."""
+        """Told of a model whose file is damaged or missing; answers whether another is in its place, and serves.
+
+        It raises OSError if that cannot be done now, but may be later.
+        """
         self._models = models
         self._events = events
         self._memory = memory
@@ -78,7 +91,7 @@ class Catalog:
         self._announced: dict[str, Stamp] = {}
         self._looked_at: dict[str, Stamp] = {}
         self._folder: tuple[int, int] | None = None
-        self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._loading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def in_memory(self, model_id: str) -> Recommender | None:
         """The version that serves, if it is loaded. No disk, no lock: the path of every request."""
@@ -100,14 +113,14 @@ class Catalog:
         """
         if serving := self.in_memory(model_id):
             return serving
-        if model_id not in await self._models.ids():  # before a lock is made for it
+        if model_id not in await self._models.ids():
             raise ModelNotFound(model_id)
-        async with self._loading[model_id]:  # one load, however many ask
+        async with self._one_load(model_id):  # one load, however many ask
             if serving := self.in_memory(model_id):
                 return serving
             model = await self._models.read(model_id)
             reason = await self._load(model)
-        if reason is None and (serving := self.in_memory(model_id)):
+        if serving := self.in_memory(model_id):  # it may have been published while a reason against it was found
             return serving
         raise ModelNotTrained(reason or f"Model {shown(model_id)} was removed meanwhile.")
 
@@ -118,9 +131,10 @@ class Catalog:
         """
         if self.is_loaded(model.model_id):
             return None
-        if model.pickle is not None and not self._has_room(model.pickle.st_size):
-            return await self.obstacle(model)
-        async with self._loading[model.model_id]:
+        tight = model.pickle is not None and not self._has_room(model.pickle.st_size)
+        if tight and await self.obstacle(model) is None:
+            return None
+        async with self._one_load(model.model_id):
             return None if self.is_loaded(model.model_id) else await self._load(model)
 
     async def obstacle(self, model: StoredModel) -> str | None:
@@ -131,29 +145,39 @@ class Catalog:
         """
         if self.is_loaded(model.model_id):
             return None
+        refusal = self._refusal(model.model_id, model.pickle)
         if model.pickle is None:
-            return _untrained(model)
-        stamp, refusal = _stamp(model.pickle), self._refused.get(model.model_id)
-        if refusal is not None and refusal.stamp == stamp:
+            return untrained(model, for_good=refusal is not None and refusal.settled)
+        if refusal is not None:
             return refusal.reason
+        stamp = stamp_of(model.pickle)
         if self._looked_at.get(model.model_id) != stamp:
             return await self._look(model, stamp)
         return None
 
     def refuses(self, model: StoredModel) -> bool:
-        """Whether the model's file is known to be of no use, as long as it stays what it is."""
-        refusal = self._refused.get(model.model_id)
-        return refusal is not None and model.pickle is not None and refusal.stamp == _stamp(model.pickle)
+        """Whether the model is known to have nothing that could serve, as long as its files stay what they are."""
+        refusal = self._refusal(model.model_id, model.pickle)
+        return refusal is not None and refusal.settled
+
+    def _refusal(self, model_id: str, file: stat_result | None) -> _Refusal | None:
+        """What is known against the file of a model, which has the status ``file``."""
+        refusal = self._refused.get(model_id)
+        return refusal if refusal is not None and refusal.stamp == (file and stamp_of(file)) else None
+
+    def _one_load(self, model_id: str) -> asyncio.Lock:
+        """Held while a model is loaded; it lives as long as somebody holds or awaits it."""
+        return self._loading.setdefault(model_id, asyncio.Lock())
 
     async def _look(self, model: StoredModel, stamp: Stamp) -> str | None:
         try:
             await asyncio.to_thread(lambda: artifact.look(self._models.to_load(model.model_id)))
         except FileNotFoundError:
-            return _untrained(model)
+            return untrained(model)
         except (ModelUnavailable, OSError) as error:
             return str(error)  # not remembered: it may be read the next time
         except UnreadableModel as error:
-            self._refused[model.model_id] = _Refusal(stamp, str(error))
+            self._refused[model.model_id] = _Refusal(stamp, str(error), settled=self.on_damage is None)
             return str(error)
         self._looked_at[model.model_id] = stamp
         return None
@@ -163,7 +187,7 @@ class Catalog:
 
         Where memory is short, the models that were not asked for the longest time leave it.
         """
-        stamp = _stamp(file)
+        stamp = stamp_of(file)
         self._let_go(model_id)
         self._serving[model_id] = _Serving(recommender, stamp)
         self._taken += stamp[1]
@@ -205,22 +229,31 @@ class Catalog:
     async def look_again(self) -> None:
         """Take up files that were put in place of those in memory, and drop models that were removed by hand.
 
-        A folder that is gone, or another one that is empty, is taken for one not mounted, and unloads nothing.
+        What is damaged or missing is replaced, if that can be done now. A folder that is gone, or another one that
+        is empty, is taken for one not mounted, and unloads nothing.
         """
         known = await self._models.pickles()
         folder = await self._models.identity()
         if not known and (folder is None or folder != self._folder):
             return
         self._folder = folder
-        for model_id in self._announced.keys() - known.keys():
+        for model_id in (self._announced.keys() | self._refused.keys()) - known.keys():
             self.drop(model_id)
-        for model_id, entry in list(self._serving.items()):
-            file = known.get(model_id)
-            if file is not None and _stamp(file) != entry.stamp:
+        for model_id, file in known.items():
+            if self._is_news(model_id, file):
                 await self._take_up(model_id)
 
+    def _is_news(self, model_id: str, file: stat_result | None) -> bool:
+        """Whether there is something to do about the file of a model."""
+        if (refusal := self._refusal(model_id, file)) is not None:
+            return not refusal.settled
+        if file is None:
+            return self.on_damage is not None
+        serving = self._serving.get(model_id)
+        return serving is not None and serving.stamp != stamp_of(file)
+
     async def _take_up(self, model_id: str) -> None:
-        async with self._loading[model_id]:
+        async with self._one_load(model_id):
             with contextlib.suppress(ModelNotFound):  # it was deleted meanwhile, which the next look finds
                 await self._load(await self._models.read(model_id))
 
@@ -228,41 +261,32 @@ class Catalog:
         """Load the model's file; if it cannot serve, the reason why, and what served before still does."""
         file = model.pickle
         while file is not None:
-            stamp = _stamp(file)
-            refusal = self._refused.get(model.model_id)
-            if refusal is not None and refusal.stamp == stamp:
+            stamp, refusal = stamp_of(file), self._refusal(model.model_id, file)
+            if refusal is not None and refusal.settled:
                 return refusal.reason
             try:
                 recommender = await asyncio.to_thread(self._opened, model.model_id)
             except (ModelUnavailable, OSError) as error:
                 return str(error)  # not remembered: it may be read the next time
             except UnreadableModel as error:
-                self._refused[model.model_id] = _Refusal(stamp, str(error))
-                if self.on_damage is not None and await self.on_damage(model.model_id):
-                    return None
-                continue
+                return await self._mended(model.model_id, stamp, str(error))
             file = await self._models.pickle_status(model.model_id)
-            if file is not None and _stamp(file) == stamp:  # else it was replaced or deleted meanwhile
+            if file is not None and stamp_of(file) == stamp:  # else it was replaced or deleted meanwhile
                 self.swap(model.model_id, recommender, file)
                 return None
-        return _untrained(model)
+        return await self._mended(model.model_id, None, untrained(model, for_good=self.on_damage is not None))
+
+    async def _mended(self, model_id: str, stamp: Stamp | None, reason: str) -> str | None:
+        """Have a file replaced that is damaged, or missing; if that cannot be, the reason why nothing serves."""
+        self._refused[model_id] = _Refusal(stamp, reason, settled=True)
+        try:
+            if self.on_damage is None or not await self.on_damage(model_id):
+                return reason
+        except OSError as error:
+            reason = waits_for_the_disk(model_id, error)
+            self._refused[model_id] = _Refusal(stamp, reason, settled=False)
+            return reason
+        return None
 
     def _opened(self, model_id: str) -> Recommender:
         return open_packed(self._models.to_load(model_id))[1]
-
-
-def _untrained(model: StoredModel) -> str:
-    name = shown(model.model_id)
-    if model.unreadable:
-        return model.unreadable
-    if error := model.config.get("error"):
-        return f"Model {name} was never trained; its last training failed: {error}"
-    if model.status == ModelStatus.COMPLETED:
-        return f"The trained file of model {name} is missing: train the model again."
-    if ModelStatus(model.status).in_training:
-        return f"Model {name} is being trained for the first time: ask again when its status is completed."
-    return f"Model {name} was never trained: add a task that trains it."
-
-
-def _stamp(file: stat_result) -> Stamp:
-    return file.st_mtime_ns, file.st_size, file.st_ino

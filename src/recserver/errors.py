@@ -5,10 +5,15 @@ Errors know no HTTP. One table in :mod:`recserver.web.wire` maps the codes to st
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
+
+LONGEST_PATH = 200
+"""Characters of a path in a sentence."""
 
 
 class RecServerError(Exception):
@@ -100,6 +105,15 @@ class ModelBusy(Conflict):
     code = "model_busy"
 
 
+class ModelChanged(Conflict):
+    """Another file is in the place of the one that was looked at."""
+
+    code = "model_busy"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(f"The files of model {shown(model_id)} changed meanwhile: try again.")
+
+
 class ModelInUse(Conflict):
     code = "model_in_use"
 
@@ -127,9 +141,13 @@ class Draining(RecServerError):
 
 
 class UnreadableModel(RecServerError):
-    """A ``.pkl`` that is damaged, foreign or hostile. Nothing in it was executed."""
+    """A ``.pkl`` that is damaged, foreign or hostile. Nothing in it was executed. ``reason``: half a sentence."""
 
     code = "model_not_trained"
+
+    def __init__(self, message: str, reason: str = "its content makes no sense") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ModelUnavailable(UnreadableModel):
@@ -202,10 +220,30 @@ class ServerCannotStart(RecServerError):
 
 
 class DataFolderInUse(ServerCannotStart):
-    """Another server has the data folder."""
+    """Another server, the ``holder``, has the data folder."""
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        self.holder = holder
+        super().__init__(
+            f"The data folder {folder} is in use by {holder}: stop that one, choose another folder with --data, "
+            "or serve this one with --read-only."
+        )
 
 
 def shown(text: object) -> str:
     """``text`` quoted for a sentence: control characters escaped, shortened to 80 characters."""
     quoted = repr(str(text))
     return quoted if len(quoted) <= 80 else f"{quoted[:77]}…'"
+
+
+def reason_of(error: OSError) -> str:
+    """What the system said, and of which file."""
+    what = error.strerror or str(error) or type(error).__name__
+    path = error.filename2 or error.filename
+    return what if path is None else f"{what}: {_printable(os.fsdecode(path))}"
+
+
+def _printable(text: str) -> str:
+    """``text`` with its control characters escaped, the middle left out where it is long."""
+    plain = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return plain if len(plain) <= LONGEST_PATH else f"{plain[: LONGEST_PATH // 2]}…{plain[-LONGEST_PATH // 2 :]}"

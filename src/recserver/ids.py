@@ -45,7 +45,9 @@ class IdTable(Sequence[str]):
             if not checked:
                 _check_ids(blob, offsets)
         except _Refused as error:
-            raise UnreadableModel(f"A model's table of ids is damaged ({error}): train the model again.") from None
+            raise UnreadableModel(
+                f"A model's table of ids is damaged ({error}): train the model again.", str(error)
+            ) from None
         self._blob = np.ascontiguousarray(blob).data
         # Indexing a memoryview gives an int several times faster than indexing an array.
         self._offsets = np.require(offsets, requirements=["C", "A"]).data

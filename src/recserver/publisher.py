@@ -61,6 +61,32 @@ class Publisher:
         await self._versions.publish(run.model_id, packed, version, recommender)
         return ending
 
+    async def learned(self, model: StoredModel, newest: Version | None) -> dict[str, Any]:
+        """What a training of unchanged data is compared with: what was learned from last, for a job.
+
+        Nothing, if the last training ended badly, or if its version would serve now were it made again: then it is
+        to be made again.
+        """
+        refused = model.status == ModelStatus.FAILED and str(model.config.get("error", "")).startswith(
+            NOT_PROMOTED
+        )
+        if newest is None or not (refused or model.status in (ModelStatus.COMPLETED, ModelStatus.STOPPED)):
+            return {}
+        digest, state = newest.metadata.get("data_digest"), newest.metadata.get("source_state")
+        if not isinstance(digest, str) or not await self._stands(model, newest):
+            return {}
+        return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}
+
+    async def _stands(self, model: StoredModel, newest: Version) -> bool:
+        """Whether the version that was trained last serves, or what keeps it from serving would do so again."""
+        serving, chosen = await self._versions.serving(model.model_id)
+        if newest.promoted:  # gone back from by hand, else it was lost
+            return serving in (newest.model_version, chosen)
+        if await self._versions.pinned(model.model_id):
+            return True
+        before, now = await self._versions.metrics(model.model_id), newest.metadata.get("metrics")
+        return quality_gate(model).objection(now if isinstance(now, dict) else {}, before, serving) is not None
+
     async def _objection(self, run: Run, metrics: dict[str, Any], serving: int) -> str | None:
         if run.order.force:
             return None

@@ -26,6 +26,8 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
+from recserver.clock import pause
+
 if sys.platform != "win32":
     import fcntl
 
@@ -34,6 +36,10 @@ SMALLEST = 2**20
 
 MOST_MAPPED = 256
 """Snapshots that one process maps, as each keeps a file descriptor; further files are read."""
+
+PAUSE, ATTEMPTS = 0.02, 1500
+"""Seconds between two attempts to lock a model file, and how many there are before it is read instead: somebody
+else may lock it for ever."""
 
 _DIGEST = 64
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -72,7 +78,8 @@ class Snapshot:
 def snapshot(path: Path, largest: int) -> Iterator[Snapshot | None]:
     """The snapshot of the model file at ``path``, a new one if there is none; None if the file has to be read.
 
-    However many processes ask at the same time, one makes it and the others wait: they lock the model file.
+    However many processes ask at the same time, one makes it and the others wait, half a minute at most: they lock
+    the model file.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -105,7 +112,8 @@ def _make(path: Path, largest: int, stack: contextlib.ExitStack) -> Snapshot | N
     size = os.fstat(source).st_size
     if not _is_worth_it(os.fstat(source)) or size > largest or (folder := _folder()) is None:
         return None
-    fcntl.flock(source, fcntl.LOCK_EX)
+    if not _alone(source):
+        return None
     status = os.fstat(source)
     if (found := _find(path, status, stack)) is not None:
         return found
@@ -117,6 +125,18 @@ def _make(path: Path, largest: int, stack: contextlib.ExitStack) -> Snapshot | N
     while copied < size and (count := os.sendfile(descriptor, source, copied, size - copied)):
         copied += count
     return Snapshot(_map(descriptor, size), None, Path(name), descriptor, source) if copied == size else None
+
+
+def _alone(source: int) -> bool:
+    """Wait for whoever copies a model file to be done; whether that was within bearable time."""
+    for _ in range(ATTEMPTS):
+        try:
+            fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pause(PAUSE)
+        else:
+            return True
+    return False
 
 
 def _is_worth_it(status: os.stat_result) -> bool:

@@ -18,6 +18,7 @@ from recserver.errors import (
     SourceUnchanged,
     TrainingFailed,
     WorkerDied,
+    reason_of,
     shown,
 )
 from recserver.events import EventBus, RunEnded, RunProgressed, RunStarted
@@ -28,11 +29,10 @@ from recserver.publisher import Publisher, quality_gate
 from recserver.recommend.recommender import Recommender
 from recserver.run import OnEnd, Order, Outcome, Run
 from recserver.specs.jobs import Limits, Progress, SourcePolicy, TrainingJob, TrainingResult
-from recserver.specs.models import ModelStatus
+from recserver.specs.models import ModelStatus, next_version
 from recserver.store.files import remove, temporary_beside
-from recserver.store.models import ModelStore, StoredModel
-from recserver.store.versions import Version, VersionStore
-from recserver.versions import NOT_PROMOTED
+from recserver.store.models import ModelStore
+from recserver.store.versions import VersionStore
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Trainer:
         except RecServerError as error:
             outcome = await self._failed(run, str(error))
         except OSError as error:
-            outcome = await self._failed(run, f"The model could not be saved: {error.strerror or error}.")
+            outcome = await self._failed(run, f"The model could not be saved: {reason_of(error)}.")
         except Exception:
             logger.exception("run %s, training of model %s", run.order.run_id, run.model_id)
             outcome = await self._failed(run, FAULT, fault=True)
@@ -182,12 +182,13 @@ class Trainer:
         method = await asyncio.to_thread(algorithm, name)  # may search the installed packages
         hyperparameters, warnings = method.check(stored, ignore=stored)
         quality_gate(model)  # better refused now than after the training
+        serves = await self._catalog.needs_training(model) is None
         newest, highest = await self._store.last(model.model_id)
         serving = self._catalog.in_memory(model.model_id)
-        serves = await self._catalog.needs_training(model) is None
+        compared = serves and not order.always_fits
         job = TrainingJob(
             model_id=model.model_id,
-            model_version=max(highest, serving.model_version if serving else 0) + 1,
+            model_version=next_version(highest, serving.model_version if serving else 0),
             algorithm=name,
             hyperparameters={**method.default_params, **hyperparameters},
             run_id=order.run_id,
@@ -198,7 +199,7 @@ class Trainer:
             earlier=self._models.pickle(model.model_id) if serves else None,
             time_limit=task.time_limit or self._limits.seconds,
             memory_limit=task.memory_limit or self._limits.memory,
-            **(_trained_from(model, newest) if serves and not order.always_fits else {}),
+            **(await self._publisher.learned(model, newest) if compared else {}),
         )
         return job, warnings
 
@@ -218,7 +219,7 @@ class Trainer:
         lost = await self._catalog.needs_training(model) is not None
         if serving := self._catalog.in_memory(run.model_id):
             return serving.model_version
-        if model.pickle is None or (lost and self._catalog.refuses(model)):
+        if lost and self._catalog.refuses(model):
             return None
         return await self._store.serving(run.model_id) or None
 
@@ -271,14 +272,3 @@ class Trainer:
             "run %s: task %s, model %s, %.1f s (%s)%s",
             outcome.kind, run.task_name, run.model_id, run.elapsed, run.order.run_id, detail,
         )  # fmt: skip
-
-
-def _trained_from(model: StoredModel, newest: Version | None) -> dict[str, Any]:
-    """What was learned from last, if that training ended well or its version was refused for what it was."""
-    refused = model.status == ModelStatus.FAILED and str(model.config.get("error", "")).startswith(NOT_PROMOTED)
-    if newest is None or not (refused or model.status in (ModelStatus.COMPLETED, ModelStatus.STOPPED)):
-        return {}
-    digest, state = newest.metadata.get("data_digest"), newest.metadata.get("source_state")
-    if not isinstance(digest, str):
-        return {}
-    return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from recserver.artifact.grammar import OPENING
-from recserver.catalog import Catalog, open_packed
+from recserver.adoption import adopt
+from recserver.catalog import Catalog
 from recserver.clock import Clock
-from recserver.errors import RecServerError, UnreadableModel, VersionNotFound, shown
+from recserver.errors import ModelUnavailable, UnreadableModel, VersionNotFound
+from recserver.kept import Inspector, open_version, refusal
 from recserver.recommend.recommender import Recommender
-from recserver.specs.models import ModelStatus
-from recserver.store.files import without_waiting
-from recserver.store.models import BROKEN, ModelStore
+from recserver.specs.models import ModelStatus, is_version
+from recserver.store.models import ModelStore
 from recserver.store.versions import Version, VersionStore
 
 logger = logging.getLogger(__name__)
@@ -25,7 +22,10 @@ logger = logging.getLogger(__name__)
 NOT_PROMOTED = "not promoted"
 """How the error begins of a model whose last version the gate refused."""
 
-SETTLED = "error", "failed_at", "stopped_at", "modified_at", "quarantined"
+CHOSEN = "chosen_version"
+"""Key of a model's config with the version that serves because a person said so."""
+
+SETTLED = "error", "failed_at", "stopped_at", "modified_at", "quarantined", CHOSEN
 """Keys of the config that a training which ended well leaves no ground for."""
 
 
@@ -40,6 +40,7 @@ class ModelVersions:
             keep: how many versions of a model are kept, beside those that are pinned or needed to go back.
         """
         self._models, self._store, self._catalog, self._clock, self._keep = models, store, catalog, clock, keep
+        self._inspector = Inspector()
 
     async def publish(self, model_id: str, packed: Path, version: Version, recommender: Recommender) -> None:
         """Let a new version serve.
@@ -48,6 +49,7 @@ class ModelVersions:
             ModelNotFound: if the model's config is gone.
             OSError: if it cannot be written; the version before serves on.
         """
+        await self.keep_stranger(model_id, version.model_version)
         before = await self._store.serving(model_id)
         version = version.model_copy(update={"served_before": before or None})
         file = await self._store.publish(model_id, packed, version, ModelStatus.COMPLETED, SETTLED)
@@ -63,6 +65,11 @@ class ModelVersions:
         await self._store.keep(model_id, packed, kept, status, drop, **changes)
         await self.prune(model_id)
 
+    async def serving(self, model_id: str) -> tuple[int, int | None]:
+        """The number of the version that serves, and of the one that a person chose last; 0 and None without."""
+        chosen = (await self._models.read(model_id)).config.get(CHOSEN)
+        return await self._store.serving(model_id), chosen if is_version(chosen) else None
+
     async def metrics(self, model_id: str) -> dict[str, Any]:
         """What was measured of the version that serves."""
         metadata = await self._models.metadata(model_id)
@@ -76,8 +83,8 @@ class ModelVersions:
         return found[0].model_version if found else None
 
     async def listed(self, model_id: str) -> list[dict[str, Any]]:
-        """A model's versions as they are told, newest first."""
-        serving = await self._store.serving(model_id)
+        """A model's versions as they are told, newest first; of one that cannot serve, why, as ``damaged``."""
+        serving, versions = await self._store.serving(model_id), await self._store.all(model_id)
         return [
             {
                 "model_version": one.model_version,
@@ -87,9 +94,15 @@ class ModelVersions:
                 "serving": one.model_version == serving,
                 "pinned": one.pinned,
                 "bytes": one.size,
+                **({"damaged": damaged} if damaged else {}),
             }
-            for one in await self._store.all(model_id)
+            for one, damaged in zip(versions, await self._damage(model_id, versions), strict=True)
         ]
+
+    async def _damage(self, model_id: str, versions: list[Version]) -> list[str | None]:
+        """What is wrong with each of those versions."""
+        paths = [self._store.path(model_id, one.model_version) for one in versions]
+        return await asyncio.to_thread(lambda: list(map(self._inspector.damage, paths, versions)))
 
     async def roll_back(self, model_id: str, number: int | None) -> int:
         """Let an earlier version serve again, by default the one before, and say which.
@@ -98,10 +111,22 @@ class ModelVersions:
             VersionNotFound: if it is not kept.
             UnreadableModel: if it is damaged; then nothing changes.
         """
-        if number is None:
-            number = await self._before(model_id)
-        await self._serve(model_id, await self._store.find(model_id, number))
-        return number
+        await self.keep_stranger(model_id)
+        if number is not None:
+            await self._serve(model_id, await self._store.find(model_id, number))
+            return number
+        refused: UnreadableModel | None = None
+        for version in await self._earlier(model_id):
+            try:
+                await self._serve(model_id, version)
+            except ModelUnavailable:
+                raise
+            except UnreadableModel as error:  # which the list of versions names
+                refused = refused or error
+                logger.warning("%s", error)
+            else:
+                return version.model_version
+        raise refused or VersionNotFound(model_id, None)
 
     async def promote(self, model_id: str, number: int) -> None:
         """Let a version serve that the gate refused, or any other.
@@ -109,10 +134,11 @@ class ModelVersions:
         Raises:
             VersionNotFound, UnreadableModel: as for :meth:`roll_back`.
         """
-        version, serving = await self._store.find(model_id, number), await self._store.serving(model_id)
-        if serving and serving != number:
-            version = version.model_copy(update={"served_before": serving})
         newest = number == await self._store.highest(model_id)
+        await self.keep_stranger(model_id)
+        version, serving = await self._store.find(model_id, number), await self._store.serving(model_id)
+        if serving and serving < number:  # else going back from it would lead forward
+            version = version.model_copy(update={"served_before": serving})
         error = str((await self._models.read(model_id)).config.get("error", ""))
         await self._serve(model_id, version, settles=newest and error.startswith(NOT_PROMOTED))
 
@@ -133,34 +159,13 @@ class ModelVersions:
         newest, serving = (await self._store.all(model_id))[0], await self._store.serving(model_id)
         return newest.model_version if not newest.promoted and newest.model_version > serving else None
 
-    async def quarantine(self, model_id: str) -> bool:
-        """Put the file of a model aside that is not what was published, and the newest good version in its place.
-
-        A file that is none of ours is left alone, and so is one for which there is no other.
-
-        Returns:
-            Whether another serves now.
-        """
-        published = await self._models.metadata(model_id)
-        try:
-            damaged = await asyncio.to_thread(_is_damaged, self._models.to_load, model_id, published)
-        except OSError as error:  # what cannot be read cannot be told from what was published
-            logger.warning("the file of model %s cannot be looked at: %s", model_id, error)
-            return False
-        if not damaged:
-            return False
-        aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
-        for version in await self._store.all(model_id):
-            if not version.promoted:
-                continue
-            try:
-                await self._serve(model_id, version, aside=aside)
-            except (RecServerError, OSError) as error:
-                logger.warning("version %d of model %s is of no use: %s", version.model_version, model_id, error)
-            else:
-                logger.error("model %s: its file is damaged and is kept as %s", model_id, aside)
-                return True
-        return False
+    async def keep_stranger(self, model_id: str, reserved: int = 0) -> None:
+        """Keep what a person put in the place of the model's file as a version, before something replaces it."""
+        number = await adopt(self._models, self._store, model_id, self._clock.now(), reserved)
+        if number is not None:
+            logger.warning(
+                "model %s: the file that was put in place by hand is kept as version %d", model_id, number
+            )
 
     async def prune(self, model_id: str) -> None:
         """Remove the oldest versions, as far as nobody can want them back."""
@@ -173,44 +178,36 @@ class ModelVersions:
         except OSError as error:
             logger.warning("old versions of model %s could not be removed: %s", model_id, error)
 
-    async def _before(self, model_id: str) -> int:
-        serving, versions = await self._store.serving(model_id), await self._store.all(model_id)
-        kept = {one.model_version: one for one in versions if one.promoted}
-        before = kept[serving].served_before if serving in kept else None
-        if before in kept:
-            return int(before)
-        earlier = [number for number in kept if number < serving]
-        if not earlier:
-            raise VersionNotFound(model_id, None)
-        return max(earlier)
+    async def _earlier(self, model_id: str) -> list[Version]:
+        """The versions to go back to, the first one first: only such as have served, and only lower numbers.
 
-    async def _serve(
-        self, model_id: str, version: Version, *, settles: bool = False, aside: str | None = None
-    ) -> None:
+        It is the one in whose place the serving one came, else the highest.
+        """
+        serving, versions = await self._store.serving(model_id), await self._store.all(model_id)
+        before = next((one.served_before for one in versions if one.model_version == serving), None)
+        lower = [one for one in versions if one.model_version < serving and one.promoted]
+        return sorted(lower, key=lambda one: one.model_version != before)
+
+    async def _serve(self, model_id: str, version: Version, *, settles: bool = False) -> None:
+        """Let a version serve because a person said so."""
         number = version.model_version
         served = version.model_copy(update={"promoted": True})
-        status, drop = (ModelStatus.COMPLETED, SETTLED) if settles else (None, ())
+        status, drop = (ModelStatus.COMPLETED, SETTLED) if settles else (None, ("quarantined",))
         try:
-            packed, recommender = await asyncio.to_thread(open_packed, self._store.path(model_id, number))
-            if packed.sha256 != version.metadata.get("sha256", packed.sha256):
-                raise UnreadableModel(f"Version {number} of model {shown(model_id)} is another than was kept.")
-            file = await self._store.serve(model_id, served, status, drop, aside)
+            recommender = await asyncio.to_thread(open_version, self._store.path(model_id, number), version)
+            file = await self._store.serve(model_id, served, status, drop, **{CHOSEN: number})
         except FileNotFoundError:
-            if aside is None and number == await self._store.serving(model_id):
+            if number == await self._store.serving(model_id) and await self._models.pickle_status(model_id):
                 return  # trained before versions were kept: it serves, and there is no other copy
             raise VersionNotFound(model_id, number) from None
+        except UnreadableModel as error:
+            raise refusal(model_id, number, error, await self._good(model_id, besides=number)) from None
         self._catalog.swap(model_id, recommender, file)
         logger.info("model %s: version %d serves", model_id, number)
 
-
-def _is_damaged(to_load: Callable[[str], Path], model_id: str, published: Mapping[str, Any]) -> bool:
-    """Whether a model's file is what was published, but changed: as long as that, or cut short."""
-    with open(to_load(model_id), "rb", opener=without_waiting) as file:
-        opening = file.read(len(OPENING))
-        ours = OPENING.startswith(opening) or os.fstat(file.fileno()).st_size == published.get("size")
-        file.seek(0)
-        return (
-            ours
-            and "sha256" in published
-            and hashlib.file_digest(file, "sha256").hexdigest() != published["sha256"]
-        )
+    async def _good(self, model_id: str, besides: int) -> list[int]:
+        """The versions that can be gone to in place of one, as far as looking tells."""
+        serving, versions = await self._store.serving(model_id), await self._store.all(model_id)
+        damage = await self._damage(model_id, versions)
+        found = [one.model_version for one, why in zip(versions, damage, strict=True) if why is None]
+        return [one for one in found if one not in (besides, serving)]

@@ -126,13 +126,60 @@ async def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(mod
     assert found["nobody"].items[2] == ("latte", 0.0)
 
 
-async def test_a_running_server_takes_up_an_import(models: Run, folder: Path, settings: Settings) -> None:
+async def test_a_folder_that_a_server_writes_is_left_alone(models: Run, folder: Path, settings: Settings) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     async with RecServer(folder, settings) as rec:
         await rec.recommend("u0", model_id="m")
-        assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
-        await rec.restart_scheduler()
+        code, _, err = await models("import", "plain.npz", "m", "--overwrite")
+        assert code == 1
+        assert err.startswith(f"recserver: The data folder data is in use by process {os.getpid()} on host ")
+        assert err.endswith(": stop that server, import, and start it again.\n")
+        assert (await rec.list_model_versions("m"))["data"] == []
+    assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+    async with RecServer(folder, settings) as rec:
         assert (await rec.recommend("zoe", model_id="m"))["source"] == "personal"
+
+
+async def test_a_read_only_server_takes_up_an_import(models: Run, folder: Path, settings: Settings) -> None:
+    np.savez(folder.parent / "plain.npz", **plain())
+    async with RecServer(folder, settings.model_copy(update={"read_only": True})) as rec:
+        await rec.recommend("u0", model_id="m")
+        assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+        await rec.parts.catalog.look_again()
+        assert (await rec.recommend("zoe", model_id="m"))["source"] == "personal"
+
+
+async def test_an_import_leaves_a_pinned_version_in_its_place(
+    models: Run, folder: Path, settings: Settings
+) -> None:
+    np.savez(folder.parent / "plain.npz", **plain())
+    assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+    async with RecServer(folder, settings) as rec:
+        await rec.pin_model_version("m", model_version=4)
+    code, out, _ = await models("import", "plain.npz", "m", "--overwrite")
+    assert (code, out) == (0, "Version 5 of model m is in data and does not serve: version 4 is pinned.\n")
+    async with RecServer(folder, settings) as rec:
+        listed = (await rec.list_model_versions("m"))["data"]
+        assert [(one["model_version"], one["promoted"], one["serving"]) for one in listed] == [
+            (5, False, False), (4, True, True), (3, True, False),
+        ]  # fmt: skip
+        assert (await rec.recommend("zoe", model_id="m"))["model_version"] == 4
+
+
+async def test_imports_keep_as_many_versions_as_a_server(models: Run, folder: Path) -> None:
+    np.savez(folder.parent / "plain.npz", **plain())
+    for _ in range(7):
+        assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+    there = {int(path.stem) for path in (folder / "models/.versions/m").glob("*.pkl")}
+    assert there == {6, 7, 8, 9, 10}
+
+
+async def test_an_import_that_cannot_be_saved_is_one_sentence(models: Run, folder: Path) -> None:
+    np.savez(folder.parent / "plain.npz", **plain())
+    (folder / "models/.versions").write_text("in the way")
+    code, _, err = await models("import", "plain.npz", "x")
+    assert code == 1 and "Traceback" not in err
+    assert err.startswith("recserver: The model could not be saved (") and ".versions" in err
 
 
 @pytest.mark.parametrize("status", ["training", "validating"])

@@ -128,7 +128,9 @@ async def test_after_a_restart_a_broken_file_asks_for_a_training(
 ) -> None:
     async with opened(data_dir, settings) as server:
         server.pickle.unlink()
-    if content is not None:
+    if content is None:
+        shutil.rmtree(data_dir / "models" / ".versions")  # else the kept version takes its place
+    else:
         server.pickle.write_bytes(content)
     async with opened(data_dir, settings) as server:
         info = await server.rec.get_model_info("m")
@@ -185,6 +187,15 @@ async def test_what_changes_while_it_is_loaded_is_noticed(
             assert server.rec.parts.catalog.in_memory("m") is None
         else:
             assert (await server.ask())["model_version"] == 2
+
+
+async def test_locks_of_loads_last_as_long_as_the_loads(trained: Trained) -> None:
+    for number in range(20):
+        await trained.rec.create_model(f"n{number}", algorithm="nmf")
+        with pytest.raises(ModelNotTrained):
+            await trained.rec.recommend("u", model_id=f"n{number}")
+        await trained.rec.delete_model(f"n{number}")
+    assert len(trained.rec.parts.catalog._loading) == 0
 
 
 async def test_asking_for_models_that_are_not_there_keeps_nothing(trained: Trained) -> None:

@@ -97,7 +97,8 @@ class FailingDisk(Disk):
                 files.pop(path, None)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for path, content in files.items():
+        # A record comes last, as it did on the disk: what is newer than a record is not removed by it.
+        for path, content in sorted(files.items(), key=lambda one: one[0].suffix == ".commit"):
             copy = folder / path.relative_to(self.root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(content)

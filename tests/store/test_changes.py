@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import random
-import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,31 +14,16 @@ from pathlib import Path
 
 import pytest
 from failing_disk import FailingDisk, PowerCut
+from three_versions import content, copied, packed, publish, recovered, version
 
-from recserver.errors import InvalidInput
+from recserver.errors import InvalidInput, ModelChanged
 from recserver.specs.models import ModelStatus
 from recserver.store import files
 from recserver.store.changes import Changes, finish, finish_all, record_of
 from recserver.store.models import ModelStore
-from recserver.store.versions import Version, VersionStore
+from recserver.store.versions import VersionStore
 
 Operation = Callable[[ModelStore, VersionStore], Awaitable[object]]
-
-
-def version(number: int) -> Version:
-    told = {"model_version": number}
-    return Version(model_version=number, created_at="then", metadata=told, config=told)
-
-
-def packed(models: ModelStore, number: int) -> Path:
-    """What a worker leaves: a finished file beside the model's."""
-    path = files.temporary_beside(models.pickle("m"))
-    path.write_text(f"version {number}")
-    return path
-
-
-async def publish(models: ModelStore, versions: VersionStore, number: int = 4) -> None:
-    await versions.publish("m", packed(models, number), version(number), ModelStatus.COMPLETED, ["error"])
 
 
 async def keep(models: ModelStore, versions: VersionStore) -> None:
@@ -70,44 +54,16 @@ async def move(models: ModelStore, versions: VersionStore) -> None:
     await models.move("m", ModelStatus.TRAINING)
 
 
-OPERATIONS: list[Operation] = [publish, keep, go_back, pin, prune, delete, create, move]
+async def adopt(models: ModelStore, versions: VersionStore) -> None:
+    await versions.adopt("m", models.pickle("m"), version(9))
 
 
-@pytest.fixture
-async def before(tmp_path: Path) -> Path:
-    """A folder with a model of three versions, the third serving, and another model."""
-    folder = tmp_path / "before"
-    folder.mkdir()
-    models = ModelStore(folder)
-    versions = VersionStore(models)
-    await models.create("m", {"status": "validating", "created_at": "then", "mine": "kept"})
-    await models.create("other", {"status": "initializing", "created_at": "then"})
-    for number in (1, 2, 3):
-        (folder / "m_config.json").write_text(
-            json.dumps(json.loads((folder / "m_config.json").read_text()) | {"status": "validating"})
-        )
-        await publish(models, versions, number)
-    return folder
+async def mend(models: ModelStore, versions: VersionStore) -> None:
+    status = await models.pickle_status("m")
+    await versions.replace("m", await versions.find("m", 2), status, "m.pkl.broken-now", ["mine"])
 
 
-def content(folder: Path) -> dict[str, str]:
-    """Every file in a folder by its name, what is on its way included."""
-    return {
-        str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-
-
-async def recovered(folder: Path) -> dict[str, str]:
-    """What there is after the next start of a server."""
-    await ModelStore(folder).clear_temporaries()
-    return content(folder)
-
-
-def copied(source: Path, folder: Path) -> tuple[ModelStore, VersionStore]:
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder)
-    models = ModelStore(folder)
-    return models, VersionStore(models)
+OPERATIONS: list[Operation] = [publish, keep, go_back, pin, prune, delete, create, move, adopt, mend]
 
 
 async def done(before: Path, folder: Path, operation: Operation) -> dict[str, str]:
@@ -289,6 +245,16 @@ async def test_a_start_at_which_the_disk_fails_loses_nothing_of_a_change(
             with suppress(OSError):
                 await parts[0].clear_temporaries()
         assert await recovered(folder) == new, step
+
+
+async def test_a_file_that_is_another_by_now_is_not_replaced(before: Path) -> None:
+    models = ModelStore(before)
+    versions = VersionStore(models)
+    old = content(before)
+    for damaged in (None, (before / "m_config.json").stat()):
+        with pytest.raises(ModelChanged, match="changed meanwhile"):
+            await versions.replace("m", await versions.find("m", 2), damaged, "m.pkl.broken-now")
+    assert content(before) == old
 
 
 async def test_what_is_served_already_can_be_served_again_without_litter(before: Path) -> None:

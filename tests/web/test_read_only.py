@@ -50,6 +50,23 @@ async def test_exactly_what_would_change_something_is_refused(
     assert snapshot() == before
 
 
+@pytest.mark.parametrize("dry_run", ["dry_run=true", "dry_run=1"])
+async def test_what_a_deletion_would_remove_can_be_asked(
+    reader: Api, trained: Api, snapshot: Callable[[], dict[str, bytes]], dry_run: str
+) -> None:
+    before, path = snapshot(), f"/delete_model/m?{dry_run}"
+    told = await reader.ok("DELETE", path)
+    assert (told["status"], told["files_deleted"][0]) == ("dry_run", "models/m_config.json")
+    assert told == await trained.ok("DELETE", path)
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("dry_run", ["dry_run=false", "dry_run=perhaps", "force=true"])
+async def test_whatever_else_a_deletion_says_is_refused(reader: Api, dry_run: str) -> None:
+    answer = await reader.ask("DELETE", f"/delete_model/m?{dry_run}")
+    assert (answer.status, answer.code) == (409, "read_only")
+
+
 @pytest.mark.parametrize("name", sorted({route.verb for route in ROUTES if changes(route)}))
 async def test_the_library_refuses_the_same(reader: Api, trained: Api, name: str) -> None:
     verb: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)

@@ -35,7 +35,7 @@ WHOLE_CELLS = 2**27
 """Products of all items with all are kept up to here (512 MiB: 11,585 items); beyond, those of some at a time."""
 GROUP = 16
 """Items of a large catalogue, alike ones, whose neighbours' products are computed together."""
-MOST_PRODUCTS = 4e9
+MOST_PRODUCTS = 6e8
 """Multiplications of all pairs of items that a user has, summed over users. What is beyond comes from few users
 with very many items each: of those a sample counts."""
 
@@ -87,21 +87,31 @@ def nearest(columns: Columns, n: int, threads: int = 1, shrinkage: float = 0.0) 
 
     def one(start: int) -> None:
         block = columns.products(slice(start, start + BLOCK))
-        for row in range(block.shape[0]):
+        rows = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
+        likeness = block.data / (norms[block.indices] * norms[rows] + np.float32(shrinkage))
+        likeness[block.indices == rows] = 0
+        for row, item in enumerate(range(start, start + block.shape[0])):
             own = slice(block.indptr[row], block.indptr[row + 1])
-            items = block.indices[own]
-            likeness = block.data[own] / (norms[items] * norms[start + row] + np.float32(shrinkage))
-            others = (items != start + row) & (likeness > 0)
-            items, likeness = items[others], likeness[others]
-            if len(items) > n:
-                best = np.argpartition(likeness, len(items) - n)[len(items) - n :]
-                items, likeness = items[best], likeness[best]
+            best = _highest(likeness[own], n)
+            items = block.indices[own][best]
             ascending = np.argsort(items)
-            found[start + row, : len(items)] = items[ascending]
-            how_like[start + row, : len(items)] = likeness[ascending]
+            found[item, : len(best)] = items[ascending]
+            how_like[item, : len(best)] = likeness[own][best][ascending]
 
     _in_threads(one, range(0, n_items, BLOCK), threads)
     return found, how_like
+
+
+def _highest(values: Matrix, n: int) -> NDArray[np.intp]:
+    """Where the ``n`` highest of the positive ``values`` stand, in no order; of equal ones the first."""
+    if len(values) <= n:
+        return np.flatnonzero(values > 0)
+    lowest = max(np.partition(values, -n)[-n], np.finfo(np.float32).tiny)
+    reaching = np.flatnonzero(values >= lowest)
+    if len(reaching) > n:
+        equal = values[reaching] == lowest
+        reaching = np.append(reaching[~equal], reaching[equal][: n - int((~equal).sum())])
+    return reaching
 
 
 def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int = 1) -> csr_array:

@@ -108,12 +108,14 @@ def _told(file_name: str) -> Iterator[None]:
         cause = "memory is short" if isinstance(error, MemoryError) else error.strerror or error
         raise ModelUnavailable(
             f"The model file {name} cannot be read ({cause}): check its permissions and "
-            "the disk, or train the model again."
+            "the disk, or train the model again.",
+            str(cause),
         ) from error
     except (_Refused, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         reason = str(error) if isinstance(error, _Refused) else "its content makes no sense"
         raise UnreadableModel(
-            f"The model file {name} was not written by recserver or is damaged ({reason}): train the model again."
+            f"The model file {name} was not written by recserver or is damaged ({reason}): train the model again.",
+            reason,
         ) from error
 
 
@@ -162,7 +164,8 @@ def _opened(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, int]]:
         if status.st_size > max_bytes:
             raise UnreadableModel(
                 f"The model file {shown(path.name)} has {status.st_size} bytes, more than the {max_bytes} "
-                "allowed: train a smaller model."
+                "allowed: train a smaller model.",
+                f"it has more than {max_bytes} bytes",
             )
         if status.st_size == 0:
             raise _Refused("it is empty")
@@ -192,7 +195,8 @@ def _version(walk: _Walk, name: str) -> None:
     if version > VERSION:
         raise UnreadableModel(
             f"The model file {name} was written by a newer recserver (format {version}, this one reads up to "
-            f"{VERSION}): update recserver or train the model again."
+            f"{VERSION}): update recserver or train the model again.",
+            "a newer recserver wrote it",
         )
     if version < 1:
         raise _Refused("it names no format")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from recserver.cli.output import WrongOption, cell, console, failing_quietly, print_json
-from recserver.errors import InvalidInput, ModelBusy, ModelExists, shown
-from recserver.specs.models import ModelStatus
+from recserver.errors import DataFolderInUse, InvalidInput, ModelBusy, ModelExists, reason_of, shown
+from recserver.specs.models import ModelStatus, next_version
 from recserver.store.models import ModelStore, StoredModel
 
 if TYPE_CHECKING:
+    from recserver.artifact import PackedFile
     from recserver.cli.exchange import Parts
+    from recserver.store.versions import Version
+    from recserver.versions import ModelVersions
 
 HEADS = "id", "algorithm", "status", "version", "trained", "users", "items", "MB"
 
@@ -73,8 +77,10 @@ def import_model(data: Path, source: Path, model_id: str, *, kind: str | None, n
             raise WrongOption(f"The model id {shown(model_id)} {error}.") from None
         store = _store(data)
         parts = packed_arrays(read(source, kind or source.suffix[1:].lower()))
-        version = asyncio.run(_publish(store, model_id, parts, name, overwrite=overwrite))
-        console.print(f"Version {version} of model {model_id} is in {data}.", markup=False)
+        with _writing(data):
+            version, pinned = asyncio.run(_publish(store, model_id, parts, name, overwrite=overwrite))
+        but = f" and does not serve: version {pinned} is pinned" if pinned else ""
+        console.print(f"Version {version} of model {model_id} is in {data}{but}.", markup=False)
 
 
 def _store(data: Path) -> ModelStore:
@@ -82,6 +88,36 @@ def _store(data: Path) -> ModelStore:
     if not folder.is_dir():
         raise InvalidInput(f"There is no folder {data}: name the data folder with --data.")
     return ModelStore(folder / "models")
+
+
+@contextmanager
+def _writing(data: Path) -> Iterator[None]:
+    """Have the data folder for oneself, as a server has.
+
+    Raises:
+        InvalidInput: if a server has it, naming that.
+    """
+    from recserver.store.lock import DataLock
+
+    lock = DataLock(data.resolve())
+    try:
+        lock.take()
+    except DataFolderInUse as error:
+        raise InvalidInput(
+            f"The data folder {data} is in use by {error.holder}: stop that server, import, and start it again."
+        ) from None
+    except OSError as error:
+        raise InvalidInput(
+            f"The data folder cannot be locked ({reason_of(error)}): check its permissions."
+        ) from None
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(
+            f"The model could not be saved ({reason_of(error)}): check the disk and its permissions."
+        ) from None
+    finally:
+        lock.release()
 
 
 def _row(model: StoredModel) -> tuple[Any, ...]:
@@ -95,51 +131,67 @@ def _row(model: StoredModel) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-async def _publish(store: ModelStore, model_id: str, parts: Parts, name: str, *, overwrite: bool) -> int:
+async def _publish(
+    store: ModelStore, model_id: str, parts: Parts, name: str, *, overwrite: bool
+) -> tuple[int, int | None]:
     """Put a model in place as a training does: a new one, or the next version of one that is there.
 
     The file goes through every check of loading under a hidden name first, so that nothing else is ever in place.
+
+    Returns:
+        The version, and the pinned one that serves in its place, if there is one.
     """
     from recserver.catalog import open_packed
     from recserver.store.files import remove, temporary_beside
-    from recserver.store.versions import Version, VersionStore
-    from recserver.versions import SETTLED
+    from recserver.store.versions import VersionStore
 
     await asyncio.to_thread(store.folder.mkdir, parents=True, exist_ok=True)
     before = await _before(store, model_id, overwrite=overwrite)
     config = before.config if before else _config(model_id, name)
-    versions = VersionStore(store)
-    version = await versions.highest(model_id) + 1 if before else 1
+    versions = _versions(store)
+    if before:
+        await versions.keep_stranger(model_id)  # whose number may be the highest
+    number = next_version(await VersionStore(store).highest(model_id) if before else 0)
     header = {
-        "model_id": model_id, "model_version": version,
+        "model_id": model_id, "model_version": number,
         "algorithm": str(config["algorithm"]), "model_type": str(config["model_type"]),
     }  # fmt: skip
     out = temporary_beside(store.pickle(model_id))
     try:
         packed = await asyncio.to_thread(_pack, out, header, parts)
-        await asyncio.to_thread(open_packed, out)
+        _, recommender = await asyncio.to_thread(open_packed, out)
         if not before:
             await store.create(model_id, config)
-        told = _told(model_id, config, version, parts)
         for status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
             await store.move(model_id, status)
-        saved_at, metadata = told["saved_at"], told | {"size": packed.size, "sha256": packed.sha256}
-        in_config = {
-            "training_completed_at": saved_at, "last_saved_at": saved_at,
-            "model_version": version, "model_metrics": told["metrics"],
-        }  # fmt: skip
-        imported = Version(
-            model_version=version, created_at=saved_at, metadata=metadata, config=in_config,
-            served_before=await versions.serving(model_id) or None,
-        )  # fmt: skip
+        imported = _version(model_id, config, number, parts, packed)
+        if pinned := await versions.pinned(model_id):
+            placing = versions.keep(model_id, out, imported, ModelStatus.COMPLETED)
+        else:
+            placing = versions.publish(model_id, out, imported, recommender)
         try:
-            await versions.publish(model_id, out, imported, ModelStatus.COMPLETED, SETTLED)
+            await placing
         except OSError:
             await store.move(model_id, ModelStatus.FAILED, error="The import could not be saved.")
             raise
     finally:
         await remove([out])
-    return version
+    return number, pinned
+
+
+def _versions(store: ModelStore) -> ModelVersions:
+    """What a server publishes with; it keeps as many versions as a server would."""
+    from recserver.catalog import Catalog
+    from recserver.clock import SystemClock
+    from recserver.events import EventBus
+    from recserver.settings import load_settings
+    from recserver.store.versions import VersionStore
+    from recserver.versions import ModelVersions
+
+    return ModelVersions(
+        models=store, store=VersionStore(store), catalog=Catalog(store, EventBus()), clock=SystemClock(),
+        keep=load_settings().model_versions,
+    )  # fmt: skip
 
 
 async def _before(store: ModelStore, model_id: str, *, overwrite: bool) -> StoredModel | None:
@@ -170,7 +222,7 @@ def _config(model_id: str, name: str) -> dict[str, Any]:
     return new_config(model_id, name, method.model_type, method.default_params, timestamp(SystemClock().now()))
 
 
-def _pack(out: Path, header: Mapping[str, Any], parts: Parts) -> Any:
+def _pack(out: Path, header: Mapping[str, Any], parts: Parts) -> PackedFile:
     from recserver.artifact import pack
 
     try:
@@ -179,24 +231,33 @@ def _pack(out: Path, header: Mapping[str, Any], parts: Parts) -> Any:
         raise InvalidInput(f"The model cannot be written ({error.strerror}): check {out.parent}.") from None
 
 
-def _told(model_id: str, config: Mapping[str, Any], version: int, parts: Parts) -> dict[str, Any]:
-    """The metadata of an imported version: what is known of one that was trained elsewhere."""
+def _version(model_id: str, config: Mapping[str, Any], number: int, parts: Parts, packed: PackedFile) -> Version:
+    """What is known of a version that was trained elsewhere."""
     from recserver.clock import SystemClock, timestamp
     from recserver.plugins import algorithm
+    from recserver.store.versions import Version
 
+    now = timestamp(SystemClock().now())
     users, items, seen = (len(parts[one]) for one in ("user_factors", "item_counts", "seen_indices"))
     metrics = {
         "n_users": users, "n_items": items, "n_interactions": seen,
         "sparsity": 1 - seen / max(1, users * items), "n_components": parts["user_factors"].shape[1],
     }  # fmt: skip
-    return {
+    metadata = {
         "model_id": model_id,
         "model_type": algorithm(config["algorithm"]).model_class,
-        "saved_at": timestamp(SystemClock().now()),
+        "saved_at": now,
         "file_path": f"models/{model_id}.pkl",
         "hyperparameters": config["hyperparameters"],
         "training_stats": {name: metrics[name] for name in ("n_users", "n_items", "n_interactions", "sparsity")},
         "metrics": metrics,
-        "model_version": version,
+        "model_version": number,
         "imported": True,
+        "size": packed.size,
+        "sha256": packed.sha256,
     }
+    told = {
+        "training_completed_at": now, "last_saved_at": now,
+        "model_version": number, "model_metrics": metrics,
+    }  # fmt: skip
+    return Version(model_version=number, created_at=now, metadata=metadata, config=told)

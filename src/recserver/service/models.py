@@ -9,7 +9,7 @@ from recserver.clock import timestamp
 from recserver.errors import InvalidInput, ModelBusy, ModelExists, ModelInUse, shown
 from recserver.gate import QualityGate
 from recserver.plugins import algorithm as algorithm_called
-from recserver.service.verb import Result, Verbs, changing_verb, verb
+from recserver.service.verb import Result, Verbs, changing_verb, changing_verb_unless, verb
 from recserver.specs.models import ModelStatus
 from recserver.specs.tasks import TaskSpec
 from recserver.specs.values import KnownId, NewModelId, PlainObject, Switch, Text, Title, refuse_existing
@@ -72,15 +72,19 @@ class ModelVerbs(Verbs):
     async def get_model_info(self, model_id: KnownId) -> Result:
         """One model, and how far its training is."""
         model = await self.parts.models.read(model_id)
+        was_loaded = self.parts.catalog.is_loaded(model_id)
+        reason = await self.parts.catalog.needs_training(model)
+        if not was_loaded:  # loading it may have put a kept version in the place of its file
+            model = await self.parts.models.read(model_id)
         run = self.parts.trainer.runs.get(model_id)
-        described = await self._model_shown(model, await self.parts.catalog.needs_training(model))
+        described = await self._model_shown(model, reason)
         return described | {
             "in_training_state": run is not None,
             "file_size_mb": round(model.pickle.st_size / 2**20, 2) if model.pickle else 0.0,
             "progress": run.progress.model_dump() if run else None,
         }
 
-    @changing_verb
+    @changing_verb_unless("dry_run")
     async def delete_model(self, model_id: KnownId, *, force: Switch = False, dry_run: Switch = False) -> Result:
         """Remove every file of a model, its versions included. Tasks that name it forbid that unless ``force``.
 

@@ -14,14 +14,16 @@ from pydantic import ValidationError, validate_call
 
 from recserver.catalog import Catalog
 from recserver.clock import Clock
-from recserver.errors import InvalidInput, ReadOnly, StorageUnreadable
+from recserver.errors import InvalidInput, ReadOnly, StorageUnreadable, reason_of
 from recserver.events import EventBus
 from recserver.executors import Executor
 from recserver.history import History
+from recserver.mending import Mender
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.reports import field_errors, in_words
+from recserver.specs.values import switch
 from recserver.store.chefs import ChefStore
 from recserver.store.journal import Journal
 from recserver.store.models import ModelStore
@@ -50,6 +52,7 @@ class Parts:
     history: History
     catalog: Catalog
     versions: ModelVersions
+    mender: Mender
     executor: Executor
     trainer: Trainer
     runner: TaskRunner
@@ -95,8 +98,13 @@ def changing_verb(function: Verb[P, T]) -> Verb[P, T]:
     return _verb(function, changes=True, one_at_a_time=True)
 
 
+def changing_verb_unless(looks: str) -> Callable[[Verb[P, T]], Verb[P, T]]:
+    """A :func:`changing_verb` that changes nothing where the argument called ``looks`` is on."""
+    return lambda function: _verb(function, changes=True, one_at_a_time=True, looks=looks)
+
+
 def _verb(
-    function: Callable[P, Coroutine[Any, Any, T]], *, changes: bool, one_at_a_time: bool
+    function: Callable[P, Coroutine[Any, Any, T]], *, changes: bool, one_at_a_time: bool, looks: str | None = None
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     @validate_call  # of a coroutine function it would check only when awaited
     @functools.wraps(function)
@@ -109,7 +117,7 @@ def _verb(
     async def call(*args: Any, **kwargs: Any) -> Any:
         if len(args) > len(names):
             raise TypeError(f"{function.__name__} takes {len(names) - 1} arguments at most")
-        if changes and args[0].read_only:
+        if changes and args[0].read_only and not _is_on(kwargs.get(looks or "")):
             raise ReadOnly(
                 "This server is read-only and changes nothing: ask the one that writes its data folder, "
                 "or start it without --read-only."
@@ -129,13 +137,21 @@ def _verb(
                     return await work
         except OSError as error:
             raise StorageUnreadable(
-                f"The data folder cannot be used just now ({error.strerror or type(error).__name__}): "
+                f"The data folder cannot be used just now ({reason_of(error)}): "
                 "check its disk and permissions, then try again."
             ) from error
 
     call.fields = tuple(names[1:])  # type: ignore[attr-defined]
     call.is_open = is_open  # type: ignore[attr-defined]
     return call
+
+
+def _is_on(value: object) -> bool:
+    """Whether an argument that was not checked yet is a switch that is on."""
+    try:
+        return switch(value)
+    except ValueError:
+        return False
 
 
 def _arguments(function: Callable[..., Any]) -> tuple[list[str], bool]:

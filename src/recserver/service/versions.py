@@ -20,9 +20,10 @@ class VersionVerbs(Verbs):
 
     @verb
     async def list_model_versions(self, model_id: KnownId) -> Result:
-        """The versions of a model that are kept, newest first."""
+        """The versions of a model that are kept, newest first, and what the model's files take on the disk."""
         await self.parts.models.read(model_id)
-        return {"data": await self.parts.versions.listed(model_id)}
+        data = await self.parts.versions.listed(model_id)
+        return {"data": data, "bytes": await self.parts.models.disk_use(model_id)}
 
     @changing_verb
     async def rollback_model(self, model_id: KnownId, *, model_version: Number | None = None) -> Result:

@@ -3,6 +3,9 @@
 New content is staged in hidden files first. What commits the change is one small file, the record, which names
 what is to be put in place and what is to be removed; it is written whole or not at all. Then the renames
 follow, and the record goes. Whoever finds a record does what it says, which may be done any number of times.
+
+A record may lie about for a while, if the disk fails. What somebody puts in place meanwhile is his, and stays: so
+a record also says which files exactly it is that are to go.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -79,10 +83,11 @@ class Changes:
         content: dict[str, Any] = {
             "put": [[self._name(temporary), self._name(path)] for temporary, path in self._put],
             "remove": [self._name(path) for path in self._remove],
+            "as": {self._name(path): known for path in self._remove if (known := _identity(path)) is not None},
         }
         self._write_record(content)
         try:
-            finish(self._record)
+            finish(self._record, at_once=True)
         except OSError as error:
             logger.warning("%s is not finished yet (%s): the next start does it", self._record.name, error)
 
@@ -116,20 +121,29 @@ def pending(record: Path) -> dict[Path, Path]:
     if not os.path.lexists(record):
         return {}
     try:
-        puts, _ = _read(record)
+        puts, _, _ = _read(record)
     except (FileNotFoundError, InvalidInput):  # who changes the model next, or starts the next server, says so
         return {}
     return {path: temporary for temporary, path in puts if os.path.lexists(temporary)}
 
 
-def finish(record: Path) -> None:
+def finish(record: Path, *, at_once: bool = False) -> None:
     """Do what is left of a change that was committed, if there is a record of one.
+
+    Args:
+        at_once: whether nobody can have put other files in place since.
 
     Raises:
         OSError: if that cannot be done now; the record stays.
     """
     try:
-        puts, removes = _read(record)
+        puts, removes, known = _read(record)
+        if not at_once and (others := _put_there_since(record, removes, known)):
+            logger.warning(
+                "%s is not finished: %s was put in place since, so what it was to remove stays",
+                record.name, ", ".join(path.name for path in others),
+            )  # fmt: skip
+            removes = []
     except FileNotFoundError:
         return
     for temporary, path in puts:
@@ -166,8 +180,37 @@ def finish_all(folder: Path) -> bool:
     return complete
 
 
-def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
-    """What a record says. Files outside its folder are nothing that we wrote.
+def _identity(path: Path) -> list[int] | None:
+    """What tells a file from any other of its name; None if there is none."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return [status.st_ino, status.st_ctime_ns]
+
+
+def _put_there_since(record: Path, removes: list[Path], known: Mapping[str, Any]) -> list[Path]:
+    """Those of the files to remove that are others than when the record was written.
+
+    A file is another if it is newer than the record, which nobody can pretend, and not the one that is known. The
+    clock may have been set back, so being newer alone tells nothing; nor does being another, in a copied folder.
+    """
+    committed, seen = record.lstat().st_ctime_ns, [one[0] for one in known.values()]
+
+    def is_other(path: Path) -> bool:
+        now, before = _identity(path), known.get(path.relative_to(record.parent).as_posix())
+        if now is None or now == before or now[1] <= committed:
+            return False
+        # Of two names of one file, removing the first makes the other one new as well.
+        return before is None or now[0] != before[0] or seen.count(now[0]) < 2
+
+    return [path for path in removes if is_other(path)]
+
+
+def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path], dict[str, Any]]:
+    """What a record says: what to put in place, what to remove, and what is known of that.
+
+    Files outside its folder are nothing that we wrote.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -187,6 +230,7 @@ def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path]]:
 
     try:
         puts = [(inside(temporary), inside(path)) for temporary, path in content["put"]]
-        return puts, [inside(name) for name in content["remove"]]
-    except (KeyError, TypeError, ValueError):
+        known = {str(name): [int(number), int(moment)] for name, (number, moment) in content.get("as", {}).items()}
+        return puts, [inside(name) for name in content["remove"]], known
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None

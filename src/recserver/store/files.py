@@ -214,6 +214,20 @@ def _is_text(name: str) -> bool:
     return True
 
 
+def regular_status(path: Path) -> os.stat_result | None:
+    """Status of a regular file; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
+    """What tells one state of a file from another."""
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
 def without_waiting(path: str, flags: int) -> int:
     """For ``opener`` of :func:`open`: of a named pipe, do not wait for who would write to it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -127,10 +127,7 @@ def _lock(descriptor: int, folder: Path) -> None:
             return
         else:
             return
-    raise DataFolderInUse(
-        f"The data folder {folder} is in use by {holder or 'another server'}: stop that one, "
-        "choose another folder with --data, or serve this one with --read-only."
-    )
+    raise DataFolderInUse(folder, holder or "another server")
 
 
 def _holder(descriptor: int) -> str | None:

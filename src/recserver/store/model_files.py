@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from recserver.specs.models import ModelStatus
+from recserver.specs.models import ModelStatus, is_version
 
 CONFIG, METADATA, PICKLE, LEGACY = "_config.json", "_metadata.json", ".pkl", ".json"
 
@@ -37,7 +37,7 @@ def new_config(
 def highest_version(*contents: Mapping[str, Any]) -> int:
     """The highest version number that a model's config or metadata tell of; 0 if they tell of none."""
     numbers = [content.get("model_version") for content in contents]
-    return max((one for one in numbers if isinstance(one, int) and one > 0), default=0)
+    return max((one for one in numbers if is_version(one)), default=0)
 
 
 def id_of(name: str) -> str | None:

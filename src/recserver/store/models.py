@@ -8,7 +8,6 @@ import glob
 import logging
 import os
 import re
-import stat
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -184,12 +183,25 @@ class ModelStore:
 
     def status_of(self, model_id: str) -> stat_result | None:
         """What :meth:`pickle_status` returns, asked for in the calling thread."""
-        return _regular(self._now(model_id, PICKLE))
+        return files.regular_status(self._now(model_id, PICKLE))
 
     async def files_of(self, model_id: str) -> list[str]:
         """Every file of a model, those of its versions included, relative to the data folder."""
         paths = await asyncio.to_thread(self._all_paths, model_id)
         return [path.relative_to(self.folder.parent).as_posix() for path in paths]
+
+    async def disk_use(self, model_id: str) -> int:
+        """Bytes of all files of a model together; one that has two names counts once."""
+
+        def counted() -> int:
+            sizes: dict[int, int] = {}
+            for path in self._all_paths(model_id):
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    status = path.lstat()
+                    sizes[status.st_ino] = status.st_size
+            return sum(sizes.values())
+
+        return await asyncio.to_thread(counted)
 
     async def delete(self, model_id: str) -> list[str]:
         """Remove every file of a model, all or none of them, and name them, relative to the data folder."""
@@ -280,13 +292,5 @@ class ModelStore:
 
 
 def _changed_at(path: Path) -> str:
-    status = _regular(path)
+    status = files.regular_status(path)
     return timestamp(datetime.fromtimestamp(status.st_mtime if status else 0, UTC))
-
-
-def _regular(path: Path) -> stat_result | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
