@@ -14,9 +14,9 @@ from source_columns import batch, built, pairs
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.nmf import nmf
 from recserver.errors import TrainingFailed
+from recserver.evaluation import metrics
 from recserver.interactions import Interactions
 from recserver.specs.jobs import Progress, SourcePolicy, TrainingJob
-from recserver.worker import evaluate as evaluation
 from recserver.worker import train as training
 from recserver.worker.evaluate import evaluate
 
@@ -123,7 +123,7 @@ def test_the_metrics_are_those_of_their_definitions(
     seed: int, cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever fits into memory at once. Few different scores, so that ties are everywhere."""
-    monkeypatch.setattr(evaluation, "BLOCK_CELLS", cells)
+    monkeypatch.setattr(metrics, "BLOCK_CELLS", cells)
     rows, random = some(seed), np.random.default_rng(seed)
     factors = {one: random.integers(0, 3, 2).tolist() for row in rows for one in row[:2]}
     found = evaluate(ByHand(factors), {}, of(rows))

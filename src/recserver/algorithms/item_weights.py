@@ -103,7 +103,7 @@ def nearest(columns: Columns, n: int, threads: int = 1, shrinkage: float = 0.0) 
 
 
 def _highest(values: Matrix, n: int) -> NDArray[np.intp]:
-    """Where the ``n`` highest of the positive ``values`` stand, in no order; of equal ones the first."""
+    """Where the ``n`` highest of the positive ``values`` stand, in no order; of equal ones some."""
     if len(values) <= n:
         return np.flatnonzero(values > 0)
     lowest = max(np.partition(values, -n)[-n], np.finfo(np.float32).tiny)
@@ -134,7 +134,8 @@ def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int 
         weights[items] = gathered.solved()
 
     size = max(1, GRAM_CELLS // n**2)
-    _in_threads(one, [order[start : start + size] for start in range(0, n_items, size)], threads)
+    order = order[neighbors[order, 0] >= 0]
+    _in_threads(one, [order[start : start + size] for start in range(0, len(order), size)], threads)
     kept = weights > 0
     owners = np.repeat(np.arange(n_items, dtype=np.int32), kept.sum(axis=1))
     found = csr_array((weights[kept], (neighbors[kept], owners)), shape=(n_items, n_items))
