@@ -18,6 +18,7 @@ import pytest
 
 from model_files import put_model
 from recserver import RecServer, Settings
+from recserver.artifact import load
 from recserver.catalog import open_packed
 from recserver.cli.exchange import packed_arrays, read
 from recserver.errors import InvalidInput
@@ -107,6 +108,68 @@ async def test_the_three_lines_of_the_docs_read_an_export(models: Run, folder: P
     assert found["items"] == [f"i{number:06d}" for number in range(50)]
     model = opened(folder / "models/m.pkl")
     assert np.array_equal(found["model"]["item_factors"].T, model.item_factors)
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+async def test_neighbors_go_out_and_come_back_in_any_order(models: Run, folder: Path, kind: str) -> None:
+    """The file lists items, users and pairs the other way round."""
+    file, backwards = folder.parent / f"m.{kind}", list("cba")
+    weights = {"neighbor_indptr": [0, 1, 1, 2], "neighbor_indices": [1, 0], "neighbor_weights": [0.5, 2.0]}
+    parts = {
+        "user_ids": np.array(["zoe", "ann"]),
+        "item_ids": np.array(backwards),
+        "user_factors": np.array([[1.0], [2.0]]),
+        "item_factors": np.array([[1.0], [1.0], [3.0]]),
+        "seen_indptr": np.array([0, 2, 3]),
+        "seen_indices": np.array([2, 0, 0]),
+        "seen_strengths": np.array([10.0, 1.0, 4.0]),
+        **{name: np.array(one) for name, one in weights.items()},
+    }
+    np.savez(folder.parent / "first.npz", **parts)
+    assert (await models("import", "first.npz", "m", "--overwrite"))[0] == 0
+    for _ in range(2):
+        found = Recommender.from_artifact(load(folder / "models/m.pkl"))
+        assert answer(found, "zoe") == {"b": 1 + 0.5, "c": 1 + 2.0 * 10, "a": 3}
+        assert answer(found, "ann") == {"b": 2 + 4 * 0.5, "c": 2, "a": 6}
+        assert (await models("export", "m", "--output", file.name, "--format", kind, "--overwrite"))[0] == 0
+        assert (await models("import", file.name, "m", "--overwrite"))[0] == 0
+
+
+def answer(model: Recommender, user: str) -> dict[str, float]:
+    return dict(model.recommend(user, 10, exclude_seen=False, fallback=False).items)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"neighbor_indptr": None}, "neighbor_indptr is missing"),
+        ({"neighbor_indptr": np.array([0, 1, 2])}, "neighbor_indptr does not fit"),
+        ({"neighbor_indptr": np.array([0, 2, 1, 2])}, "neighbor_indptr does not fit"),
+        ({"neighbor_indices": np.array([1, 3])}, "neighbor_indices name items that are not there"),
+        ({"neighbor_weights": np.array([1.0])}, "neighbor_weights are not 2 numbers"),
+        ({"neighbor_weights": np.array([1.0, np.nan])}, "neighbor_weights hold NaN"),
+        ({"seen_strengths": None}, "seen_strengths is missing"),
+        ({"seen_strengths": np.array(["a"])}, "seen_strengths are not 1 numbers"),
+    ],
+)
+async def test_neighbors_that_do_not_fit_are_refused(
+    models: Run, folder: Path, change: dict[str, Any], said: str
+) -> None:
+    parts = {
+        "user_ids": np.array(["ann"]),
+        "item_ids": np.array(list("abc")),
+        "user_factors": np.ones((1, 1)),
+        "item_factors": np.ones((3, 1)),
+        "seen_indptr": np.array([0, 1]),
+        "seen_indices": np.array([0]),
+        "seen_strengths": np.array([1.0]),
+        "neighbor_indptr": np.array([0, 1, 1, 2]),
+        "neighbor_indices": np.array([1, 0]),
+        "neighbor_weights": np.array([0.5, 2.0]),
+    }
+    np.savez(folder.parent / "odd.npz", **{name: one for name, one in (parts | change).items() if one is not None})
+    status, _, err = await models("import", "odd.npz", "other")
+    assert status == 1 and said in err
 
 
 async def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(models: Run, folder: Path) -> None:

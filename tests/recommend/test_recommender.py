@@ -118,6 +118,54 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
+def neighbors() -> dict[str, Any]:
+    """Item-item weights beside :func:`parts`: ``i0`` speaks for ``i1`` and ``é``, ``i2`` for ``i1``."""
+    return {
+        "neighbor_indptr": np.array([0, 2, 2, 2, 3, 3], np.int64),
+        "neighbor_indices": np.array([1, 4, 1], np.int32),
+        "neighbor_weights": np.array([0.5, 2.0, 1.0], np.float32),
+        "seen_strengths": np.array([1, 3, 1, 1, 1, 1, 1], np.float32),
+    }
+
+
+def test_neighbors_add_what_the_users_own_interactions_say(tmp_path: Path) -> None:
+    _, model = open_packed(packed(tmp_path / "m.pkl", **neighbors()))
+    assert asked(model, "u1") == (Source.PERSONAL, [("i1", 1 + 0.5 + 3), ("é", 0 + 2), ("i10", 1)])
+    assert asked(model, "u0")[1][0] == ("i0", 5), "who has no interactions has factors only"
+    assert dict(asked(model, "u2", exclude_seen=False)[1])["i1"] == 2 + 0.5 + 1
+
+
+def test_a_model_of_neighbors_alone_answers(tmp_path: Path) -> None:
+    no_factors = {"user_factors": np.zeros((3, 0), np.float32), "item_factors": np.zeros((0, 5), np.float32)}
+    _, model = open_packed(packed(tmp_path / "m.pkl", **no_factors, **neighbors()))
+    assert asked(model, "u1", 2) == (Source.PERSONAL, [("i1", 3.5), ("é", 2)])
+
+
+WRONG_NEIGHBORS: dict[str, dict[str, Any]] = {
+    **{f"no {name}": {name: None} for name in neighbors()},
+    "too few rows": {"neighbor_indptr": np.array([0, 2, 2, 3], np.int64)},
+    "rows that go back": {"neighbor_indptr": np.array([0, 2, 1, 2, 3, 3], np.int64)},
+    "items that are not there": {"neighbor_indices": np.array([1, 5, 1], np.int32)},
+    "items below zero": {"neighbor_indices": np.array([1, -1, 1], np.int32)},
+    "fewer weights than items": {"neighbor_weights": np.ones(2, np.float32)},
+    "weights in double precision": {"neighbor_weights": np.ones(3)},
+    "fewer strengths than pairs": {"seen_strengths": np.ones(6, np.float32)},
+    "strengths as whole numbers": {"seen_strengths": np.ones(7, np.int64)},
+    "scores beyond float32": {"neighbor_weights": np.full(3, 3e38, np.float32)},
+    "scores beyond float32 with factors": {
+        "neighbor_weights": np.full(3, 2e37, np.float32),
+        "user_factors": np.full((3, 2), 1e19, np.float32),
+        "item_factors": np.full((2, 5), 1e19, np.float32),
+    },
+}
+
+
+@pytest.mark.parametrize("changes", WRONG_NEIGHBORS.values(), ids=WRONG_NEIGHBORS)
+def test_neighbors_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableModel, match=r"train the model again\.$"):
+        open_packed(packed(tmp_path / "m.pkl", **(neighbors() | changes)))
+
+
 @pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(UnreadableModel, match=r"train the model again\.$"):

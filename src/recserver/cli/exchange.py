@@ -2,7 +2,9 @@
 
 Both hold arrays by name: ``user_factors`` (users x k), ``item_factors`` (items x k), the ids as UTF-8 bytes and
 offsets (``user_text``, ``user_offsets``, ``item_text``, ``item_offsets``), what users have seen as compressed
-sparse rows (``seen_indptr``, ``seen_indices``), and ``item_counts``, from which popularity follows.
+sparse rows (``seen_indptr``, ``seen_indices``), and ``item_counts``, from which popularity follows. Models with
+item-item weights hold them as compressed sparse rows as well (``neighbor_indptr``, ``neighbor_indices``,
+``neighbor_weights``), and what each seen pair counts (``seen_strengths``): :class:`recserver.neighbors.Neighbors`.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ def read(path: Path, kind: str) -> Parts:
 def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
     """The arrays of a model file, ids in order, of those that another tool wrote.
 
-    Ids may also be arrays of text, ``user_ids`` and ``item_ids``; ``seen_*`` and ``item_counts`` may be missing.
+    Ids may also be arrays of text, ``user_ids`` and ``item_ids``; ``seen_*``, ``item_counts`` and what belongs to
+    item-item weights may be missing.
 
     Raises:
         InvalidInput: if something is missing, or does not fit together.
@@ -92,7 +95,7 @@ def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
     user_factors, item_factors = _factors(parts, "user", len(users)), _factors(parts, "item", len(items))
     if user_factors.shape[1] != item_factors.shape[1]:
         raise _wrong(f"users have {user_factors.shape[1]} factors and items {item_factors.shape[1]}")
-    indptr, indices = _seen(parts, user_rank, item_rank)
+    indptr, indices, pair_order = _seen(parts, user_rank, item_rank)
     counts = _whole(parts, "item_counts") if "item_counts" in parts else None
     if counts is not None and (counts.shape != (len(items),) or (counts < 0).any()):
         raise _wrong("item_counts are not one count for each item")
@@ -108,6 +111,7 @@ def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
         "seen_indptr": indptr,
         "seen_indices": indices,
         "item_counts": np.bincount(indices, minlength=len(items)) if counts is None else counts[item_order],
+        **_neighbors(parts, item_rank, pair_order),
     }
 
 
@@ -176,28 +180,71 @@ def _texts(parts: Mapping[str, NDArray[Any]], kind: str) -> list[str]:
 
 def _factors(parts: Mapping[str, NDArray[Any]], kind: str, count: int) -> NDArray[np.float32]:
     array = _part(parts, f"{kind}_factors")
-    if array.dtype.kind not in "fiu" or array.ndim != 2 or len(array) != count or not array.shape[1]:
+    sound = array.dtype.kind in "fiu" and array.ndim == 2 and len(array) == count
+    if not sound or not (array.shape[1] or "neighbor_weights" in parts):
         raise _wrong(f"{kind}_factors are not numbers of shape ({count}, k), but {array.dtype} of {array.shape}")
+    return _finite(array, f"{kind}_factors")
+
+
+def _finite(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         numbers = array.astype(np.float32)
     if not np.isfinite(numbers).all():
-        raise _wrong(f"{kind}_factors hold NaN or infinity")
+        raise _wrong(f"{name} hold NaN or infinity")
     return numbers
+
+
+def _neighbors(
+    parts: Mapping[str, NDArray[Any]], item_rank: NDArray[np.int64], pair_order: NDArray[np.int64]
+) -> Parts:
+    """Item-item weights in the new order; nothing if there are none.
+
+    Args:
+        pair_order: the old place of each seen pair.
+    """
+    if not any(name in parts for name in ("neighbor_indptr", "neighbor_indices", "neighbor_weights")):
+        return {}
+    items = len(item_rank)
+    indptr, indices = _whole(parts, "neighbor_indptr"), _whole(parts, "neighbor_indices")
+    _require_rows(indptr, indices, (items, items), "neighbor", "items")
+    lengths = {"neighbor_weights": len(indices), "seen_strengths": len(parts.get("seen_indices", ()))}
+    for name, length in lengths.items():
+        if _part(parts, name).shape != (length,) or parts[name].dtype.kind not in "fiu":
+            raise _wrong(f"{name} are not {length} numbers in a row")
+    weights, strengths = (_finite(parts[name], name) for name in lengths)
+    rows, columns = np.repeat(item_rank, np.diff(indptr)), item_rank[indices]
+    order = np.lexsort((columns, rows))
+    return {
+        "neighbor_indptr": np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=items))]).astype(np.int64),
+        "neighbor_indices": columns[order].astype(np.int32),
+        "neighbor_weights": weights[order],
+        "seen_strengths": strengths[pair_order],
+    }
+
+
+def _require_rows(
+    indptr: NDArray[np.int64], indices: NDArray[np.int64], shape: tuple[int, int], name: str, of: str
+) -> None:
+    """Refuse what are no compressed sparse rows of this shape."""
+    if indptr.shape != (shape[0] + 1,) or indptr[0] != 0 or indptr[-1] != len(indices):
+        raise _wrong(f"{name}_indptr does not fit {name}_indices and the {of}")
+    if (np.diff(indptr) < 0).any():
+        raise _wrong(f"{name}_indptr does not fit {name}_indices and the {of}")
+    if len(indices) and not 0 <= indices.min() <= indices.max() < shape[1]:
+        raise _wrong(f"{name}_indices name items that are not there")
 
 
 def _seen(
     parts: Mapping[str, NDArray[Any]], user_rank: NDArray[np.int64], item_rank: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """What users have seen, as sparse rows of the new order, each pair once."""
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
+    """What users have seen, as sparse rows of the new order, each pair once; and the old place of each pair."""
     users, items = len(user_rank), len(item_rank)
     if "seen_indptr" not in parts and "seen_indices" not in parts:
-        return np.zeros(users + 1, np.int64), np.zeros(0, np.int32)
+        return np.zeros(users + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64)
     indptr, indices = _whole(parts, "seen_indptr"), _whole(parts, "seen_indices")
-    if indptr.shape != (users + 1,) or indptr[0] != 0 or indptr[-1] != len(indices) or (np.diff(indptr) < 0).any():
-        raise _wrong("seen_indptr does not fit seen_indices and the users")
-    if len(indices) and not 0 <= indices.min() <= indices.max() < items:
-        raise _wrong("seen_indices name items that are not there")
+    _require_rows(indptr, indices, (users, items), "seen", "users")
     rows = np.repeat(user_rank, np.diff(indptr))
-    pairs = np.unique(rows * items + item_rank[indices])  # in order, and each once
+    pairs, order = np.unique(rows * items + item_rank[indices], return_index=True)  # in order, and each once
     found = np.concatenate([[0], np.cumsum(np.bincount(pairs // items, minlength=users))]) if items else indptr
-    return found.astype(np.int64), (pairs % items).astype(np.int32) if items else indices.astype(np.int32)
+    columns = pairs % items if items else indices
+    return found.astype(np.int64), columns.astype(np.int32), order

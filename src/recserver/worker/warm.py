@@ -16,6 +16,7 @@ from recserver.artifact import JSON, Artifact, load
 from recserver.errors import RecServerError
 from recserver.ids import IdTable
 from recserver.interactions import Interactions
+from recserver.recommend.recommender import Recommender
 from recserver.specs.jobs import TrainingJob
 
 LEAST_KNOWN = 0.8
@@ -59,24 +60,23 @@ def earlier(job: TrainingJob, interactions: Interactions, most: int) -> Earlier:
 
 
 def _from(found: Artifact, job: TrainingJob, interactions: Interactions, most: int) -> Earlier:
-    header, arrays = found.header, found.arrays
+    header, model = found.header, Recommender.from_artifact(found)  # which looks whether everything fits
     warm_starts = int(header.get("warm_starts", 0)) + 1
     if header.get("asked") != _asked(job) or warm_starts > most:
         return Earlier()
-    growth = interactions.n_pairs / max(1, len(arrays["seen_indices"]))
+    growth = interactions.n_pairs / max(1, len(model.seen_indices))
     if not 1 / MOST_GROWTH <= growth <= MOST_GROWTH:
         return Earlier()
-    users = _places(IdTable(arrays["user_text"], arrays["user_offsets"]), interactions.users)
-    items = _places(IdTable(arrays["item_text"], arrays["item_offsets"]), interactions.items)
+    users, items = _places(model.users, interactions.users), _places(model.items, interactions.items)
     known_users = (users >= 0) @ np.diff(interactions.indptr) / interactions.n_pairs
     known_items = (items >= 0) @ interactions.item_counts() / interactions.n_pairs
     if min(known_users, known_items) < LEAST_KNOWN:
         return Earlier()
-    scale = arrays["item_scale"]
-    if not scale.all():
+    scale = found.arrays["item_scale"]
+    if scale.shape != (len(model.items),) or not scale.all():
         return Earlier()  # neighbours had everything to say: there are no factors to start from
-    unscaled = (arrays["item_factors"] / scale).T.astype(np.float32, copy=False)
-    start = Start(users=_taken(arrays["user_factors"], users), items=_taken(unscaled, items))
+    unscaled = (model.item_factors / scale).T.astype(np.float32, copy=False)
+    start = Start(users=_taken(model.user_factors, users), items=_taken(unscaled, items))
     return Earlier(start, dict(header["chosen"]), warm_starts)
 
 
