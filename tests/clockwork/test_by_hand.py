@@ -163,7 +163,7 @@ async def test_every_run_is_remembered(bench: Workbench) -> None:
     one = await bench.rec.get_run(runs[3]["run_id"])
     assert set(one["stages"]) >= {"waiting", "fitting", "validating", "publishing"}
     assert one["metrics"]["n_components"] == 1
-    assert (one["algorithm"], one["hyperparameters"]["n_components"]) == ("nmf", 32)
+    assert (one["algorithm"], one["hyperparameters"]["n_components"]) == ("nmf", 128)
     assert one.items() >= runs[3].items()
     with pytest.raises(RunNotFound):
         await bench.rec.get_run("nope")

@@ -41,7 +41,7 @@ async def test_create_model(api: Api, trainings: ScriptedExecutor) -> None:
              "hyperparameters": {"n_components": 10.0, "max_iter": "200"}}  # fmt: skip
     answer = await api.ok("POST", "/create_model", asked)
     assert set(answer) == {"message", "model_id", "status", "algorithm", "model_type", "hyperparameters"}
-    assert answer["hyperparameters"] == {"n_components": 10, "solver": "mu", "max_iter": 200}
+    assert answer["hyperparameters"] == {"n_components": 10, "solver": "hals", "max_iter": 200}
     assert (answer["status"], answer["model_type"]) == ("initializing", "nmf")
     files = list((api.rec.data_dir / "models").iterdir())
     assert [file.name for file in files] == ["my_model_config.json"]
@@ -57,7 +57,7 @@ async def test_a_model_that_says_little_gets_defaults(api: Api) -> None:
     shown = (await api.ok("GET", "/list_models"))["a"]
     assert set(shown) == CONFIG | SHOWN
     assert (shown["model_name"], shown["message"]) == ("a", "")
-    assert shown["hyperparameters"] == {"n_components": 32, "solver": "mu", "max_iter": 200}
+    assert shown["hyperparameters"] == {"n_components": 128, "solver": "hals", "max_iter": 200}
     assert (shown["model_file_exists"], shown["loaded_in_memory"], shown["needs_training"]) == (False, False, True)
 
 
