@@ -170,6 +170,7 @@ def test_a_start_near_the_end_needs_few_iterations() -> None:
     assert cold.item_scale is not None
     start = Start(cold.users, cold.items / cold.item_scale[:, None])
     warm = fit(interactions, given, Surroundings(start=start))
+    assert (warm.started_warm, cold.started_warm) == (True, False)
     assert warm.metrics["iterations"] <= 2 < cold.metrics["iterations"]
     assert warm.metrics["reconstruction_error"] == pytest.approx(cold.metrics["reconstruction_error"], rel=0.01)
 
@@ -179,7 +180,9 @@ def test_a_start_of_another_rank_is_not_used() -> None:
     matrix = csr_array((interactions.ratings, interactions.indices, interactions.indptr))
     start = Start(*random_start(matrix, 3, 9))
     given = {"neighbors": 0, "n_components": 8}
-    assert same(fit(interactions, given, Surroundings(start=start)), fit(interactions, given))
+    found = fit(interactions, given, Surroundings(start=start))
+    assert same(found, fit(interactions, given))
+    assert not found.started_warm
 
 
 @pytest.mark.parametrize(("users", "items", "rank"), [(3, 20, 3), (30, 2, 2), (1, 1, 1)])

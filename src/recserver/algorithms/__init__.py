@@ -32,6 +32,7 @@ class Factors:
         warnings: a sentence for everything that was not done as asked.
         neighbors: item-item weights, applied to the user's interactions; None if the model has none.
         item_scale: float32, shape (items,): ``items`` were multiplied by it after the fit. A warm start divides.
+        started_warm: whether the fit started from ``Surroundings.start``.
     """
 
     users: NDArray[np.float32]
@@ -41,6 +42,7 @@ class Factors:
     warnings: tuple[str, ...] = ()
     neighbors: Neighbors | None = None
     item_scale: NDArray[np.float32] | None = None
+    started_warm: bool = False
 
     @classmethod
     def of_neighbors(

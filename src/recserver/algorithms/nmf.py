@@ -12,6 +12,7 @@ With B the users' interactions, D the diagonal matrices of degrees and Z = D_use
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -80,7 +81,7 @@ class NMF(BaseAlgorithm[NMFParams]):
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> Factors:
         from recserver.algorithms.matrices import lowered
-        from recserver.algorithms.nmf_fit import factors_of, fit_neighbors, to_fit
+        from recserver.algorithms.nmf_fit import factors_of, fit_neighbors, start_of, to_fit
 
         notes: list[str] = []
         params = self.used(hyperparameters)
@@ -88,7 +89,8 @@ class NMF(BaseAlgorithm[NMFParams]):
         found = to_fit(interactions, params, notes)
         fit = factors_of(found, params, surroundings, notes)
         neighbors = fit_neighbors(found, params, fit.columns, surroundings.threads) if params.blend else None
-        return _assembled(found, params, fit, neighbors, notes)
+        model = _assembled(found, params, fit, neighbors, notes)
+        return replace(model, started_warm=start_of(params, surroundings) is not None)
 
 
 def _decided(params: NMFParams) -> dict[str, Any]:

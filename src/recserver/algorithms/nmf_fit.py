@@ -38,7 +38,7 @@ def factors_of(found: Matrices, params: NMFParams, surroundings: Surroundings, n
         notes.append(f'init "{params.init}" is used by the solvers cd and mu only: hals started at random.')
     return factorize(
         found.factored,
-        _start(found.factored, params, surroundings),
+        start_of(params, surroundings) or random_start(found.factored, params.n_components, params.random_state),
         penalties,
         max_iter=params.max_iter,
         tol=params.tol,
@@ -73,11 +73,12 @@ def penalties_of(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty
     return Penalty(shared + l2 * items, l1 * items), Penalty(shared + l2 * users, l1 * users)
 
 
-def _start(matrix: csr_array, params: NMFParams, surroundings: Surroundings) -> tuple[Matrix, Matrix]:
+def start_of(params: NMFParams, surroundings: Surroundings) -> tuple[Matrix, Matrix] | None:
+    """The factors to start from; None for chance: there are none, of another rank, or for another solver."""
     earlier = surroundings.start
-    if earlier is not None and earlier.items.shape[1] == params.n_components:
-        return earlier.users, earlier.items
-    return random_start(matrix, params.n_components, params.random_state)
+    if earlier is None or earlier.items.shape[1] != params.n_components or params.solver != "hals":
+        return None
+    return earlier.users, earlier.items
 
 
 def _by_scikit_learn(matrix: csr_array, params: NMFParams, penalties: tuple[Penalty, Penalty]) -> Factorisation:

@@ -20,7 +20,7 @@ from recserver.plugins import algorithm
 from recserver.specs.jobs import DataReport, Progress, TrainingJob, TrainingResult
 from recserver.worker.collect import Report, Stages, collect
 from recserver.worker.evaluate import evaluate, fitted
-from recserver.worker.warm import earlier
+from recserver.worker.warm import Earlier, earlier
 
 SECONDS_BETWEEN = 0.25
 """Reports of a fit's progress."""
@@ -52,7 +52,10 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     surroundings = Surroundings(job.threads, told, before.start)
     factors = fitted(method, interactions, {**hyperparameters, **evaluation.chosen}, surroundings)
     told.begin("packing")
-    header = before.header(job, {**before.chosen, **evaluation.chosen})
+    chosen = {**before.chosen, **evaluation.chosen}
+    if not factors.started_warm:
+        before = Earlier()
+    header = before.header(job, chosen)
     result = finish_training(job, interactions, factors, digest, header)
     data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
     more = {
