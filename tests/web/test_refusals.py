@@ -83,6 +83,6 @@ async def test_ranges_and_choices_of_hyperparameters_are_told(api: Api) -> None:
         api, "POST", "/create_model", {"model_id": "m", "algorithm": "nmf", "hyperparameters": wrong}
     )
     assert said[1:] == [
-        "must be a whole number, such as 10", "must be 'hals', 'cd' or 'mu'", "must be at least 0", "must be at most 1",
-        "must be a number",
+        "must be a whole number, such as 10", "must be 'hals', 'cd' or 'mu'", "must be at least 0",
+        "must be at most 1", "must be a number",
     ]  # fmt: skip

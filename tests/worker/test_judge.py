@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from source_columns import batch, column
 
 from recserver.chefs import Batch, Rejection
 from recserver.specs.rows import row_rules
+from recserver.worker import numbers
 from recserver.worker.judge import judge, rejections
 from recserver.worker.numbers import ratings_of, times_of
+from source_columns import batch, column
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.floats(), st.text(max_size=3), st.binary(max_size=2),
@@ -32,6 +33,29 @@ def test_a_rating_does_not_depend_on_its_neighbours_and_is_finite(values: list[A
     alone = [ratings_of(column(value)) for value in values]
     assert together.tolist() == [rating for ratings, _ in alone for rating in ratings.tolist()]
     assert unreadable.tolist() == [one for _, marks in alone for one in marks.tolist()]
+
+
+def test_one_odd_value_among_many_is_looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that are read one by one are counted: a column of times with a typo must not take minutes."""
+    looked_at: list[object] = []
+    one_by_one = numbers._as_time
+
+    def counted(value: object) -> float:
+        looked_at.append(value)
+        return one_by_one(value)
+
+    monkeypatch.setattr(numbers, "_as_time", counted)
+    texts = [str(1_500_000_000 + second) for second in range(5_000)]
+    texts[1234] = "never"
+    for array in (pa.array(texts), pa.array(texts).dictionary_encode()):
+        found = times_of(array)
+        assert np.isnan(found[1234]) and np.isfinite(np.delete(found, 1234)).all()
+        assert found[[0, -1]].tolist() == [1_500_000_000, 1_500_004_999]
+        assert len(looked_at) <= numbers.FEW
+        looked_at.clear()
+    indices = pa.array([place for place in range(5_000) if place != 1234], pa.int32())
+    assert np.isfinite(times_of(pa.DictionaryArray.from_arrays(indices, pa.array(texts)))).all()
+    assert looked_at == [], "a value that does not occur was looked at"
 
 
 RATINGS = [

@@ -18,6 +18,9 @@ from recserver.worker.entities import arrow, distinct, is_text, listed
 EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
 """A number below the first counts seconds since 1970 (until the year 5138), then milli-, micro-, nanoseconds."""
 
+FEW = 32
+"""Values that are looked at one by one where they cannot be read all at once."""
+
 
 def ratings_of(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The ratings as numbers, and which of them are none.
@@ -84,7 +87,15 @@ def _text_times(array: pa.Array) -> NDArray[np.float64]:
         except pa.ArrowInvalid:
             continue
         return _seconds(cast) if pa.types.is_timestamp(target) else _epoch(_floats(cast))
+    if len(array) > FEW:
+        return _by_halves(array, _text_times)
     return np.array([_as_time(value) for value in listed(array)], np.float64)
+
+
+def _by_halves(array: pa.Array, judged: Callable[[pa.Array], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Judge an array whose values cannot be read all at once: a few odd ones must not make all others slow."""
+    middle = len(array) // 2
+    return np.concatenate([judged(array[:middle]), judged(array[middle:])])
 
 
 def _numbers(column: Column) -> NDArray[np.float64]:
@@ -105,15 +116,21 @@ def _numbers(column: Column) -> NDArray[np.float64]:
         return np.full(len(array), np.nan)
     if texts and (found := distinct(array)) is not None and len(found.values) < len(array):
         return _numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
-    return np.array([_as_number(value) for value in listed(array)], np.float64)
+    several = texts and len(array) > FEW
+    return _by_halves(array, _numbers) if several else np.array([_as_number(one) for one in listed(array)], float)
 
 
 def _spread(array: pa.DictionaryArray, judged: Callable[[Column], NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Judge the distinct values, and give each row what its value is worth."""
+    """Judge the distinct values that occur, and give each row what its value is worth.
+
+    A dictionary may hold others: what a block of CSV ends with, or what a filter left out.
+    """
     found = distinct(array)
     if found is None:
         raise AssertionError("a dictionary has distinct values")
-    worth: NDArray[np.float64] = np.append(judged(found.values), np.nan)
+    occur = np.flatnonzero(np.bincount(found.places + 1, minlength=len(found.values) + 1)[1:])
+    worth = np.full(len(found.values) + 1, np.nan)
+    worth[occur] = judged(found.values if len(occur) == len(found.values) else found.values.take(pa.array(occur)))
     return worth[found.places]
 
 
