@@ -53,7 +53,7 @@ async def main() -> None:
             await through_the_server()
             found = await alternate(5, {"train() in one process": in_one_process, "of which reading": reading,
                                         "through the server": through_the_server})  # fmt: skip
-    report(f"training: {ROWS:,} rows of CSV, nmf k=16, 20 iterations", "s", found)
+    report(f"pipeline: {ROWS:,} rows of CSV, nmf k=16, 20 iterations", "s", found)
 
 
 def _job(data: Path) -> TrainingJob:
