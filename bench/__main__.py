@@ -4,7 +4,8 @@ import asyncio
 import sys
 from importlib import import_module
 
-ALL = ("scoring", "http", "pipeline", "evaluation", "loading", "files", "sql", "rest", "training", "objective", "warm", "cost")
+ALL = ("scoring", "http", "pipeline", "evaluation", "loading", "files", "sql", "rest")
+ALL += ("training", "objective", "warm", "cost")
 
 for name in sys.argv[1:] or ALL:
     asyncio.run(import_module(f"bench.{name}").main())
