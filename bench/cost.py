@@ -10,7 +10,7 @@ from statistics import median
 
 from bench.child import NOTE
 from bench.datasets import LARGEST, synthetic
-from bench.report import RESULTS, report_rows
+from bench.report import RESULTS, report_rows, turned
 from bench.rows import n_rows, rounds
 from bench.training import row_of, whole
 
@@ -32,7 +32,7 @@ async def main() -> None:
         for count, tried in found.items()
     ]
     note = f"{NOTE}; nmf by default, from the file to the packed model; medians of {rounds(3)} rounds"
-    report_rows("cost: whole trainings by rows", rows, note)
+    report_rows("cost: whole trainings by rows", turned(rows), note)
     seconds = {count: _seconds(tried) for count, tried in found.items()}
     memory = {count: median(one["peak"] for one in tried) for count, tried in found.items()}
     path = RESULTS / "cost.svg"
@@ -45,7 +45,7 @@ def _seconds(tried: Sequence[Mapping[str, float]]) -> float:
 
 
 def svg(panels: Mapping[str, Mapping[int, float]]) -> str:
-    """A panel for each title, side by side: values by rows, both logarithmic, beside a line of equal cost a row."""
+    """A panel for each title, side by side: values by rows, both logarithmic, and a line of equal cost a row."""
     width = LEFT + len(panels) * (WIDTH + APART)
     height = TOP + HEIGHT + 60
     drawn = [

@@ -45,10 +45,17 @@ def report_rows(title: str, rows: Sequence[Mapping[str, object]], note: str = ""
     for row in rows:
         table.add_row(*map(shown, row.values()))
     console = Console()
+    console = Console(width=max(console.width, 160))
     console.print(table)
     if note:
         console.print(note)
     _write(title, {"rows": list(rows), "note": note})
+
+
+def turned(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    """A line for each column, for tables with many; what stands first in ``rows`` becomes the columns."""
+    first, *others = rows[0]
+    return [{"": name, **{shown(row[first]): row[name] for row in rows}} for name in others]
 
 
 def shown(value: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from bench.candidates import LIMIT, METRICS, Outcomes, candidates, in_words, lenskit
 from bench.child import NOTE, measured
 from bench.datasets import LARGEST, files, parts, synthetic
-from bench.report import report_rows
+from bench.report import report_rows, turned
 from bench.rows import n_rows, rounds
 
 SEEDS = (101, 102, 103, 104, 105)
@@ -67,7 +67,7 @@ async def _whole(csv: Path) -> None:
     rows = [row_of({"": name}, tried) for name, tried in found.items()]
     counts = in_words(next(iter(found.values()))[0]["counts"])
     note = f"{NOTE}; {counts}; from the file to the packed model, evaluated on the hold-out of a training"
-    report_rows(f"training large: whole trainings on {csv.name}", rows, note)
+    report_rows(f"training large: whole trainings on {csv.name}", turned(rows), note)
 
 
 async def whole(csv: Path, method: str, given: dict[str, Any], out: Path) -> dict[str, Any]:
