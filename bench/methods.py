@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.child import THREADS, peak
+from bench.readers import FEW
 from bench.splits import job_of, load
 from recserver.algorithms import Algorithm, Factors, Surroundings
 from recserver.errors import TrainingFailed
@@ -17,6 +18,7 @@ from recserver.evaluation.metrics import measured
 from recserver.interactions import Interactions
 from recserver.plugins import algorithm
 from recserver.specs.jobs import Progress
+from recserver.worker.collect import collect
 from recserver.worker.evaluate import fitted
 from recserver.worker.train import train
 
@@ -74,6 +76,9 @@ def training(csv: str, name: str, given: str, out: str) -> Callable[[], Answer]:
     """A whole training, from the file to the packed model: how it ranks, seconds and peak memory by stage."""
     job = job_of(Path(csv), name, json.loads(given), out=Path(out), threads=THREADS)
     import_everything(algorithm(name))
+    few = Path(f"{out}.few")
+    few.write_text(FEW)
+    collect(job_of(few), lambda _: None)
     peaks = Peaks()
 
     def work() -> Callable[[], Answer]:

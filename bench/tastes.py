@@ -17,7 +17,7 @@ from bench.rows import Rows, write_rows
 
 TASTES, PER_USER = 48, 3
 STRAYS = 1 / 6
-SPARE = 1.5
+SPARE = 2.0
 """Rows that are drawn for each that is wanted: pairs that were drawn before are left out."""
 LATE_USERS, LATE_ITEMS = 0.3, 0.15
 """Shares that arrive later than at the beginning."""
