@@ -31,6 +31,8 @@ from recserver.worker.warm import earlier
 STEPS, GROWTH = 20, 0.01
 MOST_USERS = 5_000
 
+WORDS = "start", "warm setting", "cold setting"
+
 Step = dict[str, Any]
 
 
@@ -42,7 +44,7 @@ async def main() -> None:
             f"{NOTE}; nmf by default; each step on {GROWTH:.0%} more pairs than the one before, in the order of "
             "time, up to all but the latest fifth of each user, which is foretold. Warm starts are those that a "
             "training makes by default: every so often one is cold. Choosing: of hyperparameters that are left "
-            "to the data, which a warm start takes over."
+            "to the data, regularization and blend, which a warm start takes over."
         )
         report_rows(f"warm {name}: {STEPS} retrainings, nmf", rows, note)
 
@@ -50,9 +52,9 @@ async def main() -> None:
 def _means(steps: list[Step]) -> Step:
     found: Step = {"step": "mean", "pairs": "", "new users": "", "new items": ""}
     warm = [step for step in steps if step["start"] == "warm"]
-    found |= {name: mean(step[name] for step in steps) for name in steps[0] if name not in {*found, "start"}}
+    found |= {name: mean(step[name] for step in steps) for name in steps[0] if name not in {*found, *WORDS}}
     fits = mean(step["cold fit, s"] for step in warm) / mean(step["warm fit, s"] for step in warm)
-    return {name: found.get(name, f"warm fits: {fits:.1f} times as fast") for name in steps[0]}
+    return {name: found.get(name, "") for name in steps[0]} | {"start": f"warm fits {fits:.1f} times as fast"}
 
 
 def retrainings(csv: str) -> Callable[[], list[Step]]:
@@ -146,4 +148,5 @@ def _retrained(job: TrainingJob, part: Interactions) -> tuple[Factors, Step]:
         "choosing, s": middle - began,
         "fit, s": end - middle,
         "iterations": factors.metrics["iterations"],
+        "setting": "/".join(f"{factors.hyperparameters[name]:g}" for name in ("regularization", "blend")),
     }
