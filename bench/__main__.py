@@ -4,5 +4,8 @@ import asyncio
 import sys
 from importlib import import_module
 
-for name in sys.argv[1:] or ("scoring", "http", "training", "evaluation", "loading", "files", "sql", "rest"):
+ALL = ("scoring", "http", "pipeline", "evaluation", "loading", "files", "sql", "rest")
+ALL += ("training", "objective", "warm", "cost")
+
+for name in sys.argv[1:] or ALL:
     asyncio.run(import_module(f"bench.{name}").main())

@@ -19,7 +19,10 @@ from typing import Any
 THREADS = int(os.environ.get("RECSERVER_BENCH_THREADS", os.cpu_count() or 1))
 """Threads that any library may use in what is measured."""
 
-LIMITED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
+LIMITED = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS",
+    "LK_NUM_THREADS",
+)  # fmt: skip
 NOTE = f"each in a fresh process after its imports, {THREADS} threads ({', '.join(LIMITED)})"
 
 
@@ -29,19 +32,32 @@ class Measured:
 
     Attributes:
         seconds: that the work took.
+        cpu: seconds of processor time that it took, of all threads together.
         peak: MiB of resident memory, the interpreter and all libraries included.
-        answer: what the work returned.
+        answer: what the work returned; if that is to be called, what came of it, which is not measured.
     """
 
     seconds: float
+    cpu: float
     peak: float
     answer: Any
 
 
-async def measured(work: str, *arguments: object) -> Measured:
-    """Have ``module:function`` prepare something with ``arguments``, and time what it returns."""
+async def measured(
+    work: str, *arguments: object, limit: float | None = None, python: str = sys.executable
+) -> Measured:
+    """Have ``module:function`` prepare something with ``arguments``, and time what it returns.
+
+    Args:
+        limit: seconds that the process may live.
+        python: interpreter that has what the work needs.
+
+    Raises:
+        TimeoutError: if it lived longer, and was ended.
+        RuntimeError: if it failed.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        python,
         "-m",
         "bench.child",
         work,
@@ -49,7 +65,12 @@ async def measured(work: str, *arguments: object) -> Measured:
         stdout=PIPE,
         env={**os.environ, **dict.fromkeys(LIMITED, str(THREADS))},
     )
-    said, _ = await process.communicate()
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), limit)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode:
         raise RuntimeError(f"{work} ended with status {process.returncode}")
     return Measured(**json.loads(said.splitlines()[-1]))
@@ -69,13 +90,13 @@ def main() -> None:
     module, _, name = work.partition(":")
     call = getattr(import_module(module), name)(*arguments)
     gc.collect()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     answer = call()
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "peak": _peak(), "answer": answer}))
+    found = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu, "peak": peak()}
+    print(json.dumps(found | {"answer": answer() if callable(answer) else answer}))
 
 
-def _peak() -> float:
+def peak() -> float:
     """MiB. Linux counts what the parent had into ``ru_maxrss``, so its own record is asked first."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -75,12 +75,17 @@ def tables(rows: Rows, ratings: pa.DataType) -> list[pa.Table]:
 
 def write_csv(path: Path, count: int) -> None:
     """A file with a header and ``count`` rows, ids in quotes."""
+    write_rows(path, make_rows(count))
+
+
+def write_rows(path: Path, rows: Rows) -> None:
+    """A file with a header and all rows, ids in quotes."""
     import pyarrow as pa
     from pyarrow import csv
 
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
-    parts = tables(make_rows(count), pa.int64())
+    parts = tables(rows, pa.int64())
     with csv.CSVWriter(unfinished, parts[0].schema) as writer:
         for part in parts:
             writer.write_table(part)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from bench.report import RESULTS
+from bench.report import RESULTS, shown
 
 
 async def main() -> None:
     for path in sorted(RESULTS.glob("*.json")):
         found = json.loads(path.read_text())
+        if "rows" in found:
+            _print_rows(found)
+            continue
         medians = found["medians"]
         base = next(iter(medians.values()))
         print(f"**{found['title']}**, {found['unit']}\n")
@@ -20,3 +25,13 @@ async def main() -> None:
         rounds = max(map(len, found["rounds"].values()))
         machine = found["machine"]
         print(f"\n{rounds} rounds, {machine['cores']} cores, Python {machine['python']}. {found['note']}\n")
+
+
+def _print_rows(found: Mapping[str, Any]) -> None:
+    columns = list(found["rows"][0])
+    print(f"**{found['title']}**\n")
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in found["rows"]:
+        print(f"| {' | '.join(map(shown, row.values()))} |")
+    machine = found["machine"]
+    print(f"\n{machine['cores']} cores, Python {machine['python']}. {found['note']}\n")

@@ -152,3 +152,20 @@ def test_of_too_many_evaluated_users_some_are_taken_and_all_teach() -> None:
     }
     assert np.mean(few.users) > 40  # not the first thirty
     assert (np.diff(few.users) > 0).all()
+
+
+def test_another_seed_holds_out_other_pairs_and_the_same_one_the_same() -> None:
+    interactions = some(200)
+    first, other = split(interactions, seed=1), split(interactions, seed=2)
+    assert held(first) == held(split(interactions, seed=1))
+    assert len({frozenset(held(one)) for one in (split(interactions), first, other)}) == 3
+    assert held(split(interactions, seed=0)) == held(split(interactions))
+    samples = [split(interactions, seed=seed, most_pairs=500).training.users for seed in (0, 1)]
+    assert samples[0] != samples[1]
+
+
+def test_times_that_are_not_to_count_do_not() -> None:
+    timed = some(timed=True)
+    holdout = hold_out(timed, use_times=False)
+    assert holdout is not None and not holdout.by_time
+    assert held(holdout) == held(split(some()))

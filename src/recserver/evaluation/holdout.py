@@ -39,7 +39,12 @@ class Holdout:
 
 
 def hold_out(
-    interactions: Interactions, *, most_pairs: int = MOST_PAIRS, most_users: int = MOST_USERS
+    interactions: Interactions,
+    *,
+    most_pairs: int = MOST_PAIRS,
+    most_users: int = MOST_USERS,
+    seed: int = 0,
+    use_times: bool = True,
 ) -> Holdout | None:
     """Hold out a fifth of each user's pairs: the latest where times are known, else any. None if nobody has two.
 
@@ -51,15 +56,19 @@ def hold_out(
     Held-out pairs without a positive rating are no success to foretell: they are left out of both parts. What is
     left to chance is decided by a hash of the ids, so that trainings on nearly the same data hold out nearly the
     same.
+
+    Args:
+        seed: other numbers than 0 leave other things to chance.
+        use_times: whether times count where they are known.
     """
-    hashed = _hashes(interactions.users)
+    hashed = _hashes(interactions.users) ^ _salt(seed)
     users = _shuffled(hashed)
     n_sampled = np.searchsorted(np.cumsum(np.diff(interactions.indptr)[users]), most_pairs, side="right")
     sample = np.sort(users[: max(1, n_sampled)])
     pairs, rows = pairs_of(interactions.indptr, sample)
     columns = interactions.indices[pairs]
     chance = _mixed((hashed[sample][rows] << np.uint64(32)) | _hashes(interactions.items)[columns])
-    times = None if interactions.times is None else interactions.times[pairs]
+    times = interactions.times[pairs] if use_times and interactions.times is not None else None
     held = _latest_fifth(rows, chance, times)
     relevant = held & (interactions.ratings[pairs] > 0)
     if not relevant.any():
@@ -119,6 +128,11 @@ def _part(interactions: Interactions, users: Rows, pairs: Rows, rows: Rows) -> t
 def _shuffled(hashed: NDArray[np.uint64]) -> Rows:
     """Positions in an order that their hashes decide."""
     return np.argsort(_mixed(hashed), kind="stable")
+
+
+def _salt(seed: int) -> np.uint64:
+    """As many bits as a hash has; 0 for the seed 0, which changes nothing."""
+    return np.uint64(_mixed(np.array([seed], np.uint64))[0] & np.uint64(2**32 - 1))
 
 
 def _hashes(ids: Sequence[str]) -> NDArray[np.uint64]:

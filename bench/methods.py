@@ -1,0 +1,115 @@
+"""What is measured of our own algorithms. These functions run in children of :mod:`bench.child`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.child import THREADS, peak
+from bench.readers import FEW
+from bench.splits import job_of, load
+from recserver.algorithms import Algorithm, Factors, Surroundings
+from recserver.errors import TrainingFailed
+from recserver.evaluation.metrics import measured
+from recserver.interactions import Interactions
+from recserver.plugins import algorithm
+from recserver.specs.jobs import Progress
+from recserver.worker.collect import collect
+from recserver.worker.evaluate import fitted
+from recserver.worker.train import train
+
+Answer = dict[str, Any]
+
+TOLD = ("n_components", "regularization", "alpha", "neighbors", "blend")
+"""Hyperparameters that a table names."""
+
+
+def ours(split: str, name: str, given: str = "{}") -> Callable[[], Callable[[], Answer]]:
+    """Choose what is left to the data and fit, as a training does. The answer is how it ranks."""
+    holdout, method, hyperparameters = load(split), algorithm(name), json.loads(given)
+    training, surroundings = holdout.training, Surroundings(THREADS)
+    import_everything(method)
+
+    def work() -> Callable[[], Answer]:
+        try:
+            chosen = method.choose(training, hyperparameters, surroundings)
+            factors = fitted(method, training, {**hyperparameters, **chosen}, surroundings)
+        except TrainingFailed as error:
+            refused = str(error)
+            return lambda: {"refused": refused}
+        return lambda: measured(holdout, lambda users: factors.scores(training, users)) | _setting(factors)
+
+    return work
+
+
+def import_everything(method: Algorithm) -> None:
+    """Fit next to nothing: libraries are loaded once for many fits, and are not part of one."""
+    tiny = Interactions(
+        users=["a", "b"],
+        items=["c", "d"],
+        indptr=np.array([0, 2, 3]),
+        indices=np.array([0, 1, 0], np.int32),
+        ratings=np.ones(3, np.float32),
+        rows_used=3,
+    )
+    method.choose(tiny, {}, Surroundings(THREADS))
+    method.fit(tiny, {}, Surroundings(THREADS))
+
+
+def _setting(factors: Factors) -> Answer:
+    return {"setting": {name: factors.hyperparameters[name] for name in TOLD if name in factors.hyperparameters}}
+
+
+def ranked(split: str, factors: str) -> Callable[[], Answer]:
+    """How somebody else's factors rank: users and items by the numbers that they have in the split."""
+    holdout = load(split)
+    with np.load(factors) as found:
+        users, items = found["users"], found["items"]
+    return lambda: measured(holdout, lambda some: (users[some] @ items.T).astype(np.float32))
+
+
+def training(csv: str, name: str, given: str, out: str) -> Callable[[], Answer]:
+    """A whole training, from the file to the packed model: how it ranks, seconds and peak memory by stage."""
+    job = job_of(Path(csv), name, json.loads(given), out=Path(out), threads=THREADS)
+    import_everything(algorithm(name))
+    few = Path(f"{out}.few")
+    few.write_text(FEW)
+    collect(job_of(few), lambda _: None)
+    peaks = Peaks()
+
+    def work() -> Callable[[], Answer]:
+        Path(out).unlink(missing_ok=True)
+        result = train(job, peaks)
+        assert result.data_report is not None
+        metrics, by_stage = result.model_metrics, peaks.end()
+        counts = {"pairs": result.data_report.n_pairs, "users": result.data_report.n_users,
+                  "items": result.data_report.n_items}  # fmt: skip
+        setting = {name: result.hyperparameters[name] for name in TOLD if name in result.hyperparameters}
+        stages = result.data_report.seconds
+        return lambda: {**metrics, "setting": setting, "seconds": stages, "peaks": by_stage, "counts": counts}
+
+    return work
+
+
+class Peaks:
+    """The most memory by stage, in MiB, where the system can be asked to begin anew; else up to its end."""
+
+    def __init__(self) -> None:
+        self._stage, self._found = "", dict[str, float]()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage != self._stage:
+            self.end()
+            self._stage = progress.stage
+
+    def end(self) -> dict[str, float]:
+        if self._stage:
+            self._found[self._stage] = peak()
+        forget = Path("/proc/self/clear_refs")
+        if forget.exists():
+            forget.write_text("5")
+        return self._found

@@ -1,0 +1,77 @@
+"""A training through the server, beside its parts in one process, in seconds."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.report import alternate, report
+from recserver import RecServer, Settings
+from recserver.events import RunEnded
+from recserver.specs.jobs import SourcePolicy, TrainingJob
+from recserver.worker.train import collect, train
+
+USERS, ITEMS, ROWS = 5_000, 2_000, 300_000
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        _write_rows(data / "rows.csv")
+        async with RecServer(data, Settings(port=0)) as server:
+            await server.create_data_chef_from_csv("c", file_path="rows.csv")
+
+            async def through_the_server() -> float:
+                start = time.perf_counter()
+                hyperparameters = {"n_components": 16, "max_iter": 20}
+                with server.events.listen() as events:
+                    await server.create_model(
+                        "m", algorithm="nmf", hyperparameters=hyperparameters, overwrite=True
+                    )
+                    await server.add_model_task("t", model_id="m", data_chef_id="c", interval=3600, overwrite=True)
+                    ended = await events.next(RunEnded)
+                assert ended.outcome == "completed", ended
+                return time.perf_counter() - start
+
+            job = _job(data)
+
+            async def in_one_process() -> float:
+                job.out.unlink(missing_ok=True)
+                start = time.perf_counter()
+                train(job, lambda _: None)
+                return time.perf_counter() - start
+
+            async def reading() -> float:
+                start = time.perf_counter()
+                collect(job, lambda _: None)
+                return time.perf_counter() - start
+
+            await in_one_process()  # imports are not part of it; a worker that is kept has them as well
+            await through_the_server()
+            found = await alternate(5, {"train() in one process": in_one_process, "of which reading": reading,
+                                        "through the server": through_the_server})  # fmt: skip
+    report(f"pipeline: {ROWS:,} rows of CSV, nmf k=16, 20 iterations", "s", found)
+
+
+def _job(data: Path) -> TrainingJob:
+    return TrainingJob(
+        model_id="m",
+        model_version=1,
+        algorithm="nmf",
+        hyperparameters={"n_components": 16, "solver": "mu", "max_iter": 20},
+        data_chef_id="c",
+        data_chef={"type": "csv", "path": "rows.csv", "rename_columns": ""},
+        policy=SourcePolicy(data_dir=data),
+        out=data / ".bench.tmp",
+    )
+
+
+def _write_rows(path: Path) -> None:
+    random = np.random.default_rng(0)
+    users, items = random.integers(0, USERS, ROWS), (random.random(ROWS) ** 2 * ITEMS).astype(int)
+    ratings = random.integers(1, 6, ROWS)
+    rows = "\n".join(f"u{user},i{item},{rating}" for user, item, rating in zip(users, items, ratings, strict=True))
+    path.write_text(f"user_id,item_id,rating\n{rows}\n")
