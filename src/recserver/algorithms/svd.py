@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,6 +12,9 @@ from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
 from recserver.interactions import Interactions
 from recserver.specs.values import WholeNumber
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 class SVDParams(Params):
@@ -55,18 +58,29 @@ class SVD(BaseAlgorithm[SVDParams]):
             random_state=params.random_state,
         )
         with (
-            threadpool_limits(surroundings.threads, user_api="blas"),
+            threadpool_limits(1, user_api="blas"),  # more would round otherwise, and take longer
             np.errstate(invalid="ignore", divide="ignore"),
         ):
-            users = model.fit_transform(found.factored)
+            users = model.fit_transform(_at_least_two_columns(found.factored))
         explained = float(np.nan_to_num(model.explained_variance_ratio_).sum())
         return Factors(
             users=np.ascontiguousarray(users, np.float32),
-            items=np.ascontiguousarray(model.components_.T * found.item_scale[:, None], np.float32),
+            items=np.ascontiguousarray(
+                model.components_.T[: len(interactions.items)] * found.item_scale[:, None], np.float32
+            ),
             hyperparameters=params.model_dump(),
             metrics={"n_components": params.n_components, "explained_variance_ratio": explained},
             warnings=tuple(notes),
         )
+
+
+def _at_least_two_columns(matrix: csr_array) -> csr_array:
+    """scikit-learn refuses a single one: an empty one beside it changes nothing."""
+    from scipy.sparse import csr_array
+
+    if matrix.shape[1] > 1:
+        return matrix
+    return csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], 2))
 
 
 svd = SVD(n_components=32, algorithm="randomized", n_iter=5)
