@@ -20,14 +20,20 @@ from recserver.testing import AlgorithmSuite
 TESTS = [name for name in dir(AlgorithmSuite) if name.startswith("test_")]
 
 
+QUICKER: dict[str, dict[str, Any]] = {
+    "als": {"max_iter": 4},
+    "auto": {"algorithms": ["nmf_fast", "item_knn", "svd"]},
+}
+"""Where the defaults take long."""
+
+
 class Ours(AlgorithmSuite):
     """The suite over one of ours."""
 
     def __init__(self, name: str) -> None:
         self.name = name  # type: ignore[misc]
         self.personal = name != "popular"  # type: ignore[misc]
-        if name == "als":
-            self.hyperparameters = {"max_iter": 4}  # type: ignore[misc]
+        self.hyperparameters = QUICKER.get(name, {})  # type: ignore[misc]
 
 
 def called(suite: AlgorithmSuite, test: str, folder: Path) -> None:
