@@ -13,9 +13,11 @@ import pytest
 
 from recserver.algorithms import Algorithm, Factors, Surroundings
 from recserver.algorithms.svd import SVD
+from recserver.errors import TrainingFailed
 from recserver.interactions import Interactions
-from recserver.plugins import ALGORITHMS
+from recserver.plugins import ALGORITHMS, algorithm
 from recserver.testing import AlgorithmSuite
+from recserver.testing.algorithm_under_test import interactions_of
 
 TESTS = [name for name in dir(AlgorithmSuite) if name.startswith("test_")]
 
@@ -178,3 +180,20 @@ def test_a_right_algorithm_fails_nothing(tmp_path: Path) -> None:
 
 def test_every_test_of_the_suite_notices_a_fault() -> None:
     assert {test for test, _ in FAULTS.values()} == set(TESTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "rating", "sentence"),
+    [
+        ("ease", {"regularization": 1e-9}, 1.0, "The items are too much alike to tell their weights apart"),
+        ("svd", {"weighting": "none"}, 3e38, "The ratings are too large or too small to be factorised"),
+        ("svd_accurate", {"weighting": "none"}, 3e38, "The ratings are too large or too small to be factorised"),
+        ("svd_accurate", {"weighting": "none"}, 1e-38, "The ratings are too large or too small to be factorised"),
+    ],
+)
+def test_numbers_that_float32_cannot_bear_are_a_training_failed(
+    name: str, given: dict[str, Any], rating: float, sentence: str
+) -> None:
+    full = interactions_of([(n // 20, n % 20, rating) for n in range(600)])
+    with np.errstate(all="ignore"), pytest.raises(TrainingFailed, match=sentence):
+        algorithm(name).fit(full, given, Surroundings())

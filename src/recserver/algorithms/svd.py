@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
+from recserver.errors import TrainingFailed
 from recserver.interactions import Interactions
 from recserver.specs.values import WholeNumber
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
+    from sklearn.decomposition import TruncatedSVD
 
 
 class SVDParams(Params):
@@ -61,7 +64,7 @@ class SVD(BaseAlgorithm[SVDParams]):
             threadpool_limits(1, user_api="blas"),  # more would round otherwise, and take longer
             np.errstate(invalid="ignore", divide="ignore"),
         ):
-            users = model.fit_transform(_at_least_two_columns(found.factored))
+            users = _fitted(model, found.factored)
         explained = float(np.nan_to_num(model.explained_variance_ratio_).sum())
         return Factors(
             users=np.ascontiguousarray(users, np.float32),
@@ -74,13 +77,26 @@ class SVD(BaseAlgorithm[SVDParams]):
         )
 
 
-def _at_least_two_columns(matrix: csr_array) -> csr_array:
-    """scikit-learn refuses a single one: an empty one beside it changes nothing."""
-    from scipy.sparse import csr_array
+def _fitted(model: TruncatedSVD, matrix: csr_array) -> NDArray[np.float32]:
+    """The users' factors. scikit-learn refuses a single column: an empty one beside it changes nothing.
 
-    if matrix.shape[1] > 1:
-        return matrix
-    return csr_array((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], 2))
+    Raises:
+        TrainingFailed: if squares of the numbers are too large or too small for float32.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import ArpackError
+
+    shape = matrix.shape[0], max(2, matrix.shape[1])
+    try:
+        users: NDArray[np.float32] = model.fit_transform(
+            csr_array((matrix.data, matrix.indices, matrix.indptr), shape=shape)
+        )
+    except (ValueError, ArpackError):
+        raise TrainingFailed(
+            "The ratings are too large or too small to be factorised as they are: take feedback weighted or "
+            "implicit, or check which column is the rating."
+        ) from None
+    return users
 
 
 svd = SVD(n_components=32, algorithm="randomized", n_iter=5)

@@ -164,7 +164,7 @@ class AlgorithmSuite(AlgorithmUnderTest):
         self.fits("a user with dislikes only", interactions_of(dislikes))
 
     def test_ratings_of_any_size(self) -> None:
-        for size in (1e-6, 1e9):
+        for size in (1e-30, 1e-6, 1e9, 1e30):
             rows = [(user, item, rating * size) for user, item, rating in some(30, 15)]
             self.fits(f"ratings of about {size:g}", interactions_of(rows))
 
