@@ -106,7 +106,11 @@ class Wrong(SVD):
         if self.fault == "depends on threads":
             users = users * np.float32(surroundings.threads)
         used = {**factors.hyperparameters, "rank": 8} if self.fault == "used what it refuses" else None
-        metrics = {"loss": np.float32(1)} if self.fault == "measures in numpy" else factors.metrics
+        metrics = dict(factors.metrics)
+        if self.fault == "measures in numpy" and users.shape[0] == 30 and items.shape[0] == 20:
+            metrics["loss"] = np.float32(1)
+        if self.fault == "measures no number" and items.shape[0] == 25:
+            metrics["loss"] = float("nan")
         return replace(factors, users=users, items=items, hyperparameters=used or factors.hyperparameters,
                        metrics=metrics)  # fmt: skip
 
@@ -129,6 +133,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "used what it refuses": ("test_what_a_fit_used_is_accepted", "must be accepted again"),
     "takes any hyperparameter": ("test_unknown_hyperparameters_are_refused", "must raise InvalidInput."),
     "is double": ("test_shapes_and_types", "users must be an array of float32, not float64"),
+    "measures no number": ("test_shapes_and_types", "must be what JSON can hold"),
     "changes every time": ("test_equal_input_gives_equal_output", "Two fits of the same differ in users"),
     "depends on threads": ("test_threads_change_nothing", "one with 3 differ in users"),
     "halves the ratings": ("test_the_input_is_left_alone", "The fit changed ratings"),

@@ -65,7 +65,8 @@ class SVD(BaseAlgorithm[SVDParams]):
             np.errstate(invalid="ignore", divide="ignore"),
         ):
             users = _fitted(model, found.factored)
-        explained = float(np.nan_to_num(model.explained_variance_ratio_).sum())
+        explained = float(np.nan_to_num(model.explained_variance_ratio_, posinf=0.0).sum(dtype=np.float64))
+        explained = explained if explained < 1.01 else 0.0  # of next to no variance anything is a large share
         return Factors(
             users=np.ascontiguousarray(users, np.float32),
             items=np.ascontiguousarray(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -121,6 +122,14 @@ def check_sound(factors: Factors, what: str, interactions: Interactions) -> None
     if factors.neighbors is not None:
         _check_neighbors(factors, what, interactions)
     check(factors.is_finite(), f"Of {what}: every number must be finite.")
+    try:
+        json.dumps([factors.metrics, factors.hyperparameters], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise AssertionError(
+            f"Of {what}: metrics and hyperparameters must be what JSON can hold ({error}): {factors.metrics}."
+        ) from error
+    for warning in factors.warnings:
+        check(is_sentence(warning), f"Of {what}: each warning must be a sentence, not {warning!r}.")
 
 
 def _check_neighbors(factors: Factors, what: str, interactions: Interactions) -> None:
