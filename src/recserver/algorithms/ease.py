@@ -79,7 +79,8 @@ def _inverse(products: Square) -> Square:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
-        factor, failed = spotrf(products.T, lower=1, clean=0, overwrite_a=1)  # columns first, as LAPACK has them
+        ordered = products if products.flags.f_contiguous else products.T  # columns first, or LAPACK copies
+        factor, failed = spotrf(ordered, lower=1, clean=0, overwrite_a=1)
         if not failed:
             factor, failed = spotri(factor, lower=1, overwrite_c=1)
     if failed:
