@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from recserver.cli.evaluate import evaluate
+from recserver.cli.evaluate_command import evaluate
 from recserver.errors import DataFolderInUse, RecServerError, shown
 from recserver.specs.outcomes import RunOutcome
 
