@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,8 @@ from recserver.chefs.rest_entry import (
     PageNumber,
 )
 from recserver.chefs.sql import SqlEntry
-from recserver.errors import RecServerError
-from recserver.plugins import ALGORITHMS
+from recserver.errors import InvalidInput, RecServerError
+from recserver.plugins import ALGORITHMS, algorithm
 from recserver.settings import Settings
 from recserver.specs.models import ModelStatus
 from recserver.web.routes import ROUTES
@@ -113,3 +114,48 @@ def test_readme_commands_exist() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for target in re.findall(r"\bmake ([a-z]+)", readme):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def documented_hyperparameters() -> dict[str, dict[str, tuple[str, str]]]:
+    """Algorithm → hyperparameter → values and default, as the table of the page has them."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    table = HTTP_API[HTTP_API.index("| Of | Hyperparameter |") :].split("\n\n")[0]
+    name = ""
+    for line in table.splitlines()[2:]:
+        of, hyperparameters, values, default = (part.strip() for part in line.split("|")[1:5])
+        name = of or name
+        for one in re.findall(r"`(\w+)`", hyperparameters):
+            found.setdefault(name, {})[one] = values, default
+    return found
+
+
+@pytest.mark.parametrize("name", ["nmf", "als", "ease", "item_knn", "svd", "auto"])
+def test_every_hyperparameter_is_documented_with_its_default(name: str) -> None:
+    method: Any = algorithm(name)
+    documented = documented_hyperparameters()[name]
+    assert list(documented) == list(method.params.model_fields)
+    for one, (values, default) in documented.items():
+        is_default = method.params.model_fields[one].default
+        if is_default is None:
+            assert default in ("", "auto")
+        elif isinstance(is_default, int | float):
+            assert float(default) == is_default
+        else:
+            assert default == (is_default if isinstance(is_default, str) else ", ".join(is_default))
+        for part in re.findall(r"[a-z_]+", values) if isinstance(is_default, str) else ():
+            method.check({one: part})
+        if limits := re.match("([0-9]+)\u2013([0-9]+)", values):
+            for limit, beyond in zip(limits.groups(), (-1, 1), strict=True):
+                method.check({one: float(limit)})
+                with pytest.raises(InvalidInput):
+                    method.check({one: float(limit) + beyond})
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_own_defaults_of_an_algorithm_are_documented(name: str) -> None:
+    method: Any = algorithm(name)
+    (told,) = re.findall(rf"^\| `{name}` \| [^|]+ \|([^|]*)\|", HTTP_API, re.MULTILINE)
+    documented = dict(re.findall(r"`(\w+)` ([\w.]+)", told))
+    usual = {one: field.default for one, field in method.params.model_fields.items()}
+    own = {one: value for one, value in method.default_params.items() if value != usual[one]}
+    assert documented == {one: str(value) for one, value in own.items()}

@@ -45,30 +45,39 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_test_of_the_page_passes(package: Path, tmp_path: Path) -> None:
-    (tmp_path / "test_logs.py").write_text(block("python", "`test_logs.py`:"))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(tmp_path),
-        "test_logs.py",
-    ]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(package)},
+def passing(folder: Path, packages: Path, test: str) -> subprocess.CompletedProcess[str]:
+    """pytest over a file of the page, with the packages there installed."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), test],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(packages)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_test_of_the_page_passes(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_logs.py").write_text(block("python", "`test_logs.py`:"))
+    done = passing(tmp_path, package, "test_logs.py")
     passed = re.search(r"(\d+) passed", done.stdout)
     assert done.returncode == 0 and passed is not None, done.stdout + done.stderr
     assert f"runs {passed[1]} tests" in PAGE
+
+
+def test_the_algorithm_of_the_page_passes_the_suite(tmp_path: Path) -> None:
+    folder = tmp_path / "site-packages"
+    about = folder / "recserver_walks-1.0.dist-info"
+    about.mkdir(parents=True)
+    (folder / "recserver_walks.py").write_text(block("python", "`recserver_walks.py`:"))
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: recserver-walks\nVersion: 1.0\n")
+    group, point = re.findall(r'`\[project\.entry-points\."(.+?)"\]` with `(.+?)`', PAGE)[0]
+    (about / "entry_points.txt").write_text(f"[{group}]\n{point.replace(chr(34), '')}\n")
+    (tmp_path / "test_walks.py").write_text(block("python", "`test_walks.py`:"))
+    done = passing(tmp_path, folder, "test_walks.py")
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert done.returncode == 0 and passed is not None, done.stdout + done.stderr
+    assert f"It has {passed[1]} tests" in PAGE
 
 
 async def test_the_entry_of_the_page_trains_a_model(

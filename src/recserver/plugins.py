@@ -5,26 +5,19 @@ Nothing is imported before it is used.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from recserver.algorithms import Algorithm
+from recserver.algorithms.ours import OURS
 from recserver.chefs import Chef
 from recserver.errors import FieldError, InvalidInput, shown
 
-ALGORITHMS = {
-    "nmf": "recserver.algorithms.nmf:nmf",
-    "nmf_fast": "recserver.algorithms.nmf:nmf_fast",
-    "nmf_accurate": "recserver.algorithms.nmf:nmf_accurate",
-    "svd": "recserver.algorithms.svd:svd",
-    "svd_fast": "recserver.algorithms.svd:svd_fast",
-    "svd_accurate": "recserver.algorithms.svd:svd_accurate",
-    "als": "recserver.algorithms.als:als",
-    "ease": "recserver.algorithms.ease:ease",
-    "item_knn": "recserver.algorithms.item_knn:item_knn",
-    "popular": "recserver.algorithms.popular:popular",
-}
+logger = logging.getLogger(__name__)
+
+ALGORITHMS = {name: entry.at for name, entry in OURS.items()}
 CHEFS = {
     "csv": "recserver.chefs.csv:CsvChef",
     "sql": "recserver.chefs.sql:SqlChef",
@@ -54,6 +47,28 @@ def chef_class(kind: str) -> type[Chef]:
         message = "is missing: say csv, sql or api"
         raise InvalidInput(f"type: {message}.", [FieldError(("type",), message)])
     found: type[Chef] = _load("type", kind, CHEFS)
+    return found
+
+
+def algorithms_described() -> dict[str, dict[str, Any]]:
+    """Every algorithm that can be loaded, ours first: what it is, what for, and with which hyperparameters."""
+    found = {}
+    for name in dict.fromkeys(
+        [*OURS, *sorted(point.name for point in entry_points(group="recserver.algorithms"))]
+    ):
+        try:
+            method = algorithm(name)
+        except Exception:  # whatever an installed package raises is no reason to name no other
+            logger.exception("the algorithm %s cannot be loaded", name)
+            continue
+        said = OURS.get(name, method)
+        found[name] = {
+            "algorithm": name,
+            "model_type": method.model_type,
+            "default_params": dict(method.default_params),
+            "description": str(getattr(said, "description", "")),
+            "use_case": str(getattr(said, "use_case", "")),
+        }
     return found
 
 

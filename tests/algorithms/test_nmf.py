@@ -245,6 +245,26 @@ def test_odd_data_make_a_finite_model(dense: Any) -> None:
         assert scores.shape == np.shape(dense) and np.isfinite(scores).all()
 
 
+@pytest.mark.parametrize("given", [
+    {"solver": "cd", "regularization": 0, "blend": 1},
+    {"solver": "mu", "weighting": "none", "n_components": 1},
+    {"solver": "hals", "weighting": "none", "neighbors": 0},
+])  # fmt: skip
+@pytest.mark.parametrize("dense", [[[1.0] * 8], np.eye(2), np.ones((10, 6))], ids=["one user", "apart", "full"])
+def test_an_exact_fit_has_a_finite_error(given: Mapping[str, Any], dense: Any) -> None:
+    assert fit(of(dense), given).metrics["reconstruction_error"] >= 0
+
+
+@pytest.mark.parametrize("solver", ["hals", "cd", "mu"])
+@pytest.mark.parametrize("given", [{}, {"init": "nndsvda"}, {"regularization": 10}, {"neighbors": 0}])
+def test_ratings_beyond_what_can_be_computed_fail_in_a_sentence(solver: str, given: Mapping[str, Any]) -> None:
+    dense = np.where(np.eye(7, 6) + np.eye(7, 6, 1) > 0, 1e12, 0)
+    assert fit(of(dense), {"weighting": "none", "solver": solver, **given}).is_finite()
+    with pytest.raises(TrainingFailed, match=r"The largest rating is 2e\+12, and beyond 1e\+12"):
+        fit(of(2 * dense), {"weighting": "none", "solver": solver, **given})
+    assert fit(of(1e26 * dense), {"solver": "hals"}).is_finite()
+
+
 @pytest.mark.parametrize("shape", [(20_000, 10), (10, 12_000)])
 def test_long_and_flat_data_make_a_model(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(0)

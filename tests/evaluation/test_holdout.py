@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from source_columns import batch, built, pairs
 
 from recserver.evaluation.holdout import Holdout, hold_out
 from recserver.interactions import Interactions
+from source_columns import batch, built, pairs
 
 Pair = tuple[str, str]
 

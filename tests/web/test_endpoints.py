@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from asking import Api
 
 from recserver.events import RunEnded, RunStarted
+from recserver.plugins import ALGORITHMS
 from recserver.testing import ScriptedExecutor
 
 CONFIG = {
@@ -33,6 +35,38 @@ Snapshot = Callable[[], dict[str, bytes]]
 def chef_file(api: Api) -> dict[str, Any]:
     """The data chefs as they stand on disk."""
     return dict(yaml.safe_load((api.rec.data_dir / "config" / "restaurant_data.yaml").read_text()))
+
+
+async def test_the_available_algorithms_say_what_they_are_for(api: Api) -> None:
+    for prefix in ("", "/api/v1"):
+        answer = await api.ok("GET", f"{prefix}/get_available_algorithms")
+        assert set(answer) == {"algorithms"}
+        assert list(answer["algorithms"]) == list(ALGORITHMS)
+        for name, one in answer["algorithms"].items():
+            assert set(one) == {"algorithm", "model_type", "default_params", "description", "use_case"}
+            assert (one["algorithm"], one["model_type"]) == (name, name.split("_fast")[0].split("_accurate")[0])
+            assert all(one[key].endswith(".") for key in ("description", "use_case"))
+            body = {"model_id": name, "algorithm": name, "hyperparameters": one["default_params"]}
+            shown = await api.ok("POST", "/create_model", {**body, "overwrite": True})
+            assert shown["hyperparameters"] == one["default_params"] and "warnings" not in shown
+
+
+async def test_plug_ins_are_available_and_broken_ones_are_not_named(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = tmp_path / "site" / "recserver_toys-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: recserver-toys\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(
+        "[recserver.algorithms]\ntoy = recserver_toys:toy\nbroken = recserver_toys:absent\n"
+    )
+    (tmp_path / "site" / "recserver_toys.py").write_text(
+        "from recserver.algorithms.popular import Popular\ntoy = Popular()\ntoy.description = 'A toy.'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = (await api.ok("GET", "/get_available_algorithms"))["algorithms"]
+    assert set(found) == {*ALGORITHMS, "toy"}
+    assert (found["toy"]["description"], found["toy"]["use_case"]) == ("A toy.", "")
 
 
 async def test_create_model(api: Api, trainings: ScriptedExecutor) -> None:

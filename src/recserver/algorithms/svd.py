@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
+from recserver.errors import TrainingFailed
 from recserver.interactions import Interactions
 from recserver.specs.values import WholeNumber
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+    from sklearn.decomposition import TruncatedSVD
 
 
 class SVDParams(Params):
@@ -55,18 +61,43 @@ class SVD(BaseAlgorithm[SVDParams]):
             random_state=params.random_state,
         )
         with (
-            threadpool_limits(surroundings.threads, user_api="blas"),
+            threadpool_limits(1, user_api="blas"),  # more would round otherwise, and take longer
             np.errstate(invalid="ignore", divide="ignore"),
         ):
-            users = model.fit_transform(found.factored)
-        explained = float(np.nan_to_num(model.explained_variance_ratio_).sum())
+            users = _fitted(model, found.factored)
+        explained = float(np.nan_to_num(model.explained_variance_ratio_, posinf=0.0).sum(dtype=np.float64))
+        explained = explained if explained < 1.01 else 0.0  # of next to no variance anything is a large share
         return Factors(
             users=np.ascontiguousarray(users, np.float32),
-            items=np.ascontiguousarray(model.components_.T * found.item_scale[:, None], np.float32),
+            items=np.ascontiguousarray(
+                model.components_.T[: len(interactions.items)] * found.item_scale[:, None], np.float32
+            ),
             hyperparameters=params.model_dump(),
             metrics={"n_components": params.n_components, "explained_variance_ratio": explained},
             warnings=tuple(notes),
         )
+
+
+def _fitted(model: TruncatedSVD, matrix: csr_array) -> NDArray[np.float32]:
+    """The users' factors. scikit-learn refuses a single column: an empty one beside it changes nothing.
+
+    Raises:
+        TrainingFailed: if squares of the numbers are too large or too small for float32.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.linalg import ArpackError
+
+    shape = matrix.shape[0], max(2, matrix.shape[1])
+    try:
+        users: NDArray[np.float32] = model.fit_transform(
+            csr_array((matrix.data, matrix.indices, matrix.indptr), shape=shape)
+        )
+    except (ValueError, ArpackError):
+        raise TrainingFailed(
+            "The ratings are too large or too small to be factorised as they are: take feedback weighted or "
+            "implicit, or check which column is the rating."
+        ) from None
+    return users
 
 
 svd = SVD(n_components=32, algorithm="randomized", n_iter=5)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from recserver.cli.evaluate_command import evaluate
 from recserver.errors import DataFolderInUse, RecServerError, shown
 from recserver.specs.outcomes import RunOutcome
 
@@ -35,6 +36,7 @@ tasks_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(tasks_app, name="tasks")
+app.command()(evaluate)
 
 CANNOT = 2
 """Exit status when the settings or the surroundings do not allow what was asked."""

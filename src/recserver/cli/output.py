@@ -71,7 +71,7 @@ def cell(value: Any, longest: int | None = WIDEST_CELL) -> Text:
     return Text(text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…")
 
 
-def print_json(content: Mapping[str, Any]) -> None:
+def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
     """``content`` for programs, and still harmless if it goes to a terminal."""
     text = json.dumps(content, ensure_ascii=False, indent=2)
     shown = (one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)

@@ -147,24 +147,12 @@ class ProcessExecutor:
             self._busy.discard(worker)
 
     async def _start(self) -> Process:
-        threads = str(self._threads_each)
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "recserver.worker",
-            str(os.getpid()),
-            self._priority,
+            *worker_command(self._priority),
             stdin=PIPE,
             stdout=PIPE,
             limit=LONGEST_LINE,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                "OMP_NUM_THREADS": threads,
-                "OPENBLAS_NUM_THREADS": threads,
-                "MKL_NUM_THREADS": threads,
-            },
+            env=worker_environment(self._threads_each),
         )
 
     def _rested(self) -> Process | None:
@@ -187,6 +175,18 @@ class ProcessExecutor:
 
     def _all(self) -> tuple[Process, ...]:
         return *self._busy, *self._idle, *self._leaving
+
+
+def worker_command(priority: str) -> list[str]:
+    """What starts a worker of this process."""
+    return [sys.executable, "-P", "-m", "recserver.worker", str(os.getpid()), priority]
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment variables of a worker whose numerical libraries may use so many threads."""
+    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
+    path = {"PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
+    return {**os.environ, **path, **dict.fromkeys(names, str(threads))}
 
 
 class _DiedUnasked(WorkerDied):

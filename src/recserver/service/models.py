@@ -9,6 +9,7 @@ from recserver.clock import timestamp
 from recserver.errors import InvalidInput, ModelBusy, ModelExists, ModelInUse, shown
 from recserver.gate import QualityGate
 from recserver.plugins import algorithm as algorithm_called
+from recserver.plugins import algorithms_described
 from recserver.service.verb import Result, Verbs, changing_verb, changing_verb_unless, verb
 from recserver.specs.models import ModelStatus
 from recserver.specs.tasks import TaskSpec
@@ -19,6 +20,11 @@ from recserver.store.models import StoredModel
 
 class ModelVerbs(Verbs):
     """Create, look at and delete models."""
+
+    @verb
+    async def get_available_algorithms(self) -> Result:
+        """All algorithms by name, with what they are for and their default hyperparameters."""
+        return {"algorithms": await asyncio.to_thread(algorithms_described)}
 
     @changing_verb
     async def create_model(

@@ -109,6 +109,33 @@ class Preview(BaseModel):
     """How many rows were read and judged."""
 
 
+class CandidateJob(BaseModel):
+    """One algorithm, to be fitted to a hold-out and measured on it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    holdout: Path
+    """The file that holds it."""
+    algorithm: str
+    hyperparameters: dict[str, Any]
+    threads: int = 1
+
+
+class CandidateResult(BaseModel):
+    """What came of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    metrics: dict[str, float]
+    hyperparameters: dict[str, Any]
+    """All of them, as used."""
+    seconds: float
+    """Of choosing hyperparameters and fitting, libraries being loaded already."""
+    peak_mb: float | None
+    """Megabytes, 2**20 bytes each, of the process at its largest; None where the system does not tell."""
+    warnings: list[str] = Field(default_factory=list)
+
+
 class DataReport(BaseModel):
     """What one run read, and what became of it."""
 

@@ -9,12 +9,20 @@ Nothing here sleeps. A test moves the clock by hand, ends trainings by hand, and
         await clock.advance(3600)               # and an hour later
         (await trainings.next()).fail("The source is away.")
 
-A plug-in author inherits a conformance suite: :class:`DataChefSuite` holds the tests of every data chef, ours
-and a stranger's. Nothing of this imports pytest.
+A plug-in author inherits a conformance suite: :class:`DataChefSuite` holds the tests of every data chef,
+:class:`AlgorithmSuite` those of every algorithm, ours and a stranger's. Nothing of this imports pytest.
 """
 
+from recserver.testing.algorithms import AlgorithmSuite
 from recserver.testing.chefs import DataChefSuite
 from recserver.testing.clock import FakeClock
 from recserver.testing.executor import ScriptedExecutor, ScriptedTraining, few_interactions
 
-__all__ = ["DataChefSuite", "FakeClock", "ScriptedExecutor", "ScriptedTraining", "few_interactions"]
+__all__ = [
+    "AlgorithmSuite",
+    "DataChefSuite",
+    "FakeClock",
+    "ScriptedExecutor",
+    "ScriptedTraining",
+    "few_interactions",
+]

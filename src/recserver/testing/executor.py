@@ -13,6 +13,7 @@ from recserver.algorithms import Factors
 from recserver.errors import SourceUnchanged, TrainingFailed
 from recserver.executors import OnProgress
 from recserver.interactions import Interactions
+from recserver.plugins import algorithm
 from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 from recserver.worker.preview import preview
 from recserver.worker.train import digest_of, finish_training
@@ -127,4 +128,4 @@ def _packed(job: TrainingJob, interactions: Interactions) -> TrainingResult:
     users = np.ones((len(interactions.users), 1), np.float32)
     items = np.linspace(1, 0.5, len(interactions.items), dtype=np.float32).reshape(-1, 1)
     factors = Factors(users, items, dict(job.hyperparameters), {"n_components": 1})
-    return finish_training(job, interactions, factors, digest)
+    return finish_training(job, algorithm(job.algorithm), interactions, factors, digest)

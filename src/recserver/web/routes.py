@@ -38,6 +38,7 @@ class Route:
 
 ROUTES = (
     Route("GET", "/health", "health", needs_key=False),
+    Route("GET", "/get_available_algorithms", "get_available_algorithms"),
     Route("POST", "/create_model", "create_model"),
     Route("GET", "/list_models", "list_models"),
     Route("GET", "/get_model_info", "get_model_info"),

@@ -1,6 +1,7 @@
 """A worker process: takes jobs as lines of JSON on standard input, answers as lines on standard output.
 
-A job is ``{"training": …}`` or ``{"preview": …}``; the last of its answers is a result or why there is none.
+A job is ``{"training": …}``, ``{"preview": …}`` or ``{"candidate": …}``; the last of its answers is a result or
+why there is none.
 
 It ends when its input does, which happens when the server closes it or is killed; on Linux the kernel ends it
 together with the server in any case. Nothing but the job reaches it, and nothing but words comes back.
@@ -22,7 +23,7 @@ from typing import Any, TextIO
 from pydantic import BaseModel
 
 from recserver.errors import NoNewModel, RecServerError, TrainingFailed
-from recserver.specs.jobs import PreviewJob, Progress, TrainingJob
+from recserver.specs.jobs import CandidateJob, PreviewJob, Progress, TrainingJob
 
 NICENESS = 5
 """Steps by which a training yields to the server where it is to have a share in any case."""
@@ -89,6 +90,10 @@ def _done(kind: str, job: dict[str, Any], report: Callable[[Progress], None]) ->
 
         report(Progress(stage="reading"))  # from now on, dying is this job's own doing
         return preview(PreviewJob.model_validate(job))
+    if kind == "candidate":
+        from recserver.worker.candidate import measure
+
+        return measure(CandidateJob.model_validate(job), report)
     from recserver.worker.limits import limited_memory
     from recserver.worker.train import train
 

@@ -56,7 +56,7 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     if not factors.started_warm:
         before = Earlier()
     header = before.header(job, chosen)
-    result = finish_training(job, interactions, factors, digest, header)
+    result = finish_training(job, method, interactions, factors, digest, header=header)
     data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
     more = {
         "data_report": data_report,
@@ -109,13 +109,14 @@ def digest_of(job: TrainingJob, interactions: Interactions) -> str:
 
 def finish_training(
     job: TrainingJob,
+    method: Algorithm,
     interactions: Interactions,
     factors: Factors,
     digest: str,
+    *,
     header: Mapping[str, JSON] | None = None,
 ) -> TrainingResult:
     """Leave the packed model in ``job.out``, with ``header`` beside what every model has; tell what it is."""
-    method = algorithm(job.algorithm)
     about: dict[str, JSON] = {
         "model_id": job.model_id,
         "model_version": job.model_version,

@@ -1,0 +1,163 @@
+"""``recserver evaluate``, as a process of its own, over real files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Start
+
+KEYS = {"algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage", "seconds", "peak_mb"}
+FILMS = ["--user", "userId", "--item", "movieId", "--timestamp", "timestamp"]
+
+
+def tastes(users: int = 60) -> list[str]:
+    """Rows of two groups of people, who take other things; one item in three of theirs is missing."""
+    return [
+        f"u{user},{'ab'[user % 2]}{item},{item % 5 + 1}"
+        for user in range(users)
+        for item in range(12)
+        if (user // 2 + item) % 3
+    ]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["user_id,item_id,rating", *tastes()]) + "\n")
+    return path
+
+
+async def said(start: Start, *arguments: str, **environment: str) -> tuple[int | None, str, str]:
+    process = await start("evaluate", *arguments, **environment)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def rows_of(start: Start, *arguments: str) -> list[dict[str, Any]]:
+    status, out, err = await said(start, *arguments, "--json")
+    assert (status, err) == (0, "")
+    rows: list[dict[str, Any]] = json.loads(out)
+    return rows
+
+
+async def test_algorithms_are_compared_on_real_data(start: Start, test_data: Path) -> None:
+    file = str(test_data / "ml-latest-small" / "ratings.csv")
+    rows = await rows_of(start, "--data", file, *FILMS, "--algorithms", "nmf_fast,item_knn,popular")
+    assert [row["algorithm"] for row in rows] == ["nmf_fast", "item_knn", "popular"]
+    assert all(set(row) == KEYS for row in rows)
+    popular = rows[2]
+    for row in rows[:2]:
+        assert row["ndcg_at_10"] > popular["ndcg_at_10"] > 0
+        assert 0 < row["coverage"] <= 1 and row["seconds"] > popular["seconds"] >= 0
+        assert 2000 > row["peak_mb"] > popular["peak_mb"] > 20
+
+
+async def test_the_table_has_the_baseline_and_says_what_to_take(start: Start, file: Path) -> None:
+    status, out, err = await said(start, "--data", "rows.csv", "--algorithms", "item_knn, als,item_knn")
+    assert status == 0
+    first, heads, *lines = out.splitlines()
+    assert first.startswith("60 users, 24 items, 360 pairs to learn from; 120 of pairs to foretell, of 60 users")
+    assert heads.split()[:5] == ["algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage"]
+    names = [line.split()[0] for line in lines]
+    assert set(names[:2]) == {"item_knn", "als"} and names[2] == "popularity,"
+    assert lines[3].startswith(f"Take {names[0]}: its ndcg_at_10 of ")
+    assert err.splitlines() == ["item_knn (1 of 2)", "als (2 of 2)"]
+
+
+async def test_a_seed_holds_out_other_pairs(start: Start, file: Path) -> None:
+    found = [
+        (await rows_of(start, "--data", "rows.csv", "--algorithms", "popular", *more))[0]["ndcg_at_10"]
+        for more in ([], ["--seed", "0"], ["--seed", "5"], ["--seed", "5", "--split", "random"])
+    ]
+    assert found[0] == found[1] != found[2] == found[3]
+
+
+async def test_a_given_pair_is_used_as_it_is(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("user_id,item_id\nu,a\nv,a\nv,b\nw,c\nw,b\n")
+    (tmp_path / "test.jsonl").write_text('{"user_id": "u", "item_id": "b"}\n{"user_id": "w", "item_id": "x"}\n')
+    (row,) = await rows_of(start, "--train", "train.csv", "--test", "test.jsonl", "--algorithms", "popular")
+    assert (row["ndcg_at_10"], row["recall_at_20"], row["hr_at_10"]) == (0.5, 0.5, 0.5)
+
+
+async def test_one_that_fails_costs_its_own_row(start: Start, tmp_path: Path) -> None:
+    lines = [f"u{n % 9},i{n % 7},{-1 if n % 9 < 8 else 1}" for n in range(63)]
+    (tmp_path / "train.csv").write_text("\n".join(["user_id,item_id,rating", *[f"{one[:-1]}0" for one in lines]]))
+    (tmp_path / "test.csv").write_text("user_id,item_id\nu1,i9\n")
+    arguments = ["--train", "train.csv", "--test", "test.csv", "--algorithms", "popular,item_knn"]
+    popular, failed = await rows_of(start, *arguments)
+    assert set(popular) == KEYS
+    assert set(failed) == KEYS | {"error"}
+    assert {failed[key] for key in KEYS - {"algorithm"}} == {None}
+    assert "Every rating is zero or negative" in failed["error"]
+    status, out, _ = await said(start, *arguments)
+    assert status == 0 and "Every rating is zero or negative" in out
+    status, out, _ = await said(start, *arguments[:-1], "item_knn", "--json")
+    assert (status, json.loads(out)) == (1, [failed])
+
+
+async def test_hyperparameters_are_those_of_the_fit(start: Start, file: Path) -> None:
+    arguments = ["--data", "rows.csv", "--algorithms", "item_knn"]
+    (default,) = await rows_of(start, *arguments)
+    (one,) = await rows_of(start, *arguments, "--hyperparameters", '{"item_knn": {"neighbors": 1}}')
+    assert one["ndcg_at_10"] != default["ndcg_at_10"]
+
+
+async def test_without_algorithms_all_of_ours_are_compared(start: Start, tmp_path: Path) -> None:
+    from recserver.plugins import ALGORITHMS
+
+    (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in tastes(12))]))
+    rows = await rows_of(start, "--data", "few.csv")
+    assert {row["algorithm"] for row in rows} == set(ALGORITHMS) - {"auto"}
+    assert all(set(row) == KEYS for row in rows)
+
+
+FILE = ["--data", "rows.csv"]
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments", "sentence"),
+    [
+        (2, [*FILE, "--algorithms", "nmf,alss"], "'alss' is not known: take one of als, "),
+        (2, [*FILE, "--algorithms", " ,"], "--algorithms names none: write it like nmf,als,ease"),
+        (2, [*FILE, "--user", "who"], "rows.csv has no column 'who' but 'user_id', 'item_id', 'rating': name the"),
+        (2, [*FILE, "--rating", "stars"], "no column 'stars'"),
+        (2, [*FILE, "--split", "time"], "no column 'timestamp' but"),
+        (2, [*FILE, "--user", "item_id", "--item", "item_id"], "'item_id' is given twice"),
+        (2, [*FILE, "--split", "time", "--seed", "1"], "--seed is for chance"),
+        (2, [*FILE, "--hyperparameters", "{"], "--hyperparameters is no JSON: write it like"),
+        (2, [*FILE, "--hyperparameters", "[1]"], "--hyperparameters is no JSON object"),
+        (2, [*FILE, "--algorithms", "als", "--hyperparameters", '{"nmf": {}}'], "'nmf' is not compared"),
+        (2, [*FILE, "--algorithms", "als", "--hyperparameters", '{"als": 5}'], "of als are no object"),
+        (
+            2,
+            [*FILE, "--algorithms", "als", "--hyperparameters", '{"als": {"k": 5}}'],
+            "als: hyperparameters.k: is",
+        ),
+        (2, [], "There is nothing to evaluate on: name a file by --data"),
+        (2, [*FILE, "--test", "rows.csv"], "--train and --test stand together"),
+        (2, ["--train", "rows.csv"], "--train and --test stand together"),
+        (2, ["--train", "rows.csv", "--test", "rows.csv", "--seed", "1"], "are a split already"),
+        (1, ["--train", "rows.csv", "--test", "rows.csv"], "There is nothing to foretell: nobody in --test"),
+        (1, ["--data", "absent.csv"], "There is no file absent.csv: check the path."),
+        (1, ["--data", "single.csv"], "There is nothing to foretell: nobody has two items"),
+        (1, ["--data", "empty.csv"], "empty"),
+    ],
+)
+async def test_what_cannot_be_evaluated_says_why(
+    start: Start, file: Path, status: int, arguments: list[str], sentence: str
+) -> None:
+    (file.parent / "single.csv").write_text("user_id,item_id\nu,a\nv,b\n")
+    (file.parent / "empty.csv").write_text("")
+    ended, out, err = await said(start, *arguments)
+    assert (ended, out) == (status, "")
+    assert err.startswith("recserver: ") and sentence in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--split", "sideways"], ["--seed", "-1"], ["--seed", "x"]])
+async def test_values_that_are_none_are_refused(start: Start, file: Path, arguments: list[str]) -> None:
+    status, _, err = await said(start, *FILE, *arguments)
+    assert (status, arguments[0] in err) == (2, True)
