@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from source_columns import batch, built, column, pairs
 
 from recserver.worker import entities
 from recserver.worker.entities import Vocabulary, id_codes
+from source_columns import batch, built, column, pairs
 
 MISSING, EMPTY, OVERLONG = "is missing", "is empty", "is longer than 256 characters"
 FOREIGN, NOT_UNICODE = "is neither text nor a number", "is not valid Unicode"

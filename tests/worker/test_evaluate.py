@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from source_columns import batch, built, pairs
 
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.nmf import nmf
@@ -19,6 +18,7 @@ from recserver.interactions import Interactions
 from recserver.specs.jobs import Progress, SourcePolicy, TrainingJob
 from recserver.worker import train as training
 from recserver.worker.evaluate import evaluate
+from source_columns import batch, built, pairs
 
 Row = tuple[str, str, float, int]  # user, item, rating, time
 

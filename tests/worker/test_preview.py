@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from source_columns import column
 
 from recserver.chefs import Batch, Rejection, StartOver
 from recserver.errors import SourceFailed
 from recserver.specs.jobs import Preview, PreviewJob, SourcePolicy
 from recserver.worker.plain import plain
 from recserver.worker.preview import JUDGED_ROWS, MOST_BYTES, preview
+from source_columns import column
 
 Look = Callable[..., Preview]
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from source_columns import batch, built, column, pairs
 
 from recserver.chefs import Batch, Rejection
 from recserver.errors import SourceFailed
 from recserver.specs.rows import RepeatedPairs, row_rules
 from recserver.worker.rows import InteractionsBuilder
+from source_columns import batch, built, column, pairs
 
 DAY = 86_400
 
