@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,3 +65,9 @@ class Interactions:
             "min_rating": float(self.ratings.min()),
             "max_rating": float(self.ratings.max()),
         }
+
+
+def places_in(known: Iterable[str], ids: Sequence[str]) -> NDArray[np.int64]:
+    """Where each id stands among those that are known, shape (ids,); -1 if nowhere."""
+    places = {one: place for place, one in enumerate(known)}
+    return np.fromiter((places.get(one, -1) for one in ids), np.int64, len(ids))

@@ -156,10 +156,20 @@ def test_empty_rows_columns_and_components_stay_finite(penalties: tuple[Penalty,
         assert not fit.rows[3].any() and not fit.columns[4].any()
 
 
+@pytest.mark.parametrize("factor", [1e-16, 1e-8, 1e8])
+def test_the_scale_of_the_data_does_not_matter(factor: float) -> None:
+    matrix = sparse(60, 40)
+    fits = []
+    for one in (matrix, matrix * np.float32(factor)):
+        fits.append(factorize(one, random_start(one, 5, 0), PENALTIES[0], max_iter=10, tol=0))
+    assert fits[1].error / factor == pytest.approx(fits[0].error, rel=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_largest_singular_value_is_that_of_the_decomposition(seed: int) -> None:
     matrix = sparse(60, 40, density=0.2, seed=seed)
     expected = np.linalg.svd(matrix.toarray(), compute_uv=False)[0]
     assert largest_singular_value(matrix, steps=40) == pytest.approx(float(expected), rel=1e-3)
     assert largest_singular_value(matrix) == pytest.approx(float(expected), rel=2e-2)
+    assert largest_singular_value(matrix * np.float32(1e15)) == pytest.approx(float(expected) * 1e15, rel=2e-2)
     assert largest_singular_value(csr_array((5, 4), dtype=np.float32)) == 0.0

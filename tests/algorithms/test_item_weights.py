@@ -44,7 +44,7 @@ def test_the_nearest_are_those_of_the_highest_likeness(
 
 def test_who_shares_no_user_is_no_neighbour() -> None:
     matrix = csr_array(np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]], np.float32))
-    found, how_like = nearest(Columns.of(matrix), 3)
+    found, how_like = nearest(Columns.of(matrix), 30)
     assert found.tolist() == [[1, -1, -1], [0, -1, -1], [-1, -1, -1], [-1, -1, -1]]
     assert how_like[:, 0] == pytest.approx([1, 1, 0, 0])
 

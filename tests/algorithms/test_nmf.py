@@ -137,6 +137,16 @@ def test_what_is_left_to_the_data_is_chosen_once_and_used() -> None:
     assert nmf.choose(of([[1, 1]]), {}, DEFAULT) == {}
 
 
+def test_the_neighbours_do_not_depend_on_the_scale_of_ratings() -> None:
+    interactions, scaled = tastes(), tastes()
+    scaled.ratings[:] *= 100
+    given = {"weighting": "none", "blend": 1.0, "n_components": 4}
+    one, other = (fit(data, given) for data in (interactions, scaled))
+    assert one.neighbors is not None and other.neighbors is not None
+    np.testing.assert_allclose(one.neighbors.weights, other.neighbors.weights, rtol=1e-3)
+    assert nmf.choose(interactions, {"blend": 1.0}, DEFAULT) == {}
+
+
 def test_without_a_choice_there_are_defaults() -> None:
     assert fit(some(), {}).hyperparameters["blend"] == 0.7
     assert fit(some(), {}).hyperparameters["regularization"] == 0.09

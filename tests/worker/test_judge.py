@@ -51,7 +51,7 @@ def test_one_odd_value_among_many_is_looked_at_alone(monkeypatch: pytest.MonkeyP
         found = times_of(array)
         assert np.isnan(found[1234]) and np.isfinite(np.delete(found, 1234)).all()
         assert found[[0, -1]].tolist() == [1_500_000_000, 1_500_004_999]
-        assert len(looked_at) <= numbers.FEW
+        assert looked_at == ["never"]
         looked_at.clear()
     indices = pa.array([place for place in range(5_000) if place != 1234], pa.int32())
     assert np.isfinite(times_of(pa.DictionaryArray.from_arrays(indices, pa.array(texts)))).all()

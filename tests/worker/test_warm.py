@@ -31,16 +31,24 @@ class Data:
     def file(self, version: int) -> Path:
         return self.folder / f"{version}.pkl"
 
-    def train(self, *, algorithm: str = "nmf", earlier: Path | None = None, **given: Any) -> TrainingResult:
+    def train(
+        self,
+        *,
+        algorithm: str = "nmf",
+        earlier: Path | None = None,
+        event_weights: dict[str, float] | None = None,
+        **given: Any,
+    ) -> TrainingResult:
         """The next version, from the one before it if there is one."""
         self.version += 1
+        chef: dict[str, Any] = {"type": "csv", "path": "rows.csv", "event_weights": event_weights}
         job = TrainingJob(
             model_id="m",
             model_version=self.version,
             algorithm=algorithm,
             hyperparameters={"n_components": 8, "neighbors": 10, **given} if algorithm != "als" else given,
             data_chef_id="c",
-            data_chef={"type": "csv", "path": "rows.csv"},
+            data_chef=chef,
             policy=SourcePolicy(data_dir=self.folder),
             out=self.file(self.version),
             earlier=earlier or (self.file(self.version - 1) if self.version > 1 else None),
@@ -140,17 +148,48 @@ def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
 
     data.train()
     packed = load(data.file(1))
-    for number, change in enumerate(
-        ({"warm_starts": "many"}, {"chosen": 3}, {"asked": None}, {"warm_starts": [1]})
-    ):
+    changes: tuple[dict[str, Any], ...] = (
+        {"warm_starts": "many"}, {"warm_starts": [1]}, {"warm_starts": -5}, {"asked": None}, {"chosen": 3},
+        {"chosen": {"nothing": 1}}, {"chosen": {"blend": 7}}, {"chosen": {"regularization": "much"}},
+    )  # fmt: skip
+    for number, change in enumerate(changes):
         path = data.folder / f"odd{number}.pkl"
         artifact.pack(path, packed.header | change, packed.arrays)
         assert starts(data.train(earlier=path)) == 0, json.dumps(change)
-    fewer = dict(packed.arrays)
-    del fewer["item_scale"]
-    artifact.pack(data.folder / "unscaled.pkl", packed.header, fewer)
-    assert starts(data.train(earlier=data.folder / "unscaled.pkl")) == 0
-    artifact.pack(
-        data.folder / "flat.pkl", packed.header, packed.arrays | {"user_factors": np.ones(3, np.float32)}
+    n_items = len(packed.arrays["item_counts"])
+    arrays = (
+        {"user_factors": np.ones(3, np.float32)},
+        {"item_scale": np.ones(3, np.float32)},
+        {"item_scale": -np.ones(n_items, np.float32)},
+        {"item_scale": np.full(n_items, 1e-300)},
     )
-    assert starts(data.train(earlier=data.folder / "flat.pkl")) == 0
+    for number, other in enumerate(arrays):
+        path = data.folder / f"other{number}.pkl"
+        artifact.pack(path, packed.header, packed.arrays | other)
+        assert starts(data.train(earlier=path)) == 0, number
+
+
+def test_what_was_given_is_not_overruled_by_what_was_chosen(data: Data) -> None:
+    from recserver import artifact
+
+    data.train(blend=0.3, max_iter=7)
+    packed = load(data.file(1))
+    chosen = {"blend": 0.9, "max_iter": 1, "regularization": 0.2}
+    artifact.pack(data.folder / "odd.pkl", packed.header | {"chosen": chosen}, packed.arrays)
+    found = data.train(blend=0.3, max_iter=7, earlier=data.folder / "odd.pkl")
+    assert starts(found) == 1
+    assert [found.hyperparameters[name] for name in chosen] == [0.3, 7, 0.2]
+
+
+def test_a_growing_rank_starts_cold_and_chooses_again(data: Data) -> None:
+    """With fewer users than components every new user adds one."""
+    for number in range(3):
+        data.write([row for row in ROWS if int(row[0][1:]) < 40 + number])
+        assert starts(data.train(n_components=500)) == 0
+        assert load(data.file(number + 1)).header["chosen"].keys() == {"regularization", "blend"}
+
+
+def test_other_meanings_of_the_same_pairs_start_cold(data: Data) -> None:
+    data.train()
+    (data.folder / "rows.csv").write_text("user_id,item_id,event\n" + "".join(f"{u},{i},view\n" for u, i in ROWS))
+    assert starts(data.train(event_weights={"view": 2})) == 0

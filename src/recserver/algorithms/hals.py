@@ -35,7 +35,7 @@ FEWEST_ROWS, MOST_ROWS = 1024, 4096
 """Of a block: with fewer, threads wait for each other; with more, some get none."""
 GRAM_ROWS = 2**14
 SMALLEST = np.float32(1e-12)
-"""In place of a coordinate's weight that is zero because its whole component is."""
+"""Share of the largest weight, in place of one that is zero because its whole component is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +122,11 @@ def largest_singular_value(matrix: csr_array, steps: int = 12) -> float:
     vector = np.ones(matrix.shape[1], np.float32)
     for _ in range(steps):
         vector = matrix.T @ (matrix @ vector)
-        length = np.linalg.norm(vector)
+        length = np.linalg.norm(vector.astype(np.float64))  # squares may exceed float32
         if not length:
             return 0.0
-        vector /= length
-    return float(np.linalg.norm(matrix @ vector))
+        vector /= np.float32(length)
+    return float(np.linalg.norm((matrix @ vector).astype(np.float64)))
 
 
 @contextmanager
@@ -180,7 +180,8 @@ class _Rule:
     @classmethod
     def of(cls, gram: Matrix, penalty: Penalty) -> _Rule:
         k = len(gram)
-        weights = np.maximum(np.diag(gram) + np.float32(penalty.l2), SMALLEST)
+        weights = np.diag(gram) + np.float32(penalty.l2)
+        weights = np.maximum(weights, max(weights.max() * SMALLEST, np.finfo(np.float32).tiny))
         shares = gram / weights[:, None]
         np.fill_diagonal(shares, 0)
         chunks = [_chunk(shares, first, min(k, first + CHUNK)) for first in range(0, k, CHUNK)]

@@ -24,7 +24,7 @@ Items = NDArray[np.int32]
 WorkT = TypeVar("WorkT")
 
 L2 = 5.0
-"""Ridge of the weights. Quality is flat from 2 to 10."""
+"""Ridge of the weights, times the mean square of what pairs are worth. Quality is flat from 2 to 10."""
 PASSES = 8
 """Of coordinate descent over each item's weights."""
 BLOCK = 256
@@ -79,9 +79,11 @@ def nearest(columns: Columns, n: int, threads: int = 1, shrinkage: float = 0.0) 
     The likeness is the cosine, ``shrinkage`` being added to its denominator.
 
     Returns:
-        int32 and float32, shape (items, n), items ascending in each row; -1 after them where there are fewer.
+        int32 and float32, shape (items, n), or fewer if there are fewer others; items ascending in each row;
+        -1 after them where there are fewer.
     """
     n_items = len(columns.turned.indptr) - 1
+    n = max(1, min(n, n_items - 1))
     norms = np.maximum(columns.norms(), np.float32(1e-12))
     found, how_like = np.full((n_items, n), -1, np.int32), np.zeros((n_items, n), np.float32)
 
@@ -114,7 +116,7 @@ def _highest(values: Matrix, n: int) -> NDArray[np.intp]:
     return reaching
 
 
-def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int = 1) -> csr_array:
+def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int = 1, l2: float = L2) -> csr_array:
     """S, shape (items, items): column j has the weights of j's neighbours, row i what i speaks for.
 
     Args:
@@ -131,7 +133,7 @@ def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int 
         for start in range(0, len(items), step):
             part = slice(start, start + step)
             gathered.take(part, neighbors[items[part]], items[part], columns if whole is None else whole)
-        weights[items] = gathered.solved()
+        weights[items] = gathered.solved(np.float32(l2))
 
     size = max(1, GRAM_CELLS // n**2)
     order = order[neighbors[order, 0] >= 0]
@@ -172,14 +174,14 @@ class _Gathered:
         self.grams[:, part][nobody.T] = 0
         self.wanted[:, part] = np.where(nobody.T, 0, products[places, items])
 
-    def solved(self) -> Matrix:
-        """The weights, shape (items, n), by coordinate descent over all items at once."""
-        weights = np.zeros((len(self.wanted), self.wanted.shape[1]), np.float32).T.copy()
+    def solved(self, l2: np.float32) -> Matrix:
+        """The weights, shape (items, n), by a few passes of coordinate descent over all items at once."""
+        weights = np.zeros(self.wanted.shape[::-1], np.float32)
         for _ in range(PASSES):
             for t, (gram, target) in enumerate(zip(self.grams, self.wanted, strict=True)):
                 own_product = gram[:, t]
                 taken = np.vecdot(gram, weights) - own_product * weights[:, t]
-                weights[:, t] = np.maximum(0, (target - taken) / (own_product + np.float32(L2)))
+                weights[:, t] = np.maximum(0, (target - taken) / (own_product + l2))
         return weights
 
 

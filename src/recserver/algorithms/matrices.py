@@ -31,11 +31,13 @@ class Matrices:
         factored: ``D_users^-e B D_items^-e``, float32, shape (users, items): what factors approximate.
         strengths: ``D_users^-e B``: what a recommendation foretells, and what neighbors speak from.
         item_scale: ``D_items^e``, shape (items,): from a score of the first to one of the second.
+        mean_square: of what the pairs are worth, those that are worth nothing left out; 1 for implicit feedback.
     """
 
     factored: csr_array
     strengths: csr_array
     item_scale: Vector
+    mean_square: float
 
 
 def matrices(
@@ -71,6 +73,7 @@ def matrices(
         csr_array((factored, indices, indptr), shape=shape),
         csr_array((strengths, indices, indptr), shape=shape),
         (items**exponent).astype(np.float32),
+        float(np.square(worth, dtype=np.float64).sum() / np.count_nonzero(worth)),
     )
 
 

@@ -40,6 +40,8 @@ def choose(interactions: Interactions, params: NMFParams, surroundings: Surround
 def _candidates(params: NMFParams) -> tuple[float, ...]:
     if params.regularization is not None:
         return (params.regularization,)
+    if params.blend == 1:
+        return (REGULARIZATION,)  # factors have no say
     if params.weighting == "none" or params.alpha:
         return (0.0,)
     return REGULARIZATIONS if params.solver == "hals" else (REGULARIZATION,)

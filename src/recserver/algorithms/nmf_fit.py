@@ -17,7 +17,7 @@ from recserver.algorithms.hals import (
     largest_singular_value,
     random_start,
 )
-from recserver.algorithms.item_weights import Columns, item_weights, nearest
+from recserver.algorithms.item_weights import L2, Columns, item_weights, nearest
 from recserver.algorithms.matrices import EXPONENT, Matrices, matrices
 from recserver.algorithms.nmf import NMFParams
 from recserver.interactions import Interactions
@@ -53,7 +53,8 @@ def fit_neighbors(found: Matrices, params: NMFParams, item_factors: Matrix, thre
     columns = Columns.of(found.strengths, params.random_state)
     likest, _ = nearest(columns, params.neighbors, threads)
     order = np.lexsort((likest[:, 0], item_factors.argmax(axis=1))).astype(np.int32)
-    return as_neighbors(item_weights(columns, likest, order, threads), found, params.blend or 0.0)
+    weights = item_weights(columns, likest, order, threads, L2 * found.mean_square)
+    return as_neighbors(weights, found, params.blend or 0.0)
 
 
 def as_neighbors(weights: csr_array, found: Matrices, factor: float) -> Neighbors:

@@ -84,4 +84,5 @@ def check_params(
 def _with_known_names(problem: FieldError, params: type[Params]) -> FieldError:
     if problem.msg != "is not known here":
         return problem
-    return FieldError(problem.loc, f"is no hyperparameter here; known are {', '.join(params.model_fields)}")
+    known = f"known are {', '.join(params.model_fields)}" if params.model_fields else "there are none"
+    return FieldError(problem.loc, f"is no hyperparameter here; {known}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from recserver.evaluation.holdout import Holdout, Rows, pairs_of
-from recserver.interactions import Interactions
+from recserver.interactions import Interactions, places_in
 
 
 def given_holdout(training: Interactions, test: Interactions) -> Holdout | None:
@@ -15,8 +15,8 @@ def given_holdout(training: Interactions, test: Interactions) -> Holdout | None:
     ``training``: what a user has is not recommended, so it cannot be foretold. An item that is not in ``training``
     can only be missed.
     """
-    users = _places(training.users, test.users)
-    items = _places(training.items, test.items)
+    users = places_in(training.users, test.users)
+    items = places_in(training.items, test.items)
     known = np.flatnonzero(users >= 0)
     pairs, rows = pairs_of(test.indptr, known)
     owners, columns = users[known][rows], items[test.indices[pairs]]
@@ -33,12 +33,6 @@ def given_holdout(training: Interactions, test: Interactions) -> Holdout | None:
         items=columns[np.argsort(owners, kind="stable")],
         by_time=False,
     )
-
-
-def _places(known: list[str], ids: list[str]) -> Rows:
-    """Where each id stands among those that are known, -1 if nowhere."""
-    places = {one: place for place, one in enumerate(known)}
-    return np.fromiter((places.get(one, -1) for one in ids), np.int64, len(ids))
 
 
 def _occur(interactions: Interactions, rows: Rows, columns: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

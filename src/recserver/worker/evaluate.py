@@ -70,7 +70,7 @@ def fitted(
     """
     factors = method.fit(interactions, hyperparameters, surroundings)
     if not factors.is_finite():
-        raise TrainingFailed("The fit ended in values that are not finite: lower alpha, or check the ratings.")
+        raise TrainingFailed("The fit ended in values that are not finite: check the ratings.")
     return factors
 
 

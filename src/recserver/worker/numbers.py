@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,15 @@ from recserver.worker.entities import arrow, distinct, is_text, listed
 EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
 """A number below the first counts seconds since 1970 (until the year 5138), then milli-, micro-, nanoseconds."""
 
-FEW = 32
-"""Values that are looked at one by one where they cannot be read all at once."""
+NUMBER = r"^[+-]?\d{1,15}(\.\d{1,15})?$"
+"""What anybody reads as the same number."""
+MOMENT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?"
+KINDS = (
+    (NUMBER, pa.float64()),
+    (MOMENT + "$", pa.timestamp("us")),
+    (MOMENT + r"(Z|[+-]\d\d:\d\d)$", pa.timestamp("us", "UTC")),
+)
+"""Texts that are read all at once, by what they look like and become. Others are looked at one by one."""
 
 
 def ratings_of(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -81,21 +90,41 @@ def times_of(column: Column) -> NDArray[np.float64]:
 
 
 def _text_times(array: pa.Array) -> NDArray[np.float64]:
-    for target in (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):  # quick, if all are alike
-        try:
-            cast = array.cast(target)
-        except pa.ArrowInvalid:
-            continue
-        return _seconds(cast) if pa.types.is_timestamp(target) else _epoch(_floats(cast))
-    if len(array) > FEW:
-        return _by_halves(array, _text_times)
-    return np.array([_as_time(value) for value in listed(array)], np.float64)
+    for _, kind in KINDS:  # quick, if all are alike
+        with contextlib.suppress(pa.ArrowInvalid):
+            return _cast_times(array, kind)
+    times, left = np.full(len(array), np.nan), np.ones(len(array), bool)
+    for pattern, kind in KINDS:
+        with contextlib.suppress(pa.ArrowInvalid):  # the 30th of February
+            left &= ~_take_alike(array, times, pattern, partial(_cast_times, kind=kind))
+    return _one_by_one(array, times, left, _as_time)
 
 
-def _by_halves(array: pa.Array, judged: Callable[[pa.Array], NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Judge an array whose values cannot be read all at once: a few odd ones must not make all others slow."""
-    middle = len(array) // 2
-    return np.concatenate([judged(array[:middle]), judged(array[middle:])])
+def _cast_times(array: pa.Array, kind: pa.DataType) -> NDArray[np.float64]:
+    cast = array.cast(kind)
+    return _seconds(cast) if pa.types.is_timestamp(kind) else _epoch(_floats(cast))
+
+
+def _take_alike(
+    array: pa.Array, values: NDArray[np.float64], pattern: str, judged: Callable[[pa.Array], NDArray[np.float64]]
+) -> NDArray[np.bool_]:
+    """Judge those texts that match a pattern all at once: a few odd ones must not make all others slow.
+
+    Returns:
+        Which they are; ``values`` have what they are worth.
+    """
+    alike = pc.fill_null(pc.match_substring_regex(array, pattern), fill_value=False)
+    found: NDArray[np.bool_] = alike.to_numpy(zero_copy_only=False)
+    values[found] = judged(array.filter(alike))
+    return found
+
+
+def _one_by_one(
+    array: pa.Array, values: NDArray[np.float64], left: NDArray[np.bool_], judged: Callable[[object], float]
+) -> NDArray[np.float64]:
+    places = np.flatnonzero(left)
+    values[places] = [judged(value) for value in listed(array.take(pa.array(places)))]
+    return values
 
 
 def _numbers(column: Column) -> NDArray[np.float64]:
@@ -106,18 +135,24 @@ def _numbers(column: Column) -> NDArray[np.float64]:
     if isinstance(array, pa.DictionaryArray):
         return _spread(array, _numbers)
     kind = array.type
-    texts = is_text(kind)
-    if texts or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        try:
-            return _floats(array.cast(pa.float64(), safe=texts))
-        except pa.ArrowInvalid:
-            pass
+    if is_text(kind):
+        return _text_numbers(array)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        with contextlib.suppress(pa.ArrowInvalid):
+            return _floats(array.cast(pa.float64(), safe=False))
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan)
-    if texts and (found := distinct(array)) is not None and len(found.values) < len(array):
+    return np.array([_as_number(value) for value in listed(array)], np.float64)
+
+
+def _text_numbers(array: pa.Array) -> NDArray[np.float64]:
+    with contextlib.suppress(pa.ArrowInvalid):
+        return _floats(array.cast(pa.float64()))
+    if (found := distinct(array)) is not None and len(found.values) < len(array):
         return _numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
-    several = texts and len(array) > FEW
-    return _by_halves(array, _numbers) if several else np.array([_as_number(one) for one in listed(array)], float)
+    numbers = np.full(len(array), np.nan)
+    alike = _take_alike(array, numbers, NUMBER, lambda those: _floats(those.cast(pa.float64())))
+    return _one_by_one(array, numbers, ~alike, _as_number)
 
 
 def _spread(array: pa.DictionaryArray, judged: Callable[[Column], NDArray[np.float64]]) -> NDArray[np.float64]:

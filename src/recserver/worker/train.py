@@ -45,7 +45,7 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     told = Told(report, stages, rows_read)
     method = algorithm(job.algorithm)
     told.begin("evaluating")
-    before = earlier(job, interactions, method.warm_starts(job.hyperparameters))
+    before = earlier(job, method, interactions)
     hyperparameters = {**job.hyperparameters, **before.chosen}
     evaluation = evaluate(method, hyperparameters, interactions, Surroundings(job.threads, told))
     told.begin("fitting")
@@ -55,7 +55,7 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     chosen = {**before.chosen, **evaluation.chosen}
     if not factors.started_warm:
         before = Earlier()
-    header = before.header(job, chosen)
+    header = before.header(job, interactions, chosen)
     result = finish_training(job, method, interactions, factors, digest, header=header)
     data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
     more = {

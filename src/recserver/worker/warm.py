@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms import Start
+from recserver.algorithms import Algorithm, Start
 from recserver.artifact import JSON, Artifact, load
 from recserver.errors import RecServerError
-from recserver.ids import IdTable
-from recserver.interactions import Interactions
+from recserver.interactions import Interactions, places_in
 from recserver.recommend.recommender import Recommender
 from recserver.specs.jobs import TrainingJob
 
@@ -39,51 +37,62 @@ class Earlier:
     chosen: dict[str, Any] = field(default_factory=dict)
     warm_starts: int = 0
 
-    def header(self, job: TrainingJob, chosen: dict[str, Any]) -> dict[str, JSON]:
+    def header(self, job: TrainingJob, interactions: Interactions, chosen: dict[str, Any]) -> dict[str, JSON]:
         """What the next training needs to know of this one."""
-        return {"asked": _asked(job), "chosen": chosen, "warm_starts": self.warm_starts}
+        return {"asked": _asked(job, interactions), "chosen": chosen, "warm_starts": self.warm_starts}
 
 
-def earlier(job: TrainingJob, interactions: Interactions, most: int) -> Earlier:
+def earlier(job: TrainingJob, method: Algorithm, interactions: Interactions) -> Earlier:
     """What to start from: the model file that the job names, unless it is of other hyperparameters or other data.
 
-    Args:
-        most: warm starts in a row, after which one is cold, so that nothing drifts; 0 for none.
+    After as many warm starts in a row as ``method`` allows one is cold, so that nothing drifts.
     """
-    if job.earlier is None or not most:
+    if job.earlier is None or not method.warm_starts(job.hyperparameters):
         return Earlier()
     try:
-        found = load(job.earlier)
-        return _from(found, job, interactions, most)
+        return _from(load(job.earlier), job, method, interactions)
     except (RecServerError, OSError, KeyError, TypeError, ValueError):
         return Earlier()  # a cold start needs nothing; the server says what is wrong with the file
 
 
-def _from(found: Artifact, job: TrainingJob, interactions: Interactions, most: int) -> Earlier:
+def _from(found: Artifact, job: TrainingJob, method: Algorithm, interactions: Interactions) -> Earlier:
     header, model = found.header, Recommender.from_artifact(found)  # which looks whether everything fits
     warm_starts = int(header.get("warm_starts", 0)) + 1
-    if header.get("asked") != _asked(job) or warm_starts > most:
+    due = 1 <= warm_starts <= method.warm_starts(job.hyperparameters)
+    if not due or header.get("asked") != _asked(job, interactions):
         return Earlier()
+    chosen = {name: one for name, one in dict(header["chosen"]).items() if job.hyperparameters.get(name) is None}
+    method.check({**job.hyperparameters, **chosen})
+    users, items = places_in(model.users, interactions.users), places_in(model.items, interactions.items)
+    factors = _unscaled(model, found.arrays.get("item_scale"))
+    rank = min(job.hyperparameters["n_components"], len(users), len(items))
+    if factors is None or factors.shape[1] != rank or not _is_near(model, interactions, users >= 0, items >= 0):
+        return Earlier()
+    return Earlier(Start(_taken(model.user_factors, users), _taken(factors, items)), chosen, warm_starts)
+
+
+def _is_near(
+    model: Recommender, interactions: Interactions, users: NDArray[np.bool_], items: NDArray[np.bool_]
+) -> bool:
+    """Whether the data have changed little. ``users`` and ``items`` say who of the interactions is known."""
     growth = interactions.n_pairs / max(1, len(model.seen_indices))
-    if not 1 / MOST_GROWTH <= growth <= MOST_GROWTH:
-        return Earlier()
-    users, items = _places(model.users, interactions.users), _places(model.items, interactions.items)
-    known_users = (users >= 0) @ np.diff(interactions.indptr) / interactions.n_pairs
-    known_items = (items >= 0) @ interactions.item_counts() / interactions.n_pairs
-    if min(known_users, known_items) < LEAST_KNOWN:
-        return Earlier()
-    scale = found.arrays["item_scale"]
-    if scale.shape != (len(model.items),) or not scale.all():
-        return Earlier()  # neighbours had everything to say: there are no factors to start from
-    unscaled = (model.item_factors / scale).T.astype(np.float32, copy=False)
-    start = Start(users=_taken(model.user_factors, users), items=_taken(unscaled, items))
-    return Earlier(start, dict(header["chosen"]), warm_starts)
+    known_users = users @ np.diff(interactions.indptr) / interactions.n_pairs
+    known_items = items @ interactions.item_counts() / interactions.n_pairs
+    return bool(1 / MOST_GROWTH <= growth <= MOST_GROWTH and min(known_users, known_items) >= LEAST_KNOWN)
 
 
-def _places(known: IdTable, wanted: Sequence[str]) -> NDArray[np.int64]:
-    """Where each id stands in ``known``; -1 where it does not."""
-    places = {one: place for place, one in enumerate(known)}
-    return np.array([places.get(one, -1) for one in wanted], np.int64)
+def _unscaled(model: Recommender, scale: NDArray[Any] | None) -> NDArray[np.float32] | None:
+    """The items' factors as they were fitted, shape (items, k); None if that cannot be told.
+
+    They cannot where neighbours had everything to say: the scale is zero then.
+    """
+    if scale is None:
+        return model.item_factors.T
+    if scale.shape != (len(model.items),) or not (scale > 0).all():
+        return None
+    with np.errstate(over="ignore"):
+        factors: NDArray[np.float32] = (model.item_factors / scale).T.astype(np.float32, copy=False)
+    return factors if np.isfinite(factors).all() else None
 
 
 def _taken(factors: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -93,7 +102,7 @@ def _taken(factors: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[n
     return np.ascontiguousarray(taken, np.float32)
 
 
-def _asked(job: TrainingJob) -> str:
-    """A digest of everything that is asked of a fit but the data."""
-    asked = json.dumps([job.algorithm, job.hyperparameters], sort_keys=True)
+def _asked(job: TrainingJob, interactions: Interactions) -> str:
+    """A digest of everything that is asked of a fit but the pairs."""
+    asked = json.dumps([job.algorithm, job.hyperparameters, interactions.weighted], sort_keys=True)
     return hashlib.sha256(asked.encode()).hexdigest()
