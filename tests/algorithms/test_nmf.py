@@ -329,6 +329,14 @@ def test_hyperparameters_have_bounds(name: str, accepted: list[Any], refused: li
         assert refusal.value.errors[0].loc == ("hyperparameters", name)
 
 
+def test_what_no_solver_can_do_together_is_refused() -> None:
+    together = {"solver": "cd", "regularization": 0.1, "alpha": 0.1, "l1_ratio": 0.5}
+    with pytest.raises(InvalidInput, match="regularization cannot be added to alpha and l1_ratio with solver cd"):
+        nmf.check(together)
+    assert nmf.check({**together, "solver": "hals"})[0]["alpha"] == 0.1
+    assert nmf.check({**together, "regularization": None})[0]["alpha"] == 0.1
+
+
 def test_an_unknown_name_is_told_those_that_are_known_and_some_are_passed_over() -> None:
     with pytest.raises(InvalidInput, match=r"known are n_components, solver, max_iter"):
         nmf.check({"tpyo": 1})

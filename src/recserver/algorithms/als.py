@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float32]
 
 BLOCK_CELLS = 2**21
-"""Numbers of the gathered factors, and of the systems, that are in memory together: 8 MiB each."""
+"""Numbers of the gathered factors, and of the systems, that are in memory together: 8 MiB each, or one row's."""
 
 
 class ALSParams(Params):

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
@@ -57,6 +57,15 @@ class NMFParams(Params):
     neighbors: Annotated[WholeNumber, Field(ge=0, le=1000)] = 100
     blend: Annotated[Real | None, Field(ge=0, le=1), Auto] = None
     warm_starts: Annotated[WholeNumber, Field(ge=0, le=1000)] = 10
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.solver != "hals" and self.regularization and self.alpha and self.l1_ratio:
+            raise ValueError(
+                f"regularization cannot be added to alpha and l1_ratio with solver {self.solver}: leave it out, "
+                "or take hals"
+            )
+        return self
 
 
 class NMF(BaseAlgorithm[NMFParams]):
