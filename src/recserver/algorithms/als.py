@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
+from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.interactions import Interactions
 from recserver.specs.values import WholeNumber
 
@@ -36,7 +36,7 @@ class ALSParams(Params):
     random_state: RandomState = 42
     alpha: Annotated[Real, Field(gt=0, le=1e6)] = 10.0
     regularization: Annotated[Real, Field(ge=0, le=1e6)] = 30.0
-    feedback: Literal["auto", "implicit", "weighted"] = "auto"
+    feedback: Feedback = "auto"
 
 
 class ALS(BaseAlgorithm[ALSParams]):
@@ -49,16 +49,13 @@ class ALS(BaseAlgorithm[ALSParams]):
     def fit(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> Factors:
-        from scipy.sparse import csr_array
         from threadpoolctl import threadpool_limits
 
-        from recserver.algorithms.matrices import lowered, pair_worth
+        from recserver.algorithms.matrices import lowered, worth_matrix
 
         params, notes = self.used(hyperparameters), list[str]()
         params = lowered(params, interactions, notes)
-        shape = len(interactions.users), len(interactions.items)
-        own = pair_worth(interactions, notes, params.feedback)
-        worth = csr_array((own, interactions.indices, interactions.indptr), shape=shape)
+        worth = worth_matrix(interactions, notes, params.feedback)
         turned = worth.T.tocsr()
         random = np.random.default_rng(params.random_state)
         users, items = (

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Params, Real
+from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, Real
 from recserver.errors import TrainingFailed
 from recserver.interactions import Interactions
 from recserver.neighbors import Neighbors
@@ -33,7 +33,7 @@ class EASEParams(Params):
 
     regularization: Annotated[Real, Field(gt=0, le=1e9)] = 300.0
     neighbors: Annotated[WholeNumber, Field(ge=1, le=MOST_ITEMS)] = 500
-    feedback: Literal["auto", "implicit", "weighted"] = "auto"
+    feedback: Feedback = "auto"
 
 
 class EASE(BaseAlgorithm[EASEParams]):
@@ -46,9 +46,7 @@ class EASE(BaseAlgorithm[EASEParams]):
     def fit(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> Factors:
-        from scipy.sparse import csr_array
-
-        from recserver.algorithms.matrices import pair_worth
+        from recserver.algorithms.matrices import worth_matrix
 
         params, notes = self.used(hyperparameters), list[str]()
         n_items = len(interactions.items)
@@ -57,16 +55,13 @@ class EASE(BaseAlgorithm[EASEParams]):
                 f"ease needs memory for the square of the catalogue and takes at most {MOST_ITEMS} items, not "
                 f"{n_items}: use nmf, whose neighbours do the same for the items that are alike."
             )
-        worth = pair_worth(interactions, notes, params.feedback)
-        matrix = csr_array(
-            (worth, interactions.indices, interactions.indptr), shape=(len(interactions.users), n_items)
-        )
+        matrix = worth_matrix(interactions, notes, params.feedback)
         products = (matrix.T @ matrix).toarray()
         products[np.diag_indices(n_items)] += np.float32(params.regularization)
         weights = _inverse(products)
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0)
-        neighbors = strongest(weights, params.neighbors, worth)
+        neighbors = strongest(weights, params.neighbors, matrix.data)
         return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-import numpy as np
 from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Params, Real
+from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, Real
 from recserver.interactions import Interactions
-from recserver.neighbors import Neighbors
 from recserver.specs.values import WholeNumber
 
 
@@ -20,7 +18,7 @@ class ItemKNNParams(Params):
 
     neighbors: Annotated[WholeNumber, Field(ge=1, le=1000)] = 100
     shrinkage: Annotated[Real, Field(ge=0, le=1e6)] = 10.0
-    feedback: Literal["auto", "implicit", "weighted"] = "auto"
+    feedback: Feedback = "auto"
 
 
 class ItemKNN(BaseAlgorithm[ItemKNNParams]):
@@ -34,25 +32,14 @@ class ItemKNN(BaseAlgorithm[ItemKNNParams]):
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> Factors:
         """Weights are ``z_i . z_j / (|z_i| |z_j| + shrinkage)``: few common users prove little."""
-        from scipy.sparse import csr_array
-
-        from recserver.algorithms.item_weights import Columns, nearest
-        from recserver.algorithms.matrices import pair_worth
+        from recserver.algorithms.item_weights import Columns, as_neighbors, nearest, sparse_rows
+        from recserver.algorithms.matrices import worth_matrix
 
         params, notes = self.used(hyperparameters), list[str]()
-        worth = pair_worth(interactions, notes, params.feedback)
-        n_items = len(interactions.items)
-        shape = len(interactions.users), n_items
-        columns = Columns.of(csr_array((worth, interactions.indices, interactions.indptr), shape=shape))
-        neighbors, products = nearest(columns, params.neighbors, surroundings.threads, params.shrinkage)
-        kept = neighbors >= 0
-        owners = np.repeat(np.arange(n_items), kept.sum(axis=1))
-        weights = csr_array((products[kept], (neighbors[kept], owners)), shape=(n_items, n_items))
-        weights.sort_indices()
-        found = Neighbors(
-            weights.indptr.astype(np.int64), weights.indices.astype(np.int32), weights.data, strengths=worth
-        )
-        return Factors.of_neighbors(found, len(interactions.users), params.model_dump(), notes)
+        worth = worth_matrix(interactions, notes, params.feedback)
+        found = nearest(Columns.of(worth), params.neighbors, surroundings.threads, params.shrinkage)
+        neighbors = as_neighbors(sparse_rows(*found), worth.data)
+        return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes)
 
 
 item_knn = ItemKNN(neighbors=100)

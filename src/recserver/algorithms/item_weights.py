@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
+from recserver.neighbors import Neighbors
+
 Matrix = NDArray[np.float32]
 Items = NDArray[np.int32]
 WorkT = TypeVar("WorkT")
@@ -138,11 +140,22 @@ def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int 
     size = max(1, GRAM_CELLS // n**2)
     order = order[neighbors[order, 0] >= 0]
     _in_threads(one, [order[start : start + size] for start in range(0, len(order), size)], threads)
-    kept = weights > 0
+    return sparse_rows(neighbors, weights)
+
+
+def sparse_rows(neighbors: Items, weights: Matrix) -> csr_array:
+    """Shape (items, items): row i has what i speaks for. The arguments are of shape (items, n); 0 is no weight."""
+    n_items, kept = len(neighbors), weights > 0
     owners = np.repeat(np.arange(n_items, dtype=np.int32), kept.sum(axis=1))
     found = csr_array((weights[kept], (neighbors[kept], owners)), shape=(n_items, n_items))
     found.sort_indices()
     return found
+
+
+def as_neighbors(weights: csr_array, strengths: Matrix) -> Neighbors:
+    """The part of a model that holds item-item weights."""
+    indptr, indices = weights.indptr.astype(np.int64), weights.indices.astype(np.int32, copy=False)
+    return Neighbors(indptr, indices, weights.data, strengths)
 
 
 @dataclass(frozen=True, slots=True)

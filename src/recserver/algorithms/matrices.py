@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from recserver.algorithms.params import Params
+from recserver.algorithms.params import Feedback, Params
 from recserver.errors import TrainingFailed
 from recserver.interactions import Interactions
 
 Vector = NDArray[np.float32]
-Feedback = Literal["auto", "implicit", "weighted"]
 ParamsT = TypeVar("ParamsT", bound=Params)
 
 LARGEST_RATING = 1e12
@@ -77,9 +76,11 @@ def matrices(
     )
 
 
-def pair_worth(interactions: Interactions, notes: list[str], feedback: Feedback) -> Vector:
-    """What each pair is worth, shape (pairs,), not evened out; see :func:`matrices`."""
-    return _worth(_positive(interactions, notes), feedback, as_they_are=False, weighted=interactions.weighted)
+def worth_matrix(interactions: Interactions, notes: list[str], feedback: Feedback) -> csr_array:
+    """What each pair is worth, shape (users, items), not evened out; see :func:`matrices`."""
+    worth = _worth(_positive(interactions, notes), feedback, as_they_are=False, weighted=interactions.weighted)
+    shape = len(interactions.users), len(interactions.items)
+    return csr_array((worth, interactions.indices, interactions.indptr), shape=shape)
 
 
 def lowered(params: ParamsT, interactions: Interactions, notes: list[str], fewer: int = 0) -> ParamsT:

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field, model_validator
 
 from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
+from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.interactions import Interactions
 from recserver.neighbors import Neighbors
 from recserver.specs.values import WholeNumber
@@ -52,7 +52,7 @@ class NMFParams(Params):
     init: Literal["random", "nndsvd", "nndsvda", "nndsvdar"] = "random"
     beta_loss: Literal["frobenius"] = "frobenius"
     weighting: Literal["degree", "none"] = "degree"
-    feedback: Literal["auto", "implicit", "weighted"] = "auto"
+    feedback: Feedback = "auto"
     regularization: Annotated[Real | None, Field(ge=0, le=10), Auto] = None
     neighbors: Annotated[WholeNumber, Field(ge=0, le=1000)] = 100
     blend: Annotated[Real | None, Field(ge=0, le=1), Auto] = None

@@ -17,7 +17,7 @@ from recserver.algorithms.hals import (
     largest_singular_value,
     random_start,
 )
-from recserver.algorithms.item_weights import L2, Columns, item_weights, nearest
+from recserver.algorithms.item_weights import L2, Columns, as_neighbors, item_weights, nearest
 from recserver.algorithms.matrices import EXPONENT, Matrices, matrices
 from recserver.algorithms.nmf import NMFParams
 from recserver.interactions import Interactions
@@ -54,16 +54,7 @@ def fit_neighbors(found: Matrices, params: NMFParams, item_factors: Matrix, thre
     likest, _ = nearest(columns, params.neighbors, threads)
     order = np.lexsort((likest[:, 0], item_factors.argmax(axis=1))).astype(np.int32)
     weights = item_weights(columns, likest, order, threads, L2 * found.mean_square)
-    return as_neighbors(weights, found, params.blend or 0.0)
-
-
-def as_neighbors(weights: csr_array, found: Matrices, factor: float) -> Neighbors:
-    return Neighbors(
-        indptr=weights.indptr.astype(np.int64),
-        indices=weights.indices.astype(np.int32, copy=False),
-        weights=weights.data * np.float32(factor),
-        strengths=found.strengths.data,
-    )
+    return as_neighbors(weights * np.float32(params.blend or 0.0), found.strengths.data)
 
 
 def penalties_of(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty]:

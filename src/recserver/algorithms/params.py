@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,8 @@ ALWAYS_IGNORED = frozenset({"batch_size"})
 
 
 Real = Annotated[float, BeforeValidator(real_number)]
+Feedback = Literal["auto", "implicit", "weighted"]
+"""What a pair is worth; see ``matrices``."""
 RandomState = Annotated[WholeNumber, Field(ge=0, le=4_294_967_295)]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Params, RandomState, Real
+from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.errors import TrainingFailed
 from recserver.interactions import Interactions
 from recserver.specs.values import WholeNumber
@@ -29,7 +29,7 @@ class SVDParams(Params):
     tol: Annotated[Real, Field(ge=0, le=1)] = 0.0
     random_state: RandomState = 42
     weighting: Literal["degree", "none"] = "degree"
-    feedback: Literal["auto", "implicit", "weighted"] = "auto"
+    feedback: Feedback = "auto"
 
 
 class SVD(BaseAlgorithm[SVDParams]):
