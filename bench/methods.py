@@ -11,13 +11,13 @@ import numpy as np
 
 from bench.child import THREADS, peak
 from bench.readers import FEW
-from bench.splits import job_of, load
-from recserver.algorithms import Algorithm, Factors, Surroundings
+from bench.splits import job_of
+from recserver.algorithms import Factors, Surroundings
 from recserver.errors import TrainingFailed
 from recserver.evaluation.metrics import measured
-from recserver.interactions import Interactions
 from recserver.plugins import algorithm
 from recserver.specs.jobs import Progress
+from recserver.worker.candidate import load_holdout, load_libraries
 from recserver.worker.collect import collect
 from recserver.worker.evaluate import fitted
 from recserver.worker.train import train
@@ -30,9 +30,9 @@ TOLD = ("n_components", "regularization", "alpha", "neighbors", "blend")
 
 def ours(split: str, name: str, given: str = "{}") -> Callable[[], Callable[[], Answer]]:
     """Choose what is left to the data and fit, as a training does. The answer is how it ranks."""
-    holdout, method, hyperparameters = load(split), algorithm(name), json.loads(given)
+    holdout, method, hyperparameters = load_holdout(Path(split)), algorithm(name), json.loads(given)
     training, surroundings = holdout.training, Surroundings(THREADS)
-    import_everything(method)
+    load_libraries(method)
 
     def work() -> Callable[[], Answer]:
         try:
@@ -46,27 +46,13 @@ def ours(split: str, name: str, given: str = "{}") -> Callable[[], Callable[[], 
     return work
 
 
-def import_everything(method: Algorithm) -> None:
-    """Fit next to nothing: libraries are loaded once for many fits, and are not part of one."""
-    tiny = Interactions(
-        users=["a", "b"],
-        items=["c", "d"],
-        indptr=np.array([0, 2, 3]),
-        indices=np.array([0, 1, 0], np.int32),
-        ratings=np.ones(3, np.float32),
-        rows_used=3,
-    )
-    method.choose(tiny, {}, Surroundings(THREADS))
-    method.fit(tiny, {}, Surroundings(THREADS))
-
-
 def _setting(factors: Factors) -> Answer:
     return {"setting": {name: factors.hyperparameters[name] for name in TOLD if name in factors.hyperparameters}}
 
 
 def ranked(split: str, factors: str) -> Callable[[], Answer]:
     """How somebody else's factors rank: users and items by the numbers that they have in the split."""
-    holdout = load(split)
+    holdout = load_holdout(Path(split))
     with np.load(factors) as found:
         users, items = found["users"], found["items"]
     return lambda: measured(holdout, lambda some: (users[some] @ items.T).astype(np.float32))
@@ -75,7 +61,7 @@ def ranked(split: str, factors: str) -> Callable[[], Answer]:
 def training(csv: str, name: str, given: str, out: str) -> Callable[[], Answer]:
     """A whole training, from the file to the packed model: how it ranks, seconds and peak memory by stage."""
     job = job_of(Path(csv), name, json.loads(given), out=Path(out), threads=THREADS)
-    import_everything(algorithm(name))
+    load_libraries(algorithm(name))
     few = Path(f"{out}.few")
     few.write_text(FEW)
     collect(job_of(few), lambda _: None)

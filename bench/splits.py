@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.evaluation.holdout import Holdout, hold_out
-from recserver.ids import IdTable, pack_ids
+from recserver.evaluation.holdout import hold_out
 from recserver.interactions import Interactions
 from recserver.specs.jobs import SourcePolicy, TrainingJob
+from recserver.worker.candidate import save_holdout
 
 MOST_USERS = 5_000
 """Evaluated users: twice as many as in a training, for a benchmark is to tell small differences."""
@@ -63,7 +63,7 @@ def splitting(csv: str, path: str, seed: str, way: str) -> Callable[[], dict[str
             interactions = replace(interactions, times=None)
         holdout = hold_out(interactions, most_pairs=2**40, most_users=MOST_USERS, seed=int(seed))
         assert holdout is not None, "nobody has two pairs"
-        save(holdout, Path(path))
+        save_holdout(holdout, Path(path))
         return {
             "pairs": interactions.n_pairs,
             "users": len(interactions.users),
@@ -72,40 +72,6 @@ def splitting(csv: str, path: str, seed: str, way: str) -> Callable[[], dict[str
         }
 
     return work
-
-
-def save(holdout: Holdout, path: Path) -> None:
-    """Everything under its name, so that other libraries need no other one than numpy."""
-    training = holdout.training
-    arrays: dict[str, Any] = {
-        name: getattr(training, name) for name in ("indptr", "indices", "ratings", "rows_used", "weighted")
-    }
-    if training.times is not None:
-        arrays["times"] = training.times
-    for kind, ids in (("user", training.users), ("item", training.items)):
-        arrays[f"{kind}_text"], arrays[f"{kind}_offsets"] = pack_ids(ids)
-    held = {"held_users": holdout.users, "held_indptr": holdout.indptr, "held_items": holdout.items}
-    np.savez(path, **arrays, **held, by_time=holdout.by_time)
-
-
-def load(path: str) -> Holdout:
-    """What :func:`save` kept."""
-    with np.load(path) as found:
-        users, items = (
-            list(IdTable(found[f"{kind}_text"], found[f"{kind}_offsets"])) for kind in ("user", "item")
-        )
-        training = Interactions(
-            users=users,
-            items=items,
-            indptr=found["indptr"],
-            indices=found["indices"],
-            ratings=found["ratings"],
-            rows_used=int(found["rows_used"]),
-            times=found.get("times"),
-            weighted=bool(found["weighted"]),
-        )
-        held = (found[f"held_{name}"] for name in ("users", "indptr", "items"))
-        return Holdout(training, *held, by_time=bool(found["by_time"]))
 
 
 def subset(interactions: Interactions, kept: NDArray[np.bool_]) -> Interactions:

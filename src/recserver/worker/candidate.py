@@ -30,7 +30,7 @@ def measure(job: CandidateJob, report: Report) -> CandidateResult:
         TrainingFailed: if the data cannot be learned from.
     """
     holdout, method = load_holdout(job.holdout), algorithm(job.algorithm)
-    _load_libraries(method)
+    load_libraries(method)
     told = Told(report, Stages(), 0)
     surroundings, clock = Surroundings(job.threads, told), SystemClock()
     training, began = holdout.training, clock.monotonic()
@@ -49,7 +49,7 @@ def measure(job: CandidateJob, report: Report) -> CandidateResult:
     )
 
 
-def _load_libraries(method: Algorithm) -> None:
+def load_libraries(method: Algorithm) -> None:
     """Fit next to nothing, so that time is not taken for libraries, which a worker loads once for many fits."""
     tiny = Interactions(
         users=["a", "b"],
