@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import logging
 import os
 import re
+import traceback
 from collections.abc import AsyncIterator, Generator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ hypothesis.settings.load_profile("recserver")
 
 SLOWEST_CALLBACK = 2.0
 """Seconds that one callback may hold the event loop. Shared machines stall by themselves, so it is no less."""
+
+FRAMES = 5
+"""How much asyncio's debug mode notes of where a future, a task or a callback was made."""
 
 
 class _SlowCallbacks(logging.Handler):
@@ -44,6 +50,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"skipped, which is forbidden here: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_notes_of_origins() -> Iterator[None]:
+    """Whole stacks, with a look at each file whether it has changed, would be half of what these tests take."""
+    every_frame = traceback.walk_stack
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linecache, "checkcache", lambda filename=None: None)
+        patch.setattr(traceback, "walk_stack", lambda frame: islice(every_frame(frame), FRAMES))
+        yield
 
 
 @pytest.fixture(autouse=True)
