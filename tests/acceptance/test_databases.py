@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hyperparameters import QUICK_NMF
 from recserver import RecServer
 from recserver.events import RunEnded
 
@@ -58,7 +59,7 @@ async def test_a_database_trains_the_same_model_as_the_csv(rec: RecServer, serve
     for chef in ("csv", "sql"):
         with rec.events.listen() as events:
             await rec.create_model(
-                model_id=chef, algorithm="nmf", hyperparameters={"n_components": 10, "max_iter": 60}
+                model_id=chef, algorithm="nmf", hyperparameters={**QUICK_NMF, "feedback": "weighted"}
             )
             await rec.add_model_task(task_name=chef, model_id=chef, data_chef_id=chef, interval=3600)
             ended = await events.next(RunEnded)

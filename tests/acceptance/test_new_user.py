@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
+from hyperparameters import QUICK_NMF
 from recserver import RecServer
 from recserver.events import RunEnded
 
@@ -39,7 +40,7 @@ async def test_a_wrong_mapping_is_put_right_by_the_words_of_the_preview_alone(
     shutil.copy(test_data / "ml-latest-small" / "ratings.csv", rec.data_dir / "ratings.csv")
     chef = {"data_chef_id": "ratings", "file_path": "ratings.csv", "rename_columns": wrong, "overwrite": True}
     await call(http, "POST", "/create_data_chef_from_csv", chef)
-    model = {"model_id": "films", "algorithm": "nmf", "hyperparameters": {"n_components": 4, "max_iter": 10}}
+    model = {"model_id": "films", "algorithm": "nmf", "hyperparameters": QUICK_NMF}
     await call(http, "POST", "/create_model", model)
     task = {"task_name": "train", "model_id": "films", "data_chef_id": "ratings", "interval": 3600}
     with rec.events.listen() as events:

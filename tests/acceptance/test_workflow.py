@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
+from hyperparameters import QUICK_NMF
 from recserver import RecServer
 from recserver.events import RunEnded
 
@@ -90,7 +91,7 @@ async def train_and_ask(rec: RecServer, http: ClientSession, chef: str) -> dict[
     model = f"from_{chef}"
     with rec.events.listen() as events:
         await call(http, "POST", "create_model", model_id=model, algorithm="nmf",
-                   hyperparameters={"n_components": 10, "max_iter": 60})  # fmt: skip
+                   hyperparameters={**QUICK_NMF, "feedback": "weighted"})  # fmt: skip
         await call(http, "POST", "add_model_task",
                    task_name=f"train_{chef}", model_id=model, data_chef_id=chef, interval=3600)  # fmt: skip
         ended = await events.next(RunEnded)
@@ -111,7 +112,7 @@ async def test_a_folder_filled_by_hand_works_the_same(data_dir: Path, settings: 
     for name in ("models", "tasks", "config"):
         (data_dir / name).mkdir(parents=True)
     shutil.copy(ratings, data_dir / "ratings.csv")
-    config = {"algorithm": "nmf", "hyperparameters": {"n_components": 8, "max_iter": 30}, "owner": "ops"}
+    config = {"algorithm": "nmf", "hyperparameters": QUICK_NMF, "owner": "ops"}
     (data_dir / "models/films.json").write_text(json.dumps(config))
     (data_dir / "config/restaurant_data.yaml").write_text(
         f"ratings:\n  type: CSV\n  path: ratings.csv\n  rename_columns: '{RENAMES}'\n"
