@@ -58,13 +58,15 @@ def evaluate(asked: Asked, *, as_json: bool) -> None:
 
 
 def _evaluate(asked: Asked, *, as_json: bool) -> None:
-    from joblib import cpu_count
+    _check(asked)
+    given = _hyperparameters(asked.hyperparameters)
+    names = None if asked.algorithms is None else _names(asked.algorithms)
+
+    from joblib import cpu_count  # so late that wrong options are told at once
 
     from recserver.worker.compare import compare, popularity, verdict
 
-    _check(asked)
-    given = _hyperparameters(asked.hyperparameters)
-    named = None if asked.algorithms is None else _candidates(_names(asked.algorithms), given)
+    named = None if names is None else _candidates(names, given)
     holdout = _holdout(asked)
     candidates = named or _candidates(_fitting(holdout.training), given)
     with _following(as_json, len(candidates)) as follow:
