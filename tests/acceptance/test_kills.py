@@ -38,13 +38,18 @@ def plugins_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def all_served(http: Any, models: int) -> None:
-    """Return once every model has a version."""
+    """Return once every model has a version, and the training that made it has let go of the model."""
 
     async def there() -> bool:
         listed = await get(http, "/list_models")
         return len(listed) == models and all(one.get("model_version") for one in listed.values())
 
+    async def let_go() -> bool:
+        found = [await get(http, f"/get_training_status/m{number}") for number in range(models)]
+        return all(one["data"]["run_id"] is None for one in found)
+
     await eventually(there)
+    await eventually(let_go)
 
 
 async def random_stops(data_dir: Path, times: int, chance: random.Random) -> None:
