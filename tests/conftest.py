@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session", autouse=True)
 def short_notes_of_origins() -> Iterator[None]:
-    """Whole stacks, with a look at each file whether it has changed, would be half of what these tests take."""
+    """Whole stacks, with a look at each file whether it has changed, are half of the work of tests over HTTP."""
     every_frame = traceback.walk_stack
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linecache, "checkcache", lambda filename=None: None)
@@ -68,7 +68,7 @@ def short_notes_of_origins() -> Iterator[None]:
 
 
 def _may_block(never_blocks: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
-    """Whether a call needs no closer look, for which BlockBuster takes a hundred times as long."""
+    """Whether a call needs no closer look, which takes BlockBuster several times as long."""
     if never_blocks(*args, **kwargs):
         return True
     frame = sys._getframe()
