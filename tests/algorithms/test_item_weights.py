@@ -56,13 +56,13 @@ def test_of_equal_ones_no_more_are_taken_than_asked_for() -> None:
     assert np.array_equal(found, nearest(columns, 3, threads=2)[0])
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_weights_are_those_of_non_negative_least_squares(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+@pytest.mark.parametrize(("kept", "panel"), [(2**27, 2**22), (7 * 78, 8 * 12 * 12), (78, 30)])
+def test_the_weights_are_those_of_non_negative_least_squares(
+    monkeypatch: pytest.MonkeyPatch, kept: int, panel: int
+) -> None:
     monkeypatch.setattr(module, "PASSES", 300)
-    monkeypatch.setattr(module, "GROUP", 5)
-    monkeypatch.setattr(module, "GRAM_CELLS", 8 * 12 * 12)
-    if not whole:
-        monkeypatch.setattr(module, "WHOLE_CELLS", 0)
+    monkeypatch.setattr(module, "KEPT_CELLS", kept)
+    monkeypatch.setattr(module, "PANEL_CELLS", panel)
     matrix = some(density=0.25) * 4
     columns = Columns.of(matrix)
     neighbors, _ = nearest(columns, 12)
@@ -78,16 +78,17 @@ def test_the_weights_are_those_of_non_negative_least_squares(monkeypatch: pytest
         assert not found[others, item].any()
 
 
-def test_whole_or_in_groups_and_any_number_of_threads_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_at_once_or_in_parts_and_any_number_of_threads_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     columns = Columns.of(some(users=400, items=150, density=0.05))
     neighbors, _ = nearest(columns, 20)
     order = np.arange(150, dtype=np.int32)
     whole = item_weights(columns, neighbors, order)
     assert (whole != item_weights(columns, neighbors, order, threads=3)).nnz == 0
-    monkeypatch.setattr(module, "WHOLE_CELLS", 0)
-    grouped = item_weights(columns, neighbors, order)
-    assert (grouped != item_weights(columns, neighbors, order, threads=3)).nnz == 0
-    np.testing.assert_allclose(grouped.toarray(), whole.toarray(), atol=1e-5)
+    monkeypatch.setattr(module, "KEPT_CELLS", 16 * 210)
+    monkeypatch.setattr(module, "PANEL_CELLS", 700)
+    parts = item_weights(columns, neighbors, order)
+    assert (parts != item_weights(columns, neighbors, order, threads=3)).nnz == 0
+    np.testing.assert_allclose(parts.toarray(), whole.toarray(), atol=1e-5)
 
 
 def test_of_users_with_very_many_items_a_sample_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,14 @@
 """Sparse, non-negative item-item weights: which few items foretell each item best.
 
-For item j with column z_j of Z and its n nearest items N by cosine:
-``s_j = argmin over b >= 0 of |z_j - Z_N b|^2 + l2 |b|^2``. That is SLIM (Ning and Karypis 2011) with
+For item j with column b_j of B and its n nearest items N by cosine:
+``s_j = argmin over w >= 0 of |b_j - B_N w|^2 + l2 |w|^2``. That is SLIM (Ning and Karypis 2011) with
 neighbourhoods chosen beforehand (their fsSLIM) and without the l1 term: the neighbourhood makes it sparse. Only
-products of columns are needed, those of an item's neighbours with each other; where the catalogue is small, all
-are computed at once.
+products of columns are needed, those of an item and its neighbours with each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,20 +22,23 @@ from recserver.neighbors import Neighbors
 
 Matrix = NDArray[np.float32]
 Items = NDArray[np.int32]
+Places = NDArray[np.intp]
 WorkT = TypeVar("WorkT")
 
 L2 = 5.0
-"""Ridge of the weights, times the mean square of what pairs are worth. Quality is flat from 2 to 10."""
-PASSES = 8
+"""Ridge of the weights, in multiples of ``Matrices.ridge_unit``. Quality is flat from 2 to 10."""
+PASSES = 16
 """Of coordinate descent over each item's weights."""
 BLOCK = 256
 """Items whose products with all are computed together."""
-GRAM_CELLS = 2**22
-"""Products that are gathered for a block of items whose weights are computed together: 16 MiB."""
-WHOLE_CELLS = 2**27
-"""Products of all items with all are kept up to here (512 MiB: 11,585 items); beyond, those of some at a time."""
-GROUP = 16
-"""Items of a large catalogue, alike ones, whose neighbours' products are computed together."""
+PANEL_CELLS = 2**22
+"""Products that a thread has at hand: 16 MiB."""
+SOLVED_CELLS = 2**24
+"""Products behind the weights that a thread finds at once: with fewer, threads wait for each other."""
+STRETCH = 8
+"""Panels until the columns that come before are left out."""
+KEPT_CELLS = 2**27
+"""Products of neighbours that are kept at once: 512 MiB, those of 26,000 items with 100 neighbours each."""
 MOST_PRODUCTS = 6e8
 """Multiplications of all pairs of items that a user has, summed over users. What is beyond comes from few users
 with very many items each: of those a sample counts."""
@@ -44,7 +46,7 @@ with very many items each: of those a sample counts."""
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of Z, ready to be multiplied with each other.
+    """The columns of B, ready to be multiplied with each other.
 
     Attributes:
         rows: shape (users, items).
@@ -62,12 +64,6 @@ class Columns:
     def products(self, items: Items | slice) -> csr_array:
         """Of some items with all, shape (their number, items)."""
         return self.turned[items] @ self.rows
-
-    def products_among(self, items: Items) -> Matrix:
-        """Of some items with each other."""
-        own = self.turned[items]
-        among: Matrix = (own @ own.T.tocsr()).toarray()
-        return among
 
     def norms(self) -> Matrix:
         """Of the items' columns, shape (items,)."""
@@ -123,23 +119,14 @@ def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int 
 
     Args:
         neighbors: as from :func:`nearest`.
-        order: all items, alike ones together, so that those of a group share neighbours.
+        order: all items, alike ones together: those whose products are computed together share neighbours.
     """
-    n_items, n = neighbors.shape
-    weights = np.zeros((n_items, n), np.float32)
-    whole = _all_products(columns, threads) if n_items**2 <= WHOLE_CELLS else None
-
-    def one(items: Items) -> None:
-        gathered = _Gathered.empty(len(items), n)
-        step = len(items) if whole is not None else GROUP
-        for start in range(0, len(items), step):
-            part = slice(start, start + step)
-            gathered.take(part, neighbors[items[part]], items[part], columns if whole is None else whole)
-        weights[items] = gathered.solved(np.float32(l2))
-
-    size = max(1, GRAM_CELLS // n**2)
+    weights = np.zeros(neighbors.shape, np.float32)
     order = order[neighbors[order, 0] >= 0]
-    _in_threads(one, [order[start : start + size] for start in range(0, len(order), size)], threads)
+    step = max(1, KEPT_CELLS // _upper_cells(neighbors.shape[1] + 1))
+    for start in range(0, len(order), step):
+        items = order[start : start + step]
+        weights[items] = _Products.of(columns, neighbors[items], items, threads).solved(np.float32(l2), threads)
     return sparse_rows(neighbors, weights)
 
 
@@ -159,55 +146,95 @@ def as_neighbors(weights: csr_array, strengths: Matrix) -> Neighbors:
 
 
 @dataclass(frozen=True, slots=True)
-class _Gathered:
-    """What decides the weights of some items.
+class _Products:
+    """What decides the weights of some items: products of the items of each one's circle with each other.
+
+    A circle is an item with its n neighbours, in the order of their numbers.
 
     Attributes:
-        grams: products of their neighbours, shape (n, items, n): what one step reads lies together.
-        wanted: products of their neighbours with themselves, shape (n, items).
+        upper: shape (items, (n + 1)(n + 2) / 2): the upper triangles, row by row; the lower ones are the same.
+        own: where each item stands in its circle, shape (items,).
+        size: n + 1.
     """
 
-    grams: Matrix
-    wanted: Matrix
+    upper: Matrix
+    own: Places
+    size: int
 
     @classmethod
-    def empty(cls, items: int, n: int) -> _Gathered:
-        return cls(np.empty((n, items, n), np.float32), np.empty((n, items), np.float32))
+    def of(cls, columns: Columns, neighbors: Items, items: Items, threads: int) -> _Products:
+        """Multiply some columns at a time with all that follow, and keep the products that circles ask for."""
+        needed = np.unique(np.append(neighbors, items))
+        needed = needed[needed >= 0]
+        circles = np.column_stack([np.searchsorted(needed, neighbors), np.searchsorted(needed, items)])
+        circles[:, :-1][neighbors < 0] = len(needed)  # nobody: a column without anything in it
+        own = (circles < circles[:, -1:]).sum(axis=1)
+        circles.sort(axis=1)
+        n = circles.shape[1]
+        found = cls(np.zeros((len(items), _upper_cells(n)), np.float32), own, n)
+        asked = np.argsort(circles, axis=None, kind="stable")
+        ends = np.searchsorted(circles.ravel()[asked], np.arange(len(needed) + 1))
+        left, size = columns.turned[needed], max(1, min(BLOCK, PANEL_CELLS // len(needed)))
+        for first in range(0, len(needed), size * STRETCH):
+            following = left[first:].T.tocsr()
+            following.resize(following.shape[0], following.shape[1] + 1)
 
-    def take(self, part: slice, neighbors: Items, items: Items, products: Matrix | Columns) -> None:
-        """Fill in a part of the items, from the products of all items with each other or from columns."""
-        nobody = neighbors < 0
-        if isinstance(products, Columns):
-            needed = np.unique(np.append(neighbors, items))
-            needed = needed[needed >= 0]
-            neighbors, items = (np.searchsorted(needed, one).astype(np.int32) for one in (neighbors, items))
-            products = products.products_among(needed)
-        places = np.where(nobody, 0, neighbors).T
-        self.grams[:, part] = products[places[:, :, None], places.T[None]]
-        self.grams[:, part][nobody.T] = 0
-        self.wanted[:, part] = np.where(nobody.T, 0, products[places, items])
+            def one(start: int, first: int = first, following: csr_array = following) -> None:
+                stop = min(start + size, len(needed))
+                panel = (left[start:stop] @ following).toarray()
+                for places in _parts(asked[ends[start] : ends[stop]], PANEL_CELLS // n):
+                    found._take(panel, (start, first), circles, places)
 
-    def solved(self, l2: np.float32) -> Matrix:
-        """The weights, shape (items, n), by a few passes of coordinate descent over all items at once."""
-        weights = np.zeros(self.wanted.shape[::-1], np.float32)
-        for _ in range(PASSES):
-            for t, (gram, target) in enumerate(zip(self.grams, self.wanted, strict=True)):
-                own_product = gram[:, t]
-                taken = np.vecdot(gram, weights) - own_product * weights[:, t]
-                weights[:, t] = np.maximum(0, (target - taken) / (own_product + l2))
+            _in_threads(one, range(first, min(first + size * STRETCH, len(needed)), size), threads)
+        return found
+
+    def _take(self, panel: Matrix, corner: tuple[int, int], circles: Places, places: Places) -> None:
+        """Take from a panel of products, which begins at ``corner``, what some places of ``circles`` ask for."""
+        n = self.size
+        items, ranks = np.divmod(places, n)
+        rows = circles[items, ranks] - corner[0]
+        upper = np.arange(n) >= ranks[:, None]
+        begins = items * _upper_cells(n) + ranks * n - ranks * (ranks + 1) // 2
+        wanted = ((rows * panel.shape[1] - corner[1])[:, None] + circles[items])[upper]
+        self.upper.ravel()[(begins[:, None] + np.arange(n))[upper]] = panel.ravel()[wanted]
+
+    def solved(self, l2: np.float32, threads: int) -> Matrix:
+        """The weights of the neighbours, shape (items, n)."""
+        weights = np.empty((len(self.upper), self.size - 1), np.float32)
+
+        def one(part: slice) -> None:
+            weights[part] = _descended(self.upper[part], self.own[part], self.size, l2)
+
+        size = max(1, SOLVED_CELLS // self.size**2)
+        _in_threads(one, [slice(start, start + size) for start in range(0, len(weights), size)], threads)
         return weights
 
 
-def _all_products(columns: Columns, threads: int) -> Matrix:
-    n_items = columns.rows.shape[1]
-    whole = np.empty((n_items, n_items), np.float32)
+def _descended(upper: Matrix, own: Places, n: int, l2: np.float32) -> Matrix:
+    """A few passes of coordinate descent over all items at once, whose own weights stay 0."""
+    lower, higher = np.minimum.outer(np.arange(n), np.arange(n)), np.maximum.outer(np.arange(n), np.arange(n))
+    places = lower * n - lower * (lower + 1) // 2 + higher
+    grams = [np.take(upper, row, axis=1) for row in places]
+    targets = np.ascontiguousarray(np.take_along_axis(upper, places[own], axis=1).T)
+    weights = np.zeros((len(upper), n), np.float32)
+    others = (np.arange(n)[:, None] != own).astype(np.float32)
+    for _ in range(PASSES):
+        for t, (gram, target, other) in enumerate(zip(grams, targets, others, strict=True)):
+            own_product = gram[:, t]
+            taken = np.vecdot(gram, weights) - own_product * weights[:, t]
+            weights[:, t] = np.maximum(0, (target - taken) / (own_product + l2)) * other
+    of_neighbors: Matrix = weights[others.T > 0].reshape(len(upper), n - 1)
+    return of_neighbors
 
-    def fill(start: int) -> None:
-        block = slice(start, start + BLOCK)
-        whole[block] = columns.products(block).toarray()
 
-    _in_threads(fill, range(0, n_items, BLOCK), threads)
-    return whole
+def _parts(places: Places, most: int) -> Iterator[Places]:
+    size = max(1, most)
+    for start in range(0, len(places), size):
+        yield places[start : start + size]
+
+
+def _upper_cells(n: int) -> int:
+    return n * (n + 1) // 2
 
 
 def _without_excess(matrix: csr_array, seed: int) -> csr_array:
@@ -217,11 +244,14 @@ def _without_excess(matrix: csr_array, seed: int) -> csr_array:
         return matrix
     most = _largest_within(lengths, MOST_PRODUCTS)
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    chance = np.random.default_rng(seed).random(matrix.nnz, np.float32)
-    order = np.lexsort((chance, rows))
-    rank = np.empty(matrix.nnz, np.int64)
-    rank[order] = np.arange(matrix.nnz) - matrix.indptr[rows]
-    kept = rank < most
+    excessive = np.flatnonzero((lengths > most)[rows])
+    chance = np.random.default_rng(seed).random(len(excessive), np.float32)
+    order = np.lexsort((chance, rows[excessive]))
+    of_each = np.diff(matrix.indptr)[lengths > most]
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(of_each) - of_each, of_each)
+    kept = np.ones(matrix.nnz, bool)
+    kept[excessive[rank >= most]] = False
     indptr = np.concatenate([[0], np.cumsum(np.minimum(np.diff(matrix.indptr), most))]).astype(matrix.indptr.dtype)
     return csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
 

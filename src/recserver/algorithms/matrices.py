@@ -29,14 +29,17 @@ class Matrices:
     Attributes:
         factored: ``D_users^-e B D_items^-e``, float32, shape (users, items): what factors approximate.
         strengths: ``D_users^-e B``: what a recommendation foretells, and what neighbors speak from.
+        worth: B.
         item_scale: ``D_items^e``, shape (items,): from a score of the first to one of the second.
-        mean_square: of what the pairs are worth, those that are worth nothing left out; 1 for implicit feedback.
+        ridge_unit: a ridge on item weights that learn from B is given in multiples of it: the mean square of what
+            pairs are worth, those that are worth nothing left out, times ``|B|^2 / |D_users^-e B|^2``.
     """
 
     factored: csr_array
     strengths: csr_array
+    worth: csr_array
     item_scale: Vector
-    mean_square: float
+    ridge_unit: float
 
 
 def matrices(
@@ -67,12 +70,14 @@ def matrices(
     rows = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
     users, items = (_degrees(of, worth, n) for of, n in zip((rows, indices), shape, strict=True))
     strengths = worth * (users**-exponent).astype(np.float32)[rows]
+    square = float(np.square(worth, dtype=np.float64).sum())
     factored = strengths * (items**-exponent).astype(np.float32)[indices]
     return Matrices(
         csr_array((factored, indices, indptr), shape=shape),
         csr_array((strengths, indices, indptr), shape=shape),
+        csr_array((worth, indices, indptr), shape=shape),
         (items**exponent).astype(np.float32),
-        float(np.square(worth, dtype=np.float64).sum() / np.count_nonzero(worth)),
+        square**2 / np.count_nonzero(worth) / float(np.square(strengths, dtype=np.float64).sum()),
     )
 
 

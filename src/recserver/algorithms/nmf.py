@@ -3,8 +3,9 @@
 With B the users' interactions, D the diagonal matrices of degrees and Z = D_users^-0.3 B:
 
 1. Factors W, H of ``Z D_items^-0.3`` (``hals``), with the same l2 penalty, a share of the largest singular value.
-2. Item weights S of Z (``item_weights``), on each item's nearest neighbours.
-3. Score ``(1 - blend) (w_u . h_i) n_i^0.3 + blend (z_u S)_i``. Both terms foretell Z, so nothing needs rescaling.
+2. Item weights S of B (``item_weights``), on each item's nearest neighbours.
+3. Score ``(1 - blend) (w_u . h_i) n_i^0.3 + blend (z_u S)_i``. As B S foretells B, Z S foretells Z,
+   as the factors do: nothing needs rescaling.
 
 ``weighting="none", neighbors=0, solver="cd"`` or ``"mu"`` is scikit-learn's NMF of the ratings, 0 if missing.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import fmean
 from typing import Any
 
 from recserver.algorithms import Factors, Surroundings
@@ -33,8 +34,29 @@ def choose(interactions: Interactions, params: NMFParams, surroundings: Surround
     if holdout is None or len(holdout.users) < FEWEST_USERS:
         return {}
     found = _scores(holdout, params, regularizations, blends, surroundings)
-    regularization, blend = max(found, key=found.__getitem__)
+    smoothed = {(one, other): _around(found, one, other) for one, other in found}
+    regularization, blend = max(smoothed, key=smoothed.__getitem__)
     return {"regularization": regularization} | ({"blend": blend} if params.neighbors else {})
+
+
+def _around(found: dict[tuple[float, float], float], regularization: float, blend: float) -> float:
+    """The mean of a candidate and those next to it: of 25 means over few users the highest is often luck."""
+    rows = _beside(REGULARIZATIONS, regularization)
+    columns = _beside(BLENDS, blend)
+    return fmean(
+        found[one, other]
+        for one in rows
+        for other in columns
+        if (one, other) in found and (one == regularization or other == blend)
+    )
+
+
+def _beside(values: tuple[float, ...], value: float) -> tuple[float, ...]:
+    """A value with those before and after it; alone if it was given and not chosen."""
+    if value not in values:
+        return (value,)
+    place = values.index(value)
+    return values[max(0, place - 1) : place + 2]
 
 
 def _candidates(params: NMFParams) -> tuple[float, ...]:

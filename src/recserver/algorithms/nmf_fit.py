@@ -50,10 +50,10 @@ def factors_of(found: Matrices, params: NMFParams, surroundings: Surroundings, n
 
 def fit_neighbors(found: Matrices, params: NMFParams, item_factors: Matrix, threads: int) -> Neighbors:
     """The neighbour term, times the blend. Items of the same largest factor are taken to be alike."""
-    columns = Columns.of(found.strengths, params.random_state)
+    columns = Columns.of(found.worth, params.random_state)
     likest, _ = nearest(columns, params.neighbors, threads)
     order = np.lexsort((likest[:, 0], item_factors.argmax(axis=1))).astype(np.int32)
-    weights = item_weights(columns, likest, order, threads, L2 * found.mean_square)
+    weights = item_weights(columns, likest, order, threads, L2 * found.ridge_unit)
     return as_neighbors(weights * np.float32(params.blend or 0.0), found.strengths.data)
 
 
