@@ -12,7 +12,8 @@ from bench.report import alternate, report
 from recserver import RecServer, Settings
 from recserver.events import RunEnded
 from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.train import collect, train
+from recserver.worker.collect import collect
+from recserver.worker.train import train
 
 USERS, ITEMS, ROWS = 5_000, 2_000, 300_000
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from bench.child import NOTE, THREADS, measured
 from bench.datasets import files
-from bench.methods import import_everything
 from bench.report import report_rows
 from bench.splits import interactions_of, job_of, subset
 from recserver.algorithms import Factors, Surroundings
@@ -24,6 +23,7 @@ from recserver.evaluation.holdout import hold_out
 from recserver.evaluation.metrics import measured as ranked
 from recserver.interactions import Interactions
 from recserver.specs.jobs import TrainingJob
+from recserver.worker.candidate import load_libraries
 from recserver.worker.evaluate import fitted
 from recserver.worker.train import finish_training
 from recserver.worker.warm import earlier
@@ -59,7 +59,7 @@ def _means(steps: list[Step]) -> Step:
 
 def retrainings(csv: str) -> Callable[[], list[Step]]:
     """Every step, cold and warm in turn."""
-    import_everything(nmf)
+    load_libraries(nmf)
     interactions = interactions_of(csv)
     parts, test = _parts(interactions)
 
@@ -132,7 +132,7 @@ def _step(
 def _retrained(job: TrainingJob, part: Interactions) -> tuple[Factors, Step]:
     """What a training does between its reading and its end, without the evaluation."""
     began = time.perf_counter()
-    found = earlier(job, part, nmf.warm_starts({}))
+    found = earlier(job, nmf, part)
     chosen = found.chosen
     if not chosen:
         holdout = hold_out(part)
@@ -142,7 +142,7 @@ def _retrained(job: TrainingJob, part: Interactions) -> tuple[Factors, Step]:
     factors = fitted(nmf, part, chosen, Surroundings(THREADS, start=found.start))
     end = time.perf_counter()
     job.out.unlink(missing_ok=True)
-    finish_training(job, part, factors, "", found.header(job, chosen))
+    finish_training(job, nmf, part, factors, "", header=found.header(job, part, chosen))
     return factors, {
         "start": "cold" if found.start is None else "warm",
         "choosing, s": middle - began,

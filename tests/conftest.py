@@ -8,10 +8,9 @@ import logging
 import os
 import re
 import sys
-import traceback
+from asyncio import constants
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +58,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session", autouse=True)
 def short_notes_of_origins() -> Iterator[None]:
-    """Whole stacks, with a look at each file whether it has changed, are half of the work of tests over HTTP."""
-    every_frame = traceback.walk_stack
+    """Long stacks, with a look at each file whether it has changed, are half of the work of tests over HTTP."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linecache, "checkcache", lambda filename=None: None)
-        patch.setattr(traceback, "walk_stack", lambda frame: islice(every_frame(frame), FRAMES))
+        patch.setattr(constants, "DEBUG_STACK_DEPTH", FRAMES)
         yield
 
 

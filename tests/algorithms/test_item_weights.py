@@ -56,19 +56,25 @@ def test_of_equal_ones_no_more_are_taken_than_asked_for() -> None:
     assert np.array_equal(found, nearest(columns, 3, threads=2)[0])
 
 
-@pytest.mark.parametrize(("kept", "panel"), [(2**27, 2**22), (7 * 78, 8 * 12 * 12), (78, 30)])
+@pytest.mark.parametrize(("kept", "panel"), [(2**27, 2**22), (20 * 91, 8 * 12 * 12), (17 * 91, 30), (91, 30)])
 def test_the_weights_are_those_of_non_negative_least_squares(
     monkeypatch: pytest.MonkeyPatch, kept: int, panel: int
 ) -> None:
     monkeypatch.setattr(module, "PASSES", 300)
     monkeypatch.setattr(module, "KEPT_CELLS", kept)
     monkeypatch.setattr(module, "PANEL_CELLS", panel)
-    matrix = some(density=0.25) * 4
+    monkeypatch.setattr(module, "SOLVED_CELLS", 5 * 13**2)
+    matrix = (some(density=0.25) * 4).tolil()
+    matrix[:, :3] = 0  # some items share users with few others only
+    matrix[:2] = 0
+    matrix[:2, :3] = 3
+    matrix = csr_array(matrix)
     columns = Columns.of(matrix)
     neighbors, _ = nearest(columns, 12)
     order = np.random.default_rng(0).permutation(40).astype(np.int32)
     found = item_weights(columns, neighbors, order, threads=2).toarray()
     dense = matrix.toarray().astype(np.float64)
+    assert (neighbors[:3] < 0).any(axis=1).all()
     for item in range(40):
         own = neighbors[item][neighbors[item] >= 0]
         stacked = np.vstack([dense[:, own], np.sqrt(L2) * np.eye(len(own))])
@@ -84,7 +90,7 @@ def test_all_at_once_or_in_parts_and_any_number_of_threads_give_the_same(monkeyp
     order = np.arange(150, dtype=np.int32)
     whole = item_weights(columns, neighbors, order)
     assert (whole != item_weights(columns, neighbors, order, threads=3)).nnz == 0
-    monkeypatch.setattr(module, "KEPT_CELLS", 16 * 210)
+    monkeypatch.setattr(module, "KEPT_CELLS", 17 * 231)
     monkeypatch.setattr(module, "PANEL_CELLS", 700)
     parts = item_weights(columns, neighbors, order)
     assert (parts != item_weights(columns, neighbors, order, threads=3)).nnz == 0

@@ -285,6 +285,26 @@ def test_long_and_flat_data_make_a_model(shape: tuple[int, int]) -> None:
     assert factors.is_finite() and factors.users.shape == (shape[0], 10)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("users", "items", "of_each"), [(10**6, 10, 2), (10, 10**6, 10**5), (200_000, 10**6, 10)])
+def test_data_of_a_million_users_or_items_make_a_model(users: int, items: int, of_each: int) -> None:
+    random = np.random.default_rng(0)
+    items_of_each = random.integers(0, items, (users, of_each))
+    pairs = np.unique(np.arange(users)[:, None] * items + items_of_each)
+    occurring, places = np.unique(pairs % items, return_inverse=True)
+    interactions = Interactions(
+        users=[f"{user:07}" for user in range(users)],
+        items=[f"{item:07}" for item in occurring.tolist()],
+        indptr=np.searchsorted(pairs, np.arange(users + 1) * items),
+        indices=places.astype(np.int32),
+        ratings=np.ones(len(pairs), np.float32),
+        rows_used=len(pairs),
+    )
+    factors = nmf.fit(interactions, {"n_components": 8, "max_iter": 3}, Surroundings(threads=2))
+    assert factors.is_finite() and factors.items.shape[0] == len(occurring)
+
+
 def test_every_default_is_accepted_back_and_used() -> None:
     wanted = {nmf: (128, "hals", 200), nmf_fast: (32, "hals", 10), nmf_accurate: (256, "hals", 500)}
     for method, expected in wanted.items():

@@ -35,6 +35,7 @@ def test_one_that_stands_out_among_worse_ones_was_lucky(monkeypatch: pytest.Monk
     found = {(one, other): 0.2 for one in REGULARIZATIONS for other in BLENDS}
     for near in ((0.09, 0.5), (0.09, 0.7), (0.09, 0.9), (0.06, 0.7), (0.13, 0.7)):
         found[near] = 0.24
+    found[0.09, 0.7] = 0.245
     found[0.3, 0.0] = 0.25
     assert chosen(monkeypatch, found) == {"regularization": 0.09, "blend": 0.7}
     found[0.3, 0.0] = 0.5
@@ -42,7 +43,7 @@ def test_one_that_stands_out_among_worse_ones_was_lucky(monkeypatch: pytest.Monk
 
 
 def test_what_is_given_has_neighbours_of_the_other_kind_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = dict.fromkeys([(0.1, blend) for blend in BLENDS], 0.2) | {(0.1, 0.5): 0.24, (0.1, 0.3): 0.23}
-    assert chosen(monkeypatch, found, regularization=0.1) == {"regularization": 0.1, "blend": 0.3}
+    found = dict.fromkeys([(0.1, blend) for blend in BLENDS], 0.2) | {(0.1, 0.5): 0.24, (0.1, 0.7): 0.23}
+    assert chosen(monkeypatch, found, regularization=0.1) == {"regularization": 0.1, "blend": 0.5}
     found = dict.fromkeys([(one, 0.75) for one in REGULARIZATIONS], 0.2) | {(0.13, 0.75): 0.3, (0.09, 0.75): 0.25}
     assert chosen(monkeypatch, found, blend=0.75) == {"regularization": 0.13, "blend": 0.75}

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from commands import Start
+from pyarrow import csv
 
 KEYS = {"algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage", "seconds", "peak_mb"}
 FILMS = ["--user", "userId", "--item", "movieId", "--timestamp", "timestamp"]
@@ -73,6 +75,20 @@ async def test_a_seed_holds_out_other_pairs(start: Start, file: Path) -> None:
         for more in ([], ["--seed", "0"], ["--seed", "5"], ["--seed", "5", "--split", "random"])
     ]
     assert found[0] == found[1] != found[2] == found[3]
+
+
+async def test_a_parquet_file_is_read_as_a_csv_file_is(start: Start, file: Path) -> None:
+    pq.write_table(csv.read_csv(file), file.with_suffix(".parquet"))
+    both = [
+        await rows_of(start, "--data", name, "--algorithms", "item_knn,popular")
+        for name in ("rows.csv", "rows.parquet")
+    ]
+    for of_csv, of_parquet in zip(*both, strict=True):
+        assert of_csv["ndcg_at_10"] > 0
+        assert all(of_csv[key] == of_parquet[key] for key in KEYS - {"seconds", "peak_mb"})
+    (file.with_suffix(".parquet")).write_bytes(b"PAR1 and no more")
+    status, _, err = await said(start, "--data", "rows.parquet", "--algorithms", "popular")
+    assert status == 1 and err.startswith("recserver: ") and err.count("\n") == 1
 
 
 async def test_a_given_pair_is_used_as_it_is(start: Start, tmp_path: Path) -> None:

@@ -32,13 +32,15 @@ PASSES = 16
 BLOCK = 256
 """Items whose products with all are computed together."""
 PANEL_CELLS = 2**22
-"""Products that a thread has at hand: 16 MiB."""
+"""Products of a panel, 16 MiB; what is taken from it at once is as much, with the places that it comes from."""
 SOLVED_CELLS = 2**24
-"""Products behind the weights that a thread finds at once: with fewer, threads wait for each other."""
-STRETCH = 8
-"""Panels until the columns that come before are left out."""
+"""Products of items whose weights a thread finds together, 64 MiB: with fewer, threads wait for each other."""
+STRETCHES = 8
+"""So often the columns that no panel needs any more are dropped."""
 KEPT_CELLS = 2**27
 """Products of neighbours that are kept at once: 512 MiB, those of 26,000 items with 100 neighbours each."""
+GROUP = 16
+"""Items that are done together where the catalogue is so large that all at once would be dearer."""
 MOST_PRODUCTS = 6e8
 """Multiplications of all pairs of items that a user has, summed over users. What is beyond comes from few users
 with very many items each: of those a sample counts."""
@@ -123,11 +125,24 @@ def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int 
     """
     weights = np.zeros(neighbors.shape, np.float32)
     order = order[neighbors[order, 0] >= 0]
-    step = max(1, KEPT_CELLS // _upper_cells(neighbors.shape[1] + 1))
-    for start in range(0, len(order), step):
-        items = order[start : start + step]
-        weights[items] = _Products.of(columns, neighbors[items], items, threads).solved(np.float32(l2), threads)
+    step = _together(*neighbors.shape)
+    outer, inner = (threads, 1) if step <= GROUP else (1, threads)
+
+    def one(items: Items) -> None:
+        weights[items] = _Products.of(columns, neighbors[items], items, inner).solved(np.float32(l2), inner)
+
+    _in_threads(one, [order[start : start + step] for start in range(0, len(order), step)], outer)
     return sparse_rows(neighbors, weights)
+
+
+def _together(n_items: int, n: int) -> int:
+    """How many items are done together: as many as may be kept, or a few, whichever needs fewer products."""
+    most = max(1, KEPT_CELLS // _upper_cells(n + 1))
+
+    def products(step: int) -> int:
+        return -(-n_items // step) * min(n_items, step * (n + 1)) ** 2
+
+    return min(most, GROUP, key=products)
 
 
 def sparse_rows(neighbors: Items, weights: Matrix) -> csr_array:
@@ -154,7 +169,7 @@ class _Products:
     Attributes:
         upper: shape (items, (n + 1)(n + 2) / 2): the upper triangles, row by row; the lower ones are the same.
         own: where each item stands in its circle, shape (items,).
-        size: n + 1.
+        size: of a circle, n + 1.
     """
 
     upper: Matrix
@@ -174,18 +189,20 @@ class _Products:
         found = cls(np.zeros((len(items), _upper_cells(n)), np.float32), own, n)
         asked = np.argsort(circles, axis=None, kind="stable")
         ends = np.searchsorted(circles.ravel()[asked], np.arange(len(needed) + 1))
-        left, size = columns.turned[needed], max(1, min(BLOCK, PANEL_CELLS // len(needed)))
-        for first in range(0, len(needed), size * STRETCH):
+        left = columns.turned if len(needed) == columns.turned.shape[0] else columns.turned[needed]
+        size = max(1, min(BLOCK, PANEL_CELLS // len(needed)))
+        stretch = size * -(-len(needed) // (size * STRETCHES))
+        for first in range(0, len(needed), stretch):
             following = left[first:].T.tocsr()
             following.resize(following.shape[0], following.shape[1] + 1)
 
             def one(start: int, first: int = first, following: csr_array = following) -> None:
                 stop = min(start + size, len(needed))
                 panel = (left[start:stop] @ following).toarray()
-                for places in _parts(asked[ends[start] : ends[stop]], PANEL_CELLS // n):
+                for places in _parts(asked[ends[start] : ends[stop]], PANEL_CELLS // (8 * n)):
                     found._take(panel, (start, first), circles, places)
 
-            _in_threads(one, range(first, min(first + size * STRETCH, len(needed)), size), threads)
+            _in_threads(one, range(first, min(first + stretch, len(needed)), size), threads)
         return found
 
     def _take(self, panel: Matrix, corner: tuple[int, int], circles: Places, places: Places) -> None:
@@ -269,6 +286,10 @@ def _largest_within(lengths: NDArray[np.float64], budget: float) -> int:
 
 
 def _in_threads(do: Callable[[WorkT], None], work: Iterable[WorkT], threads: int) -> None:
+    if threads == 1:
+        for one in work:
+            do(one)
+        return
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(do, work):
             pass

@@ -24,15 +24,15 @@ EXPONENT = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Matrices:
-    """One set of interactions in two weightings; D is the diagonal of degrees, B what pairs are worth.
+    """One set of interactions in three weightings; D is the diagonal of degrees, B what pairs are worth.
 
     Attributes:
         factored: ``D_users^-e B D_items^-e``, float32, shape (users, items): what factors approximate.
         strengths: ``D_users^-e B``: what a recommendation foretells, and what neighbors speak from.
-        worth: B.
+        worth: B, divided by the root mean square of what pairs are worth, those that are worth nothing left out.
         item_scale: ``D_items^e``, shape (items,): from a score of the first to one of the second.
-        ridge_unit: a ridge on item weights that learn from B is given in multiples of it: the mean square of what
-            pairs are worth, those that are worth nothing left out, times ``|B|^2 / |D_users^-e B|^2``.
+        ridge_unit: a ridge on item weights that learn from ``worth`` is given in multiples of it:
+            ``|B|^2 / |D_users^-e B|^2``.
     """
 
     factored: csr_array
@@ -71,13 +71,14 @@ def matrices(
     users, items = (_degrees(of, worth, n) for of, n in zip((rows, indices), shape, strict=True))
     strengths = worth * (users**-exponent).astype(np.float32)[rows]
     square = float(np.square(worth, dtype=np.float64).sum())
+    even = worth * (np.count_nonzero(worth) / square) ** 0.5
     factored = strengths * (items**-exponent).astype(np.float32)[indices]
     return Matrices(
         csr_array((factored, indices, indptr), shape=shape),
         csr_array((strengths, indices, indptr), shape=shape),
-        csr_array((worth, indices, indptr), shape=shape),
+        csr_array((even.astype(np.float32), indices, indptr), shape=shape),
         (items**exponent).astype(np.float32),
-        square**2 / np.count_nonzero(worth) / float(np.square(strengths, dtype=np.float64).sum()),
+        square / float(np.square(strengths, dtype=np.float64).sum()),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -23,6 +23,9 @@ MOST_PAIRS = 1_000_000
 FEWEST_USERS = 20
 """With fewer to ask, chance would choose."""
 
+Candidate = tuple[float, float]
+"""A regularization and a blend."""
+
 
 def choose(interactions: Interactions, params: NMFParams, surroundings: Surroundings) -> dict[str, Any]:
     """``regularization`` and ``blend``, where they are not given, by NDCG@10 on pairs that are held out."""
@@ -34,29 +37,17 @@ def choose(interactions: Interactions, params: NMFParams, surroundings: Surround
     if holdout is None or len(holdout.users) < FEWEST_USERS:
         return {}
     found = _scores(holdout, params, regularizations, blends, surroundings)
-    smoothed = {(one, other): _around(found, one, other) for one, other in found}
-    regularization, blend = max(smoothed, key=smoothed.__getitem__)
+    regularization, blend = max(found, key=lambda one: (_around(found, one), found[one]))
     return {"regularization": regularization} | ({"blend": blend} if params.neighbors else {})
 
 
-def _around(found: dict[tuple[float, float], float], regularization: float, blend: float) -> float:
+def _around(found: Mapping[Candidate, float], candidate: Candidate) -> float:
     """The mean of a candidate and those next to it: of 25 means over few users the highest is often luck."""
-    rows = _beside(REGULARIZATIONS, regularization)
-    columns = _beside(BLENDS, blend)
-    return fmean(
-        found[one, other]
-        for one in rows
-        for other in columns
-        if (one, other) in found and (one == regularization or other == blend)
-    )
-
-
-def _beside(values: tuple[float, ...], value: float) -> tuple[float, ...]:
-    """A value with those before and after it; alone if it was given and not chosen."""
-    if value not in values:
-        return (value,)
-    place = values.index(value)
-    return values[max(0, place - 1) : place + 2]
+    regularizations, blends = (sorted(set(values)) for values in zip(*found, strict=True))
+    row, column = regularizations.index(candidate[0]), blends.index(candidate[1])
+    near = [(one, candidate[1]) for one in regularizations[max(0, row - 1) : row + 2]]
+    near += [(candidate[0], one) for one in blends[max(0, column - 1) : column + 2] if one != candidate[1]]
+    return fmean(found[one] for one in near)
 
 
 def _candidates(params: NMFParams) -> tuple[float, ...]:
@@ -75,8 +66,8 @@ def _scores(
     regularizations: tuple[float, ...],
     blends: tuple[float, ...],
     surroundings: Surroundings,
-) -> dict[tuple[float, float], float]:
-    """NDCG@10 by regularization and blend."""
+) -> dict[Candidate, float]:
+    """NDCG@10 of each."""
     found = to_fit(holdout.training, params, [])
     rank = min(params.n_components, *found.factored.shape)
     users, items = random_start(found.factored, rank, params.random_state)
@@ -89,6 +80,7 @@ def _scores(
             max_iter=FURTHER_SWEEPS if place else FIRST_SWEEPS,
             tol=params.tol,
             threads=surroundings.threads,
+            told=surroundings.told,
         )
         users, items = fit.rows, fit.columns
         if neighbors is None and any(blends):
