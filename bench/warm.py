@@ -52,6 +52,7 @@ async def main() -> None:
 def _means(steps: list[Step]) -> Step:
     found: Step = {"step": "mean", "pairs": "", "new users": "", "new items": ""}
     warm = [step for step in steps if step["start"] == "warm"]
+    assert warm, "every start was cold"
     found |= {name: mean(step[name] for step in steps) for name in steps[0] if name not in {*found, *WORDS}}
     fits = mean(step["cold fit, s"] for step in warm) / mean(step["warm fit, s"] for step in warm)
     return {name: found.get(name, "") for name in steps[0]} | {"start": f"warm fits {fits:.1f} times as fast"}
@@ -66,7 +67,8 @@ def retrainings(csv: str) -> Callable[[], list[Step]]:
     def work() -> list[Step]:
         steps: list[Step] = []
         with tempfile.TemporaryDirectory() as folder:
-            job = job_of(Path(csv), earlier=None, threads=THREADS, out=Path(folder) / "0")
+            job = job_of(Path(csv), "nmf", dict(nmf.default_params), earlier=None, threads=THREADS,
+                         out=Path(folder) / "0")  # fmt: skip
             _retrained(job, parts[0])
             for number in range(1, len(parts)):
                 job = job.model_copy(update={"earlier": job.out, "out": Path(folder) / str(number)})
