@@ -56,25 +56,27 @@ def test_of_equal_ones_no_more_are_taken_than_asked_for() -> None:
     assert np.array_equal(found, nearest(columns, 3, threads=2)[0])
 
 
+@pytest.mark.parametrize("n", [12, 2], ids=["at once", "in groups"])
 @pytest.mark.parametrize(("kept", "panel"), [(2**27, 2**22), (20 * 91, 8 * 12 * 12), (17 * 91, 30), (91, 30)])
 def test_the_weights_are_those_of_non_negative_least_squares(
-    monkeypatch: pytest.MonkeyPatch, kept: int, panel: int
+    monkeypatch: pytest.MonkeyPatch, kept: int, panel: int, n: int
 ) -> None:
     monkeypatch.setattr(module, "PASSES", 300)
     monkeypatch.setattr(module, "KEPT_CELLS", kept)
     monkeypatch.setattr(module, "PANEL_CELLS", panel)
     monkeypatch.setattr(module, "SOLVED_CELLS", 5 * 13**2)
+    monkeypatch.setattr(module, "GROUP", 4)
     matrix = (some(density=0.25) * 4).tolil()
     matrix[:, :3] = 0  # some items share users with few others only
     matrix[:2] = 0
-    matrix[:2, :3] = 3
+    matrix[:2, :2] = 3
     matrix = csr_array(matrix)
     columns = Columns.of(matrix)
-    neighbors, _ = nearest(columns, 12)
+    neighbors, _ = nearest(columns, n)
     order = np.random.default_rng(0).permutation(40).astype(np.int32)
     found = item_weights(columns, neighbors, order, threads=2).toarray()
     dense = matrix.toarray().astype(np.float64)
-    assert (neighbors[:3] < 0).any(axis=1).all()
+    assert (neighbors[:2] < 0).any(axis=1).all()
     for item in range(40):
         own = neighbors[item][neighbors[item] >= 0]
         stacked = np.vstack([dense[:, own], np.sqrt(L2) * np.eye(len(own))])

@@ -40,7 +40,7 @@ STRETCHES = 8
 KEPT_CELLS = 2**27
 """Products of neighbours that are kept at once: 512 MiB, those of 26,000 items with 100 neighbours each."""
 GROUP = 16
-"""Items that are done together where the catalogue is so large that all at once would be dearer."""
+"""Items whose products are found together where the catalogue is so large that all at once would be dearer."""
 MOST_PRODUCTS = 6e8
 """Multiplications of all pairs of items that a user has, summed over users. What is beyond comes from few users
 with very many items each: of those a sample counts."""
@@ -125,24 +125,12 @@ def item_weights(columns: Columns, neighbors: Items, order: Items, threads: int 
     """
     weights = np.zeros(neighbors.shape, np.float32)
     order = order[neighbors[order, 0] >= 0]
-    step = _together(*neighbors.shape)
-    outer, inner = (threads, 1) if step <= GROUP else (1, threads)
-
-    def one(items: Items) -> None:
-        weights[items] = _Products.of(columns, neighbors[items], items, inner).solved(np.float32(l2), inner)
-
-    _in_threads(one, [order[start : start + step] for start in range(0, len(order), step)], outer)
+    most = max(1, KEPT_CELLS // _upper_cells(neighbors.shape[1] + 1))
+    for start in range(0, len(order), most):
+        items = order[start : start + most]
+        products = _Products.of(columns, neighbors[items], items, threads)
+        weights[items] = products.solved(np.float32(l2), threads)
     return sparse_rows(neighbors, weights)
-
-
-def _together(n_items: int, n: int) -> int:
-    """How many items are done together: as many as may be kept, or a few, whichever needs fewer products."""
-    most = max(1, KEPT_CELLS // _upper_cells(n + 1))
-
-    def products(step: int) -> int:
-        return -(-n_items // step) * min(n_items, step * (n + 1)) ** 2
-
-    return min(most, GROUP, key=products)
 
 
 def sparse_rows(neighbors: Items, weights: Matrix) -> csr_array:
@@ -178,42 +166,46 @@ class _Products:
 
     @classmethod
     def of(cls, columns: Columns, neighbors: Items, items: Items, threads: int) -> _Products:
+        """Those of some items: all at once or, where that would be more to multiply, a few together."""
+        n_items, size = len(items), neighbors.shape[1] + 1
+        found = cls(np.zeros((n_items, _upper_cells(size)), np.float32), np.zeros(n_items, np.intp), size)
+        n_needed = len(np.unique(np.append(neighbors, items)))
+        if n_needed**2 <= n_items / GROUP * (GROUP * size) ** 2:
+            found._fill(slice(0, n_items), columns, neighbors, items, threads)
+            return found
+
+        def one(start: int) -> None:
+            part = slice(start, start + GROUP)
+            found._fill(part, columns, neighbors[part], items[part], 1)
+
+        _in_threads(one, range(0, n_items, GROUP), threads)
+        return found
+
+    def _fill(self, part: slice, columns: Columns, neighbors: Items, items: Items, threads: int) -> None:
         """Multiply some columns at a time with all that follow, and keep the products that circles ask for."""
         needed = np.unique(np.append(neighbors, items))
         needed = needed[needed >= 0]
         circles = np.column_stack([np.searchsorted(needed, neighbors), np.searchsorted(needed, items)])
         circles[:, :-1][neighbors < 0] = len(needed)  # nobody: a column without anything in it
-        own = (circles < circles[:, -1:]).sum(axis=1)
+        self.own[part] = (circles < circles[:, -1:]).sum(axis=1)
         circles.sort(axis=1)
-        n = circles.shape[1]
-        found = cls(np.zeros((len(items), _upper_cells(n)), np.float32), own, n)
+        upper = self.upper[part].ravel()
         asked = np.argsort(circles, axis=None, kind="stable")
         ends = np.searchsorted(circles.ravel()[asked], np.arange(len(needed) + 1))
         left = columns.turned if len(needed) == columns.turned.shape[0] else columns.turned[needed]
-        size = max(1, min(BLOCK, PANEL_CELLS // len(needed)))
-        stretch = size * -(-len(needed) // (size * STRETCHES))
+        rows = max(1, min(BLOCK, PANEL_CELLS // len(needed)))
+        stretch = rows * -(-len(needed) // (rows * STRETCHES))
         for first in range(0, len(needed), stretch):
             following = left[first:].T.tocsr()
             following.resize(following.shape[0], following.shape[1] + 1)
 
             def one(start: int, first: int = first, following: csr_array = following) -> None:
-                stop = min(start + size, len(needed))
+                stop = min(start + rows, len(needed))
                 panel = (left[start:stop] @ following).toarray()
-                for places in _parts(asked[ends[start] : ends[stop]], PANEL_CELLS // (8 * n)):
-                    found._take(panel, (start, first), circles, places)
+                for places in _parts(asked[ends[start] : ends[stop]], PANEL_CELLS // (8 * self.size)):
+                    _take(upper, panel, (start, first), circles, places)
 
-            _in_threads(one, range(first, min(first + stretch, len(needed)), size), threads)
-        return found
-
-    def _take(self, panel: Matrix, corner: tuple[int, int], circles: Places, places: Places) -> None:
-        """Take from a panel of products, which begins at ``corner``, what some places of ``circles`` ask for."""
-        n = self.size
-        items, ranks = np.divmod(places, n)
-        rows = circles[items, ranks] - corner[0]
-        upper = np.arange(n) >= ranks[:, None]
-        begins = items * _upper_cells(n) + ranks * n - ranks * (ranks + 1) // 2
-        wanted = ((rows * panel.shape[1] - corner[1])[:, None] + circles[items])[upper]
-        self.upper.ravel()[(begins[:, None] + np.arange(n))[upper]] = panel.ravel()[wanted]
+            _in_threads(one, range(first, min(first + stretch, len(needed)), rows), threads)
 
     def solved(self, l2: np.float32, threads: int) -> Matrix:
         """The weights of the neighbours, shape (items, n)."""
@@ -225,6 +217,17 @@ class _Products:
         size = max(1, SOLVED_CELLS // self.size**2)
         _in_threads(one, [slice(start, start + size) for start in range(0, len(weights), size)], threads)
         return weights
+
+
+def _take(upper: Matrix, panel: Matrix, corner: tuple[int, int], circles: Places, places: Places) -> None:
+    """Take from a panel of products, which begins at ``corner``, what some places of ``circles`` ask for."""
+    n = circles.shape[1]
+    items, ranks = np.divmod(places, n)
+    rows = circles[items, ranks] - corner[0]
+    wanted = np.arange(n) >= ranks[:, None]
+    begins = items * _upper_cells(n) + ranks * n - ranks * (ranks + 1) // 2
+    found = ((rows * panel.shape[1] - corner[1])[:, None] + circles[items])[wanted]
+    upper[(begins[:, None] + np.arange(n))[wanted]] = panel.ravel()[found]
 
 
 def _descended(upper: Matrix, own: Places, n: int, l2: np.float32) -> Matrix:
