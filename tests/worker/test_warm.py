@@ -73,9 +73,9 @@ def test_a_retraining_on_a_little_more_starts_warm_and_needs_fewer_iterations(da
     assert starts(second) == 1
     assert second.model_metrics["iterations"] < first.model_metrics["iterations"]
     assert second.model_metrics["n_users"] == first.model_metrics["n_users"] + 2  # new, and u000
-    for name in ("regularization", "blend"):
-        assert second.hyperparameters[name] == first.hyperparameters[name]
-    cold = data.train(earlier=data.folder / "none")
+    chosen = {name: first.hyperparameters[name] for name in ("regularization", "blend")}
+    assert {name: second.hyperparameters[name] for name in chosen} == chosen
+    cold = data.train(earlier=data.folder / "none", **chosen)
     assert starts(cold) == 0
     assert second.model_metrics["reconstruction_error"] == pytest.approx(
         cold.model_metrics["reconstruction_error"], rel=0.05
