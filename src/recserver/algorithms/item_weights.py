@@ -169,22 +169,23 @@ class _Products:
         """Those of some items: all at once or, where that would be more to multiply, a few together."""
         n_items, size = len(items), neighbors.shape[1] + 1
         found = cls(np.zeros((n_items, _upper_cells(size)), np.float32), np.zeros(n_items, np.intp), size)
-        n_needed = len(np.unique(np.append(neighbors, items)))
-        if n_needed**2 <= n_items / GROUP * (GROUP * size) ** 2:
-            found._fill(slice(0, n_items), columns, neighbors, items, threads)
+        needed = _occurring(neighbors, items)
+        if len(needed) ** 2 <= n_items / GROUP * (GROUP * size) ** 2:
+            found._fill(slice(0, n_items), columns, neighbors, items, needed=needed, threads=threads)
             return found
 
         def one(start: int) -> None:
             part = slice(start, start + GROUP)
-            found._fill(part, columns, neighbors[part], items[part], 1)
+            own, group = neighbors[part], items[part]
+            found._fill(part, columns, own, group, needed=_occurring(own, group), threads=1)
 
         _in_threads(one, range(0, n_items, GROUP), threads)
         return found
 
-    def _fill(self, part: slice, columns: Columns, neighbors: Items, items: Items, threads: int) -> None:
+    def _fill(
+        self, part: slice, columns: Columns, neighbors: Items, items: Items, *, needed: Items, threads: int
+    ) -> None:
         """Multiply some columns at a time with all that follow, and keep the products that circles ask for."""
-        needed = np.unique(np.append(neighbors, items))
-        needed = needed[needed >= 0]
         circles = np.column_stack([np.searchsorted(needed, neighbors), np.searchsorted(needed, items)])
         circles[:, :-1][neighbors < 0] = len(needed)  # nobody: a column without anything in it
         self.own[part] = (circles < circles[:, -1:]).sum(axis=1)
@@ -225,7 +226,7 @@ def _take(upper: Matrix, panel: Matrix, corner: tuple[int, int], circles: Places
     items, ranks = np.divmod(places, n)
     rows = circles[items, ranks] - corner[0]
     wanted = np.arange(n) >= ranks[:, None]
-    begins = items * _upper_cells(n) + ranks * n - ranks * (ranks + 1) // 2
+    begins = items * _upper_cells(n) + _row_begins(n, ranks)
     found = ((rows * panel.shape[1] - corner[1])[:, None] + circles[items])[wanted]
     upper[(begins[:, None] + np.arange(n))[wanted]] = panel.ravel()[found]
 
@@ -233,7 +234,7 @@ def _take(upper: Matrix, panel: Matrix, corner: tuple[int, int], circles: Places
 def _descended(upper: Matrix, own: Places, n: int, l2: np.float32) -> Matrix:
     """A few passes of coordinate descent over all items at once, whose own weights stay 0."""
     lower, higher = np.minimum.outer(np.arange(n), np.arange(n)), np.maximum.outer(np.arange(n), np.arange(n))
-    places = lower * n - lower * (lower + 1) // 2 + higher
+    places = _row_begins(n, lower) + higher
     grams = [np.take(upper, row, axis=1) for row in places]
     targets = np.ascontiguousarray(np.take_along_axis(upper, places[own], axis=1).T)
     weights = np.zeros((len(upper), n), np.float32)
@@ -253,8 +254,20 @@ def _parts(places: Places, most: int) -> Iterator[Places]:
         yield places[start : start + size]
 
 
+def _occurring(neighbors: Items, items: Items) -> Items:
+    """All that are among them, ascending."""
+    found: Items = np.unique(np.append(neighbors, items))
+    return found[found >= 0]
+
+
 def _upper_cells(n: int) -> int:
     return n * (n + 1) // 2
+
+
+def _row_begins(n: int, rows: Places) -> Places:
+    """Where column 0 of some rows would stand in an upper triangle, kept row by row."""
+    begins: Places = rows * n - rows * (rows + 1) // 2
+    return begins
 
 
 def _without_excess(matrix: csr_array, seed: int) -> csr_array:
