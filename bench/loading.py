@@ -23,6 +23,8 @@ from recserver.catalog import Catalog, open_packed
 from recserver.events import EventBus
 from recserver.ids import IdTable
 from recserver.ranking import best
+from recserver.recommend.answering import recommend
+from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.store.models import ModelStore
 
@@ -51,7 +53,7 @@ def _with_joblib(path: Path, mmap_mode: str | None = None) -> object:
 
 
 def _answering(recommender: Recommender) -> object:
-    recommender.recommend("u00000001", 10, exclude_seen=True, fallback=True)
+    recommend(recommender, "u00000001", Query())
     return recommender
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from bench.models import write_model
 from bench.report import alternate, report
 from recserver.catalog import open_packed
+from recserver.recommend.answering import recommend
+from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 
 CALLS = 200
@@ -44,7 +46,7 @@ def _one_pass(model: Recommender) -> Callable[[int], object]:
 
 
 def _recommend(model: Recommender) -> Callable[[int], object]:
-    return lambda number: model.recommend(f"u{number:08d}", 10, exclude_seen=True, fallback=True)
+    return lambda number: recommend(model, f"u{number:08d}", Query())
 
 
 def _full_sort(model: Recommender) -> Callable[[int], object]:

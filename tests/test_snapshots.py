@@ -17,6 +17,8 @@ from model_files import write_model
 from recserver import artifact, snapshots
 from recserver.catalog import open_packed
 from recserver.errors import UnreadableModel
+from recserver.recommend.answering import recommend
+from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
@@ -51,7 +53,7 @@ def is_mapped(path: Path) -> bool:
 
 
 def asked(model: Recommender) -> Any:
-    return [model.recommend(user, 10, exclude_seen=True, fallback=True).items for user in ("u0", "u1", "nobody")]
+    return [recommend(model, user, Query()).items for user in ("u0", "u1", "nobody")]
 
 
 def test_a_large_file_is_copied_once_and_mapped_by_all(large: Path, temporary: Path) -> None:
@@ -77,20 +79,22 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
     _, model = open_packed(large)
     code = (
         "import sys; from pathlib import Path; from recserver.catalog import open_packed\n"
+        "from recserver.recommend.answering import recommend, Query\n"
         "packed, model = open_packed(Path(sys.argv[1]))\n"
-        "print(packed.checked, model.recommend('u0', 3, exclude_seen=True, fallback=True).items)"
+        "print(packed.checked, recommend(model, 'u0', Query(n=3)).items)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(large)], env={**os.environ, "TMPDIR": str(temporary)},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    expected = model.recommend("u0", 3, exclude_seen=True, fallback=True).items
+    expected = recommend(model, "u0", Query(n=3)).items
     assert done.stdout.strip() == f"True {expected}"
 
 
 def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from recserver.catalog import open_packed\n"
+        "from recserver.recommend.answering import recommend, Query\n"
         "input(); packed, model = open_packed(Path(sys.argv[1])); print(flush=True)\n"
         "maps = Path('/proc/self/maps').read_text().splitlines()\n"
         "print({line.split(maxsplit=5)[5] for line in maps if sys.argv[2] in line}, flush=True); input()"

@@ -75,6 +75,24 @@ class RunNotFound(NotFound):
         super().__init__(f"There is no run {shown(run_id)}: GET /list_runs names those that are remembered.")
 
 
+class UserNotFound(NotFound):
+    code = "user_not_found"
+
+    def __init__(self, model_id: str, user_id: str) -> None:
+        super().__init__(
+            f"Model {shown(model_id)} knows no user {shown(user_id)}: GET /users names those it was trained on."
+        )
+
+
+class ItemNotFound(NotFound):
+    code = "item_not_found"
+
+    def __init__(self, model_id: str, item_id: str) -> None:
+        super().__init__(
+            f"Model {shown(model_id)} knows no item {shown(item_id)}: GET /items names those it was trained on."
+        )
+
+
 class VersionNotFound(NotFound):
     code = "version_not_found"
 

@@ -74,6 +74,25 @@ class IdTable(Sequence[str]):
             wanted = text.encode()
         except UnicodeEncodeError:
             return None
+        place, offsets = self._first_from(wanted), self._offsets
+        found = place < len(self) and self._blob[offsets[place] : offsets[place + 1]] == wanted
+        return place if found else None
+
+    def page(self, n: int, prefix: str = "", after: str = "") -> range:
+        """The positions of the first ``n`` ids that begin with ``prefix`` and come after ``after``."""
+        start, wanted = self._first_from(prefix.encode()), prefix.encode()
+        if after:
+            start = max(start, self._first_from(after.encode() + b"\0"))
+        end = start
+        while end < min(start + n, len(self)) and self._bytes(end).startswith(wanted):
+            end += 1
+        return range(start, end)
+
+    def _bytes(self, position: int) -> bytes:
+        return self._blob[self._offsets[position] : self._offsets[position + 1]].tobytes()
+
+    def _first_from(self, wanted: bytes) -> int:
+        """The first position whose id is not less than ``wanted``."""
         blob, offsets = self._blob, self._offsets
         low, high = 0, len(offsets) - 1
         while low < high:
@@ -82,8 +101,7 @@ class IdTable(Sequence[str]):
                 low = middle + 1
             else:
                 high = middle
-        found = low < len(offsets) - 1 and blob[offsets[low] : offsets[low + 1]] == wanted
-        return low if found else None
+        return low
 
 
 def _check_ids(blob: Array, offsets: Array) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+RECENT_DAYS = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
@@ -49,6 +51,17 @@ class Interactions:
     def item_counts(self) -> NDArray[np.int64]:
         """Shape (items,): how many users interacted with each item."""
         return np.bincount(self.indices, minlength=len(self.items)).astype(np.int64)
+
+    def recent_shares(self) -> NDArray[np.float32] | None:
+        """Float32, shape (items,), adding up to 1: each item's share of what happened of late; None without times.
+
+        An interaction counts half as much as one :data:`RECENT_DAYS` later.
+        """
+        if self.times is None or not len(self.times):
+            return None
+        weights = 0.5 ** ((self.times.max() - self.times) / (RECENT_DAYS * 86_400))
+        shares = np.bincount(self.indices, weights / weights.sum(), minlength=len(self.items))
+        return shares.astype(np.float32)
 
     def statistics(self) -> dict[str, Any]:
         """The ``training_stats`` of a model's metadata."""

@@ -33,10 +33,37 @@ class Neighbors:
         Args:
             items, strengths: shape (interactions,).
         """
-        starts = self.indptr[items]
-        lengths = self.indptr[items + 1] - starts
-        ends = np.cumsum(lengths)
-        places = np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+        places, lengths = self._places(items)
         weights = self.weights[places] * np.repeat(strengths, lengths)
         summed = np.bincount(self.indices[places], weights, minlength=len(self.indptr) - 1)
         return summed.astype(np.float32)
+
+    def row(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The items that an interaction with one speaks for, and by which weights."""
+        own = slice(self.indptr[item], self.indptr[item + 1])
+        return self.indices[own], self.weights[own]
+
+    def shares(
+        self, items: NDArray[np.int32], strengths: NDArray[np.float32], of: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """What each interaction adds to the scores of some items, shape (interactions, number of ``of``).
+
+        Args:
+            items, strengths: shape (interactions,).
+            of: distinct places of items.
+        """
+        places, lengths = self._places(items)
+        columns = np.full(len(self.indptr) - 1, -1, np.int32)
+        columns[of] = np.arange(len(of), dtype=np.int32)
+        column = columns[self.indices[places]]
+        rows, there = np.repeat(np.arange(len(items)), lengths), column >= 0
+        shares = np.zeros((len(items), len(of)))
+        shares[rows[there], column[there]] = self.weights[places[there]] * strengths[rows[there]]
+        return shares
+
+    def _places(self, items: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the weights of some rows stand, one row after the other, and how many each has."""
+        starts = self.indptr[items]
+        lengths = self.indptr[items + 1] - starts
+        ends = np.cumsum(lengths)
+        return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0), lengths

@@ -13,6 +13,8 @@ from killing import a_server
 
 from model_files import put_model, write_model
 from recserver.catalog import open_packed
+from recserver.recommend.answering import recommend
+from recserver.recommend.query import Query
 
 CLIENTS = 4
 ITEMS, K = 20_000, 16
@@ -34,7 +36,7 @@ def versions(folder: Path) -> tuple[list[bytes], list[Any]]:
     for number in range(ROUND):
         path = write_model(folder / f"{number}.pkl", items=ITEMS, k=K, version=number + 1, seed=number)
         _, model = open_packed(path)
-        answer = model.recommend("u0", 10, exclude_seen=True, fallback=True)
+        answer = recommend(model, "u0", Query())
         files.append(path.read_bytes())
         lists.append([{"item_id": item, "score": score} for item, score in answer.items])
     return files, lists

@@ -22,6 +22,8 @@ from recserver.artifact import load
 from recserver.catalog import open_packed
 from recserver.cli.exchange import packed_arrays, read
 from recserver.errors import InvalidInput
+from recserver.recommend.answering import recommend
+from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 
 Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
@@ -71,7 +73,7 @@ def opened(path: Path) -> Recommender:
 def answers(path: Path) -> Any:
     model = opened(path)
     users = [*model.users, "nobody"]
-    return {one: model.recommend(one, 10, exclude_seen=True, fallback=True) for one in users}
+    return {one: recommend(model, one, Query()) for one in users}
 
 
 async def test_list_shows_every_model(models: Run) -> None:
@@ -136,7 +138,7 @@ async def test_neighbors_go_out_and_come_back_in_any_order(models: Run, folder: 
 
 
 def answer(model: Recommender, user: str) -> dict[str, float]:
-    return dict(model.recommend(user, 10, exclude_seen=False, fallback=False).items)
+    return dict(recommend(model, user, Query(exclude_seen=False, fallback=None)).items)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from recserver import RecServer, Settings, catalog
 from recserver.catalog import Catalog
 from recserver.errors import ModelNotFound, ModelNotTrained
 from recserver.events import EventBus, ModelServes
+from recserver.recommend.answering import recommend
+from recserver.recommend.query import Query
 from recserver.settings import available_memory
 from recserver.store.models import ModelStore
 
@@ -75,10 +77,10 @@ async def test_a_model_larger_than_all_memory_serves_alone(few: Few) -> None:
 
 async def test_a_request_under_way_keeps_what_it_began_with(few: Few) -> None:
     model = await few.catalog.find("a")
-    before = model.recommend("u0", 5, exclude_seen=True, fallback=True)
+    before = recommend(model, "u0", Query(n=5))
     await few.ask("bcd")
     assert few.loaded == "cd"
-    assert model.recommend("u0", 5, exclude_seen=True, fallback=True) == before
+    assert recommend(model, "u0", Query(n=5)) == before
 
 
 async def test_an_evicted_model_is_loaded_once_however_many_ask_and_announced_once(few: Few) -> None:

@@ -13,7 +13,10 @@ from recserver import artifact
 from recserver.catalog import open_packed
 from recserver.errors import UnreadableModel
 from recserver.ids import pack_ids
-from recserver.recommend.recommender import Recommender, Source
+from recserver.recommend.answering import recommend
+from recserver.recommend.person import Source
+from recserver.recommend.query import Query
+from recserver.recommend.recommender import Recommender
 
 USERS, ITEMS = ["u0", "u1", "u2"], ["i0", "i1", "i10", "i2", "é"]
 
@@ -48,7 +51,9 @@ def model(tmp_path: Path) -> Recommender:
 
 
 def asked(model: Recommender, user: str, n: int = 10, *, exclude_seen: bool = True, fallback: bool = True) -> Any:
-    answer = model.recommend(user, n, exclude_seen=exclude_seen, fallback=fallback)
+    answer = recommend(
+        model, user, Query(n=n, exclude_seen=exclude_seen, fallback="overall" if fallback else None)
+    )
     return answer.source, answer.items
 
 

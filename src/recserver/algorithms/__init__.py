@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recserver.fold_in import FoldIn
 from recserver.interactions import Interactions
 from recserver.neighbors import Neighbors
 
@@ -32,6 +33,10 @@ class Factors:
         warnings: a sentence for everything that was not done as asked.
         neighbors: item-item weights, applied to the user's interactions; None if the model has none.
         item_scale: float32, shape (items,): ``items`` were multiplied by it after the fit. A warm start divides.
+        fold_in: how a user's factors, and strengths for the neighbors, follow from interactions; None if the
+            algorithm does not tell. Then people who were not in the training get what is popular.
+        strengths: float32, shape (pairs,): of the users' interactions by ``fold_in``; None if those of a user are
+            all worth 1, or ``neighbors`` has them.
         started_warm: whether the fit started from ``Surroundings.start``.
     """
 
@@ -42,15 +47,22 @@ class Factors:
     warnings: tuple[str, ...] = ()
     neighbors: Neighbors | None = None
     item_scale: NDArray[np.float32] | None = None
+    fold_in: FoldIn | None = None
+    strengths: NDArray[np.float32] | None = None
     started_warm: bool = False
 
     @classmethod
     def of_neighbors(
-        cls, neighbors: Neighbors, n_users: int, hyperparameters: dict[str, Any], warnings: Sequence[str] = ()
+        cls,
+        neighbors: Neighbors,
+        n_users: int,
+        hyperparameters: dict[str, Any],
+        warnings: Sequence[str] = (),
+        fold_in: FoldIn | None = None,
     ) -> Factors:
         """A model that has item-item weights only."""
         users, items = (np.zeros((n, 0), np.float32) for n in (n_users, len(neighbors.indptr) - 1))
-        return cls(users, items, hyperparameters, {}, tuple(warnings), neighbors)
+        return cls(users, items, hyperparameters, {}, tuple(warnings), neighbors, fold_in=fold_in)
 
     def scores(self, interactions: Interactions, users: NDArray[np.int64]) -> NDArray[np.float32]:
         """The scores of all items for some users of those that it was fitted to, shape (their number, items)."""

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, RandomState, Real
+from recserver.fold_in import FoldIn
 from recserver.interactions import Interactions
 from recserver.specs.values import WholeNumber
 
@@ -26,6 +27,8 @@ Matrix = NDArray[np.float32]
 
 BLOCK_CELLS = 2**21
 """Numbers of the gathered factors, and of the systems, that are in memory together: 8 MiB each, or one row's."""
+
+SMALLEST_RIDGE = 1e-6
 
 
 class ALSParams(Params):
@@ -55,7 +58,7 @@ class ALS(BaseAlgorithm[ALSParams]):
 
         params, notes = self.used(hyperparameters), list[str]()
         params = lowered(params, interactions, notes)
-        worth = worth_matrix(interactions, notes, params.feedback)
+        worth, rule = worth_matrix(interactions, notes, params.feedback)
         turned = worth.T.tocsr()
         random = np.random.default_rng(params.random_state)
         users, items = (
@@ -67,14 +70,23 @@ class ALS(BaseAlgorithm[ALSParams]):
                 _solve(turned, items, users, params, pool)
                 surroundings.told(iteration, params.max_iter, _loss(worth, users, items, params))
         metrics = {"n_components": params.n_components}
-        return Factors(users, items, params.model_dump(), metrics, tuple(notes))
+        fold_in = FoldIn(
+            np.ones(len(items), np.float32),
+            items.T @ items,
+            rule,
+            l2=params.regularization + SMALLEST_RIDGE,
+            confidence=params.alpha,
+        )
+        return Factors(
+            users, items, params.model_dump(), metrics, tuple(notes), fold_in=fold_in, strengths=worth.data
+        )
 
 
 def _solve(worth: csr_array, factors: Matrix, fixed: Matrix, params: ALSParams, pool: ThreadPoolExecutor) -> None:
     """Set each row of ``factors`` to the best one for ``fixed``."""
     k = factors.shape[1]
     common = fixed.T @ fixed
-    common[np.diag_indices(k)] += np.float32(params.regularization + 1e-6)
+    common[np.diag_indices(k)] += np.float32(params.regularization + SMALLEST_RIDGE)
     lengths = np.diff(worth.indptr)
 
     def one(rows: NDArray[np.intp]) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, Real
 from recserver.errors import TrainingFailed
+from recserver.fold_in import FoldIn
 from recserver.interactions import Interactions
 from recserver.neighbors import Neighbors
 from recserver.specs.values import WholeNumber
@@ -55,14 +56,15 @@ class EASE(BaseAlgorithm[EASEParams]):
                 f"ease needs memory for the square of the catalogue and takes at most {MOST_ITEMS} items, not "
                 f"{n_items}: use nmf, whose neighbours do the same for the items that are alike."
             )
-        matrix = worth_matrix(interactions, notes, params.feedback)
+        matrix, rule = worth_matrix(interactions, notes, params.feedback)
         products = (matrix.T @ matrix).toarray()
         products[np.diag_indices(n_items)] += np.float32(params.regularization)
         weights = _inverse(products)
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0)
         neighbors = strongest(weights, params.neighbors, matrix.data)
-        return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes)
+        fold_in = FoldIn.without_factors(rule, n_items)
+        return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
 
 
 def _inverse(products: Square) -> Square:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from recserver.algorithms import Factors, Surroundings
 from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, Real
+from recserver.fold_in import FoldIn
 from recserver.interactions import Interactions
 from recserver.specs.values import WholeNumber
 
@@ -36,10 +37,11 @@ class ItemKNN(BaseAlgorithm[ItemKNNParams]):
         from recserver.algorithms.matrices import worth_matrix
 
         params, notes = self.used(hyperparameters), list[str]()
-        worth = worth_matrix(interactions, notes, params.feedback)
+        worth, rule = worth_matrix(interactions, notes, params.feedback)
         found = nearest(Columns.of(worth), params.neighbors, surroundings.threads, params.shrinkage)
         neighbors = as_neighbors(sparse_rows(*found), worth.data)
-        return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes)
+        fold_in = FoldIn.without_factors(rule, len(interactions.items))
+        return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
 
 
 item_knn = ItemKNN(neighbors=100)

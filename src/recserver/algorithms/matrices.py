@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 
 from recserver.algorithms.params import Feedback, Params
 from recserver.errors import TrainingFailed
+from recserver.fold_in import FoldIn, Worth
 from recserver.interactions import Interactions
 
 Vector = NDArray[np.float32]
@@ -31,6 +32,7 @@ class Matrices:
         strengths: ``D_users^-e B``: what a recommendation foretells, and what neighbors speak from.
         worth: B, divided by the root mean square of what pairs are worth, those that are worth nothing left out.
         item_scale: ``D_items^e``, shape (items,): from a score of the first to one of the second.
+        rule: what a rating is worth in B.
         ridge_unit: a ridge on item weights that learn from ``worth`` is given in multiples of it:
             ``|B|^2 / |D_users^-e B|^2``.
     """
@@ -39,7 +41,22 @@ class Matrices:
     strengths: csr_array
     worth: csr_array
     item_scale: Vector
+    rule: Worth
     ridge_unit: float
+
+    def fold_in(
+        self, *, exponent: float, items: Vector, scale: Vector, share: float = 1.0, **solved: Any
+    ) -> FoldIn:
+        """How factors follow from interactions, for a fit of ``factored`` to item factors of shape (items, k).
+
+        Args:
+            exponent: e.
+            items: as fitted, float32.
+            scale: by which they were multiplied after the fit, ``share`` times ``item_scale``.
+            solved: ``nonnegative``, ``l2``, ``l1``.
+        """
+        inputs = share / np.square(np.where(scale > 0, scale, np.float32(1)))
+        return FoldIn(inputs.astype(np.float32), items.T @ items, self.rule, exponent=exponent, **solved)
 
 
 def matrices(
@@ -61,9 +78,9 @@ def matrices(
     Raises:
         TrainingFailed: if no rating is positive.
     """
-    worth = _worth(
-        _positive(interactions, notes), feedback, as_they_are=not exponent, weighted=interactions.weighted
-    )
+    positive = _positive(interactions, notes)
+    rule = _rule(positive, feedback, as_they_are=not exponent, weighted=interactions.weighted)
+    worth = rule.of(positive)
     shape = len(interactions.users), len(interactions.items)
     index = np.int32 if interactions.n_pairs < 2**31 else np.int64
     indptr, indices = interactions.indptr.astype(index), interactions.indices
@@ -78,15 +95,17 @@ def matrices(
         csr_array((strengths, indices, indptr), shape=shape),
         csr_array((even.astype(np.float32), indices, indptr), shape=shape),
         (items**exponent).astype(np.float32),
+        rule,
         square / float(np.square(strengths, dtype=np.float64).sum()),
     )
 
 
-def worth_matrix(interactions: Interactions, notes: list[str], feedback: Feedback) -> csr_array:
-    """What each pair is worth, shape (users, items), not evened out; see :func:`matrices`."""
-    worth = _worth(_positive(interactions, notes), feedback, as_they_are=False, weighted=interactions.weighted)
+def worth_matrix(interactions: Interactions, notes: list[str], feedback: Feedback) -> tuple[csr_array, Worth]:
+    """What each pair is worth, shape (users, items), not evened out; see :func:`matrices`. And the rule for it."""
+    positive = _positive(interactions, notes)
+    rule = _rule(positive, feedback, as_they_are=False, weighted=interactions.weighted)
     shape = len(interactions.users), len(interactions.items)
-    return csr_array((worth, interactions.indices, interactions.indptr), shape=shape)
+    return csr_array((rule.of(positive), interactions.indices, interactions.indptr), shape=shape), rule
 
 
 def lowered(params: ParamsT, interactions: Interactions, notes: list[str], fewer: int = 0) -> ParamsT:
@@ -115,18 +134,15 @@ def _positive(interactions: Interactions, notes: list[str]) -> Vector:
     return positive
 
 
-def _worth(ratings: Vector, feedback: str, *, as_they_are: bool, weighted: bool) -> Vector:
+def _rule(ratings: Vector, feedback: Feedback, *, as_they_are: bool, weighted: bool) -> Worth:
     if feedback == "auto":
         if as_they_are:
             _require_moderate(ratings)
-            return ratings
+            return Worth("ratings")
         feedback = "weighted" if weighted else "implicit"
     if feedback == "implicit":
-        return (ratings > 0).astype(np.float32)
-    logarithms = np.log1p(ratings)
-    mean = logarithms[ratings > 0].mean(dtype=np.float64)
-    scaled: Vector = (logarithms / np.float64(mean)).astype(np.float32)
-    return scaled
+        return Worth("implicit")
+    return Worth("weighted", float(np.log1p(ratings[ratings > 0]).mean(dtype=np.float64)))
 
 
 def _require_moderate(ratings: Vector) -> None:

@@ -91,7 +91,7 @@ class NMF(BaseAlgorithm[NMFParams]):
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> Factors:
         from recserver.algorithms.matrices import lowered
-        from recserver.algorithms.nmf_fit import factors_of, fit_neighbors, start_of, to_fit
+        from recserver.algorithms.nmf_fit import factors_of, fit_neighbors, fold_in_of, start_of, to_fit
 
         notes: list[str] = []
         params = self.used(hyperparameters)
@@ -99,8 +99,11 @@ class NMF(BaseAlgorithm[NMFParams]):
         found = to_fit(interactions, params, notes)
         fit = factors_of(found, params, surroundings, notes)
         neighbors = fit_neighbors(found, params, fit.columns, surroundings.threads) if params.blend else None
-        model = _assembled(found, params, fit, neighbors, notes)
-        return replace(model, started_warm=start_of(params, surroundings) is not None)
+        return replace(
+            _assembled(found, params, fit, neighbors, notes),
+            fold_in=fold_in_of(found, params, fit.columns),
+            started_warm=start_of(params, surroundings) is not None,
+        )
 
 
 def _decided(params: NMFParams) -> dict[str, Any]:
@@ -131,6 +134,7 @@ def _assembled(
         warnings=tuple(notes),
         neighbors=neighbors,
         item_scale=scale,
+        strengths=found.strengths.data,
     )
 
 

@@ -20,14 +20,18 @@ from recserver.algorithms.hals import (
 from recserver.algorithms.item_weights import L2, Columns, as_neighbors, item_weights, nearest
 from recserver.algorithms.matrices import EXPONENT, Matrices, matrices
 from recserver.algorithms.nmf import NMFParams
+from recserver.fold_in import FoldIn
 from recserver.interactions import Interactions
 from recserver.neighbors import Neighbors
 
 
 def to_fit(interactions: Interactions, params: NMFParams, notes: list[str]) -> Matrices:
     """The matrices that the hyperparameters ask for."""
-    exponent = EXPONENT if params.weighting == "degree" else 0.0
-    return matrices(interactions, notes, feedback=params.feedback, exponent=exponent)
+    return matrices(interactions, notes, feedback=params.feedback, exponent=_exponent(params))
+
+
+def _exponent(params: NMFParams) -> float:
+    return EXPONENT if params.weighting == "degree" else 0.0
 
 
 def factors_of(found: Matrices, params: NMFParams, surroundings: Surroundings, notes: list[str]) -> Factorisation:
@@ -55,6 +59,20 @@ def fit_neighbors(found: Matrices, params: NMFParams, item_factors: Matrix, thre
     order = np.lexsort((likest[:, 0], item_factors.argmax(axis=1))).astype(np.int32)
     weights = item_weights(columns, likest, order, threads, L2 * found.ridge_unit)
     return as_neighbors(weights * np.float32(params.blend or 0.0), found.strengths.data)
+
+
+def fold_in_of(found: Matrices, params: NMFParams, item_factors: Matrix) -> FoldIn:
+    """How factors follow from interactions, by the objective of the fit."""
+    own, share = penalties_of(found.factored, params)[0], 1 - (params.blend or 0.0)
+    return found.fold_in(
+        exponent=_exponent(params),
+        items=item_factors,
+        scale=found.item_scale * np.float32(share),
+        share=share,
+        nonnegative=True,
+        l2=own.l2,
+        l1=own.l1,
+    )
 
 
 def penalties_of(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty]:

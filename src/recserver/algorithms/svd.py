@@ -67,14 +67,15 @@ class SVD(BaseAlgorithm[SVDParams]):
             users = _fitted(model, found.factored)
         explained = float(np.nan_to_num(model.explained_variance_ratio_, posinf=0.0).sum(dtype=np.float64))
         explained = explained if explained < 1.01 else 0.0  # of next to no variance anything is a large share
+        components = np.ascontiguousarray(model.components_.T[: len(interactions.items)], np.float32)
         return Factors(
             users=np.ascontiguousarray(users, np.float32),
-            items=np.ascontiguousarray(
-                model.components_.T[: len(interactions.items)] * found.item_scale[:, None], np.float32
-            ),
+            items=components * found.item_scale[:, None],
             hyperparameters=params.model_dump(),
             metrics={"n_components": params.n_components, "explained_variance_ratio": explained},
             warnings=tuple(notes),
+            fold_in=found.fold_in(exponent=exponent, items=components, scale=found.item_scale),
+            strengths=found.strengths.data,
         )
 
 

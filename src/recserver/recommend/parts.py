@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recserver.artifact import Artifact
 from recserver.errors import UnreadableModel
+from recserver.fold_in import FoldIn
 from recserver.ids import IdTable
 from recserver.neighbors import Neighbors
 from recserver.specs.models import LARGEST_VERSION, is_version
@@ -19,6 +20,8 @@ Arrays = Mapping[str, NDArray[Any]]
 
 _MUST = ("user_factors", "item_factors", "seen_indptr", "seen_indices", "item_counts")
 _NEIGHBORS = ("neighbor_indptr", "neighbor_indices", "neighbor_weights", "seen_strengths")
+_FOLD_IN = ("fold_in_inputs", "fold_in_gram")
+_MAY = ("seen_strengths", "item_norms", "item_recent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,10 @@ class Parts:
     """What a model file holds.
 
     Attributes:
-        arrays: those that every model has.
+        arrays: those that every model has, and of ``seen_strengths``, ``item_norms`` and ``item_recent`` those
+            that it has.
         neighbors: item-item weights, if it has any.
+        fold_in: how factors follow from interactions, if it tells.
     """
 
     model_version: int
@@ -35,6 +40,7 @@ class Parts:
     items: IdTable
     arrays: Arrays
     neighbors: Neighbors | None
+    fold_in: FoldIn | None
 
     @classmethod
     def of(cls, artifact: Artifact) -> Self:
@@ -46,7 +52,9 @@ class Parts:
         version, arrays = artifact.header.get("model_version"), artifact.arrays
         if not is_version(version):
             raise _inconsistent(f"it has no version from 1 to {LARGEST_VERSION}")
-        optional = _NEIGHBORS if any(name in arrays for name in _NEIGHBORS) else ()
+        with_neighbors = any(name in arrays for name in _NEIGHBORS[:3])
+        folds_in = "fold_in" in artifact.header
+        optional = (*(_NEIGHBORS if with_neighbors else ()), *(_FOLD_IN if folds_in else ()))
         for name in ("user_text", "user_offsets", "item_text", "item_offsets", *_MUST, *optional):
             if name not in arrays:
                 raise _inconsistent(f"{name!r} is missing")
@@ -54,12 +62,19 @@ class Parts:
             version,
             IdTable(arrays["user_text"], arrays["user_offsets"], checked=artifact.checked),
             IdTable(arrays["item_text"], arrays["item_offsets"], checked=artifact.checked),
-            {name: arrays[name] for name in _MUST},
-            Neighbors(*(arrays[name] for name in _NEIGHBORS)) if optional else None,
+            {name: arrays[name] for name in (*_MUST, *_MAY) if name in arrays},
+            Neighbors(*(arrays[name] for name in _NEIGHBORS)) if with_neighbors else None,
+            _fold_in(artifact) if folds_in else None,
         )
         if not artifact.checked:
             found._require_fit()
         return found
+
+    def item_norms(self) -> NDArray[np.float32]:
+        """Of each item's factors, shape (items,); a file of an earlier release does not hold them."""
+        if "item_norms" in self.arrays:
+            return self.arrays["item_norms"]
+        return norms(self.arrays["item_factors"])
 
     def _require_fit(self) -> None:
         users, items, arrays = len(self.users), len(self.items), self.arrays
@@ -72,8 +87,16 @@ class Parts:
             and counts.shape == (items,)
             and counts.dtype.kind == "i"
         )
+        vectors = {"seen_strengths": len(arrays["seen_indices"]), "item_norms": items, "item_recent": items}
+        sound = sound and all(
+            arrays[name].shape == (length,) and arrays[name].dtype == np.float32
+            for name, length in vectors.items()
+            if name in arrays
+        )
         if not sound:
             raise _inconsistent("their shapes differ")
+        if self.fold_in is not None and not self.fold_in.fits(factors[1].shape):
+            raise _inconsistent("what is to fold users in does not fit")
         largest_score = _largest(factors[0]) * _largest(factors[1]) * len(factors[1])
         if self.neighbors is not None:
             largest_score += self._largest_of_neighbors(self.neighbors)
@@ -93,6 +116,19 @@ class Parts:
             raise _inconsistent("the shapes of the neighbours differ")
         longest = int(np.diff(self.arrays["seen_indptr"]).max(initial=0))
         return _largest(found.weights) * _largest(found.strengths) * longest
+
+
+def norms(item_factors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean norms, shape (items,), of factors of shape (k, items)."""
+    squares: NDArray[np.float32] = np.einsum("ki,ki->i", item_factors, item_factors)
+    return np.sqrt(squares)
+
+
+def _fold_in(artifact: Artifact) -> FoldIn:
+    try:
+        return FoldIn.of(artifact.header["fold_in"], *(artifact.arrays[name] for name in _FOLD_IN))
+    except ValueError as error:
+        raise _inconsistent(f"how to fold users in is not known: {error}") from None
 
 
 def _largest(numbers: NDArray[Any]) -> float:

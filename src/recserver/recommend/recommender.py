@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recserver.artifact import Artifact
+from recserver.attributes import Attributes
+from recserver.fold_in import FoldIn, Vector
 from recserver.ids import IdTable
 from recserver.neighbors import Neighbors
-from recserver.ranking import best
 from recserver.recommend.parts import Parts
+from recserver.recommend.person import Person, Source, folded_in
 
+BLOCK = 2**14
+"""Items whose factors are weighed together: what is copied of them stays in a core's cache."""
 
-class Source(StrEnum):
-    """Where an answer comes from."""
-
-    PERSONAL = "personal"
-    """The user was in the training."""
-    POPULAR = "popular"
-    """The user is unknown: the items that most users interacted with."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Items for one user, best first, with their scores; ``source`` is None where there is nothing to say."""
-
-    items: list[tuple[str, float]]
-    source: Source | None
+Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +31,14 @@ class Recommender:
         user_factors: float32, shape (users, k).
         item_factors: float32, shape (k, items).
         seen_indptr, seen_indices: compressed sparse rows, one a user: the items interacted with.
-        popularity: float32, shape (items,): the share of all users that interacted with each item.
+        seen_strengths: float32, one for each of ``seen_indices``: how much each speaks; None if all alike.
+        item_counts: shape (items,): how many users interacted with each item.
+        popularity: float32, shape (items,): the share of all users that they are.
+        item_norms: float32, shape (items,): the Euclidean norm of each item's factors.
+        recent: float32, shape (items,): each item's share of what happened of late; None if no times are known.
         neighbors: item-item weights, which add to what the factors say; None if the model has none.
+        fold_in: how factors follow from interactions; None if that cannot be told.
+        attributes: what is known of the items; None if nothing is.
     """
 
     model_version: int
@@ -52,8 +48,14 @@ class Recommender:
     item_factors: NDArray[np.float32]
     seen_indptr: NDArray[np.int64]
     seen_indices: NDArray[np.int32]
+    seen_strengths: NDArray[np.float32] | None
+    item_counts: NDArray[np.int64]
     popularity: NDArray[np.float32]
+    item_norms: NDArray[np.float32]
+    recent: NDArray[np.float32] | None = None
     neighbors: Neighbors | None = None
+    fold_in: FoldIn | None = None
+    attributes: Attributes | None = None
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -72,29 +74,70 @@ class Recommender:
             item_factors=parts.arrays["item_factors"],
             seen_indptr=parts.arrays["seen_indptr"],
             seen_indices=parts.arrays["seen_indices"],
-            neighbors=parts.neighbors,
+            seen_strengths=parts.arrays.get("seen_strengths"),
+            item_counts=counts,
             popularity=(counts / max(1, len(parts.users))).astype(np.float32),
+            item_norms=parts.item_norms(),
+            recent=parts.arrays.get("item_recent"),
+            neighbors=parts.neighbors,
+            fold_in=parts.fold_in,
         )
 
-    def recommend(self, user_id: str, n: int, *, exclude_seen: bool, fallback: bool) -> Answer:
-        """The ``n`` best items for a user; for an unknown one the most popular, if ``fallback``."""
-        user = self.users.find(user_id)
-        if user is None:
-            if not fallback:
-                return Answer([], None)
-            return Answer(self._top(self.popularity, n), Source.POPULAR)
-        own = slice(self.seen_indptr[user], self.seen_indptr[user + 1])
-        seen = self.seen_indices[own]
-        scores = self.user_factors[user] @ self.item_factors
-        if self.neighbors is not None:
-            scores += self.neighbors.scores(seen, self.neighbors.strengths[own])
-        if exclude_seen:
-            scores[seen] = -np.inf
-        return Answer(self._top(scores, n), Source.PERSONAL)
+    def person(self, user_id: str | None, sent: Mapping[str, float]) -> Person | None:
+        """A user with all that is known of them; None if nothing is.
 
-    def _top(self, scores: NDArray[np.float32], n: int) -> list[tuple[str, float]]:
-        places = best(scores, n)
-        return [
-            (self.items[place], score)
-            for place, score in zip(places.tolist(), scores[places].tolist(), strict=True)
-        ]
+        Args:
+            user_id: None for somebody without an id.
+            sent: ratings by item id, which count in place of what the training knew.
+        """
+        user = None if user_id is None else self.users.find(user_id)
+        known = None if user is None else self._known(user)
+        found = ((self.items.find(item_id), rating) for item_id, rating in sent.items())
+        rated = {place: rating for place, rating in found if place is not None}
+        if not rated or self.fold_in is None:
+            return known
+        before = None if known is None else (known.items, self.worth_of(known))
+        return folded_in(before, rated, self.fold_in, self.item_factors) or known
+
+    def _known(self, user: int) -> Person:
+        own = slice(self.seen_indptr[user], self.seen_indptr[user + 1])
+        items, worth = self.seen_indices[own], None
+        if self.seen_strengths is not None:
+            strengths = self.seen_strengths[own]
+        else:
+            strengths = worth = np.ones(len(items), np.float32)
+        return Person(self.user_factors[user], items, strengths, Source.PERSONAL, worth)
+
+    def worth_of(self, person: Person) -> Vector:
+        """What each of somebody's interactions was to the fit, shape (interactions,)."""
+        if person.worth is None and self.fold_in is not None:
+            return self.fold_in.worth_of(person.strengths)
+        return person.strengths if person.worth is None else person.worth
+
+    def places(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
+        """Where the known ones of these ids stand among the items, in their order."""
+        found = map(self.items.find, item_ids)
+        return np.fromiter((place for place in found if place is not None), np.int32)
+
+    def scores(self, person: Person) -> Scores:
+        """Of all items for somebody, shape (items,), in an array of the caller's own."""
+        scores = weighed(person.factors, self.item_factors)
+        if self.neighbors is not None:
+            scores += self.neighbors.scores(person.items, person.strengths)
+        return scores
+
+
+def weighed(factors: NDArray[np.float32], item_factors: NDArray[np.float32]) -> Scores:
+    """``factors @ item_factors``, for which only the rows of factors that are not zero are read.
+
+    Args:
+        factors: float32, shape (k,).
+        item_factors: float32, shape (k, items).
+    """
+    active = np.flatnonzero(factors)
+    if 2 * len(active) > len(factors):
+        return factors @ item_factors
+    scores, own = np.empty(item_factors.shape[1], np.float32), factors[active]
+    for start in range(0, len(scores), BLOCK):
+        scores[start : start + BLOCK] = own @ item_factors[active, start : start + BLOCK]
+    return scores

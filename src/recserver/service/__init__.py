@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recserver.service.chefs import ChefVerbs
+from recserver.service.lookup import LookupVerbs
 from recserver.service.models import ModelVerbs
 from recserver.service.recommend import RecommendVerbs
 from recserver.service.runs import RunVerbs
@@ -11,7 +12,9 @@ from recserver.service.tasks import TaskVerbs
 from recserver.service.versions import VersionVerbs
 
 
-class Service(ModelVerbs, ChefVerbs, TaskVerbs, RunVerbs, VersionVerbs, SchedulerVerbs, RecommendVerbs):
+class Service(
+    ModelVerbs, ChefVerbs, TaskVerbs, RunVerbs, VersionVerbs, SchedulerVerbs, RecommendVerbs, LookupVerbs
+):
     """Everything recserver can be asked to do.
 
     A verb takes the id it is about first and the rest by keyword, under the names of the HTTP fields; it answers

@@ -1,42 +1,180 @@
-"""The verb that all others are for."""
+"""The verbs that all others are for."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeVar, Unpack
+
 from recserver.clock import timestamp
+from recserver.errors import ItemNotFound
+from recserver.recommend.answering import Answer, like_item, popular, recommend
+from recserver.recommend.query import Query
+from recserver.recommend.recommender import Recommender
 from recserver.service.verb import Result, Verbs, verb
-from recserver.specs.values import Count, EntityId, KnownId, Switch
+from recserver.specs.values import EntityId, KnownId
+from recserver.specs.wishes import (
+    Interactions,
+    ItemIds,
+    PersonalWishes,
+    Popularity,
+    RankWishes,
+    SessionWishes,
+    UserIds,
+    Wishes,
+)
+
+INLINE_CELLS = 2_000_000
+"""Factors that are weighed on the event loop; more are weighed in a thread."""
+
+INLINE_IDS = 200
+"""Ids that are looked up on the event loop; more are looked up in a thread."""
+
+BATCH = 64
+"""Users that are answered together."""
+
+T = TypeVar("T")
 
 
 class RecommendVerbs(Verbs):
     """Answer."""
 
     @verb
-    async def recommend(
-        self,
-        user_id: EntityId,
-        *,
-        model_id: KnownId,
-        n: Count = 10,
-        exclude_seen: Switch = True,
-        fallback: Switch = True,
-    ) -> Result:
-        """The ``n`` best items of a model for a user, best first.
+    async def recommend(self, user_id: EntityId, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]) -> Result:
+        """The best items of a model for a user, best first.
 
-        ``source`` is ``personal`` for a user who was in the training; another is answered by what is popular, or
-        with nothing if ``fallback`` is off.
+        ``source`` is ``personal`` for a user who was in the training, ``fold_in`` for another who is answered from
+        ``interactions``; anybody else gets what is popular, or nothing if ``fallback`` is off.
         """
-        parts = self.parts
         # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
-        model = parts.catalog.in_memory(model_id) or await parts.catalog.find(model_id)
-        answer = model.recommend(user_id, n, exclude_seen=exclude_seen, fallback=fallback)
-        items = [{"item_id": item, "score": score} for item, score in answer.items]
+        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
+        answer = await _looked(model, query, lambda: recommend(model, user_id, query))
+        items = items_of(answer)
         return {
             "model_id": model_id,
             "user_id": user_id,
             "predictions": {user_id: items},
-            "datetime": timestamp(parts.clock.now()),
+            "datetime": timestamp(self.parts.clock.now()),
             "status": "completed",
-            "n_recommendations": len(items),
-            "source": answer.source and answer.source.value,
+            **_ending(model, query, answer),
+        }
+
+    @verb
+    async def session_recommend(
+        self, interactions: Interactions, *, model_id: KnownId, **wishes: Unpack[SessionWishes]
+    ) -> Result:
+        """The best items for somebody of whom nothing is known but these interactions."""
+        model, query = await self.parts.catalog.find(model_id), Query.of({**wishes, "interactions": interactions})
+        answer = await _looked(model, query, lambda: recommend(model, None, query))
+        return {"model_id": model_id, "items": items_of(answer), **_ending(model, query, answer)}
+
+    @verb
+    async def rank(
+        self,
+        item_ids: ItemIds,
+        *,
+        model_id: KnownId,
+        user_id: EntityId | None = None,
+        **wishes: Unpack[RankWishes],
+    ) -> Result:
+        """These items in the order in which they suit somebody; those that nobody knows apart."""
+        model = await self.parts.catalog.find(model_id)
+        given = {"exclude_seen": False, **wishes, "candidates": item_ids, "n": max(1, len(item_ids))}
+        query = Query.of(given)
+        answer = await _looked(model, query, lambda: recommend(model, user_id, query))
+        unknown = [one for one in item_ids if one not in model.items]
+        return {
+            "model_id": model_id,
+            "user_id": user_id,
+            "items": items_of(answer),
+            "unknown_item_ids": unknown,
+            **_ending(model, query, answer),
+        }
+
+    @verb
+    async def similar_items(self, item_id: EntityId, *, model_id: KnownId, **wishes: Unpack[Wishes]) -> Result:
+        """The items that are most like one."""
+        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
+        item = model.items.find(item_id)
+        if item is None:
+            raise ItemNotFound(model_id, item_id)
+        answer = await _looked(model, query, lambda: like_item(model, item, query))
+        return {
+            "model_id": model_id,
+            "item_id": item_id,
+            "items": items_of(answer),
+            "n_recommendations": len(answer.items),
             "model_version": model.model_version,
         }
+
+    @verb
+    async def popular_items(
+        self, *, model_id: KnownId, popularity: Popularity = "overall", **wishes: Unpack[Wishes]
+    ) -> Result:
+        """The items that most users interacted with, or most of late."""
+        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
+        answer = await _looked(model, query, lambda: popular(model, query, popularity))
+        return {"model_id": model_id, "items": items_of(answer), **_ending(model, query, answer)}
+
+    @verb
+    async def recommend_batch(
+        self, user_ids: UserIds, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]
+    ) -> AsyncIterator[Result]:
+        """The best items for many users, one result each, in their order."""
+        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
+        first = await asyncio.to_thread(
+            _batch, model, user_ids[:BATCH], query
+        )  # it may refuse, which is told here
+        return _results(model, query, user_ids, first)
+
+
+async def _results(
+    model: Recommender, query: Query, user_ids: Sequence[str], first: Sequence[Result]
+) -> AsyncIterator[Result]:
+    for result in first:
+        yield result
+    for start in range(BATCH, len(user_ids), BATCH):
+        for result in await asyncio.to_thread(_batch, model, user_ids[start : start + BATCH], query):
+            yield result
+
+
+def _batch(model: Recommender, user_ids: Sequence[str], query: Query) -> list[Result]:
+    answers = ((user_id, recommend(model, user_id, query)) for user_id in user_ids)
+    return [
+        {"user_id": user_id, "items": items_of(answer), **_ending(model, query, answer)}
+        for user_id, answer in answers
+    ]
+
+
+async def _looked(model: Recommender, query: Query, look: Callable[[], T]) -> T:
+    """What ``look`` finds; in a thread, where that would hold up the event loop."""
+    cells, n_items = model.item_factors.size, len(model.items)
+    n_ids = len(query.exclude) + len(query.candidates or ()) + len(query.interactions)
+    if max(cells, 20 * n_items) > INLINE_CELLS or n_ids > INLINE_IDS:
+        return await asyncio.to_thread(look)
+    return look()
+
+
+def items_of(answer: Answer) -> list[dict[str, Any]]:
+    """The items of an answer, as they are told."""
+    items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in answer.items]
+    for item, why in zip(items, answer.explanations or (), strict=False):
+        item["because"] = [{"item_id": own, "share": share} for own, share in why.shares]
+        item["others"] = why.others
+    return items
+
+
+def _ending(model: Recommender, query: Query, answer: Answer) -> dict[str, Any]:
+    """What every answer ends with."""
+    source = answer.source and answer.source.value
+    ending: dict[str, Any] = {
+        "n_recommendations": len(answer.items),
+        "source": source,
+        "model_version": model.model_version,
+    }
+    if query.interactions and model.fold_in is None:
+        ending["warnings"] = [
+            "This version cannot learn from interactions that are sent along; they are only left out of the "
+            "answer: train the model again, with an algorithm that folds users in."
+        ]
+    return ending

@@ -14,6 +14,8 @@ from recserver.errors import InvalidInput
 from recserver.evaluation.holdout import hold_out
 from recserver.evaluation.metrics import measured
 from recserver.interactions import Interactions
+from recserver.recommend.answering import recommend
+from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.specs.jobs import SourcePolicy, TrainingJob
 from recserver.testing.algorithm_under_test import (
@@ -188,9 +190,10 @@ class AlgorithmSuite(AlgorithmUnderTest):
         except (TypeError, ValueError) as error:
             raise AssertionError(f"Metrics and hyperparameters must be what JSON can hold: {error}.") from error
         recommender = Recommender.from_artifact(load(job.out))
+        everything = Query(n=len(interactions.items), exclude_seen=False, fallback=None)
         expected = factors.scores(interactions, np.arange(len(interactions.users)))
         for place, user in enumerate(interactions.users):
-            answer = recommender.recommend(user, len(interactions.items), exclude_seen=False, fallback=False)
+            answer = recommend(recommender, user, everything)
             served = dict(answer.items)
             own = [served.get(item, np.nan) for item in interactions.items]
             check(

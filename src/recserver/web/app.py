@@ -12,6 +12,7 @@ from recserver.errors import Draining, FieldError, InvalidInput, RecServerError,
 from recserver.service import Service
 from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
+from recserver.web.lines import stream_lines
 from recserver.web.routes import PREFIXES, ROUTES, Route
 from recserver.web.stream import Streams
 from recserver.web.wire import error_response, json_response, located, read_arguments, with_warnings
@@ -56,7 +57,7 @@ def build_app(
 
 
 def _handler(service: Service, route: Route) -> Handler:
-    verb: Callable[..., Awaitable[dict[str, Any]]] = getattr(service, route.verb)
+    verb: Callable[..., Awaitable[Any]] = getattr(service, route.verb)
     known, is_open = fields(verb), takes_any(verb)
     otherwise = "query" if route.method == "GET" else "body"
 
@@ -70,6 +71,8 @@ def _handler(service: Service, route: Route) -> Handler:
             asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
             faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
             return error_response(error.code, str(error), faults)
+        if isinstance(result, AsyncIterator):
+            return await stream_lines(request, result)
         return json_response(result if route.lists else with_warnings(result, arguments))
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]

@@ -14,11 +14,18 @@ ID_FIELDS = frozenset(
         "data_chef_id",
         "task_name",
         "user_id",
+        "item_id",
         "item_features_data_chef_id",
         "user_features_data_chef_id",
     }
 )
 """Fields that may stand in the query of any request; others stand in the body of POST and PUT."""
+
+
+LIST_FIELDS = frozenset(
+    {"exclude", "candidates", "filter", "boost", "max_per", "interactions", "item_ids", "user_ids"}
+)
+"""Fields that are lists; in a query each is given as often as it has values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,16 @@ ROUTES = (
     Route("GET", "/recommend/{user_id}/{model_id}", "recommend"),
     Route("GET", "/recommend/{user_id}/{model_id}/{n}", "recommend"),
     Route("POST", "/recommend", "recommend"),
+    Route("POST", "/recommend_batch", "recommend_batch"),
+    Route("POST", "/session_recommend", "session_recommend"),
+    Route("POST", "/rank", "rank"),
+    Route("GET", "/similar_items", "similar_items"),
+    Route("POST", "/similar_items", "similar_items"),
+    Route("GET", "/similar_users", "similar_users"),
+    Route("GET", "/popular_items", "popular_items"),
+    Route("POST", "/popular_items", "popular_items"),
+    Route("GET", "/users", "users"),
+    Route("GET", "/items", "items"),
 )
 
 _CHEF = MappingProxyType({"name": "data_chef_id"})
@@ -96,6 +113,7 @@ ALIASES: MappingProxyType[str, dict[str, str]] = MappingProxyType(
         "validate_data_chef": {**_CHEF},
         "delete_data_chef": {**_CHEF},
         "add_model_task": {**_TASK},
+        "session_recommend": {"item_ids": "interactions"},
     }
 )
 """Per verb: another name of a field, and its proper one."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from recserver.errors import FieldError, InvalidInput, RecServerError, shown
 from recserver.specs.nesting import levels
 from recserver.specs.reports import in_words
-from recserver.web.routes import ALIASES, ID_FIELDS
+from recserver.web.routes import ALIASES, ID_FIELDS, LIST_FIELDS
 
 DEEPEST = 64
 """Levels that a JSON body may be nested."""
@@ -37,6 +37,8 @@ STATUSES = {
     "task_not_found": 404,
     "run_not_found": 404,
     "version_not_found": 404,
+    "user_not_found": 404,
+    "item_not_found": 404,
     "method_not_allowed": 405,
     "model_exists": 409,
     "data_chef_exists": 409,
@@ -131,16 +133,23 @@ async def read_arguments(
     arguments.take("path", request.match_info)
     reads_query = request.method in ("GET", "DELETE")
     aliases = ALIASES.get(verb, {})
-    arguments.take(
-        "query",
-        (
-            (name, one)
-            for name, one in request.query.items()
-            if reads_query or aliases.get(name, name) in ID_FIELDS
-        ),
+    asked = (
+        (name, one) for name, one in request.query.items() if reads_query or aliases.get(name, name) in ID_FIELDS
     )
+    arguments.take("query", _lists_gathered(asked))
     arguments.take("body", await _body(request))
     return arguments
+
+
+def _lists_gathered(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """The fields of a query, each list once with all of its values."""
+    lists: dict[str, list[str]] = {}
+    for name, value in asked:
+        if name in LIST_FIELDS:
+            lists.setdefault(name, []).append(value)
+        else:
+            yield name, value
+    yield from lists.items()
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -233,10 +242,15 @@ def with_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any
     return result | {"warnings": [*result.get("warnings", ()), *ignored]}
 
 
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """``content`` as one line of JSON."""
+    return json.dumps(content, allow_nan=False, ensure_ascii=False).encode(errors="replace")
+
+
 def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
     """``content`` as JSON. Everything leaves the server through here."""
     return web.Response(
-        body=json.dumps(content, allow_nan=False, ensure_ascii=False).encode(errors="replace"),
+        body=to_json(content),
         status=status,
         content_type="application/json",
         headers={"X-Content-Type-Options": "nosniff", **headers},

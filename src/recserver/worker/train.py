@@ -123,6 +123,8 @@ def finish_training(
         "algorithm": job.algorithm,
         "model_type": method.model_type,
     }
+    if factors.fold_in is not None:
+        about["fold_in"] = factors.fold_in.header()
     packed = pack(job.out, {**about, **(header or {})}, _arrays(interactions, factors))
     return _result(method, interactions, factors, packed, digest)
 
@@ -140,9 +142,12 @@ def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
         "seen_indptr": interactions.indptr,
         "seen_indices": interactions.indices,
         "item_counts": interactions.item_counts(),
+        "item_norms": np.linalg.norm(factors.items, axis=1),
     }
     if factors.item_scale is not None:
         arrays["item_scale"] = factors.item_scale
+    if (recent := interactions.recent_shares()) is not None:
+        arrays["item_recent"] = recent
     if factors.neighbors is not None:
         arrays |= {
             "neighbor_indptr": factors.neighbors.indptr,
@@ -150,6 +155,11 @@ def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
             "neighbor_weights": factors.neighbors.weights,
             "seen_strengths": factors.neighbors.strengths,
         }
+    if factors.fold_in is not None:
+        arrays |= {"fold_in_inputs": factors.fold_in.inputs, "fold_in_gram": factors.fold_in.gram}
+        alike = factors.fold_in.worth.feedback == "implicit" and interactions.ratings.min() > 0
+        if factors.neighbors is None and factors.strengths is not None and not alike:
+            arrays["seen_strengths"] = factors.strengths
     return arrays
 
 

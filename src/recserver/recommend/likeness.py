@@ -1,0 +1,74 @@
+"""How alike items are to each other, and users."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recserver.recommend.recommender import Recommender, Scores, weighed
+
+SMALLEST = np.float32(1e-30)
+
+
+def to_item(model: Recommender, item: int) -> Scores:
+    """How alike each item is to one, shape (items,), from -1 to 1.
+
+    The cosine of their factors; the weights that neighbours have for an interaction with the one, relative to the
+    largest of them; and where a model has both, the mean of the two.
+    """
+    own = np.ascontiguousarray(model.item_factors[:, item])
+    alike: Scores = weighed(own, model.item_factors) / np.maximum(
+        model.item_norms * model.item_norms[item], SMALLEST
+    )
+    if model.neighbors is None:
+        return alike
+    said = model.neighbors.scores(np.array([item], np.int32), np.ones(1, np.float32))
+    said /= max(np.abs(said).max(initial=0.0), SMALLEST)
+    return np.float32(0.5) * (alike + said) if model.item_norms[item] else said
+
+
+class Likenesses:
+    """As :func:`to_item`, among a few items only."""
+
+    def __init__(self, model: Recommender, places: NDArray[np.intp]) -> None:
+        """
+        Args:
+            places: of the items, distinct.
+        """
+        self._neighbors, self._places = model.neighbors, places
+        norms = np.maximum(model.item_norms[places], SMALLEST)
+        self._directions = np.ascontiguousarray((model.item_factors[:, places] / norms).T)
+        self._column = np.full(len(model.items), -1, np.int32)
+        self._column[places] = np.arange(len(places), dtype=np.int32)
+
+    def to(self, number: int) -> Scores:
+        """How alike each of the items is to the one with this number among them, shape (places,)."""
+        own = self._directions[number]
+        alike: Scores = self._directions @ own
+        if self._neighbors is None:
+            return alike
+        said = np.zeros(len(self._places), np.float32)
+        indices, weights = self._neighbors.row(int(self._places[number]))
+        column = self._column[indices]
+        said[column[column >= 0]] = weights[column >= 0]
+        said /= max(np.abs(weights).max(initial=0.0), SMALLEST)
+        return np.float32(0.5) * (alike + said) if own.any() else said
+
+
+def to_user(model: Recommender, user: int) -> Scores:
+    """How alike each user is to one, shape (users,), from -1 to 1.
+
+    The cosine of their factors; where a model has none, the cosine of their interactions.
+    """
+    own = model.user_factors[user]
+    if own.any():
+        norms = np.sqrt(np.einsum("uk,uk->u", model.user_factors, model.user_factors))
+        alike: Scores = model.user_factors @ own / np.maximum(norms * norms[user], SMALLEST)
+        return alike
+    lengths = np.diff(model.seen_indptr)
+    is_own = np.zeros(len(model.items), np.float32)
+    is_own[model.seen_indices[model.seen_indptr[user] : model.seen_indptr[user + 1]]] = 1
+    before = np.concatenate([[0], np.cumsum(is_own[model.seen_indices], dtype=np.float64)])
+    common = before[model.seen_indptr[1:]] - before[model.seen_indptr[:-1]]
+    shares: NDArray[np.float64] = common / np.sqrt(np.maximum(lengths * lengths[user], 1))
+    return shares.astype(np.float32)

@@ -1,0 +1,29 @@
+"""Answers of many lines, each a JSON object, sent as they are found."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from recserver.web.wire import to_json
+
+CHUNK = 2**15
+"""Bytes that are sent together."""
+
+
+async def stream_lines(request: web.Request, lines: AsyncIterator[Mapping[str, Any]]) -> web.StreamResponse:
+    """Newline-delimited JSON. What is not sent in time waits: no more is found than the client takes."""
+    response = web.StreamResponse(headers={"X-Content-Type-Options": "nosniff"})
+    response.content_type, response.charset = "application/x-ndjson", "utf-8"
+    await response.prepare(request)
+    waiting = bytearray()
+    async for line in lines:
+        waiting += to_json(line) + b"\n"
+        if len(waiting) >= CHUNK:
+            await response.write(bytes(waiting))
+            waiting.clear()
+    await response.write(bytes(waiting))
+    await response.write_eof()
+    return response
