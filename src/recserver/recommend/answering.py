@@ -46,13 +46,16 @@ def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
     Raises:
         InvalidInput: if the query asks for what the model does not know.
     """
-    sent = {one.item_id: one.rating for one in query.interactions}
+    told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
+    sent = {place: rating for place, rating in told if place is not None}
     person = model.person(user_id, sent)
     if person is not None:
-        return _answer(model, query, person, model.scores(person), person.source)
-    if query.fallback is not None:
-        return popular(model, query, query.fallback)
-    return _answer(model, query, None, np.full(len(model.items), -np.inf, np.float32), None)
+        raw, source = model.scores(person), person.source
+    elif query.fallback is not None:
+        raw, source = _popularity(model, query.fallback), POPULAR[query.fallback]
+    else:
+        raw, source = np.full(len(model.items), -np.inf, np.float32), None
+    return _answer(model, query, raw, source, person=person, sent=sent)
 
 
 def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
@@ -61,10 +64,14 @@ def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
     Raises:
         InvalidInput: if the query asks for what the model does not know.
     """
+    return _answer(model, query, _popularity(model, popularity), POPULAR[popularity])
+
+
+def _popularity(model: Recommender, popularity: Popularity) -> Scores:
     scores = model.popularity if popularity == "overall" else model.recent
     if scores is None:
         raise InvalidInput(f"popularity: {NO_TIMES}.", [FieldError(("popularity",), NO_TIMES)])
-    return _answer(model, query, None, scores.copy(), POPULAR[popularity])
+    return scores.copy()
 
 
 def like_item(model: Recommender, item: int, query: Query) -> Answer:
@@ -75,16 +82,28 @@ def like_item(model: Recommender, item: int, query: Query) -> Answer:
     """
     scores = to_item(model, item)
     scores[item] = -np.inf
-    return _answer(model, query, None, scores, None)
+    return _answer(model, query, scores, None)
 
 
-def _answer(model: Recommender, query: Query, person: Person | None, raw: Scores, source: Source | None) -> Answer:
-    """The best by scores, which are the callee's to change."""
+def _answer(
+    model: Recommender,
+    query: Query,
+    raw: Scores,
+    source: Source | None,
+    *,
+    person: Person | None = None,
+    sent: Mapping[int, float] = {},
+) -> Answer:
+    """The best by ``raw`` scores, which are the callee's to change.
+
+    Args:
+        sent: by the places of items, what the request told of.
+    """
     scores = boosted(model, query, raw)
     if query.exclude_seen:
         if person is not None:
             scores[person.items] = -np.inf
-        scores[model.places(one.item_id for one in query.interactions)] = -np.inf
+        scores[list(sent)] = -np.inf
     left = allowed(model, query)
     if left is not None:
         scores = np.where(left, scores, -np.inf)

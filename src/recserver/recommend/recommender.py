@@ -83,21 +83,19 @@ class Recommender:
             fold_in=parts.fold_in,
         )
 
-    def person(self, user_id: str | None, sent: Mapping[str, float]) -> Person | None:
+    def person(self, user_id: str | None, sent: Mapping[int, float]) -> Person | None:
         """A user with all that is known of them; None if nothing is.
 
         Args:
             user_id: None for somebody without an id.
-            sent: ratings by item id, which count in place of what the training knew.
+            sent: ratings by the places of items, which count in place of what the training knew.
         """
         user = None if user_id is None else self.users.find(user_id)
         known = None if user is None else self._known(user)
-        found = ((self.items.find(item_id), rating) for item_id, rating in sent.items())
-        rated = {place: rating for place, rating in found if place is not None}
-        if not rated or self.fold_in is None:
+        if not sent or self.fold_in is None:
             return known
         before = None if known is None else (known.items, self.worth_of(known))
-        return folded_in(before, rated, self.fold_in, self.item_factors) or known
+        return folded_in(before, sent, self.fold_in, self.item_factors) or known
 
     def _known(self, user: int) -> Person:
         own = slice(self.seen_indptr[user], self.seen_indptr[user + 1])
