@@ -61,5 +61,10 @@ def _shares(model: Recommender, person: Person, places: NDArray[np.intp]) -> NDA
 def _named(model: Recommender, person: Person, shares: NDArray[np.float64], score: float) -> Explanation:
     largest = np.argsort(-np.abs(shares), kind="stable")[:MOST]
     largest = largest[shares[largest] != 0]
-    named = [(model.items[int(person.items[one])], float(shares[one])) for one in largest]
-    return Explanation(named, score - sum(share for _, share in named))
+    told = shares[largest]
+    if len(largest) == np.count_nonzero(shares) and len(largest):
+        told[0] += score - told.sum()  # what float32 rounded off the score is nobody else's
+    named = [
+        (model.items[int(place)], share) for place, share in zip(person.items[largest], told.tolist(), strict=True)
+    ]
+    return Explanation(named, score - float(told.sum()))

@@ -13,6 +13,7 @@ from recserver.errors import FieldError, InvalidInput
 from recserver.recommend.picking import Quota
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender, Scores
+from recserver.specs.conditions import Condition
 from recserver.specs.wishes import MaxPer
 
 Mask = NDArray[np.bool_]
@@ -34,8 +35,9 @@ def allowed(model: Recommender, query: Query) -> Mask | None:
         left = np.zeros(len(model.items), np.bool_)
         left[model.places(query.candidates)] = True
     left[model.places(query.exclude)] = False
+    mask = _mask(model)
     for condition in query.filters:
-        left &= _asked("filter", required(model.attributes).mask, condition)
+        left &= _asked("filter", mask, condition)
     return left
 
 
@@ -45,8 +47,9 @@ def boosted(model: Recommender, query: Query, scores: Scores) -> Scores:
     Raises:
         InvalidInput: for a boost by what is not known of items.
     """
+    mask = _mask(model)
     for boost in query.boosts:
-        chosen = _asked("boost", required(model.attributes).mask, boost.condition)
+        chosen = _asked("boost", mask, boost.condition)
         scores = scores + np.where(chosen, np.float32(boost.factor - 1) * np.abs(scores), np.float32(0))
     return scores
 
@@ -62,6 +65,10 @@ def quotas(model: Recommender, query: Query) -> list[Quota]:
         return Quota(*required(model.attributes).values_of(asked.attribute), asked.count)
 
     return [_asked("max_per", quota, one) for one in query.max_per]
+
+
+def _mask(model: Recommender) -> Callable[[Condition], Mask]:
+    return lambda condition: required(model.attributes).mask(condition)
 
 
 def _asked(field: str, look: Callable[[T], R], one: T) -> R:

@@ -155,7 +155,7 @@ def parse_max_per(value: object) -> MaxPer:
         attribute, _, number = value.rpartition(":")
         parts = {"attribute": attribute, "count": number.strip()}
     name = parts.get("attribute")
-    if set(parts) != {"attribute", "count"} or not isinstance(name, str):
+    if set(parts) != {"attribute", "count"} or not isinstance(name, str) or not name:
         raise ValueError(f"{shown(value)} is no quota: write it like genre:2")
     if not usable_attribute(name.strip()):
         raise ValueError(f"{shown(name)} is no name of an attribute: write a quota like genre:2")
