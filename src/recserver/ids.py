@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, overload
 
@@ -61,9 +61,14 @@ class IdTable(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self[position] for position in range(*index.indices(len(self)))]
+            return self.texts(range(*index.indices(len(self))))
         position = range(len(self))[index]
         return str(self._blob[self._offsets[position] : self._offsets[position + 1]], "utf-8")
+
+    def texts(self, positions: Iterable[int]) -> list[str]:
+        """The ids at these positions, none of which may be negative."""
+        blob, offsets = self._blob, self._offsets
+        return [str(blob[offsets[one] : offsets[one + 1]], "utf-8") for one in positions]
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, str) and self.find(value) is not None

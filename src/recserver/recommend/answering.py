@@ -110,7 +110,7 @@ def _answer(
     kinds = quotas(model, query)
     places = pick(model, scores, query.offset, query.n, diversity=query.diversity, quotas=kinds)
     told = scores[places]
-    items = [(model.items[place], score) for place, score in zip(places.tolist(), told.tolist(), strict=True)]
+    items = list(zip(model.items.texts(places.tolist()), told.tolist(), strict=True))
     if not query.explain:
         return Answer(items, source)
     of_model = raw[places].astype(np.float64)

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
+from pydantic_core import to_json as dumps
 
 from recserver.errors import FieldError, InvalidInput, RecServerError, shown
 from recserver.specs.nesting import levels
@@ -244,7 +245,10 @@ def with_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any
 
 def to_json(content: Mapping[str, Any]) -> bytes:
     """``content`` as one line of JSON."""
-    return json.dumps(content, allow_nan=False, ensure_ascii=False).encode(errors="replace")
+    try:
+        return dumps(content, inf_nan_mode="null")
+    except ValueError:  # half a surrogate pair, as old files may hold
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
