@@ -17,7 +17,9 @@ from recserver.service import Service
 from recserver.testing import ScriptedExecutor
 from recserver.web.routes import PREFIXES, ROUTES, Route
 
-LOOKS = {"recommend", "validate_data_chef"}
+LOOKS = {
+    "recommend", "recommend_batch", "session_recommend", "rank", "similar_items", "popular_items", "validate_data_chef",
+}  # fmt: skip
 """Verbs that change nothing and have other methods than GET all the same."""
 
 ADDRESSES = [(prefix, route) for prefix in PREFIXES for route in ROUTES]
