@@ -18,7 +18,8 @@ from recserver.testing import ScriptedExecutor
 from recserver.web.routes import PREFIXES, ROUTES, Route
 
 LOOKS = {
-    "recommend", "recommend_batch", "session_recommend", "rank", "similar_items", "popular_items", "validate_data_chef",
+    "recommend", "recommend_batch", "session_recommend", "rank", "similar_items", "popular_items",
+    "validate_data_chef",
 }  # fmt: skip
 """Verbs that change nothing and have other methods than GET all the same."""
 
