@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.artifact import Artifact
+from recserver.attributes import Attributes
 from recserver.errors import UnreadableModel
 from recserver.ids import IdTable
 from recserver.neighbors import Neighbors
@@ -28,6 +29,7 @@ class Parts:
     Attributes:
         arrays: those that every model has.
         neighbors: item-item weights, if it has any.
+        attributes: what is known of the items besides, if anything is.
     """
 
     model_version: int
@@ -35,6 +37,7 @@ class Parts:
     items: IdTable
     arrays: Arrays
     neighbors: Neighbors | None
+    attributes: Attributes | None
 
     @classmethod
     def of(cls, artifact: Artifact) -> Self:
@@ -50,12 +53,14 @@ class Parts:
         for name in ("user_text", "user_offsets", "item_text", "item_offsets", *_MUST, *optional):
             if name not in arrays:
                 raise _inconsistent(f"{name!r} is missing")
+        items = IdTable(arrays["item_text"], arrays["item_offsets"], checked=artifact.checked)
         found = cls(
             version,
             IdTable(arrays["user_text"], arrays["user_offsets"], checked=artifact.checked),
-            IdTable(arrays["item_text"], arrays["item_offsets"], checked=artifact.checked),
+            items,
             {name: arrays[name] for name in _MUST},
             Neighbors(*(arrays[name] for name in _NEIGHBORS)) if optional else None,
+            Attributes.of(artifact.header, arrays, len(items), checked=artifact.checked),
         )
         if not artifact.checked:
             found._require_fit()

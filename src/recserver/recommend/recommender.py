@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.artifact import Artifact
+from recserver.attributes import Attributes
 from recserver.ids import IdTable
 from recserver.neighbors import Neighbors
 from recserver.ranking import best
@@ -43,6 +44,7 @@ class Recommender:
         seen_indptr, seen_indices: compressed sparse rows, one a user: the items interacted with.
         popularity: float32, shape (items,): the share of all users that interacted with each item.
         neighbors: item-item weights, which add to what the factors say; None if the model has none.
+        attributes: what is known of the items besides; None if nothing is.
     """
 
     model_version: int
@@ -54,6 +56,7 @@ class Recommender:
     seen_indices: NDArray[np.int32]
     popularity: NDArray[np.float32]
     neighbors: Neighbors | None = None
+    attributes: Attributes | None = None
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -73,6 +76,7 @@ class Recommender:
             seen_indptr=parts.arrays["seen_indptr"],
             seen_indices=parts.arrays["seen_indices"],
             neighbors=parts.neighbors,
+            attributes=parts.attributes,
             popularity=(counts / max(1, len(parts.users))).astype(np.float32),
         )
 
