@@ -125,7 +125,7 @@ class _Builder:
         if not batch.n_rows:
             return
         named = {new: batch.columns[old] for new, old in rename(batch.columns, self._renames).items()}
-        if "item_id" not in named and "item_id" not in rename(self._found, self._renames):
+        if "item_id" not in named and self._lacks_ids():
             raise SourceFailed(self._without_ids())
         rows, items = self._known(named.pop("item_id", pa.nulls(batch.n_rows)))
         self._described[items] = True
@@ -206,13 +206,24 @@ class _Builder:
                 f"{_listed(self._unusable)} can be no attributes: rename them to names of 1 to "
                 f"{LONGEST_ATTRIBUTE} characters without {' '.join(sorted(NOT_IN_NAMES))}."
             )
+        if twice := self._named_twice():
+            said.append(f"{_listed(twice)} are there twice and were left out: rename them in the source.")
         if self._beyond:
             said.append(f"Items have at most {MOST_ATTRIBUTES} attributes: {_listed(self._beyond)} were left out.")
         return said
 
+    def _lacks_ids(self) -> bool:
+        """Whether no row can have an id of an item."""
+        source = rename(self._found, self._renames).get("item_id")
+        return source is None or source in self._named_twice()
+
+    def _named_twice(self) -> dict[str, None]:
+        """Columns that nobody reads, for it is not known which one is meant."""
+        return {name: None for name, times in Counter(self._found).items() if times > 1}
+
     def _without_ids(self) -> str:
-        source = next((old for old, new in self._renames.items() if new == "item_id"), "item_id")
-        if self._found.count(source) > 1:
+        source = rename(self._found, self._renames).get("item_id", "")
+        if source in self._named_twice():
             return f"The column {shown(source)} is there twice: rename one of them in the source."
         return (
             f"There is no column item_id; found {_listed(self._found)}: add the one that holds the ids of items "
@@ -220,7 +231,7 @@ class _Builder:
         )
 
     def _nothing_usable(self) -> str:
-        if self._found and "item_id" not in rename(self._found, self._renames):
+        if self._found and self._lacks_ids():
             return self._without_ids()
         if not self.rows_read:
             return "The source holds no rows. Check the path, query or address of the data chef."
