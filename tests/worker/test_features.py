@@ -234,6 +234,19 @@ def test_what_is_left_out_of_a_column_is_told() -> None:
     assert kind_of(*mostly)[1] == kind_of(*mostly, *"abcde")[1] == []
 
 
+@pytest.mark.parametrize("odd", [0, 1, 1234, 2999])
+def test_one_odd_value_among_thousands_makes_text(odd: int) -> None:
+    numbers = [str(number) for number in range(3000)]
+    days = [f"{year}-01-{day:02}" for year in range(1900, 2000) for day in range(1, 31)]
+    for values, kind in ((numbers, "number"), (days, "time")):
+        found, warnings = kind_of(*values)
+        assert (found and found.kind, warnings) == (kind, [])
+        found, warnings = kind_of(*values[:odd], "n/a", *values[odd + 1 :])
+        assert found is not None and found.kind == "text" and "such as 'n/a'" in warnings[0]
+    found, warnings = kind_of(*(f"title {number}" for number in numbers), "5")
+    assert (found and found.kind, warnings) == ("text", [])
+
+
 def test_text_in_a_dictionary_counts_as_often_as_it_occurs() -> None:
     values = pa.array(["a|b", "x" * 300, "c", None, "d"])
     column = pa.DictionaryArray.from_arrays(pa.array([2, 0, None, 1, 0, 1, 3], pa.int8()), values)

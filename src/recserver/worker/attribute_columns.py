@@ -30,6 +30,9 @@ INEXACT = r"^[+-]?\d{16,}$"
 ALMOST_ALL = 0.9
 """If so many of a column's distinct values are numbers, the others are probably mistakes."""
 
+SAMPLED = 1000
+"""Values that are looked at first: titles and names are no numbers, and looking at all of them takes long."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundAttribute:
@@ -108,19 +111,26 @@ def _judged(texts: Sequence[str]) -> tuple[Kind, NDArray[np.float64] | None, str
     Args:
         texts: distinct values, at least one.
     """
+    sample = texts[:: 1 + len(texts) // SAMPLED]
+    if len(sample) < len(texts) and _worth(pa.array(sample, pa.string()))[2].mean() < ALMOST_ALL / 2:
+        return Kind.TEXT, None, None
     values = pa.array(texts, pa.string())
-    numbers = numbers_of(values)
-    finite = np.isfinite(numbers)
-    if finite.all() and not pc.any(pc.match_substring_regex(values, INEXACT)).as_py():
-        return Kind.NUMBER, numbers, None
-    good, times = finite, None
-    if not finite.any():
-        times = times_of(values)
-        good = (times >= EARLIEST) & (times <= LATEST)
-        if good.all():
-            return Kind.TIME, times, None
+    kind, worth, good = _worth(values)
+    exact = kind is Kind.TIME or not pc.any(pc.match_substring_regex(values, INEXACT)).as_py()
+    if good.all() and exact:
+        return kind, worth, None
     mostly = ALMOST_ALL <= good.mean() < 1
     return Kind.TEXT, None, texts[int(np.argmin(good))] if mostly else None
+
+
+def _worth(values: pa.Array) -> tuple[Kind, NDArray[np.float64], NDArray[np.bool_]]:
+    """What texts are worth as numbers, or as times if none is a number; and which of them are any."""
+    numbers = numbers_of(values)
+    finite = np.isfinite(numbers)
+    if finite.any():
+        return Kind.NUMBER, numbers, finite
+    times = times_of(values)
+    return Kind.TIME, times, (times >= EARLIEST) & (times <= LATEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +166,8 @@ def pack_attributes(found: Sequence[FoundAttribute], n_items: int) -> PackedAttr
     for one in found:
         about: dict[str, Any] = {"name": one.name, "kind": one.kind.value}
         if one.worth is None:
-            pairs = np.unique(one.codes.astype(np.int64) * n_items + one.items)
+            pairs = np.sort(one.codes.astype(np.int64) * n_items + one.items)
+            pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]  # np.unique takes several times as long
             items = (pairs % n_items).astype(np.int32)
             several = one.several or int(np.bincount(items).max(initial=0)) > 1
             about |= {"terms": len(one.texts), "several": several}
