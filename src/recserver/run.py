@@ -45,10 +45,18 @@ class Order:
         return self.chefs[self.task.interactions_data_chef_id]
 
     @property
+    def item_features(self) -> dict[str, Any] | None:
+        """The entry of the data chef that tells the attributes of items, if the task names one."""
+        chef = self.task.item_features_data_chef_id
+        return None if chef is None else self.chefs[chef]
+
+    @property
     def definition(self) -> str:
         """A digest of everything people wrote that decides how a run ends."""
         config = self.model.config
         parts = [config["algorithm"], config["hyperparameters"], config["created_at"], self.chef]
+        if self.item_features is not None:
+            parts.append(self.item_features)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode(errors="replace")).hexdigest()
 
     @property

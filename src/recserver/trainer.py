@@ -194,6 +194,8 @@ class Trainer:
             run_id=order.run_id,
             data_chef_id=task.interactions_data_chef_id,
             data_chef=order.chef,
+            item_features_data_chef_id=task.item_features_data_chef_id,
+            item_features=order.item_features,
             policy=self._policy,
             out=out,
             earlier=self._models.pickle(model.model_id) if serves else None,

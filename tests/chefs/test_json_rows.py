@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.json_rows import JsonRows
+from recserver.chefs.json_rows import MOST_LISTED, JsonRows
 from recserver.errors import SourceFailed
 
 ROWS = [{"user_id": "u1", "item_id": 7, "rating": 4.5}, {"user_id": "ü", "item_id": None, "rating": True}]
@@ -68,7 +68,7 @@ def test_an_object_with_its_own_list_is_a_row() -> None:
 def test_only_wanted_columns_are_kept_and_nested_values_are_marked() -> None:
     content = [{"user_id": {"id": 1, "user_id": "x"}, "other": [{"item_id": 1}], "item_id": [1, [2]], "rating": 1}]
     rows, reader = read(json.dumps(content).encode())
-    assert rows == [{"user_id": [], "item_id": [], "rating": 1}]
+    assert rows == [{"user_id": [], "item_id": [1], "rating": 1}]
     assert tuple(reader.found) == ("user_id", "other", "item_id", "rating")
 
 
@@ -79,6 +79,22 @@ def test_elements_that_are_no_objects_are_counted(text: str) -> None:
     rows, reader = read(text.encode())
     assert rows == [{}, {"user_id": 1}]
     assert reader.strays in (3, 4)
+
+
+def test_lists_within_rows_keep_their_single_values() -> None:
+    content = [{"item_id": 1, "genre": ["a", 2.5, True, None], "o": {"genre": ["x"]}, "mix": [1, {"a": [2]}, 3]}]
+    row = {"item_id": 1, "genre": ["a", 2.5, True, None], "o": [], "mix": [1]}
+    for layout in (content, {"items": content}, content[0]):
+        assert [one for part in (1, 5, 4096) for one in fed(layout, part)] == [row] * 3
+    long = [{"genre": list(range(MOST_LISTED + 5))}]
+    assert fed(long, 4096) == [{"genre": list(range(MOST_LISTED))}]
+
+
+def fed(content: object, size: int) -> list[dict[str, Any]]:
+    """All columns of the rows of an answer that arrives in parts of ``size`` bytes."""
+    reader, data = JsonRows(None, "The source"), json.dumps(content).encode()
+    parts = [reader.feed(data[at : at + size]) for at in range(0, len(data), size)]
+    return [row for rows in (*parts, reader.close()) for row in rows]
 
 
 def test_numbers_keep_their_value() -> None:

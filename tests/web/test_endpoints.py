@@ -255,9 +255,11 @@ async def test_add_model_task(trained: Api, trainings: ScriptedExecutor) -> None
 
 async def test_feature_chefs_are_stored_with_a_warning(trained: Api) -> None:
     asked = {"task_name": "f", "model_id": "m", "data_chef_id": "c", "interval": 60}
-    answer = await trained.ok("POST", "/add_model_task?item_features_data_chef_id=c", asked)
+    chefs = "item_features_data_chef_id=c&user_features_data_chef_id=c"
+    answer = await trained.ok("POST", f"/add_model_task?{chefs}", asked)
     assert len(answer["warnings"]) == 1
-    assert (await trained.ok("GET", "/list_tasks"))["f"]["item_features_data_chef_id"] == "c"
+    task = (await trained.ok("GET", "/list_tasks"))["f"]
+    assert (task["item_features_data_chef_id"], task["user_features_data_chef_id"]) == ("c", "c")
 
 
 async def test_a_task_needs_its_model_and_chefs_and_a_free_name(trained: Api, snapshot: Snapshot) -> None:

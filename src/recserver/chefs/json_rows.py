@@ -3,8 +3,9 @@
 Understood are an array, one object, an object that holds the rows in ``items``, ``data`` or ``results``, and
 JSON lines; also several of these one after the other. An object is taken for a wrapper if one of those keys
 holds an array of objects (the first that does has the rows), or an empty array while the object has no wanted
-column itself. Nested values of a row are handed over as an empty list, to be judged as nested. Fractions become
-floats. An element that is no object is a stray: it is counted, and no row.
+column itself. Of nested values of a row, lists are handed over with the single values in them, up to
+:data:`MOST_LISTED`, and objects as an empty list, to be judged as nested. Fractions become floats. An element that
+is no object is a stray: it is counted, and no row.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from typing import Any
 from recserver.errors import SourceFailed, shown
 
 WRAPPERS = frozenset({"items", "data", "results"})
+
+MOST_LISTED = 1000
+"""Values of a list within a row that are kept."""
 
 Row = dict[str, Any]
 
@@ -60,6 +64,8 @@ class JsonRows:
         self._undecided = False
         """Whether an array under one of :data:`WRAPPERS` has just begun."""
         self._wraps = self._wraps_nothing = False
+        self._list: list[object] | None = None
+        """The list that we are in, if it is a value of a row."""
 
     def feed(self, data: bytes) -> list[Row]:
         """The rows that ``data`` completes: each a dict of the wanted columns that it has.
@@ -124,6 +130,7 @@ class JsonRows:
             self.found[key] = None
 
     def _begin(self, is_object: bool) -> None:
+        self._list = None
         if self._undecided:
             self._decide(is_object)
         if self._depth == 0:
@@ -137,7 +144,9 @@ class JsonRows:
             else:
                 self.strays += 1
         else:
-            self._keep([])
+            values: list[object] = []
+            kept = self._keep(values)
+            self._list = values if kept and not is_object else None
             self._undecided = (
                 not (is_object or self._wraps)
                 and self._depth == 1
@@ -148,6 +157,7 @@ class JsonRows:
 
     def _end(self) -> None:
         self._depth -= 1
+        self._list = None
         if self._undecided:
             self._undecided = False
             self._wraps_nothing = True
@@ -178,16 +188,24 @@ class JsonRows:
             raise SourceFailed(f"{self._source} answered with a single value: rows must be JSON objects.")
         if self._depth == self._elements_at:
             self.strays += 1
-        else:
-            self._keep(float(value) if isinstance(value, Decimal) else value)
+            return
+        value = float(value) if isinstance(value, Decimal) else value
+        if self._list is None:
+            self._keep(value)
+        elif len(self._list) < MOST_LISTED:
+            self._list.append(value)
 
-    def _keep(self, value: object) -> None:
-        """Remember the value of a field, if it is one of a row or of the top-level object."""
+    def _keep(self, value: object) -> bool:
+        """Remember the value of a field, if it is one of a row or of the top-level object; tell whether it is."""
         if self._row is not None:
-            if self._depth == self._elements_at + 1 and (self._wanted is None or self._key in self._wanted):
+            kept = self._depth == self._elements_at + 1 and (self._wanted is None or self._key in self._wanted)
+            if kept:
                 self._row[self._key] = value
-        elif self._outer is not None and self._depth == 1:
+            return kept
+        if self._outer is not None and self._depth == 1:
             self._outer[self._key] = value
+            return True
+        return False
 
     def _decide(self, is_object: bool) -> None:
         self._undecided = False

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.artifact import Artifact
+from recserver.attributes import Attributes
 from recserver.errors import UnreadableModel
 from recserver.fold_in import FoldIn
 from recserver.ids import IdTable
@@ -33,6 +34,7 @@ class Parts:
             that it has.
         neighbors: item-item weights, if it has any.
         fold_in: how factors follow from interactions, if it tells.
+        attributes: what is known of the items besides, if anything is.
     """
 
     model_version: int
@@ -41,6 +43,7 @@ class Parts:
     arrays: Arrays
     neighbors: Neighbors | None
     fold_in: FoldIn | None
+    attributes: Attributes | None
 
     @classmethod
     def of(cls, artifact: Artifact) -> Self:
@@ -58,13 +61,15 @@ class Parts:
         for name in ("user_text", "user_offsets", "item_text", "item_offsets", *_MUST, *optional):
             if name not in arrays:
                 raise _inconsistent(f"{name!r} is missing")
+        items = IdTable(arrays["item_text"], arrays["item_offsets"], checked=artifact.checked)
         found = cls(
             version,
             IdTable(arrays["user_text"], arrays["user_offsets"], checked=artifact.checked),
-            IdTable(arrays["item_text"], arrays["item_offsets"], checked=artifact.checked),
+            items,
             {name: arrays[name] for name in (*_MUST, *_MAY) if name in arrays},
             Neighbors(*(arrays[name] for name in _NEIGHBORS)) if with_neighbors else None,
             _fold_in(artifact) if folds_in else None,
+            Attributes.of(artifact.header, arrays, len(items), checked=artifact.checked),
         )
         if not artifact.checked:
             found._require_fit()

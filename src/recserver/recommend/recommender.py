@@ -81,6 +81,7 @@ class Recommender:
             recent=parts.arrays.get("item_recent"),
             neighbors=parts.neighbors,
             fold_in=parts.fold_in,
+            attributes=parts.attributes,
         )
 
     def person(self, user_id: str | None, sent: Mapping[int, float]) -> Person | None:

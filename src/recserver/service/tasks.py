@@ -12,8 +12,8 @@ from recserver.store.journal import TaskRecord
 from recserver.store.tasks import TaskStore
 
 NOT_READ = (
-    "Feature data chefs are stored but not read yet: this model learns from interactions alone, "
-    "and has_user_features and has_item_features stay false."
+    "The data chef of user features is stored but not read yet: the model learns from interactions alone, and "
+    "has_user_features stays false. Item features are read, for filters and not for the fit."
 )
 NOT_USED = "The interval is not used, because schedule goes before it: leave one of the two out."
 
@@ -138,7 +138,7 @@ class TaskVerbs(Verbs):
 
 def _warnings(spec: TaskSpec) -> Result:
     """What of a task has no effect, as a part of an answer; nothing if all of it has."""
-    unread = [NOT_READ] if len(spec.chef_ids()) > 1 else []
+    unread = [NOT_READ] if spec.user_features_data_chef_id else []
     unused = [NOT_USED] if spec.schedule is not None and spec.interval is not None else []
     return {"warnings": unread + unused} if unread or unused else {}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 
 class SourcePolicy(BaseModel):
@@ -58,6 +58,9 @@ class TrainingJob(BaseModel):
     data_chef_id: str
     data_chef: dict[str, Any]
     """The chef's entry as stored; ``${NAME}`` is replaced in the worker only."""
+    item_features_data_chef_id: str | None = None
+    item_features: dict[str, Any] | None = None
+    """The entry of the chef that tells the attributes of items, as stored; None if there is none."""
     policy: SourcePolicy
     out: Path
     """File that the worker writes the packed model to."""
@@ -136,6 +139,24 @@ class CandidateResult(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
 
+class FeaturesReport(BaseModel):
+    """What one run read of the attributes of items."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows_read: int
+    rows_kept: int
+    """Rows with a usable ``item_id``, those of items without interactions included."""
+    rejected: dict[str, int]
+    """Rows left out, by reason."""
+    examples: dict[str, str]
+    """One row for each reason."""
+    n_items: int
+    """Items of the interactions of which something was read."""
+    attributes: dict[str, str]
+    """Name of each attribute that is stored → ``text``, ``number`` or ``time``."""
+
+
 class DataReport(BaseModel):
     """What one run read, and what became of it."""
 
@@ -161,7 +182,17 @@ class DataReport(BaseModel):
     n_bytes: int
     """Bytes read from the source, compressed ones counted as such; 0 if nobody knows."""
     seconds: dict[str, float]
-    """Time by stage: ``reading``, ``building``, ``evaluating``, ``fitting``, ``packing``; those reached."""
+    """Time by stage: ``reading``, ``building``, ``features``, ``evaluating``, ``fitting``, ``packing``; those
+    reached."""
+    item_features: FeaturesReport | None = None
+    """Of the attributes of items; only where the task names a data chef of them."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if self.item_features is None:
+            del content["item_features"]
+        return content
 
 
 class Progress(BaseModel):
@@ -191,7 +222,7 @@ class TrainingResult(BaseModel):
     """Bytes of the packed file."""
     sha256: str
     digest: str
-    """Digest of what was learned from: the interactions, the algorithm and its hyperparameters."""
+    """Digest of what was learned from: the interactions, the attributes, the algorithm and its hyperparameters."""
     hyperparameters: dict[str, Any]
     """All of them, as used."""
     model_metrics: dict[str, Any]

@@ -88,7 +88,7 @@ def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> C
     except (SourceFailed, SourceUnchanged) as error:
         found = _data_report(builder, None, stages, hiding).model_dump()
         raise error.told(hiding.in_sentence(str(error)), found) from None
-    if isinstance(chef, ConditionalChef) and chef.validators:
+    if state and isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
     kept = state if "validators" in state else {}
     return Collected(interactions, _data_report(builder, interactions, stages, hiding), kept)
@@ -114,8 +114,11 @@ def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules,
 
 
 def _ask_for_changes(job: TrainingJob, chef: Chef) -> dict[str, Any]:
-    """Give a chef that can ask for changes what it needs for that; the state to keep, but for its validators."""
-    if not isinstance(chef, ConditionalChef):
+    """Give a chef that can ask for changes what it needs for that; the state to keep, but for its validators.
+
+    Where there are item features as well it is not asked: they may have changed when the interactions have not.
+    """
+    if not isinstance(chef, ConditionalChef) or job.item_features is not None:
         return {}
     entry = mask_entry(expand_environment(job.data_chef))
     parts = json.dumps([entry, job.algorithm, job.hyperparameters], sort_keys=True, default=str)

@@ -165,7 +165,12 @@ def _is_unicode(text: str) -> bool:
 class Vocabulary:
     """All ids of one kind. Those of many batches are merged at a time: a hash table is made for each merge."""
 
-    def __init__(self) -> None:
+    def __init__(self, unmerged_bytes: int = UNMERGED_BYTES) -> None:
+        """
+        Args:
+            unmerged_bytes: that ids which wait to be merged may take, if the table itself takes less.
+        """
+        self._unmerged_bytes = unmerged_bytes
         self._ids = pa.array([], pa.string())
         self._merged: list[Codes] = []
         self._waiting: list[IdCodes] = []
@@ -173,7 +178,7 @@ class Vocabulary:
     def add(self, codes: Codes, ids: pa.Array) -> None:
         """Rows that are kept: int32 places in ``ids``, none negative."""
         self._waiting.append(IdCodes(codes, ids))
-        if sum(one.ids.nbytes for one in self._waiting) > max(UNMERGED_BYTES, self._ids.nbytes):
+        if sum(one.ids.nbytes for one in self._waiting) > max(self._unmerged_bytes, self._ids.nbytes):
             self._merge()
 
     def finish(self) -> tuple[list[str], NDArray[np.int32]]:

@@ -39,7 +39,7 @@ def ratings_of(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         whether there is a value that is no finite number.
     """
     with np.errstate(over="ignore"):  # beyond float32 is not finite either
-        ratings = _numbers(column).astype(np.float32)
+        ratings = numbers_of(column).astype(np.float32)
     finite = np.isfinite(ratings)
     if finite.all():
         return ratings, ~finite
@@ -86,7 +86,7 @@ def times_of(column: Column) -> NDArray[np.float64]:
         return _seconds(array)
     if is_text(kind):
         return _text_times(array)
-    return np.full(len(array), np.nan) if pa.types.is_boolean(kind) else _epoch(_numbers(array))
+    return np.full(len(array), np.nan) if pa.types.is_boolean(kind) else _epoch(numbers_of(array))
 
 
 def _text_times(array: pa.Array) -> NDArray[np.float64]:
@@ -127,13 +127,13 @@ def _one_by_one(
     return values
 
 
-def _numbers(column: Column) -> NDArray[np.float64]:
+def numbers_of(column: Column) -> NDArray[np.float64]:
     """Shape (rows,): the values as numbers, NaN where they are none."""
     array = arrow(column)
     if array is None:
         return np.array([_as_number(value) for value in listed(column)], np.float64)
     if isinstance(array, pa.DictionaryArray):
-        return _spread(array, _numbers)
+        return _spread(array, numbers_of)
     kind = array.type
     if is_text(kind):
         return _text_numbers(array)
@@ -149,7 +149,7 @@ def _text_numbers(array: pa.Array) -> NDArray[np.float64]:
     with contextlib.suppress(pa.ArrowInvalid):
         return _floats(array.cast(pa.float64()))
     if (found := distinct(array)) is not None and len(found.values) < len(array):
-        return _numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
+        return numbers_of(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
     numbers = np.full(len(array), np.nan)
     alike = _take_alike(array, numbers, NUMBER, lambda those: _floats(those.cast(pa.float64())))
     return _one_by_one(array, numbers, ~alike, _as_number)

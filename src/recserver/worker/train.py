@@ -12,14 +12,17 @@ import numpy as np
 
 from recserver.algorithms import Algorithm, Factors, Surroundings
 from recserver.artifact import JSON, PackedFile, pack
+from recserver.attribute_table import HEADER
 from recserver.clock import SystemClock
-from recserver.errors import SourceUnchanged
+from recserver.errors import SourceFailed, SourceUnchanged
 from recserver.ids import pack_ids
 from recserver.interactions import Interactions
 from recserver.plugins import algorithm
 from recserver.specs.jobs import DataReport, Progress, TrainingJob, TrainingResult
-from recserver.worker.collect import Report, Stages, collect
+from recserver.worker.attribute_columns import PackedAttributes
+from recserver.worker.collect import Collected, Report, Stages, collect
 from recserver.worker.evaluate import evaluate, fitted
+from recserver.worker.features import Features, collect_features
 from recserver.worker.warm import Earlier, earlier
 
 SECONDS_BETWEEN = 0.25
@@ -27,7 +30,7 @@ SECONDS_BETWEEN = 0.25
 
 
 def train(job: TrainingJob, report: Report) -> TrainingResult:
-    """Read the job's chef, evaluate its algorithm, fit it, and leave the packed model in ``job.out``.
+    """Read the job's chefs, evaluate its algorithm, fit it, and leave the packed model in ``job.out``.
 
     Raises:
         TrainingFailed: with the sentence that becomes the model's ``error``.
@@ -37,10 +40,11 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     stages = Stages()
     collected = collect(job, report, stages)
     interactions, rows_read = collected.interactions, collected.data_report.rows_read
-    digest = digest_of(job, interactions)
+    features, data_report = _features(job, collected, report, stages)
+    digest = digest_of(job, interactions, features.packed)
     if digest == job.trained_digest:
         raise SourceUnchanged(
-            "The data and the hyperparameters are those of the last training.", collected.data_report.model_dump()
+            "The data and the hyperparameters are those of the last training.", data_report.model_dump()
         )
     told = Told(report, stages, rows_read)
     method = algorithm(job.algorithm)
@@ -56,15 +60,35 @@ def train(job: TrainingJob, report: Report) -> TrainingResult:
     if not factors.started_warm:
         before = Earlier()
     header = before.header(job, interactions, chosen)
-    result = finish_training(job, method, interactions, factors, digest, header=header)
-    data_report = collected.data_report.model_copy(update={"seconds": stages.end()})
+    result = finish_training(job, method, interactions, factors, digest, header=header, attributes=features.packed)
+    data_report = data_report.model_copy(update={"seconds": stages.end()})
     more = {
         "data_report": data_report,
         "source_state": collected.source_state,
         "model_metrics": result.model_metrics | {"warm_starts": before.warm_starts} | evaluation.metrics,
-        "warnings": [*result.warnings, *_doubts(data_report), *evaluation.warnings],
+        "warnings": [*result.warnings, *_doubts(data_report), *features.warnings, *evaluation.warnings],
     }
     return result.model_copy(update=more)
+
+
+def _features(
+    job: TrainingJob, collected: Collected, report: Report, stages: Stages
+) -> tuple[Features, DataReport]:
+    """What is known of the items besides, and the report of everything that was read."""
+    read, data_report = collected.data_report.rows_read, collected.data_report
+    if job.item_features is not None:
+        stages.begin("features")
+    try:
+        features = collect_features(
+            job,
+            collected.interactions.items,
+            lambda rows: report(Progress(stage="reading", rows_read=read + rows)),
+        )
+    except SourceFailed as error:
+        raise error.told(
+            str(error), data_report.model_copy(update={"seconds": stages.end()}).model_dump()
+        ) from None
+    return features, data_report.model_copy(update={"item_features": features.report, "seconds": stages.end()})
 
 
 class Told:
@@ -96,14 +120,16 @@ def _doubts(report: DataReport) -> list[str]:
     return [*replaced, *report.hints]
 
 
-def digest_of(job: TrainingJob, interactions: Interactions) -> str:
-    """SHA-256 over everything that decides what a training learns."""
+def digest_of(job: TrainingJob, interactions: Interactions, attributes: PackedAttributes | None = None) -> str:
+    """SHA-256 over everything that decides what a training learns, and what it keeps of the items besides."""
     definition = [job.algorithm, job.hyperparameters, interactions.weighted]
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
     for ids in (interactions.users, interactions.items):
         digest.update(json.dumps(ids).encode())
     for array in (interactions.indptr, interactions.indices, interactions.ratings):
         digest.update(array.tobytes())
+    if attributes is not None:
+        digest.update(attributes.digest().encode())
     return digest.hexdigest()
 
 
@@ -115,6 +141,7 @@ def finish_training(
     digest: str,
     *,
     header: Mapping[str, JSON] | None = None,
+    attributes: PackedAttributes | None = None,
 ) -> TrainingResult:
     """Leave the packed model in ``job.out``, with ``header`` beside what every model has; tell what it is."""
     about: dict[str, JSON] = {
@@ -123,10 +150,20 @@ def finish_training(
         "algorithm": job.algorithm,
         "model_type": method.model_type,
     }
+    about |= header or {}
     if factors.fold_in is not None:
         about["fold_in"] = factors.fold_in.header()
-    packed = pack(job.out, {**about, **(header or {})}, _arrays(interactions, factors))
-    return _result(method, interactions, factors, packed, digest)
+    arrays = _arrays(interactions, factors)
+    if attributes is not None:
+        about[HEADER] = attributes.header
+        arrays |= attributes.arrays
+    packed = pack(job.out, about, arrays)
+    result = _result(method, interactions, factors, packed, digest)
+    if attributes is None:
+        return result
+    has = {"has_item_features": True}
+    told = {"model_metrics": result.model_metrics | has, "final_stats": result.final_stats | has}
+    return result.model_copy(update=told)
 
 
 def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
