@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.beside import while_reading
 from bench.child import NOTE, measured
 from bench.readers import FEW
 from bench.report import RESULTS, alternate, report
 from bench.rows import n_rows, rounds, write_csv
-from bench.serving import while_reading
 
 ROWS = 10_000_000
 

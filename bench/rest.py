@@ -13,10 +13,10 @@ from urllib.request import urlopen
 
 from aiohttp import web
 
+from bench.beside import while_reading
 from bench.child import NOTE, seconds_of
 from bench.report import alternate, report
 from bench.rows import make_rows, n_rows, names, rounds
-from bench.serving import while_reading
 
 ROWS = 1_000_000
 SIZES = (10_000, 1_000)

@@ -1,164 +1,162 @@
-"""GET /recommend while a training reads its source, beside the same while nothing else happens.
+"""GET /recommend under load by wrk, beside a bare aiohttp handler that answers the same bytes.
 
-The server, the load and whatever serves the source are processes of their own. The load is open: requests start
-when they are due, whether or not earlier ones have been answered. Those that start while a training reads count.
+Every server and wrk are processes of their own; where there are two cores or more, wrk has one and the servers
+another. Servers take turns within each round.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import re
+import shutil
 import sys
 import tempfile
-import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from aiohttp import web
 
 from bench.models import write_model
-from bench.report import report
+from bench.report import report_rows
 from bench.rows import rounds
-from bench.sources import LARGEST_SOURCE
 from recserver import RecServer, Settings
-from recserver.events import RunEnded, RunProgressed
 
-RATE, SECONDS = 100.0, 8.0
-"""Requests a second, and for how long in each round."""
+CONNECTIONS, SECONDS = 64, 3
+USERS, FEW = 2_000, 200
+"""Users that are asked for: all of them in turn, or few, whose answers are known soon."""
 
-CONNECTIONS = 16
-USERS, ITEMS, COMPONENTS = 2_000, 5_000, 32
-
-Spans = list[tuple[float, float]]
-Sample = list[tuple[float, float]]
-
-
-async def while_reading(name: str, entry: dict[str, Any]) -> None:
-    """Measure, and report as ``name serving``.
-
-    Args:
-        entry: of the data chef that trainings read over and over.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        _fill(Path(folder), entry)
-        server = await _start("serve", folder)
-        try:
-            port = await _told(server)
-            await _ask(server, 0.0)  # the first training ends in a fit, the later ones find nothing new
-            found = await _rounds(server, port)
-        finally:
-            server.kill()
-            await server.wait()
-    note = (f"{RATE:g} requests/s for {SECONDS:g} s a round, of {ITEMS:,} items x {COMPONENTS}; "
-            f"server, worker, source and load share {os.cpu_count()} cores")  # fmt: skip
-    report(f"{name} serving: GET /recommend while a training reads", "ms", found, note)
+SCRIPT = """
+local count = 0
+request = function()
+  count = count + 1
+  return wrk.format("GET", string.format("/recommend?user_id=u%08d&model_id=bench&n=10", (count * 61) % {users}))
+end
+"""
+MODES = {"bare": USERS, "known answers": FEW, "each computed": USERS}
 
 
-async def _rounds(server: Process, port: int) -> dict[str, list[float]]:
-    names = "p99, idle", "p99, while reading", "p50, idle", "p50, while reading"
-    found: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds(7)):
-        for reading in (False, True):
-            load = await _start("load", str(port))
-            spans: Spans = await _ask(server, SECONDS) if reading else [(0.0, float("inf"))]
-            sample: Sample = await _told(load)
-            await load.wait()
-            inside = [late for at, late in sample if any(begin <= at < end for begin, end in spans)]
-            for part, at in (("p99", 99), ("p50", 50)):
-                found[f"{part}, {'while reading' if reading else 'idle'}"].append(float(np.percentile(inside, at)))
-    return found
+async def main() -> None:
+    if shutil.which("wrk") is None:
+        print("serving: wrk is not installed.")
+        return
+    for items in (10_000, 100_000):
+        found = await _measured(items)
+        bare = found["bare"]
+        rows = [
+            {
+                "answers": mode,
+                "requests/s": median([one[0] for one in figures]),
+                "of bare": median([one[0] / base[0] for one, base in zip(figures, bare, strict=True)]),
+                "p50 ms": median([one[1] for one in figures]),
+                "p99 ms": median([one[2] for one in figures]),
+                "p99 of bare": median([one[2] / base[2] for one, base in zip(figures, bare, strict=True)]),
+            }
+            for mode, figures in found.items()
+        ]
+        note = f"{CONNECTIONS} connections, {SECONDS} s a round, {len(bare)} rounds in turn; medians"
+        report_rows(f"serving {items}: GET /recommend, {items:,} items x 64", rows, note)
 
 
-def _fill(data: Path, entry: dict[str, Any]) -> None:
-    """A data folder with a model to answer from, and one to be trained."""
-    for name in ("models", "tasks", "config"):
-        (data / name).mkdir()
-    write_model(data / "models" / "bench.pkl", users=USERS, items=ITEMS, k=COMPONENTS)
-    (data / "models" / "bench_config.json").write_text('{"algorithm": "nmf", "status": "completed"}')
-    (data / "config" / "restaurant_data.yaml").write_text(json.dumps({"source": entry}))
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
 
 
-async def _start(*arguments: str) -> Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.serving", *arguments, stdin=PIPE, stdout=PIPE, limit=2**24,
+async def _measured(items: int) -> dict[str, list[tuple[float, float, float]]]:
+    """Requests a second, and milliseconds at the median and the 99th percentile, by mode and round."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (folder / "models").mkdir()
+        write_model(folder / "models" / "bench.pkl", users=USERS, items=items, k=64)
+        (folder / "models" / "bench_config.json").write_text('{"algorithm": "nmf", "status": "completed"}')
+        ports = {
+            "bare": await _start(stack, "bare"),
+            "known answers": await _start(stack, "full", str(folder), "64"),
+            "each computed": await _start(stack, "full", str(folder), "0", "--read-only"),
+        }
+        found: dict[str, list[tuple[float, float, float]]] = {mode: [] for mode in ports}
+        for number in range(rounds(5) + 1):
+            for mode, port in ports.items():
+                figures = await _wrk(folder, port, MODES[mode])
+                if number:  # the first round only warms up
+                    found[mode].append(figures)
+        return found
+
+
+async def _start(stack: AsyncExitStack, *arguments: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bench.serving", *arguments, stdout=PIPE,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # as ``recserver serve`` does
     )  # fmt: skip
-
-
-async def _told(process: Process) -> Any:
+    stack.push_async_callback(_end, process)
     assert process.stdout is not None
-    return json.loads(await process.stdout.readline())
+    return int(await process.stdout.readline())
 
 
-async def _ask(server: Process, seconds: float) -> Spans:
-    """Have the server train, again and again for so long; the times in which trainings read."""
-    assert server.stdin is not None
-    server.stdin.write(f"{seconds}\n".encode())
-    await server.stdin.drain()
-    spans: Spans = await _told(server)
-    return spans
+async def _end(process: Process) -> None:
+    process.kill()
+    await process.wait()
 
 
-async def _serve(folder: str) -> None:
-    settings = Settings(port=0, csv_roots=(Path("/"),), max_source_bytes=LARGEST_SOURCE)
-    server = RecServer(folder, settings)
+async def _wrk(folder: Path, port: int, users: int) -> tuple[float, float, float]:
+    script = folder / f"{users}.lua"
+    script.write_text(SCRIPT.replace("{users}", str(users)))
+    process = await asyncio.create_subprocess_exec(
+        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script),
+        f"http://127.0.0.1:{port}", stdout=PIPE, preexec_fn=lambda: _on_core(1),
+    )  # fmt: skip
+    said = (await process.communicate())[0].decode()
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(said)
+    return _number(said, r"Requests/sec:\s+([\d.]+)(\w*)"), *(
+        _number(said, rf"\s{percent}%\s+([\d.]+)(\w+)") for percent in (50, 99)
+    )
+
+
+UNITS: Mapping[str, float] = {"": 1.0, "us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def _number(said: str, pattern: str) -> float:
+    found = re.search(pattern, said)
+    assert found is not None, said
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _on_core(number: int) -> None:
+    if (os.cpu_count() or 1) > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {number})
+
+
+async def _serve_full(folder: str, cache: int, read_only: bool) -> None:
+    server = RecServer(folder, Settings(port=0, answer_cache=cache, read_only=read_only))
     async with server.serve() as url:
-        await server.create_model(
-            "trained", algorithm="nmf", hyperparameters={"n_components": 2, "max_iter": 1, "tol": 1.0}
-        )
         print(url.rsplit(":", 1)[1], flush=True)
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            print(json.dumps(await _train(server, float(line))), flush=True)
+        await asyncio.Event().wait()
 
 
-async def _train(server: RecServer, seconds: float) -> Spans:
-    """Trainings, at least one, for about so long; when each began to read, and when it stopped to."""
-    spans: Spans = []
-    until, begin = time.monotonic() + seconds, None
-    with server.events.listen() as events:
-        await server.add_model_task("again", model_id="trained", data_chef_id="source", interval=1)
-        async for event in events:
-            if isinstance(event, RunProgressed) and event.stage == "reading":
-                begin = begin or time.monotonic()
-            elif isinstance(event, RunProgressed | RunEnded) and begin is not None:
-                spans.append((begin, time.monotonic()))
-                begin = None
-            if isinstance(event, RunEnded):
-                assert event.outcome in ("completed", "unchanged"), event
-                if time.monotonic() >= until:
-                    break
-    await server.remove_model_task("again")
-    return spans
+async def _serve_bare() -> None:
+    items = ",".join(f'{{"item_id":"i{number:08d}","score":12.345678}}' for number in range(10))
+    body = (f'{{"model_id":"bench","user_id":"u00000001","predictions":{{"u00000001":[{items}]}},'
+            '"datetime":"2026-01-02T03:04:05.678Z","status":"completed","n_recommendations":10,'
+            '"source":"personal","model_version":1}').encode()  # fmt: skip
 
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
 
-async def _load(port: int) -> None:
-    free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
-    for _ in range(CONNECTIONS):
-        free.put_nowait(await asyncio.open_connection("127.0.0.1", port))
-    sample: Sample = []
-
-    async def one(number: int) -> None:
-        at = time.monotonic()
-        reader, writer = await free.get()
-        user = number * 61 % USERS
-        writer.write(
-            f"GET /recommend?user_id=u{user:08d}&model_id=bench&n=10 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        await reader.readexactly(int(head.lower().split(b"content-length: ", 1)[1].split(b"\r\n", 1)[0]))
-        sample.append((at, (time.monotonic() - at) * 1e3))
-        free.put_nowait((reader, writer))
-
-    begin = time.monotonic()
-    async with asyncio.TaskGroup() as under_way:
-        for number in range(int(RATE * SECONDS)):
-            await asyncio.sleep(begin + number / RATE - time.monotonic())
-            under_way.create_task(one(number))
-    print(json.dumps(sample), flush=True)
+    app = web.Application()
+    app.router.add_get("/recommend", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[2]) if sys.argv[1] == "serve" else _load(int(sys.argv[2])))
+    _on_core(0)
+    if sys.argv[1] == "full":
+        asyncio.run(_serve_full(sys.argv[2], int(sys.argv[3]), "--read-only" in sys.argv))
+    else:
+        asyncio.run(_serve_bare())

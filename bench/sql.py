@@ -11,10 +11,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.beside import while_reading
 from bench.child import NOTE, seconds_of
 from bench.report import alternate, report
 from bench.rows import make_rows, n_rows, names, rounds, write_csv
-from bench.serving import while_reading
 from recserver.chefs import adbc
 
 ROWS = 1_000_000

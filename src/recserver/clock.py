@@ -61,7 +61,9 @@ async def a_turn() -> None:
 
 def timestamp(moment: datetime) -> str:
     """``moment`` as recserver writes it: UTC ISO-8601 with milliseconds, ``2026-01-02T03:04:05.678Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(text: object) -> datetime | None:

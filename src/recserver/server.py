@@ -147,7 +147,11 @@ class RecServer(Service):
 
     def _app(self, access: Access | None) -> web.Application:
         return build_app(
-            self, access=access, max_body_bytes=self.settings.max_body_bytes, lifecycle=self._open_if_nobody_has
+            self,
+            access=access,
+            max_body_bytes=self.settings.max_body_bytes,
+            answer_cache_bytes=self.settings.answer_cache * 2**20,
+            lifecycle=self._open_if_nobody_has,
         )
 
     def _access(self) -> Access:

@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     model_memory: int | None = Field(None, ge=1, le=2**24)
     """MiB of model files kept in memory; unset: half of what the machine or its container has. Models that were
     not asked for the longest time leave it first, and are loaded again when they are asked for."""
+    answer_cache: int = Field(64, ge=0, le=2**20)
+    """MiB of answers kept to be given again while the same version of their model serves; 0 keeps none."""
     history_days: float = Field(90.0, gt=0, le=36_600)
     """Days for which runs are remembered; the newest of each task are kept beyond that."""
     history_runs: int = Field(10_000, ge=1, le=1_000_000)

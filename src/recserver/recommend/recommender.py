@@ -23,7 +23,7 @@ BLOCK = 2**14
 Scores = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Recommender:
     """One version of a model. It never changes, so a request that holds it sees one version only.
 

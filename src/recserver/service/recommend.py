@@ -39,6 +39,14 @@ T = TypeVar("T")
 class RecommendVerbs(Verbs):
     """Answer."""
 
+    def serving(self, model_id: str) -> object | None:
+        """The version of a model that answers from memory just now: another version is another object."""
+        return self.parts.catalog.in_memory(model_id)
+
+    def moment(self) -> str:
+        """The present time, as answers tell it."""
+        return timestamp(self.parts.clock.now())
+
     @verb
     async def recommend(self, user_id: EntityId, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]) -> Result:
         """The best items of a model for a user, best first.
@@ -54,7 +62,7 @@ class RecommendVerbs(Verbs):
             "model_id": model_id,
             "user_id": user_id,
             "predictions": {user_id: items},
-            "datetime": timestamp(self.parts.clock.now()),
+            "datetime": self.moment(),
             "status": "completed",
             **_ending(model, query, answer),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -77,6 +78,7 @@ class Access:
         return any(hmac.compare_digest(one.encode("utf-8", "replace"), wanted) for one in shown_keys)
 
 
+@lru_cache(256)
 def _names_loopback(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname

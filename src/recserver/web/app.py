@@ -12,10 +12,18 @@ from recserver.errors import Draining, FieldError, InvalidInput, RecServerError,
 from recserver.service import Service
 from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
+from recserver.web.answers import Answers
 from recserver.web.lines import stream_lines
 from recserver.web.routes import PREFIXES, ROUTES, Route
 from recserver.web.stream import Streams
-from recserver.web.wire import error_response, json_response, located, read_arguments, with_warnings
+from recserver.web.wire import (
+    body_response,
+    error_response,
+    located,
+    read_arguments,
+    to_json,
+    with_warnings,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -34,17 +42,20 @@ def build_app(
     *,
     access: Access | None,
     max_body_bytes: int,
+    answer_cache_bytes: int,
     lifecycle: Callable[[web.Application], AsyncIterator[None]],
 ) -> web.Application:
     """The application that shows a service.
 
     Args:
         access: what requests must show; None leaves that to the host application.
+        answer_cache_bytes: that answers may take which are kept to be given again.
         lifecycle: opens what the service needs, and closes it.
     """
-    app = web.Application(client_max_size=max_body_bytes, middlewares=[_errors, _guard(access)])
+    app = web.Application(client_max_size=max_body_bytes, middlewares=[_door(access)])
+    answers = Answers(service.serving, service.moment, answer_cache_bytes)
     for route in ROUTES:
-        handler = _handler(service, route)
+        handler = _handler(service, route, answers if route.repeats and answer_cache_bytes else None)
         for prefix in PREFIXES:
             # aiohttp's own pattern for a part of a path refuses braces, which a user id may hold
             app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
@@ -56,13 +67,17 @@ def build_app(
     return app
 
 
-def _handler(service: Service, route: Route) -> Handler:
+def _handler(service: Service, route: Route, answers: Answers | None) -> Handler:
     verb: Callable[..., Awaitable[Any]] = getattr(service, route.verb)
     known, is_open = fields(verb), takes_any(verb)
     otherwise = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        repeats = answers is not None and not request.body_exists
+        if repeats and answers and (body := answers.find(request.raw_path)) is not None:
+            return body_response(body)
         arguments = await read_arguments(request, route.verb, known, is_open)
+        version = service.serving(str(arguments.values.get("model_id"))) if repeats else None
         try:
             result = await verb(**arguments.values)
         except InvalidInput as error:
@@ -73,40 +88,42 @@ def _handler(service: Service, route: Route) -> Handler:
             return error_response(error.code, str(error), faults)
         if isinstance(result, AsyncIterator):
             return await stream_lines(request, result)
-        return json_response(result if route.lists else with_warnings(result, arguments))
+        body = to_json(result if route.lists else with_warnings(result, arguments))
+        if answers is not None and version is not None:
+            answers.keep(request.raw_path, result, body, version)
+        return body_response(body)
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handle
 
 
-def _guard(access: Access | None) -> Any:
+def _door(access: Access | None) -> Any:
     @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if access is not None:
-            needs_key = getattr(request.match_info.handler, "needs_key", True)
-            access.check(request, needs_key=needs_key)
-        return await handler(request)
+    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Who may not ask is refused, and every error leaves in the one shape that all of them have."""
+        try:
+            if access is not None:
+                needs_key = getattr(request.match_info.handler, "needs_key", True)
+                access.check(request, needs_key=needs_key)
+            return await handler(request)
+        except InvalidInput as error:
+            return error_response(error.code, str(error), error.errors)
+        except Draining as error:
+            return error_response(error.code, str(error), headers={"Connection": "close"})
+        except RecServerError as error:
+            return error_response(error.code, str(error))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return _http_error(error)
+        except Exception:
+            logger.exception("%s %s", request.method, request.rel_url.raw_path)
+            return error_response("internal_error", "A fault in recserver: the server's log has the details.")
 
-    return guard
+    return door
 
 
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error leaves in the one shape that all of them have."""
-    try:
-        return await handler(request)
-    except InvalidInput as error:
-        return error_response(error.code, str(error), error.errors)
-    except Draining as error:
-        return error_response(error.code, str(error), headers={"Connection": "close"})
-    except RecServerError as error:
-        return error_response(error.code, str(error))
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        code, sentence = _HTTP_CODES.get(error.status, ("malformed_json", "The request could not be read."))
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return error_response(code, sentence, headers=headers)
-    except Exception:
-        logger.exception("%s %s", request.method, request.rel_url.raw_path)
-        return error_response("internal_error", "A fault in recserver: the server's log has the details.")
+def _http_error(error: web.HTTPException) -> web.Response:
+    code, sentence = _HTTP_CODES.get(error.status, ("malformed_json", "The request could not be read."))
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return error_response(code, sentence, headers=headers)

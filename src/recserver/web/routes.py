@@ -28,6 +28,10 @@ LIST_FIELDS = frozenset(
 """Fields that are lists; in a query each is given as often as it has values."""
 
 
+ANSWERS = frozenset({"recommend", "similar_items", "similar_users", "popular_items"})
+"""Verbs that answer from one version of a model, and from nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint in one of its forms. ``verb`` is the name of a coroutine of the service."""
@@ -36,6 +40,11 @@ class Route:
     path: str
     verb: str
     needs_key: bool = True
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the answer to the same address is the same, as long as the same version of the model serves."""
+        return self.method == "GET" and self.verb in ANSWERS
 
     @property
     def lists(self) -> bool:

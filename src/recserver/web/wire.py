@@ -251,13 +251,12 @@ def to_json(content: Mapping[str, Any]) -> bytes:
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def json_response(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
-    """``content`` as JSON. Everything leaves the server through here."""
+def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
+    """A response of JSON. Everything that is not streamed leaves the server through here."""
     return web.Response(
-        body=to_json(content),
+        body=body,
         status=status,
-        content_type="application/json",
-        headers={"X-Content-Type-Options": "nosniff", **headers},
+        headers={"Content-Type": "application/json", "X-Content-Type-Options": "nosniff", **headers},
     )
 
 
@@ -273,7 +272,7 @@ def error_response(
         content["errors"] = [{"loc": list(one.loc), "msg": one.msg} for one in errors]
     if code == "draining":
         headers = {"Retry-After": str(RETRY_SECONDS), **headers}
-    return json_response(content, status, headers)
+    return body_response(to_json(content), status, headers)
 
 
 def located(error: InvalidInput, arguments: Arguments, otherwise: str) -> list[FieldError]:
