@@ -33,10 +33,16 @@ class Neighbors:
         Args:
             items, strengths: shape (interactions,).
         """
+        scores = np.zeros(len(self.indptr) - 1, np.float32)
+        self.add_scores(scores, items, strengths)
+        return scores
+
+    def add_scores(
+        self, scores: NDArray[np.float32], items: NDArray[np.int32], strengths: NDArray[np.float32]
+    ) -> None:
+        """Add to ``scores``, shape (items,), what these interactions say; other scores are not touched."""
         places, lengths = self._places(items)
-        weights = self.weights[places] * np.repeat(strengths, lengths)
-        summed = np.bincount(self.indices[places], weights, minlength=len(self.indptr) - 1)
-        return summed.astype(np.float32)
+        np.add.at(scores, self.indices[places], self.weights[places] * np.repeat(strengths, lengths))
 
     def row(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The items that an interaction with one speaks for, and by which weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,16 +46,33 @@ def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
     Raises:
         InvalidInput: if the query asks for what the model does not know.
     """
+    return next(recommend_many(model, [(user_id, query)]))
+
+
+def recommend_many(model: Recommender, asked: Sequence[tuple[str | None, Query]]) -> Iterator[Answer]:
+    """As :func:`recommend` for many users, each with a query, in their order.
+
+    Raises:
+        InvalidInput: as soon as a query asks for what the model does not know.
+    """
+    sent = [_places(model, query) for _, query in asked]
+    persons = [model.person(user_id, own) for (user_id, _), own in zip(asked, sent, strict=True)]
+    scores = model.scores_of_many([person for person in persons if person is not None])
+    for (_, query), person, own in zip(asked, persons, sent, strict=True):
+        if person is not None:
+            yield _answer(model, query, next(scores), person.source, person=person, sent=own)
+        elif query.fallback is not None:
+            raw = _popularity(model, query.fallback)
+            yield _answer(model, query, raw, POPULAR[query.fallback], sent=own)
+        else:
+            nothing = np.full(len(model.items), -np.inf, np.float32)
+            yield _answer(model, query, nothing, None, sent=own)
+
+
+def _places(model: Recommender, query: Query) -> dict[int, float]:
+    """Ratings that the request tells of, by the places of items."""
     told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
-    sent = {place: rating for place, rating in told if place is not None}
-    person = model.person(user_id, sent)
-    if person is not None:
-        raw, source = model.scores(person), person.source
-    elif query.fallback is not None:
-        raw, source = _popularity(model, query.fallback), POPULAR[query.fallback]
-    else:
-        raw, source = np.full(len(model.items), -np.inf, np.float32), None
-    return _answer(model, query, raw, source, person=person, sent=sent)
+    return {place: rating for place, rating in told if place is not None}
 
 
 def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Unpack
 
 from recserver.clock import timestamp
 from recserver.errors import ItemNotFound
-from recserver.recommend.answering import Answer, like_item, popular, recommend
+from recserver.recommend.answering import Answer, like_item, popular, recommend, recommend_many
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.service.verb import Result, Verbs, verb
@@ -147,10 +147,10 @@ async def _results(
 
 
 def _batch(model: Recommender, user_ids: Sequence[str], query: Query) -> list[Result]:
-    answers = ((user_id, recommend(model, user_id, query)) for user_id in user_ids)
+    answers = recommend_many(model, [(user_id, query) for user_id in user_ids])
     return [
         {"user_id": user_id, "items": items_of(answer), **_ending(model, query, answer)}
-        for user_id, answer in answers
+        for user_id, answer in zip(user_ids, answers, strict=True)
     ]
 
 
