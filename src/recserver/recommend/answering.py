@@ -48,14 +48,27 @@ def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
     """
     told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
     sent = {place: rating for place, rating in told if place is not None}
-    person = model.person(user_id, sent)
+    person, raw = _scored(model, user_id, sent)
     if person is not None:
-        raw, source = model.scores(person), person.source
+        source: Source | None = person.source
     elif query.fallback is not None:
         raw, source = _popularity(model, query.fallback), POPULAR[query.fallback]
     else:
-        raw, source = np.full(len(model.items), -np.inf, np.float32), None
+        source = None
     return _answer(model, query, raw, source, person=person, sent=sent)
+
+
+def _scored(model: Recommender, user_id: str | None, sent: Mapping[int, float]) -> tuple[Person | None, Scores]:
+    """A user and the scores of all items; None and nothing if nothing is known.
+
+    What is sent along counts only if all scores stay finite.
+    """
+    person = model.person(user_id, sent)
+    if person is None:
+        return None, np.full(len(model.items), -np.inf, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scores = model.scores(person)
+    return (person, scores) if not sent or np.isfinite(scores).all() else _scored(model, user_id, {})
 
 
 def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
