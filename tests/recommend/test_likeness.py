@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering_models import dense_of, made
 from numpy.typing import NDArray
 
+from answering_models import dense_of, made
 from recserver.neighbors import Neighbors
 from recserver.recommend.answering import like_item
 from recserver.recommend.likeness import Likenesses, to_item, to_user
@@ -24,7 +24,10 @@ def with_parts(parts: str, seed: int) -> Recommender:
     """A model that has factors, neighbors, or both; a few items have nothing of either."""
     model = made(N_ITEMS, 5, neighbors=parts != "factors", seed=seed)
     if parts == "neighbors":
-        none = {"user_factors": np.zeros((6, 0), np.float32), "item_factors": np.zeros((0, N_ITEMS), np.float32)}
+        none: dict[str, Any] = {
+            "user_factors": np.zeros((6, 0), np.float32),
+            "item_factors": np.zeros((0, N_ITEMS), np.float32),
+        }
         return replace(model, **none, item_norms=np.zeros(N_ITEMS, np.float32))
     factors = model.item_factors.copy()
     factors[:, [3, 8]] = 0
@@ -57,7 +60,7 @@ def oracle(model: Recommender) -> Array:
     weights = dense_of(model.neighbors, N_ITEMS)
     largest = np.abs(weights).max(axis=1)
     said = weights / np.where(largest, largest, 1)[:, None]
-    with_factors = model.item_factors.any(axis=0)[:, None]
+    with_factors = (model.item_factors != 0).sum(axis=0)[:, None] > 0
     return np.where(with_factors, (alike + said) / 2, said)
 
 

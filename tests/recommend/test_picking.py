@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answering_models import dense_of, made
 from numpy.typing import NDArray
 
+from answering_models import dense_of, made
 from recserver.recommend import picking
 from recserver.recommend.picking import POOL, Quota, pick
 from recserver.recommend.recommender import Recommender
@@ -84,7 +84,9 @@ def scores_of(random: np.random.Generator, n: int, left_out: float) -> NDArray[n
 
 
 def picked(model: Recommender, scores: NDArray[Any], first: int, n: int, **how: Any) -> list[int]:
-    return pick(model, scores, first, n, **({"diversity": 0.0, "quotas": []} | how)).tolist()
+    asked: dict[str, Any] = {"diversity": 0.0, "quotas": []} | how
+    found: list[int] = pick(model, scores, first, n, **asked).tolist()
+    return found
 
 
 def pages(model: Recommender, scores: NDArray[Any], size: int, **how: Any) -> list[int]:

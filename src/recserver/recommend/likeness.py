@@ -16,7 +16,7 @@ def to_item(model: Recommender, item: int) -> Scores:
     The cosine of their factors; the weights that neighbours have for an interaction with the one, relative to the
     largest of them; and where a model has both, the mean of the two.
     """
-    norms = np.maximum(model.item_norms, SMALLEST)
+    norms: Scores = np.maximum(model.item_norms, SMALLEST)
     direction = np.ascontiguousarray(model.item_factors[:, item] / norms[item])
     alike: Scores = weighed(direction, model.item_factors) / norms
     if model.neighbors is None:
