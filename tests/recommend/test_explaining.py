@@ -166,6 +166,23 @@ def test_what_comes_from_nobodys_interactions_names_none() -> None:
     assert (nothing.items, nothing.explanations) == ([], [])
 
 
+def test_what_factors_say_without_fold_in_is_not_put_down_to_neighbors() -> None:
+    """A file of an earlier release does not tell which interactions its factors come from."""
+    model = made(30, neighbors=True, fold_in=None)
+    answer = recommend(model, "u001", Query(n=30, explain=True, exclude_seen=False))
+    assert_adds_up(answer)
+    own = slice(model.seen_indptr[1], model.seen_indptr[2])
+    strengths = model.neighbors.strengths[own] if model.neighbors else []
+    said = dense_of(model.neighbors, 30)[model.seen_indices[own]] * np.asarray(strengths)[:, None]
+    named = 0
+    for (item, score), one in zip(answer.items, answer.explanations or [], strict=True):
+        column = said[:, int(item[1:])]
+        assert sorted(share for _, share in one.shares) == pytest.approx(sorted(column[column != 0]), rel=1e-5)
+        assert one.others == pytest.approx(score - column.sum(), rel=1e-4, abs=1e-5)
+        named += len(one.shares)
+    assert named
+
+
 def test_a_user_of_factors_alone_without_fold_in_is_left_to_others() -> None:
     model = made(30, fold_in=None)
     answer = recommend(model, "u001", Query(explain=True))
