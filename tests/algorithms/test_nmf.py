@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import of, same, some, tastes
 from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as ScikitNMF
 
+from planted import of, same, some, tastes
 from recserver.algorithms import Factors, Start, Surroundings
 from recserver.algorithms.hals import largest_singular_value, random_start
 from recserver.algorithms.nmf import nmf, nmf_accurate, nmf_fast

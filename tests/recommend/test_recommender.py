@@ -118,6 +118,9 @@ WRONG: dict[str, dict[str, Any]] = {
     "seen items as floats": {"seen_indices": np.zeros(7, np.float32)},
     "too few counts": {"item_counts": np.array([2, 1], np.int64)},
     "counts as floats": {"item_counts": np.ones(5, np.float32)},
+    "norms that are not the items'": {"item_norms": np.zeros(5, np.float32)},
+    "norms below zero": {"item_norms": -np.linalg.norm(parts()["item_factors"], axis=0)},
+    "norms of an item too few": {"item_norms": np.linalg.norm(parts()["item_factors"], axis=0)[:4]},
     "no version": {"header": {}},
     "a version that is text": {"header": {"model_version": "3"}},
 }

@@ -58,15 +58,25 @@ def recommend_many(model: Recommender, asked: Sequence[tuple[str | None, Query]]
     sent = [_places(model, query) for _, query in asked]
     persons = [model.person(user_id, own) for (user_id, _), own in zip(asked, sent, strict=True)]
     scores = model.scores_of_many([person for person in persons if person is not None])
-    for (_, query), person, own in zip(asked, persons, sent, strict=True):
-        if person is not None:
-            yield _answer(model, query, next(scores), person.source, person=person, sent=own)
-        elif query.fallback is not None:
-            raw = _popularity(model, query.fallback)
-            yield _answer(model, query, raw, POPULAR[query.fallback], sent=own)
+    for (user_id, query), person, own in zip(asked, persons, sent, strict=True):
+        if person is None:
+            yield _for_nobody(model, query, own)
+            continue
+        with np.errstate(over="ignore", invalid="ignore"):
+            raw = next(scores)
+        if not own or np.isfinite(raw).all():
+            yield _answer(model, query, raw, person.source, person=person, sent=own)
+        elif known := model.person(user_id, {}):  # what is sent along counts only if all scores stay finite
+            yield _answer(model, query, model.scores(known), known.source, person=known, sent=own)
         else:
-            nothing = np.full(len(model.items), -np.inf, np.float32)
-            yield _answer(model, query, nothing, None, sent=own)
+            yield _for_nobody(model, query, own)
+
+
+def _for_nobody(model: Recommender, query: Query, sent: Mapping[int, float]) -> Answer:
+    """What is popular, or nothing."""
+    if query.fallback is None:
+        return _answer(model, query, np.full(len(model.items), -np.inf, np.float32), None, sent=sent)
+    return _answer(model, query, _popularity(model, query.fallback), POPULAR[query.fallback], sent=sent)
 
 
 def _places(model: Recommender, query: Query) -> dict[int, float]:

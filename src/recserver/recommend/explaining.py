@@ -14,6 +14,10 @@ MOST = 10
 """Interactions that are named; the others are added up."""
 
 
+ROUNDING = 1e-4
+"""Of the magnitudes of all shares together: so much may be lost in single precision."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Where a score comes from. The shares and ``others`` add up to it.
@@ -62,8 +66,9 @@ def _named(model: Recommender, person: Person, shares: NDArray[np.float64], scor
     largest = np.argsort(-np.abs(shares), kind="stable")[:MOST]
     largest = largest[shares[largest] != 0]
     told = shares[largest]
-    if len(largest) == np.count_nonzero(shares) and len(largest):
-        told[0] += score - told.sum()  # what float32 rounded off the score is nobody else's
+    rest = score - told.sum()
+    if len(largest) == np.count_nonzero(shares) and 0 < abs(rest) <= ROUNDING * np.abs(told).sum():
+        told[0] += rest  # what float32 rounded off the score is nobody else's
     named = [
         (model.items[int(place)], share) for place, share in zip(person.items[largest], told.tolist(), strict=True)
     ]

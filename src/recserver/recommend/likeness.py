@@ -16,10 +16,9 @@ def to_item(model: Recommender, item: int) -> Scores:
     The cosine of their factors; the weights that neighbours have for an interaction with the one, relative to the
     largest of them; and where a model has both, the mean of the two.
     """
-    own = np.ascontiguousarray(model.item_factors[:, item])
-    alike: Scores = weighed(own, model.item_factors) / np.maximum(
-        model.item_norms * model.item_norms[item], SMALLEST
-    )
+    norms: Scores = np.maximum(model.item_norms, SMALLEST)
+    direction = np.ascontiguousarray(model.item_factors[:, item] / norms[item])
+    alike: Scores = weighed(direction, model.item_factors) / norms
     if model.neighbors is None:
         return alike
     said = model.neighbors.scores(np.array([item], np.int32), np.ones(1, np.float32))
@@ -62,8 +61,9 @@ def to_user(model: Recommender, user: int) -> Scores:
     """
     own = model.user_factors[user]
     if own.any():
-        norms = np.sqrt(np.einsum("uk,uk->u", model.user_factors, model.user_factors))
-        alike: Scores = model.user_factors @ own / np.maximum(norms * norms[user], SMALLEST)
+        squares = np.einsum("uk,uk->u", model.user_factors, model.user_factors)
+        norms = np.maximum(np.sqrt(squares), SMALLEST)
+        alike: Scores = model.user_factors @ (own / norms[user]) / norms
         return alike
     lengths = np.diff(model.seen_indptr)
     is_own = np.zeros(len(model.items), np.float32)

@@ -102,6 +102,8 @@ class Parts:
             raise _inconsistent("their shapes differ")
         if self.fold_in is not None and not self.fold_in.fits(factors[1].shape):
             raise _inconsistent("what is to fold users in does not fit")
+        if "item_norms" in arrays and not np.allclose(arrays["item_norms"], norms(factors[1]), 1e-3, 1e-20):
+            raise _inconsistent("the norms of the items are not theirs")
         largest_score = _largest(factors[0]) * _largest(factors[1]) * len(factors[1])
         if self.neighbors is not None:
             largest_score += self._largest_of_neighbors(self.neighbors)

@@ -69,13 +69,13 @@ def folded_in(
         return None
     order = np.argsort(places)
     places, worth = places[order], worth[order]
-    factors = fold_in.solve(item_factors[:, places], places, worth)
-    if not np.isfinite(factors).all() or np.abs(factors).max(initial=0.0) > LARGEST:
+    factors, strengths = fold_in.solve(item_factors[:, places], places, worth), fold_in.strengths(worth)
+    if not all(np.abs(one).max(initial=0.0) <= LARGEST for one in (factors, strengths)):
         return None
     return Person(
         factors=factors.astype(np.float32),
         items=places,
-        strengths=fold_in.strengths(worth).astype(np.float32),
+        strengths=strengths.astype(np.float32),
         source=Source.FOLD_IN if known is None else Source.PERSONAL,
         worth=worth,
     )

@@ -114,10 +114,10 @@ class Recommender:
         return Person(self.user_factors[user], items, strengths, Source.PERSONAL, worth)
 
     def worth_of(self, person: Person) -> Vector:
-        """What each of somebody's interactions was to the fit, shape (interactions,)."""
+        """What each of somebody's interactions was to the fit, float64, shape (interactions,)."""
         if person.worth is None and self.fold_in is not None:
             return self.fold_in.worth_of(person.strengths)
-        return person.strengths if person.worth is None else person.worth
+        return (person.strengths if person.worth is None else person.worth).astype(np.float64)
 
     def places(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """Where the known ones of these ids stand among the items, in their order."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recserver.attributes import required
 from recserver.errors import FieldError, InvalidInput
+from recserver.recommend.person import LARGEST
 from recserver.recommend.picking import Quota
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender, Scores
@@ -42,7 +43,8 @@ def allowed(model: Recommender, query: Query) -> Mask | None:
 
 
 def boosted(model: Recommender, query: Query, scores: Scores) -> Scores:
-    """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it.
+    """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;
+    they stay finite.
 
     Raises:
         InvalidInput: for a boost by what is not known of items.
@@ -50,7 +52,9 @@ def boosted(model: Recommender, query: Query, scores: Scores) -> Scores:
     mask = _mask(model)
     for boost in query.boosts:
         chosen = _asked("boost", mask, boost.condition)
-        scores = scores + np.where(chosen, np.float32(boost.factor - 1) * np.abs(scores), np.float32(0))
+        with np.errstate(over="ignore"):
+            raised = scores + np.float32(boost.factor - 1) * np.abs(scores)
+        scores = np.where(chosen, np.clip(raised, -LARGEST, LARGEST), scores)
     return scores
 
 
