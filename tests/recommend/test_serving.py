@@ -67,7 +67,7 @@ async def test_a_swap_misses_no_request_and_mixes_no_versions(trained: Trained) 
         while not over.is_set():
             answer = await trained.ask()
             answers.append((answer["model_version"], answer["n_recommendations"]))
-            await asyncio.to_thread(int)  # a loop that is never idle would starve the threads that load models
+            await asyncio.sleep(0)
 
     asking = [asyncio.create_task(ask_on_and_on()) for _ in range(4)]
     for version in range(2, 10):
@@ -76,7 +76,7 @@ async def test_a_swap_misses_no_request_and_mixes_no_versions(trained: Trained) 
     await asyncio.gather(*asking)
     assert all(version == items for version, items in answers)
     assert {version for version, _ in answers} == set(range(1, 10))
-    assert len(answers) > 200
+    assert len(answers) > 1000
 
 
 async def test_a_model_is_loaded_once_however_many_ask(
