@@ -72,12 +72,12 @@ def _unlike(model: Recommender, scores: Scores, diversity: float) -> Iterator[in
         own = scores[pool].astype(np.float64)
         relevance = (own - own[-1]) / ((own[0] - own[-1]) or 1.0)
         likenesses, likest = Likenesses(model, pool), np.full(len(pool), -1.0)
-        number = 0
+        gone, number = np.zeros(len(pool)), 0
         for _ in range(len(pool)):
             yield int(pool[number])
-            relevance[number] = -np.inf
+            gone[number] = np.inf
             likest = np.maximum(likest, likenesses.to(number))
-            number = int(np.argmax((1 - diversity) * relevance - diversity * likest))
+            number = int(np.argmax((1 - diversity) * relevance - diversity * likest - gone))
     taken = set(pool.tolist())
     yield from (place for place in _by_score(scores, 2 * POOL) if place not in taken)
 
