@@ -48,11 +48,13 @@ def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
     """
     told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
     sent = {place: rating for place, rating in told if place is not None}
+    # Looked for whoever asks, so that what is refused does not depend on the user.
+    shares = None if query.fallback is None else _popularity(model, query.fallback)
     person = model.person(user_id, sent)
     if person is not None:
         raw, source = model.scores(person), person.source
-    elif query.fallback is not None:
-        raw, source = _popularity(model, query.fallback), POPULAR[query.fallback]
+    elif query.fallback is not None and shares is not None:
+        raw, source = shares.copy(), POPULAR[query.fallback]
     else:
         raw, source = np.full(len(model.items), -np.inf, np.float32), None
     return _answer(model, query, raw, source, person=person, sent=sent)
@@ -64,14 +66,14 @@ def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
     Raises:
         InvalidInput: if the query asks for what the model does not know.
     """
-    return _answer(model, query, _popularity(model, popularity), POPULAR[popularity])
+    return _answer(model, query, _popularity(model, popularity).copy(), POPULAR[popularity])
 
 
 def _popularity(model: Recommender, popularity: Popularity) -> Scores:
     scores = model.popularity if popularity == "overall" else model.recent
     if scores is None:
         raise InvalidInput(f"popularity: {NO_TIMES}.", [FieldError(("popularity",), NO_TIMES)])
-    return scores.copy()
+    return scores
 
 
 def like_item(model: Recommender, item: int, query: Query) -> Answer:
