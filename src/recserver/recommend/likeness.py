@@ -20,6 +20,7 @@ def to_item(model: Recommender, item: int) -> Scores:
     alike: Scores = weighed(own, model.item_factors) / np.maximum(
         model.item_norms * model.item_norms[item], SMALLEST
     )
+    np.clip(alike, -1, 1, out=alike)  # rounding may go beyond
     if model.neighbors is None:
         return alike
     said = model.neighbors.scores(np.array([item], np.int32), np.ones(1, np.float32))
@@ -64,7 +65,7 @@ def to_user(model: Recommender, user: int) -> Scores:
     if own.any():
         norms = np.sqrt(np.einsum("uk,uk->u", model.user_factors, model.user_factors))
         alike: Scores = model.user_factors @ own / np.maximum(norms * norms[user], SMALLEST)
-        return alike
+        return np.clip(alike, -1, 1, out=alike)
     lengths = np.diff(model.seen_indptr)
     is_own = np.zeros(len(model.items), np.float32)
     is_own[model.seen_indices[model.seen_indptr[user] : model.seen_indptr[user + 1]]] = 1
