@@ -180,6 +180,12 @@ async def test_ids_of_any_text_come_back_as_they_were(films: Api) -> None:
         assert (await films.ask("POST", "/recommend", raw=body)).status == 400
 
 
+async def test_an_address_holds_a_few_hundred_ids(films: Api) -> None:
+    asked = "&".join(f"exclude=unknown{number}" for number in range(300))
+    answer = await films.ok("GET", f"/recommend?user_id=ann&model_id=films&{asked}&exclude=home")
+    assert "home" not in str(answer["predictions"])
+
+
 async def test_unknown_fields_are_named(films: Api) -> None:
     answer = await films.ok("POST", "/popular_items", {"model_id": "films", "interactions": ["heat"], "filtre": 1})
     assert len(answer["warnings"]) == 2 and "filtre" in answer["warnings"][1]
