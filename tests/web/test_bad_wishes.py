@@ -89,7 +89,8 @@ async def test_wrong_values_in_a_body(films: Api, path: str) -> None:
 
 @pytest.mark.parametrize(("path", "name"), [("/rank", "item_ids"), ("/recommend_batch", "user_ids")])
 async def test_wrong_lists(films: Api, path: str, name: str) -> None:
-    for value in (True, {}, [[]], [True], [""], ["x" * 257], {"item_id": "a"}, ["a"] * 10_001):
+    wrong: list[Any] = [True, {}, [[]], [True], [""], ["x" * 257], {"item_id": "a"}, ["a"] * 10_001]
+    for value in wrong:
         refused(await films.post(path, {"model_id": "films", name: value}), "body", name, value)
     refused(await films.post(path, {"model_id": "films"}), "body", name, None)
 
@@ -113,9 +114,9 @@ async def test_ten_thousand_ids_are_taken_and_no_more(films: Api, path: str) -> 
         items = answer.get("items") or answer["predictions"]["ann"]
         found = {item["item_id"] for item in items}
         assert ("jaws" in found, "heat" in found) == ((name == "candidates"), name != "candidates"), name
-        answer = await films.post(path, {**asked, name: [*many, "heat"]})
-        refused(answer, "body", name, "10,001")
-        assert "10000" in answer.body["detail"]
+        too_many = await films.post(path, {**asked, name: [*many, "heat"]})
+        refused(too_many, "body", name, "10,001")
+        assert "10000" in too_many.body["detail"]
 
 
 @pytest.mark.parametrize("path", ABOUT)

@@ -101,7 +101,7 @@ async def test_one_value_is_a_list_of_one(films: Api) -> None:
 
 
 async def test_texts_and_objects_mean_the_same(films: Api) -> None:
-    for name, text, full in (
+    ways: list[tuple[str, str, dict[str, Any]]] = [
         ("filter", "genre=Comedy", {"attribute": "genre", "value": "Comedy"}),
         ("filter", "price<9.5", {"attribute": "price", "operator": "<", "value": 9.5}),
         ("boost", "genre=Drama*2.5", {"filter": "genre=Drama", "factor": 2.5}),
@@ -109,8 +109,11 @@ async def test_texts_and_objects_mean_the_same(films: Api) -> None:
         ("max_per", "genre:1", {"attribute": "genre", "count": 1}),
         ("interactions", "alien", {"item_id": "alien"}),
         ("interactions", "alien", {"item_id": "alien", "rating": 1, "at": "noon"}),
-    ):
-        assert await scores(films, **{name: text}) == await scores(films, **{name: [full]}), full
+    ]
+    for name, text, full in ways:
+        as_text: Wishes = {name: text}
+        as_object: Wishes = {name: [full]}
+        assert await scores(films, **as_text) == await scores(films, **as_object), full
 
 
 async def test_a_list_of_values_is_any_of_them(films: Api) -> None:
@@ -270,12 +273,13 @@ async def test_a_session_is_somebody_without_a_name(films: Api) -> None:
 @pytest.mark.parametrize("algorithm", ["nmf", "als", "svd", "ease", "item_knn", "popular"])
 async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
     put_films(films.rec.data_dir / "models", "one", algorithm=algorithm)
-    for about in (
+    people: list[Wishes] = [
         {"user_id": "ann"}, {"user_id": "ann", "interactions": ["alien"]}, {"user_id": "nobody"},
         {"user_id": "nobody", "interactions": ["alien", "heat", "clue"]},
         {"user_id": "eve", "exclude_seen": False},
         {"user_id": "ann", "boost": "genre=Horror*3"}, {"user_id": "ann", "boost": "price>0*0"},
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for about in people:
         asked = {"model_id": "one", "explain": True, **about}
         answer = await films.ok("POST", "/recommend", asked)
         own = [*USERS.get(str(about["user_id"]), ()), *about.get("interactions", ())]
@@ -345,9 +349,10 @@ async def test_rank_takes_ten_thousand(films: Api) -> None:
 async def verbs(rec: RecServer) -> dict[str, Any]:
     """What the verbs answer when they are called."""
     wishes: Wishes = {"model_id": "films", "filter": ["price>0"], "n": 3}
+    session: Any = ["alien", ODD]  # a type checker would have Interactions
     return {
         "recommend": (await rec.recommend("ann", **wishes, explain=True)) | {"datetime": ""},
-        "session_recommend": await rec.session_recommend(["alien", ODD], **wishes),
+        "session_recommend": await rec.session_recommend(session, **wishes),
         "rank": await rec.rank(["heat", ODD, "x"], model_id="films", user_id="ann"),
         "similar_items": await rec.similar_items(ODD, **wishes),
         "similar_users": await rec.similar_users("ann/b\n", model_id="films", n=3),
