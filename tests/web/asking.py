@@ -99,6 +99,15 @@ class Api:
         assert answer.status == 200, f"{method} {path}: {answer.body}"
         return dict(answer.body)
 
+    async def lines(self, path: str, body: object) -> list[dict[str, Any]]:
+        """The lines of an answer that must be 200 and newline-delimited JSON."""
+        async with self._session.post(self.url + path, json=body) as response:
+            content = await response.read()
+            assert response.status == 200, content
+            assert response.headers["Content-Type"] == "application/x-ndjson; charset=utf-8"
+        assert not content or content.endswith(b"\n")
+        return [json.loads(line) for line in content.splitlines()]
+
     async def wire(self, content: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send bytes that need not be HTTP; (status, headers, body) of the answer, status 0 if there is none."""
         reader, writer = await asyncio.open_connection(URL(self.url).host, URL(self.url).port)

@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession
 from asking import Api, Serve
 
+from film_models import film_interactions, put_films
 from recserver import RecServer, Settings
 from recserver.events import RunEnded
 from recserver.testing import ScriptedExecutor
@@ -79,3 +80,16 @@ def snapshot(data_dir: Path) -> Callable[[], dict[str, bytes]]:
         }
 
     return take
+
+
+@pytest.fixture
+async def films(data_dir: Path, serve: Serve, rec: RecServer) -> Api:
+    """A client of a server with trained models: ``films`` knows everything that one may know.
+
+    ``plain`` has no attributes and no times, and ``popular`` cannot fold in.
+    """
+    models = data_dir / "models"
+    put_films(models)
+    put_films(models, "plain", interactions=film_interactions(times=False), attributes=False)
+    put_films(models, "popular", algorithm="popular")
+    return await serve(rec)

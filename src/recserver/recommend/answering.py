@@ -55,6 +55,9 @@ def recommend_many(model: Recommender, asked: Sequence[tuple[str | None, Query]]
     Raises:
         InvalidInput: as soon as a query asks for what the model does not know.
     """
+    for _, query in asked:  # whoever asks, so that what is refused does not depend on the user
+        if query.fallback is not None:
+            _popularity(model, query.fallback)
     sent = [_places(model, query) for _, query in asked]
     persons = [model.person(user_id, own) for (user_id, _), own in zip(asked, sent, strict=True)]
     scores = model.scores_of_many([person for person in persons if person is not None])
@@ -76,7 +79,8 @@ def _for_nobody(model: Recommender, query: Query, sent: Mapping[int, float]) -> 
     """What is popular, or nothing."""
     if query.fallback is None:
         return _answer(model, query, np.full(len(model.items), -np.inf, np.float32), None, sent=sent)
-    return _answer(model, query, _popularity(model, query.fallback), POPULAR[query.fallback], sent=sent)
+    raw = _popularity(model, query.fallback).copy()
+    return _answer(model, query, raw, POPULAR[query.fallback], sent=sent)
 
 
 def _places(model: Recommender, query: Query) -> dict[int, float]:
@@ -91,14 +95,14 @@ def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
     Raises:
         InvalidInput: if the query asks for what the model does not know.
     """
-    return _answer(model, query, _popularity(model, popularity), POPULAR[popularity])
+    return _answer(model, query, _popularity(model, popularity).copy(), POPULAR[popularity])
 
 
 def _popularity(model: Recommender, popularity: Popularity) -> Scores:
     scores = model.popularity if popularity == "overall" else model.recent
     if scores is None:
         raise InvalidInput(f"popularity: {NO_TIMES}.", [FieldError(("popularity",), NO_TIMES)])
-    return scores.copy()
+    return scores
 
 
 def like_item(model: Recommender, item: int, query: Query) -> Answer:

@@ -19,6 +19,7 @@ def to_item(model: Recommender, item: int) -> Scores:
     norms: Scores = np.maximum(model.item_norms, SMALLEST)
     direction = np.ascontiguousarray(model.item_factors[:, item] / norms[item])
     alike: Scores = weighed(direction, model.item_factors) / norms
+    np.clip(alike, -1, 1, out=alike)  # rounding may go beyond
     if model.neighbors is None:
         return alike
     said = model.neighbors.scores(np.array([item], np.int32), np.ones(1, np.float32))
@@ -64,7 +65,7 @@ def to_user(model: Recommender, user: int) -> Scores:
         squares = np.einsum("uk,uk->u", model.user_factors, model.user_factors)
         norms = np.maximum(np.sqrt(squares), SMALLEST)
         alike: Scores = model.user_factors @ (own / norms[user]) / norms
-        return alike
+        return np.clip(alike, -1, 1, out=alike)
     lengths = np.diff(model.seen_indptr)
     is_own = np.zeros(len(model.items), np.float32)
     is_own[model.seen_indices[model.seen_indptr[user] : model.seen_indptr[user + 1]]] = 1

@@ -89,8 +89,11 @@ class RecommendVerbs(Verbs):
         model = await self.parts.catalog.find(model_id)
         given = {"exclude_seen": False, **wishes, "candidates": item_ids, "n": max(1, len(item_ids))}
         query = Query.of(given)
-        answer = await _looked(model, query, lambda: recommend(model, user_id, query))
-        unknown = [one for one in item_ids if one not in model.items]
+
+        def look() -> tuple[Answer, list[str]]:
+            return recommend(model, user_id, query), [one for one in item_ids if one not in model.items]
+
+        answer, unknown = await _looked(model, query, look)
         return {
             "model_id": model_id,
             "user_id": user_id,

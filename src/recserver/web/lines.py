@@ -14,10 +14,22 @@ CHUNK = 2**15
 
 
 async def stream_lines(request: web.Request, lines: AsyncIterator[Mapping[str, Any]]) -> web.StreamResponse:
-    """Newline-delimited JSON. What is not sent in time waits: no more is found than the client takes."""
+    """Newline-delimited JSON. What is not sent in time waits: no more is found than the client takes.
+
+    A client that has gone ends it.
+    """
     response = web.StreamResponse(headers={"X-Content-Type-Options": "nosniff"})
     response.content_type, response.charset = "application/x-ndjson", "utf-8"
     await response.prepare(request)
+    try:
+        await _write(response, lines)
+        await response.write_eof()
+    except ConnectionResetError:
+        pass  # the client has gone
+    return response
+
+
+async def _write(response: web.StreamResponse, lines: AsyncIterator[Mapping[str, Any]]) -> None:
     waiting = bytearray()
     async for line in lines:
         waiting += to_json(line) + b"\n"
@@ -25,5 +37,3 @@ async def stream_lines(request: web.Request, lines: AsyncIterator[Mapping[str, A
             await response.write(bytes(waiting))
             waiting.clear()
     await response.write(bytes(waiting))
-    await response.write_eof()
-    return response
