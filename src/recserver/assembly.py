@@ -21,6 +21,7 @@ from recserver.publisher import Publisher
 from recserver.recorder import RunRecorder
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
+from recserver.service.together import Together
 from recserver.service.verb import Parts
 from recserver.settings import Settings
 from recserver.store.chefs import ChefStore
@@ -116,7 +117,7 @@ def build(
     return Parts(
         changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
         journal=journal, history=history, catalog=catalog, versions=versions, mender=mender,
-        executor=executor, trainer=trainer, runner=runner, scheduler=scheduler,
+        executor=executor, trainer=trainer, runner=runner, scheduler=scheduler, together=Together(),
     )  # fmt: skip
 
 

@@ -44,15 +44,15 @@ def allowed(model: Recommender, query: Query) -> Mask | None:
 
 def boosted(model: Recommender, query: Query, scores: Scores) -> Scores:
     """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;
-    they stay finite.
+    finite ones stay finite, and what is left out stays so.
 
     Raises:
         InvalidInput: for a boost by what is not known of items.
     """
     mask = _mask(model)
     for boost in query.boosts:
-        chosen = _asked("boost", mask, boost.condition)
-        with np.errstate(over="ignore"):
+        chosen = _asked("boost", mask, boost.condition) & (scores > -np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
             raised = scores + np.float32(boost.factor - 1) * np.abs(scores)
         scores = np.where(chosen, np.clip(raised, -LARGEST, LARGEST), scores)
     return scores

@@ -56,7 +56,10 @@ class RecommendVerbs(Verbs):
         """
         # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        answer = await _looked(model, query, lambda: recommend(model, user_id, query))
+        if is_large(model):
+            answer = await self.parts.together.recommend(model, user_id, query)
+        else:
+            answer = await _looked(model, query, lambda: recommend(model, user_id, query))
         items = items_of(answer)
         return {
             "model_id": model_id,
@@ -133,9 +136,8 @@ class RecommendVerbs(Verbs):
     ) -> AsyncIterator[Result]:
         """The best items for many users, one result each, in their order."""
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        first = await asyncio.to_thread(
-            _batch, model, user_ids[:BATCH], query
-        )  # it may refuse, which is told here
+        # What cannot be done is refused here, before the first line.
+        first = await asyncio.to_thread(_batch, model, user_ids[:BATCH], query)
         return _results(model, query, user_ids, first)
 
 
@@ -159,11 +161,15 @@ def _batch(model: Recommender, user_ids: Sequence[str], query: Query) -> list[Re
 
 async def _looked(model: Recommender, query: Query, look: Callable[[], T]) -> T:
     """What ``look`` finds; in a thread, where that would hold up the event loop."""
-    cells, n_items = model.item_factors.size, len(model.items)
     n_ids = len(query.exclude) + len(query.candidates or ()) + len(query.interactions)
-    if max(cells, 20 * n_items) > INLINE_CELLS or n_ids > INLINE_IDS:
+    if is_large(model) or n_ids > INLINE_IDS:
         return await asyncio.to_thread(look)
     return look()
+
+
+def is_large(model: Recommender) -> bool:
+    """Whether scoring all items takes so long that the event loop should not wait for it."""
+    return max(model.item_factors.size, 20 * len(model.items)) > INLINE_CELLS
 
 
 def items_of(answer: Answer) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from recserver.history import History
 from recserver.mending import Mender
 from recserver.runner import TaskRunner
 from recserver.scheduler import Scheduler
+from recserver.service.together import Together
 from recserver.specs.jobs import SourcePolicy
 from recserver.specs.reports import field_errors, in_words
 from recserver.specs.values import switch
@@ -57,6 +58,7 @@ class Parts:
     trainer: Trainer
     runner: TaskRunner
     scheduler: Scheduler
+    together: Together
 
 
 class Verbs:
