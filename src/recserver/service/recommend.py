@@ -11,6 +11,7 @@ from recserver.errors import ItemNotFound
 from recserver.recommend.answering import Answer, like_item, popular, recommend, recommend_many
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
+from recserver.service.together import is_large
 from recserver.service.verb import Result, Verbs, verb
 from recserver.specs.values import EntityId, KnownId
 from recserver.specs.wishes import (
@@ -23,9 +24,6 @@ from recserver.specs.wishes import (
     UserIds,
     Wishes,
 )
-
-INLINE_CELLS = 2_000_000
-"""Factors that are weighed on the event loop; more are weighed in a thread."""
 
 INLINE_IDS = 200
 """Ids that are looked up on the event loop; more are looked up in a thread."""
@@ -56,10 +54,10 @@ class RecommendVerbs(Verbs):
         """
         # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        if is_large(model):
-            answer = await self.parts.together.recommend(model, user_id, query)
+        if _is_long(query):
+            answer = await asyncio.to_thread(recommend, model, user_id, query)
         else:
-            answer = await _looked(model, query, lambda: recommend(model, user_id, query))
+            answer = await self.parts.together.recommend(model, user_id, query)
         items = items_of(answer)
         return {
             "model_id": model_id,
@@ -161,15 +159,14 @@ def _batch(model: Recommender, user_ids: Sequence[str], query: Query) -> list[Re
 
 async def _looked(model: Recommender, query: Query, look: Callable[[], T]) -> T:
     """What ``look`` finds; in a thread, where that would hold up the event loop."""
-    n_ids = len(query.exclude) + len(query.candidates or ()) + len(query.interactions)
-    if is_large(model) or n_ids > INLINE_IDS:
+    if is_large(model) or _is_long(query):
         return await asyncio.to_thread(look)
     return look()
 
 
-def is_large(model: Recommender) -> bool:
-    """Whether scoring all items takes so long that the event loop should not wait for it."""
-    return max(model.item_factors.size, 20 * len(model.items)) > INLINE_CELLS
+def _is_long(query: Query) -> bool:
+    """Whether looking up the ids that it names takes longer than the event loop should wait."""
+    return len(query.exclude) + len(query.candidates or ()) + len(query.interactions) > INLINE_IDS
 
 
 def items_of(answer: Answer) -> list[dict[str, Any]]:
