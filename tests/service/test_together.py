@@ -15,7 +15,7 @@ from recserver.recommend.answering import Answer, recommend, recommend_many
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.service import together
-from recserver.service.together import MOST, Together
+from recserver.service.together import MOST, MOST_AT_ONCE, Together
 from recserver.specs.conditions import parse_condition
 
 WRONG = Query(filters=[parse_condition("genre=Comedy")])
@@ -49,10 +49,20 @@ def items(answer: Answer) -> list[str]:
     return [item for item, _ in answer.items]
 
 
-async def test_whoever_comes_meanwhile_is_answered_together(model: Recommender, sizes: list[int]) -> None:
+@pytest.fixture
+def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model is a large one."""
+    monkeypatch.setattr(together, "INLINE_CELLS", 0)
+
+
+@pytest.mark.parametrize("large", [True, False])
+async def test_whoever_comes_meanwhile_is_answered_together(
+    model: Recommender, sizes: list[int], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "INLINE_CELLS", 0 if large else 10**9)
     asked = [(f"u{number % 4}", Query(n=1 + number % 9)) for number in range(200)]
     answers = await asyncio.gather(*(run(model, *one) for run in [Together().recommend] for one in asked))
-    assert sizes == [1, MOST, MOST, MOST, 200 - 1 - 3 * MOST]
+    assert sizes == ([1, MOST, MOST, MOST, 200 - 1 - 3 * MOST] if large else [MOST_AT_ONCE] * 12 + [8])
     for (user, query), answer in zip(asked, answers, strict=True):
         alone = recommend(model, user, query)
         assert (items(answer), answer.source) == (items(alone), alone.source)
@@ -67,6 +77,7 @@ async def test_a_wrong_request_fails_alone(model: Recommender) -> None:
     assert all(isinstance(one, Answer) for number, one in enumerate(answers) if number != 5)
 
 
+@pytest.mark.usefixtures("in_thread")
 async def test_what_is_given_up_is_not_looked_for(model: Recommender, sizes: list[int]) -> None:
     run = Together().recommend
     asked = [asyncio.ensure_future(run(model, "u1", Query())) for _ in range(10)]
@@ -76,6 +87,14 @@ async def test_what_is_given_up_is_not_looked_for(model: Recommender, sizes: lis
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(one) for one in answers] == [asyncio.CancelledError] * 8 + [Answer] * 2
     assert sizes == [1, 2]
+
+
+async def test_nobody_is_looked_for_who_gave_up_at_once(model: Recommender, sizes: list[int]) -> None:
+    asked = asyncio.ensure_future(Together().recommend(model, "u1", Query()))
+    asyncio.get_running_loop().call_soon(asked.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert sizes in ([], [0])
 
 
 async def test_versions_do_not_wait_for_each_other(

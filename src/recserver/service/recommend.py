@@ -41,10 +41,6 @@ class RecommendVerbs(Verbs):
         """The version of a model that answers from memory just now: another version is another object."""
         return self.parts.catalog.in_memory(model_id)
 
-    def moment(self) -> str:
-        """The present time, as answers tell it."""
-        return timestamp(self.parts.clock.now())
-
     @verb
     async def recommend(self, user_id: EntityId, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]) -> Result:
         """The best items of a model for a user, best first.
@@ -54,8 +50,8 @@ class RecommendVerbs(Verbs):
         """
         # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        if _is_long(query):
-            answer = await asyncio.to_thread(recommend, model, user_id, query)
+        if _is_long(query) or (query.is_costly and not is_large(model)):
+            answer = await _looked(model, query, lambda: recommend(model, user_id, query))
         else:
             answer = await self.parts.together.recommend(model, user_id, query)
         items = items_of(answer)
@@ -63,7 +59,7 @@ class RecommendVerbs(Verbs):
             "model_id": model_id,
             "user_id": user_id,
             "predictions": {user_id: items},
-            "datetime": self.moment(),
+            "datetime": timestamp(self.parts.clock.now()),
             "status": "completed",
             **_ending(model, query, answer),
         }

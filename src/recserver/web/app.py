@@ -53,7 +53,7 @@ def build_app(
         lifecycle: opens what the service needs, and closes it.
     """
     app = web.Application(client_max_size=max_body_bytes, middlewares=[_door(access)])
-    answers = Answers(service.serving, service.moment, answer_cache_bytes)
+    answers = Answers(service.serving, answer_cache_bytes)
     for route in ROUTES:
         handler = _handler(service, route, answers if route.repeats and answer_cache_bytes else None)
         for prefix in PREFIXES:
@@ -90,7 +90,7 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
             return await stream_lines(request, result)
         body = to_json(result if route.lists else with_warnings(result, arguments))
         if answers is not None and version is not None:
-            answers.keep(request.raw_path, result, body, version)
+            answers.keep(request.raw_path, result["model_id"], body, version)
         return body_response(body)
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]
