@@ -1,7 +1,7 @@
 """GET /recommend under load by wrk, beside a bare aiohttp handler that answers the same bytes.
 
-Every server and wrk are processes of their own; where there are two cores or more, wrk has one and the servers
-another. Servers take turns within each round.
+Every server and wrk are processes of their own. With 10,000 items wrk has one core and the servers another; with
+more, servers may use both, for they score in a thread. Servers take turns within each round.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bench.models import write_model
 from bench.report import report_rows
 from bench.rows import rounds
 from recserver import RecServer, Settings
+from recserver.service import together
 
 CONNECTIONS, SECONDS = 64, 3
 USERS, FEW = 2_000, 200
@@ -35,7 +36,7 @@ request = function()
   return wrk.format("GET", string.format("/recommend?user_id=u%08d&model_id=bench&n=10", (count * 61) % {users}))
 end
 """
-MODES = {"bare": USERS, "known answers": FEW, "each computed": USERS}
+MODES = {"bare": USERS, "known answers": FEW, "each computed": USERS, "each alone, in the loop": USERS}
 
 
 async def main() -> None:
@@ -72,9 +73,10 @@ async def _measured(items: int) -> dict[str, list[tuple[float, float, float]]]:
         write_model(folder / "models" / "bench.pkl", users=USERS, items=items, k=64)
         (folder / "models" / "bench_config.json").write_text('{"algorithm": "nmf", "status": "completed"}')
         ports = {
-            "bare": await _start(stack, "bare"),
-            "known answers": await _start(stack, "full", str(folder), "64"),
-            "each computed": await _start(stack, "full", str(folder), "0", "--read-only"),
+            "bare": await _start(stack, items, "bare"),
+            "known answers": await _start(stack, items, "full", str(folder), "64"),
+            "each computed": await _start(stack, items, "full", str(folder), "0"),
+            "each alone, in the loop": await _start(stack, items, "full", str(folder), "0", "--alone"),
         }
         found: dict[str, list[tuple[float, float, float]]] = {mode: [] for mode in ports}
         for number in range(rounds(5) + 1):
@@ -85,9 +87,9 @@ async def _measured(items: int) -> dict[str, list[tuple[float, float, float]]]:
         return found
 
 
-async def _start(stack: AsyncExitStack, *arguments: str) -> int:
+async def _start(stack: AsyncExitStack, items: int, *arguments: str) -> int:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.serving", *arguments, stdout=PIPE,
+        sys.executable, "-m", "bench.serving", *arguments, *(["--pinned"] if items <= 10_000 else []), stdout=PIPE,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},  # as ``recserver serve`` does
     )  # fmt: skip
     stack.push_async_callback(_end, process)
@@ -129,8 +131,10 @@ def _on_core(number: int) -> None:
         os.sched_setaffinity(0, {number})
 
 
-async def _serve_full(folder: str, cache: int, read_only: bool) -> None:
-    server = RecServer(folder, Settings(port=0, answer_cache=cache, read_only=read_only))
+async def _serve_full(folder: str, cache: int, alone: bool) -> None:
+    if alone:  # as if there were neither batches nor a thread
+        together.INLINE_CELLS, together.MOST_AT_ONCE = 10**12, 1
+    server = RecServer(folder, Settings(port=0, answer_cache=cache, read_only=True))
     async with server.serve() as url:
         print(url.rsplit(":", 1)[1], flush=True)
         await asyncio.Event().wait()
@@ -155,8 +159,9 @@ async def _serve_bare() -> None:
 
 
 if __name__ == "__main__":
-    _on_core(0)
+    if "--pinned" in sys.argv:
+        _on_core(0)
     if sys.argv[1] == "full":
-        asyncio.run(_serve_full(sys.argv[2], int(sys.argv[3]), "--read-only" in sys.argv))
+        asyncio.run(_serve_full(sys.argv[2], int(sys.argv[3]), "--alone" in sys.argv))
     else:
         asyncio.run(_serve_bare())
