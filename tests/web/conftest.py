@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from aiohttp import ClientSession
@@ -82,14 +84,21 @@ def snapshot(data_dir: Path) -> Callable[[], dict[str, bytes]]:
     return take
 
 
-@pytest.fixture
-async def films(data_dir: Path, serve: Serve, rec: RecServer) -> Api:
-    """A client of a server with trained models: ``films`` knows everything that one may know.
+@pytest.fixture(scope="session")
+def film_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of trained models: ``films`` knows everything that one may know.
 
     ``plain`` has no attributes and no times, and ``popular`` cannot fold in.
     """
-    models = data_dir / "models"
+    models = tmp_path_factory.mktemp("films")
     put_films(models)
     put_films(models, "plain", interactions=film_interactions(times=False), attributes=False)
     put_films(models, "popular", algorithm="popular")
+    return models
+
+
+@pytest.fixture
+async def films(data_dir: Path, serve: Serve, rec: RecServer, film_files: Path) -> Api:
+    """A client of a server with the models of :func:`film_files`."""
+    await asyncio.to_thread(copytree, film_files, data_dir / "models", dirs_exist_ok=True)
     return await serve(rec)

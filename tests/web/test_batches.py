@@ -99,7 +99,12 @@ async def test_what_is_wrong_is_told_before_the_first_line(films: Api) -> None:
 async def test_a_batch_ends_with_the_version_it_began_with(films: Api) -> None:
     answer = await films.rec.recommend_batch(MANY, model_id="films")
     lines = [await anext(answer)]
-    put_films(films.rec.data_dir / "models", version=2, interactions=film_interactions(users={"ann": ["heat"]}))
+    await asyncio.to_thread(
+        put_films,
+        films.rec.data_dir / "models",
+        version=2,
+        interactions=film_interactions(users={"ann": ["heat"]}),
+    )
     await films.rec.parts.catalog.look_again()
     assert (await films.rec.recommend("ann", model_id="films"))["model_version"] == 2
     lines += [line async for line in answer]
@@ -114,8 +119,11 @@ async def test_a_stream_outlives_its_version(films: Api, end: str) -> None:
         await films.ok("DELETE", "/delete_model/films?force=true")
         assert (await films.get("/recommend/ann/films")).code == "model_not_found"
     else:
-        put_films(
-            films.rec.data_dir / "models", version=2, interactions=film_interactions(users={"ann": ["heat"]})
+        await asyncio.to_thread(
+            put_films,
+            films.rec.data_dir / "models",
+            version=2,
+            interactions=film_interactions(users={"ann": ["heat"]}),
         )
         await films.rec.parts.catalog.look_again()
         assert (await films.ok("GET", "/recommend/ann/films"))["model_version"] == 2

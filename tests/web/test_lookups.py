@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -62,7 +63,7 @@ async def test_a_model_without_attributes_has_none(films: Api) -> None:
 @pytest.mark.parametrize("model", ["films", "plain", "als", "ease"])
 async def test_alike_items(films: Api, model: str) -> None:
     if model in ("als", "ease"):
-        put_films(films.rec.data_dir / "models", model, algorithm=model)
+        await asyncio.to_thread(put_films, films.rec.data_dir / "models", model, algorithm=model)
     for item in FILMS:
         answer = await films.ok("POST", "/similar_items", {"model_id": model, "item_id": item, "n": 1000})
         found = {one["item_id"]: one["score"] for one in answer["items"]}
@@ -78,7 +79,7 @@ async def test_alike_items(films: Api, model: str) -> None:
 @pytest.mark.parametrize("model", ["films", "ease", "als", "popular"])
 async def test_alike_users(films: Api, model: str) -> None:
     if model in ("als", "ease"):
-        put_films(films.rec.data_dir / "models", model, algorithm=model)
+        await asyncio.to_thread(put_films, films.rec.data_dir / "models", model, algorithm=model)
     for user in USERS:
         path = f"/similar_users?model_id={model}&user_id={quote(user, safe='')}"
         whole = (await films.ok("GET", f"{path}&n=1000"))["users"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import chain
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -272,7 +273,7 @@ async def test_a_session_is_somebody_without_a_name(films: Api) -> None:
 
 @pytest.mark.parametrize("algorithm", ["nmf", "als", "svd", "ease", "item_knn", "popular"])
 async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
-    put_films(films.rec.data_dir / "models", "one", algorithm=algorithm)
+    await asyncio.to_thread(put_films, films.rec.data_dir / "models", "one", algorithm=algorithm)
     people: list[Wishes] = [
         {"user_id": "ann"}, {"user_id": "ann", "interactions": ["alien"]}, {"user_id": "nobody"},
         {"user_id": "nobody", "interactions": ["alien", "heat", "clue"]},
@@ -394,7 +395,12 @@ async def test_a_read_only_server_answers_all_of_it(films: Api, serve: Serve, se
 
 async def test_a_model_that_is_swapped_answers_from_the_new_version(films: Api) -> None:
     assert (await films.ok("GET", "/popular_items?model_id=films"))["model_version"] == 1
-    put_films(films.rec.data_dir / "models", version=2, interactions=film_interactions(users={"ann": ["heat"]}))
+    await asyncio.to_thread(
+        put_films,
+        films.rec.data_dir / "models",
+        version=2,
+        interactions=film_interactions(users={"ann": ["heat"]}),
+    )
     await films.rec.parts.catalog.look_again()
     answer = await films.ok("GET", "/popular_items?model_id=films")
     assert (answer["model_version"], answer["items"][0]) == (2, {"item_id": "heat", "score": 1.0})
