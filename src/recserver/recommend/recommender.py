@@ -24,7 +24,10 @@ MOST_SCORES = 2**24
 """That are in memory together: 64 MiB."""
 
 FEWEST = 8
-"""People from whom on a product of matrices, which reads all factors, is quicker than what each of them needs."""
+"""People from whom on a product of matrices, which weighs all factors, is quicker than what each of them needs."""
+
+MOST_ITEMS = 2**18
+"""Items beyond which it is not, as long as most of their factors are zero."""
 
 Scores = NDArray[np.float32]
 
@@ -136,10 +139,12 @@ class Recommender:
         together = max(1, MOST_SCORES // max(1, len(self.items)))
         for start in range(0, len(persons), together):
             some = persons[start : start + together]
-            if len(some) < FEWEST:
+            factors = np.stack([person.factors for person in some])
+            is_sparse = 2 * np.count_nonzero(factors) <= factors.size
+            if len(some) < FEWEST or (is_sparse and len(self.items) > MOST_ITEMS):
                 yield from map(self.scores, some)
                 continue
-            found = np.stack([person.factors for person in some]) @ self.item_factors
+            found = factors @ self.item_factors
             for person, scores in zip(some, found, strict=True):
                 if self.neighbors is not None:
                     self.neighbors.add_scores(scores, person.items, person.strengths)
