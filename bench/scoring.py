@@ -14,9 +14,10 @@ from bench.models import write_model
 from bench.report import alternate, report
 from bench.rows import rounds
 from recserver.catalog import open_packed
-from recserver.recommend.answering import recommend, recommend_many
+from recserver.recommend.answering import recommend, recommended
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
+from recserver.recommend.wanted import Prepared
 
 USERS, TOGETHER = 2_000, 64
 
@@ -71,9 +72,8 @@ def _recommend(model: Recommender) -> Call:
 
 
 def _recommend_many(model: Recommender) -> Call:
-    return lambda first: list(
-        recommend_many(model, [(f"u{number:08d}", Query()) for number in range(first, first + TOGETHER)])
-    )
+    asked = Prepared.of(model, Query())
+    return lambda first: [recommended(model, f"u{first + number:08d}", asked) for number in range(TOGETHER)]
 
 
 def _implicit(model: Recommender) -> Call:

@@ -76,12 +76,15 @@ def test_after_need_not_be_there_nor_have_the_prefix() -> None:
     assert page(["", "a"], 0) == []
 
 
+NOW = 1.8e9
+
+
 def test_recent_shares_are_sums_of_halves() -> None:
     random = np.random.default_rng(4)
     interactions = some(users=30, items=20, seed=4)
     for span in (1.0, 86_400 * 45, 86_400 * 365 * 40):
         times = 1.7e9 - random.random(interactions.n_pairs) * span
-        shares = replace(interactions, times=times).recent_shares()
+        shares = replace(interactions, times=times).recent_shares(NOW)
         assert shares is not None
         assert shares.dtype == np.float32 and shares.shape == (20,)
         latest = max(times.tolist())
@@ -98,15 +101,26 @@ def test_an_interaction_counts_half_of_one_a_month_later() -> None:
     times = np.zeros(interactions.n_pairs)
     times[interactions.indices == 1] = RECENT_DAYS * 86_400
     counts = interactions.item_counts()
-    shares = replace(interactions, times=times).recent_shares()
+    shares = replace(interactions, times=times).recent_shares(NOW)
     assert shares is not None
     assert shares[0] / shares[1] == pytest.approx(counts[0] / counts[1] / 2)
 
 
 def test_without_times_nothing_is_known_of_late() -> None:
     interactions = some()
-    assert interactions.recent_shares() is None
+    assert interactions.recent_shares(NOW) is None
     nobody = replace(
         interactions, times=np.zeros(0), indices=np.zeros(0, np.int32), ratings=np.zeros(0, np.float32)
     )
-    assert nobody.recent_shares() is None
+    assert nobody.recent_shares(NOW) is None
+
+
+def test_one_time_in_the_future_is_a_mistake_and_ages_nothing() -> None:
+    interactions = some(users=2, items=2, seed=0)
+    times = np.full(interactions.n_pairs, NOW)
+    expected = replace(interactions, times=times).recent_shares(NOW)
+    times[0] = NOW + 75 * 365 * 86_400
+    assert expected is not None
+    np.testing.assert_allclose(replace(interactions, times=times).recent_shares(NOW), expected)
+    all_of_them = replace(interactions, times=times + 1e10).recent_shares(NOW)
+    np.testing.assert_allclose(all_of_them, expected)

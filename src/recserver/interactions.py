@@ -52,14 +52,17 @@ class Interactions:
         """Shape (items,): how many users interacted with each item."""
         return np.bincount(self.indices, minlength=len(self.items)).astype(np.int64)
 
-    def recent_shares(self) -> NDArray[np.float32] | None:
+    def recent_shares(self, now: float) -> NDArray[np.float32] | None:
         """Float32, shape (items,), adding up to 1: each item's share of what happened of late; None without times.
 
-        An interaction counts half as much as one :data:`RECENT_DAYS` later.
+        An interaction counts half as much as one :data:`RECENT_DAYS` later. Times after ``now``, in seconds since
+        1970, are taken for mistakes: such interactions are as old as the newest of the others.
         """
         if self.times is None or not len(self.times):
             return None
-        weights = 0.5 ** ((self.times.max() - self.times) / (RECENT_DAYS * 86_400))
+        past = self.times[self.times <= now]
+        ages = np.maximum(0.0, (past.max() if len(past) else now) - self.times)
+        weights = 0.5 ** (ages / (RECENT_DAYS * 86_400))
         shares = np.bincount(self.indices, weights / weights.sum(), minlength=len(self.items))
         return shares.astype(np.float32)
 

@@ -189,6 +189,7 @@ class RecServer(Service):
             data, settings, memory, clock=self._clock, events=self.events, executor=executor, owner=owner
         )
         await owner.open()
+        stack.callback(parts.together.close)
         stack.push_async_callback(parts.history.close)
         stack.push_async_callback(owner.close)
         if self.read_only:

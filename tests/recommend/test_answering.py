@@ -17,6 +17,7 @@ from recserver.recommend.answering import Answer, like_item, popular, recommend
 from recserver.recommend.person import Source
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
+from recserver.recommend.wanted import FARTHEST
 from recserver.specs.conditions import parse_condition
 from recserver.specs.wishes import Interaction, parse_boost, parse_max_per
 
@@ -264,3 +265,17 @@ def test_a_model_of_worth_that_is_not_told_takes_all_for_one() -> None:
     answer = recommend(model, "u001", Query(n=100, interactions=[Interaction(item(new), 5.0)]))
     after = before | {new: 1.0}
     assert_answers(answer, scores_of(model, after), set(after))
+
+
+def test_far_pages_are_refused_where_each_item_depends_on_those_before() -> None:
+    model = made(FARTHEST + 50, k=2)
+
+    def found(offset: int, n: int = 10, diversity: float = 0.5) -> int:
+        query = Query(n=n, offset=offset, diversity=diversity, exclude_seen=False)
+        return len(recommend(model, "u001", query).items)
+
+    assert found(FARTHEST - 10) == 10
+    assert found(FARTHEST + 50) == 0  # past the end
+    with pytest.raises(InvalidInput, match="offset: must not reach beyond item 10000"):
+        found(FARTHEST - 10, 11)
+    assert found(FARTHEST - 10, 11, diversity=0) == 11

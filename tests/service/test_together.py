@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model_files import write_model
 from recserver.catalog import open_packed
 from recserver.errors import InvalidInput
-from recserver.recommend.answering import Answer, recommend, recommend_many
+from recserver.recommend.answering import Answer, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.service import together
-from recserver.service.together import MOST, MOST_AT_ONCE, Together
+from recserver.service.together import MOST, Together
 from recserver.specs.conditions import parse_condition
 
 WRONG = Query(filters=[parse_condition("genre=Comedy")])
@@ -33,15 +35,24 @@ def other(tmp_path: Path) -> Recommender:
 
 
 @pytest.fixture
+def many() -> Iterator[Together]:
+    found = Together()
+    yield found
+    found.close()
+
+
+@pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many requests each batch had."""
     found: list[int] = []
 
-    def counted(model: Recommender, asked: Sequence[tuple[str | None, Query]]) -> Iterator[Answer]:
-        found.append(len(asked))
-        return recommend_many(model, asked)
+    answers = together._answers
 
-    monkeypatch.setattr(together, "recommend_many", counted)
+    def counted(model: Recommender, batch: Sequence[Any]) -> list[Any]:
+        found.append(len(batch))
+        return answers(model, batch)
+
+    monkeypatch.setattr(together, "_answers", counted)
     return found
 
 
@@ -52,34 +63,34 @@ def items(answer: Answer) -> list[str]:
 @pytest.fixture
 def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model is a large one."""
-    monkeypatch.setattr(together, "INLINE_CELLS", 0)
+    monkeypatch.setattr(together, "scoring", lambda model: 10.0)
 
 
 @pytest.mark.parametrize("large", [True, False])
 async def test_whoever_comes_meanwhile_is_answered_together(
-    model: Recommender, sizes: list[int], large: bool, monkeypatch: pytest.MonkeyPatch
+    many: Together, model: Recommender, sizes: list[int], large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "INLINE_CELLS", 0 if large else 10**9)
+    monkeypatch.setattr(together, "scoring", lambda model: 10.0 if large else together.QUICK / 16)
     asked = [(f"u{number % 4}", Query(n=1 + number % 9)) for number in range(200)]
-    answers = await asyncio.gather(*(run(model, *one) for run in [Together().recommend] for one in asked))
-    assert sizes == ([1, MOST, MOST, MOST, 200 - 1 - 3 * MOST] if large else [MOST_AT_ONCE] * 12 + [8])
+    answers = await asyncio.gather(*(many.recommend(model, *one) for one in asked))
+    assert sizes == ([1, MOST, MOST, MOST, 200 - 1 - 3 * MOST] if large else [16] * 12 + [8])
     for (user, query), answer in zip(asked, answers, strict=True):
         alone = recommend(model, user, query)
         assert (items(answer), answer.source) == (items(alone), alone.source)
         assert [score for _, score in answer.items] == pytest.approx([score for _, score in alone.items])
 
 
-async def test_a_wrong_request_fails_alone(model: Recommender) -> None:
+async def test_a_wrong_request_fails_alone(many: Together, model: Recommender) -> None:
     queries = [WRONG if number == 5 else Query() for number in range(20)]
-    run = Together().recommend
+    run = many.recommend
     answers = await asyncio.gather(*(run(model, "u1", one) for one in queries), return_exceptions=True)
     assert isinstance(answers[5], InvalidInput)
     assert all(isinstance(one, Answer) for number, one in enumerate(answers) if number != 5)
 
 
 @pytest.mark.usefixtures("in_thread")
-async def test_what_is_given_up_is_not_looked_for(model: Recommender, sizes: list[int]) -> None:
-    run = Together().recommend
+async def test_what_is_given_up_is_not_looked_for(many: Together, model: Recommender, sizes: list[int]) -> None:
+    run = many.recommend
     asked = [asyncio.ensure_future(run(model, "u1", Query())) for _ in range(10)]
     await asyncio.sleep(0)  # all of them have asked, and the first is being answered
     for one in asked[:8]:
@@ -89,8 +100,8 @@ async def test_what_is_given_up_is_not_looked_for(model: Recommender, sizes: lis
     assert sizes == [1, 2]
 
 
-async def test_nobody_is_looked_for_who_gave_up_at_once(model: Recommender, sizes: list[int]) -> None:
-    asked = asyncio.ensure_future(Together().recommend(model, "u1", Query()))
+async def test_nobody_is_looked_for_who_gave_up(many: Together, model: Recommender, sizes: list[int]) -> None:
+    asked = asyncio.ensure_future(many.recommend(model, "u1", Query()))
     asyncio.get_running_loop().call_soon(asked.cancel)
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -98,15 +109,40 @@ async def test_nobody_is_looked_for_who_gave_up_at_once(model: Recommender, size
 
 
 async def test_versions_do_not_wait_for_each_other(
-    model: Recommender, other: Recommender, sizes: list[int]
+    many: Together, model: Recommender, other: Recommender, sizes: list[int]
 ) -> None:
-    run = Together().recommend
+    run = many.recommend
     one, two = await asyncio.gather(run(model, "u1", Query()), run(other, "u1", Query()))
     assert sizes == [1, 1]
     assert items(one) == items(recommend(model, "u1", Query())) != items(two)
 
 
-async def test_nothing_is_kept_of_a_model_that_nobody_asks(model: Recommender) -> None:
-    many = Together()
+async def test_nothing_is_kept_of_a_model_that_nobody_asks(many: Together, model: Recommender) -> None:
     await asyncio.gather(*(many.recommend(model, "u1", Query()) for _ in range(3)))
     assert not many._waiting
+
+
+async def test_what_takes_long_does_not_wait_for_a_batch(
+    many: Together, model: Recommender, sizes: list[int]
+) -> None:
+    """Nor does anybody wait for it."""
+    answer = await many.recommend(model, "u1", Query(exclude=["i000001"]))
+    assert sizes == [] and "i000001" not in items(answer)
+
+
+def test_each_event_loop_gets_its_own_answers(many: Together, model: Recommender) -> None:
+    async def ask() -> int:
+        return len(await asyncio.gather(*(many.recommend(model, "u1", Query()) for _ in range(50))))
+
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(lambda _: asyncio.run(ask()), range(6))) == [50] * 6
+
+
+async def test_nothing_waits_for_ever_once_it_is_closed(
+    many: Together, model: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together, "scoring", lambda model: 10.0)
+    many.close()
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await many.recommend(model, "u1", Query())

@@ -13,6 +13,7 @@ from asking import Api
 from yarl import URL
 
 from film_models import USERS, film_interactions, put_films
+from recserver.service import recommend as verbs
 
 MANY = [f"user {number}" if number % 3 else list(USERS)[number % 10] for number in range(3000)]
 LONG = {"model_id": "films", "user_ids": MANY * 2, "explain": True, "exclude_seen": False}
@@ -148,3 +149,42 @@ async def test_a_client_that_leaves_is_nobodys_fault(films: Api, caplog: pytest.
     lines = await films.lines("/recommend_batch", {"model_id": "films", "user_ids": MANY, "n": 1})
     assert len(lines) == len(MANY)
     assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
+
+
+async def test_a_failure_in_mid_stream_ends_the_connection(films: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no second response within the first, and the client does not wait for one."""
+    found = verbs.recommended
+    calls = iter(range(10_000))
+
+    def failing(*given: Any) -> Any:
+        if next(calls) >= 100:
+            raise MemoryError
+        return found(*given)
+
+    monkeypatch.setattr(verbs, "recommended", failing)
+    body = json.dumps({"model_id": "films", "user_ids": [f"u{number}" for number in range(300)]}).encode()
+    head = f"POST /recommend_batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with asyncio.timeout(20):
+        received = await until_the_end(films.url, head + body)
+    assert received.count(b"HTTP/1.1") == 1 and b"internal_error" not in received
+    assert not received.endswith(b"0\r\n\r\n")
+
+
+async def until_the_end(url: str, content: bytes) -> bytes:
+    """All that comes back before the connection ends, in whichever way."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(content)
+    received = b""
+    try:
+        while piece := await reader.read(2**16):
+            received += piece
+    except ConnectionResetError:
+        pass
+    writer.close()
+    return received
+
+
+async def test_a_wrong_wish_is_refused_for_nobody_too(films: Api) -> None:
+    answer = await films.post("/recommend_batch", {"model_id": "films", "user_ids": [], "filter": "nope=1"})
+    assert answer.status == 422 and "knows no attribute" in answer.body["detail"]

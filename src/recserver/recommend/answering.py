@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from recserver.errors import FieldError, InvalidInput
 from recserver.recommend.explaining import Explanation, explain
 from recserver.recommend.likeness import to_item
 from recserver.recommend.person import Person, Source
 from recserver.recommend.picking import pick
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender, Scores
-from recserver.recommend.wanted import allowed, boosted, quotas
+from recserver.recommend.wanted import Prepared
 from recserver.specs.wishes import Popularity
 
 POPULAR: Mapping[Popularity, Source] = {"overall": Source.POPULAR, "recent": Source.RECENT}
@@ -34,9 +33,6 @@ class Answer:
     explanations: list[Explanation] | None = None
 
 
-NO_TIMES = "needs times, and this model has none: name the column that holds them in its data chef, and train"
-
-
 def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
     """What a model has for a user; for somebody of whom nothing is known, what is popular.
 
@@ -46,47 +42,23 @@ def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
     Raises:
         InvalidInput: if the query asks for what the model does not know.
     """
-    return next(recommend_many(model, [(user_id, query)]))
+    return recommended(model, user_id, Prepared.of(model, query))
 
 
-def recommend_many(model: Recommender, asked: Sequence[tuple[str | None, Query]]) -> Iterator[Answer]:
-    """As :func:`recommend` for many users, each with a query, in their order.
-
-    Raises:
-        InvalidInput: as soon as a query asks for what the model does not know.
-    """
-    for _, query in asked:  # whoever asks, so that what is refused does not depend on the user
-        if query.fallback is not None:
-            _popularity(model, query.fallback)
-    sent = [_places(model, query) for _, query in asked]
-    persons = [model.person(user_id, own) for (user_id, _), own in zip(asked, sent, strict=True)]
-    scores = model.scores_of_many([person for person in persons if person is not None])
-    for (user_id, query), person, own in zip(asked, persons, sent, strict=True):
-        if person is None:
-            yield _for_nobody(model, query, own)
-            continue
+def recommended(model: Recommender, user_id: str | None, asked: Prepared) -> Answer:
+    """As :func:`recommend`, with a query that was prepared for this model, for many users perhaps."""
+    person = model.person(user_id, asked.sent)
+    if person is not None and asked.sent:
         with np.errstate(over="ignore", invalid="ignore"):
-            raw = next(scores)
-        if not own or np.isfinite(raw).all():
-            yield _answer(model, query, raw, person.source, person=person, sent=own)
-        elif known := model.person(user_id, {}):  # what is sent along counts only if all scores stay finite
-            yield _answer(model, query, model.scores(known), known.source, person=known, sent=own)
-        else:
-            yield _for_nobody(model, query, own)
-
-
-def _for_nobody(model: Recommender, query: Query, sent: Mapping[int, float]) -> Answer:
-    """What is popular, or nothing."""
-    if query.fallback is None:
-        return _answer(model, query, np.full(len(model.items), -np.inf, np.float32), None, sent=sent)
-    raw = _popularity(model, query.fallback).copy()
-    return _answer(model, query, raw, POPULAR[query.fallback], sent=sent)
-
-
-def _places(model: Recommender, query: Query) -> dict[int, float]:
-    """Ratings that the request tells of, by the places of items."""
-    told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
-    return {place: rating for place, rating in told if place is not None}
+            scores = model.scores(person)
+        if np.isfinite(scores).all():
+            return _answer(model, asked, scores, person.source, person)
+        person = model.person(user_id, {})  # what is sent along counts only if all scores stay finite
+    if person is not None:
+        return _answer(model, asked, model.scores(person), person.source, person)
+    if asked.popularity is None:
+        return _answer(model, asked, np.full(len(model.items), -np.inf, np.float32), None)
+    return _answer(model, asked, asked.popularity.copy(), POPULAR[asked.query.fallback or "overall"])
 
 
 def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
@@ -95,14 +67,7 @@ def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
     Raises:
         InvalidInput: if the query asks for what the model does not know.
     """
-    return _answer(model, query, _popularity(model, popularity).copy(), POPULAR[popularity])
-
-
-def _popularity(model: Recommender, popularity: Popularity) -> Scores:
-    scores = model.popularity if popularity == "overall" else model.recent
-    if scores is None:
-        raise InvalidInput(f"popularity: {NO_TIMES}.", [FieldError(("popularity",), NO_TIMES)])
-    return scores
+    return recommend(model, None, replace(query, fallback=popularity, interactions=()))
 
 
 def like_item(model: Recommender, item: int, query: Query) -> Answer:
@@ -113,33 +78,21 @@ def like_item(model: Recommender, item: int, query: Query) -> Answer:
     """
     scores = to_item(model, item)
     scores[item] = -np.inf
-    return _answer(model, query, scores, None)
+    return _answer(model, Prepared.of(model, query), scores, None)
 
 
 def _answer(
-    model: Recommender,
-    query: Query,
-    raw: Scores,
-    source: Source | None,
-    *,
-    person: Person | None = None,
-    sent: Mapping[int, float] = {},
+    model: Recommender, asked: Prepared, raw: Scores, source: Source | None, person: Person | None = None
 ) -> Answer:
-    """The best by ``raw`` scores, which are the callee's to change.
-
-    Args:
-        sent: by the places of items, what the request told of.
-    """
-    scores = boosted(model, query, raw)
+    """The best by ``raw`` scores, which are the callee's to change."""
+    query, scores = asked.query, asked.boosted(raw)
     if query.exclude_seen:
         if person is not None:
             scores[person.items] = -np.inf
-        scores[list(sent)] = -np.inf
-    left = allowed(model, query)
-    if left is not None:
-        scores = np.where(left, scores, -np.inf)
-    kinds = quotas(model, query)
-    places = pick(model, scores, query.offset, query.n, diversity=query.diversity, quotas=kinds)
+        scores[list(asked.sent)] = -np.inf
+    if asked.left is not None:
+        scores = np.where(asked.left, scores, -np.inf)
+    places = pick(model, scores, query.offset, query.n, diversity=query.diversity, quotas=asked.quotas)
     told = scores[places]
     items = list(zip(model.items.texts(places.tolist()), told.tolist(), strict=True))
     if not query.explain:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from recserver.recommend.person import Person
 from recserver.recommend.recommender import Recommender
 
+MOST_SHARES = 2**21
+"""That are in memory together: 16 MiB."""
+
 MOST = 10
 """Interactions that are named; the others are added up."""
 
@@ -46,16 +49,31 @@ def explain(
     """
     if person is None or not len(person.items):
         return [Explanation([], score) for score in told.tolist()]
-    shares = _shares(model, person, places) * (told / np.where(scores, scores, 1.0))
-    return [_named(model, person, shares[:, number], score) for number, score in enumerate(told.tolist())]
+    of_factors = _of_factors(model, person)
+    step, found = max(1, MOST_SHARES // len(person.items)), list[Explanation]()
+    for start in range(0, len(places), step):
+        some = slice(start, start + step)
+        shares = _shares(model, person, places[some], of_factors)
+        shares *= told[some] / np.where(scores[some], scores[some], 1.0)
+        each = zip(shares.T, told[some].tolist(), strict=True)
+        found += [_named(model, person, own, score) for own, score in each]
+    return found
 
 
-def _shares(model: Recommender, person: Person, places: NDArray[np.intp]) -> NDArray[np.float64]:
+def _of_factors(model: Recommender, person: Person) -> NDArray[np.float64] | None:
+    """What of somebody's factors each interaction accounts for, shape (k, interactions); None if nobody knows."""
+    if model.fold_in is None or not len(person.factors):
+        return None
+    own = model.item_factors[:, person.items].astype(np.float64)
+    return model.fold_in.shares(person.factors, own, person.items, model.worth_of(person)).astype(np.float64)
+
+
+def _shares(
+    model: Recommender, person: Person, places: NDArray[np.intp], of_factors: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
     """What each interaction adds to each score, shape (interactions, places)."""
     shares = np.zeros((len(person.items), len(places)))
-    if model.fold_in is not None and len(person.factors):
-        own = model.item_factors[:, person.items].astype(np.float64)
-        of_factors = model.fold_in.shares(person.factors, own, person.items, model.worth_of(person))
+    if of_factors is not None:
         shares += of_factors.T @ model.item_factors[:, places]
     if model.neighbors is not None:
         shares += model.neighbors.shares(person.items, person.strengths, places)
@@ -63,7 +81,9 @@ def _shares(model: Recommender, person: Person, places: NDArray[np.intp]) -> NDA
 
 
 def _named(model: Recommender, person: Person, shares: NDArray[np.float64], score: float) -> Explanation:
-    largest = np.argsort(-np.abs(shares), kind="stable")[:MOST]
+    sizes = np.abs(shares)
+    largest = np.arange(len(shares)) if len(shares) <= MOST else np.sort(np.argpartition(-sizes, MOST)[:MOST])
+    largest = largest[np.argsort(-sizes[largest], kind="stable")]
     largest = largest[shares[largest] != 0]
     told = shares[largest]
     rest = score - told.sum()

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from recserver.recommend.recommender import Recommender, Scores, weighed
 
+PAIRS = 2**20
+"""Interactions that are looked at together, about."""
+
 SMALLEST = np.float32(1e-30)
 
 
@@ -69,7 +72,11 @@ def to_user(model: Recommender, user: int) -> Scores:
     lengths = np.diff(model.seen_indptr)
     is_own = np.zeros(len(model.items), np.float32)
     is_own[model.seen_indices[model.seen_indptr[user] : model.seen_indptr[user + 1]]] = 1
-    before = np.concatenate([[0], np.cumsum(is_own[model.seen_indices], dtype=np.float64)])
-    common = before[model.seen_indptr[1:]] - before[model.seen_indptr[:-1]]
+    common, step = np.zeros(len(model.users)), max(1, PAIRS * len(model.users) // max(1, len(model.seen_indices)))
+    for start in range(0, len(model.users), step):
+        bounds = model.seen_indptr[start : start + step + 1]
+        taken = is_own[model.seen_indices[bounds[0] : bounds[-1]]]
+        so_far = np.concatenate([[0.0], np.cumsum(taken, dtype=np.float64)])
+        common[start : start + step] = np.diff(so_far[bounds - bounds[0]])
     shares: NDArray[np.float64] = common / np.sqrt(np.maximum(lengths * lengths[user], 1))
     return shares.astype(np.float32)

@@ -42,9 +42,11 @@ def pick(
         first: as large as it may be.
         diversity: weight of unlikeness to the items before, from 0 to 1.
     """
+    if first >= len(scores):
+        return np.empty(0, np.intp)
     end = min(first + n, len(scores))
     if not diversity and not quotas:
-        return best(scores, end)[first:end] if first < end else best(scores[:0], 1)
+        return best(scores, end)[first:end]
     order = _unlike(model, scores, diversity) if diversity else _by_score(scores, 2 * end)
     found = list(_within(order, quotas, end))
     return np.array(found[first:], np.intp)

@@ -44,11 +44,6 @@ class Query:
     explain: bool = False
     fallback: Popularity | None = "overall"
 
-    @property
-    def is_costly(self) -> bool:
-        """Whether an answer takes a good deal longer than scoring all items and taking the best."""
-        return bool(self.explain or self.diversity or self.max_per or self.interactions)
-
     @classmethod
     def of(cls, wishes: Mapping[str, Any]) -> Self:
         """What ``wishes`` say, under the names that requests have for it."""

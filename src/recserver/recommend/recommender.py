@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,15 +19,6 @@ from recserver.recommend.person import Person, Source, folded_in
 
 BLOCK = 2**14
 """Items whose factors are weighed together: what is copied of them stays in a core's cache."""
-
-MOST_SCORES = 2**24
-"""That are in memory together: 64 MiB."""
-
-FEWEST = 8
-"""People from whom on a product of matrices, which weighs all factors, is quicker than what each of them needs."""
-
-MOST_ITEMS = 2**18
-"""Items beyond which it is not, as long as most of their factors are zero."""
 
 Scores = NDArray[np.float32]
 
@@ -133,22 +124,6 @@ class Recommender:
         if self.neighbors is not None:
             self.neighbors.add_scores(scores, person.items, person.strengths)
         return scores
-
-    def scores_of_many(self, persons: Sequence[Person]) -> Iterator[Scores]:
-        """Those of several people, one after the other; for many together they are found more quickly."""
-        together = max(1, MOST_SCORES // max(1, len(self.items)))
-        for start in range(0, len(persons), together):
-            some = persons[start : start + together]
-            factors = np.stack([person.factors for person in some])
-            is_sparse = 2 * np.count_nonzero(factors) <= factors.size
-            if len(some) < FEWEST or (is_sparse and len(self.items) > MOST_ITEMS):
-                yield from map(self.scores, some)
-                continue
-            found = factors @ self.item_factors
-            for person, scores in zip(some, found, strict=True):
-                if self.neighbors is not None:
-                    self.neighbors.add_scores(scores, person.items, person.strengths)
-                yield scores
 
 
 def weighed(factors: NDArray[np.float32], item_factors: NDArray[np.float32]) -> Scores:

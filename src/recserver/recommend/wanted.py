@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,60 +16,97 @@ from recserver.recommend.picking import Quota
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender, Scores
 from recserver.specs.conditions import Condition
-from recserver.specs.wishes import MaxPer
+from recserver.specs.wishes import MaxPer, Popularity
 
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def allowed(model: Recommender, query: Query) -> Mask | None:
-    """The items that may come, shape (items,); None for all.
+FARTHEST = 10_000
+"""Items that are gone through one by one at most."""
 
-    Raises:
-        InvalidInput: for a filter on what is not known of items.
+NO_TIMES = "needs times, and this model has none: name the column that holds them in its data chef, and train"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A query in the terms of one version of a model, for as many users as one likes.
+
+    Attributes:
+        sent: ratings that the request tells of, by the places of items.
+        left: the items that may come, shape (items,); None for all.
+        boosts: for each boost the items that it is for, shape (items,), and its factor less 1.
+        quotas: how many items of a kind there may be.
+        popularity: scores for people of whom nothing is known, shape (items,); None if they get nothing.
     """
+
+    query: Query
+    sent: dict[int, float]
+    left: Mask | None
+    boosts: list[tuple[Mask, np.float32]]
+    quotas: list[Quota]
+    popularity: Scores | None
+
+    @classmethod
+    def of(cls, model: Recommender, query: Query) -> Self:
+        """
+        Raises:
+            InvalidInput: if the query asks for what the model does not know.
+        """
+        _require_near(model, query)
+        told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
+        mask = _mask(model)
+
+        def quota(asked: MaxPer) -> Quota:
+            return Quota(*required(model.attributes).values_of(asked.attribute), asked.count)
+
+        return cls(
+            query=query,
+            sent={place: rating for place, rating in told if place is not None},
+            left=_left(model, query, mask),
+            boosts=[(_asked("boost", mask, one.condition), np.float32(one.factor - 1)) for one in query.boosts],
+            quotas=[_asked("max_per", quota, one) for one in query.max_per],
+            popularity=_popularity(model, query.fallback),
+        )
+
+    def boosted(self, scores: Scores) -> Scores:
+        """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;
+        finite ones stay finite, and what is left out stays so.
+        """
+        for mask, more in self.boosts:
+            with np.errstate(over="ignore", invalid="ignore"):
+                raised = scores + more * np.abs(scores)
+            scores = np.where(mask & (scores > -np.inf), np.clip(raised, -LARGEST, LARGEST), scores)
+        return scores
+
+
+def _require_near(model: Recommender, query: Query) -> None:
+    """Where each item depends on those before, they are gone through one by one, which must end."""
+    end = min(query.offset + query.n, len(model.items))
+    if (query.diversity or query.max_per) and query.offset < len(model.items) and end > FARTHEST:
+        problem = f"must not reach beyond item {FARTHEST}, n included, where diversity or max_per is given"
+        raise InvalidInput(f"offset: {problem}.", [FieldError(("offset",), problem)])
+
+
+def _left(model: Recommender, query: Query, mask: Callable[[Condition], Mask]) -> Mask | None:
     if not query.filters and not query.exclude and query.candidates is None:
         return None
-    if query.candidates is None:
-        left = np.ones(len(model.items), np.bool_)
-    else:
-        left = np.zeros(len(model.items), np.bool_)
+    left = np.full(len(model.items), query.candidates is None)
+    if query.candidates is not None:
         left[model.places(query.candidates)] = True
     left[model.places(query.exclude)] = False
-    mask = _mask(model)
     for condition in query.filters:
         left &= _asked("filter", mask, condition)
     return left
 
 
-def boosted(model: Recommender, query: Query, scores: Scores) -> Scores:
-    """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;
-    finite ones stay finite, and what is left out stays so.
-
-    Raises:
-        InvalidInput: for a boost by what is not known of items.
-    """
-    mask = _mask(model)
-    for boost in query.boosts:
-        chosen = _asked("boost", mask, boost.condition) & (scores > -np.inf)
-        with np.errstate(over="ignore", invalid="ignore"):
-            raised = scores + np.float32(boost.factor - 1) * np.abs(scores)
-        scores = np.where(chosen, np.clip(raised, -LARGEST, LARGEST), scores)
-    return scores
-
-
-def quotas(model: Recommender, query: Query) -> list[Quota]:
-    """How many items of a kind there may be.
-
-    Raises:
-        InvalidInput: for an attribute that is not known.
-    """
-
-    def quota(asked: MaxPer) -> Quota:
-        return Quota(*required(model.attributes).values_of(asked.attribute), asked.count)
-
-    return [_asked("max_per", quota, one) for one in query.max_per]
+def _popularity(model: Recommender, popularity: Popularity | None) -> Scores | None:
+    if popularity != "recent":
+        return model.popularity if popularity else None
+    if model.recent is None:  # told to whoever asks: what is refused does not depend on the user
+        raise InvalidInput(f"popularity: {NO_TIMES}.", [FieldError(("popularity",), NO_TIMES)])
+    return model.recent
 
 
 def _mask(model: Recommender) -> Callable[[Condition], Mask]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from recserver.recommend.likeness import to_user
 from recserver.recommend.recommender import Recommender
 from recserver.service.verb import Result, Verbs, verb
 from recserver.specs.values import Count, EntityId, KnownId
-from recserver.specs.wishes import Offset
+from recserver.specs.wishes import Offset, PartOfId
 
 
 class LookupVerbs(Verbs):
@@ -21,7 +20,7 @@ class LookupVerbs(Verbs):
 
     @verb
     async def users(
-        self, *, model_id: KnownId, prefix: EntityId = "", after: EntityId = "", limit: Count = 100
+        self, *, model_id: KnownId, prefix: PartOfId = "", after: PartOfId = "", limit: Count = 100
     ) -> Result:
         """A page of the users that a model was trained on, in the order of their ids.
 
@@ -40,7 +39,7 @@ class LookupVerbs(Verbs):
 
     @verb
     async def items(
-        self, *, model_id: KnownId, prefix: EntityId = "", after: EntityId = "", limit: Count = 100
+        self, *, model_id: KnownId, prefix: PartOfId = "", after: PartOfId = "", limit: Count = 100
     ) -> Result:
         """A page of the items that a model was trained on, with what is known of each.
 
@@ -53,7 +52,7 @@ class LookupVerbs(Verbs):
         if model.attributes is None:
             found = [_item(model, place) for place in page]
         else:  # which are arranged by item when they are first asked for
-            found = await asyncio.to_thread(lambda: [_item(model, place) for place in page])
+            found = await self.parts.together.beside(lambda: [_item(model, place) for place in page])
         return {"data": found[:limit], **_next(found, limit, "item_id"), **_about(model_id, model)}
 
     @verb
@@ -65,7 +64,7 @@ class LookupVerbs(Verbs):
         user = model.users.find(user_id)
         if user is None:
             raise UserNotFound(model_id, user_id)
-        found = await asyncio.to_thread(_most_alike, model, user, n, offset)
+        found = await self.parts.together.beside(_most_alike, model, user, n, offset)
         return {"user_id": user_id, "users": found, **_about(model_id, model)}
 
 

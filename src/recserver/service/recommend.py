@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar, Unpack
 
 from recserver.clock import timestamp
 from recserver.errors import ItemNotFound
-from recserver.recommend.answering import Answer, like_item, popular, recommend, recommend_many
+from recserver.recommend.answering import Answer, like_item, popular, recommend, recommended
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
-from recserver.service.together import is_large
+from recserver.recommend.wanted import Prepared
 from recserver.service.verb import Result, Verbs, verb
+from recserver.service.work import asking, scoring
 from recserver.specs.values import EntityId, KnownId
 from recserver.specs.wishes import (
     Interactions,
@@ -25,11 +25,11 @@ from recserver.specs.wishes import (
     Wishes,
 )
 
-INLINE_IDS = 200
-"""Ids that are looked up on the event loop; more are looked up in a thread."""
-
 BATCH = 64
 """Users that are answered together."""
+
+MOST_ITEMS = 10_000
+"""Items of the answers that are found together, and wait for the client to take them."""
 
 T = TypeVar("T")
 
@@ -50,10 +50,7 @@ class RecommendVerbs(Verbs):
         """
         # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        if _is_long(query) or (query.is_costly and not is_large(model)):
-            answer = await _looked(model, query, lambda: recommend(model, user_id, query))
-        else:
-            answer = await self.parts.together.recommend(model, user_id, query)
+        answer = await self.parts.together.recommend(model, user_id, query)
         items = items_of(answer)
         return {
             "model_id": model_id,
@@ -70,7 +67,7 @@ class RecommendVerbs(Verbs):
     ) -> Result:
         """The best items for somebody of whom nothing is known but these interactions."""
         model, query = await self.parts.catalog.find(model_id), Query.of({**wishes, "interactions": interactions})
-        answer = await _looked(model, query, lambda: recommend(model, None, query))
+        answer = await self.parts.together.recommend(model, None, query)
         return {"model_id": model_id, "items": items_of(answer), **_ending(model, query, answer)}
 
     @verb
@@ -90,7 +87,7 @@ class RecommendVerbs(Verbs):
         def look() -> tuple[Answer, list[str]]:
             return recommend(model, user_id, query), [one for one in item_ids if one not in model.items]
 
-        answer, unknown = await _looked(model, query, look)
+        answer, unknown = await self._looked(model, query, look)
         return {
             "model_id": model_id,
             "user_id": user_id,
@@ -106,7 +103,7 @@ class RecommendVerbs(Verbs):
         item = model.items.find(item_id)
         if item is None:
             raise ItemNotFound(model_id, item_id)
-        answer = await _looked(model, query, lambda: like_item(model, item, query))
+        answer = await self._looked(model, query, lambda: like_item(model, item, query))
         return {
             "model_id": model_id,
             "item_id": item_id,
@@ -121,7 +118,7 @@ class RecommendVerbs(Verbs):
     ) -> Result:
         """The items that most users interacted with, or most of late."""
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        answer = await _looked(model, query, lambda: popular(model, query, popularity))
+        answer = await self._looked(model, query, lambda: popular(model, query, popularity))
         return {"model_id": model_id, "items": items_of(answer), **_ending(model, query, answer)}
 
     @verb
@@ -130,39 +127,27 @@ class RecommendVerbs(Verbs):
     ) -> AsyncIterator[Result]:
         """The best items for many users, one result each, in their order."""
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        # What cannot be done is refused here, before the first line.
-        first = await asyncio.to_thread(_batch, model, user_ids[:BATCH], query)
-        return _results(model, query, user_ids, first)
+        beside = self.parts.together.beside
+        asked = await beside(Prepared.of, model, query)  # what cannot be done is refused before the first line
+        together = max(1, min(BATCH, MOST_ITEMS // query.n))
+
+        async def results() -> AsyncIterator[Result]:
+            for start in range(0, len(user_ids), together):
+                for result in await beside(_batch, model, user_ids[start : start + together], asked):
+                    yield result
+
+        return results()
+
+    async def _looked(self, model: Recommender, query: Query, look: Callable[[], T]) -> T:
+        return await self.parts.together.looked(scoring(model) + asking(model, query), look)
 
 
-async def _results(
-    model: Recommender, query: Query, user_ids: Sequence[str], first: Sequence[Result]
-) -> AsyncIterator[Result]:
-    for result in first:
-        yield result
-    for start in range(BATCH, len(user_ids), BATCH):
-        for result in await asyncio.to_thread(_batch, model, user_ids[start : start + BATCH], query):
-            yield result
-
-
-def _batch(model: Recommender, user_ids: Sequence[str], query: Query) -> list[Result]:
-    answers = recommend_many(model, [(user_id, query) for user_id in user_ids])
+def _batch(model: Recommender, user_ids: Sequence[str], asked: Prepared) -> list[Result]:
+    answers = [(user_id, recommended(model, user_id, asked)) for user_id in user_ids]
     return [
-        {"user_id": user_id, "items": items_of(answer), **_ending(model, query, answer)}
-        for user_id, answer in zip(user_ids, answers, strict=True)
+        {"user_id": user_id, "items": items_of(answer), **_ending(model, asked.query, answer)}
+        for user_id, answer in answers
     ]
-
-
-async def _looked(model: Recommender, query: Query, look: Callable[[], T]) -> T:
-    """What ``look`` finds; in a thread, where that would hold up the event loop."""
-    if is_large(model) or _is_long(query):
-        return await asyncio.to_thread(look)
-    return look()
-
-
-def _is_long(query: Query) -> bool:
-    """Whether looking up the ids that it names takes longer than the event loop should wait."""
-    return len(query.exclude) + len(query.candidates or ()) + len(query.interactions) > INLINE_IDS
 
 
 def items_of(answer: Answer) -> list[dict[str, Any]]:

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from recserver.recommend.answering import Answer, recommend, recommend_many
+from recserver.errors import Draining
+from recserver.recommend.answering import Answer, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
+from recserver.service.work import QUICK, asking, scoring
+
+T = TypeVar("T")
+_Key = tuple[asyncio.AbstractEventLoop, Recommender]
 
 MOST = 64
 """Requests that are answered together in a thread."""
-
-MOST_AT_ONCE = 16
-"""Requests that are answered together on the event loop, which takes about a millisecond."""
-
-INLINE_CELLS = 2_000_000
-"""Factors that are weighed on the event loop; more are weighed in a thread."""
-
-
-def is_large(model: Recommender) -> bool:
-    """Whether scoring all items takes so long that the event loop should not wait for it."""
-    return max(model.item_factors.size, 20 * len(model.items)) > INLINE_CELLS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,15 +30,30 @@ class _Asked:
 
 
 class Together:
-    """One batch at a time for each version of a model, of those who asked meanwhile.
+    """Where answers are found. What takes long is found in threads of this object's own.
 
-    Large models are scored in a thread, which nobody waits for to fill up. Others are scored on the event loop as
-    soon as it has taken in what it has received: many in a row find code and factors in the processor's caches.
+    Plain questions about a model that is scored quickly are answered on the event loop as soon as it has taken in
+    what it has received: many in a row find code and factors in the processor's caches. Those about a larger one
+    that come while others are being answered wait, and are answered together, so that they need one thread.
     There is no task behind it: a batch that ends begins the next. Requests that were given up are left out.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Recommender, list[_Asked]] = {}  # of those for which a batch is due or under way
+        workers = min(8, (os.cpu_count() or 1) + 1)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recserver-answers")
+        self._waiting: dict[_Key, list[_Asked]] = {}  # of those for which a batch is due or under way
+
+    def close(self) -> None:
+        """Begin nothing more. What is under way ends by itself."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def beside(self, look: Callable[..., T], *given: Any) -> T:
+        """What ``look`` finds in a thread; it is not begun if whoever asks gives up before."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, look, *given)
+
+    async def looked(self, milliseconds: float, look: Callable[[], T]) -> T:
+        """What ``look`` finds, at once if that is quick."""
+        return look() if milliseconds <= QUICK else await self.beside(look)
 
     async def recommend(self, model: Recommender, user_id: str | None, query: Query) -> Answer:
         """As :func:`recserver.recommend.answering.recommend`.
@@ -49,68 +61,63 @@ class Together:
         Raises:
             InvalidInput: if the query asks for what the model does not know.
         """
-        asked = _Asked(user_id, query, asyncio.get_running_loop().create_future())
-        if model in self._waiting:
-            self._waiting[model].append(asked)
+        if (more := asking(model, query)) > 0:
+            return await self.looked(scoring(model) + more, lambda: recommend(model, user_id, query))
+        loop = asyncio.get_running_loop()
+        asked, key = _Asked(user_id, query, loop.create_future()), (loop, model)
+        if key in self._waiting:
+            self._waiting[key].append(asked)
         else:
-            self._waiting[model] = [asked]
-            self._begin(model)
+            self._waiting[key] = [asked]
+            self._begin(key)
         return await asked.answer
 
-    def _begin(self, model: Recommender) -> None:
-        loop = asyncio.get_running_loop()
-        if not is_large(model):
-            loop.call_soon(self._at_once, model)
+    def _begin(self, key: _Key) -> None:
+        loop, model = key
+        if (quick := int(QUICK / scoring(model))) > 0:
+            loop.call_soon(self._at_once, key, quick)
             return
-        batch = self._taken(model, MOST)
-        work = loop.run_in_executor(None, _answers, model, batch)
-        work.add_done_callback(lambda done: self._in_thread(model, batch, done))
+        batch = self._taken(key, MOST)
+        try:
+            work = loop.run_in_executor(self._pool, _answers, model, batch)
+        except RuntimeError as error:  # it is closed
+            self._end(key, batch, [error] * len(batch))
+            return
+        work.add_done_callback(lambda done: self._end(key, batch, _results(done, len(batch))))
 
-    def _at_once(self, model: Recommender) -> None:
-        batch = self._taken(model, MOST_AT_ONCE)
-        _deliver(batch, _answers(model, batch))
-        self._go_on(model)
+    def _at_once(self, key: _Key, most: int) -> None:
+        batch = self._taken(key, most)
+        self._end(key, batch, _answers(key[1], batch))
 
-    def _in_thread(
-        self, model: Recommender, batch: list[_Asked], done: asyncio.Future[list[Answer | Exception]]
-    ) -> None:
-        if done.cancelled():
-            for one in batch:
-                one.answer.cancel()
-        elif (failed := done.exception()) is not None:
-            _deliver(batch, [failed] * len(batch))
-        else:
-            _deliver(batch, done.result())
-        self._go_on(model)
-
-    def _taken(self, model: Recommender, most: int) -> list[_Asked]:
-        waiting = [one for one in self._waiting[model] if not one.answer.done()]
-        self._waiting[model] = waiting[most:]
+    def _taken(self, key: _Key, most: int) -> list[_Asked]:
+        waiting = [one for one in self._waiting[key] if not one.answer.done()]
+        self._waiting[key] = waiting[most:]
         return waiting[:most]
 
-    def _go_on(self, model: Recommender) -> None:
-        if any(not one.answer.done() for one in self._waiting[model]):
-            self._begin(model)
+    def _end(self, key: _Key, batch: Sequence[_Asked], answers: Sequence[Answer | BaseException]) -> None:
+        for one, answer in zip(batch, answers, strict=True):
+            if one.answer.done():
+                continue
+            if isinstance(answer, Answer):
+                one.answer.set_result(answer)
+            else:
+                one.answer.set_exception(answer)
+        if any(not one.answer.done() for one in self._waiting[key]):
+            self._begin(key)
         else:
-            del self._waiting[model]
+            del self._waiting[key]
 
 
-def _deliver(batch: Sequence[_Asked], answers: Sequence[Answer | BaseException]) -> None:
-    for one, answer in zip(batch, answers, strict=True):
-        if one.answer.done():
-            continue
-        if isinstance(answer, Answer):
-            one.answer.set_result(answer)
-        else:
-            one.answer.set_exception(answer)
+def _results(done: asyncio.Future[list[Answer | Exception]], count: int) -> Sequence[Answer | BaseException]:
+    if done.cancelled():
+        return [Draining("The server is closing.")] * count
+    error = done.exception()
+    return done.result() if error is None else [error] * count
 
 
 def _answers(model: Recommender, batch: Sequence[_Asked]) -> list[Answer | Exception]:
     """One for each; what one asks wrongly does not concern the others."""
-    try:
-        return list(recommend_many(model, [(one.user_id, one.query) for one in batch]))
-    except Exception:
-        return [_answer(model, one) for one in batch]
+    return [_answer(model, one) for one in batch]
 
 
 def _answer(model: Recommender, asked: _Asked) -> Answer | Exception:

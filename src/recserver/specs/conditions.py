@@ -26,6 +26,7 @@ MOST_CONDITIONS = 50
 
 EXAMPLE = "write it like genre=Comedy, price<20 or released>=2020-01-01"
 _FORM = re.compile(r"([^<>=!]*)(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
+_OPERATOR_SIGNS = ("=", "<", ">")
 _KEYS = frozenset({"attribute", "operator", "value", "values"})
 
 
@@ -72,6 +73,10 @@ def parse_condition(condition: object) -> Condition:
         if form is None:
             raise ValueError(f"{shown(condition)} is no condition: {EXAMPLE}")
         attribute, operator, value = form.groups()
+        if value.lstrip()[:1] in _OPERATOR_SIGNS:
+            raise ValueError(
+                f"{shown(condition)} has two operators: {EXAMPLE}, or give attribute, operator and value apart"
+            )
         return _checked(attribute, operator, [value])
     if not isinstance(condition, Mapping):
         raise ValueError(f"a condition must be text or an object: {EXAMPLE}")

@@ -165,6 +165,12 @@ def parse_max_per(value: object) -> MaxPer:
         raise ValueError(f"the count of a quota {error}") from None
 
 
+def part_of_id(value: object) -> str:
+    """What an id begins with, or comes after; may be empty."""
+    return "" if value == "" else entity_id(value)
+
+
+PartOfId = Annotated[str, PlainValidator(part_of_id)]
 ItemIds = Annotated[list[str], PlainValidator(listed(_item_id, MOST_IDS))]
 UserIds = Annotated[list[str], PlainValidator(listed(entity_id, MOST_IDS))]
 Interactions = Annotated[list[Interaction], PlainValidator(listed(parse_interaction, MOST_IDS))]

@@ -27,6 +27,8 @@ from recserver.web.wire import (
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+OF_BODIES = ("Content-Type", "Content-Encoding")
+
 logger = logging.getLogger(__name__)
 
 _HTTP_CODES = {
@@ -73,7 +75,8 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
     otherwise = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        repeats = answers is not None and not request.body_exists
+        has_body = request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
+        repeats = answers is not None and not has_body
         if repeats and answers and (body := answers.find(request.raw_path)) is not None:
             return body_response(body)
         arguments = await read_arguments(request, route.verb, known, is_open)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from recserver.web.wire import to_json
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 2**15
 """Bytes that are sent together."""
@@ -26,6 +29,10 @@ async def stream_lines(request: web.Request, lines: AsyncIterator[Mapping[str, A
         await response.write_eof()
     except ConnectionResetError:
         pass  # the client has gone
+    except Exception:  # the answer has begun: the client learns of it by an end that is none
+        logger.exception("%s %s", request.method, request.rel_url.raw_path)
+        if request.transport is not None:
+            request.transport.abort()
     return response
 
 

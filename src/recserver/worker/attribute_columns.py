@@ -24,8 +24,8 @@ from recserver.worker.numbers import numbers_of, times_of
 UNMERGED_BYTES = 2**20
 """Texts of one column that wait to be merged; there may be many columns."""
 
-INEXACT = r"^[+-]?\d{16,}$"
-"""A whole number that float64 may not tell from its neighbours: it is an id, and stays text."""
+INEXACT = r"^[+-]?(0\d+|\d{16,})$"
+"""A whole number that is not the same as a float64, by its zeros or its length: it is a code, and stays text."""
 
 ALMOST_ALL = 0.9
 """If so many of a column's distinct values are numbers, the others are probably mistakes."""

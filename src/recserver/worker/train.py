@@ -126,8 +126,9 @@ def digest_of(job: TrainingJob, interactions: Interactions, attributes: PackedAt
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
     for ids in (interactions.users, interactions.items):
         digest.update(json.dumps(ids).encode())
-    for array in (interactions.indptr, interactions.indices, interactions.ratings):
-        digest.update(array.tobytes())
+    for array in (interactions.indptr, interactions.indices, interactions.ratings, interactions.times):
+        if array is not None:
+            digest.update(array.tobytes())
     if attributes is not None:
         digest.update(attributes.digest().encode())
     return digest.hexdigest()
@@ -183,7 +184,7 @@ def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
     }
     if factors.item_scale is not None:
         arrays["item_scale"] = factors.item_scale
-    if (recent := interactions.recent_shares()) is not None:
+    if (recent := interactions.recent_shares(SystemClock().now().timestamp())) is not None:
         arrays["item_recent"] = recent
     if factors.neighbors is not None:
         arrays |= {

@@ -1,0 +1,38 @@
+"""How long an answer takes, about: what may be found on the event loop, and what has to be found beside it."""
+
+from __future__ import annotations
+
+from recserver.recommend.picking import POOL
+from recserver.recommend.query import Query
+from recserver.recommend.recommender import Recommender
+
+QUICK = 1.0
+"""Milliseconds that the event loop may wait for one answer, or for several that it finds together."""
+
+PER_FACTOR, PER_ITEM = 1e-7, 2e-6
+"""Milliseconds, measured on one slow core: to weigh a factor of an item; to look at a score of it."""
+
+PER_ID, PER_PICK, PER_SHARE = 5e-3, 1e-2, 1e-5
+"""To look an id up; to hold an item against quotas, or against those before; one share of an explanation."""
+
+
+def scoring(model: Recommender) -> float:
+    """Milliseconds to score all items and take the best."""
+    return 0.03 + model.item_factors.size * PER_FACTOR + len(model.items) * PER_ITEM
+
+
+def asking(model: Recommender, query: Query) -> float:
+    """Milliseconds that a query takes beyond that; 0 for a plain one."""
+    n_ids = len(query.exclude) + len(query.candidates or ()) + len(query.interactions)
+    conditions = [*query.filters, *(boost.condition for boost in query.boosts)]
+    looks = sum(1 + len(one.values) for one in conditions)
+    picks = min(query.offset + query.n, len(model.items))
+    walks = picks * (1 + len(query.max_per)) if query.max_per else 0
+    walks += min(picks, POOL) * 4 if query.diversity else 0
+    history = len(model.seen_indices) // max(1, len(model.users)) + len(query.interactions)
+    explained = 1.0 + history * query.n * PER_SHARE if query.explain else 0.0
+    passed_over = query.offset * PER_ITEM * 10
+    folded = 0.3 if query.interactions else 0.0
+    return (
+        n_ids * PER_ID + looks * len(model.items) * PER_ITEM + walks * PER_PICK + explained + passed_over + folded
+    )
