@@ -12,7 +12,7 @@ import pytest
 
 from model_files import write_model
 from recserver.catalog import open_packed
-from recserver.errors import InvalidInput
+from recserver.errors import Draining, InvalidInput
 from recserver.recommend.answering import Answer, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
@@ -143,6 +143,6 @@ async def test_nothing_waits_for_ever_once_it_is_closed(
 ) -> None:
     monkeypatch.setattr(together, "scoring", lambda model: 10.0)
     many.close()
-    for _ in range(2):
-        with pytest.raises(RuntimeError):
-            await many.recommend(model, "u1", Query())
+    for query in (Query(), Query(), Query(explain=True)):
+        with pytest.raises(Draining):
+            await many.recommend(model, "u1", query)

@@ -48,8 +48,12 @@ class Together:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def beside(self, look: Callable[..., T], *given: Any) -> T:
-        """What ``look`` finds in a thread; it is not begun if whoever asks gives up before."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, look, *given)
+        """What ``look`` finds in a thread; it is not begun if whoever asks gives up before.
+
+        Raises:
+            Draining: if this is closed.
+        """
+        return await self._in_thread(asyncio.get_running_loop(), look, *given)
 
     async def looked(self, milliseconds: float, look: Callable[[], T]) -> T:
         """What ``look`` finds, at once if that is quick."""
@@ -60,6 +64,7 @@ class Together:
 
         Raises:
             InvalidInput: if the query asks for what the model does not know.
+            Draining: if this is closed.
         """
         if (more := asking(model, query)) > 0:
             return await self.looked(scoring(model) + more, lambda: recommend(model, user_id, query))
@@ -79,11 +84,19 @@ class Together:
             return
         batch = self._taken(key, MOST)
         try:
-            work = loop.run_in_executor(self._pool, _answers, model, batch)
-        except RuntimeError as error:  # it is closed
+            work = self._in_thread(loop, _answers, model, batch)
+        except Draining as error:
             self._end(key, batch, [error] * len(batch))
             return
         work.add_done_callback(lambda done: self._end(key, batch, _results(done, len(batch))))
+
+    def _in_thread(
+        self, loop: asyncio.AbstractEventLoop, look: Callable[..., T], *given: Any
+    ) -> asyncio.Future[T]:
+        try:
+            return loop.run_in_executor(self._pool, look, *given)
+        except RuntimeError:
+            raise Draining("The server is closing.") from None
 
     def _at_once(self, key: _Key, most: int) -> None:
         batch = self._taken(key, most)
