@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from recserver import RecServer
 from recserver.algorithms import Surroundings
 from recserver.attribute_table import Kind
 from recserver.attributes import seconds_of
@@ -118,3 +120,10 @@ def put_films(
     with ThreadPoolExecutor(1) as elsewhere:  # where it may block, whoever calls
         elsewhere.submit(_written, path, algorithm, version, learned, attributes).result()
     return path
+
+
+async def swap_films(rec: RecServer) -> None:
+    """A second version of ``films`` serves, in which ``ann`` alone has seen ``heat`` alone."""
+    alone = film_interactions(users={"ann": ["heat"]})
+    await asyncio.to_thread(put_films, rec.data_dir / "models", version=2, interactions=alone)
+    await rec.parts.catalog.look_again()

@@ -12,7 +12,7 @@ import pytest
 from asking import Api
 from yarl import URL
 
-from film_models import USERS, film_interactions, put_films
+from film_models import USERS, swap_films
 from recserver.service import recommend as verbs
 
 MANY = [f"user {number}" if number % 3 else list(USERS)[number % 10] for number in range(3000)]
@@ -100,13 +100,7 @@ async def test_what_is_wrong_is_told_before_the_first_line(films: Api) -> None:
 async def test_a_batch_ends_with_the_version_it_began_with(films: Api) -> None:
     answer = await films.rec.recommend_batch(MANY, model_id="films")
     lines = [await anext(answer)]
-    await asyncio.to_thread(
-        put_films,
-        films.rec.data_dir / "models",
-        version=2,
-        interactions=film_interactions(users={"ann": ["heat"]}),
-    )
-    await films.rec.parts.catalog.look_again()
+    await swap_films(films.rec)
     assert (await films.rec.recommend("ann", model_id="films"))["model_version"] == 2
     lines += [line async for line in answer]
     assert {line["model_version"] for line in lines} == {1} and len(lines) == len(MANY)
@@ -120,13 +114,7 @@ async def test_a_stream_outlives_its_version(films: Api, end: str) -> None:
         await films.ok("DELETE", "/delete_model/films?force=true")
         assert (await films.get("/recommend/ann/films")).code == "model_not_found"
     else:
-        await asyncio.to_thread(
-            put_films,
-            films.rec.data_dir / "models",
-            version=2,
-            interactions=film_interactions(users={"ann": ["heat"]}),
-        )
-        await films.rec.parts.catalog.look_again()
+        await swap_films(films.rec)
         assert (await films.ok("GET", "/recommend/ann/films"))["model_version"] == 2
     lines = await client.rest()
     assert {line["model_version"] for line in lines} == {1} and len(lines) > 5000

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from asking import Api, Serve
 
-from film_models import FILMS, ODD, USERS, film_interactions, put_films
+from film_models import FILMS, ODD, USERS, put_films, swap_films
 from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
 
@@ -395,12 +395,6 @@ async def test_a_read_only_server_answers_all_of_it(films: Api, serve: Serve, se
 
 async def test_a_model_that_is_swapped_answers_from_the_new_version(films: Api) -> None:
     assert (await films.ok("GET", "/popular_items?model_id=films"))["model_version"] == 1
-    await asyncio.to_thread(
-        put_films,
-        films.rec.data_dir / "models",
-        version=2,
-        interactions=film_interactions(users={"ann": ["heat"]}),
-    )
-    await films.rec.parts.catalog.look_again()
+    await swap_films(films.rec)
     answer = await films.ok("GET", "/popular_items?model_id=films")
     assert (answer["model_version"], answer["items"][0]) == (2, {"item_id": "heat", "score": 1.0})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from recserver.fold_in import Matrix
 from recserver.recommend.person import Person
 from recserver.recommend.recommender import Recommender
 
@@ -15,7 +16,6 @@ MOST_SHARES = 2**21
 
 MOST = 10
 """Interactions that are named; the others are added up."""
-
 
 ROUNDING = 1e-4
 """Of the magnitudes of all shares together: so much may be lost in single precision."""
@@ -60,16 +60,16 @@ def explain(
     return found
 
 
-def _of_factors(model: Recommender, person: Person) -> NDArray[np.float64] | None:
+def _of_factors(model: Recommender, person: Person) -> Matrix | None:
     """What of somebody's factors each interaction accounts for, shape (k, interactions); None if nobody knows."""
     if model.fold_in is None or not len(person.factors):
         return None
     own = model.item_factors[:, person.items].astype(np.float64)
-    return model.fold_in.shares(person.factors, own, person.items, model.worth_of(person)).astype(np.float64)
+    return model.fold_in.shares(person.factors, own, person.items, model.worth_of(person))
 
 
 def _shares(
-    model: Recommender, person: Person, places: NDArray[np.intp], of_factors: NDArray[np.float64] | None
+    model: Recommender, person: Person, places: NDArray[np.intp], of_factors: Matrix | None
 ) -> NDArray[np.float64]:
     """What each interaction adds to each score, shape (interactions, places)."""
     shares = np.zeros((len(person.items), len(places)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import PlainValidator
 from typing_extensions import TypedDict  # that of typing will do from Python 3.12 on
@@ -118,6 +118,14 @@ def _item_id(value: object) -> str:
         raise ValueError(f"each item's id {error}") from None
 
 
+def _parts(value: object, sign: str, names: tuple[str, str]) -> Mapping[str, Any]:
+    """Two named parts: those of an object, or what a text has before and after its last ``sign``."""
+    if isinstance(value, str):
+        first, _, last = value.rpartition(sign)
+        return dict(zip(names, (first, last.strip()), strict=True))
+    return value if isinstance(value, Mapping) else {}
+
+
 def parse_boost(value: object) -> Boost:
     """``genre=Comedy*1.5``, or an object with ``filter`` and ``factor``.
 
@@ -126,10 +134,7 @@ def parse_boost(value: object) -> Boost:
     """
     if isinstance(value, Boost):
         return value
-    parts = value if isinstance(value, Mapping) else {}
-    if isinstance(value, str):
-        condition, _, number = value.rpartition("*")
-        parts = {"filter": condition, "factor": number.strip()}
+    parts = _parts(value, "*", ("filter", "factor"))
     if set(parts) != {"filter", "factor"} or not parts["filter"]:
         raise ValueError(f"{shown(value)} is no boost: write it like genre=Comedy*1.5")
     try:
@@ -150,10 +155,7 @@ def parse_max_per(value: object) -> MaxPer:
     """
     if isinstance(value, MaxPer):
         return value
-    parts = value if isinstance(value, Mapping) else {}
-    if isinstance(value, str):
-        attribute, _, number = value.rpartition(":")
-        parts = {"attribute": attribute, "count": number.strip()}
+    parts = _parts(value, ":", ("attribute", "count"))
     name = parts.get("attribute")
     if set(parts) != {"attribute", "count"} or not isinstance(name, str) or not name:
         raise ValueError(f"{shown(value)} is no quota: write it like genre:2")
