@@ -75,12 +75,11 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
     otherwise = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        has_body = request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
-        repeats = answers is not None and not has_body
-        if repeats and answers and (body := answers.find(request.raw_path)) is not None:
+        kept = None if answers is None or _may_have_a_body(request) else answers
+        if kept is not None and (body := kept.find(request.raw_path)) is not None:
             return body_response(body)
         arguments = await read_arguments(request, route.verb, known, is_open)
-        version = service.serving(str(arguments.values.get("model_id"))) if repeats else None
+        version = service.serving(str(arguments.values.get("model_id"))) if kept is not None else None
         try:
             result = await verb(**arguments.values)
         except InvalidInput as error:
@@ -92,12 +91,16 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
         if isinstance(result, AsyncIterator):
             return await stream_lines(request, result)
         body = to_json(result if route.lists else with_warnings(result, arguments))
-        if answers is not None and version is not None:
-            answers.keep(request.raw_path, result["model_id"], body, version)
+        if kept is not None and version is not None:
+            kept.keep(request.raw_path, result["model_id"], body, version)
         return body_response(body)
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handle
+
+
+def _may_have_a_body(request: web.Request) -> bool:
+    return request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
 
 
 def _door(access: Access | None) -> Any:

@@ -248,7 +248,8 @@ def to_json(content: Mapping[str, Any]) -> bytes:
     try:
         return dumps(content, inf_nan_mode="null")
     except ValueError:  # half a surrogate pair, as old files may hold
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace")
 
 
 def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
