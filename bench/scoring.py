@@ -14,7 +14,7 @@ from bench.models import write_model
 from bench.report import alternate, report
 from bench.rows import rounds
 from recserver.catalog import open_packed
-from recserver.recommend.answering import recommend, recommended
+from recserver.recommend.answering import recommend, recommended_many
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared
@@ -73,7 +73,7 @@ def _recommend(model: Recommender) -> Call:
 
 def _recommend_many(model: Recommender) -> Call:
     asked = Prepared.of(model, Query())
-    return lambda first: [recommended(model, f"u{first + number:08d}", asked) for number in range(TOGETHER)]
+    return lambda first: recommended_many(model, [f"u{first + number:08d}" for number in range(TOGETHER)], asked)
 
 
 def _implicit(model: Recommender) -> Call:

@@ -23,8 +23,11 @@ from bench.models import write_model
 from bench.report import report_rows
 from bench.rows import rounds
 from recserver import RecServer, Settings
-from recserver.service import together
-from recserver.service.work import QUICK
+from recserver.recommend import answering
+from recserver.recommend.answering import Answer
+from recserver.recommend.query import Query
+from recserver.recommend.recommender import Recommender
+from recserver.service.together import Together
 
 CONNECTIONS, SECONDS = 64, 3
 USERS, FEW = 2_000, 200
@@ -134,7 +137,11 @@ def _on_core(number: int) -> None:
 
 async def _serve_full(folder: str, cache: int, alone: bool) -> None:
     if alone:  # as if there were neither batches nor a thread
-        setattr(together, "scoring", lambda model: QUICK)  # noqa: B010 - it is not for others to set
+
+        async def recommend(_: object, model: Recommender, user_id: str | None, query: Query) -> Answer:
+            return answering.recommend(model, user_id, query)
+
+        setattr(Together, "recommend", recommend)  # noqa: B010 - it is not for others to set
     server = RecServer(folder, Settings(port=0, answer_cache=cache, read_only=True))
     async with server.serve() as url:
         print(url.rsplit(":", 1)[1], flush=True)

@@ -18,32 +18,39 @@ def best(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:
         scores: shape (items,). ``-inf`` marks items that are left out.
         n: at least 1; fewer positions come back where fewer items are left.
     """
-    candidates = np.arange(len(scores)) if n >= len(scores) else _candidates(scores, n)
-    reached = scores[candidates]
-    order = np.argsort(-reached, kind="stable")[:n]  # candidates ascend, so ties stay by position
-    found: NDArray[np.intp] = candidates[order[reached[order] > -np.inf]]
+    candidates = reaching(scores, n)
+    order = np.argsort(-scores[candidates], kind="stable")[:n]  # candidates ascend, so ties stay by position
+    found: NDArray[np.intp] = candidates[order]
     return found
 
 
-def _candidates(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:
-    """Positions among which the ``n`` best are, all ties at the border included: a few times as many, ascending.
+def reaching(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> NDArray[np.intp]:
+    """The positions, ascending, of all scores at most ``margin`` below the nth highest, and of few others.
 
     The scores are laid out in rows, and the nth best of the columns' maxima is a lower bound for the nth best of
     all that few scores reach: two quick passes instead of a selection among all scores.
+
+    Args:
+        scores: shape (items,). ``-inf`` marks items that are left out: they never come.
+        n: at least 1. Where fewer items are left, all of them come.
     """
     rows = min(MOST_ROWS, len(scores) // (4 * n))
-    candidates: NDArray[np.intp] = np.arange(len(scores)) if rows < 2 else _above_maxima(scores, n, rows)
-    if len(candidates) < 8 * n:
+    candidates = _from(scores, (nth_of_maxima(scores, n, rows) if rows > 1 else -np.inf) - margin)
+    if len(candidates) < 2 * n:
         return candidates
     reached = scores[candidates]
     nth = np.partition(reached, len(reached) - n)[len(reached) - n]
-    reaching: NDArray[np.intp] = candidates[reached >= nth]
-    return reaching
+    return candidates[_from(reached, nth - margin)]
 
 
-def _above_maxima(scores: NDArray[np.floating[Any]], n: int, rows: int) -> NDArray[np.intp]:
+def _from(scores: NDArray[np.floating[Any]], floor: float) -> NDArray[np.intp]:
+    found: NDArray[np.intp] = (scores >= floor if floor > -np.inf else scores > -np.inf).nonzero()[0]
+    return found
+
+
+def nth_of_maxima(scores: NDArray[np.floating[Any]], n: int, rows: int) -> float:
+    """The nth highest of the maxima of ``rows`` scores each: at most the nth highest of all."""
     columns = len(scores) // rows
     maxima = scores[: rows * columns].reshape(rows, columns).max(axis=0)  # across, which is quick
     maxima.partition(columns - n)
-    reaching: NDArray[np.intp] = (scores >= maxima[columns - n]).nonzero()[0]
-    return reaching
+    return float(maxima[columns - n])

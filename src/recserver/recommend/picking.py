@@ -39,14 +39,9 @@ def pick(
 
     Args:
         scores: shape (items,); ``-inf`` for those that are left out.
-        first: as large as it may be.
         diversity: weight of unlikeness to the items before, from 0 to 1.
     """
-    if first >= len(scores):
-        return np.empty(0, np.intp)
     end = min(first + n, len(scores))
-    if not diversity and not quotas:
-        return best(scores, end)[first:end]
     order = _unlike(model, scores, diversity) if diversity else _by_score(scores, 2 * end)
     found = list(_within(order, quotas, end))
     return np.array(found[first:], np.intp)

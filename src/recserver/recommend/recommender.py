@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -35,6 +35,7 @@ class Recommender:
         item_counts: shape (items,): how many users interacted with each item.
         popularity: float32, shape (items,): the share of all users that they are.
         item_norms: float32, shape (items,): the Euclidean norm of each item's factors.
+        largest_norm: of them; computed.
         recent: float32, shape (items,): each item's share of what happened of late; None if no times are known.
         neighbors: item-item weights, which add to what the factors say; None if the model has none.
         fold_in: how factors follow from interactions; None if that cannot be told.
@@ -56,6 +57,10 @@ class Recommender:
     neighbors: Neighbors | None = None
     fold_in: FoldIn | None = None
     attributes: Attributes | None = None
+    largest_norm: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "largest_norm", float(self.item_norms.max(initial=0.0)))
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -117,13 +122,6 @@ class Recommender:
         """Where the known ones of these ids stand among the items, in their order."""
         found = map(self.items.find, item_ids)
         return np.fromiter((place for place in found if place is not None), np.int32)
-
-    def scores(self, person: Person) -> Scores:
-        """Of all items for somebody, shape (items,), in an array of the caller's own."""
-        scores = weighed(person.factors, self.item_factors)
-        if self.neighbors is not None:
-            self.neighbors.add_scores(scores, person.items, person.strengths)
-        return scores
 
 
 def weighed(factors: NDArray[np.float32], item_factors: NDArray[np.float32]) -> Scores:

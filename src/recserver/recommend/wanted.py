@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -70,15 +71,29 @@ class Prepared:
             popularity=_popularity(model, query.fallback),
         )
 
-    def boosted(self, scores: Scores) -> Scores:
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for the best by the scores of a model, and of nobody more than that model knows."""
+        query = self.query
+        return not (self.sent or self.boosts or self.quotas or query.diversity or query.explain)
+
+    def boosted(self, scores: Scores, places: NDArray[np.intp] | None = None) -> Scores:
         """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;
         finite ones stay finite, and what is left out stays so.
+
+        Args:
+            places: of the items that the scores are of; None for all.
         """
         for mask, more in self.boosts:
+            own = mask if places is None else mask[places]
             with np.errstate(over="ignore", invalid="ignore"):
                 raised = scores + more * np.abs(scores)
-            scores = np.where(mask & (scores > -np.inf), np.clip(raised, -LARGEST, LARGEST), scores)
+            scores = np.where(own & (scores > -np.inf), np.clip(raised, -LARGEST, LARGEST), scores)
         return scores
+
+    def stretched(self, error: float) -> float:
+        """How far apart boosts may take scores that are ``error`` apart."""
+        return error * math.prod(1 + abs(float(more)) for _, more in self.boosts)
 
 
 def _require_near(model: Recommender, query: Query) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, TypeVar
 
 from recserver.errors import Draining
-from recserver.recommend.answering import Answer, recommend
+from recserver.recommend.answering import Answer, recommend, recommended_many
+from recserver.recommend.many import FEWEST
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
-from recserver.service.work import QUICK, asking, scoring
+from recserver.recommend.wanted import Prepared
+from recserver.service.work import QUICK, asking, scoring, scoring_each
 
 T = TypeVar("T")
 _Key = tuple[asyncio.AbstractEventLoop, Recommender]
@@ -27,6 +30,11 @@ class _Asked:
     user_id: str | None
     query: Query
     answer: asyncio.Future[Answer]
+
+    @property
+    def question(self) -> object:
+        """What plain queries differ in."""
+        return self.query.n, self.query.exclude_seen, self.query.fallback
 
 
 class Together:
@@ -79,7 +87,7 @@ class Together:
 
     def _begin(self, key: _Key) -> None:
         loop, model = key
-        if (quick := int(QUICK / scoring(model))) > 0:
+        if (quick := int(QUICK / scoring_each(model))) >= FEWEST:
             loop.call_soon(self._at_once, key, quick)
             return
         batch = self._taken(key, MOST)
@@ -130,11 +138,16 @@ def _results(done: asyncio.Future[list[Answer | Exception]], count: int) -> Sequ
 
 def _answers(model: Recommender, batch: Sequence[_Asked]) -> list[Answer | Exception]:
     """One for each; what one asks wrongly does not concern the others."""
-    return [_answer(model, one) for one in batch]
+    alike: dict[object, list[_Asked]] = {}
+    for one in batch:
+        alike.setdefault(one.question, []).append(one)
+    found = {id(one): answer for some in alike.values() for one, answer in _answers_alike(model, some)}
+    return [found[id(one)] for one in batch]
 
 
-def _answer(model: Recommender, asked: _Asked) -> Answer | Exception:
+def _answers_alike(model: Recommender, some: Sequence[_Asked]) -> Iterator[tuple[_Asked, Answer | Exception]]:
     try:
-        return recommend(model, asked.user_id, asked.query)
+        answers = recommended_many(model, [one.user_id for one in some], Prepared.of(model, some[0].query))
     except Exception as error:
-        return error
+        return zip(some, repeat(error))
+    return zip(some, answers, strict=True)

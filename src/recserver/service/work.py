@@ -12,13 +12,37 @@ QUICK = 1.0
 PER_FACTOR, PER_ITEM = 1e-7, 2e-6
 """Milliseconds, measured on one slow core: to weigh a factor of an item; to look at a score of it."""
 
+PER_FACTOR_TOGETHER, PER_ITEM_TOGETHER = 3e-8, 1e-6
+"""The same, of each user, where many are answered together."""
+
 PER_ID, PER_PICK, PER_SHARE = 5e-3, 1e-2, 1e-5
 """To look an id up; to hold an item against quotas, or against those before; one share of an explanation."""
 
+PER_WEIGHT, PER_TOLD, FEW = 1e-5, 1e-3, 100
+"""To add what one neighbour says; to name one item, beyond so many."""
+
 
 def scoring(model: Recommender) -> float:
-    """Milliseconds to score all items and take the best."""
-    return 0.03 + model.item_factors.size * PER_FACTOR + len(model.items) * PER_ITEM
+    """Milliseconds to score all items for a user and take the best."""
+    return 0.03 + model.item_factors.size * PER_FACTOR + len(model.items) * PER_ITEM + _hearing(model)
+
+
+def scoring_each(model: Recommender) -> float:
+    """Milliseconds of each user where many are answered together."""
+    size, items = model.item_factors.size, len(model.items)
+    return 0.015 + size * PER_FACTOR_TOGETHER + items * PER_ITEM_TOGETHER + _hearing(model)
+
+
+def _hearing(model: Recommender) -> float:
+    """To add what the neighbours of a user's items say, on average."""
+    if model.neighbors is None:
+        return 0.0
+    each = len(model.neighbors.indices) / max(1, len(model.items))
+    return _history(model) * each * PER_WEIGHT
+
+
+def _history(model: Recommender) -> float:
+    return len(model.seen_indices) / max(1, len(model.users))
 
 
 def asking(model: Recommender, query: Query) -> float:
@@ -29,10 +53,10 @@ def asking(model: Recommender, query: Query) -> float:
     picks = min(query.offset + query.n, len(model.items))
     walks = picks * (1 + len(query.max_per)) if query.max_per else 0
     walks += min(picks, POOL) * 4 if query.diversity else 0
-    history = len(model.seen_indices) // max(1, len(model.users)) + len(query.interactions)
+    history = _history(model) + len(query.interactions)
     explained = 1.0 + history * query.n * PER_SHARE if query.explain else 0.0
     passed_over = query.offset * PER_ITEM * 10
     folded = 0.3 if query.interactions else 0.0
-    return (
-        n_ids * PER_ID + looks * len(model.items) * PER_ITEM + walks * PER_PICK + explained + passed_over + folded
-    )
+    told = max(0, picks - FEW) * PER_TOLD
+    looked = looks * len(model.items) * PER_ITEM
+    return n_ids * PER_ID + looked + walks * PER_PICK + explained + passed_over + folded + told

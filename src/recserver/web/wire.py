@@ -127,10 +127,11 @@ async def read_arguments(
         MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be made out.
     """
     arguments = Arguments(verb, known, takes_any)
-    try:
-        unquote_to_bytes(request.raw_path).decode()
-    except UnicodeDecodeError:
-        raise InvalidInput("The address is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
+    if "%" in request.raw_path:
+        try:
+            unquote_to_bytes(request.raw_path).decode()
+        except UnicodeDecodeError:
+            raise InvalidInput("The address is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
     arguments.take("path", request.match_info)
     reads_query = request.method in ("GET", "DELETE")
     aliases = ALIASES.get(verb, {})

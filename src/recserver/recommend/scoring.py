@@ -1,0 +1,93 @@
+"""Scores of items for somebody: of all items within rounding, and of those that are told exactly.
+
+A product of vectors or matrices rounds in an order that depends on its shape, so on who else asks, and on where an
+item stands. It finds the few items among which the best must be; the scores of these are added up anew, each by
+itself and in double precision. So a score depends on a version, somebody and an item alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recserver.recommend.person import LARGEST, Person
+from recserver.recommend.recommender import Recommender, Scores, weighed
+
+ROUNDING = 2.0**-23
+"""Of a sum or a product in single precision, relative to it, at most; and as much again to be on the safe side."""
+
+Places = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Scores of all items for somebody.
+
+    Attributes:
+        rough: float32, shape (items,), in an array of its own.
+        error: how far each of them may be from the exact one.
+        exact: tells the exact scores of the items at some places, shape (places,).
+    """
+
+    rough: Scores
+    error: float
+    exact: Callable[[Places], Scores]
+
+    @classmethod
+    def known(cls, scores: Scores) -> Self:
+        """Scores that are exact as they are."""
+        return cls(scores.copy(), 0.0, scores.__getitem__)
+
+
+def scored(model: Recommender, person: Person) -> Scored:
+    """The scores of all items for somebody: what the factors say, and what the neighbours of the items do."""
+    rough, said = weighed(person.factors, model.item_factors), None
+    if model.neighbors is not None:
+        said = model.neighbors.scores(person.items, person.strengths)
+        rough += said
+    active = person.factors.nonzero()[0]
+    factors = person.factors[active, np.newaxis]
+
+    def exact(places: Places) -> Scores:
+        own = model.item_factors[active[:, np.newaxis], places]
+        return added_up(factors, own, None if said is None else said[places])
+
+    return Scored(rough, error(model, person.factors, said), exact)
+
+
+def error(model: Recommender, factors: NDArray[np.float32], said: Scores | None) -> float:
+    """How far a score in single precision may be from the exact one, in whatever order it was added up.
+
+    A sum of k products is off by at most k roundings of the sum of their magnitudes (Higham, Accuracy and
+    Stability of Numerical Algorithms, 2002, section 3.1), which is at most the product of the two norms.
+
+    Args:
+        said: what neighbours say of each item.
+    """
+    own = factors.astype(np.float64)
+    largest = float(np.sqrt(own @ own)) * model.largest_norm
+    heard = 0.0 if said is None else float(max(said.max(initial=0.0), -said.min(initial=0.0)))
+    return ROUNDING * ((len(factors) + 3) * largest + 2 * heard)
+
+
+def added_up(factors: NDArray[np.float32], item_factors: NDArray[np.float32], said: Scores | None) -> Scores:
+    """The exact scores of pairs of somebody and an item, shape (pairs,).
+
+    Args:
+        factors, item_factors: float32, of each pair, shape (k, pairs); ``factors`` may have one column for all.
+            Components that are zero for somebody change nothing, and may be missing.
+        said: what neighbours say of the item of each pair.
+    """
+    products = np.multiply(factors, item_factors, dtype=np.float64)  # exact: twice 24 bits
+    if len(products):
+        sums = np.add.accumulate(products, axis=0, out=products)[-1]  # one after the other, whatever the shape
+    else:
+        sums = np.zeros(item_factors.shape[1])
+    if said is not None:
+        sums += said
+    told: Scores = np.clip(sums, -LARGEST, LARGEST).astype(np.float32)
+    return told
