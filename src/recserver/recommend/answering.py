@@ -10,7 +10,7 @@ import numpy as np
 from recserver.ranking import best, reaching
 from recserver.recommend.explaining import Explanation, explain
 from recserver.recommend.likeness import to_item
-from recserver.recommend.many import FARTHEST, FEWEST, best_of_many
+from recserver.recommend.many import FARTHEST, best_of_many, is_quicker
 from recserver.recommend.person import Person, Source
 from recserver.recommend.picking import pick
 from recserver.recommend.query import Query
@@ -69,7 +69,7 @@ def recommended_many(model: Recommender, user_ids: Sequence[str | None], asked: 
     query, end = asked.query, asked.query.offset + asked.query.n
     people = [model.person(user_id, {}) for user_id in user_ids] if asked.is_plain and end <= FARTHEST else []
     known = [person for person in people if person is not None]
-    if len(known) < FEWEST:
+    if not is_quicker(model, known):
         return [recommended(model, user_id, asked) for user_id in user_ids]
     found = best_of_many(model, known, end, asked.left, unseen=query.exclude_seen)
     answers = (

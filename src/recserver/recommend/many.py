@@ -15,7 +15,10 @@ from recserver.recommend.recommender import Recommender, Scores
 from recserver.recommend.scoring import Places, added_up, error
 
 FEWEST = 6
-"""People for whom a product of matrices is quicker than a product for each."""
+"""People for whom a product of matrices may be quicker than a product for each."""
+
+CACHED = 2**20
+"""Factors of items that stay in a processor's cache; reading more of them costs several times as much."""
 
 FARTHEST = 256
 """Items of each that may be asked for; for more of them it is not quicker."""
@@ -31,6 +34,17 @@ ROOM = 2**24
 
 Found = tuple[Places, Scores]
 Pairs = NDArray[np.intp]
+
+
+def is_quicker(model: Recommender, people: Sequence[Person]) -> bool:
+    """Whether a product of matrices finds the best of these people sooner than a product for each.
+
+    It reads all factors of all items once, and copies them; the other only those that are not zero for somebody.
+    """
+    if len(people) < FEWEST:
+        return False
+    active = sum(int(np.count_nonzero(person.factors)) for person in people)
+    return active >= len(model.item_factors) * (1 if model.item_factors.size <= CACHED else 4)
 
 
 def best_of_many(
@@ -98,7 +112,7 @@ class _Search:
         errors = [
             error(self.model, own, None if said is None else said[number]) for number, own in enumerate(factors)
         ]
-        margins = 2 * np.array(errors)[:, np.newaxis]
+        margins = np.array([errors], np.float32).T * 2
         tops, kept = np.full((len(factors), self.n), -np.inf, np.float32), []
         for start, scores in self._blocks(factors, said):
             tops = _highest(tops, scores, self.n)
@@ -110,12 +124,13 @@ class _Search:
         return who[last], places[last]
 
     def _blocks(self, factors: NDArray[np.float32], said: Scores | None) -> Iterator[tuple[int, Scores]]:
-        """Rough scores, shape (people, items of the block), and the place of the first item."""
+        """The place of a block's first item, and rough scores, shape (people, items), until the next block."""
         items = len(self.model.items)
         size = min(items, max(SHORTEST, BLOCK // len(factors)))
         bounds = [0, *range(size, items, size), items] if items else [0, 0]
+        room = np.empty((len(factors), size), np.float32)
         for start, end in pairwise(bounds):
-            scores: Scores = factors @ self.model.item_factors[:, start:end]
+            scores = np.matmul(factors, self.model.item_factors[:, start:end], out=room[:, : end - start])
             if said is not None:
                 scores += said[:, start:end]
             if self.left is not None:

@@ -20,14 +20,13 @@ from recserver.web.wire import (
     body_response,
     error_response,
     located,
+    may_have_a_body,
     read_arguments,
     to_json,
     with_warnings,
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-OF_BODIES = ("Content-Type", "Content-Encoding")
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
     otherwise = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        kept = None if answers is None or _may_have_a_body(request) else answers
+        kept = None if answers is None or may_have_a_body(request) else answers
         if kept is not None and (body := kept.find(request.raw_path)) is not None:
             return body_response(body)
         arguments = await read_arguments(request, route.verb, known, is_open)
@@ -97,10 +96,6 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
 
     handle.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handle
-
-
-def _may_have_a_body(request: web.Request) -> bool:
-    return request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
 
 
 def _door(access: Access | None) -> Any:

@@ -62,6 +62,8 @@ RETRY_SECONDS = 5
 
 NOT_UTF8 = FieldError(("query",), "is not UTF-8 text")
 
+OF_BODIES = ("Content-Type", "Content-Encoding")
+
 ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 """What a body may be encoded as; the limit of its size counts after decoding."""
 
@@ -154,7 +156,14 @@ def _lists_gathered(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any
     yield from lists.items()
 
 
+def may_have_a_body(request: web.Request) -> bool:
+    """Whether there is a body, or a header that speaks of one."""
+    return request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
+
+
 async def _body(request: web.Request) -> dict[str, Any]:
+    if not may_have_a_body(request):
+        return {}
     declared = request.headers.get("Content-Type")
     if declared is not None and request.content_type != "application/json":
         raise UnsupportedMediaType(
