@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from answering_models import dense_of, made, with_kinds
-from recserver.recommend import many
+from recserver.recommend import many, scoring
 from recserver.recommend.answering import Answer, recommend, recommended, recommended_many
 from recserver.recommend.person import LARGEST
 from recserver.recommend.query import Query
@@ -109,6 +109,13 @@ def test_it_is_what_a_sort_of_exact_scores_gives(neighbors: bool, together: bool
         scores = exact_scores(model, user)
         order = np.argsort(-scores, kind="stable")[:40]
         assert answer.items == list(zip(model.items.texts(order.tolist()), scores[order].tolist(), strict=True))
+
+
+def test_however_many_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(300, 8, n_users=12, neighbors=True)
+    whole = recommend(model, "u001", Query(n=300))
+    monkeypatch.setattr(scoring, "STEP", 7)
+    assert recommend(model, "u001", Query(n=300)) == whole
 
 
 def test_items_alike_come_in_order_and_with_the_same_score(calls: list[int]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from answering_models import dense_of, made
+from recserver.ranking import best
 from recserver.recommend import picking
 from recserver.recommend.picking import POOL, Quota, pick
 from recserver.recommend.recommender import Recommender
@@ -85,7 +86,12 @@ def scores_of(random: np.random.Generator, n: int, left_out: float) -> NDArray[n
 
 def picked(model: Recommender, scores: NDArray[Any], first: int, n: int, **how: Any) -> list[int]:
     asked: dict[str, Any] = {"diversity": 0.0, "quotas": []} | how
-    found: list[int] = pick(model, scores, first, n, **asked).tolist()
+
+    def ranked(count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        places = best(scores, count)
+        return places, scores[places]
+
+    found: list[int] = pick(model, ranked, first, n, **asked).tolist()
     return found
 
 

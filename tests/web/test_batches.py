@@ -14,6 +14,7 @@ from yarl import URL
 
 from film_models import USERS, swap_films
 from recserver.service import recommend as verbs
+from recserver.web import lines as web_lines
 
 MANY = [f"user {number}" if number % 3 else list(USERS)[number % 10] for number in range(3000)]
 LONG = {"model_id": "films", "user_ids": MANY * 2, "explain": True, "exclude_seen": False}
@@ -141,15 +142,15 @@ async def test_a_client_that_leaves_is_nobodys_fault(films: Api, caplog: pytest.
 
 async def test_a_failure_in_mid_stream_ends_the_connection(films: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no second response within the first, and the client does not wait for one."""
-    found = verbs.recommended
+    found = verbs.recommended_many
     calls = iter(range(10_000))
 
     def failing(*given: Any) -> Any:
-        if next(calls) >= 100:
+        if next(calls) >= 2:
             raise MemoryError
         return found(*given)
 
-    monkeypatch.setattr(verbs, "recommended", failing)
+    monkeypatch.setattr(verbs, "recommended_many", failing)
     body = json.dumps({"model_id": "films", "user_ids": [f"u{number}" for number in range(300)]}).encode()
     head = f"POST /recommend_batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     async with asyncio.timeout(20):
@@ -176,3 +177,18 @@ async def until_the_end(url: str, content: bytes) -> bytes:
 async def test_a_wrong_wish_is_refused_for_nobody_too(films: Api) -> None:
     answer = await films.post("/recommend_batch", {"model_id": "films", "user_ids": [], "filter": "nope=1"})
     assert answer.status == 422 and "knows no attribute" in answer.body["detail"]
+
+
+async def test_a_client_that_takes_nothing_is_let_go(
+    films: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(web_lines, "PATIENCE_SECONDS", 0.2)
+    await films.ok("GET", "/health")
+    before = asyncio.all_tasks()
+    client = await Reading.of(films, "/recommend_batch", LONG)
+    await client.first()
+    _, unfinished = await asyncio.wait(asyncio.all_tasks() - before, timeout=30)
+    assert not unfinished and "the client took nothing for 0.2 seconds" in caplog.text
+    with pytest.raises((AssertionError, ConnectionError)):
+        await client.rest()
+    assert (await films.ok("GET", "/recommend/ann/films"))["status"] == "completed"

@@ -112,35 +112,35 @@ def _answer(
         scores[list(asked.sent)] = -np.inf
     if asked.left is not None:
         scores = np.where(asked.left, scores, -np.inf)
-    places, of_model, told = _best(model, asked, found, scores)
+    places, told = _best(model, asked, found, scores)
     items = _named(model, places, told)
     if not query.explain:
         return Answer(items, source)
-    reasons = explain(model, person, places, of_model.astype(np.float64), told.astype(np.float64))
-    return Answer(items, source, reasons)
+    of_model = found.exact(places).astype(np.float64)
+    return Answer(items, source, explain(model, person, places, of_model, told.astype(np.float64)))
 
 
-def _best(model: Recommender, asked: Prepared, found: Scored, scores: Scores) -> tuple[Places, Scores, Scores]:
-    """The places that a query asks for, their exact scores, and what boosts make of these.
+def _best(model: Recommender, asked: Prepared, found: Scored, scores: Scores) -> tuple[Places, Scores]:
+    """The places that a query asks for, and the exact scores of their items after boosts.
 
     Args:
         scores: rough ones after boosts; ``-inf`` for what is left out.
     """
-    query, end = asked.query, min(asked.query.offset + asked.query.n, len(scores))
-    if query.offset >= end:
-        nothing = np.empty(0, np.float32)
-        return np.empty(0, np.intp), nothing, nothing
-    chosen = query.diversity or asked.quotas
-    if chosen:
-        places = pick(model, scores, query.offset, query.n, diversity=query.diversity, quotas=asked.quotas)
-    else:
-        places = reaching(scores, end, 2 * asked.stretched(found.error))
-    exact = found.exact(places)
-    told = asked.boosted(exact, places)
-    if chosen:
-        return places, exact, told
-    order = best(told, end)[query.offset :]  # places ascend, so equal ones stay by place
-    return places[order], exact[order], told[order]
+    query, margin = asked.query, 2 * asked.stretched(found.error)
+
+    def ranked(count: int) -> tuple[Places, Scores]:
+        places = reaching(scores, count, margin)
+        told = asked.boosted(found.exact(places), places)
+        order = best(told, count)  # places ascend, so equal ones stay by place
+        return places[order], told[order]
+
+    if query.offset >= len(scores):
+        return np.empty(0, np.intp), np.empty(0, np.float32)
+    if query.diversity or asked.quotas:
+        places = pick(model, ranked, query.offset, query.n, diversity=query.diversity, quotas=asked.quotas)
+        return places, asked.boosted(found.exact(places), places)
+    places, told = ranked(query.offset + query.n)
+    return places[query.offset :], told[query.offset :]
 
 
 def _named(model: Recommender, places: Places, told: Scores) -> list[tuple[str, float]]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.ranking import best
 from recserver.recommend.likeness import Likenesses
 from recserver.recommend.recommender import Recommender, Scores
+from recserver.recommend.scoring import Places
 
 POOL = 500
 """Items among which unlike ones are looked for; those that score less follow in the order of their scores."""
 
-Places = NDArray[np.intp]
+Ranked = Callable[[int], tuple[Places, Scores]]
+"""Gives so many of the best items, or all that are left: their places and scores, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +34,40 @@ class Quota:
 
 
 def pick(
-    model: Recommender, scores: Scores, first: int, n: int, *, diversity: float, quotas: Sequence[Quota]
+    model: Recommender, ranked: Ranked, first: int, n: int, *, diversity: float, quotas: Sequence[Quota]
 ) -> Places:
     """The places of ``n`` items after the ``first`` ones of the order that is asked for.
 
     Args:
-        scores: shape (items,); ``-inf`` for those that are left out.
         diversity: weight of unlikeness to the items before, from 0 to 1.
     """
-    end = min(first + n, len(scores))
-    order = _unlike(model, scores, diversity) if diversity else _by_score(scores, 2 * end)
+    end = min(first + n, len(model.items))
+    order = _unlike(model, ranked, diversity) if diversity else _by_score(ranked, 2 * end)
     found = list(_within(order, quotas, end))
     return np.array(found[first:], np.intp)
 
 
-def _by_score(scores: Scores, count: int) -> Iterator[int]:
+def _by_score(ranked: Ranked, count: int) -> Iterator[int]:
     """Best first; looked for twice as far each time that more are taken."""
     given = 0
-    while given < len(scores):
-        places = best(scores, max(1, count)).tolist()
+    while True:
+        count = max(1, count)
+        places = ranked(count)[0].tolist()
         yield from places[given:]
         if len(places) < count:
             return
         given, count = len(places), 2 * count
 
 
-def _unlike(model: Recommender, scores: Scores, diversity: float) -> Iterator[int]:
+def _unlike(model: Recommender, ranked: Ranked, diversity: float) -> Iterator[int]:
     """By maximal marginal relevance (Carbonell and Goldstein 1998), the best first.
 
     Each time the item with the largest ``(1 - diversity) relevance - diversity likeness``: its score, from 0 to 1
     within the pool, and the largest likeness to any before it.
     """
-    pool = best(scores, min(POOL, len(scores)))
+    pool, scores = ranked(POOL)
     if len(pool):
-        own = scores[pool].astype(np.float64)
+        own = scores.astype(np.float64)
         relevance = (own - own[-1]) / ((own[0] - own[-1]) or 1.0)
         likenesses, likest = Likenesses(model, pool), np.full(len(pool), -1.0)
         left = np.zeros(len(pool))
@@ -77,7 +78,7 @@ def _unlike(model: Recommender, scores: Scores, diversity: float) -> Iterator[in
             likest = np.maximum(likest, likenesses.to(number))
             number = int(np.argmax(left + (1 - diversity) * relevance - diversity * likest))
     taken = set(pool.tolist())
-    yield from (place for place in _by_score(scores, 2 * POOL) if place not in taken)
+    yield from (place for place in _by_score(ranked, 2 * POOL) if place not in taken)
 
 
 def _within(order: Iterator[int], quotas: Sequence[Quota], count: int) -> Iterator[int]:

@@ -20,6 +20,9 @@ from recserver.recommend.recommender import Recommender, Scores, weighed
 ROUNDING = 2.0**-23
 """Of a sum or a product in single precision, relative to it, at most; and as much again to be on the safe side."""
 
+STEP = 2**14
+"""Items whose exact scores are added up together, so that few numbers are in memory."""
+
 Places = NDArray[np.intp]
 
 
@@ -52,9 +55,14 @@ def scored(model: Recommender, person: Person) -> Scored:
     active = person.factors.nonzero()[0]
     factors = person.factors[active, np.newaxis]
 
-    def exact(places: Places) -> Scores:
+    def of_some(places: Places) -> Scores:
         own = model.item_factors[active[:, np.newaxis], places]
         return added_up(factors, own, None if said is None else said[places])
+
+    def exact(places: Places) -> Scores:
+        if len(places) <= STEP:
+            return of_some(places)
+        return np.concatenate([of_some(places[start : start + STEP]) for start in range(0, len(places), STEP)])
 
     return Scored(rough, error(model, person.factors, said), exact)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -11,6 +12,9 @@ from aiohttp import web
 from recserver.web.wire import to_json
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 600.0
+"""For a client that takes nothing of what was found. An answer that waits keeps its version in memory."""
 
 CHUNK = 2**15
 """Bytes that are sent together."""
@@ -29,10 +33,13 @@ async def stream_lines(request: web.Request, lines: AsyncIterator[Mapping[str, A
         await response.write_eof()
     except ConnectionResetError:
         pass  # the client has gone
-    except Exception:  # the answer has begun: the client learns of it by an end that is none
+    except _Stalled:
+        path = request.rel_url.raw_path
+        logger.warning("%s %s: the client took nothing for %g seconds", request.method, path, PATIENCE_SECONDS)
+        _break_off(request)
+    except Exception:
         logger.exception("%s %s", request.method, request.rel_url.raw_path)
-        if request.transport is not None:
-            request.transport.abort()
+        _break_off(request)
     return response
 
 
@@ -41,6 +48,24 @@ async def _write(response: web.StreamResponse, lines: AsyncIterator[Mapping[str,
     async for line in lines:
         waiting += to_json(line) + b"\n"
         if len(waiting) >= CHUNK:
-            await response.write(bytes(waiting))
+            await _send(response, waiting)
             waiting.clear()
-    await response.write(bytes(waiting))
+    await _send(response, waiting)
+
+
+async def _send(response: web.StreamResponse, content: bytearray) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await response.write(bytes(content))
+    except TimeoutError:
+        raise _Stalled from None
+
+
+def _break_off(request: web.Request) -> None:
+    """The answer has begun: that it is not whole the client learns by an end that is none."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+class _Stalled(Exception):
+    """The client takes nothing."""
