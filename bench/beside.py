@@ -1,7 +1,7 @@
-"""GET /recommend while a training reads its source, beside the same while nothing else happens.
+"""GET /recommend while a training reads its source, or fits, beside the same while nothing else happens.
 
 The server, the load and whatever serves the source are processes of their own. The load is open: requests start
-when they are due, whether or not earlier ones have been answered. Those that start while a training reads count.
+when they are due, whether or not earlier ones have been answered. Those that start while a training does so count.
 """
 
 from __future__ import annotations
@@ -35,39 +35,59 @@ Spans = list[tuple[float, float]]
 Sample = list[tuple[float, float]]
 
 
+QUICK_FIT = {"n_components": 2, "max_iter": 1, "tol": 1.0}
+
+
 async def while_reading(name: str, entry: dict[str, Any]) -> None:
     """Measure, and report as ``name serving``.
 
     Args:
         entry: of the data chef that trainings read over and over.
     """
+    await _while("reading", name, entry, QUICK_FIT)
+
+
+async def while_fitting(name: str, csv: Path, hyperparameters: dict[str, Any]) -> None:
+    """Measure, and report as ``name serving``.
+
+    Args:
+        csv: what is learned from, such a file as :mod:`bench.tastes` writes; a row is added for each training.
+    """
+    entry = {"type": "csv", "path": str(csv)}
+    await _while("fitting", name, entry, hyperparameters)
+
+
+async def _while(stage: str, name: str, entry: dict[str, Any], hyperparameters: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         _fill(Path(folder), entry)
-        server = await _start("serve", folder)
+        grows = entry["path"] if stage == "fitting" else ""
+        server = await _start("serve", folder, stage, json.dumps(hyperparameters), grows)
         try:
             port = await _told(server)
-            await _ask(server, 0.0)  # the first training ends in a fit, the later ones find nothing new
-            found = await _rounds(server, port)
+            await _ask(
+                server, 0.0
+            )  # the first training ends in a fit; where nothing changes the later ones do not
+            found = await _rounds(server, port, stage)
         finally:
             server.kill()
             await server.wait()
     note = (f"{RATE:g} requests/s for {SECONDS:g} s a round, of {ITEMS:,} items x {COMPONENTS}; "
             f"server, worker, source and load share {os.cpu_count()} cores")  # fmt: skip
-    report(f"{name} serving: GET /recommend while a training reads", "ms", found, note)
+    report(f"{name} serving: GET /recommend while a training is {stage}", "ms", found, note)
 
 
-async def _rounds(server: Process, port: int) -> dict[str, list[float]]:
-    names = "p99, idle", "p99, while reading", "p50, idle", "p50, while reading"
+async def _rounds(server: Process, port: int, stage: str) -> dict[str, list[float]]:
+    names = "p99, idle", f"p99, while {stage}", "p50, idle", f"p50, while {stage}"
     found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds(7)):
-        for reading in (False, True):
+        for busy in (False, True):
             load = await _start("load", str(port))
-            spans: Spans = await _ask(server, SECONDS) if reading else [(0.0, float("inf"))]
+            spans: Spans = await _ask(server, SECONDS) if busy else [(0.0, float("inf"))]
             sample: Sample = await _told(load)
             await load.wait()
             inside = [late for at, late in sample if any(begin <= at < end for begin, end in spans)]
             for part, at in (("p99", 99), ("p50", 50)):
-                found[f"{part}, {'while reading' if reading else 'idle'}"].append(float(np.percentile(inside, at)))
+                found[f"{part}, {f'while {stage}' if busy else 'idle'}"].append(float(np.percentile(inside, at)))
     return found
 
 
@@ -101,26 +121,25 @@ async def _ask(server: Process, seconds: float) -> Spans:
     return spans
 
 
-async def _serve(folder: str) -> None:
+async def _serve(folder: str, stage: str, hyperparameters: str, grows: str) -> None:
     settings = Settings(port=0, csv_roots=(Path("/"),), max_source_bytes=LARGEST_SOURCE)
     server = RecServer(folder, settings)
     async with server.serve() as url:
-        await server.create_model(
-            "trained", algorithm="nmf", hyperparameters={"n_components": 2, "max_iter": 1, "tol": 1.0}
-        )
+        await server.create_model("trained", algorithm="nmf", hyperparameters=json.loads(hyperparameters))
         print(url.rsplit(":", 1)[1], flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
-            print(json.dumps(await _train(server, float(line))), flush=True)
+            print(json.dumps(await _train(server, float(line), stage, grows)), flush=True)
 
 
-async def _train(server: RecServer, seconds: float) -> Spans:
-    """Trainings, at least one, for about so long; when each began to read, and when it stopped to."""
+async def _train(server: RecServer, seconds: float, stage: str, grows: str) -> Spans:
+    """Trainings, at least one, for about so long; when each came to a stage, and when it left it."""
     spans: Spans = []
     until, begin = time.monotonic() + seconds, None
     with server.events.listen() as events:
+        await asyncio.to_thread(_grow, grows)
         await server.add_model_task("again", model_id="trained", data_chef_id="source", interval=1)
         async for event in events:
-            if isinstance(event, RunProgressed) and event.stage == "reading":
+            if isinstance(event, RunProgressed) and event.stage == stage:
                 begin = begin or time.monotonic()
             elif isinstance(event, RunProgressed | RunEnded) and begin is not None:
                 spans.append((begin, time.monotonic()))
@@ -129,8 +148,15 @@ async def _train(server: RecServer, seconds: float) -> Spans:
                 assert event.outcome in ("completed", "unchanged"), event
                 if time.monotonic() >= until:
                     break
+                await asyncio.to_thread(_grow, grows)
     await server.remove_model_task("again")
     return spans
+
+
+def _grow(path: str) -> None:
+    if path:
+        with open(path, "a") as file:  # noqa: PTH123
+            file.write(f"user-{time.time_ns()},sku-0002149,1,1500000000\n")
 
 
 async def _load(port: int) -> None:
@@ -161,4 +187,4 @@ async def _load(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[2]) if sys.argv[1] == "serve" else _load(int(sys.argv[2])))
+    asyncio.run(_serve(*sys.argv[2:]) if sys.argv[1] == "serve" else _load(int(sys.argv[2])))

@@ -19,7 +19,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from bench.beside import while_fitting
+from bench.datasets import synthetic
 from bench.models import write_model
+from bench.plots import bars
 from bench.report import report_rows
 from bench.rows import rounds
 from recserver import RecServer, Settings
@@ -30,6 +33,10 @@ from recserver.recommend.recommender import Recommender
 from recserver.service.together import Together
 
 CONNECTIONS, SECONDS = 64, 3
+
+LEARNED = 1_000_000
+"""Rows that a training fits to meanwhile."""
+
 USERS, FEW = 2_000, 200
 """Users that are asked for: all of them in turn, or few, whose answers are known soon."""
 
@@ -62,7 +69,14 @@ async def main() -> None:
             for mode, figures in found.items()
         ]
         note = f"{CONNECTIONS} connections, {SECONDS} s a round, {len(bare)} rounds in turn; medians"
+        panels = {name: {one["answers"]: one[name] for one in rows} for name in ("requests/s", "p99 ms")}
+        bars(f"serving-{items}", {f"{name}, {items:,} items": values for name, values in panels.items()})
         report_rows(f"serving {items}: GET /recommend, {items:,} items x 64", rows, note)
+
+    with tempfile.TemporaryDirectory() as folder:
+        csv = Path(folder) / "ratings.csv"
+        await asyncio.to_thread(shutil.copyfile, await synthetic(LEARNED), csv)
+        await while_fitting("training", csv, {"n_components": 64})
 
 
 def median(values: list[float]) -> float:
