@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, TypeVar, Unpack
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Unpack
 
 from recserver.clock import timestamp
 from recserver.errors import ItemNotFound
@@ -12,7 +12,6 @@ from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared
 from recserver.service.verb import Result, Verbs, verb
-from recserver.service.work import asking, scoring
 from recserver.specs.values import EntityId, KnownId
 from recserver.specs.wishes import (
     Interactions,
@@ -30,8 +29,6 @@ BATCH = 64
 
 MOST_ITEMS = 10_000
 """Items of the answers that are found together, and wait for the client to take them."""
-
-T = TypeVar("T")
 
 
 class RecommendVerbs(Verbs):
@@ -87,7 +84,7 @@ class RecommendVerbs(Verbs):
         def look() -> tuple[Answer, list[str]]:
             return recommend(model, user_id, query), [one for one in item_ids if one not in model.items]
 
-        answer, unknown = await self._looked(model, query, look)
+        answer, unknown = await self.parts.together.looked(model, query, look)
         return {
             "model_id": model_id,
             "user_id": user_id,
@@ -103,7 +100,7 @@ class RecommendVerbs(Verbs):
         item = model.items.find(item_id)
         if item is None:
             raise ItemNotFound(model_id, item_id)
-        answer = await self._looked(model, query, lambda: like_item(model, item, query))
+        answer = await self.parts.together.looked(model, query, lambda: like_item(model, item, query))
         return {
             "model_id": model_id,
             "item_id": item_id,
@@ -118,7 +115,7 @@ class RecommendVerbs(Verbs):
     ) -> Result:
         """The items that most users interacted with, or most of late."""
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        answer = await self._looked(model, query, lambda: popular(model, query, popularity))
+        answer = await self.parts.together.looked(model, query, lambda: popular(model, query, popularity))
         return {"model_id": model_id, "items": items_of(answer), **_ending(model, query, answer)}
 
     @verb
@@ -137,9 +134,6 @@ class RecommendVerbs(Verbs):
                     yield result
 
         return results()
-
-    async def _looked(self, model: Recommender, query: Query, look: Callable[[], T]) -> T:
-        return await self.parts.together.looked(scoring(model) + asking(model, query), look)
 
 
 def _batch(model: Recommender, user_ids: Sequence[str], asked: Prepared) -> list[Result]:

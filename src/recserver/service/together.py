@@ -63,8 +63,13 @@ class Together:
         """
         return await self._in_thread(asyncio.get_running_loop(), look, *given)
 
-    async def looked(self, milliseconds: float, look: Callable[[], T]) -> T:
-        """What ``look`` finds, at once if that is quick."""
+    async def looked(self, model: Recommender, query: Query, look: Callable[[], T]) -> T:
+        """What ``look`` finds about a query, at once if that is quick.
+
+        Raises:
+            Draining: if this is closed.
+        """
+        milliseconds = scoring(model) + asking(model, query)
         return look() if milliseconds <= QUICK else await self.beside(look)
 
     async def recommend(self, model: Recommender, user_id: str | None, query: Query) -> Answer:
@@ -74,8 +79,8 @@ class Together:
             InvalidInput: if the query asks for what the model does not know.
             Draining: if this is closed.
         """
-        if (more := asking(model, query)) > 0:
-            return await self.looked(scoring(model) + more, lambda: recommend(model, user_id, query))
+        if asking(model, query) > 0:
+            return await self.looked(model, query, lambda: recommend(model, user_id, query))
         loop = asyncio.get_running_loop()
         asked, key = _Asked(user_id, query, loop.create_future()), (loop, model)
         if key in self._waiting:
