@@ -1,8 +1,9 @@
-"""The port of a server: taken for one process, or shared by several."""
+"""Where servers listen: a port for one process, or shared by several; a socket that only some can reach."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 from recserver.errors import ServerCannotStart
 from recserver.settings import Settings
@@ -33,6 +34,15 @@ def share(listener: socket.socket) -> None:
     A port that was shared from the beginning could be shared with a stranger who says the same.
     """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
+def listen_privately(path: Path) -> socket.socket:
+    """A Unix socket that listens at ``path``, in place of one that a killed process left there."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(BACKLOG)
+    return listener
 
 
 def hold(settings: Settings) -> socket.socket:

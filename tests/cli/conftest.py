@@ -7,10 +7,12 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from commands import Start, killed_at_the_end
+from services import Serve, Service, service_of
 
 
 @pytest.fixture
@@ -20,10 +22,23 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
         async def run(*arguments: str, **environment: str) -> Process:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, stdout=PIPE, stderr=PIPE,
+                sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, process_group=0,
+                stdout=PIPE, stderr=PIPE,
                 env={**os.environ, "RECSERVER_LOG_FORMAT": "console", **environment},
             )  # fmt: skip
             started.append(process)
             return process
 
         yield run
+
+
+@pytest.fixture
+async def serve(start: Start) -> AsyncIterator[Serve]:
+    """Starts ``recserver serve`` over the folder ``data`` on a free port; returns once all processes answer."""
+    async with AsyncExitStack() as stack:
+
+        async def one(workers: int, *arguments: str, **environment: str) -> Service:
+            words = ("serve", "--port", "0", "--workers", str(workers), *arguments)
+            return await service_of(await start(*words, **environment), stack)
+
+        yield one

@@ -14,12 +14,11 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TextIO
 
 from recserver.errors import RecServerError
 from recserver.lifeline import die_with
-from recserver.listening import BACKLOG, listen, share
+from recserver.listening import listen, listen_privately, share
 from recserver.processes.followers import Followers, follow
 from recserver.processes.place import Place, Role
 from recserver.processes.surroundings import configure_logging, refuse, write_whatever_comes
@@ -57,7 +56,7 @@ async def _serve(place: Place, settings: Settings, supervisor: TextIO) -> None:
 
     def bind() -> Sequence[socket.socket]:
         found = listener or listen(settings, beside=True)
-        return (found, _unix_socket(place.requests)) if place.role is Role.WRITER else (found,)
+        return (found, listen_privately(place.requests)) if place.role is Role.WRITER else (found,)
 
     async with _SERVING[place.role](place, settings, bind):
         with supervisor:
@@ -68,14 +67,6 @@ async def _serve(place: Place, settings: Settings, supervisor: TextIO) -> None:
 def _listen_alone(settings: Settings) -> socket.socket:
     listener = listen(settings)
     share(listener)
-    return listener
-
-
-def _unix_socket(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)  # of a writer that was killed
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(BACKLOG)
     return listener
 
 

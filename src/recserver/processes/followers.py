@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from recserver.clock import Clock
+from recserver.listening import listen_privately
 
 PATIENCE = 5.0
 """Seconds that an answer of the writer waits for followers."""
@@ -57,7 +58,8 @@ class Followers:
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
         """Be there for followers as long as the block lasts."""
-        server = await asyncio.start_unix_server(self._follow, path)
+        listener = await asyncio.to_thread(listen_privately, path)
+        server = await asyncio.start_unix_server(self._follow, sock=listener)
         try:
             yield
         finally:
