@@ -85,7 +85,8 @@ def build_app(
 
 
 def _handler(service: Service, route: Route, answers: Answers | None, company: Company) -> Handler:
-    own, writer = _own_handler(service, route, answers, company.settled), company.writer
+    waits = not route.from_models and route.verb != "health"
+    own, writer = _own_handler(service, route, answers, company.settled if waits else None), company.writer
 
     async def in_company(request: web.Request) -> web.StreamResponse:
         if writer is None:
@@ -107,7 +108,7 @@ def _handler(service: Service, route: Route, answers: Answers | None, company: C
 def _own_handler(
     service: Service, route: Route, answers: Answers | None, settled: Callable[[], Awaitable[None]] | None
 ) -> Handler:
-    """Answers by the verb of a route."""
+    """Answers by the verb of a route, once what the answer tells of models is so in all processes."""
     verb: Callable[..., Awaitable[Any]] = getattr(service, route.verb)
     known, is_open = fields(verb), takes_any(verb)
     otherwise = "query" if route.method == "GET" else "body"
@@ -131,7 +132,7 @@ def _own_handler(
         body = to_json(result if route.lists else with_warnings(result, arguments))
         if kept is not None and version is not None:
             kept.keep(request.raw_path, result["model_id"], body, version)
-        if settled is not None and not route.from_models:
+        if settled is not None:
             await settled()
         return body_response(body)
 
