@@ -98,10 +98,10 @@ async def _requests(folder: Path, items: int) -> None:
 
 @asynccontextmanager
 async def _service(folder: Path, workers: int, **environment: str) -> AsyncIterator[tuple[Process, int]]:
+    words = ("serve", "--port", "0", "--data", str(folder), "--workers", str(workers))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "recserver", "serve", "--port", "0", "--data", str(folder), "--workers", str(workers),
-        stderr=PIPE, env={**os.environ, **environment},
-    )  # fmt: skip
+        sys.executable, "-m", "recserver", *words, stderr=PIPE, env={**os.environ, **environment}
+    )
     try:
         assert process.stderr is not None
         said = ""

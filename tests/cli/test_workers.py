@@ -7,7 +7,8 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, fi
     await until(is_gone)
 
 
-@pytest.mark.parametrize("told", ["the supervisor", "the group", "the group, by Ctrl-C", "everybody, twice"])
+@pytest.mark.parametrize("told", ["the supervisor", "the group, by Ctrl-C", "everybody, twice"])
 async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str) -> None:
     service = await serve(3)
     pids, (follower, _) = service.pids(), service.pids("follower")
@@ -155,7 +156,7 @@ async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str) -
                 os.kill(pid, signal.SIGTERM)
             service.supervisor.terminate()
         else:
-            os.killpg(service.supervisor.pid, signal.SIGINT if "Ctrl-C" in told else signal.SIGTERM)
+            os.killpg(service.supervisor.pid, signal.SIGINT)
         async for _ in stream.content:  # it comes to an end that is one
             pass
     _, err = await service.supervisor.communicate()
@@ -163,6 +164,48 @@ async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str) -
     assert "Traceback" not in err.decode()
     assert [pid for pid in pids if lives(pid)] == []
     assert (films / ".lock").read_text() == ""
+
+
+@asynccontextmanager
+async def a_slow_source() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
+    """An address with one row, an event that it was asked, and one on which it answers."""
+    asked, may = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await may.wait()
+        rows = b'[{"user_id": "u1", "item_id": "a"}]'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(rows), rows))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rows", asked, may
+
+
+async def test_requests_in_flight_finish_unless_a_second_signal_comes(serve: Serve) -> None:
+    for signals, status in ((1, 0), (2, 130)):
+        async with a_slow_source() as (url, asked, may):
+            service = await serve(2)
+            pids, (follower,) = service.pids(), service.pids("follower")
+            client = await service.to(follower)
+            await ok(client, "POST", "/create_data_chef_from_api", data_chef_id="c", url=url, overwrite=True)
+            preview = asyncio.ensure_future(called(client, "GET", "/preview_data_chef/c"))
+            await asked.wait()
+            service.supervisor.terminate()
+            await line_with(service.supervisor, "closing")
+            if signals == 2:
+                service.supervisor.terminate()
+                await asyncio.gather(*(ended(pid) for pid in pids))
+                with pytest.raises(ClientError):
+                    await preview
+            else:
+                may.set()
+                assert (await preview)[0] == 200
+            await service.supervisor.communicate()
+            assert service.supervisor.returncode == status
+            may.set()
 
 
 async def test_nothing_outlives_a_killed_supervisor(serve: Serve, films: Path) -> None:
