@@ -113,7 +113,7 @@ async def wrk(folder: Path, port: int, users: int, *, pinned: bool = True) -> tu
     script = folder / f"{users}.lua"
     script.write_text(SCRIPT.replace("{users}", str(users)))
     process = await asyncio.create_subprocess_exec(
-        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script),
+        "wrk", "-t1", "--timeout", "10s", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script),
         f"http://127.0.0.1:{port}", stdout=PIPE, preexec_fn=lambda: _on_core(1) if pinned else None,
     )  # fmt: skip
     said = (await process.communicate())[0].decode()

@@ -166,6 +166,11 @@ async def test_without_a_writer_models_answer_and_nothing_else(orphan: Api) -> N
         assert answer.headers["Retry-After"] == "5" and "nothing was changed" in answer.body["detail"]
 
 
+async def test_when_all_close_nobody_waits_for_the_writer_to_come_back(orphan: Api) -> None:
+    orphan.rec.draining = True
+    assert (await orphan.get("/health")).code == "draining"
+
+
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"])
 async def test_a_writer_that_ends_in_between(
     trained: Api, tmp_path: Path, stack: AsyncExitStack, said: bytes

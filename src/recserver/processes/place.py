@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -73,8 +72,3 @@ class Place:
     def changes(self) -> Path:
         """The socket on which the writer tells that other models serve."""
         return Path(self.folder) / "changes"
-
-
-def environment() -> dict[str, str]:
-    """The environment variables of a process that finds the same modules as this one."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}

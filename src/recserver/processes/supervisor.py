@@ -19,8 +19,9 @@ from pathlib import Path
 
 from recserver.clock import Clock, SystemClock
 from recserver.errors import ServerCannotStart
+from recserver.lifeline import environment
 from recserver.listening import hold, url_of
-from recserver.processes.place import Place, Role, environment
+from recserver.processes.place import Place, Role
 from recserver.processes.surroundings import CANNOT, stop_signal
 from recserver.settings import Settings
 
@@ -57,7 +58,7 @@ async def supervise(data: Path, settings: Settings) -> int:
             data=str(data),
             host=settings.host,
             port=holder.getsockname()[1],
-            folder=stack.enter_context(_folder()),
+            folder=stack.enter_context(socket_folder()),
             supervisor=os.getpid(),
             workers=settings.workers,
         )
@@ -149,7 +150,7 @@ def _ended(process: Process, status: int) -> str:
     return f"(process {process.pid}) {how}"
 
 
-def _folder() -> tempfile.TemporaryDirectory[str]:
+def socket_folder() -> tempfile.TemporaryDirectory[str]:
     """A folder for sockets that nobody else can enter."""
     try:
         folder = tempfile.TemporaryDirectory(prefix="recserver-")

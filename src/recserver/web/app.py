@@ -92,7 +92,12 @@ def _handler(service: Service, route: Route, answers: Answers | None, company: C
         if writer is None:
             return await own(request)
         if not route.from_models:
-            return await writer.answer(request)
+            try:
+                return await writer.answer(request)
+            except WriterAway:
+                if service.draining:
+                    raise Draining("The server is closing.") from None
+                raise
         try:
             return await own(request)
         except (ModelNotFound, ModelNotTrained, UnreadableModel):

@@ -60,6 +60,9 @@ class Company:
     settled: Callable[[], Awaitable[None]] | None = None
 
 
+ALONE = Company()
+
+
 class Writer:
     """The process that writes the data folder, asked by its Unix socket. To be used as ``async with``."""
 
@@ -122,13 +125,7 @@ async def _passed_on(request: web.Request, answer: ClientResponse) -> web.Stream
         async for chunk in answer.content.iter_any():
             await response.write(chunk)
         await response.write_eof()
-    except (
-        ConnectionResetError,
-        ClientError,
-    ):  # client or writer has gone; the client learns by an end that is none
+    except (ConnectionResetError, ClientError):  # client or writer has gone: a client learns it by this end
         if request.transport is not None:
             request.transport.abort()
     return response
-
-
-ALONE = Company()
