@@ -63,10 +63,10 @@ def role_of(pid: int) -> str:
     """What a serving process is there for; empty if it has not come to be one."""
     try:
         last = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").rsplit(b"\0", 1)[-1]
-        role: str = json.loads(last)["role"]
+        told = json.loads(last)
     except (OSError, ValueError):
         return ""
-    return role
+    return str(told["role"]) if isinstance(told, dict) else ""
 
 
 def _accepted_by(client: int, server: int, pids: set[int]) -> int | None:

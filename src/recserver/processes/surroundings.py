@@ -11,8 +11,6 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-import structlog
-
 from recserver.errors import DataFolderInUse, RecServerError
 
 CANNOT = 2
@@ -37,6 +35,8 @@ def refuse(error: RecServerError) -> NoReturn:
 
 def configure_logging(log_format: str, level: int = logging.INFO) -> None:
     """One line an event on standard error: for people on a terminal, as JSON elsewhere."""
+    import structlog  # not every command has something to log
+
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     # An id may hold anything, a line break included: both renderings escape it, so that no line can be forged.
     renderer: Any = structlog.processors.JSONRenderer() if as_json else _Line()
