@@ -4,7 +4,7 @@ import asyncio
 import sys
 from importlib import import_module
 
-ALL = ("scoring", "serving", "pipeline", "evaluation", "loading", "files", "sql", "rest")
+ALL = ("scoring", "serving", "processes", "pipeline", "evaluation", "loading", "files", "sql", "rest")
 ALL += ("training", "objective", "warm", "cost")
 
 for name in sys.argv[1:] or ALL:

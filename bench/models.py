@@ -8,6 +8,7 @@ import numpy as np
 
 from recserver.artifact import pack
 from recserver.ids import pack_ids
+from recserver.recommend.parts import norms
 
 
 def write_model(path: Path, users: int, items: int, k: int, *, seen: int = 50) -> None:
@@ -17,13 +18,15 @@ def write_model(path: Path, users: int, items: int, k: int, *, seen: int = 50) -
     user_text, user_offsets = pack_ids([f"u{number:08d}" for number in range(users)])
     item_text, item_offsets = pack_ids([f"i{number:08d}" for number in range(items)])
     indices = np.sort(random.integers(0, items, (users, seen)), axis=1)
+    item_factors = random.random((k, items), np.float32)
     arrays = {
         "user_text": user_text,
         "user_offsets": user_offsets,
         "item_text": item_text,
         "item_offsets": item_offsets,
         "user_factors": user_factors.astype(np.float32),
-        "item_factors": random.random((k, items), np.float32),
+        "item_factors": item_factors,
+        "item_norms": norms(item_factors),
         "seen_indptr": np.arange(users + 1, dtype=np.int64) * seen,
         "seen_indices": indices.ravel().astype(np.int32),
         "item_counts": np.bincount(indices.ravel(), minlength=items).astype(np.int64),

@@ -99,7 +99,7 @@ async def _measured(items: int) -> dict[str, list[tuple[float, float, float]]]:
         found: dict[str, list[tuple[float, float, float]]] = {mode: [] for mode in ports}
         for number in range(rounds(5) + 1):
             for mode, port in ports.items():
-                figures = await _wrk(folder, port, MODES[mode])
+                figures = await wrk(folder, port, MODES[mode])
                 if number:  # the first round only warms up
                     found[mode].append(figures)
         return found
@@ -120,12 +120,18 @@ async def _end(process: Process) -> None:
     await process.wait()
 
 
-async def _wrk(folder: Path, port: int, users: int) -> tuple[float, float, float]:
+async def wrk(folder: Path, port: int, users: int, *, pinned: bool = True) -> tuple[float, float, float]:
+    """Requests a second, and milliseconds at the median and the 99th percentile, of ``users`` in turn.
+
+    Args:
+        folder: for the script.
+        pinned: whether wrk keeps to one core.
+    """
     script = folder / f"{users}.lua"
     script.write_text(SCRIPT.replace("{users}", str(users)))
     process = await asyncio.create_subprocess_exec(
-        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script),
-        f"http://127.0.0.1:{port}", stdout=PIPE, preexec_fn=lambda: _on_core(1),
+        "wrk", "-t1", "--timeout", "10s", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "--latency", "-s", str(script),
+        f"http://127.0.0.1:{port}", stdout=PIPE, preexec_fn=lambda: _on_core(1) if pinned else None,
     )  # fmt: skip
     said = (await process.communicate())[0].decode()
     if "Non-2xx" in said or "Socket errors" in said:

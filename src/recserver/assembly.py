@@ -38,13 +38,13 @@ from recserver.watcher import Watcher
 JOURNAL = ".scheduler.json"
 
 
-async def folder_to_write(path: Path, stack: AsyncExitStack) -> Path:
+async def folder_to_write(path: Path, stack: AsyncExitStack, holder: int | None = None) -> Path:
     """The data folder as an absolute path, made if need be and locked before anything in it is touched.
 
-    ``stack`` unlocks it.
+    ``stack`` unlocks it; ``holder`` is the process that others are told has it.
     """
     data = await asyncio.to_thread(_make, path)
-    lock = DataLock(data)
+    lock = DataLock(data, holder)
     stack.push_async_callback(asyncio.to_thread, lock.release)
     await to_the_end(lock.take)
     await asyncio.to_thread(_make, data, "models", "tasks", "config")

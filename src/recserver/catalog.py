@@ -82,6 +82,8 @@ class Catalog:
 
         It raises OSError if that cannot be done now, but may be later.
         """
+        self.on_change: Callable[[], None] | None = None
+        """Told when another version serves than before, or a model does not any more."""
         self._models = models
         self._events = events
         self._memory = memory
@@ -198,12 +200,18 @@ class Catalog:
         if self._announced.get(model_id) != stamp:
             self._announced[model_id] = stamp
             self._events.publish(ModelServes(model_id, recommender.model_version))
+            self._changed()
 
     def drop(self, model_id: str) -> None:
         """Forget a model that was deleted."""
         self._let_go(model_id)
         for known in (self._refused, self._announced, self._looked_at):
             known.pop(model_id, None)
+        self._changed()
+
+    def _changed(self) -> None:
+        if self.on_change is not None:
+            self.on_change()
 
     def _has_room(self, size: int) -> bool:
         return self._memory is None or self._taken + size <= self._memory

@@ -158,6 +158,12 @@ class Draining(RecServerError):
     code = "draining"
 
 
+class WriterAway(RecServerError):
+    """The process of this service that writes its data folder does not answer just now."""
+
+    code = "writer_away"
+
+
 class UnreadableModel(RecServerError):
     """A ``.pkl`` that is damaged, foreign or hostile. Nothing in it was executed. ``reason``: half a sentence."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from os import PathLike
 from pathlib import Path
@@ -27,6 +27,7 @@ from recserver.errors import Draining, ServerCannotStart
 from recserver.events import EventBus
 from recserver.executors import Executor
 from recserver.executors.process import ProcessExecutor
+from recserver.listening import BACKLOG, listen, url_of
 from recserver.owner import TaskOwner
 from recserver.service import Service
 from recserver.service.verb import Parts
@@ -34,6 +35,7 @@ from recserver.settings import Settings, load_settings
 from recserver.store.lock import refuse_if_locked
 from recserver.web.access import Access
 from recserver.web.app import build_app
+from recserver.web.company import ALONE, Company
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class RecServer(Service):
         self.settings = load_settings() if settings is None else settings
         self.read_only = self.settings.read_only
         self.events = EventBus()
+        self.holder: int | None = None
+        """The process that others are told has the data folder; None is this one."""
         self._clock = clock or SystemClock()
         self._executor = executor
         self._parts: Parts | None = None
@@ -125,30 +129,49 @@ class RecServer(Service):
         Requests in flight when it ends get ``shutdown_grace`` seconds to finish.
         """
         listener = await self._listener()  # before anything is opened or written
+        try:
+            async with self.serve_at(lambda: [listener]):
+                yield url_of(self.settings.host, listener.getsockname()[1])
+        finally:
+            listener.close()
+
+    @asynccontextmanager
+    async def serve_at(
+        self, bind: Callable[[], Sequence[socket.socket]], company: Company = ALONE
+    ) -> AsyncIterator[None]:
+        """Answer on sockets for as long as the block lasts, as :meth:`serve` does.
+
+        Args:
+            bind: gives sockets that listen, once the server has opened. It may block.
+            company: the other processes of the service.
+        """
         runner = web.AppRunner(
-            self._app(self._access()),
+            self._app(self._access(), company),
             handle_signals=False,
             shutdown_timeout=self.settings.shutdown_grace,
             access_log=None,
         )
-        opens = not self.is_open
+        opens, listeners = not self.is_open, list[socket.socket]()
         try:
             await runner.setup()
-            await web.SockSite(runner, listener).start()
-            host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
-            yield f"http://{host}:{listener.getsockname()[1]}"
+            listeners += await asyncio.to_thread(bind)
+            for listener in listeners:
+                await web.SockSite(runner, listener, backlog=BACKLOG).start()
+            yield
         finally:
             self.draining = True
             if opens and self._parts:  # no training has to wait for slow clients
                 await end_trainings(self._parts)
             await runner.cleanup()
-            listener.close()
+            for listener in listeners:
+                listener.close()
             self.draining = False
 
-    def _app(self, access: Access | None) -> web.Application:
+    def _app(self, access: Access | None, company: Company = ALONE) -> web.Application:
         return build_app(
             self,
             access=access,
+            company=company,
             max_body_bytes=self.settings.max_body_bytes,
             answer_cache_bytes=self.settings.answer_cache * 2**20,
             lifecycle=self._open_if_nobody_has,
@@ -167,7 +190,7 @@ class RecServer(Service):
 
     async def _listener(self) -> socket.socket:
         try:
-            return await asyncio.to_thread(_listen, self.settings)
+            return await asyncio.to_thread(listen, self.settings)
         except ServerCannotStart:
             if not self.is_open and not self.read_only:  # started twice: the lock of its folder says more
                 await asyncio.to_thread(refuse_if_locked, self.data_dir)
@@ -179,7 +202,7 @@ class RecServer(Service):
         if self.read_only:
             data = await folder_to_follow(self.data_dir)
         else:
-            data = await folder_to_write(self.data_dir, stack)
+            data = await folder_to_write(self.data_dir, stack, self.holder)
         executor = self._executor
         if executor is None:
             executor = await asyncio.to_thread(_worker_processes, settings)
@@ -197,18 +220,6 @@ class RecServer(Service):
         else:
             await start_writing(parts, owner, settings.rescan_seconds, stack)
         return parts
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """A socket that listens on the settings' address; who connects waits until the server has opened."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=1024)
-    except OSError as error:
-        raise ServerCannotStart(
-            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): "
-            "choose another with --host or --port."
-        ) from None
 
 
 def _worker_processes(settings: Settings) -> ProcessExecutor:

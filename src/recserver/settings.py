@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     """Seconds after which the folders are looked at again even if no change was reported."""
     shutdown_grace: float = Field(30.0, ge=0, le=3_600)
     """Seconds that requests in flight get to finish when the server closes."""
+    workers: int = Field(1, ge=1, le=256)
+    """Processes that serve on the same port: one that writes the data folder, and others that answer beside it.
+    For the command line only."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """``console``, ``json``, or ``auto``: console on a terminal, else JSON. For the command line only."""
 

@@ -7,23 +7,41 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from commands import Start, killed_at_the_end
+from services import Serve, Service, service_of
 
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts ``recserver ARGUMENTS`` in a folder of its own; whatever still runs at the end is killed."""
-    async with killed_at_the_end() as started:
+    # Temporary files of those that are killed go too; sockets need a folder with a short name.
+    with TemporaryDirectory() as short:
+        async with killed_at_the_end() as started:
 
-        async def run(*arguments: str, **environment: str) -> Process:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, stdout=PIPE, stderr=PIPE,
-                env={**os.environ, "RECSERVER_LOG_FORMAT": "console", **environment},
-            )  # fmt: skip
-            started.append(process)
-            return process
+            async def run(*arguments: str, **environment: str) -> Process:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, process_group=0,
+                    stdout=PIPE, stderr=PIPE,
+                    env={**os.environ, "RECSERVER_LOG_FORMAT": "console", "TMPDIR": short, **environment},
+                )  # fmt: skip
+                started.append(process)
+                return process
 
-        yield run
+            yield run
+
+
+@pytest.fixture
+async def serve(start: Start) -> AsyncIterator[Serve]:
+    """Starts ``recserver serve`` over the folder ``data`` on a free port; returns once all processes answer."""
+    async with AsyncExitStack() as stack:
+
+        async def one(workers: int, *arguments: str, **environment: str) -> Service:
+            words = ("serve", "--port", "0", "--workers", str(workers), *arguments)
+            return await service_of(await start(*words, **environment), stack)
+
+        yield one

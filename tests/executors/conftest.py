@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import PLUGINS, MakeJob
+from worker_jobs import PLUGINS, MakeJob
 
 from recserver.executors.process import ProcessExecutor
 from recserver.plugins import algorithm, chef_class

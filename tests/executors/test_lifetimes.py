@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from processes import PLUGINS
+from worker_jobs import PLUGINS
 
 from pids import children_of, ended
 from recserver import RecServer, Settings

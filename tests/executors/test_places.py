@@ -9,7 +9,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from processes import MakeJob, Started
+from worker_jobs import MakeJob, Started
 
 from recserver.executors.places import Places
 from recserver.executors.process import ProcessExecutor

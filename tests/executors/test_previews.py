@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import MakeJob, Started
+from worker_jobs import MakeJob, Started
 
 from pids import ended, lives
 from recserver.errors import SourceFailed

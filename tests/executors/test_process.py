@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import MakeJob, Started
+from worker_jobs import MakeJob, Started
 
 from pids import children_of, ended, lives
 from recserver import artifact

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from processes import MakeJob, Started
+from worker_jobs import MakeJob, Started
 
 from pids import lives
 from recserver.errors import TrainingFailed, WorkerDied

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from recserver.cli.evaluate_command import evaluate
-from recserver.errors import DataFolderInUse, RecServerError, shown
+from recserver.errors import RecServerError, shown
+from recserver.processes.surroundings import refuse, write_whatever_comes
 from recserver.specs.outcomes import RunOutcome
 
 app = typer.Typer(
@@ -37,12 +36,6 @@ tasks_app = typer.Typer(
 )
 app.add_typer(tasks_app, name="tasks")
 app.command()(evaluate)
-
-CANNOT = 2
-"""Exit status when the settings or the surroundings do not allow what was asked."""
-
-IN_USE = 3
-"""Exit status when another server has the data folder."""
 
 
 def _count(value: int) -> int:
@@ -87,9 +80,21 @@ ReadOnly = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", help="Processes that answer on the port [1]: one writes the folder, the others follow it."
+    ),
+]
+
+
 @app.command()
 def serve(
-    data: DataFolder = Path("data"), host: Host = None, port: Port = None, read_only: ReadOnly = False
+    data: DataFolder = Path("data"),
+    host: Host = None,
+    port: Port = None,
+    read_only: ReadOnly = False,
+    workers: Workers = None,
 ) -> None:
     """Train on schedule and answer over HTTP until stopped.
 
@@ -98,7 +103,7 @@ def serve(
     """
     from recserver.cli.serve import serve as run
 
-    run(data, host=host, port=port, read_only=read_only or None)
+    run(data, host=host, port=port, read_only=read_only or None, workers=workers)
 
 
 @app.command()
@@ -298,11 +303,8 @@ def _one_numerical_thread() -> None:
 def main() -> None:
     """Entry point of ``recserver``: errors of ours become one sentence and an exit status."""
     _one_numerical_thread()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal of few characters is no reason to fail
+    write_whatever_comes()
     try:
         app()
     except RecServerError as error:
-        typer.echo(f"recserver: {error}", err=True)
-        sys.exit(IN_USE if isinstance(error, DataFolderInUse) else CANNOT)
+        refuse(error)

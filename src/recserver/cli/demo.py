@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from recserver.cli import demo_data
-from recserver.cli.surroundings import stop_signal
 from recserver.errors import ServerCannotStart
 from recserver.events import RunEnded, RunProgressed
+from recserver.processes.surroundings import stop_signal
 from recserver.server import RecServer
 from recserver.settings import load_settings
 from recserver.store.lock import refuse_if_locked

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from recserver.cli.surroundings import configure_logging, stop_signal
+from recserver.processes.surroundings import configure_logging, stop_signal
 from recserver.settings import load_settings
 from recserver.store.lock import refuse_if_locked
 
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def serve(data: Path, *, host: str | None, port: int | None, read_only: bool | None) -> None:
-    """Serve until SIGINT or SIGTERM, then let requests in flight finish."""
-    settings = load_settings(host=host, port=port, read_only=read_only)
+def serve(data: Path, **given: Any) -> None:
+    """Serve until SIGINT or SIGTERM, then let requests in flight finish.
+
+    Args:
+        given: settings that come before those of the environment, where they are not None.
+    """
+    settings = load_settings(**given)
     configure_logging(settings.log_format)
     if not settings.read_only:
         refuse_if_locked(data)  # before the half second that importing a server takes
+    if settings.workers > 1:
+        from recserver.processes.supervisor import supervise
+
+        sys.exit(asyncio.run(supervise(data.absolute(), settings)))
 
     from recserver.server import RecServer
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from recserver.errors import RecServerError, SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
 from recserver.executors import PREVIEW_SECONDS, OnProgress
 from recserver.executors.places import Places
+from recserver.lifeline import environment
 from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 
 IDLE_SECONDS = 60.0
@@ -185,8 +186,7 @@ def worker_command(priority: str) -> list[str]:
 def worker_environment(threads: int) -> dict[str, str]:
     """The environment variables of a worker whose numerical libraries may use so many threads."""
     names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
-    path = {"PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}
-    return {**os.environ, **path, **dict.fromkeys(names, str(threads))}
+    return environment() | dict.fromkeys(names, str(threads))
 
 
 class _DiedUnasked(WorkerDied):

@@ -49,8 +49,13 @@ else:
 class DataLock:
     """The right to change one data folder. Its methods may wait for the disk: they are not for the event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, holder: int | None = None) -> None:
+        """
+        Args:
+            holder: the process that others are told has it; None is this one.
+        """
         self._folder = folder
+        self._holder = holder
         self._descriptor: int | None = None
 
     def take(self) -> None:
@@ -77,7 +82,7 @@ class DataLock:
             raise
         self._descriptor = descriptor
         with suppress(OSError):  # the disk is full: the lock holds all the same, it only does not say for whom
-            _write(descriptor, {"pid": os.getpid(), "host": socket.gethostname()})
+            _write(descriptor, {"pid": self._holder or os.getpid(), "host": socket.gethostname()})
 
     def release(self) -> None:
         """Let another server have the folder. Nothing happens if the lock was not taken."""

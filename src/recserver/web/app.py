@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
 
-from recserver.errors import Draining, FieldError, InvalidInput, RecServerError, SourceFailed
+from recserver.errors import (
+    Draining,
+    FieldError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotTrained,
+    RecServerError,
+    SourceFailed,
+    UnreadableModel,
+    WriterAway,
+)
 from recserver.service import Service
 from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
 from recserver.web.answers import Answers
+from recserver.web.company import ALONE, Company
 from recserver.web.lines import stream_lines
 from recserver.web.routes import PREFIXES, ROUTES, Route
 from recserver.web.stream import Streams
@@ -45,6 +57,7 @@ def build_app(
     max_body_bytes: int,
     answer_cache_bytes: int,
     lifecycle: Callable[[web.Application], AsyncIterator[None]],
+    company: Company = ALONE,
 ) -> web.Application:
     """The application that shows a service.
 
@@ -52,23 +65,54 @@ def build_app(
         access: what requests must show; None leaves that to the host application.
         answer_cache_bytes: that answers may take which are kept to be given again.
         lifecycle: opens what the service needs, and closes it.
+        company: the other processes of the service.
     """
     app = web.Application(client_max_size=max_body_bytes, middlewares=[_door(access)])
     answers = Answers(service.serving, answer_cache_bytes)
     for route in ROUTES:
-        handler = _handler(service, route, answers if route.repeats and answer_cache_bytes else None)
+        handler = _handler(service, route, answers if route.repeats and answer_cache_bytes else None, company)
         for prefix in PREFIXES:
             # aiohttp's own pattern for a part of a path refuses braces, which a user id may hold
             app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
     streams = Streams(service.events, lambda: service.draining)
     for prefix in PREFIXES:
-        app.router.add_route("GET", f"{prefix}/events", streams.handle)
+        told_by = streams.handle if company.writer is None else company.writer.answer
+        app.router.add_route("GET", f"{prefix}/events", told_by)
     app.on_shutdown.append(streams.end)
     app.cleanup_ctx.append(lifecycle)
     return app
 
 
-def _handler(service: Service, route: Route, answers: Answers | None) -> Handler:
+def _handler(service: Service, route: Route, answers: Answers | None, company: Company) -> Handler:
+    waits = not route.from_models and route.verb != "health"
+    own, writer = _own_handler(service, route, answers, company.settled if waits else None), company.writer
+
+    async def in_company(request: web.Request) -> web.StreamResponse:
+        if writer is None:
+            return await own(request)
+        if not route.from_models:
+            try:
+                return await writer.answer(request)
+            except WriterAway:
+                if service.draining:
+                    raise Draining("The server is closing.") from None
+                raise
+        try:
+            return await own(request)
+        except (ModelNotFound, ModelNotTrained, UnreadableModel):
+            with suppress(WriterAway):  # it may know a model that was not noticed here, and it mends files
+                return await writer.answer(request)
+            raise
+
+    handler = own if writer is None else in_company
+    handler.needs_key = route.needs_key  # type: ignore[attr-defined]
+    return handler
+
+
+def _own_handler(
+    service: Service, route: Route, answers: Answers | None, settled: Callable[[], Awaitable[None]] | None
+) -> Handler:
+    """Answers by the verb of a route, once what the answer tells of models is so in all processes."""
     verb: Callable[..., Awaitable[Any]] = getattr(service, route.verb)
     known, is_open = fields(verb), takes_any(verb)
     otherwise = "query" if route.method == "GET" else "body"
@@ -92,9 +136,10 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
         body = to_json(result if route.lists else with_warnings(result, arguments))
         if kept is not None and version is not None:
             kept.keep(request.raw_path, result["model_id"], body, version)
+        if settled is not None:
+            await settled()
         return body_response(body)
 
-    handle.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handle
 
 

@@ -32,6 +32,10 @@ ANSWERS = frozenset({"recommend", "similar_items", "similar_users", "popular_ite
 """Verbs that answer from one version of a model, and from nothing else."""
 
 
+FROM_MODELS = ANSWERS | {"recommend_batch", "session_recommend", "rank", "users", "items"}
+"""Verbs that any process can answer which has the model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One endpoint in one of its forms. ``verb`` is the name of a coroutine of the service."""
@@ -45,6 +49,11 @@ class Route:
     def repeats(self) -> bool:
         """Whether the answer to the same address is the same, as long as the same version of the model serves."""
         return self.method == "GET" and self.verb in ANSWERS
+
+    @property
+    def from_models(self) -> bool:
+        """Whether the answer follows from a model alone; else only the process that writes knows it."""
+        return self.verb in FROM_MODELS
 
     @property
     def lists(self) -> bool:

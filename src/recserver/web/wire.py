@@ -55,6 +55,7 @@ STATUSES = {
     "internal_error": 500,
     "storage_unreadable": 503,
     "draining": 503,
+    "writer_away": 503,
 }
 """The status of every error code that an answer can bear."""
 
@@ -161,9 +162,14 @@ def may_have_a_body(request: web.Request) -> bool:
     return request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def read_body(request: web.Request) -> bytes:
+    """The body of a request, decoded as its headers say; it may be empty.
+
+    Raises:
+        MalformedJson, UnsupportedMediaType: if it is none that is read here.
+    """
     if not may_have_a_body(request):
-        return {}
+        return b""
     declared = request.headers.get("Content-Type")
     if declared is not None and request.content_type != "application/json":
         raise UnsupportedMediaType(
@@ -175,9 +181,13 @@ async def _body(request: web.Request) -> dict[str, Any]:
             f"A body encoded as {shown(encoding)} is not read: send it as it is, or as gzip or deflate."
         )
     try:
-        content = await request.read()
+        return await request.read()
     except (web.RequestPayloadError, ConnectionError):
         raise MalformedJson("The body breaks off, or is not encoded as its headers say.") from None
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    content = await read_body(request)
     if not content.strip():
         return {}
     if len(content) <= QUICK_BYTES:
@@ -281,7 +291,7 @@ def error_response(
         content["authenticated"] = False
     if status == 422:
         content["errors"] = [{"loc": list(one.loc), "msg": one.msg} for one in errors]
-    if code == "draining":
+    if code in ("draining", "writer_away"):
         headers = {"Retry-After": str(RETRY_SECONDS), **headers}
     return body_response(to_json(content), status, headers)
 

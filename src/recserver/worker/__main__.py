@@ -9,7 +9,6 @@ together with the server in any case. Nothing but the job reaches it, and nothin
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import queue
@@ -23,6 +22,7 @@ from typing import Any, TextIO
 from pydantic import BaseModel
 
 from recserver.errors import NoNewModel, RecServerError, TrainingFailed
+from recserver.lifeline import die_with
 from recserver.specs.jobs import CandidateJob, PreviewJob, Progress, TrainingJob
 
 NICENESS = 5
@@ -65,14 +65,6 @@ def _own_pipes() -> tuple[TextIO, TextIO]:
     os.dup2(nothing if sys.stderr is None else 2, 1)
     os.close(nothing)
     return requests, answers
-
-
-def die_with(parent: int) -> None:
-    """Ask the kernel, where it can, to kill this process as soon as the parent is gone."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.name == "posix" and os.getppid() != parent:  # it was gone before the request
-        os._exit(1)
 
 
 def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:

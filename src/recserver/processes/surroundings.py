@@ -1,20 +1,42 @@
-"""What only a process of its own may do: logging, signals."""
+"""What only a process of its own may do: logging, signals, exit statuses."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import logging
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
-import structlog
+from recserver.errors import DataFolderInUse, RecServerError
+
+CANNOT = 2
+"""Exit status when the settings or the surroundings do not allow what was asked."""
+
+IN_USE = 3
+"""Exit status when another server has the data folder."""
+
+
+def write_whatever_comes() -> None:
+    """A terminal of few characters is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def refuse(error: RecServerError) -> NoReturn:
+    """End the process with the sentence of an error, and the status that belongs to it."""
+    sys.stderr.write(f"recserver: {error}\n")
+    sys.exit(IN_USE if isinstance(error, DataFolderInUse) else CANNOT)
 
 
 def configure_logging(log_format: str, level: int = logging.INFO) -> None:
     """One line an event on standard error: for people on a terminal, as JSON elsewhere."""
+    import structlog  # not every command has something to log
+
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     # An id may hold anything, a line break included: both renderings escape it, so that no line can be forged.
     renderer: Any = structlog.processors.JSONRenderer() if as_json else _Line()

@@ -1,0 +1,124 @@
+"""A serving process, one of several on a port. It is started by :mod:`recserver.processes.supervisor`.
+
+It says ``ready`` on standard output once it answers. SIGTERM closes it, however often that comes; Ctrl-C on a
+terminal, which all processes get, is for the supervisor alone, with which it ends in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TextIO
+
+from recserver.errors import RecServerError
+from recserver.lifeline import die_with
+from recserver.listening import listen, listen_privately, share
+from recserver.processes.followers import Followers, follow
+from recserver.processes.place import Place, Role
+from recserver.processes.surroundings import configure_logging, refuse, write_whatever_comes
+from recserver.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    place = Place.read(sys.argv[1])
+    die_with(place.supervisor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    write_whatever_comes()
+    supervisor = _own_output()
+    try:
+        settings = place.settings()
+        configure_logging(settings.log_format)
+        asyncio.run(_serve(place, settings, supervisor))
+    except RecServerError as error:
+        refuse(error)
+
+
+def _own_output() -> TextIO:
+    """The pipe to the supervisor, where nothing but this module finds it: whoever prints gets the log."""
+    pipe = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return pipe
+
+
+async def _serve(place: Place, settings: Settings, supervisor: TextIO) -> None:
+    told_to_stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
+    listener = await asyncio.to_thread(_listen_alone, settings) if place.first else None
+
+    def bind() -> Sequence[socket.socket]:
+        found = listener or listen(settings, beside=True)
+        return (found, listen_privately(place.requests)) if place.role is Role.WRITER else (found,)
+
+    async with _SERVING[place.role](place, settings, bind):
+        with supervisor:
+            supervisor.write("ready\n")
+        await told_to_stop.wait()
+
+
+def _listen_alone(settings: Settings) -> socket.socket:
+    listener = listen(settings)
+    share(listener)
+    return listener
+
+
+Bind = Callable[[], Sequence[socket.socket]]
+
+
+@asynccontextmanager
+async def _writing(place: Place, settings: Settings, bind: Bind) -> AsyncIterator[None]:
+    from recserver.server import RecServer
+    from recserver.web.company import Company
+
+    server, followers = RecServer(place.data, settings), Followers()
+    server.holder = place.supervisor  # stopping this process would not free the folder
+    async with server.serve_at(bind, Company(settled=followers.settled)):
+        server.parts.catalog.on_change = followers.changed
+        async with followers.listening(place.changes):
+            yield
+
+
+@asynccontextmanager
+async def _following(place: Place, settings: Settings, bind: Bind) -> AsyncIterator[None]:
+    from recserver.clock import SystemClock
+    from recserver.executors.process import ProcessExecutor
+    from recserver.server import RecServer
+    from recserver.web.company import Company, Writer
+
+    server = RecServer(place.data, settings, executor=ProcessExecutor(1))  # it never has anything to do
+    async with Writer(place.requests) as writer, server.serve_at(bind, Company(writer)):
+        catalog = server.parts.catalog
+
+        async def leave_to_the_writer(model_id: str) -> bool:
+            """A model whose file is damaged or missing is asked of the writer, which mends it."""
+            if catalog.is_loaded(model_id):
+                catalog.drop(model_id)
+            return False
+
+        catalog.on_damage = leave_to_the_writer
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(follow(place.changes, catalog.look_again, SystemClock()))
+            yield
+            following.cancel()
+
+
+@asynccontextmanager
+async def _reading(place: Place, settings: Settings, bind: Bind) -> AsyncIterator[None]:
+    from recserver.server import RecServer
+
+    async with RecServer(place.data, settings).serve_at(bind):
+        yield
+
+
+_SERVING = {Role.WRITER: _writing, Role.FOLLOWER: _following, Role.READER: _reading}
+
+if __name__ == "__main__":
+    main()

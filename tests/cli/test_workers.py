@@ -1,0 +1,290 @@
+"""``recserver serve --workers N``: several processes on one port, of which one writes the folder."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientError, ClientResponse, ClientSession
+from commands import Start, line_with
+from services import Serve, Service, called, ok
+
+from film_models import put_films
+from pids import ended, lives
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """The data folder, with the trained model ``films``."""
+    models = tmp_path / "data" / "models"
+    models.mkdir(parents=True)
+    put_films(models)
+    return tmp_path / "data"
+
+
+async def until(check: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
+    """Return once an asynchronous check holds."""
+    async with asyncio.timeout(seconds):
+        while not await check():
+            passed = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.02, passed.set)
+            await passed.wait()
+
+
+async def event(stream: ClientResponse, name: str) -> dict[str, Any]:
+    """The content of the next event of one name."""
+    async for line in stream.content:
+        if line.decode().strip() == f"event: {name}":
+            content: dict[str, Any] = json.loads((await stream.content.readline()).decode().partition(": ")[2])
+            return content
+    raise AssertionError(f"the stream ended without {name}")
+
+
+async def versions(clients: dict[int, ClientSession]) -> list[Any]:
+    """What each process answers from."""
+    found = []
+    for one in clients.values():
+        status, answer = await called(one, "GET", "/recommend/u1/m")
+        found.append(answer["model_version"] if status == 200 else (status, answer["code"]))
+    return found
+
+
+async def test_whoever_is_asked_the_service_is_one(serve: Serve, tmp_path: Path) -> None:
+    service = await serve(3)
+    clients = await service.to_each()
+    assert [len(service.pids(role)) for role in ("writer", "follower")] == [1, 2]
+    pid, another = service.pids("follower")
+    one, other, listening = clients[pid], clients[another], await service.to(pid)
+    rows = tmp_path / "data/rows.csv"
+    rows.write_text("user_id,item_id\nu1,a\nu2,a\nu2,b\n")
+    await ok(one, "POST", "/create_data_chef_from_csv", data_chef_id="c", file_path="rows.csv")
+    await ok(other, "POST", "/create_model", model_id="m", algorithm="popular")
+    async with listening.get("/events?model_id=m") as told:
+        body = {"task_name": "t", "model_id": "m", "data_chef_id": "c", "interval": 3600}
+        await ok(one, "POST", "/add_model_task", **body)
+        await event(told, "run_ended")
+        assert await versions(clients) == [1, 1, 1]
+        rows.write_text("user_id,item_id\nu1,a\nu2,a\nu2,b\nu3,c\n")
+        await ok(other, "POST", "/run_task", task_name="t")
+        await event(told, "run_ended")
+    assert (await ok(one, "GET", "/get_model_info/m"))["status"] == "completed"  # whatever is told, all serve
+    assert await versions(clients) == [2, 2, 2]
+    await ok(other, "POST", "/rollback_model", model_id="m")
+    assert await versions(clients) == [1, 1, 1]
+    await ok(clients[service.writer], "POST", "/create_model", model_id="m", algorithm="popular", overwrite=True)
+    assert await versions(clients) == [(409, "model_not_trained")] * 3
+    await ok(one, "DELETE", "/delete_model/m?force=true")
+    assert await versions(clients) == [(404, "model_not_found")] * 3
+
+
+async def test_a_follower_that_is_killed_is_replaced(serve: Serve, films: Path) -> None:
+    service = await serve(2)
+    (victim,) = service.pids("follower")
+    client = await service.to(service.writer)
+    os.kill(victim, signal.SIGKILL)
+    line = await line_with(service.supervisor, "is started again")
+    assert f"the follower (process {victim}) was killed by signal 9" in line
+    await ok(client, "GET", "/recommend/ann/films")
+
+    (follower,) = await new_ones(service, "follower", victim)
+    await ok(await service.to(follower), "GET", "/recommend/ann/films")
+    assert len(service.pids()) == 2
+
+
+async def new_ones(service: Service, role: str, gone: int) -> set[int]:
+    """The processes of a role, once there is another one in the place of one that is gone."""
+
+    async def there() -> bool:
+        return bool(service.pids(role) - {gone})
+
+    await until(there)
+    return service.pids(role)
+
+
+async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, films: Path) -> None:
+    service = await serve(2)
+    victim, (follower,) = service.writer, service.pids("follower")
+    client, streaming = await service.to(follower), await service.to(follower)
+    async with streaming.get("/events") as told:
+        service.supervisor.send_signal(signal.SIGSTOP)  # so that nobody starts it again for now
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(ClientError):
+            while await told.content.readline():
+                pass
+    assert (await ok(client, "GET", "/recommend/ann/films"))["model_version"] == 1
+    assert (await called(client, "GET", "/recommend/ann/none"))[1]["code"] == "model_not_found"
+    async with client.post("/create_model", json={"model_id": "m", "algorithm": "nmf"}) as refused:
+        content = await refused.json()
+        assert (refused.status, content["code"]) == (503, "writer_away")
+        assert int(refused.headers["Retry-After"]) > 0 and "try again" in content["detail"]
+    service.supervisor.send_signal(signal.SIGCONT)
+    assert f"the writer (process {victim})" in await line_with(service.supervisor, "is started again")
+
+    async def created() -> bool:
+        return (await called(client, "POST", "/create_model", model_id="m", algorithm="nmf"))[0] == 200
+
+    await until(created)
+    assert await new_ones(service, "writer", victim) == {service.writer}
+    holder = json.loads((films / ".lock").read_text())
+    assert holder["pid"] == service.supervisor.pid  # whoever stops that one gets the folder
+    await ok(client, "DELETE", "/delete_model/films")
+
+    async def is_gone() -> bool:
+        return (await called(client, "GET", "/recommend/ann/films"))[0] == 404
+
+    await until(is_gone)
+
+
+@pytest.mark.parametrize("told", ["the supervisor", "the group, by Ctrl-C", "everybody, twice"])
+async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str) -> None:
+    service = await serve(3)
+    pids, (follower, _) = service.pids(), service.pids("follower")
+    client = await service.to(follower)
+    async with client.get("/events") as stream:
+        if told == "the supervisor":
+            service.supervisor.terminate()
+        elif told == "everybody, twice":
+            for pid in [*pids, *pids]:
+                os.kill(pid, signal.SIGTERM)
+            service.supervisor.terminate()
+        else:
+            os.killpg(service.supervisor.pid, signal.SIGINT)
+        async for _ in stream.content:  # it comes to an end that is one
+            pass
+    _, err = await service.supervisor.communicate()
+    assert service.supervisor.returncode == 0, err.decode()
+    assert "Traceback" not in err.decode()
+    assert [pid for pid in pids if lives(pid)] == []
+    assert (films / ".lock").read_text() == ""
+
+
+@asynccontextmanager
+async def a_slow_source() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
+    """An address with one row, an event that it was asked, and one on which it answers."""
+    asked, may = asyncio.Event(), asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await may.wait()
+        rows = b'[{"user_id": "u1", "item_id": "a"}]'
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n")
+        writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(rows), rows))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rows", asked, may
+
+
+async def test_requests_in_flight_finish_unless_a_second_signal_comes(serve: Serve) -> None:
+    for signals, status in ((1, 0), (2, 130)):
+        async with a_slow_source() as (url, asked, may):
+            service = await serve(2)
+            pids, (follower,) = service.pids(), service.pids("follower")
+            client = await service.to(follower)
+            await ok(client, "POST", "/create_data_chef_from_api", data_chef_id="c", url=url, overwrite=True)
+            preview = asyncio.ensure_future(called(client, "GET", "/preview_data_chef/c"))
+            await asked.wait()
+            service.supervisor.terminate()
+            await line_with(service.supervisor, "closing")
+            if signals == 2:
+                service.supervisor.terminate()
+                await asyncio.gather(*(ended(pid) for pid in pids))
+                with pytest.raises(ClientError):
+                    await preview
+            else:
+                may.set()
+                assert (await preview)[0] == 200
+            await service.supervisor.communicate()
+            assert service.supervisor.returncode == status
+            may.set()
+
+
+async def test_nothing_outlives_a_killed_supervisor(serve: Serve, films: Path) -> None:
+    service = await serve(3)
+    pids = service.pids()
+    assert len(pids) == 3
+    service.supervisor.kill()
+    await asyncio.gather(*(ended(pid) for pid in pids))
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which a stranger listens, who would share it."""
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        yield stranger.getsockname()[1]
+
+
+async def test_a_port_in_use_is_not_shared_with_a_stranger(start: Start, taken: int, tmp_path: Path) -> None:
+    process = await start("serve", "--workers", "2", "--port", str(taken))
+    _, err = await process.communicate()
+    (line,) = err.decode().splitlines()
+    assert (process.returncode, f":{taken}" in line, "--port" in line) == (2, True, True)
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_second_service_finds_port_and_folder_taken(serve: Serve, start: Start) -> None:
+    service = await serve(2)
+    for data, status, says in (("data", 3, f"process {service.supervisor.pid} "), ("other", 2, "--port")):
+        for workers in ("2", "1"):
+            words = ("serve", "--workers", workers, "--port", str(service.port), "--data", data)
+            second = await start(*words)
+            _, err = await second.communicate()
+            (line,) = err.decode().splitlines()
+            assert second.returncode == status and says in line, line
+    assert len(service.pids()) == 2
+
+
+async def test_what_the_first_process_finds_wrong_is_said_once(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    process = await start("serve", "--workers", "4", "--port", "0")
+    _, err = await process.communicate()
+    (line,) = err.decode().splitlines()
+    assert (process.returncode, "choose another with --data" in line) == (2, True)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "257"])
+async def test_no_such_number_of_processes(start: Start, value: str) -> None:
+    for arguments, environment in (
+        (("--workers", value), {}),
+        ((), {"RECSERVER_WORKERS": value}),
+    ):
+        process = await start("serve", *arguments, **environment)
+        _, err = await process.communicate()
+        (line,) = err.decode().splitlines()
+        assert (process.returncode, "RECSERVER_WORKERS" in line) == (2, True)
+
+
+async def test_read_only_processes_have_no_writer(serve: Serve, films: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in films.rglob("*")}
+    service = await serve(2, "--read-only")
+    assert len(service.pids("reader")) == 2
+    for client in (await service.to_each()).values():
+        assert await ok(client, "GET", "/health") == {"status": "ok", "read_only": True}
+        await ok(client, "GET", "/recommend/ann/films")
+        assert (await called(client, "POST", "/create_model", model_id="m"))[1]["code"] == "read_only"
+    assert {path: path.stat().st_mtime_ns for path in films.rglob("*")} == before
+
+
+async def test_followers_load_no_heavy_library(serve: Serve, films: Path) -> None:
+    service = await serve(2)
+    for pid, client in (await service.to_each()).items():
+        await ok(client, "GET", "/recommend/ann/films")
+        await ok(client, "GET", "/similar_items?model_id=films&item_id=big")
+        mapped = Path(f"/proc/{pid}/maps").read_text()
+        assert "numpy" in mapped
+        for heavy in ("pandas", "scipy", "sklearn", "numba", "pyarrow", "llvmlite"):
+            assert f"/{heavy}" not in mapped
+    maps = Path(f"/proc/{service.supervisor.pid}/maps").read_text()
+    assert "numpy" not in maps and "aiohttp" not in maps
