@@ -26,6 +26,7 @@ from bench.plots import bars
 from bench.report import report_rows
 from bench.rows import rounds
 from recserver import RecServer, Settings
+from recserver.processes.surroundings import pass_over_what_is_there
 from recserver.recommend import answering
 from recserver.recommend.answering import Answer
 from recserver.recommend.query import Query
@@ -164,6 +165,7 @@ async def _serve_full(folder: str, cache: int, alone: bool) -> None:
         setattr(Together, "recommend", recommend)  # noqa: B010 - it is not for others to set
     server = RecServer(folder, Settings(port=0, answer_cache=cache, read_only=True))
     async with server.serve() as url:
+        pass_over_what_is_there()  # as ``recserver serve`` does
         print(url.rsplit(":", 1)[1], flush=True)
         await asyncio.Event().wait()
 

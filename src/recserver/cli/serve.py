@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recserver.processes.surroundings import configure_logging, stop_signal
+from recserver.processes.surroundings import configure_logging, pass_over_what_is_there, stop_signal
 from recserver.settings import load_settings
 from recserver.store.lock import refuse_if_locked
 
@@ -43,6 +43,7 @@ def serve(data: Path, **given: Any) -> None:
 async def _serve(server: RecServer) -> None:
     told_to_stop = stop_signal()
     async with server.serve() as url:
+        pass_over_what_is_there()
         how = ", read-only" if server.read_only else ""
         logger.info("recserver listens on %s; data folder %s%s", url, server.data_dir.absolute(), how)
         await told_to_stop.wait()

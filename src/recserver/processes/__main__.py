@@ -21,7 +21,12 @@ from recserver.lifeline import die_with
 from recserver.listening import listen, listen_privately, share
 from recserver.processes.followers import Followers, follow
 from recserver.processes.place import Place, Role
-from recserver.processes.surroundings import configure_logging, refuse, write_whatever_comes
+from recserver.processes.surroundings import (
+    configure_logging,
+    pass_over_what_is_there,
+    refuse,
+    write_whatever_comes,
+)
 from recserver.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -59,6 +64,7 @@ async def _serve(place: Place, settings: Settings, supervisor: TextIO) -> None:
         return (found, listen_privately(place.requests)) if place.role is Role.WRITER else (found,)
 
     async with _SERVING[place.role](place, settings, bind):
+        pass_over_what_is_there()
         with supervisor:
             supervisor.write("ready\n")
         await told_to_stop.wait()
