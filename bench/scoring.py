@@ -13,8 +13,8 @@ import numpy as np
 from bench.models import write_model
 from bench.report import alternate, report
 from bench.rows import rounds
-from recserver.catalog import open_packed
 from recserver.recommend.answering import recommend, recommended
+from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared

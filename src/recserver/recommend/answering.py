@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,6 +59,11 @@ def recommended(model: Recommender, user_id: str | None, asked: Prepared) -> Ans
     if asked.popularity is None:
         return _answer(model, asked, np.full(len(model.items), -np.inf, np.float32), None)
     return _answer(model, asked, asked.popularity.copy(), POPULAR[asked.query.fallback or "overall"])
+
+
+def recommended_many(model: Recommender, user_ids: Sequence[str], asked: Prepared) -> list[Answer]:
+    """What :func:`recommended` says to each of these users, in their order."""
+    return [recommended(model, user_id, asked) for user_id in user_ids]
 
 
 def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, Unpack
 
 from recserver.clock import timestamp
 from recserver.errors import ItemNotFound
-from recserver.recommend.answering import Answer, like_item, popular, recommend, recommended
+from recserver.recommend.answering import Answer, like_item, popular, recommend, recommended_many
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared
@@ -143,10 +143,9 @@ class RecommendVerbs(Verbs):
 
 
 def _batch(model: Recommender, user_ids: Sequence[str], asked: Prepared) -> list[Result]:
-    answers = [(user_id, recommended(model, user_id, asked)) for user_id in user_ids]
     return [
         {"user_id": user_id, "items": items_of(answer), **_ending(model, asked.query, answer)}
-        for user_id, answer in answers
+        for user_id, answer in zip(user_ids, recommended_many(model, user_ids, asked), strict=True)
     ]
 
 
