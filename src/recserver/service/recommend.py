@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeVar, Unpack
 
 from recserver.clock import timestamp
@@ -124,14 +124,14 @@ class RecommendVerbs(Verbs):
     @verb
     async def recommend_batch(
         self, user_ids: UserIds, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """The best items for many users, one result each, in their order."""
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
         beside = self.parts.together.beside
         asked = await beside(Prepared.of, model, query)  # what cannot be done is refused before the first line
         together = max(1, min(BATCH, MOST_ITEMS // query.n))
 
-        async def results() -> AsyncIterator[Result]:
+        async def results() -> AsyncGenerator[Result, None]:
             for start in range(0, len(user_ids), together):
                 for result in await beside(_batch, model, user_ids[start : start + together], asked):
                     yield result

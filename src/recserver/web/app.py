@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from recserver.errors import Draining, FieldError, InvalidInput, RecServerError, SourceFailed
+from recserver.errors import Draining, ExportFailed, FieldError, InvalidInput, RecServerError, SourceFailed
 from recserver.service import Service
 from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
@@ -84,12 +84,12 @@ def _handler(service: Service, route: Route, answers: Answers | None) -> Handler
             result = await verb(**arguments.values)
         except InvalidInput as error:
             raise InvalidInput(str(error), located(error, arguments, otherwise)) from None
-        except SourceFailed as error:
+        except (SourceFailed, ExportFailed) as error:
             asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
             faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
             return error_response(error.code, str(error), faults)
-        if isinstance(result, AsyncIterator):
-            return await stream_lines(request, result)
+        if isinstance(result, AsyncGenerator):
+            return await stream_lines(request, result, at_once=route.follows)
         body = to_json(result if route.lists else with_warnings(result, arguments))
         if kept is not None and version is not None:
             kept.keep(request.raw_path, result["model_id"], body, version)
