@@ -68,22 +68,32 @@ def _rows_of(place: Place, of: Exported, seconds: float) -> Iterator[Write]:
 
     url = place.database.url
     assert url is not None  # noqa: S101 - for the type checker
+    arguments = connect_arguments(place.database, seconds)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
     try:
         check_resolved(url)
-        arguments = connect_arguments(place.database, seconds)
-        engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
         with engine.begin() as connection:
             table = _ready(connection, place)
             connection.execute(table.delete().where(table.c.model_id == of.model_id))
             yield lambda rows: _insert(connection, table, values_of(rows, of))
     except SourceFailed as error:
         raise ExportFailed(str(error)) from None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         raise ExportFailed(in_words(error, place.secrets, seconds, writing=True)) from None
 
 
 def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]]) -> None:
-    connection.execute(table.insert(), [dict(zip(COLUMNS, row, strict=True)) for row in values])
+    """By the quickest way that each driver has: SQLAlchemy's own takes several times as long."""
+    quote = connection.dialect.identifier_preparer
+    into = f"{quote.format_table(table)} ({', '.join(map(quote.quote, COLUMNS))})"
+    if connection.dialect.name != "postgresql":
+        marks = ", ".join(["%s"] * len(COLUMNS))
+        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", values)
+        return
+    cursor: Any = connection.connection.cursor()
+    with cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+        for row in values:
+            copy.write_row(row)
 
 
 def _ready(connection: Connection, place: Place) -> Table:
