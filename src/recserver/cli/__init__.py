@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from recserver.cli.evaluate_command import evaluate
+from recserver.cli.recommend_command import recommend
 from recserver.errors import DataFolderInUse, RecServerError, shown
 from recserver.specs.outcomes import RunOutcome
 
@@ -37,6 +38,7 @@ tasks_app = typer.Typer(
 )
 app.add_typer(tasks_app, name="tasks")
 app.command()(evaluate)
+app.command()(recommend)
 
 CANNOT = 2
 """Exit status when the settings or the surroundings do not allow what was asked."""

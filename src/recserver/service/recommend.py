@@ -7,7 +7,7 @@ from typing import Any, TypeVar, Unpack
 
 from recserver.clock import timestamp
 from recserver.errors import ItemNotFound
-from recserver.recommend.answering import Answer, like_item, popular, recommend, recommended_many
+from recserver.recommend.answering import Answer, items_of, like_item, popular, recommend, recommended_many
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared
@@ -147,15 +147,6 @@ def _batch(model: Recommender, user_ids: Sequence[str], asked: Prepared) -> list
         {"user_id": user_id, "items": items_of(answer), **_ending(model, asked.query, answer)}
         for user_id, answer in zip(user_ids, recommended_many(model, user_ids, asked), strict=True)
     ]
-
-
-def items_of(answer: Answer) -> list[dict[str, Any]]:
-    """The items of an answer, as they are told."""
-    items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in answer.items]
-    for item, why in zip(items, answer.explanations or (), strict=False):
-        item["because"] = [{"item_id": own, "share": share} for own, share in why.shares]
-        item["others"] = why.others
-    return items
 
 
 def _ending(model: Recommender, query: Query, answer: Answer) -> dict[str, Any]:

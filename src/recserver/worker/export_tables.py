@@ -88,7 +88,7 @@ def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]])
     into = f"{quote.format_table(table)} ({', '.join(map(quote.quote, COLUMNS))})"
     if connection.dialect.name != "postgresql":
         marks = ", ".join(["%s"] * len(COLUMNS))
-        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", values)
+        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", values)  # noqa: S608 - quoted names
         return
     cursor: Any = connection.connection.cursor()
     with cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
