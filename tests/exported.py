@@ -23,26 +23,15 @@ from recserver.specs.exports import COLUMNS
 
 Row = tuple[str, int, str, float]
 
+PLAIN = Query()
+
 ODD_IDS = [
-    "",
-    "ann",
-    "Ann",
-    "ann ",
-    "änn",
-    'a"b',
-    "a,b",
-    "a;b\tc",
-    "two\nlines",
-    "r\r\nn",
-    "=1+1",
-    "NA",
-    "007",
-    "€😀",
-]
-"""Ids that some format or some database takes for another one. The first is none, and is left out."""
+    "ann", "Ann", "ann ", "änn", 'a"b', "a,b", "a;b\tc", "two\nlines", "r\r\nn", "=1+1", "NA", "007", "\N{EURO SIGN}😀",
+]  # fmt: skip
+"""Ids that some format or some database takes for another one."""
 
 
-def wanted(path: Path, query: Query = Query()) -> list[Row]:
+def wanted(path: Path, query: Query = PLAIN) -> list[Row]:
     """What ``recommend`` says for every user of the model in a file, one after the other."""
 
     def look() -> list[Row]:
@@ -92,6 +81,7 @@ def write_crowd(path: Path, user_ids: Sequence[str], item_ids: Sequence[str], *,
         "item_counts": np.ones(len(items), np.int64),
     }  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     with ThreadPoolExecutor(1) as elsewhere:
         elsewhere.submit(artifact.pack, path, {"model_id": path.stem, "model_version": version}, arrays).result()
     return path

@@ -93,7 +93,7 @@ def test_a_table_is_made_and_replaced(shop: Shop, tmp_path: Path) -> None:
 
 def test_no_two_ids_are_taken_for_one(shop: Shop, tmp_path: Path) -> None:
     longest = ["x" * 255 + "€", "x" * 255 + "y"]
-    model = write_crowd(tmp_path / "odd.pkl", [*ODD_IDS[1:], *longest], [*ODD_IDS[1:], *longest])
+    model = write_crowd(tmp_path / "odd.pkl", [*ODD_IDS, *longest], [*ODD_IDS, *longest])
     assert exported(model, shop.target(), n=100) == 15**2
     assert in_order(shop.rows("odd")) == wanted(model, Query(n=100))
 
