@@ -26,7 +26,8 @@ Row = tuple[str, int, str, float]
 PLAIN = Query()
 
 ODD_IDS = [
-    "ann", "Ann", "ann ", "änn", 'a"b', "a,b", "a;b\tc", "two\nlines", "r\r\nn", "=1+1", "NA", "007", "\N{EURO SIGN}😀",
+    "ann", "Ann", "ann ", "änn", 'a"b', "a,b", "a;b\tc", "two\nlines", "r\r\nn", "=1+1", "NA", "007",
+    "\N{EURO SIGN}😀",
 ]  # fmt: skip
 """Ids that some format or some database takes for another one."""
 

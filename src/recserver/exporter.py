@@ -70,6 +70,11 @@ class Exporter:
         self._executor, self._owner, self._clock = executor, owner, clock
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
+    @property
+    def busy(self) -> list[asyncio.Task[None]]:
+        """The exports under way."""
+        return list(self._under_way.values())
+
     @asynccontextmanager
     async def export(self, job: ExportJob, place: str, file: Path | None) -> AsyncIterator[Export]:
         """An export, for as long as the block lasts: when that ends before it, the export is cancelled.
@@ -101,7 +106,7 @@ class Exporter:
 
     async def stop(self) -> None:
         """Cancel all exports. Nothing of them runs any more when this returns."""
-        await asyncio.gather(*map(_cancel, self._under_way.values()))
+        await asyncio.gather(*map(_cancel, self.busy))
 
     async def _conduct(self, export: Export, job: ExportJob, file: Path | None) -> None:
         """Everything of an export. What it leaves under a hidden name is removed however it ends."""

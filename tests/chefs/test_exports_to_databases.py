@@ -151,8 +151,9 @@ def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> N
     with pytest.raises(ExportFailed) as failure:
         exported(crowd(tmp_path), shop.target())
     assert str(failure.value) == (
-        "The table 'top' is there and has no column model_version, user_id, rank, item_id: name another table, which "
-        "is made if it is missing, or one with the columns model_id, model_version, user_id, rank, item_id, score."
+        "The table 'top' is there and has no column model_version, user_id, rank, item_id: name another table, "
+        "which is made if it is missing, or one with the columns model_id, model_version, user_id, rank, item_id, "
+        "score."
     )
     assert shop.run("SELECT * FROM top") == [("m", 7)]
 

@@ -81,7 +81,8 @@ class ExportVerbs(Verbs):
             ReadOnly: if it is a file of the data folder of a read-only server.
         """
         place = located(target)
-        if self.read_only and place.file is not None:
+        inside = place.file is not None and place.file.is_relative_to(self.parts.policy.data_dir)
+        if self.read_only and inside:
             raise ReadOnly(READ_ONLY)
         return place.key
 
