@@ -1,4 +1,4 @@
-"""Exports of the top ten of 100,000 users into each kind of target, each in a fresh process as a worker does it."""
+"""Exports of the top ten of 100,000 users into each kind of target, each in a fresh process, as in a worker."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name, _servers() as urls:
         folder = Path(name)
         write_model(folder / "bench.pkl", USERS, ITEMS, FACTORS, seen=SEEN)
-        targets = {
-            "nothing, only computed": "",
-            **{one: one for one in ENDINGS},
-            "SQLite": "sqlite:///top.db",
-            **urls,
-        }
+        targets = {"nothing, only computed": "", **{one: one for one in ENDINGS}, **urls}
         found: dict[str, list[Measured]] = {target: [] for target in targets}
         for _ in range(rounds(3)):
             for target, how in targets.items():
@@ -56,7 +51,7 @@ def _servers() -> Iterator[dict[str, str]]:
     sys.path.insert(0, str(SERVERS))
     import servers  # type: ignore[import-not-found]
 
-    urls = {}
+    urls = {"SQLite": "sqlite:///top.db"}
     with ExitStack() as stack:
         for kind, name, start in (
             ("postgresql", "PostgreSQL", servers.postgresql), ("mysql", "MariaDB", servers.mariadb),

@@ -161,6 +161,11 @@ def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> N
 def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB", shop.url)
     assert exported(crowd(tmp_path), shop.target(database="${SHOP_DB}")) == 9
+    for told in ("sqlite:////somewhere/${SHOP_DB}", "sqlite:///${SHOP_DB}/no/x.db", "postgresql://${SHOP_DB}/x"):
+        monkeypatch.setenv("SHOP_DB", "t0ld-by-nobody")
+        with pytest.raises((InvalidInput, ExportFailed)) as failure:
+            exported(tmp_path / "m.pkl", shop.target(database=told))
+        assert "t0ld" not in str(failure.value) and "SHOP_DB" in str(failure.value)
     monkeypatch.delenv("SHOP_DB")
     with pytest.raises(InvalidInput, match="SHOP_DB is not set"):
         located(shop.target(database="${SHOP_DB}"))

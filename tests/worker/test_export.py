@@ -119,6 +119,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_told(films: Path, tmp_pa
     (tmp_path / "broken.pkl").write_bytes(films.read_bytes()[:-1])
     with pytest.raises(UnreadableModel):
         export(job(tmp_path / "broken.pkl", tmp_path / "top.csv"), told.append)
+    with pytest.raises(ExportFailed, match=r"cannot be read \(No such file"):
+        export(job(tmp_path / "gone.pkl", tmp_path / "top.csv"), told.append)
     assert told == [] and not list(tmp_path.glob("top*"))
 
 

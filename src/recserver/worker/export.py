@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from recserver.clock import SystemClock
+from recserver.errors import ExportFailed, reason_of
 from recserver.recommend.answering import Answer, recommended_many
 from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
@@ -73,7 +74,10 @@ def export(job: ExportJob, report: Callable[[ExportProgress], None]) -> ExportRe
     """
     clock = SystemClock()
     began = told = clock.monotonic()
-    _, model = open_packed(job.model)
+    try:
+        _, model = open_packed(job.model)
+    except OSError as error:
+        raise ExportFailed(f"The model's file cannot be read ({reason_of(error)}): try again.") from None
     asked = Prepared.of(model, Query.of(_WISHES.validate_python(job.wishes)))
     users, written, rows = len(model.users), 0, Rows()
     together = max(1, min(TOGETHER, WRITTEN_TOGETHER // asked.query.n))

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from recserver.chefs.sql_words import in_words
 from recserver.errors import ExportFailed
 from recserver.specs.exports import COLUMNS
 from recserver.worker.export import Exported, Rows, Write
@@ -47,7 +46,7 @@ def rows_of(place: Place, of: Exported) -> Iterator[Write]:
             connection.execute("COMMIT")
             _put(connection, place.file, place.name, of.model_id)
     except sqlite3.Error as error:
-        raise ExportFailed(in_words(error, place.secrets, PATIENCE, writing=True)) from None
+        raise ExportFailed(place.in_words(error, PATIENCE)) from None
 
 
 def _opened(name: str) -> sqlite3.Connection:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from recserver.chefs.databases import check_resolved
 from recserver.chefs.engines import connect_arguments
-from recserver.chefs.sql_words import in_words
 from recserver.errors import ExportFailed, SourceFailed, shown
 from recserver.specs.exports import COLUMNS, TableTarget
 from recserver.specs.values import LONGEST_ENTITY_ID
@@ -77,9 +76,9 @@ def _rows_of(place: Place, of: Exported, seconds: float) -> Iterator[Write]:
             connection.execute(table.delete().where(table.c.model_id == of.model_id))
             yield lambda rows: _insert(connection, table, values_of(rows, of))
     except SourceFailed as error:
-        raise ExportFailed(str(error)) from None
+        raise ExportFailed(place.hidden(str(error))) from None
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
-        raise ExportFailed(in_words(error, place.secrets, seconds, writing=True)) from None
+        raise ExportFailed(place.in_words(error, seconds)) from None
 
 
 def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]]) -> None:

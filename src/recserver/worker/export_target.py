@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from recserver.chefs.databases import Database, from_url, missing_driver
 from recserver.chefs.paths import confined
+from recserver.chefs.sql_words import in_words
 from recserver.errors import FieldError, InvalidInput, SourceFailed, shown
 from recserver.specs.exports import TableTarget, parts_of_table
 from recserver.specs.secrets import expand_environment, secret_values
+from recserver.worker.hiding import Hiding
 
 WRITABLE = "sqlite", "postgresql", "mysql"
 
@@ -24,14 +27,22 @@ class Place:
 
     Attributes:
         file: of an SQLite database, absolute; None for any other database.
-        secrets: what no sentence may tell.
     """
 
     database: Database
     schema: str | None
     name: str
     file: Path | None
-    secrets: tuple[str, ...]
+    _entry: Mapping[str, str]
+
+    def in_words(self, error: Exception, seconds: float) -> str:
+        """What the database complained of, without secrets and what environment variables stand for."""
+        secrets = *secret_values(self._entry), *secret_values(expand_environment(self._entry))
+        return self.hidden(in_words(error, secrets, seconds, writing=True))
+
+    def hidden(self, sentence: str) -> str:
+        """A sentence without secrets and what environment variables stand for."""
+        return Hiding(self._entry).in_sentence(sentence)
 
     @property
     def key(self) -> str:
@@ -60,12 +71,12 @@ def located(target: TableTarget) -> Place:
         schema, name = parts_of_table(target.table)
         file = _file(database, target) if database.dialect == "sqlite" else None
     except SourceFailed as error:
-        raise _refused("database", str(error)) from None
+        raise _refused("database", Hiding(entry).in_sentence(str(error))) from None
     except ValueError as error:
-        raise _refused("database", f"{error}.") from None
+        raise _refused("database", Hiding(entry).in_sentence(f"{error}.")) from None
     if file is not None and schema is not None:
         raise _refused("table", "An SQLite database has no schemas: give the name of the table alone.")
-    return Place(database, schema, name, file, (*secret_values(entry), *secret_values(expanded)))
+    return Place(database, schema, name, file, entry)
 
 
 def _refused(field: str, sentence: str) -> InvalidInput:
