@@ -66,7 +66,7 @@ def located(target: TableTarget) -> Place:
         database = from_url(expanded["connection"], trusted=trusted)
         if database.dialect not in WRITABLE:
             raise ValueError("must be one of SQLite, PostgreSQL, MySQL or MariaDB: others are read only")
-        if missing := missing_driver(database.dialect):
+        if missing := missing_driver(database.dialect, "Writing to"):
             raise SourceFailed(missing)
         schema, name = parts_of_table(target.table)
         file = _file(database, target) if database.dialect == "sqlite" else None
