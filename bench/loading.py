@@ -19,11 +19,12 @@ import numpy as np
 from bench.models import write_model
 from bench.report import report
 from recserver import artifact
-from recserver.catalog import Catalog, open_packed
+from recserver.catalog import Catalog
 from recserver.events import EventBus
 from recserver.ids import IdTable
 from recserver.ranking import best
 from recserver.recommend.answering import recommend
+from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.store.models import ModelStore

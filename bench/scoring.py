@@ -15,8 +15,8 @@ from threadpoolctl import threadpool_limits
 from bench.models import write_model
 from bench.report import alternate, report
 from bench.rows import rounds
-from recserver.catalog import open_packed
 from recserver.recommend.answering import recommend, recommended_many
+from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from recserver.algorithms import Factors, Surroundings
 from recserver.attribute_table import Attribute, Kind
 from recserver.attributes import Attributes
-from recserver.catalog import open_packed
 from recserver.fold_in import FoldIn, Worth
 from recserver.ids import IdTable, pack_ids
 from recserver.interactions import Interactions
 from recserver.neighbors import Neighbors
 from recserver.plugins import algorithm
+from recserver.recommend.opening import open_packed
 from recserver.recommend.recommender import Recommender
 from recserver.specs.jobs import SourcePolicy, TrainingJob
 from recserver.worker.train import finish_training

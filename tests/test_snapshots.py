@@ -15,9 +15,9 @@ import pytest
 
 from model_files import write_model
 from recserver import artifact, snapshots
-from recserver.catalog import open_packed
 from recserver.errors import UnreadableModel
 from recserver.recommend.answering import recommend
+from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 
@@ -78,7 +78,7 @@ def test_a_small_file_is_read(tmp_path: Path, temporary: Path) -> None:
 def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path) -> None:
     _, model = open_packed(large)
     code = (
-        "import sys; from pathlib import Path; from recserver.catalog import open_packed\n"
+        "import sys; from pathlib import Path; from recserver.recommend.opening import open_packed\n"
         "from recserver.recommend.answering import recommend, Query\n"
         "packed, model = open_packed(Path(sys.argv[1]))\n"
         "print(packed.checked, recommend(model, 'u0', Query(n=3)).items)"
@@ -93,7 +93,7 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
 
 def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from recserver.catalog import open_packed\n"
+        "import sys; from pathlib import Path; from recserver.recommend.opening import open_packed\n"
         "from recserver.recommend.answering import recommend, Query\n"
         "input(); packed, model = open_packed(Path(sys.argv[1])); print(flush=True)\n"
         "maps = Path('/proc/self/maps').read_text().splitlines()\n"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from recserver.artifact import Artifact, PackedFile, pack
-from recserver.catalog import open_packed
 from recserver.clock import timestamp
 from recserver.errors import UnreadableModel
 from recserver.kept import digest_of
+from recserver.recommend.opening import open_packed
 from recserver.specs.models import next_version
 from recserver.store.files import remove, temporary_beside
 from recserver.store.models import ModelStore

@@ -13,6 +13,7 @@ from recserver.clock import Clock
 from recserver.errors import InvalidInput, ServerCannotStart
 from recserver.events import EventBus
 from recserver.executors import Executor
+from recserver.exporter import Exporter
 from recserver.history import History
 from recserver.history_reader import HistoryReader
 from recserver.mending import Mender
@@ -24,8 +25,9 @@ from recserver.scheduler import Scheduler
 from recserver.service.together import Together
 from recserver.service.verb import Parts
 from recserver.settings import Settings
+from recserver.specs.exports import FOLDER
 from recserver.store.chefs import ChefStore
-from recserver.store.files import to_the_end
+from recserver.store.files import clear_temporaries, to_the_end
 from recserver.store.journal import Journal
 from recserver.store.lock import DataLock
 from recserver.store.models import ModelStore
@@ -118,6 +120,7 @@ def build(
         changing=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
         journal=journal, history=history, catalog=catalog, versions=versions, mender=mender,
         executor=executor, trainer=trainer, runner=runner, scheduler=scheduler, together=Together(),
+        exporter=Exporter(executor, owner, clock),
     )  # fmt: skip
 
 
@@ -132,6 +135,7 @@ async def start_writing(parts: Parts, owner: TaskOwner, rescan: float, stack: As
     await parts.journal.open()
     await parts.history.open()
     await parts.trainer.recover()
+    await clear_temporaries(parts.policy.data_dir / FOLDER)
     await parts.runner.recover()
     owner.start(parts.history.run, "history")
     owner.start(partial(parts.history.close_left_open, INTERRUPTED), "history of an earlier server")
@@ -165,6 +169,7 @@ def _watch(
 
 
 async def end_trainings(parts: Parts) -> None:
-    """Start no run any more, and cancel those under way."""
+    """Start no run any more, and cancel those under way, exports too."""
+    await parts.exporter.stop()
     await parts.scheduler.stop()
     await parts.trainer.stop(parts.trainer.runs.values())

@@ -8,10 +8,9 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from os import stat_result
-from pathlib import Path
 from weakref import WeakValueDictionary
 
-from recserver import artifact, snapshots
+from recserver import artifact
 from recserver.errors import (
     ModelNotFound,
     ModelNotTrained,
@@ -20,6 +19,7 @@ from recserver.errors import (
     shown,
 )
 from recserver.events import EventBus, ModelServes
+from recserver.recommend.opening import open_packed
 from recserver.recommend.recommender import Recommender
 from recserver.store.files import stamp_of
 from recserver.store.models import ModelStore, StoredModel
@@ -36,25 +36,6 @@ class _Refusal:
     reason: str
     settled: bool
     """Whether nothing else can be put in its place either."""
-
-
-def open_packed(path: Path) -> tuple[artifact.Artifact, Recommender]:
-    """The packed model in a file, with everything about it checked. Slow for large ones: not for the loop.
-
-    A large one is a map of a private copy that was checked once and is shared by all processes of the machine.
-
-    Raises:
-        UnreadableModel: if it is damaged, foreign, or does not fit together. Nothing in it was executed.
-    """
-    with snapshots.snapshot(path, artifact.LARGEST) as copy:
-        if copy is None:
-            packed = artifact.load(path)
-        else:
-            packed = artifact.parse(copy.content, path.name, sha256=copy.sha256)
-        recommender = Recommender.from_artifact(packed)
-        if copy is not None and copy.sha256 is None:
-            copy.keep(packed.sha256)
-    return packed, recommender
 
 
 @dataclass(frozen=True, slots=True)

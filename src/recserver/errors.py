@@ -140,6 +140,12 @@ class ModelNotTrained(Conflict):
     code = "model_not_trained"
 
 
+class ExportUnderWay(Conflict):
+    """Another export writes to the same place."""
+
+    code = "export_under_way"
+
+
 class ReadOnly(Conflict):
     """The server only looks, and was asked to change something."""
 
@@ -235,6 +241,12 @@ class WorkerDied(TrainingFailed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, transient=True)
+
+
+class ExportFailed(RecServerError):
+    """Recommendations could not be exported; nothing was put in the place of what was there."""
+
+    code = "export_failed"
 
 
 class ServerCannotStart(RecServerError):

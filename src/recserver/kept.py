@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recserver import artifact
-from recserver.catalog import open_packed
 from recserver.errors import ModelUnavailable, UnreadableModel, reason_of, shown
+from recserver.recommend.opening import open_packed
 from recserver.recommend.recommender import Recommender
 from recserver.store.files import stamp_of, without_waiting
 from recserver.store.version_files import Version

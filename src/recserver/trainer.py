@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recserver.catalog import Catalog, open_packed
+from recserver.catalog import Catalog
 from recserver.clock import Clock, timestamp
 from recserver.errors import (
     ModelBusy,
@@ -26,6 +26,7 @@ from recserver.executors import Executor
 from recserver.owner import TaskOwner
 from recserver.plugins import algorithm
 from recserver.publisher import Publisher, quality_gate
+from recserver.recommend.opening import open_packed
 from recserver.recommend.recommender import Recommender
 from recserver.run import OnEnd, Order, Outcome, Run
 from recserver.specs.jobs import Limits, Progress, SourcePolicy, TrainingJob, TrainingResult

@@ -19,10 +19,10 @@ import pytest
 from model_files import put_model
 from recserver import RecServer, Settings
 from recserver.artifact import load
-from recserver.catalog import open_packed
 from recserver.cli.exchange import packed_arrays, read
 from recserver.errors import InvalidInput
 from recserver.recommend.answering import recommend
+from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 

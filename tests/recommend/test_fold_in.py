@@ -14,11 +14,11 @@ from test_recommender import ITEMS, packed
 
 from answering_models import own_of, trained
 from planted import tastes
-from recserver.catalog import open_packed
 from recserver.errors import UnreadableModel
 from recserver.fold_in import FoldIn, Worth, _nonnegative
 from recserver.interactions import Interactions
 from recserver.recommend.answering import recommend
+from recserver.recommend.opening import open_packed
 from recserver.recommend.person import Source
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from recserver import artifact
-from recserver.catalog import open_packed
 from recserver.errors import UnreadableModel
 from recserver.ids import pack_ids
 from recserver.recommend.answering import recommend
+from recserver.recommend.opening import open_packed
 from recserver.recommend.person import Source
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender

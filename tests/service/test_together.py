@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from model_files import write_model
-from recserver.catalog import open_packed
 from recserver.errors import Draining, InvalidInput
 from recserver.recommend.answering import Answer, recommend
+from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.service import together

@@ -19,9 +19,9 @@ from recserver.web.routes import PREFIXES, ROUTES, Route
 
 LOOKS = {
     "recommend", "recommend_batch", "session_recommend", "rank", "similar_items", "popular_items",
-    "validate_data_chef",
+    "validate_data_chef", "export_recommendations",
 }  # fmt: skip
-"""Verbs that change nothing and have other methods than GET all the same."""
+"""Verbs that change nothing in the folder, or need not, and have other methods than GET all the same."""
 
 ADDRESSES = [(prefix, route) for prefix in PREFIXES for route in ROUTES]
 

@@ -194,12 +194,12 @@ def check_place(host: str, database: str) -> None:
         raise ValueError(problem)
 
 
-def missing_driver(dialect: str) -> str | None:
+def missing_driver(dialect: str, doing: str = "Reading") -> str | None:
     """The sentence that says how to install the driver of ``dialect``, or None if it is there."""
     driver = DRIVERS.get(dialect)
     if driver is None or find_spec(driver):
         return None
-    return f'Reading {dialect} needs a driver that is not installed: pip install "recserver[{EXTRAS[dialect]}]"'
+    return f'{doing} {dialect} needs a driver that is not installed: pip install "recserver[{EXTRAS[dialect]}]"'
 
 
 def check_resolved(url: URL) -> None:

@@ -59,6 +59,17 @@ _CURES: tuple[tuple[frozenset[str | int], re.Pattern[str], str], ...] = (
         "Let the user of the connection read what the query asks for",
     ),
 )  # fmt: skip
+_OF_WRITING = {
+    f"{_BROKE_OFF}: train again, and if it happens again, ask whoever runs the database": (
+        f"{_BROKE_OFF}: export again, and if it happens again, ask whoever runs the database"
+    ),
+    "Correct the query": "Name another table, or correct this one",
+    "Let the user of the connection read what the query asks for": (
+        "Let the user of the connection make, read and change the table"
+    ),
+}
+"""What to do instead where we write."""
+
 _UNREACHABLE = re.compile(
     r"can't connect|connection (refused|timed out|timeout|reset)|timeout expired|unreachable|no route",
     re.IGNORECASE,
@@ -91,12 +102,13 @@ def failure(error: Exception, secrets: Iterable[str], seconds: float) -> SourceF
     return SourceFailed(sentence, transient=any(words in sentence for words in (_AWAY, _BROKE_OFF, _WAS_STOPPED)))
 
 
-def in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:
+def in_words(error: Exception, secrets: Iterable[str], seconds: float, *, writing: bool = False) -> str:
     """What a driver complained of and what to do, without what it must not tell.
 
     Args:
         secrets: as written; they are found percent-encoded as well.
         seconds: that the query might take.
+        writing: whether it was not to read but to write a table.
     """
     cause = getattr(error, "orig", None) or error
     numbers = (getattr(cause, "sqlstate", None), cause.args[0] if len(cause.args) > 1 else None)
@@ -107,13 +119,14 @@ def in_words(error: Exception, secrets: Iterable[str], seconds: float) -> str:
         )
     said = _said(cause, secrets)
     if given & _STOPPED or "canceling statement" in said:
-        return f"{_WAS_STOPPED}: {said}. Train again."
+        return f"{_WAS_STOPPED}: {said}. {'Export' if writing else 'Train'} again."
     for codes, words, cure in _CURES:
         if given & codes or words.search(said):
-            return f"The database answered: {said}. {cure}."
+            return f"The database answered: {said}. {_OF_WRITING.get(cure, cure) if writing else cure}."
     if _UNREACHABLE.search(said):
         return f"{_AWAY}: {said}. Check its host and port, and that it is running."
-    return f"The database answered: {said}. Check the query and the connection."
+    what = "the table" if writing else "the query"
+    return f"The database answered: {said}. Check {what} and the connection."
 
 
 def _said(cause: BaseException, secrets: Iterable[str]) -> str:

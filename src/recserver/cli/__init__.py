@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from recserver.cli.evaluate_command import evaluate
+from recserver.cli.recommend_command import recommend
 from recserver.errors import RecServerError, shown
 from recserver.processes.surroundings import refuse, write_whatever_comes
 from recserver.specs.outcomes import RunOutcome
@@ -36,6 +37,7 @@ tasks_app = typer.Typer(
 )
 app.add_typer(tasks_app, name="tasks")
 app.command()(evaluate)
+app.command()(recommend)
 
 
 def _count(value: int) -> int:

@@ -45,8 +45,8 @@ def list_models(data: Path, *, as_json: bool) -> None:
 def export_model(data: Path, model_id: str, *, output: Path | None, kind: str, overwrite: bool) -> None:
     """Write the trained version of a model as a file of ``kind``."""
     with failing_quietly():
-        from recserver.catalog import open_packed
         from recserver.cli.exchange import parts_of, write
+        from recserver.recommend.opening import open_packed
 
         store = _store(data)
         known = asyncio.run(store.ids())
@@ -141,7 +141,7 @@ async def _publish(
     Returns:
         The version, and the pinned one that serves in its place, if there is one.
     """
-    from recserver.catalog import open_packed
+    from recserver.recommend.opening import open_packed
     from recserver.store.files import remove, temporary_beside
     from recserver.store.versions import VersionStore
 

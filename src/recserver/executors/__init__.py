@@ -1,20 +1,22 @@
-"""Executors: where trainings run, and sources are looked at. This front holds only the protocol."""
+"""Executors: where trainings and exports run, and sources are looked at. This front holds only the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
+from recserver.specs.exports import ExportJob, ExportProgress, ExportResult
 from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 
 PREVIEW_SECONDS = 30.0
 """How long a preview may take, the start of what it runs in included."""
 
 OnProgress = Callable[[Progress], None]
+OnExportProgress = Callable[[ExportProgress], None]
 
 
 class Executor(Protocol):
-    """Reads sources beside the event loop: whole ones to train from, the first rows to look at."""
+    """What is slow, beside the event loop: trainings, looks at the first rows of sources, exports."""
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         """Train, and tell how far it is. Waits while all places are taken.
@@ -34,6 +36,16 @@ class Executor(Protocol):
 
         Raises:
             SourceFailed: with the reason; also if it takes longer than :data:`PREVIEW_SECONDS`.
+        """
+        ...
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        """Export recommendations, and tell how far it is. Waits for other exports, and for no training.
+
+        Cancelling the call ends the export: once the cancellation comes out of it, nothing of it runs.
+
+        Raises:
+            ExportFailed: with the reason.
         """
         ...
 

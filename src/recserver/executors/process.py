@@ -1,4 +1,4 @@
-"""Trainings and previews in worker processes: interpreters of our own, spoken to in lines of JSON.
+"""Trainings, previews and exports in worker processes: interpreters of our own, spoken to in lines of JSON.
 
 Chosen by five requirements (docs/architecture.md has the comparison): a cancelled training's process is gone
 at once; a dead worker costs only its own job; no worker outlives a killed server; a host script without a
@@ -14,14 +14,23 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from recserver.errors import RecServerError, SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
-from recserver.executors import PREVIEW_SECONDS, OnProgress
+from recserver.errors import (
+    ExportFailed,
+    RecServerError,
+    SourceFailed,
+    SourceUnchanged,
+    TrainingFailed,
+    WorkerDied,
+)
+from recserver.executors import PREVIEW_SECONDS, OnExportProgress, OnProgress
 from recserver.executors.places import Places
 from recserver.lifeline import environment
+from recserver.specs.exports import ExportJob, ExportProgress, ExportResult
 from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 
 IDLE_SECONDS = 60.0
@@ -33,9 +42,14 @@ LONGEST_LINE = 2**20
 PREVIEWS = 2
 """Previews that run at the same time, whatever the trainings do."""
 
+EXPORTS = 2
+"""Exports that run at the same time, whatever the trainings do."""
+
 logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
+Tell = Callable[[Any], object]
+"""Is told what a worker says of its progress."""
 
 
 class ProcessExecutor:
@@ -59,6 +73,7 @@ class ProcessExecutor:
         """
         self._places = Places(size)
         self._preview_places = asyncio.Semaphore(PREVIEWS)
+        self._export_places = asyncio.Semaphore(EXPORTS)
         self._preview_seconds = preview_seconds
         self._threads_each = threads_each
         self._priority = priority
@@ -81,7 +96,9 @@ class ProcessExecutor:
             try:
                 async with asyncio.timeout(job.time_limit):
                     own = job.model_copy(update={"threads": self._threads_each})
-                    return await self._do("training", own, TrainingResult, on_progress)
+                    return await self._do(
+                        "training", own, TrainingResult, lambda said: on_progress(Progress.model_validate(said))
+                    )
             except TimeoutError:
                 raise TrainingFailed(
                     f"The training took longer than its limit of {job.time_limit:g} seconds and was ended: GET "
@@ -111,27 +128,37 @@ class ProcessExecutor:
         finally:
             self._preview_places.release()
 
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        def tell(said: Any) -> None:
+            on_progress(ExportProgress.model_validate(said))
+
+        async with self._export_places:
+            try:
+                return await self._do("export", job, ExportResult, tell)
+            except TrainingFailed as failure:
+                raise ExportFailed(str(failure)) from None
+
     async def close(self) -> None:
         for timer in self._idle.values():
             timer.cancel()
         await asyncio.gather(*(_kill(worker) for worker in self._all()))
         self._idle.clear()
 
-    async def _do(self, kind: str, job: BaseModel, answer: type[ResultT], on_progress: OnProgress) -> ResultT:
+    async def _do(self, kind: str, job: BaseModel, answer: type[ResultT], tell: Tell) -> ResultT:
         """Have one job done, by a worker that rests if there is one."""
         while (worker := self._rested()) is not None:
             try:
-                return await self._do_in(worker, kind, job, answer, on_progress)
+                return await self._do_in(worker, kind, job, answer, tell)
             except _DiedUnasked:
                 logger.info("an idle worker process was gone: taking another")
-        return await self._do_in(await self._start(), kind, job, answer, on_progress)
+        return await self._do_in(await self._start(), kind, job, answer, tell)
 
     async def _do_in(
-        self, worker: Process, kind: str, job: BaseModel, answer: type[ResultT], on_progress: OnProgress
+        self, worker: Process, kind: str, job: BaseModel, answer: type[ResultT], tell: Tell
     ) -> ResultT:
         self._busy.add(worker)
         try:
-            result = await _converse(worker, kind, job, answer, on_progress)
+            result = await _converse(worker, kind, job, answer, tell)
         except RecServerError as failure:
             if isinstance(failure, WorkerDied):
                 await _kill(worker)
@@ -193,9 +220,7 @@ class _DiedUnasked(WorkerDied):
     """A worker was gone before it took the job."""
 
 
-async def _converse(
-    worker: Process, kind: str, job: BaseModel, result: type[ResultT], on_progress: OnProgress
-) -> ResultT:
+async def _converse(worker: Process, kind: str, job: BaseModel, result: type[ResultT], tell: Tell) -> ResultT:
     """Hand ``job`` to ``worker`` and follow its answers to the last one."""
     if worker.stdin is None or worker.stdout is None:
         raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
@@ -207,7 +232,7 @@ async def _converse(
             taken = True
             said, content = next(iter(json.loads(line).items()))
             if said == "progress":
-                on_progress(Progress.model_validate(content))
+                tell(content)
             elif said == "result":
                 return result.model_validate(content)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,15 @@ class Answer:
     items: list[tuple[str, float]]
     source: Source | None
     explanations: list[Explanation] | None = None
+
+
+def items_of(answer: Answer) -> list[dict[str, Any]]:
+    """The items of an answer, as they are told."""
+    items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in answer.items]
+    for item, why in zip(items, answer.explanations or (), strict=False):
+        item["because"] = [{"item_id": own, "share": share} for own, share in why.shares]
+        item["others"] = why.others
+    return items
 
 
 def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:

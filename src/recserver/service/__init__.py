@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recserver.service.chefs import ChefVerbs
+from recserver.service.exports import ExportVerbs
 from recserver.service.lookup import LookupVerbs
 from recserver.service.models import ModelVerbs
 from recserver.service.recommend import RecommendVerbs
@@ -13,7 +14,15 @@ from recserver.service.versions import VersionVerbs
 
 
 class Service(
-    ModelVerbs, ChefVerbs, TaskVerbs, RunVerbs, VersionVerbs, SchedulerVerbs, RecommendVerbs, LookupVerbs
+    ModelVerbs,
+    ChefVerbs,
+    TaskVerbs,
+    RunVerbs,
+    VersionVerbs,
+    SchedulerVerbs,
+    RecommendVerbs,
+    LookupVerbs,
+    ExportVerbs,
 ):
     """Everything recserver can be asked to do.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Unpack
 
 from recserver.clock import timestamp
 from recserver.errors import ItemNotFound
-from recserver.recommend.answering import Answer, like_item, popular, recommend, recommended_many
+from recserver.recommend.answering import Answer, items_of, like_item, popular, recommend, recommended_many
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared
@@ -121,14 +121,14 @@ class RecommendVerbs(Verbs):
     @verb
     async def recommend_batch(
         self, user_ids: UserIds, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         """The best items for many users, one result each, in their order."""
         model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
         beside = self.parts.together.beside
         asked = await beside(Prepared.of, model, query)  # what cannot be done is refused before the first line
         together = max(1, min(BATCH, MOST_ITEMS // query.n))
 
-        async def results() -> AsyncIterator[Result]:
+        async def results() -> AsyncGenerator[Result, None]:
             for start in range(0, len(user_ids), together):
                 for result in await beside(_batch, model, user_ids[start : start + together], asked):
                     yield result
@@ -137,20 +137,10 @@ class RecommendVerbs(Verbs):
 
 
 def _batch(model: Recommender, user_ids: Sequence[str], asked: Prepared) -> list[Result]:
-    answers = recommended_many(model, user_ids, asked)
     return [
         {"user_id": user_id, "items": items_of(answer), **_ending(model, asked.query, answer)}
-        for user_id, answer in zip(user_ids, answers, strict=True)
+        for user_id, answer in zip(user_ids, recommended_many(model, user_ids, asked), strict=True)
     ]
-
-
-def items_of(answer: Answer) -> list[dict[str, Any]]:
-    """The items of an answer, as they are told."""
-    items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in answer.items]
-    for item, why in zip(items, answer.explanations or (), strict=False):
-        item["because"] = [{"item_id": own, "share": share} for own, share in why.shares]
-        item["others"] = why.others
-    return items
 
 
 def _ending(model: Recommender, query: Query, answer: Answer) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from recserver.clock import Clock
 from recserver.errors import InvalidInput, ReadOnly, StorageUnreadable, reason_of
 from recserver.events import EventBus
 from recserver.executors import Executor
+from recserver.exporter import Exporter
 from recserver.history import History
 from recserver.mending import Mender
 from recserver.runner import TaskRunner
@@ -37,6 +38,11 @@ T = TypeVar("T")
 Verb = Callable[P, Coroutine[Any, Any, T]]
 
 Result = dict[str, Any]
+
+READ_ONLY = (
+    "This server is read-only and changes nothing: ask the one that writes its data folder, "
+    "or start it without --read-only."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class Parts:
     runner: TaskRunner
     scheduler: Scheduler
     together: Together
+    exporter: Exporter
 
 
 class Verbs:
@@ -120,10 +127,7 @@ def _verb(
         if len(args) > len(names):
             raise TypeError(f"{function.__name__} takes {len(names) - 1} arguments at most")
         if changes and args[0].read_only and not _is_on(kwargs.get(looks or "")):
-            raise ReadOnly(
-                "This server is read-only and changes nothing: ask the one that writes its data folder, "
-                "or start it without --read-only."
-            )
+            raise ReadOnly(READ_ONLY)
         given = dict(zip(names[1:], args[1:], strict=False)) | kwargs
         given = {name: value for name, value in given.items() if value is not None}
         try:

@@ -183,17 +183,28 @@ Offset = Annotated[int, PlainValidator(offset)]
 Popularity = Literal["overall", "recent"]
 
 
-class Wishes(TypedDict, total=False):
-    """What may be wished of every list of items; :class:`recserver.recommend.query.Query` says what each means."""
+class Choice(TypedDict, total=False):
+    """Which items may come, and in which order; :class:`recserver.recommend.query.Query` says what each means."""
 
     n: Count
-    offset: Offset
     exclude: ItemIds
     candidates: ItemIds
     filter: Conditions
     boost: Boosts
     max_per: MaxPers
     diversity: Share
+
+
+class ExportWishes(Choice, total=False):
+    """What may be wished of a list for every user that a model knows."""
+
+    exclude_seen: Switch
+
+
+class Wishes(Choice, total=False):
+    """What may be wished of every list that is answered."""
+
+    offset: Offset
 
 
 class SessionWishes(Wishes, total=False):

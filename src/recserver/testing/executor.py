@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from recserver.algorithms import Factors
-from recserver.errors import SourceUnchanged, TrainingFailed
-from recserver.executors import OnProgress
+from recserver.errors import ExportFailed, RecServerError, SourceUnchanged, TrainingFailed
+from recserver.executors import OnExportProgress, OnProgress
 from recserver.interactions import Interactions
 from recserver.plugins import algorithm
+from recserver.specs.exports import ExportJob, ExportProgress, ExportResult
 from recserver.specs.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
+from recserver.worker.export import export
 from recserver.worker.preview import preview
 from recserver.worker.train import digest_of, finish_training
 
@@ -94,6 +96,18 @@ class ScriptedExecutor:
     async def preview(self, job: PreviewJob) -> Preview:
         """Look at the source as a worker would, in a thread of this process."""
         return await asyncio.to_thread(preview, job)
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        """Export as a worker would, in a thread of this process, which cancelling does not end."""
+        loop = asyncio.get_running_loop()
+
+        def report(progress: ExportProgress) -> None:
+            loop.call_soon_threadsafe(on_progress, progress)
+
+        try:
+            return await asyncio.to_thread(export, job, report)
+        except RecServerError as failure:
+            raise ExportFailed(str(failure)) from None
 
     async def next(self) -> ScriptedTraining:
         """The first training that was not handed out yet; waits for it to begin."""

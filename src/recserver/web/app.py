@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ from aiohttp import web
 
 from recserver.errors import (
     Draining,
+    ExportFailed,
     FieldError,
     InvalidInput,
     ModelNotFound,
@@ -127,12 +128,12 @@ def _own_handler(
             result = await verb(**arguments.values)
         except InvalidInput as error:
             raise InvalidInput(str(error), located(error, arguments, otherwise)) from None
-        except SourceFailed as error:
+        except (SourceFailed, ExportFailed) as error:
             asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
             faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
             return error_response(error.code, str(error), faults)
-        if isinstance(result, AsyncIterator):
-            return await stream_lines(request, result)
+        if isinstance(result, AsyncGenerator):
+            return await stream_lines(request, result, at_once=route.follows)
         body = to_json(result if route.lists else with_warnings(result, arguments))
         if kept is not None and version is not None:
             kept.keep(request.raw_path, result["model_id"], body, version)

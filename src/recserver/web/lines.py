@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
@@ -20,34 +21,40 @@ CHUNK = 2**15
 """Bytes that are sent together."""
 
 
-async def stream_lines(request: web.Request, lines: AsyncIterator[Mapping[str, Any]]) -> web.StreamResponse:
+async def stream_lines(
+    request: web.Request, lines: AsyncGenerator[Mapping[str, Any], None], *, at_once: bool = False
+) -> web.StreamResponse:
     """Newline-delimited JSON. What is not sent in time waits: no more is found than the client takes.
 
     A client that has gone ends it.
+
+    Args:
+        at_once: whether each line is sent by itself, and not only when there are many.
     """
     response = web.StreamResponse(headers={"X-Content-Type-Options": "nosniff"})
     response.content_type, response.charset = "application/x-ndjson", "utf-8"
-    await response.prepare(request)
-    try:
-        await _write(response, lines)
-        await response.write_eof()
-    except ConnectionResetError:
-        pass  # the client has gone
-    except _Stalled:
-        path = request.rel_url.raw_path
-        logger.warning("%s %s: the client took nothing for %g seconds", request.method, path, PATIENCE_SECONDS)
-        _break_off(request)
-    except Exception:
-        logger.exception("%s %s", request.method, request.rel_url.raw_path)
-        _break_off(request)
+    async with aclosing(lines):
+        await response.prepare(request)
+        try:
+            await _write(response, lines, 0 if at_once else CHUNK)
+            await response.write_eof()
+        except ConnectionResetError:
+            pass  # the client has gone
+        except _Stalled:
+            path = request.rel_url.raw_path
+            logger.warning("%s %s: the client took nothing for %g seconds", request.method, path, PATIENCE_SECONDS)
+            _break_off(request)
+        except Exception:
+            logger.exception("%s %s", request.method, request.rel_url.raw_path)
+            _break_off(request)
     return response
 
 
-async def _write(response: web.StreamResponse, lines: AsyncIterator[Mapping[str, Any]]) -> None:
+async def _write(response: web.StreamResponse, lines: AsyncIterator[Mapping[str, Any]], together: int) -> None:
     waiting = bytearray()
     async for line in lines:
         waiting += to_json(line) + b"\n"
-        if len(waiting) >= CHUNK:
+        if len(waiting) >= together:
             await _send(response, waiting)
             waiting.clear()
     await _send(response, waiting)

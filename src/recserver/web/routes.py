@@ -56,6 +56,11 @@ class Route:
         return self.verb in FROM_MODELS
 
     @property
+    def follows(self) -> bool:
+        """Whether the lines of the answer tell how far something is, so that each is sent at once."""
+        return self.verb == "export_recommendations"
+
+    @property
     def lists(self) -> bool:
         """Whether the answer's keys are ids, so that nothing may be put among them."""
         return self.verb.startswith("list_") and self.verb not in ("list_runs", "list_model_versions")
@@ -108,6 +113,7 @@ ROUTES = (
     Route("GET", "/recommend/{user_id}/{model_id}/{n}", "recommend"),
     Route("POST", "/recommend", "recommend"),
     Route("POST", "/recommend_batch", "recommend_batch"),
+    Route("POST", "/export_recommendations", "export_recommendations"),
     Route("POST", "/session_recommend", "session_recommend"),
     Route("POST", "/rank", "rank"),
     Route("GET", "/similar_items", "similar_items"),

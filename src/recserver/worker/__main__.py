@@ -1,7 +1,7 @@
 """A worker process: takes jobs as lines of JSON on standard input, answers as lines on standard output.
 
-A job is ``{"training": …}``, ``{"preview": …}`` or ``{"candidate": …}``; the last of its answers is a result or
-why there is none.
+A job is ``{"training": …}``, ``{"preview": …}``, ``{"export": …}`` or ``{"candidate": …}``; the last of its
+answers is a result or why there is none.
 
 It ends when its input does, which happens when the server closes it or is killed; on Linux the kernel ends it
 together with the server in any case. Nothing but the job reaches it, and nothing but words comes back.
@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from recserver.errors import NoNewModel, RecServerError, TrainingFailed
 from recserver.lifeline import die_with
+from recserver.specs.exports import ExportJob
 from recserver.specs.jobs import CandidateJob, PreviewJob, Progress, TrainingJob
 
 NICENESS = 5
@@ -73,7 +74,7 @@ def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:
     os._exit(0)  # at once, even in the middle of a fit
 
 
-def _done(kind: str, job: dict[str, Any], report: Callable[[Progress], None]) -> BaseModel:
+def _done(kind: str, job: dict[str, Any], report: Callable[[BaseModel], None]) -> BaseModel:
     from stamina.instrumentation import set_on_retry_hooks
 
     set_on_retry_hooks(())  # the error says how often a source was tried; its own lines are not of the log's form
@@ -82,6 +83,10 @@ def _done(kind: str, job: dict[str, Any], report: Callable[[Progress], None]) ->
 
         report(Progress(stage="reading"))  # from now on, dying is this job's own doing
         return preview(PreviewJob.model_validate(job))
+    if kind == "export":
+        from recserver.worker.export import export
+
+        return export(ExportJob.model_validate(job), report)
     if kind == "candidate":
         from recserver.worker.candidate import measure
 
@@ -99,7 +104,7 @@ def _work(line: str, answers: TextIO) -> None:
         answers.write(json.dumps({kind: content}) + "\n")
         answers.flush()
 
-    def report(progress: Progress) -> None:
+    def report(progress: BaseModel) -> None:
         answer("progress", progress.model_dump())
 
     kind, job = next(iter(json.loads(line).items()))

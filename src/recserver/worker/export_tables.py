@@ -1,0 +1,132 @@
+"""Recommendations in a table, which has either all rows of an export or those from before it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from recserver.chefs.databases import check_resolved
+from recserver.chefs.engines import connect_arguments
+from recserver.errors import ExportFailed, SourceFailed, shown
+from recserver.specs.exports import COLUMNS, TableTarget
+from recserver.specs.values import LONGEST_ENTITY_ID
+from recserver.worker.export import Exported, Rows, Write
+from recserver.worker.export_target import Place, located
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Table
+
+LONGEST_MODEL_ID = 255
+"""Characters: as long as the name of a file can be."""
+
+
+def table_of(target: TableTarget, of: Exported) -> AbstractContextManager[Write]:
+    """Replace a model's rows in a table by those that are written, in one transaction.
+
+    Whoever reads meanwhile sees the rows from before, and so does everybody if the block ends by an exception. The
+    table is made if it is missing; what it holds of other models stays.
+
+    Raises:
+        InvalidInput: if the database may not be used.
+        ExportFailed: if the table has other columns, or the database refuses.
+    """
+    place = located(target)
+    if place.file is not None:
+        from recserver.worker.export_sqlite import rows_of
+
+        return rows_of(place, of)
+    return _rows_of(place, of, target.policy.source_timeout)
+
+
+def require_columns(table: str, found: Collection[str]) -> None:
+    """
+    Raises:
+        ExportFailed: if a table lacks columns that an export fills.
+    """
+    if missing := [name for name in COLUMNS if name not in found]:
+        raise ExportFailed(
+            f"The table {shown(table)} is there and has no column {', '.join(missing)}: name another table, "
+            f"which is made if it is missing, or one with the columns {', '.join(COLUMNS)}."
+        )
+
+
+def values_of(rows: Rows, of: Exported) -> list[tuple[Any, ...]]:
+    """Rows as they stand in a table."""
+    return [
+        (of.model_id, of.model_version, *own)
+        for own in zip(rows.user_ids, rows.ranks, rows.item_ids, rows.scores, strict=True)
+    ]
+
+
+@contextmanager
+def _rows_of(place: Place, of: Exported, seconds: float) -> Iterator[Write]:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    url = place.database.url
+    assert url is not None  # noqa: S101 - for the type checker
+    arguments = connect_arguments(place.database, seconds)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
+    try:
+        check_resolved(url)
+        with engine.begin() as connection:
+            table = _ready(connection, place)
+            connection.execute(table.delete().where(table.c.model_id == of.model_id))
+            yield lambda rows: _insert(connection, table, values_of(rows, of))
+    except SourceFailed as error:
+        raise ExportFailed(place.hidden(str(error))) from None
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+        raise ExportFailed(place.in_words(error, seconds)) from None
+
+
+def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]]) -> None:
+    """By the quickest way that each driver has: SQLAlchemy's own takes several times as long."""
+    quote = connection.dialect.identifier_preparer
+    into = f"{quote.format_table(table)} ({', '.join(map(quote.quote, COLUMNS))})"
+    if connection.dialect.name != "postgresql":
+        marks = ", ".join(["%s"] * len(COLUMNS))
+        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", values)  # noqa: S608 - quoted names
+        return
+    cursor: Any = connection.connection.cursor()
+    with cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
+        for row in values:
+            copy.write_row(row)
+
+
+def _ready(connection: Connection, place: Place) -> Table:
+    """The table, made if it is missing."""
+    from sqlalchemy import inspect
+
+    table = _table(connection, place)
+    look = inspect(connection)
+    if look.has_table(place.name, schema=place.schema):
+        require_columns(place.name, {one["name"] for one in look.get_columns(place.name, schema=place.schema)})
+    else:
+        table.create(connection)
+    return table
+
+
+def _table(connection: Connection, place: Place) -> Table:
+    from sqlalchemy import BigInteger, Column, Double, Integer, MetaData, String, Table
+
+    collation = None
+    if connection.dialect.name == "mysql":  # whose usual ones take "ann", "Ann" and "ann " for one id
+        collation = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
+    kinds: dict[str, Any] = {
+        "model_id": String(LONGEST_MODEL_ID, collation),
+        "model_version": BigInteger(),
+        "user_id": String(LONGEST_ENTITY_ID, collation),
+        "rank": Integer(),
+        "item_id": String(LONGEST_ENTITY_ID, collation),
+        "score": Double(),
+    }
+    columns: list[Column[Any]] = [
+        Column(name, kinds[name], primary_key=name in KEY, nullable=False, autoincrement=False) for name in COLUMNS
+    ]
+    return Table(place.name, MetaData(), *columns, schema=place.schema)
+
+
+KEY = ("model_id", "user_id", "rank")
+"""What no two rows of a table share."""

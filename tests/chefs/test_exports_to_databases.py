@@ -1,0 +1,298 @@
+"""Exports into tables of SQLite, PostgreSQL and MariaDB: all of one export, or all of the one before."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import PASSWORD, Server
+
+from exported import ODD_IDS, Row, wanted, write_crowd
+from recserver.errors import ExportFailed, InvalidInput
+from recserver.recommend.query import Query
+from recserver.specs.exports import ExportJob, TableTarget
+from recserver.specs.jobs import SourcePolicy
+from recserver.worker.export import Exported, Rows, export
+from recserver.worker.export_sqlite import rows_of
+from recserver.worker.export_tables import table_of
+from recserver.worker.export_target import located
+
+SIX = (
+    "model_id VARCHAR(99), model_version INT, user_id VARCHAR(99), {rank} INT, item_id VARCHAR(99), "
+    "score DOUBLE PRECISION"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A database: where it is, and a way to look into it that knows nothing of recserver."""
+
+    kind: str
+    url: str
+    policy: SourcePolicy
+    server: Server | None
+
+    def run(self, *statements: str) -> list[tuple[Any, ...]]:
+        if self.server is not None:
+            return self.server.run(*statements)
+        with closing(sqlite3.connect(self.policy.data_dir / "shop.db", isolation_level=None)) as connection:
+            return [[*connection.execute(one)] for one in statements][-1]
+
+    def target(self, table: str = "top", **other: Any) -> TableTarget:
+        return TableTarget(**{"table": table, "database": self.url, "policy": self.policy, **other})
+
+    def rows(self, model_id: str, table: str = "top") -> list[Row]:
+        rank = "`rank`" if self.kind == "mysql" else "rank"
+        of = f"FROM {table} WHERE model_id = '{model_id}'"
+        return [(*row,) for row in self.run(f"SELECT user_id, {rank}, item_id, score {of}")]
+
+    @property
+    def columns(self) -> str:
+        return SIX.format(rank="`rank`" if self.kind == "mysql" else "rank")
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def shop(request: pytest.FixtureRequest, policy: SourcePolicy) -> Iterator[Shop]:
+    if request.param == "sqlite":
+        yield Shop("sqlite", "sqlite:///shop.db", policy, None)
+        return
+    server: Server = request.getfixturevalue({"mysql": "mariadb"}.get(request.param, request.param))
+    yield Shop(server.kind, server.dsn(), policy, server)
+    server.run("DROP TABLE IF EXISTS top")
+
+
+def crowd(folder: Path, name: str = "m", version: int = 1) -> Path:
+    return write_crowd(folder / f"{name}.pkl", ["ann", "bob", "cem"], ["tea", "scone", "soup"], version=version)
+
+
+def exported(model: Path, target: TableTarget, **wishes: Any) -> int:
+    job = ExportJob(model_id=model.stem, model=model, wishes=wishes, target=target)
+    return export(ExportJob.model_validate_json(job.model_dump_json()), lambda _: None).rows
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (row[0].encode(), row[1]))
+
+
+def test_a_table_is_made_and_replaced(shop: Shop, tmp_path: Path) -> None:
+    first, other = crowd(tmp_path), crowd(tmp_path, "other")
+    assert exported(first, shop.target()) == exported(other, shop.target(), n=1) * 3 == 9
+    assert in_order(shop.rows("m")) == wanted(first)
+    second = crowd(tmp_path, version=2)
+    exported(second, shop.target(), n=2)
+    assert in_order(shop.rows("m")) == wanted(second, Query(n=2)) and len(shop.rows("m")) == 6
+    assert {*shop.run("SELECT DISTINCT model_id, model_version FROM top")} == {("m", 2), ("other", 1)}
+    assert in_order(shop.rows("other")) == wanted(other, Query(n=1))
+
+
+def test_no_two_ids_are_taken_for_one(shop: Shop, tmp_path: Path) -> None:
+    longest = ["x" * 255 + "€", "x" * 255 + "y"]
+    model = write_crowd(tmp_path / "odd.pkl", [*ODD_IDS, *longest], [*ODD_IDS, *longest])
+    assert exported(model, shop.target(), n=100) == 15**2
+    assert in_order(shop.rows("odd")) == wanted(model, Query(n=100))
+
+
+def test_more_rows_than_are_sent_together(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recserver.worker.export.WRITTEN_TOGETHER", 50)
+    model = write_crowd(tmp_path / "m.pkl", [f"u{n}" for n in range(200)], [f"i{n}" for n in range(20)])
+    assert exported(model, shop.target()) == 2000
+    assert in_order(shop.rows("m")) == wanted(model)
+
+
+def some_rows(user: str = "new") -> Rows:
+    return Rows([user] * 2, [1, 2], ["tea", "soup"], [2.0, 1.0])
+
+
+def test_who_reads_meanwhile_sees_what_was_before(shop: Shop, tmp_path: Path) -> None:
+    exported(model := crowd(tmp_path), shop.target())
+    with table_of(shop.target(), Exported("m", 2)) as write:
+        write(some_rows())
+        assert in_order(shop.rows("m")) == wanted(model)
+    assert in_order(shop.rows("m")) == [("new", 1, "tea", 2.0), ("new", 2, "soup", 1.0)]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_export_that_breaks_off_leaves_what_was_before(shop: Shop, tmp_path: Path, there: bool) -> None:
+    model = crowd(tmp_path)
+    if there:
+        exported(model, shop.target())
+    with pytest.raises(ZeroDivisionError), table_of(shop.target(), Exported("m", 2)) as write:
+        write(some_rows())
+        raise ZeroDivisionError
+    if there:
+        assert in_order(shop.rows("m")) == wanted(model)
+    elif shop.kind == "sqlite":
+        assert not (shop.policy.data_dir / "shop.db").exists()
+    elif shop.kind == "mysql":  # where making a table ends a transaction
+        assert shop.rows("m") == []
+    else:
+        assert shop.run("SELECT to_regclass('top')") == [(None,)]
+
+
+def test_a_row_that_the_database_refuses_leaves_what_was_before(shop: Shop, tmp_path: Path) -> None:
+    low = "CHECK (score < 5)"
+    shop.run(f"CREATE TABLE top ({shop.columns}, extra INT, {low})")
+    exported(model := crowd(tmp_path), shop.target())
+    with pytest.raises(ExportFailed, match=r"^The database answered: .+\. Check the table and the connection\.$"):  # noqa: SIM117
+        with table_of(shop.target(), Exported("m", 2)) as write:
+            write(some_rows())
+            write(Rows(["last"], [1], ["tea"], [6.0]))
+    assert in_order(shop.rows("m")) == wanted(model)
+
+
+def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> None:
+    shop.run("CREATE TABLE top (model_id VARCHAR(9), score INT)", "INSERT INTO top VALUES ('m', 7)")
+    with pytest.raises(ExportFailed) as failure:
+        exported(crowd(tmp_path), shop.target())
+    assert str(failure.value) == (
+        "The table 'top' is there and has no column model_version, user_id, rank, item_id: name another table, "
+        "which is made if it is missing, or one with the columns model_id, model_version, user_id, rank, item_id, "
+        "score."
+    )
+    assert shop.run("SELECT * FROM top") == [("m", 7)]
+
+
+def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_DB", shop.url)
+    assert exported(crowd(tmp_path), shop.target(database="${SHOP_DB}")) == 9
+    for told in ("sqlite:////somewhere/${SHOP_DB}", "sqlite:///${SHOP_DB}/no/x.db", "postgresql://${SHOP_DB}/x"):
+        monkeypatch.setenv("SHOP_DB", "t0ld-by-nobody")
+        with pytest.raises((InvalidInput, ExportFailed)) as failure:
+            exported(tmp_path / "m.pkl", shop.target(database=told))
+        assert "t0ld" not in str(failure.value) and "SHOP_DB" in str(failure.value)
+    monkeypatch.delenv("SHOP_DB")
+    with pytest.raises(InvalidInput, match="SHOP_DB is not set"):
+        located(shop.target(database="${SHOP_DB}"))
+
+
+def test_schemas_of_postgresql(postgresql: Server, policy: SourcePolicy, tmp_path: Path) -> None:
+    postgresql.run("DROP SCHEMA IF EXISTS extra CASCADE", "CREATE SCHEMA extra")
+    target = TableTarget(table="extra.top", database=postgresql.dsn(), policy=policy)
+    exported(model := crowd(tmp_path), target)
+    exported(model, target)
+    found = postgresql.run("SELECT user_id, rank, item_id, score FROM extra.top ORDER BY user_id, rank")
+    assert [(*row,) for row in found] == wanted(model)
+    with pytest.raises(ExportFailed, match='schema "nowhere" does not exist'):
+        exported(model, target.model_copy(update={"table": "nowhere.top"}))
+
+
+def test_what_servers_refuse_is_told_without_secrets(server: Server, policy: SourcePolicy, tmp_path: Path) -> None:
+    model = crowd(tmp_path)
+
+    def refused(url: str, table: str = "top") -> str:
+        with pytest.raises(ExportFailed) as failure:
+            exported(model, TableTarget(table=table, database=url, policy=policy))
+        assert PASSWORD not in str(failure.value) and "Pa55" not in str(failure.value)
+        return str(failure.value)
+
+    assert refused(server.dsn(password=f"not-{PASSWORD}")).endswith("Correct the user and the password.")
+    assert refused(server.dsn(database="nothing_here")).endswith(".")
+    away = server.dsn().replace(str(server.port), "1")
+    assert "Check its host and port" in refused(away)
+    foreign = {"postgresql": "pg_catalog.mine", "mysql": "mysql.mine"}[server.kind]
+    assert refused(server.dsn(), foreign).endswith(
+        "Let the user of the connection make, read and change the table."
+    )
+
+
+def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path: Path) -> None:
+    """As two servers would: the second waits for the first, and its rows are those that stay, or it fails."""
+    target = TableTarget(table="top", database=server.dsn(), policy=policy)
+    models = [crowd(tmp_path), crowd(tmp_path / "2", version=2)]
+    exported(models[0], target)
+    failures = list[ExportFailed]()
+
+    def again(model: Path) -> None:
+        try:
+            exported(model, target)
+        except ExportFailed as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=again, args=(model,)) for model in models]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    versions = server.run("SELECT DISTINCT model_version FROM top")
+    count = server.run("SELECT COUNT(*) FROM top")
+    assert (len(versions), count, len(failures) < 2) == (1, [(9,)], True), failures
+    server.run("DROP TABLE top")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:////etc/top.db", "lies outside the data folder"),
+        ("sqlite:///../top.db", "lies outside the data folder"),
+        ("sqlite:///models/top.db", "one of recserver's own files"),
+        ("sqlite:///config/top.db", "one of recserver's own files"),
+        ("sqlite:///.hidden.db", "one of recserver's own files"),
+        ("sqlite:///history.db", "one of recserver's own files"),
+        ("sqlite:///History.DB-wal", "one of recserver's own files"),
+        ("sqlite:///", "must be a file"),
+        ("sqlite:///:memory:", "must be a file"),
+        ("sqlite:///no/top.db", "its folder is missing"),
+        ("sqlite:///link.db", "lies outside the data folder"),
+        ("sqlite:///top.db?vfs=unix", "is not allowed here"),
+        ("postgresql://169.254.169.254/x", "no data chef may reach it"),
+        ("postgresql://shop/x?host=other", "is not allowed here"),
+        ("oracle://shop/x", "others are read only"),
+        ("top.db", "must be a database URL"),
+    ],
+)
+def test_databases_that_may_not_be_written(data_dir: Path, policy: SourcePolicy, url: str, said: str) -> None:
+    (data_dir / "link.db").symlink_to(data_dir.parent / "elsewhere.db")
+    with pytest.raises(InvalidInput, match=said) as failure:
+        located(TableTarget(table="top", database=url, policy=policy))
+    assert failure.value.errors[0].loc == ("database",)
+
+
+def test_roots_are_for_databases_that_are_there(data_dir: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    policy = SourcePolicy(data_dir=data_dir, csv_roots=(root,))
+    target = TableTarget(table="top", database=f"sqlite:///{root}/shop.db", policy=policy)
+    with pytest.raises(InvalidInput, match="new ones are made in the data folder only"):
+        located(target)
+    sqlite3.connect(root / "shop.db").close()
+    assert exported(crowd(tmp_path), target) == 9
+    with pytest.raises(InvalidInput, match="has no schemas"):
+        located(target.model_copy(update={"table": "main.top"}))
+
+
+def test_the_default_database_may_lie_anywhere(data_dir: Path, tmp_path: Path) -> None:
+    policy = SourcePolicy(data_dir=data_dir, default_database=f"sqlite:///{tmp_path}/far.db")
+    target = TableTarget(table="top", database=None, policy=policy)
+    assert exported(crowd(tmp_path), target) == 9 and (tmp_path / "far.db").exists()
+    assert located(target).key != located(target.model_copy(update={"table": "other"})).key
+
+
+def test_a_file_that_is_no_database_stays_what_it_is(data_dir: Path, policy: SourcePolicy, tmp_path: Path) -> None:
+    (data_dir / "rows.csv").write_text("user_id,item_id\n" * 100)
+    target = TableTarget(table="top", database="sqlite:///rows.csv", policy=policy)
+    with pytest.raises(ExportFailed, match="file is not a database"):
+        exported(crowd(tmp_path), target)
+    assert (data_dir / "rows.csv").read_text() == "user_id,item_id\n" * 100
+
+
+def test_a_file_that_somebody_else_writes_is_waited_for(
+    data_dir: Path, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recserver.worker.export_sqlite.PATIENCE", 0.01)
+    target = TableTarget(table="top", database="sqlite:///shop.db", policy=policy)
+    with closing(sqlite3.connect(data_dir / "shop.db", isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (x)")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ExportFailed, match="database is locked"), rows_of(located(target), Exported("m", 1)):
+            pass
+        other.execute("COMMIT")
+        with rows_of(located(target), Exported("m", 1)) as write:
+            write(some_rows())
+    with closing(sqlite3.connect(data_dir / "shop.db")) as connection:
+        assert connection.execute("SELECT COUNT(*) FROM top").fetchall() == [(2,)]

@@ -1,0 +1,176 @@
+"""``recserver recommend``: one user on the terminal, everybody into files and tables."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sqlite3
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Start
+
+from exported import in_file, put_crowd, wanted
+from film_models import put_films
+from model_files import put_model
+from recserver import RecServer, Settings
+from recserver.recommend.query import Query
+from recserver.specs.conditions import Condition
+from recserver.specs.exports import ENDINGS
+
+Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
+
+
+@pytest.fixture
+def folder(data_dir: Path) -> Path:
+    """A data folder with one trained model."""
+    put_films(data_dir / "models")
+    return data_dir
+
+
+@pytest.fixture
+def recommend(folder: Path) -> Run:
+    """Runs ``recserver recommend ARGUMENTS`` beside the data folder."""
+
+    async def run(*arguments: str) -> tuple[int | None, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "recserver", "recommend", *arguments,
+            cwd=folder.parent, stdout=PIPE, stderr=PIPE, env={**os.environ, "COLUMNS": "160", "SHOP": "shop.db"},
+        )  # fmt: skip
+        out, err = await process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "wishes"),
+    [
+        ([], {}),
+        (["-n", "2", "--include-seen"], {"n": 2, "exclude_seen": False}),
+        (["--filter", "genre=Comedy", "--filter", "price<10"], {"filter": ["genre=Comedy", "price<10"]}),
+        (["--exclude", "jaws", "--exclude", "heat"], {"exclude": ["jaws", "heat"]}),
+        (["--candidate", "heat", "--candidate", "big"], {"candidates": ["heat", "big"]}),
+        (["--boost", "genre=Drama*3", "--explain"], {"boost": "genre=Drama*3", "explain": True}),
+        (["--max-per", "genre:1", "--diversity", "0.5"], {"max_per": "genre:1", "diversity": 0.5}),
+    ],
+)
+async def test_one_user_gets_what_a_server_answers(
+    recommend: Run, folder: Path, settings: Settings, options: list[str], wishes: dict[str, Any]
+) -> None:
+    async with RecServer(folder, settings) as rec:  # both at the same time
+        for user in ("ann", "Zoë", "nobody"):
+            status, out, err = await recommend(user, "--json", *options)
+            assert (status, err) == (0, "")
+            told = json.loads(out)
+            answer = await rec.recommend(user, model_id="films", **wishes)
+            assert told.pop("items") == answer["predictions"][user]
+            assert told == {name: answer[name] for name in told} and len(told) == 5
+
+
+async def test_a_table_for_people(recommend: Run) -> None:
+    status, out, _ = await recommend("ann", "-n", "3", "--explain")
+    lines = out.splitlines()
+    assert status == 0 and lines[0] == "films, version 1, for ann: personal"
+    assert [line.split("│")[1].strip() for line in lines if line.startswith("│")] == ["1", "2", "3"]
+    status, out, _ = await recommend("nobody", "--fallback", "none")
+    assert (status, out) == (0, "films, version 1, for nobody: nothing, for the user is not known\n")
+    for fallback, source in (("recent", "recent"), ("overall", "popular")):
+        assert json.loads((await recommend("nobody", "--fallback", fallback, "--json"))[1])["source"] == source
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> None:
+    path = folder.parent / f"top{ending}"
+    path.write_text("before")
+    status, out, err = await recommend("--all", "--out", path.name, "--filter", "price<12", "-n", "3")
+    query = Query(n=3, filters=[Condition("price", "<", "12")])
+    assert in_file(path, "films") == (rows := wanted(folder / "models/films.pkl", query))
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{len(rows)} rows for 10 users, of version 1 of model films, are in top{ending}; ")
+    assert {one.name for one in folder.parent.iterdir()} == {"data", path.name}
+
+
+@pytest.mark.parametrize(
+    ("url", "table"), [("sqlite:///shop.db", None), ("sqlite:///${SHOP}", "top"), ("sqlite:///{}/shop.db", "top")]
+)
+async def test_all_into_a_table(recommend: Run, folder: Path, url: str, table: str | None) -> None:
+    url = url.replace("{}", str(folder.parent))
+    arguments = ["--all", "--out", url, "--json", *(["--table", table] if table else [])]
+    for _ in range(2):
+        status, out, err = await recommend(*arguments)
+        assert (status, err) == (0, "")
+    with closing(sqlite3.connect(folder.parent / "shop.db")) as connection:
+        found = connection.execute(f"SELECT user_id, rank, item_id, score FROM {table or 'recommendations'}")
+        rows = found.fetchall()
+    assert rows == wanted(folder / "models/films.pkl")
+    told = json.loads(out)
+    assert told.pop("seconds") >= 0
+    assert told == {"model_id": "films", "model_version": 1, "users": 10, "rows": len(rows)}
+
+
+async def test_the_model_is_named_where_there_are_several(recommend: Run, folder: Path) -> None:
+    put_model(folder / "models", "m")
+    (folder / "models" / "new_config.json").write_text('{"algorithm": "nmf"}')
+    status, _, err = await recommend("ann")
+    assert status == 1
+    assert err == "recserver: Which model is not said: name one with --model; there are: 'films', 'm', 'new'.\n"
+    assert (await recommend("u1", "--model", "m"))[0] == 0
+    for arguments, said in (
+        (["u1", "--model", "x"], "There is no model 'x' in data"),
+        (["u1", "--model", "../m"], "There is no model '../m' in data"),
+        (["u1", "--model", "new"], "Model 'new' was never trained"),
+        (["u1", "--data", "elsewhere"], "There is no folder elsewhere"),
+    ):
+        status, out, err = await recommend(*arguments)
+        assert (status, out) == (1, "") and said in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ([], 2, "name a user, or everybody by --all"),
+        (["ann", "--out", "a.csv"], 2, "add --all"),
+        (["ann", "--all", "--out", "a.csv"], 2, "leave them out with --all"),
+        (["--all", "--out", "a.csv", "--explain"], 2, "leave them out with --all"),
+        (["--all"], 2, "--all needs --out"),
+        (["--all", "--out", "a.txt"], 2, "no file ending in .parquet, .csv, .csv.gz, .jsonl"),
+        (["--all", "--out", "a.csv", "--table", "t"], 2, "--table is for a database"),
+        (["--all", "--out", "sqlite:///a.db", "--table", "a b"], 2, "--table 'a b': must be the name of a table"),
+        (["--all", "--out", "no/a.csv"], 1, "There is no folder no"),
+        (["--all", "--out", "sqlite:///no/a.db"], 1, "its folder is missing"),
+        (["--all", "--out", "postgresql://u:s3cr3t@127.0.0.1:1/x"], 1, "The database cannot be reached"),
+        (["ann", "--fallback", "some"], 2, "take overall, recent or none"),
+        (["ann", "-n", "0"], 2, "-n: must be a whole number from 1 to 1000"),
+        (["ann", "--filter", "genre"], 2, "--filter: 'genre' is no condition"),
+        (["ann", "--filter", "year=1"], 1, "knows no attribute"),
+        (["ann", "--max-per", "genre"], 2, "--max-per: 'genre' is no quota"),
+        (["", "-n", "1"], 2, "must be 1 to 256 characters long"),
+    ],
+)
+async def test_what_is_wrong_is_one_sentence(
+    recommend: Run, folder: Path, arguments: list[str], status: int, said: str
+) -> None:
+    code, out, err = await recommend(*arguments)
+    assert (code, out) == (status, "") and said in err
+    assert err.startswith("recserver: ") and err.count("\n") == 1 and "s3cr3t" not in err
+    assert {one.name for one in folder.parent.iterdir()} == {"data"}
+
+
+async def test_ctrl_c_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    put_crowd(tmp_path / "data" / "models", 400_000)
+    process = await start("recommend", "--all", "--out", "top.jsonl")
+    files = {one.name for one in tmp_path.iterdir()}
+    while files == {"data"}:  # until it writes
+        files = {one.name for one in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))}
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert process.returncode == 130 and b"Traceback" not in err
+    assert {one.name for one in tmp_path.iterdir()} == {"data"}

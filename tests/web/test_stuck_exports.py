@@ -1,0 +1,106 @@
+"""Exports that get stuck, or fail in odd ways: whoever follows them learns of it, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+from asking import Api, Serve
+
+from model_files import put_model
+from recserver import RecServer, Settings
+from recserver.executors import OnExportProgress
+from recserver.exporter import BEAT
+from recserver.specs.exports import ExportJob, ExportProgress, ExportResult, FileTarget
+from recserver.testing import FakeClock, ScriptedExecutor
+
+BODY = {"model_id": "m", "file": "top.csv"}
+RUNNING = {"status": "running", "users_done": 0, "users": 3}
+
+
+class Odd(ScriptedExecutor):
+    """An executor whose exports begin, write half a file, and then end as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ending: asyncio.Future[ExportResult] = asyncio.Future()
+        self.cancelled = asyncio.Event()
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        assert isinstance(job.target, FileTarget)
+        await asyncio.to_thread(job.target.out.write_text, "half")
+        on_progress(ExportProgress(users=3))
+        try:
+            return await self.ending
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+@pytest.fixture
+async def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def odd() -> Odd:
+    return Odd()
+
+
+@pytest.fixture
+async def api(data_dir: Path, settings: Settings, serve: Serve, clock: FakeClock, odd: Odd) -> Api:
+    put_model(data_dir / "models", "m")
+    return await serve(RecServer(data_dir, settings, clock=clock, executor=odd))
+
+
+async def test_one_that_has_nothing_new_to_tell_says_so(api: Api, clock: FakeClock) -> None:
+    lines = await api.rec.export_recommendations(**BODY)
+    assert await anext(lines) == RUNNING
+    again = asyncio.ensure_future(anext(lines))
+    await clock.advance(BEAT - 0.1)
+    assert not again.done()
+    await clock.advance(0.2)
+    assert await again == RUNNING
+    await lines.aclose()
+
+
+async def test_a_client_that_is_gone_is_noticed_although_nothing_happens(
+    api: Api, clock: FakeClock, odd: Odd
+) -> None:
+    async with (
+        ClientSession() as session,
+        session.post(f"{api.url}/export_recommendations", json=BODY) as response,
+    ):
+        assert json.loads(await response.content.readline()) == RUNNING
+        response.close()
+    async with asyncio.timeout(20):
+        while not odd.cancelled.is_set():
+            await clock.advance(BEAT)
+            await api.get("/health")  # the server has had a look at its connections
+    while busy := api.rec.parts.exporter.busy:
+        await asyncio.wait(busy)
+    assert list((api.rec.data_dir / "exports").iterdir()) == []
+
+
+async def last_line(api: Api) -> dict[str, object]:
+    return (await api.lines("/export_recommendations", BODY))[-1]
+
+
+async def test_a_file_that_cannot_be_put_in_place_is_told(api: Api, odd: Odd) -> None:
+    (api.rec.data_dir / "exports" / "top.csv").mkdir(parents=True)
+    odd.ending.set_result(ExportResult(model_version=1, users=3, rows=1, seconds=0))
+    last = await last_line(api)
+    assert (last["status"], last["code"]) == ("failed", "export_failed")
+    assert str(last["error"]).startswith("The file could not be put in its place (Is a directory")
+    assert [one.name for one in (api.rec.data_dir / "exports").iterdir()] == ["top.csv"]
+
+
+async def test_a_fault_is_told_and_logged(api: Api, odd: Odd, caplog: pytest.LogCaptureFixture) -> None:
+    odd.ending.set_exception(LookupError("no such thing"))
+    last = await last_line(api)
+    assert last["error"] == "A fault in recserver: the server's log has the details."
+    assert "LookupError: no such thing" in caplog.text
+    assert list((api.rec.data_dir / "exports").iterdir()) == []
