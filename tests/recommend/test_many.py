@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from answering_models import dense_of, made, with_kinds
-from recserver.recommend import many, scoring
+from recserver.recommend import answering, many, scoring
 from recserver.recommend.answering import Answer, recommend, recommended, recommended_many
 from recserver.recommend.person import LARGEST
 from recserver.recommend.query import Query
@@ -126,6 +126,26 @@ def test_items_alike_come_in_order_and_with_the_same_score(calls: list[int]) -> 
         assert [item for item, _ in answer.items] == same.items.texts(range(200))
         assert len({score for _, score in answer.items}) == 1
     assert calls == [12]
+
+
+def test_whoever_has_too_many_items_alike_is_answered_alone(
+    calls: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of whom the training learned nothing: to them, all items are alike."""
+    model = made(400, 16, n_users=12, seed=1)
+    factors = model.user_factors.copy()
+    factors[3:6] = 0
+    model = replace(model, user_factors=factors)
+    monkeypatch.setattr(many, "MOST_ALIKE", 90)
+    alone: list[str | None] = []
+
+    def noted(model: Recommender, user_id: str | None, asked: Prepared) -> Answer:
+        alone.append(user_id)
+        return recommended(model, user_id, asked)
+
+    monkeypatch.setattr(answering, "recommended", noted)
+    assert recommended_many(model, USERS, Prepared.of(model, Query())) == one_by_one(model, USERS, Query())
+    assert alone[:3] == USERS[3:6] and calls == [12]
 
 
 def test_what_a_query_leaves_holds_for_all(calls: list[int]) -> None:

@@ -82,14 +82,14 @@ def recommended_many(model: Recommender, user_ids: Sequence[str | None], asked: 
     if not is_quicker(model, known):
         return [recommended(model, user_id, asked) for user_id in user_ids]
     found = best_of_many(model, known, end, asked.left, unseen=query.exclude_seen)
-    answers = (
-        Answer(_named(model, places[query.offset :], told[query.offset :]), Source.PERSONAL)
-        for places, told in found
-    )
-    return [
-        recommended(model, user_id, asked) if person is None else next(answers)
-        for user_id, person in zip(user_ids, people, strict=True)
-    ]
+
+    def answer(user_id: str | None, person: Person | None) -> Answer:
+        own = None if person is None else next(found)
+        if own is None:
+            return recommended(model, user_id, asked)
+        return Answer(_named(model, own[0][query.offset :], own[1][query.offset :]), Source.PERSONAL)
+
+    return [answer(user_id, person) for user_id, person in zip(user_ids, people, strict=True)]
 
 
 def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recserver.ranking import MOST_ROWS
 from recserver.recommend.person import LARGEST, Person
 from recserver.recommend.recommender import Recommender, Scores
-from recserver.recommend.scoring import Places, added_up, error
+from recserver.recommend.scoring import Places, added_up, error, in_steps
 
 FEWEST = 6
 """People for whom a product of matrices may be quicker than a product for each."""
@@ -32,8 +32,13 @@ SHORTEST = 2**13
 ROOM = 2**24
 """Scores by neighbours that are in memory together, 64 MiB."""
 
+MOST_ALIKE = 2**12
+"""Items that may score alike around somebody's nth best. Who has more of them, as they come where items share
+factors, is answered alone."""
+
 Found = tuple[Places, Scores]
 Pairs = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 
 def is_quicker(model: Recommender, people: Sequence[Person]) -> bool:
@@ -41,16 +46,18 @@ def is_quicker(model: Recommender, people: Sequence[Person]) -> bool:
 
     It reads all factors of all items once, and copies them; the other only those that are not zero for somebody.
     """
-    if len(people) < FEWEST:
+    if len(people) < FEWEST or not len(model.item_factors):
         return False
     active = sum(int(np.count_nonzero(person.factors)) for person in people)
     return active >= len(model.item_factors) * (1 if model.item_factors.size <= CACHED else 4)
 
 
 def best_of_many(
-    model: Recommender, people: Sequence[Person], n: int, left: NDArray[np.bool_] | None, *, unseen: bool
-) -> Iterator[Found]:
+    model: Recommender, people: Sequence[Person], n: int, left: Mask | None, *, unseen: bool
+) -> Iterator[Found | None]:
     """The places and the exact scores of the ``n`` best items of each, best first; equal ones by place.
+
+    None for whoever has too many items that score alike, and is to be answered alone.
 
     Args:
         n: at most :data:`FARTHEST`.
@@ -76,23 +83,27 @@ class _Search:
     model: Recommender
     people: Sequence[Person]
     n: int
-    left: NDArray[np.bool_] | None
+    left: Mask | None
     seen: tuple[Pairs, Pairs] | None
 
-    def best(self) -> Iterator[Found]:
+    def best(self) -> Iterator[Found | None]:
         factors, said = np.stack([person.factors for person in self.people]), self._said()
-        who, places = self._candidates(factors, said)
-        exact = added_up(
-            factors.T.take(who, axis=1),
-            self.model.item_factors.take(places, axis=1),
-            None if said is None else said[who, places],
-        )
+        who, places, crowded = self._candidates(factors, said)
+
+        def of(some: slice) -> Scores:
+            return added_up(
+                factors.T.take(who[some], axis=1),
+                self.model.item_factors.take(places[some], axis=1),
+                None if said is None else said[who[some], places[some]],
+            )
+
+        exact = in_steps(len(who), of)
         order = np.lexsort((places, -exact, who))
         places, exact = places[order], exact[order]
         ends = np.cumsum(np.bincount(who, minlength=len(self.people))).tolist()
-        for start, end in zip([0, *ends], ends, strict=False):
+        for start, end, alone in zip([0, *ends], ends, crowded.tolist(), strict=False):
             own = slice(start, min(end, start + self.n))
-            yield places[own], exact[own]
+            yield None if alone else (places[own], exact[own])
 
     def _said(self) -> Scores | None:
         """What neighbours say, shape (people, items)."""
@@ -103,8 +114,8 @@ class _Search:
             self.model.neighbors.add_scores(own, person.items, person.strengths)
         return said
 
-    def _candidates(self, factors: NDArray[np.float32], said: Scores | None) -> tuple[Pairs, Pairs]:
-        """Pairs of people and places among which the best of each are, a few more than these.
+    def _candidates(self, factors: NDArray[np.float32], said: Scores | None) -> tuple[Pairs, Pairs, Mask]:
+        """Pairs of people and places among which the best of each are, and few others; and who has too many.
 
         The nth best of what has been seen of somebody's scores is a lower bound for the nth best of all, below
         which none is kept; it rises from block to block.
@@ -112,16 +123,21 @@ class _Search:
         errors = [
             error(self.model, own, None if said is None else said[number]) for number, own in enumerate(factors)
         ]
-        margins = np.array([errors], np.float32).T * 2
-        tops, kept = np.full((len(factors), self.n), -np.inf, np.float32), []
+        margins = 2 * np.array(errors, np.float32)
+        tops, counts = np.full((len(factors), self.n), -np.inf, np.float32), np.zeros(len(factors), np.intp)
+        kept: list[tuple[Pairs, Pairs, Scores]] = []
         for start, scores in self._blocks(factors, said):
-            tops = _highest(tops, scores, self.n)
-            floors = np.fmax(tops[:, :1] - margins, -LARGEST)
-            who, places = np.divmod(np.flatnonzero(scores >= floors), scores.shape[1])
-            kept.append((who, places + start, scores[who, places]))
+            nth = tops[:, 0] if kept else _nth_of_maxima(scores, self.n)
+            floors = np.where(counts > MOST_ALIKE, np.inf, np.fmax(nth - margins, -LARGEST)).astype(np.float32)
+            who, places = np.divmod(np.flatnonzero(scores >= floors[:, np.newaxis]), scores.shape[1])
+            reached = scores[who, places]
+            kept.append((who, places + start, reached))
+            own = np.bincount(who, minlength=len(factors))
+            tops, counts = _highest(tops, who, reached, own), counts + own
         who, places, reached = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        last = reached >= floors[who, 0]
-        return who[last], places[last]
+        crowded = counts > MOST_ALIKE
+        last = (reached >= np.fmax(tops[:, 0] - margins, -LARGEST)[who]) & ~crowded[who]
+        return who[last], places[last], crowded
 
     def _blocks(self, factors: NDArray[np.float32], said: Scores | None) -> Iterator[tuple[int, Scores]]:
         """The place of a block's first item, and rough scores, shape (people, items), until the next block."""
@@ -141,12 +157,30 @@ class _Search:
             yield start, scores
 
 
-def _highest(tops: Scores, scores: Scores, n: int) -> Scores:
-    """At most the ``n`` highest of ``tops`` and ``scores`` in each row, the lowest of them first."""
+def _nth_of_maxima(scores: Scores, n: int) -> NDArray[np.float32]:
+    """Of each row, as :func:`recserver.ranking.nth_of_maxima`; -inf where that says nothing."""
     size = scores.shape[1]
-    rows = max(1, min(MOST_ROWS, size // (4 * n)))
+    rows = min(MOST_ROWS, size // (4 * n))
+    if rows < 1:
+        return np.full(len(scores), -np.inf, np.float32)
     columns = size // rows
     maxima = scores[:, : rows * columns].reshape(len(scores), rows, columns).max(axis=1)
-    both = np.concatenate([tops, maxima], axis=1)
-    both.partition(both.shape[1] - n, axis=1)
-    return both[:, both.shape[1] - n :]
+    maxima.partition(columns - n, axis=1)
+    nth: NDArray[np.float32] = maxima[:, columns - n]
+    return nth
+
+
+def _highest(tops: Scores, who: Pairs, reached: Scores, counts: Pairs) -> Scores:
+    """The ``n`` highest of each row of ``tops`` and of what its person reached beside, the lowest of them first.
+
+    Args:
+        tops: shape (people, n), -inf where there are fewer.
+        who, reached: people, ascending, and scores.
+        counts: how many scores each has.
+    """
+    beside = np.full((len(tops), counts.max(initial=0)), -np.inf, np.float32)
+    firsts = np.cumsum(counts) - counts
+    beside[who, np.arange(len(who)) - firsts[who]] = reached
+    both = np.concatenate([tops, beside], axis=1)
+    both.partition(beside.shape[1], axis=1)
+    return both[:, beside.shape[1] :]

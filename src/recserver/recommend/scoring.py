@@ -21,7 +21,7 @@ ROUNDING = 2.0**-23
 """Of a sum or a product in single precision, relative to it, at most; and as much again to be on the safe side."""
 
 STEP = 2**14
-"""Items whose exact scores are added up together, so that few numbers are in memory."""
+"""Exact scores that are added up together."""
 
 Places = NDArray[np.intp]
 
@@ -55,14 +55,12 @@ def scored(model: Recommender, person: Person) -> Scored:
     active = person.factors.nonzero()[0]
     factors = person.factors[active, np.newaxis]
 
-    def of_some(places: Places) -> Scores:
-        own = model.item_factors[active[:, np.newaxis], places]
-        return added_up(factors, own, None if said is None else said[places])
-
     def exact(places: Places) -> Scores:
-        if len(places) <= STEP:
-            return of_some(places)
-        return np.concatenate([of_some(places[start : start + STEP]) for start in range(0, len(places), STEP)])
+        def of(some: slice) -> Scores:
+            own = model.item_factors[active[:, np.newaxis], places[some]]
+            return added_up(factors, own, None if said is None else said[places[some]])
+
+        return in_steps(len(places), of)
 
     return Scored(rough, error(model, person.factors, said), exact)
 
@@ -99,3 +97,10 @@ def added_up(factors: NDArray[np.float32], item_factors: NDArray[np.float32], sa
         sums += said
     told: Scores = np.clip(sums, -LARGEST, LARGEST).astype(np.float32)
     return told
+
+
+def in_steps(count: int, of: Callable[[slice], Scores]) -> Scores:
+    """``count`` exact scores, found a few at a time: what :func:`added_up` holds meanwhile is large."""
+    if count <= STEP:
+        return of(slice(count))
+    return np.concatenate([of(slice(start, start + STEP)) for start in range(0, count, STEP)])
