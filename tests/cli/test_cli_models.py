@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from film_models import put_films
 from model_files import put_model
 from recserver import RecServer, Settings
 from recserver.artifact import load
 from recserver.cli.exchange import packed_arrays, read
 from recserver.errors import InvalidInput
-from recserver.recommend.answering import recommend
+from recserver.recommend.answering import Answer, recommend
 from recserver.recommend.opening import open_packed
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
+from recserver.specs.conditions import parse_condition
+from recserver.specs.wishes import Interaction
 
 Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
 
@@ -97,6 +100,59 @@ async def test_what_is_exported_and_imported_answers_the_same(models: Run, folde
         assert info["model_metrics"]["n_items"] == 50
         one, other = [(await rec.recommend("u1", model_id=name))["predictions"] for name in ("m", "copy")]
         assert one == other
+
+
+def asked_of_all(model: Recommender) -> list[Answer]:
+    """Answers that need all that a model file may hold."""
+    queries = [
+        Query(filters=[parse_condition("genre=Comedy")]),
+        Query(interactions=[Interaction("jaws", 5.0)], explain=True),
+        Query(fallback="recent"),
+    ]
+    return [recommend(model, user, query) for user in ("ann", "nobody") for query in queries]
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+async def test_what_other_tools_do_not_know_comes_back(models: Run, folder: Path, kind: str) -> None:
+    """How users are folded in, attributes, and what was popular of late."""
+    await asyncio.to_thread(put_films, folder / "models")
+    for source, copy in (("films", "second"), ("second", "third")):
+        assert (await models("export", source, "--format", kind))[0] == 0
+        status, out, err = await models("import", f"{source}.{kind}", copy)
+        assert (status, err, out) == (0, "", f"Version 1 of model {copy} is in data.\n")
+        before, after = (opened(folder / f"models/{name}.pkl") for name in ("films", copy))
+        assert asked_of_all(after) == asked_of_all(before)
+
+
+async def test_it_does_not_come_back_to_what_was_changed(models: Run, folder: Path) -> None:
+    await asyncio.to_thread(put_films, folder / "models")
+    await models("export", "films")
+    parts = dict(np.load(folder.parent / "films.npz"))
+    np.savez(folder.parent / "changed.npz", **parts | {"item_factors": parts["item_factors"] * 2})
+    status, out, err = await models("import", "changed.npz", "changed")
+    assert (status, err) == (0, "") and "so what else the file holds is left out" in " ".join(out.split())
+    model = opened(folder / "models/changed.pkl")
+    assert (model.fold_in, model.attributes, model.recent) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "told", [b"", b"[]", b'{"header": 5, "belongs_to": ""}', b'{"header": {}}', b"[" * 100_000]
+)
+async def test_what_is_carried_along_may_be_anything(models: Run, folder: Path, told: bytes) -> None:
+    np.savez(folder.parent / "odd.npz", **plain(recserver=np.frombuffer(told, np.uint8)))
+    status, _, err = await models("import", "odd.npz", "odd")
+    assert status == 1 and "'recserver' is not as recserver models export wrote it" in " ".join(err.split())
+
+
+@pytest.mark.parametrize("change", [{"fold_in_gram": np.ones((2, 2))}, {"attribute_offsets": np.array([5, 1])}])
+async def test_what_is_carried_along_is_checked(models: Run, folder: Path, change: dict[str, Any]) -> None:
+    await asyncio.to_thread(put_films, folder / "models")
+    await models("export", "films")
+    parts = dict(np.load(folder.parent / "films.npz"))
+    np.savez(folder.parent / "broken.npz", **parts | change)
+    status, _, err = await models("import", "broken.npz", "broken")
+    assert status == 1 and len(err.strip().splitlines()) <= 3 and "Traceback" not in err
+    assert not (folder / "models/broken.pkl").exists()
 
 
 async def test_the_three_lines_of_the_docs_read_an_export(models: Run, folder: Path) -> None:

@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.artifact import LARGEST, Artifact
+from recserver.cli.carried import carried
 from recserver.errors import InvalidInput, shown
 from recserver.ids import pack_ids
+from recserver.recommend.parts import norms
 from recserver.specs.values import entity_id
 from recserver.store.files import put_in_place, temporary_beside, unlink
 
@@ -32,7 +34,8 @@ FORMATS = "npz", "safetensors"
 
 def parts_of(packed: Artifact) -> Parts:
     """The arrays of a model file, factors of items in rows as other tools have them."""
-    return packed.arrays | {"item_factors": np.ascontiguousarray(packed.arrays["item_factors"].T)}
+    parts = packed.arrays | {"item_factors": np.ascontiguousarray(packed.arrays["item_factors"].T)}
+    return parts | carried(packed, parts)
 
 
 def write(path: Path, parts: Mapping[str, NDArray[Any]], kind: str) -> None:
@@ -95,6 +98,7 @@ def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
     user_factors, item_factors = _factors(parts, "user", len(users)), _factors(parts, "item", len(items))
     if user_factors.shape[1] != item_factors.shape[1]:
         raise _wrong(f"users have {user_factors.shape[1]} factors and items {item_factors.shape[1]}")
+    by_component = np.ascontiguousarray(item_factors[item_order].T)
     indptr, indices, pair_order = _seen(parts, user_rank, item_rank)
     counts = _whole(parts, "item_counts") if "item_counts" in parts else None
     if counts is not None and (counts.shape != (len(items),) or (counts < 0).any()):
@@ -107,7 +111,8 @@ def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
         "item_text": item_text,
         "item_offsets": item_offsets,
         "user_factors": np.ascontiguousarray(user_factors[user_order]),
-        "item_factors": np.ascontiguousarray(item_factors[item_order].T),
+        "item_factors": by_component,
+        "item_norms": norms(by_component),
         "seen_indptr": indptr,
         "seen_indices": indices,
         "item_counts": np.bincount(indices, minlength=len(items)) if counts is None else counts[item_order],

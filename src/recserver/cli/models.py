@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from recserver.store.versions import Version
     from recserver.versions import ModelVersions
 
+CHANGED = (
+    "Users, items, their factors or what was seen are not as they were exported, so what else the file holds is "
+    "left out: how users are folded in, attributes of items, and what was popular of late."
+)
+
 HEADS = "id", "algorithm", "status", "version", "trained", "users", "items", "MB"
 
 
@@ -68,6 +73,7 @@ def export_model(data: Path, model_id: str, *, output: Path | None, kind: str, o
 def import_model(data: Path, source: Path, model_id: str, *, kind: str | None, name: str, overwrite: bool) -> None:
     """Make the model ``model_id`` of a file that another tool wrote, or that was exported."""
     with failing_quietly():
+        from recserver.cli.carried import brought_back
         from recserver.cli.exchange import packed_arrays, read
         from recserver.specs.values import check_new_model_id
 
@@ -76,9 +82,15 @@ def import_model(data: Path, source: Path, model_id: str, *, kind: str | None, n
         except ValueError as error:
             raise WrongOption(f"The model id {shown(model_id)} {error}.") from None
         store = _store(data)
-        parts = packed_arrays(read(source, kind or source.suffix[1:].lower()))
+        found = read(source, kind or source.suffix[1:].lower())
+        back = brought_back(found)
+        header, more = back or ({}, {})
+        parts = more | packed_arrays(found)
         with _writing(data):
-            version, pinned = asyncio.run(_publish(store, model_id, parts, name, overwrite=overwrite))
+            placing = _publish(store, model_id, parts, name, header=header, overwrite=overwrite)
+            version, pinned = asyncio.run(placing)
+        if back is None:
+            console.print(CHANGED, markup=False)
         but = f" and does not serve: version {pinned} is pinned" if pinned else ""
         console.print(f"Version {version} of model {model_id} is in {data}{but}.", markup=False)
 
@@ -132,7 +144,7 @@ def _row(model: StoredModel) -> tuple[Any, ...]:
 
 
 async def _publish(
-    store: ModelStore, model_id: str, parts: Parts, name: str, *, overwrite: bool
+    store: ModelStore, model_id: str, parts: Parts, name: str, *, header: Mapping[str, Any], overwrite: bool
 ) -> tuple[int, int | None]:
     """Put a model in place as a training does: a new one, or the next version of one that is there.
 
@@ -152,13 +164,13 @@ async def _publish(
     if before:
         await versions.keep_stranger(model_id)  # whose number may be the highest
     number = next_version(await VersionStore(store).highest(model_id) if before else 0)
-    header = {
-        "model_id": model_id, "model_version": number,
+    about = {
+        **header, "model_id": model_id, "model_version": number,
         "algorithm": str(config["algorithm"]), "model_type": str(config["model_type"]),
     }  # fmt: skip
     out = temporary_beside(store.pickle(model_id))
     try:
-        packed = await asyncio.to_thread(_pack, out, header, parts)
+        packed = await asyncio.to_thread(_pack, out, about, parts)
         _, recommender = await asyncio.to_thread(open_packed, out)
         if not before:
             await store.create(model_id, config)

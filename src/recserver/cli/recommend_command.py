@@ -57,7 +57,7 @@ def recommend(
         ),
     ] = None,
     table: Annotated[
-        str | None, typer.Option("--table", help="With a database's URL: the table [recommendations].")
+        str | None, typer.Option("--table", help="With a database's URL: the table (recommendations).")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, for programs.")] = False,
 ) -> None:
