@@ -97,3 +97,11 @@ def test_factors_whose_squares_or_products_vanish(of_users: float, of_items: flo
             query = Query(n=n, exclude_seen=False)
             for user, answer in enumerate(together(model, query)):
                 assert answer.items == recommend(model, USERS[user], query).items == by_sorting(model, user, query)
+
+
+def test_no_score_is_a_negative_zero() -> None:
+    """Whether it were would depend on the components that are zero, which only those who are alone pass over."""
+    model = of_factors(np.tile([0.0, -1.0], (len(USERS), 1)), np.array([[5.0], [0.0]]).repeat(100, axis=1))
+    query = Query(exclude_seen=False)
+    for answer in (recommend(model, "u001", query), *together(model, query)):
+        assert {str(score) for _, score in answer.items} == {"0.0"}

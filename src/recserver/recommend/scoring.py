@@ -100,6 +100,7 @@ def added_up(factors: NDArray[np.float32], item_factors: NDArray[np.float32], sa
     if said is not None:
         sums += said
     told: Scores = np.clip(sums, -LARGEST, LARGEST).astype(np.float32)
+    told += 0.0  # there is no -0.0, which would depend on the components that are missing
     return told
 
 
