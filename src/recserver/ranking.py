@@ -40,11 +40,12 @@ def reaching(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> 
         return candidates
     reached = scores[candidates]
     nth = np.partition(reached, len(reached) - n)[len(reached) - n]
-    return candidates[_from(reached, nth - margin)]
+    return candidates[_from(reached, float(nth) - margin)]
 
 
 def _from(scores: NDArray[np.floating[Any]], floor: float) -> NDArray[np.intp]:
-    found: NDArray[np.intp] = (scores >= floor if floor > -np.inf else scores > -np.inf).nonzero()[0]
+    lowest = float(np.finfo(scores.dtype).min)  # a floor below it is none, and has no place among the scores
+    found: NDArray[np.intp] = (scores >= floor if floor >= lowest else scores > -np.inf).nonzero()[0]
     return found
 
 

@@ -110,6 +110,13 @@ def test_the_roundings_of_many_boosts_do_not_part_equal_items() -> None:
     assert recommend(model, "u000", Query(n=1, exclude_seen=False, boosts=boosts)).items == [first]
 
 
+def test_boosts_beyond_all_bounds_are_told_without_a_warning() -> None:
+    model = close_items(1, 8, 0, signs=False)
+    boosts = [parse_boost("kind=comedy*1000")] * 50
+    answer = recommend(model, "u000", Query(n=3, exclude_seen=False, boosts=boosts))
+    assert answer.items == [("i00000", LARGEST), ("i00002", LARGEST), ("i00004", LARGEST)]
+
+
 def test_no_score_is_a_negative_zero() -> None:
     """Whether it were would depend on the components that are zero, which only those who are alone pass over."""
     model = of_factors(np.tile([0.0, -1.0], (len(USERS), 1)), np.array([[5.0], [0.0]]).repeat(100, axis=1))
