@@ -35,16 +35,21 @@ def reaching(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> 
         n: at least 1. Where fewer items are left, all of them come.
     """
     rows = min(MOST_ROWS, len(scores) // (4 * n))
-    candidates = _from(scores, (nth_of_maxima(scores, n, rows) if rows > 1 else -np.inf) - margin)
+    low = nth_of_maxima(scores, n, rows) if rows > 1 else -np.inf
+    candidates = _from(scores, low - margin)
     if len(candidates) < 2 * n:
         return candidates
     reached = scores[candidates]
-    nth = np.partition(reached, len(reached) - n)[len(reached) - n]
-    return candidates[_from(reached, nth - margin)]
+    above = reached[reached > low]
+    if len(above) < n:  # it is the nth highest; as many may score the same, a selection among them would be slow
+        return candidates
+    nth = np.partition(above, len(above) - n)[len(above) - n]
+    return candidates[_from(reached, float(nth) - margin)]
 
 
 def _from(scores: NDArray[np.floating[Any]], floor: float) -> NDArray[np.intp]:
-    found: NDArray[np.intp] = (scores >= floor if floor > -np.inf else scores > -np.inf).nonzero()[0]
+    lowest = float(np.finfo(scores.dtype).min)  # a floor below it is none, and has no place among the scores
+    found: NDArray[np.intp] = (scores >= floor if floor >= lowest else scores > -np.inf).nonzero()[0]
     return found
 
 

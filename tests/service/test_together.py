@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 
 import pytest
 
+from answering_models import made
 from model_files import write_model
 from recserver.errors import Draining, InvalidInput
 from recserver.recommend.answering import Answer, recommend
@@ -19,6 +22,7 @@ from recserver.recommend.recommender import Recommender
 from recserver.service import together
 from recserver.service.together import MOST, Together
 from recserver.specs.conditions import parse_condition
+from recserver.specs.wishes import Interaction
 
 WRONG = Query(filters=[parse_condition("genre=Comedy")])
 
@@ -126,6 +130,20 @@ async def test_what_takes_long_does_not_wait_for_a_batch(
     """Nor does anybody wait for it."""
     answer = await many.recommend(model, "u1", Query(exclude=["i000001"]))
     assert sizes == [] and "i000001" not in items(answer)
+
+
+@pytest.mark.parametrize(
+    ("k", "confidence", "takes_long"), [(32, 0.0, False), (32, 40.0, False), (250, 40.0, True), (300, 0.0, True)]
+)
+async def test_whoever_is_folded_into_many_factors_is_answered_in_a_thread(
+    many: Together, k: int, confidence: float, takes_long: bool
+) -> None:
+    """However few items there are."""
+    model = made(200, k)
+    assert model.fold_in is not None
+    model = replace(model, fold_in=replace(model.fold_in, confidence=confidence))
+    found = await many.looked(model, Query(interactions=[Interaction("i00003")]), current_thread)
+    assert (found is not current_thread()) is takes_long
 
 
 def test_each_event_loop_gets_its_own_answers(many: Together, model: Recommender) -> None:

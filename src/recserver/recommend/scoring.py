@@ -20,6 +20,9 @@ from recserver.recommend.recommender import Recommender, Scores, weighed
 ROUNDING = 2.0**-23
 """Of a sum or a product in single precision, relative to it, at most; and as much again to be on the safe side."""
 
+SMALLEST, SMALLEST_NORM = 2.0**-126, 2.0**-63
+"""What is smaller may become zero, or lose digits: a number in single precision; one that is squared."""
+
 STEP = 2**14
 """Exact scores that are added up together."""
 
@@ -69,15 +72,16 @@ def error(model: Recommender, factors: NDArray[np.float32], said: Scores | None)
     """How far a score in single precision may be from the exact one, in whatever order it was added up.
 
     A sum of k products is off by at most k roundings of the sum of their magnitudes (Higham, Accuracy and
-    Stability of Numerical Algorithms, 2002, section 3.1), which is at most the product of the two norms.
+    Stability of Numerical Algorithms, 2002, section 3.1), which is at most the product of the two norms. Besides,
+    each product and each square in a norm may be so small that it loses digits.
 
     Args:
         said: what neighbours say of each item.
     """
     own = factors.astype(np.float64)
-    largest = float(np.sqrt(own @ own)) * model.largest_norm
+    largest = float(np.sqrt(own @ own)) * (model.largest_norm + len(own) * SMALLEST_NORM)
     heard = 0.0 if said is None else float(max(said.max(initial=0.0), -said.min(initial=0.0)))
-    return ROUNDING * ((len(factors) + 3) * largest + 2 * heard)
+    return ROUNDING * ((len(own) + 3) * largest + 2 * heard) + (len(own) + 3) * SMALLEST
 
 
 def added_up(factors: NDArray[np.float32], item_factors: NDArray[np.float32], said: Scores | None) -> Scores:
@@ -96,6 +100,7 @@ def added_up(factors: NDArray[np.float32], item_factors: NDArray[np.float32], sa
     if said is not None:
         sums += said
     told: Scores = np.clip(sums, -LARGEST, LARGEST).astype(np.float32)
+    told += 0.0  # there is no -0.0, which would depend on the components that are missing
     return told
 
 

@@ -92,8 +92,11 @@ class Prepared:
         return scores
 
     def stretched(self, error: float) -> float:
-        """How far apart boosts may take scores that are ``error`` apart."""
-        return error * math.prod(1 + abs(float(more)) for _, more in self.boosts)
+        """How far apart boosts may take scores that are ``error`` apart.
+
+        Each boost rounds both, by no more than scores that were added up may be apart and each time anew.
+        """
+        return error * (1 + len(self.boosts)) * math.prod(1 + abs(float(more)) for _, more in self.boosts)
 
 
 def _require_near(model: Recommender, query: Query) -> None:

@@ -18,6 +18,9 @@ PER_FACTOR_TOGETHER, PER_ITEM_TOGETHER = 3e-8, 1e-6
 PER_ID, PER_PICK, PER_SHARE = 5e-3, 1e-2, 1e-5
 """To look an id up; to hold an item against quotas, or against those before; one share of an explanation."""
 
+PER_SOLVED = 4e-8
+"""To solve for somebody's factors, of their number to the third power; as much where interactions weigh in."""
+
 PER_WEIGHT, PER_TOLD, FEW = 1e-5, 1e-3, 100
 """To add what one neighbour says; to name one item, beyond so many."""
 
@@ -45,6 +48,14 @@ def _history(model: Recommender) -> float:
     return len(model.seen_indices) / max(1, len(model.users))
 
 
+def _solving(model: Recommender, history: float) -> float:
+    """To fold in somebody with so many interactions."""
+    k = len(model.item_factors)
+    if model.fold_in is None:
+        return 0.0
+    return k * k * (k + (history if model.fold_in.confidence else 0.0)) * PER_SOLVED
+
+
 def asking(model: Recommender, query: Query) -> float:
     """Milliseconds that a query takes beyond that; 0 for a plain one."""
     n_ids = len(query.exclude) + len(query.candidates or ()) + len(query.interactions)
@@ -56,7 +67,7 @@ def asking(model: Recommender, query: Query) -> float:
     history = _history(model) + len(query.interactions)
     explained = 1.0 + history * query.n * PER_SHARE if query.explain else 0.0
     passed_over = query.offset * PER_ITEM * 10
-    folded = 0.3 if query.interactions else 0.0
+    folded = 0.3 + _solving(model, history) if query.interactions else 0.0
     told = max(0, picks - FEW) * PER_TOLD
     looked = looks * len(model.items) * PER_ITEM
     return n_ids * PER_ID + looked + walks * PER_PICK + explained + passed_over + folded + told
