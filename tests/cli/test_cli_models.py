@@ -144,7 +144,14 @@ async def test_what_is_carried_along_may_be_anything(models: Run, folder: Path, 
     assert status == 1 and "'recserver' is not as recserver models export wrote it" in " ".join(err.split())
 
 
-@pytest.mark.parametrize("change", [{"fold_in_gram": np.ones((2, 2))}, {"attribute_offsets": np.array([5, 1])}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fold_in_gram": np.ones((2, 2))},
+        {"fold_in_gram": np.full((3, 3), np.nan)},
+        {"attribute_offsets": np.array([5, 1])},
+    ],
+)
 async def test_what_is_carried_along_is_checked(models: Run, folder: Path, change: dict[str, Any]) -> None:
     await asyncio.to_thread(put_films, folder / "models")
     await models("export", "films")

@@ -239,6 +239,8 @@ def _pack(out: Path, header: Mapping[str, Any], parts: Parts) -> PackedFile:
 
     try:
         return pack(out, header, parts)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
     except OSError as error:
         raise InvalidInput(f"The model cannot be written ({error.strerror}): check {out.parent}.") from None
 

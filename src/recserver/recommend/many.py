@@ -32,9 +32,9 @@ SHORTEST = 2**13
 ROOM = 2**24
 """Scores by neighbours that are in memory together, 64 MiB."""
 
-MOST_ALIKE = 2**12
-"""Items that may score alike around somebody's nth best. Who has more of them, as they come where items share
-factors, is answered alone."""
+ALIKE_EACH, MOST_ALIKE = 64, 2**12
+"""Items that may score alike around somebody's nth best: so many for each of the n, and at most. Who has more of
+them, as they come where items share factors, is answered alone."""
 
 Found = tuple[Places, Scores]
 Pairs = NDArray[np.intp]
@@ -123,19 +123,19 @@ class _Search:
         errors = [
             error(self.model, own, None if said is None else said[number]) for number, own in enumerate(factors)
         ]
-        margins = 2 * np.array(errors, np.float32)
+        margins, most = 2 * np.array(errors, np.float32), min(MOST_ALIKE, ALIKE_EACH * self.n)
         tops, counts = np.full((len(factors), self.n), -np.inf, np.float32), np.zeros(len(factors), np.intp)
         kept: list[tuple[Pairs, Pairs, Scores]] = []
         for start, scores in self._blocks(factors, said):
             nth = tops[:, 0] if kept else _nth_of_maxima(scores, self.n)
-            floors = np.where(counts > MOST_ALIKE, np.inf, np.fmax(nth - margins, -LARGEST)).astype(np.float32)
+            floors = np.where(counts > most, np.inf, np.fmax(nth - margins, -LARGEST)).astype(np.float32)
             who, places = np.divmod(np.flatnonzero(scores >= floors[:, np.newaxis]), scores.shape[1])
             reached = scores[who, places]
             kept.append((who, places + start, reached))
             own = np.bincount(who, minlength=len(factors))
             tops, counts = _highest(tops, who, reached, own), counts + own
         who, places, reached = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        crowded = counts > MOST_ALIKE
+        crowded = counts > most
         last = (reached >= np.fmax(tops[:, 0] - margins, -LARGEST)[who]) & ~crowded[who]
         return who[last], places[last], crowded
 
