@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 from asking import Api, Serve
 
 from model_files import put_model
@@ -104,3 +104,48 @@ async def test_a_fault_is_told_and_logged(api: Api, odd: Odd, caplog: pytest.Log
     assert last["error"] == "A fault in recserver: the server's log has the details."
     assert "LookupError: no such thing" in caplog.text
     assert list((api.rec.data_dir / "exports").iterdir()) == []
+
+
+class Stuck(Odd):
+    """An executor whose exports do not even begin, as where a table is locked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        self.asked.set()
+        return await super().export(job, lambda _: None)
+
+
+async def test_a_client_that_leaves_before_it_begins_ends_it(
+    data_dir: Path, settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recserver.web.lines.LOOK_SECONDS", 0.01)
+    put_model(data_dir / "models", "m")
+    stuck = Stuck()
+    api = await serve(RecServer(data_dir, settings, executor=stuck))
+    async with ClientSession() as session:
+        asking = asyncio.ensure_future(session.post(f"{api.url}/export_recommendations", json=BODY))
+        await stuck.asked.wait()
+        asking.cancel()
+        async with asyncio.timeout(20):
+            await stuck.cancelled.wait()
+    while busy := api.rec.parts.exporter.busy:
+        await asyncio.wait(busy)
+    assert list((api.rec.data_dir / "exports").iterdir()) == []
+
+
+async def test_a_client_that_left_before_the_first_line_is_no_fault(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def gone(*_: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr("aiohttp.web.StreamResponse._write_headers", gone)
+    async with ClientSession() as session:
+        with pytest.raises(ClientError):
+            await session.post(f"{api.url}/export_recommendations", json=BODY)
+    while busy := api.rec.parts.exporter.busy:
+        await asyncio.wait(busy)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -26,7 +26,7 @@ from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
 from recserver.web.answers import Answers
 from recserver.web.company import ALONE, Company
-from recserver.web.lines import stream_lines
+from recserver.web.lines import Handler, ends_with_client, stream_lines
 from recserver.web.routes import PREFIXES, ROUTES, Route
 from recserver.web.stream import Streams
 from recserver.web.wire import (
@@ -38,8 +38,6 @@ from recserver.web.wire import (
     to_json,
     with_warnings,
 )
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +104,7 @@ def _handler(service: Service, route: Route, answers: Answers | None, company: C
             raise
 
     handler = own if writer is None else in_company
+    handler = ends_with_client(handler) if route.follows else handler
     handler.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handler
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -20,6 +20,11 @@ PATIENCE_SECONDS = 600.0
 CHUNK = 2**15
 """Bytes that are sent together."""
 
+LOOK_SECONDS = 1.0
+"""So often it is looked whether a client is still there for which something is done."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 async def stream_lines(
     request: web.Request, lines: AsyncGenerator[Mapping[str, Any], None], *, at_once: bool = False
@@ -34,8 +39,8 @@ async def stream_lines(
     response = web.StreamResponse(headers={"X-Content-Type-Options": "nosniff"})
     response.content_type, response.charset = "application/x-ndjson", "utf-8"
     async with aclosing(lines):
-        await response.prepare(request)
         try:
+            await response.prepare(request)
             await _write(response, lines, 0 if at_once else CHUNK)
             await response.write_eof()
         except ConnectionResetError:
@@ -48,6 +53,22 @@ async def stream_lines(
             logger.exception("%s %s", request.method, request.rel_url.raw_path)
             _break_off(request)
     return response
+
+
+def ends_with_client(handler: Handler) -> Handler:
+    """``handler``, cancelled once its client has gone, also before anything was sent that would show it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        work = asyncio.ensure_future(handler(request))
+        try:
+            while not work.done() and request.transport is not None:
+                await asyncio.wait([work], timeout=LOOK_SECONDS)
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+        return web.Response() if work.cancelled() else work.result()  # which nobody hears any more
+
+    return handle
 
 
 async def _write(response: web.StreamResponse, lines: AsyncIterator[Mapping[str, Any]], together: int) -> None:
