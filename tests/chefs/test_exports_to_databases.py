@@ -201,6 +201,28 @@ def test_what_servers_refuse_is_told_without_secrets(server: Server, policy: Sou
     )
 
 
+def test_what_a_driver_finds_fault_with_is_no_fault_of_ours(
+    mariadb: Server, policy: SourcePolicy, tmp_path: Path
+) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    for parameter in (f"ssl_ca={tmp_path}/no.pem", f"ssl_ca={tmp_path}/gone.pem", "charset=klingon"):
+        target = TableTarget(table="top", database=f"{mariadb.dsn()}?{parameter}", policy=policy)
+        with pytest.raises(ExportFailed, match=r"^The database answered: .+\. C"):
+            exported(crowd(tmp_path), target)
+
+
+def test_a_table_that_stays_locked_is_not_waited_for_in_vain(
+    postgresql: Server, policy: SourcePolicy, tmp_path: Path
+) -> None:
+    exported(model := crowd(tmp_path), TableTarget(table="top", database=postgresql.dsn(), policy=policy))
+    impatient = policy.model_copy(update={"source_timeout": 0.05})
+    with closing(postgresql.connect()) as other, other.transaction():
+        other.execute("LOCK TABLE top IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(ExportFailed, match="canceling statement due to lock timeout. Export again"):
+            exported(model, TableTarget(table="top", database=postgresql.dsn(), policy=impatient))
+    postgresql.run("DROP TABLE top")
+
+
 def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path: Path) -> None:
     """As two servers would: the second waits for the first, and its rows are those that stay, or it fails."""
     target = TableTarget(table="top", database=server.dsn(), policy=policy)
@@ -244,6 +266,7 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
         ("postgresql://shop/x?host=other", "is not allowed here"),
         ("oracle://shop/x", "others are read only"),
         ("top.db", "must be a database URL"),
+        ("mysql://shop@127.0.0.1/", "names no database"),
     ],
 )
 def test_databases_that_may_not_be_written(data_dir: Path, policy: SourcePolicy, url: str, said: str) -> None:

@@ -69,6 +69,8 @@ def located(target: TableTarget) -> Place:
         if missing := missing_driver(database.dialect, "Writing to"):
             raise SourceFailed(missing)
         schema, name = parts_of_table(target.table)
+        if schema is None and database.dialect == "mysql" and not (database.url and database.url.database):
+            raise ValueError("names no database: add /name to the URL, or give the table as name.table")
         file = _file(database, target) if database.dialect == "sqlite" else None
     except SourceFailed as error:
         raise _refused("database", Hiding(entry).in_sentence(str(error))) from None
