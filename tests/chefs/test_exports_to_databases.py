@@ -158,6 +158,21 @@ def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> N
     assert shop.run("SELECT * FROM top") == [("m", 7)]
 
 
+@pytest.mark.parametrize("table", ["top", "shop.top"])
+def test_a_table_without_transactions_is_left_alone(
+    mariadb: Server, policy: SourcePolicy, tmp_path: Path, table: str
+) -> None:
+    columns = SIX.format(rank="`rank`")
+    mariadb.run(f"CREATE TABLE top ({columns}) ENGINE = MyISAM", "INSERT INTO top (model_id) VALUES ('m')")
+    target = TableTarget(table=table, database=mariadb.dsn(), policy=policy)
+    with pytest.raises(ExportFailed, match="'top' is of the engine MyISAM, which has no transactions"):
+        exported(crowd(tmp_path), target)
+    assert mariadb.run("SELECT COUNT(*) FROM top") == [(1,)]
+    mariadb.run("DROP TABLE top")
+    exported(crowd(tmp_path), target)
+    mariadb.run("DROP TABLE top")
+
+
 def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB", shop.url)
     assert exported(crowd(tmp_path), shop.target(database="${SHOP_DB}")) == 9

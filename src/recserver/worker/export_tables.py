@@ -115,7 +115,22 @@ def _ready(connection: Connection, place: Place) -> Table:
         require_columns(place.name, {one["name"] for one in look.get_columns(place.name, schema=place.schema)})
     else:
         table.create(connection)
+    if connection.dialect.name == "mysql":
+        _require_transactions(connection, place)
     return table
+
+
+def _require_transactions(connection: Connection, place: Place) -> None:
+    """
+    Raises:
+        ExportFailed: if a table of MySQL or MariaDB is of an engine that cannot take anything back.
+    """
+    found = connection.exec_driver_sql(_WITHOUT_TRANSACTIONS, (place.schema, place.name)).scalar()
+    if found is not None:
+        raise ExportFailed(
+            f"The table {shown(place.name)} is of the engine {found}, which has no transactions: "
+            "ALTER TABLE … ENGINE = InnoDB, or name another table."
+        )
 
 
 def _table(connection: Connection, place: Place) -> Table:
@@ -135,8 +150,13 @@ def _table(connection: Connection, place: Place) -> Table:
     columns: list[Column[Any]] = [
         Column(name, kinds[name], primary_key=name in KEY, nullable=False, autoincrement=False) for name in COLUMNS
     ]
-    return Table(place.name, MetaData(), *columns, schema=place.schema)
+    return Table(place.name, MetaData(), *columns, schema=place.schema, mysql_engine="InnoDB")
 
+
+_WITHOUT_TRANSACTIONS = (
+    "SELECT engine FROM information_schema.tables JOIN information_schema.engines USING (engine) "
+    "WHERE transactions = 'NO' AND table_schema = COALESCE(%s, DATABASE()) AND table_name = %s"
+)
 
 KEY = ("model_id", "user_id", "rank")
 """What no two rows of a table share."""
