@@ -302,6 +302,8 @@ def test_roots_are_for_databases_that_are_there(data_dir: Path, tmp_path: Path) 
     assert exported(crowd(tmp_path), target) == 9
     with pytest.raises(InvalidInput, match="has no schemas"):
         located(target.model_copy(update={"table": "main.top"}))
+    with pytest.raises(InvalidInput, match="SQLite's own"):
+        located(target.model_copy(update={"table": "SQLite_top"}))
 
 
 def test_the_default_database_may_lie_anywhere(data_dir: Path, tmp_path: Path) -> None:
