@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from asking import Api, Serve
 
 from model_files import put_model
 from recserver import RecServer, Settings
+from recserver.errors import ExportFailed
 from recserver.executors import OnExportProgress
 from recserver.exporter import BEAT
 from recserver.specs.exports import ExportJob, ExportProgress, ExportResult, FileTarget
@@ -149,3 +153,48 @@ async def test_a_client_that_left_before_the_first_line_is_no_fault(
     while busy := api.rec.parts.exporter.busy:
         await asyncio.wait(busy)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+CUT_OFF = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE visits SET user_id = 'half'")
+os._exit(9)
+"""
+
+
+class CutOff(ScriptedExecutor):
+    """An executor whose worker is killed while it writes to the file of the default database."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        worker = await asyncio.create_subprocess_exec(sys.executable, "-c", CUT_OFF, str(self._file))
+        await worker.wait()
+        raise ExportFailed("The worker process was killed.")
+
+
+def users_in(file: Path) -> list[tuple[str]]:
+    """As a data chef reads them, which may not write."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT DISTINCT user_id FROM visits").fetchall()
+
+
+async def test_a_file_in_which_a_worker_was_cut_off_can_be_read(
+    data_dir: Path, settings: Settings, serve: Serve
+) -> None:
+    put_model(data_dir / "models", "m")
+    file = data_dir / "interactions.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE visits (user_id)")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO visits VALUES (?)", [("ann" * 30,)] * 10_000)
+        connection.execute("COMMIT")
+    api = await serve(RecServer(data_dir, settings, executor=CutOff(file)))
+    answer = await api.post("/export_recommendations", {"model_id": "m", "table": "top"})
+    assert (answer.status, answer.code) == (422, "export_failed")
+    assert users_in(file) == [("ann" * 30,)]
