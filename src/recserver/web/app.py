@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -132,7 +133,8 @@ def _own_handler(
             faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
             return error_response(error.code, str(error), faults)
         if isinstance(result, AsyncGenerator):
-            return await stream_lines(request, result, at_once=route.follows)
+            tell = partial(with_warnings, arguments=arguments)
+            return await stream_lines(request, result, tell, at_once=route.follows)
         body = to_json(result if route.lists else with_warnings(result, arguments))
         if kept is not None and version is not None:
             kept.keep(request.raw_path, result["model_id"], body, version)
