@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,6 +104,7 @@ def _exported(job: ExportJob, path: Path) -> ExportResult:
     from recserver.store.files import put_in_place, unlink
     from recserver.worker.export import export
 
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leaving nothing, as Ctrl-C
     with _following() as follow:
         if isinstance(job.target, TableTarget):
             return export(job, follow)
