@@ -182,7 +182,7 @@ def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: p
             exported(tmp_path / "m.pkl", shop.target(database=told))
         assert "t0ld" not in str(failure.value) and "SHOP_DB" in str(failure.value)
     monkeypatch.delenv("SHOP_DB")
-    with pytest.raises(InvalidInput, match="SHOP_DB is not set"):
+    with pytest.raises(InvalidInput, match=r"SHOP_DB is not set: .+ or write the value in its place\.$"):
         located(shop.target(database="${SHOP_DB}"))
 
 
