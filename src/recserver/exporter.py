@@ -81,7 +81,7 @@ class Exporter:
 
         Args:
             place: where it writes to; the same for two that must not write at the same time.
-            file: the name that its file gets; None for a table.
+            file: the name that its file gets, or that of its SQLite database; None for a table elsewhere.
 
         Raises:
             ExportUnderWay: if there is one to the same place.
@@ -109,15 +109,11 @@ class Exporter:
         await asyncio.gather(*map(_cancel, self.busy))
 
     async def _conduct(self, export: Export, job: ExportJob, file: Path | None) -> None:
-        """Everything of an export. What it leaves under a hidden name is removed however it ends."""
+        """Everything of an export. What is half done of it is undone however it ends."""
         try:
             ending = await self._ending(export, job, file)
         finally:
-            if isinstance(job.target, FileTarget):
-                try:
-                    await remove([job.target.out])
-                except OSError:  # the next start of the server removes it
-                    logger.warning("%s could not be removed", job.target.out)
+            await _undo(job, file)
         export.end(ending)
 
     async def _ending(self, export: Export, job: ExportJob, file: Path | None) -> ExportResult | RecServerError:
@@ -138,6 +134,18 @@ class Exporter:
             job.model_id, result.model_version, result.rows, result.seconds,
         )  # fmt: skip
         return result
+
+
+async def _undo(job: ExportJob, file: Path | None) -> None:
+    if isinstance(job.target, FileTarget):
+        try:
+            await remove([job.target.out])
+        except OSError:  # the next start of the server removes it
+            logger.warning("%s could not be removed", job.target.out)
+    elif file is not None:
+        from recserver.worker.export_sqlite import take_back
+
+        await to_the_end(take_back, file)
 
 
 async def _cancel(work: asyncio.Task[None]) -> None:

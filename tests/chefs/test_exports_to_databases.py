@@ -158,6 +158,21 @@ def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> N
     assert shop.run("SELECT * FROM top") == [("m", 7)]
 
 
+@pytest.mark.parametrize("table", ["top", "shop.top"])
+def test_a_table_without_transactions_is_left_alone(
+    mariadb: Server, policy: SourcePolicy, tmp_path: Path, table: str
+) -> None:
+    columns = SIX.format(rank="`rank`")
+    mariadb.run(f"CREATE TABLE top ({columns}) ENGINE = MyISAM", "INSERT INTO top (model_id) VALUES ('m')")
+    target = TableTarget(table=table, database=mariadb.dsn(), policy=policy)
+    with pytest.raises(ExportFailed, match="'top' is of the engine MyISAM, which has no transactions"):
+        exported(crowd(tmp_path), target)
+    assert mariadb.run("SELECT COUNT(*) FROM top") == [(1,)]
+    mariadb.run("DROP TABLE top")
+    exported(crowd(tmp_path), target)
+    mariadb.run("DROP TABLE top")
+
+
 def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_DB", shop.url)
     assert exported(crowd(tmp_path), shop.target(database="${SHOP_DB}")) == 9
@@ -167,7 +182,7 @@ def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: p
             exported(tmp_path / "m.pkl", shop.target(database=told))
         assert "t0ld" not in str(failure.value) and "SHOP_DB" in str(failure.value)
     monkeypatch.delenv("SHOP_DB")
-    with pytest.raises(InvalidInput, match="SHOP_DB is not set"):
+    with pytest.raises(InvalidInput, match=r"SHOP_DB is not set: .+ or write the value in its place\.$"):
         located(shop.target(database="${SHOP_DB}"))
 
 
@@ -199,6 +214,28 @@ def test_what_servers_refuse_is_told_without_secrets(server: Server, policy: Sou
     assert refused(server.dsn(), foreign).endswith(
         "Let the user of the connection make, read and change the table."
     )
+
+
+def test_what_a_driver_finds_fault_with_is_no_fault_of_ours(
+    mariadb: Server, policy: SourcePolicy, tmp_path: Path
+) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    for parameter in (f"ssl_ca={tmp_path}/no.pem", f"ssl_ca={tmp_path}/gone.pem", "charset=klingon"):
+        target = TableTarget(table="top", database=f"{mariadb.dsn()}?{parameter}", policy=policy)
+        with pytest.raises(ExportFailed, match=r"^The database answered: .+\. C"):
+            exported(crowd(tmp_path), target)
+
+
+def test_a_table_that_stays_locked_is_not_waited_for_in_vain(
+    postgresql: Server, policy: SourcePolicy, tmp_path: Path
+) -> None:
+    exported(model := crowd(tmp_path), TableTarget(table="top", database=postgresql.dsn(), policy=policy))
+    impatient = policy.model_copy(update={"source_timeout": 0.05})
+    with closing(postgresql.connect()) as other, other.transaction():
+        other.execute("LOCK TABLE top IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(ExportFailed, match="canceling statement due to lock timeout"):
+            exported(model, TableTarget(table="top", database=postgresql.dsn(), policy=impatient))
+    postgresql.run("DROP TABLE top")
 
 
 def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path: Path) -> None:
@@ -244,6 +281,7 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
         ("postgresql://shop/x?host=other", "is not allowed here"),
         ("oracle://shop/x", "others are read only"),
         ("top.db", "must be a database URL"),
+        ("mysql://shop@127.0.0.1/", "names no database"),
     ],
 )
 def test_databases_that_may_not_be_written(data_dir: Path, policy: SourcePolicy, url: str, said: str) -> None:
@@ -264,6 +302,8 @@ def test_roots_are_for_databases_that_are_there(data_dir: Path, tmp_path: Path) 
     assert exported(crowd(tmp_path), target) == 9
     with pytest.raises(InvalidInput, match="has no schemas"):
         located(target.model_copy(update={"table": "main.top"}))
+    with pytest.raises(InvalidInput, match="SQLite's own"):
+        located(target.model_copy(update={"table": "SQLite_top"}))
 
 
 def test_the_default_database_may_lie_anywhere(data_dir: Path, tmp_path: Path) -> None:

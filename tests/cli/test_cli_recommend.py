@@ -99,15 +99,20 @@ async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url", "table"), [("sqlite:///shop.db", None), ("sqlite:///${SHOP}", "top"), ("sqlite:///{}/shop.db", "top")]
-)
+    ("url", "table"),
+    [
+        ("sqlite:///shop.db", None), ("sqlite:///${SHOP}", "top"), ("sqlite:///{}/shop.db", "top"),
+        ("sqlite:///history.db", "top"),
+    ],
+)  # fmt: skip
 async def test_all_into_a_table(recommend: Run, folder: Path, url: str, table: str | None) -> None:
+    file = "history.db" if "history" in url else "shop.db"
     url = url.replace("{}", str(folder.parent))
     arguments = ["--all", "--out", url, "--json", *(["--table", table] if table else [])]
     for _ in range(2):
         status, out, err = await recommend(*arguments)
         assert (status, err) == (0, "")
-    with closing(sqlite3.connect(folder.parent / "shop.db")) as connection:
+    with closing(sqlite3.connect(folder.parent / file)) as connection:
         found = connection.execute(f"SELECT user_id, rank, item_id, score FROM {table or 'recommendations'}")
         rows = found.fetchall()
     assert rows == wanted(folder / "models/films.pkl")
@@ -146,6 +151,7 @@ async def test_the_model_is_named_where_there_are_several(recommend: Run, folder
         (["--all", "--out", "sqlite:///a.db", "--table", "a b"], 2, "--table 'a b': must be the name of a table"),
         (["--all", "--out", "no/a.csv"], 1, "There is no folder no"),
         (["--all", "--out", "sqlite:///no/a.db"], 1, "its folder is missing"),
+        (["--all", "--out", "sqlite:///data/history.db"], 1, "is one of recserver's own files"),
         (["--all", "--out", "postgresql://u:s3cr3t@127.0.0.1:1/x"], 1, "The database cannot be reached"),
         (["ann", "--fallback", "some"], 2, "take overall, recent or none"),
         (["ann", "-n", "0"], 2, "-n: must be a whole number from 1 to 1000"),
@@ -161,16 +167,17 @@ async def test_what_is_wrong_is_one_sentence(
     code, out, err = await recommend(*arguments)
     assert (code, out) == (status, "") and said in err
     assert err.startswith("recserver: ") and err.count("\n") == 1 and "s3cr3t" not in err
-    assert {one.name for one in folder.parent.iterdir()} == {"data"}
+    assert {one.name for one in folder.parent.iterdir()} == {"data"} and not list(folder.glob("*.db"))
 
 
-async def test_ctrl_c_leaves_nothing(start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+async def test_being_ended_leaves_nothing(start: Start, tmp_path: Path, told: signal.Signals) -> None:
     put_crowd(tmp_path / "data" / "models", 400_000)
     process = await start("recommend", "--all", "--out", "top.jsonl")
     files = {one.name for one in tmp_path.iterdir()}
     while files == {"data"}:  # until it writes
         files = {one.name for one in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))}
-    process.send_signal(signal.SIGINT)
+    process.send_signal(told)
     _, err = await process.communicate()
-    assert process.returncode == 130 and b"Traceback" not in err
+    assert process.returncode == 128 + told and b"Traceback" not in err
     assert {one.name for one in tmp_path.iterdir()} == {"data"}

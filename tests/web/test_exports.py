@@ -108,6 +108,13 @@ async def test_a_table_of_the_default_database(films: Api) -> None:
     assert rows == in_file(films.rec.data_dir / "exports" / "top.csv", "films")
 
 
+@pytest.mark.parametrize("path", [PATH, "/recommend_batch"])
+async def test_a_field_that_nobody_knows_is_named_in_every_line(films: Api, path: str) -> None:
+    what = {"file": "top.csv"} if path == PATH else {"user_ids": ["ann", "bob"]}
+    for line in await films.lines(path, {"model_id": "films", "filtr": "price<1", **what}):
+        assert line["warnings"] == ["The field 'filtr' is not known here and was ignored."]
+
+
 @pytest.mark.parametrize(
     ("model_id", "body", "status", "code", "loc"),
     [

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 from asking import Api, Serve
 
 from model_files import put_model
 from recserver import RecServer, Settings
+from recserver.errors import ExportFailed
 from recserver.executors import OnExportProgress
 from recserver.exporter import BEAT
 from recserver.specs.exports import ExportJob, ExportProgress, ExportResult, FileTarget
@@ -104,3 +108,93 @@ async def test_a_fault_is_told_and_logged(api: Api, odd: Odd, caplog: pytest.Log
     assert last["error"] == "A fault in recserver: the server's log has the details."
     assert "LookupError: no such thing" in caplog.text
     assert list((api.rec.data_dir / "exports").iterdir()) == []
+
+
+class Stuck(Odd):
+    """An executor whose exports do not even begin, as where a table is locked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        self.asked.set()
+        return await super().export(job, lambda _: None)
+
+
+async def test_a_client_that_leaves_before_it_begins_ends_it(
+    data_dir: Path, settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recserver.web.lines.LOOK_SECONDS", 0.01)
+    put_model(data_dir / "models", "m")
+    stuck = Stuck()
+    api = await serve(RecServer(data_dir, settings, executor=stuck))
+    async with ClientSession() as session:
+        asking = asyncio.ensure_future(session.post(f"{api.url}/export_recommendations", json=BODY))
+        await stuck.asked.wait()
+        asking.cancel()
+        async with asyncio.timeout(20):
+            await stuck.cancelled.wait()
+    while busy := api.rec.parts.exporter.busy:
+        await asyncio.wait(busy)
+    assert list((api.rec.data_dir / "exports").iterdir()) == []
+
+
+async def test_a_client_that_left_before_the_first_line_is_no_fault(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def gone(*_: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr("aiohttp.web.StreamResponse._write_headers", gone)
+    async with ClientSession() as session:
+        with pytest.raises(ClientError):
+            await session.post(f"{api.url}/export_recommendations", json=BODY)
+    while busy := api.rec.parts.exporter.busy:
+        await asyncio.wait(busy)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+CUT_OFF = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE visits SET user_id = 'half'")
+os._exit(9)
+"""
+
+
+class CutOff(ScriptedExecutor):
+    """An executor whose worker is killed while it writes to the file of the default database."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        worker = await asyncio.create_subprocess_exec(sys.executable, "-c", CUT_OFF, str(self._file))
+        await worker.wait()
+        raise ExportFailed("The worker process was killed.")
+
+
+def users_in(file: Path) -> list[tuple[str]]:
+    """As a data chef reads them, which may not write."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT DISTINCT user_id FROM visits").fetchall()
+
+
+async def test_a_file_in_which_a_worker_was_cut_off_can_be_read(
+    data_dir: Path, settings: Settings, serve: Serve
+) -> None:
+    put_model(data_dir / "models", "m")
+    file = data_dir / "interactions.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE visits (user_id)")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO visits VALUES (?)", [("ann" * 30,)] * 10_000)
+        connection.execute("COMMIT")
+    api = await serve(RecServer(data_dir, settings, executor=CutOff(file)))
+    answer = await api.post("/export_recommendations", {"model_id": "m", "table": "top"})
+    assert (answer.status, answer.code) == (422, "export_failed")
+    assert users_in(file) == [("ann" * 30,)]

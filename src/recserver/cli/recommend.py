@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +86,7 @@ def recommend_all(
             raise WrongOption("A user, --fallback and --explain are for one user: leave them out with --all.")
         if out is None:
             raise WrongOption(f"--all needs --out: a file ending in {', '.join(ENDINGS)}, or a database's URL.")
-        target = _table(out, table) if "://" in out else _file(out, table)
+        target = _table(asked, out, table) if "://" in out else _file(out, table)
         wishes = stated(_checked(ExportWishes, asked.wishes))
         model_id, path = _model(asked)
         job = ExportJob(model_id=model_id, model=path, wishes=wishes, target=target)
@@ -102,6 +104,7 @@ def _exported(job: ExportJob, path: Path) -> ExportResult:
     from recserver.store.files import put_in_place, unlink
     from recserver.worker.export import export
 
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leaving nothing, as Ctrl-C
     with _following() as follow:
         if isinstance(job.target, TableTarget):
             return export(job, follow)
@@ -140,7 +143,7 @@ def _file(out: str, table: str | None) -> FileTarget:
     return FileTarget(out=temporary_beside(path), ending=ending)
 
 
-def _table(url: str, table: str | None) -> TableTarget:
+def _table(asked: Asked, url: str, table: str | None) -> TableTarget:
     """A table of a database that whoever types this may write to: its file may lie anywhere."""
     from recserver.settings import load_settings
 
@@ -148,8 +151,8 @@ def _table(url: str, table: str | None) -> TableTarget:
         check_table(table or USUAL_TABLE)
     except ValueError as error:
         raise WrongOption(f"--table {shown(table)}: {error}.") from None
-    policy = load_settings().source_policy(Path.cwd())  # from where a relative path is meant
-    return TableTarget(table=table or USUAL_TABLE, database=url, policy=policy, trusted=True)
+    policy = load_settings().source_policy(asked.data.resolve())
+    return TableTarget(table=table or USUAL_TABLE, database=url, policy=policy, base=Path.cwd())
 
 
 def _checked(kind: Any, wishes: Mapping[str, Any]) -> Any:

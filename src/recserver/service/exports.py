@@ -26,7 +26,7 @@ from recserver.specs.exports import (
 from recserver.specs.values import KnownId, Text
 from recserver.specs.wishes import ExportWishes
 from recserver.store.files import disk, temporary_beside
-from recserver.worker.export_target import located
+from recserver.worker.export_target import Place, located
 
 
 class ExportVerbs(Verbs):
@@ -57,11 +57,12 @@ class ExportVerbs(Verbs):
         target: FileTarget | TableTarget
         if table is None:
             target, place, told = await asyncio.to_thread(self._file, str(file))
+            named: Path | None = self.parts.policy.data_dir / FOLDER / str(file)
         else:
             target = TableTarget(table=table, database=database, policy=self.parts.policy)
-            place, told = await asyncio.to_thread(self._table, target), {"table": table}
+            found = await asyncio.to_thread(self._table, target)
+            place, named, told = found.key, found.file, {"table": table}
         job = ExportJob(model_id=model_id, model=path, wishes=stated(wishes), target=target)
-        named = self.parts.policy.data_dir / FOLDER / file if file is not None else None
         lines = self._lines(job, place, named, told)
         await anext(lines)  # what is refused is refused now
         return lines
@@ -73,8 +74,8 @@ class ExportVerbs(Verbs):
         target = FileTarget(out=temporary_beside(folder / name), ending=str(ending_of(name)))
         return target, name.casefold(), {"file": f"{FOLDER}/{name}"}
 
-    def _table(self, target: TableTarget) -> str:
-        """What no other export may write.
+    def _table(self, target: TableTarget) -> Place:
+        """Where a table is, which no other export may write.
 
         Raises:
             InvalidInput: if the database cannot be used.
@@ -84,7 +85,7 @@ class ExportVerbs(Verbs):
         inside = place.file is not None and place.file.is_relative_to(self.parts.policy.data_dir)
         if self.read_only and inside:
             raise ReadOnly(READ_ONLY)
-        return place.key
+        return place
 
     async def _lines(
         self, job: ExportJob, place: str, file: Path | None, told: Result

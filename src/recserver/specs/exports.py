@@ -105,8 +105,8 @@ class TableTarget(BaseModel):
     database: str | None
     """Its database's URL; ``${NAME}`` is replaced in the worker only. None means the default database."""
     policy: SourcePolicy
-    trusted: bool = False
-    """Whether the operator named the database, so that its file may lie anywhere."""
+    base: Path | None = None
+    """From where the operator who named the database means paths; then its file may lie anywhere."""
 
 
 class ExportJob(BaseModel):

@@ -104,7 +104,7 @@ def expand_environment(entry: Entry) -> dict[str, Any]:
     if missing := missing_variables(entry):
         raise SourceFailed(
             f"The environment variable {missing[0]} is not set: set it for the server, or write the value "
-            "into the data chef."
+            "in its place."
         )
     encoded = {key: _encode_references(key, text) for key, text in entry.items()}
     expanded = _map_texts(encoded, lambda text: REFERENCE.sub(lambda found: os.environ[found[1]], text))

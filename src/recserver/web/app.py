@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -26,7 +27,7 @@ from recserver.service.verb import fields, takes_any
 from recserver.web.access import Access
 from recserver.web.answers import Answers
 from recserver.web.company import ALONE, Company
-from recserver.web.lines import stream_lines
+from recserver.web.lines import Handler, ends_with_client, stream_lines
 from recserver.web.routes import PREFIXES, ROUTES, Route
 from recserver.web.stream import Streams
 from recserver.web.wire import (
@@ -38,8 +39,6 @@ from recserver.web.wire import (
     to_json,
     with_warnings,
 )
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +105,7 @@ def _handler(service: Service, route: Route, answers: Answers | None, company: C
             raise
 
     handler = own if writer is None else in_company
+    handler = ends_with_client(handler) if route.follows else handler
     handler.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handler
 
@@ -133,7 +133,8 @@ def _own_handler(
             faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
             return error_response(error.code, str(error), faults)
         if isinstance(result, AsyncGenerator):
-            return await stream_lines(request, result, at_once=route.follows)
+            tell = partial(with_warnings, arguments=arguments)
+            return await stream_lines(request, result, tell, at_once=route.follows)
         body = to_json(result if route.lists else with_warnings(result, arguments))
         if kept is not None and version is not None:
             kept.keep(request.raw_path, result["model_id"], body, version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -20,23 +20,31 @@ PATIENCE_SECONDS = 600.0
 CHUNK = 2**15
 """Bytes that are sent together."""
 
+LOOK_SECONDS = 1.0
+"""So often it is looked whether a client is still there for which something is done."""
+
+Line = dict[str, Any]
+Tell = Callable[[Line], Line]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 async def stream_lines(
-    request: web.Request, lines: AsyncGenerator[Mapping[str, Any], None], *, at_once: bool = False
+    request: web.Request, lines: AsyncGenerator[Line, None], tell: Tell, *, at_once: bool = False
 ) -> web.StreamResponse:
     """Newline-delimited JSON. What is not sent in time waits: no more is found than the client takes.
 
     A client that has gone ends it.
 
     Args:
+        tell: makes of a line what is sent.
         at_once: whether each line is sent by itself, and not only when there are many.
     """
     response = web.StreamResponse(headers={"X-Content-Type-Options": "nosniff"})
     response.content_type, response.charset = "application/x-ndjson", "utf-8"
     async with aclosing(lines):
-        await response.prepare(request)
         try:
-            await _write(response, lines, 0 if at_once else CHUNK)
+            await response.prepare(request)
+            await _write(response, lines, tell, 0 if at_once else CHUNK)
             await response.write_eof()
         except ConnectionResetError:
             pass  # the client has gone
@@ -50,10 +58,26 @@ async def stream_lines(
     return response
 
 
-async def _write(response: web.StreamResponse, lines: AsyncIterator[Mapping[str, Any]], together: int) -> None:
+def ends_with_client(handler: Handler) -> Handler:
+    """``handler``, cancelled once its client has gone, also before anything was sent that would show it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        work = asyncio.ensure_future(handler(request))
+        try:
+            while not work.done() and request.transport is not None:
+                await asyncio.wait([work], timeout=LOOK_SECONDS)
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+        return web.Response() if work.cancelled() else work.result()  # which nobody hears any more
+
+    return handle
+
+
+async def _write(response: web.StreamResponse, lines: AsyncIterator[Line], tell: Tell, together: int) -> None:
     waiting = bytearray()
     async for line in lines:
-        waiting += to_json(line) + b"\n"
+        waiting += to_json(tell(line)) + b"\n"
         if len(waiting) >= together:
             await _send(response, waiting)
             waiting.clear()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from recserver.errors import ExportFailed
@@ -49,8 +49,18 @@ def rows_of(place: Place, of: Exported) -> Iterator[Write]:
         raise ExportFailed(place.in_words(error, PATIENCE)) from None
 
 
-def _opened(name: str) -> sqlite3.Connection:
-    return sqlite3.connect(name, timeout=PATIENCE, isolation_level=None)
+def take_back(file: Path) -> None:
+    """Undo what an export that was killed had written to the file: who may only read it could not, and is refused.
+
+    Whoever writes to it just now has done so already.
+    """
+    if file.with_name(f"{file.name}-journal").exists():
+        with suppress(sqlite3.Error), closing(_opened(str(file), patience=1.0)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+
+
+def _opened(name: str, patience: float | None = None) -> sqlite3.Connection:
+    return sqlite3.connect(name, timeout=PATIENCE if patience is None else patience, isolation_level=None)
 
 
 def _check(connection: sqlite3.Connection, schema: str, table: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from recserver.chefs.databases import check_resolved
@@ -15,7 +16,7 @@ from recserver.worker.export import Exported, Rows, Write
 from recserver.worker.export_target import Place, located
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, Engine, Table
 
 LONGEST_MODEL_ID = 255
 """Characters: as long as the name of a file can be."""
@@ -71,13 +72,22 @@ def _rows_of(place: Place, of: Exported, seconds: float) -> Iterator[Write]:
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
     try:
         check_resolved(url)
-        with engine.begin() as connection:
+        with _connected(engine, place, seconds) as connection, connection.begin():
+            if engine.dialect.name == "postgresql":  # which else waits for ever for who has locked the table
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = {ceil(seconds * 1000)}")
             table = _ready(connection, place)
             connection.execute(table.delete().where(table.c.model_id == of.model_id))
             yield lambda rows: _insert(connection, table, values_of(rows, of))
     except SourceFailed as error:
         raise ExportFailed(place.hidden(str(error))) from None
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
+        raise ExportFailed(place.in_words(error, seconds)) from None
+
+
+def _connected(engine: Engine, place: Place, seconds: float) -> Connection:
+    try:
+        return engine.connect()
+    except Exception as error:  # drivers find fault with a URL's parameters in any way
         raise ExportFailed(place.in_words(error, seconds)) from None
 
 
@@ -105,7 +115,22 @@ def _ready(connection: Connection, place: Place) -> Table:
         require_columns(place.name, {one["name"] for one in look.get_columns(place.name, schema=place.schema)})
     else:
         table.create(connection)
+    if connection.dialect.name == "mysql":
+        _require_transactions(connection, place)
     return table
+
+
+def _require_transactions(connection: Connection, place: Place) -> None:
+    """
+    Raises:
+        ExportFailed: if a table of MySQL or MariaDB is of an engine that cannot take anything back.
+    """
+    found = connection.exec_driver_sql(_WITHOUT_TRANSACTIONS, (place.schema, place.name)).scalar()
+    if found is not None:
+        raise ExportFailed(
+            f"The table {shown(place.name)} is of the engine {found}, which has no transactions: "
+            "ALTER TABLE … ENGINE = InnoDB, or name another table."
+        )
 
 
 def _table(connection: Connection, place: Place) -> Table:
@@ -125,8 +150,13 @@ def _table(connection: Connection, place: Place) -> Table:
     columns: list[Column[Any]] = [
         Column(name, kinds[name], primary_key=name in KEY, nullable=False, autoincrement=False) for name in COLUMNS
     ]
-    return Table(place.name, MetaData(), *columns, schema=place.schema)
+    return Table(place.name, MetaData(), *columns, schema=place.schema, mysql_engine="InnoDB")
 
+
+_WITHOUT_TRANSACTIONS = (
+    "SELECT engine FROM information_schema.tables JOIN information_schema.engines USING (engine) "
+    "WHERE transactions = 'NO' AND table_schema = COALESCE(%s, DATABASE()) AND table_name = %s"
+)
 
 KEY = ("model_id", "user_id", "rank")
 """What no two rows of a table share."""

@@ -59,7 +59,7 @@ def located(target: TableTarget) -> Place:
         InvalidInput: if the database cannot be used, or may not be.
     """
     url = target.policy.default_database if target.database is None else target.database
-    trusted = target.trusted or target.database is None
+    trusted = target.base is not None or target.database is None
     entry = {"connection": url}
     try:
         expanded = expand_environment(entry)
@@ -69,6 +69,8 @@ def located(target: TableTarget) -> Place:
         if missing := missing_driver(database.dialect, "Writing to"):
             raise SourceFailed(missing)
         schema, name = parts_of_table(target.table)
+        if schema is None and database.dialect == "mysql" and not (database.url and database.url.database):
+            raise ValueError("names no database: add /name to the URL, or give the table as name.table")
         file = _file(database, target) if database.dialect == "sqlite" else None
     except SourceFailed as error:
         raise _refused("database", Hiding(entry).in_sentence(str(error))) from None
@@ -76,6 +78,8 @@ def located(target: TableTarget) -> Place:
         raise _refused("database", Hiding(entry).in_sentence(f"{error}.")) from None
     if file is not None and schema is not None:
         raise _refused("table", "An SQLite database has no schemas: give the name of the table alone.")
+    if file is not None and name.casefold().startswith("sqlite_"):
+        raise _refused("table", "Names that begin with sqlite_ are SQLite's own: give another.")
     return Place(database, schema, name, file, entry)
 
 
@@ -89,7 +93,7 @@ def _file(database: Database, target: TableTarget) -> Path:
     data_dir = target.policy.data_dir.resolve()
     if database.path in ("", ":memory:"):
         raise ValueError("an SQLite database must be a file: name one in the data folder")
-    own_way = (data_dir / database.path).resolve() if database.trusted else None
+    own_way = ((target.base or data_dir) / database.path).resolve() if database.trusted else None
     path = own_way or confined(database.path, target.policy)
     if path.parent == data_dir and path.name.casefold().startswith(OURS):
         raise ValueError(f"{shown(database.path)} is one of recserver's own files: name another")
