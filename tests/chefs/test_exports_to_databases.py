@@ -281,6 +281,7 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
         ("postgresql://shop/x?host=other", "is not allowed here"),
         ("oracle://shop/x", "others are read only"),
         ("top.db", "must be a database URL"),
+        ("postgresql://shop/x%00y", "holds a NUL character"),
         ("mysql://shop@127.0.0.1/", "names no database"),
     ],
 )

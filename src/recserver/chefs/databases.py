@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Any, Self
+from urllib.parse import unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -159,6 +160,8 @@ def from_url(text: str, *, trusted: bool = False) -> Database:
     dialect = dialect_of(text)
     if "://" not in text or dialect not in _HARMLESS:
         raise ValueError("must be a database URL such as postgresql://user:${PASSWORD}@host/database")
+    if "\0" in unquote(text):
+        raise ValueError("holds a NUL character, at which drivers would stop reading: leave it out")
     try:
         url = make_url(f"{dialect}:{text.partition(':')[2]}")
     except (ArgumentError, ValueError):

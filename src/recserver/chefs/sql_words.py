@@ -58,6 +58,11 @@ _CURES: tuple[tuple[frozenset[str | int], re.Pattern[str], str], ...] = (
         re.compile(r"^permission denied"),
         "Let the user of the connection read what the query asks for",
     ),
+    (
+        frozenset(),
+        re.compile(r"^attempt to write a readonly database"),
+        "A program was killed while it wrote to the file: open it once with one that may write, which undoes that",
+    ),
 )  # fmt: skip
 _OF_WRITING = {
     f"{_BROKE_OFF}: train again, and if it happens again, ask whoever runs the database": (
