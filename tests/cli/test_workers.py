@@ -128,19 +128,15 @@ async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, fi
     service.supervisor.send_signal(signal.SIGCONT)
     assert f"the writer (process {victim})" in await line_with(service.supervisor, "is started again")
 
-    async def created() -> bool:
-        return (await called(client, "POST", "/create_model", model_id="m", algorithm="nmf"))[0] == 200
+    async def deleted() -> bool:
+        return (await called(client, "DELETE", "/delete_model/films"))[0] == 200
 
-    await until(created)
+    await until(deleted)
+    assert (await called(client, "GET", "/recommend/ann/films"))[0] == 404  # it follows the new writer already
+    await ok(client, "POST", "/create_model", model_id="m", algorithm="nmf")
     assert await new_ones(service, "writer", victim) == {service.writer}
     holder = json.loads((films / ".lock").read_text())
     assert holder["pid"] == service.supervisor.pid  # whoever stops that one gets the folder
-    await ok(client, "DELETE", "/delete_model/films")
-
-    async def is_gone() -> bool:
-        return (await called(client, "GET", "/recommend/ann/films"))[0] == 404
-
-    await until(is_gone)
 
 
 @pytest.mark.parametrize("told", ["the supervisor", "the group, by Ctrl-C", "everybody, twice"])
