@@ -1,7 +1,7 @@
 """A serving process, one of several on a port. It is started by :mod:`recserver.processes.supervisor`.
 
-It says ``ready`` on standard output once it answers. SIGTERM closes it, however often that comes; Ctrl-C on a
-terminal, which all processes get, is for the supervisor alone, with which it ends in any case.
+It says ``ready`` on standard output once it answers. SIGTERM closes it, however often that comes. It is started
+with Ctrl-C ignored, which is for the supervisor alone, with which it ends in any case.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ def main() -> None:
     """Serve until told to stop."""
     place = Place.read(sys.argv[1])
     die_with(place.supervisor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_whatever_comes()
     supervisor = _own_output()
     try:
@@ -60,7 +59,7 @@ async def _serve(place: Place, settings: Settings, supervisor: TextIO) -> None:
     listener = await asyncio.to_thread(_listen_alone, settings) if place.first else None
 
     async def bind() -> Sequence[socket.socket]:
-        found = listener or await asyncio.to_thread(listen, settings, beside=True)
+        found = await asyncio.to_thread(listen, settings, beside=True) if listener is None else listener
         if place.role is Role.WRITER:
             return found, await asyncio.to_thread(listen_privately, place.requests)
         return (found,)
