@@ -37,11 +37,22 @@ def share(listener: socket.socket) -> None:
 
 
 def listen_privately(path: Path) -> socket.socket:
-    """A Unix socket that listens at ``path``, in place of one that a killed process left there."""
-    path.unlink(missing_ok=True)
+    """A Unix socket that listens at ``path``, in place of one that a killed process left there.
+
+    Raises:
+        ServerCannotStart: if there can be none: its folder may be gone.
+    """
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(BACKLOG)
+    try:
+        path.unlink(missing_ok=True)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ServerCannotStart(
+            f"There can be no socket in the temporary folder {path.parent} ({error.strerror}): "
+            "start recserver again, with TMPDIR set to a folder that stays."
+        ) from None
     return listener
 
 
@@ -68,6 +79,7 @@ def hold(settings: Settings) -> socket.socket:
 
 def url_of(host: str, port: int) -> str:
     """The address that people use."""
+    host = host.strip("[]")
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from os import PathLike
 from pathlib import Path
@@ -129,20 +129,24 @@ class RecServer(Service):
         Requests in flight when it ends get ``shutdown_grace`` seconds to finish.
         """
         listener = await self._listener()  # before anything is opened or written
+
+        async def bind() -> Sequence[socket.socket]:
+            return [listener]
+
         try:
-            async with self.serve_at(lambda: [listener]):
+            async with self.serve_at(bind):
                 yield url_of(self.settings.host, listener.getsockname()[1])
         finally:
             listener.close()
 
     @asynccontextmanager
     async def serve_at(
-        self, bind: Callable[[], Sequence[socket.socket]], company: Company = ALONE
+        self, bind: Callable[[], Awaitable[Sequence[socket.socket]]], company: Company = ALONE
     ) -> AsyncIterator[None]:
         """Answer on sockets for as long as the block lasts, as :meth:`serve` does.
 
         Args:
-            bind: gives sockets that listen, once the server has opened. It may block.
+            bind: gives sockets that listen, once the server has opened.
             company: the other processes of the service.
         """
         runner = web.AppRunner(
@@ -154,7 +158,7 @@ class RecServer(Service):
         opens, listeners = not self.is_open, list[socket.socket]()
         try:
             await runner.setup()
-            listeners += await asyncio.to_thread(bind)
+            listeners += await bind()
             for listener in listeners:
                 await web.SockSite(runner, listener, backlog=BACKLOG).start()
             yield

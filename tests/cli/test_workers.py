@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientResponse, ClientSession
 from commands import Start, line_with
-from services import Serve, Service, called, ok
+from services import Serve, Service, called, ok, role_of
 
 from film_models import put_films
-from pids import ended, lives
+from pids import children_of, ended, lives
 
 
 @pytest.fixture
@@ -128,19 +128,15 @@ async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, fi
     service.supervisor.send_signal(signal.SIGCONT)
     assert f"the writer (process {victim})" in await line_with(service.supervisor, "is started again")
 
-    async def created() -> bool:
-        return (await called(client, "POST", "/create_model", model_id="m", algorithm="nmf"))[0] == 200
+    async def deleted() -> bool:
+        return (await called(client, "DELETE", "/delete_model/films"))[0] == 200
 
-    await until(created)
+    await until(deleted)
+    assert (await called(client, "GET", "/recommend/ann/films"))[0] == 404  # it follows the new writer already
+    await ok(client, "POST", "/create_model", model_id="m", algorithm="nmf")
     assert await new_ones(service, "writer", victim) == {service.writer}
     holder = json.loads((films / ".lock").read_text())
     assert holder["pid"] == service.supervisor.pid  # whoever stops that one gets the folder
-    await ok(client, "DELETE", "/delete_model/films")
-
-    async def is_gone() -> bool:
-        return (await called(client, "GET", "/recommend/ann/films"))[0] == 404
-
-    await until(is_gone)
 
 
 @pytest.mark.parametrize("told", ["the supervisor", "the group, by Ctrl-C", "everybody, twice"])
@@ -164,6 +160,23 @@ async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str) -
     assert "Traceback" not in err.decode()
     assert [pid for pid in pids if lives(pid)] == []
     assert (films / ".lock").read_text() == ""
+
+
+@pytest.mark.parametrize("moment", ["its first process was started", "that one has the folder"])
+async def test_ctrl_c_at_the_start(start: Start, tmp_path: Path, moment: str) -> None:
+    supervisor, lock = await start("serve", "--port", "0", "--workers", "2"), tmp_path / "data/.lock"
+
+    async def come() -> bool:
+        if moment == "that one has the folder":
+            return lock.exists() and lock.read_text() != ""
+        return any(role_of(pid) for pid in children_of(supervisor.pid))
+
+    await until(come)
+    os.killpg(supervisor.pid, signal.SIGINT)
+    _, err = await supervisor.communicate()
+    said = [line.split(maxsplit=2)[2] for line in err.decode().splitlines()]
+    assert (supervisor.returncode, said[-1]) == (0, "closed")
+    assert [line for line in said if "closing" not in line] == ["closed"]
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ class Looking:
     """A follower, which looks when it may."""
 
     def __init__(self) -> None:
-        self.looks, self.may, self.wants = 0, asyncio.Event(), asyncio.Event()
+        self.looks, self.may, self.wants, self.abreast = 0, *(asyncio.Event() for _ in range(3))
         self.may.set()
         self.fault: Exception | None = None
 
@@ -33,7 +33,7 @@ class Looking:
 
     @asynccontextmanager
     async def following(self, path: Path) -> AsyncIterator[None]:
-        task = asyncio.ensure_future(follow(path, self.look_again, SystemClock()))
+        task = asyncio.ensure_future(follow(path, self.look_again, SystemClock(), self.abreast))
         try:
             yield
         finally:
@@ -119,3 +119,32 @@ async def test_a_writer_that_comes_back_is_found(path: Path) -> None:
                 await one.wants.wait()
                 await followers.settled()
     assert one.looks == 2
+
+
+async def test_a_writer_that_comes_back_waits_for_those_who_follow(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followers, one, other = Followers(), Looking(), Looking()
+    async with one.following(path):
+        await one.abreast.wait()  # nobody is there to follow
+        other.may.clear()
+        async with followers.listening(path), other.following(path):
+            back = asyncio.ensure_future(followers.gathered(2))
+            await other.wants.wait()
+            assert not back.done() and not other.abreast.is_set()
+            other.may.set()
+            await back
+            assert (one.looks, other.looks) == (1, 1)
+            await other.abreast.wait()
+            monkeypatch.setattr(module, "GATHERING", 0.01)
+            await followers.gathered(3)  # one of them does not come
+
+
+async def test_who_cannot_look_is_waited_for(path: Path) -> None:
+    followers, one = Followers(), Looking()
+    async with followers.listening(path), one.following(path):
+        await followers.gathered(1)
+        one.fault = OSError("the disk")
+        followers.changed()
+        await followers.settled()
+        assert one.looks == 3

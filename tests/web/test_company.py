@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,22 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield found
 
 
+def beside_the_loop(make: Callable[[], socket.socket]) -> Callable[[], Awaitable[list[socket.socket]]]:
+    """What gives a server its only socket, made in a thread."""
+
+    async def bind() -> list[socket.socket]:
+        return [await asyncio.to_thread(make)]
+
+    return bind
+
+
 async def follower_of(path: Path, rec: RecServer, stack: AsyncExitStack) -> Api:
     """A client of a server beside ``rec``, which asks the socket at ``path``."""
     settings = rec.settings.model_copy(update={"read_only": True})
     server = RecServer(rec.data_dir, settings, executor=ScriptedExecutor())
     writer = await stack.enter_async_context(Writer(path))
     listener = listen(settings)
-    await stack.enter_async_context(server.serve_at(lambda: [listener], Company(writer)))
+    await stack.enter_async_context(server.serve_at(beside_the_loop(lambda: listener), Company(writer)))
     session = await stack.enter_async_context(ClientSession())
     return Api(f"http://127.0.0.1:{listener.getsockname()[1]}", session, server)
 
@@ -45,7 +55,7 @@ async def follower_of(path: Path, rec: RecServer, stack: AsyncExitStack) -> Api:
 async def follower(trained: Api, tmp_path: Path, stack: AsyncExitStack) -> Api:
     """A client of a server that follows the one of ``trained``."""
     path = tmp_path / "requests"
-    await stack.enter_async_context(trained.rec.serve_at(lambda: [listen_privately(path)]))
+    await stack.enter_async_context(trained.rec.serve_at(beside_the_loop(lambda: listen_privately(path))))
     return await follower_of(path, trained.rec, stack)
 
 
@@ -119,7 +129,7 @@ async def test_only_who_has_the_key_is_passed_on(
 ) -> None:
     guarded = settings.model_copy(update={"api_key": SecretStr(KEY)})
     rec, path = RecServer(data_dir, guarded, executor=ScriptedExecutor()), tmp_path / "requests"
-    await stack.enter_async_context(rec.serve_at(lambda: [listen_privately(path)]))
+    await stack.enter_async_context(rec.serve_at(beside_the_loop(lambda: listen_privately(path))))
     follower = await follower_of(path, rec, stack)
     assert (await follower.get("/health")).status == 200
     for headers, status in (({}, 401), ({"X-API-Key": KEY}, 200), ({"Authorization": f"Bearer {KEY}"}, 200)):

@@ -1,7 +1,7 @@
 """A serving process, one of several on a port. It is started by :mod:`recserver.processes.supervisor`.
 
-It says ``ready`` on standard output once it answers. SIGTERM closes it, however often that comes; Ctrl-C on a
-terminal, which all processes get, is for the supervisor alone, with which it ends in any case.
+It says ``ready`` on standard output once it answers. SIGTERM closes it, however often that comes. It is started
+with Ctrl-C ignored, which is for the supervisor alone, with which it ends in any case.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TextIO
 
 from recserver.errors import RecServerError
@@ -36,7 +36,6 @@ def main() -> None:
     """Serve until told to stop."""
     place = Place.read(sys.argv[1])
     die_with(place.supervisor)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_whatever_comes()
     supervisor = _own_output()
     try:
@@ -59,9 +58,11 @@ async def _serve(place: Place, settings: Settings, supervisor: TextIO) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
     listener = await asyncio.to_thread(_listen_alone, settings) if place.first else None
 
-    def bind() -> Sequence[socket.socket]:
-        found = listener or listen(settings, beside=True)
-        return (found, listen_privately(place.requests)) if place.role is Role.WRITER else (found,)
+    async def bind() -> Sequence[socket.socket]:
+        found = await asyncio.to_thread(listen, settings, beside=True) if listener is None else listener
+        if place.role is Role.WRITER:
+            return found, await asyncio.to_thread(listen_privately, place.requests)
+        return (found,)
 
     async with _SERVING[place.role](place, settings, bind):
         pass_over_what_is_there()
@@ -76,7 +77,7 @@ def _listen_alone(settings: Settings) -> socket.socket:
     return listener
 
 
-Bind = Callable[[], Sequence[socket.socket]]
+Bind = Callable[[], Awaitable[Sequence[socket.socket]]]
 
 
 @asynccontextmanager
@@ -86,9 +87,16 @@ async def _writing(place: Place, settings: Settings, bind: Bind) -> AsyncIterato
 
     server, followers = RecServer(place.data, settings), Followers()
     server.holder = place.supervisor  # stopping this process would not free the folder
-    async with server.serve_at(bind, Company(settled=followers.settled)):
-        server.parts.catalog.on_change = followers.changed
-        async with followers.listening(place.changes):
+    async with AsyncExitStack() as stack:
+
+        async def bind_among_followers() -> Sequence[socket.socket]:
+            """Whoever is answered by a writer that is back must find what it does taken up."""
+            server.parts.catalog.on_change = followers.changed
+            await stack.enter_async_context(followers.listening(place.changes))
+            await followers.gathered(0 if place.first else place.workers - 1)
+            return await bind()
+
+        async with server.serve_at(bind_among_followers, Company(settled=followers.settled)):
             yield
 
 
@@ -100,8 +108,8 @@ async def _following(place: Place, settings: Settings, bind: Bind) -> AsyncItera
     from recserver.web.company import Company, Writer
 
     server = RecServer(place.data, settings, executor=ProcessExecutor(1))  # it never has anything to do
-    async with Writer(place.requests) as writer, server.serve_at(bind, Company(writer)):
-        catalog = server.parts.catalog
+    async with server, Writer(place.requests) as writer, asyncio.TaskGroup() as group:
+        catalog, abreast = server.parts.catalog, asyncio.Event()
 
         async def leave_to_the_writer(model_id: str) -> bool:
             """A model whose file is damaged or missing is asked of the writer, which mends it."""
@@ -110,10 +118,11 @@ async def _following(place: Place, settings: Settings, bind: Bind) -> AsyncItera
             return False
 
         catalog.on_damage = leave_to_the_writer
-        async with asyncio.TaskGroup() as group:
-            following = group.create_task(follow(place.changes, catalog.look_again, SystemClock()))
+        following = group.create_task(follow(place.changes, catalog.look_again, SystemClock(), abreast))
+        await abreast.wait()  # the writer waits for nobody whom it does not know
+        async with server.serve_at(bind, Company(writer)):
             yield
-            following.cancel()
+        following.cancel()
 
 
 @asynccontextmanager

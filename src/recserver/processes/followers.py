@@ -10,7 +10,7 @@ import asyncio
 import logging
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from recserver.clock import Clock
@@ -21,6 +21,9 @@ PATIENCE = 5.0
 
 RETRY = 0.2
 """Seconds after which a follower looks for the writer again."""
+
+GATHERING = 1.0
+"""Seconds that a writer which is back waits for its followers; one that is not back by then is being started."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +57,12 @@ class Followers:
             for follower in self._behind(wanted):
                 logger.warning("a process did not take up a change of models within %g seconds", PATIENCE)
                 follower.transport.abort()
+
+    async def gathered(self, number: int) -> None:
+        """Return once so many are there and have looked, after :data:`GATHERING` seconds in any case."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHERING), self._moved:
+                await self._moved.wait_for(lambda: len(self._taken_up) >= number and not self._behind(0))
 
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -94,19 +103,39 @@ class Followers:
         return [follower for follower, taken_up in self._taken_up.items() if taken_up < wanted]
 
 
-async def follow(path: Path, look_again: Callable[[], Awaitable[None]], clock: Clock) -> None:
-    """Call ``look_again`` when the writer says that other models serve, and when it is back, until cancelled."""
+async def follow(
+    path: Path, look_again: Callable[[], Awaitable[None]], clock: Clock, abreast: asyncio.Event
+) -> None:
+    """Call ``look_again`` when the writer says that other models serve, and when it is back, until cancelled.
+
+    Args:
+        abreast: set once the writer knows this follower, or is found to be away.
+    """
     while True:
-        try:
+        with suppress(OSError):  # the writer is away, and may be back soon
             told, writer = await asyncio.open_unix_connection(path)
             try:
                 while line := await told.readline():
-                    await look_again()
+                    await _look(look_again, clock)
                     writer.write(line)
+                    abreast.set()
             finally:
                 writer.close()
+        abreast.set()
+        await _pause(clock)
+
+
+async def _look(look_again: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Call ``look_again`` until it succeeds; the writer waits for that meanwhile."""
+    while True:
+        try:
+            return await look_again()
         except OSError:
-            pass  # the writer is away, or the disk is: both may be back soon
+            pass  # the disk is away, and may be back soon
         except Exception:
             logger.exception("looking at models that changed")
-        await clock.wait(asyncio.Event(), clock.monotonic() + RETRY)
+        await _pause(clock)
+
+
+async def _pause(clock: Clock) -> None:
+    await clock.wait(asyncio.Event(), clock.monotonic() + RETRY)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -78,8 +79,9 @@ class ServingProcess:
         self._started = self._clock.monotonic()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *self._place.command(first=first), stdin=DEVNULL, stdout=PIPE, env=environment()
-            )
+                *self._place.command(first=first), stdin=DEVNULL, stdout=PIPE, env=environment(),
+                preexec_fn=_leave_ctrl_c_to_the_supervisor,
+            )  # fmt: skip
         except OSError as error:
             self._process = None
             logger.error("the %s cannot be started (%s)", self._place.role, error.strerror)  # noqa: TRY400
@@ -125,15 +127,18 @@ async def _serve(place: Place, told_to_stop: asyncio.Event) -> int:
     )
     async with asyncio.TaskGroup() as group:
         closing = group.create_task(_close_when_told([first, *others], told_to_stop))
-        if not await first.start(first=True):
+        answers = await first.start(first=True)
+        if not answers and not told_to_stop.is_set():
             closing.cancel()
-            return 0 if told_to_stop.is_set() else await first.status()
-        await asyncio.gather(*(one.start() for one in others))
+            return await first.status()
+        if not told_to_stop.is_set():
+            await asyncio.gather(*(one.start() for one in others))
         for one in (first, *others):
             group.create_task(one.keep())
-        how = ", read-only" if place.role is Role.READER else ""
-        url = url_of(place.host, place.port)
-        logger.info("recserver listens on %s; data folder %s%s; %d processes", url, place.data, how, place.workers)
+        if not told_to_stop.is_set():
+            how = ", read-only" if place.role is Role.READER else ""
+            url, processes = url_of(place.host, place.port), place.workers
+            logger.info("recserver listens on %s; data folder %s%s; %d processes", url, place.data, how, processes)
     logger.info("closed")
     return 0
 
@@ -143,6 +148,11 @@ async def _close_when_told(processes: Sequence[ServingProcess], told_to_stop: as
     logger.info("closing: requests in flight finish, trainings stop")
     for one in processes:
         one.close()
+
+
+def _leave_ctrl_c_to_the_supervisor() -> None:
+    """A terminal sends Ctrl-C to all processes: one that is only starting would end with a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _ended(process: Process, status: int) -> str:
