@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 
@@ -36,3 +37,8 @@ def children_of(parent: int | str) -> set[int]:
     """The processes that a process has started."""
     found = Path(f"/proc/{parent}/task").glob("*/children")
     return {int(pid) for file in found for pid in file.read_text().split()}
+
+
+def take_interrupts() -> None:
+    """For ``preexec_fn`` of a process that is to be interrupted, which in the background it might not be."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -15,6 +15,8 @@ import pytest
 from commands import Start, killed_at_the_end
 from services import Serve, Service, service_of
 
+from pids import take_interrupts
+
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
@@ -26,7 +28,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             async def run(*arguments: str, **environment: str) -> Process:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, process_group=0,
-                    stdout=PIPE, stderr=PIPE,
+                    stdout=PIPE, stderr=PIPE, preexec_fn=take_interrupts,
                     env={**os.environ, "RECSERVER_LOG_FORMAT": "console", "TMPDIR": short, **environment},
                 )  # fmt: skip
                 started.append(process)

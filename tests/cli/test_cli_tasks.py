@@ -21,6 +21,7 @@ from aiohttp.test_utils import TestServer
 from commands import killed_at_the_end
 from typer.testing import CliRunner, Result
 
+from pids import take_interrupts
 from recserver import RecServer, Settings
 from recserver.cli import app
 from recserver.errors import SourceUnchanged
@@ -82,16 +83,12 @@ async def start() -> AsyncIterator[Start]:
         async def run(*arguments: str, stdout: int = PIPE, **environment: str) -> Process:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "recserver", "tasks", *arguments, stdin=PIPE, stdout=stdout, stderr=PIPE,
-                env={**os.environ, **environment}, preexec_fn=_take_interrupts,
+                env={**os.environ, **environment}, preexec_fn=take_interrupts,
             )  # fmt: skip
             started.append(process)
             return process
 
         yield run
-
-
-def _take_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # where the tests run in the background, it may be ignored
 
 
 async def line_with(process: Process, text: str) -> str:
