@@ -158,6 +158,31 @@ def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> N
     assert shop.run("SELECT * FROM top") == [("m", 7)]
 
 
+def test_columns_that_an_export_cannot_fill_are_told_before_it_begins(shop: Shop, tmp_path: Path) -> None:
+    shop.run(f"CREATE TABLE top ({shop.columns}, shelf INT NOT NULL, note VARCHAR(9) NOT NULL DEFAULT '-')")
+    with pytest.raises(
+        ExportFailed, match="'top' needs values for 'shelf', which exports do not have: give these"
+    ):
+        exported(crowd(tmp_path), shop.target())
+    shop.run("DROP TABLE top", f"CREATE TABLE top ({shop.columns}, note VARCHAR(9) NOT NULL DEFAULT '-')")
+    assert exported(crowd(tmp_path), shop.target()) == 9
+
+
+def test_a_view_is_left_alone(shop: Shop, tmp_path: Path) -> None:
+    shop.run(f"CREATE TABLE under ({shop.columns})", "CREATE VIEW top AS SELECT * FROM under")
+    with pytest.raises(ExportFailed, match=r"^'top' is a view: name the table that it shows, or another"):
+        exported(crowd(tmp_path), shop.target())
+    shop.run("DROP VIEW top", "DROP TABLE under")
+
+
+def test_a_view_that_holds_rows_is_left_alone(postgresql: Server, policy: SourcePolicy, tmp_path: Path) -> None:
+    postgresql.run("CREATE MATERIALIZED VIEW shown AS SELECT 'm' AS model_id, 1 AS rank")
+    target = TableTarget(table="shown", database=postgresql.dsn(), policy=policy)
+    with pytest.raises(ExportFailed, match="'shown' is a view"):
+        exported(crowd(tmp_path), target)
+    postgresql.run("DROP MATERIALIZED VIEW shown")
+
+
 @pytest.mark.parametrize("table", ["top", "shop.top"])
 def test_a_table_without_transactions_is_left_alone(
     mariadb: Server, policy: SourcePolicy, tmp_path: Path, table: str

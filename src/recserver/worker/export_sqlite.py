@@ -14,7 +14,7 @@ from pathlib import Path
 from recserver.errors import ExportFailed
 from recserver.specs.exports import COLUMNS
 from recserver.worker.export import Exported, Rows, Write
-from recserver.worker.export_tables import KEY, require_columns, values_of
+from recserver.worker.export_tables import KEY, refuse_view, require_columns, values_of
 from recserver.worker.export_target import Place
 
 PATIENCE = 30.0
@@ -65,9 +65,17 @@ def _opened(name: str, patience: float | None = None) -> sqlite3.Connection:
 
 def _check(connection: sqlite3.Connection, schema: str, table: str) -> bool:
     """Whether a table is there; if so it must have the columns."""
-    found = [row[1] for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')]
+    kind = f"SELECT type FROM {schema}.sqlite_master WHERE lower(name) = lower(?)"  # noqa: S608 - main or target
+    if ("view",) in connection.execute(kind, [table]).fetchall():
+        refuse_view(table)
+    found = {row[1]: row for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')}
     if found:
-        require_columns(table, found)
+        must = [
+            name
+            for name, (*_, not_null, default, key) in found.items()
+            if not_null and not key and default is None
+        ]
+        require_columns(table, found, must)
     return bool(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from recserver.worker.export import Exported, Rows, Write
 from recserver.worker.export_target import Place, located
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection, Engine, Inspector, Table
+    from sqlalchemy.engine.interfaces import ReflectedColumn
 
 LONGEST_MODEL_ID = 255
 """Characters: as long as the name of a file can be."""
@@ -40,16 +41,32 @@ def table_of(target: TableTarget, of: Exported) -> AbstractContextManager[Write]
     return _rows_of(place, of, target.policy.source_timeout)
 
 
-def require_columns(table: str, found: Collection[str]) -> None:
+def require_columns(table: str, found: Collection[str], must: Collection[str] = ()) -> None:
     """
+    Args:
+        must: columns that a row has to bring a value for.
+
     Raises:
-        ExportFailed: if a table lacks columns that an export fills.
+        ExportFailed: if a table lacks columns that an export fills, or has others that it would have to.
     """
     if missing := [name for name in COLUMNS if name not in found]:
         raise ExportFailed(
             f"The table {shown(table)} is there and has no column {', '.join(missing)}: name another table, "
             f"which is made if it is missing, or one with the columns {', '.join(COLUMNS)}."
         )
+    if others := [name for name in must if name not in COLUMNS]:
+        raise ExportFailed(
+            f"The table {shown(table)} needs values for {', '.join(map(shown, others))}, which exports do not "
+            "have: give these columns a default, or name another table."
+        )
+
+
+def refuse_view(name: str) -> None:
+    """
+    Raises:
+        ExportFailed: always.
+    """
+    raise ExportFailed(f"{shown(name)} is a view: name the table that it shows, or another.")
 
 
 def values_of(rows: Rows, of: Exported) -> list[tuple[Any, ...]]:
@@ -112,12 +129,28 @@ def _ready(connection: Connection, place: Place) -> Table:
     table = _table(connection, place)
     look = inspect(connection)
     if look.has_table(place.name, schema=place.schema):
-        require_columns(place.name, {one["name"] for one in look.get_columns(place.name, schema=place.schema)})
+        if place.name in _views(look, place):
+            refuse_view(place.name)
+        columns = look.get_columns(place.name, schema=place.schema)
+        require_columns(place.name, {one["name"] for one in columns}, [*_required(columns)])
     else:
         table.create(connection)
     if connection.dialect.name == "mysql":
         _require_transactions(connection, place)
     return table
+
+
+def _views(look: Inspector, place: Place) -> list[str]:
+    views = look.get_view_names(schema=place.schema)
+    return views + (look.get_materialized_view_names(place.schema) if look.dialect.name == "postgresql" else [])
+
+
+def _required(columns: Sequence[ReflectedColumn]) -> Iterator[str]:
+    """The columns that a row has to bring a value for."""
+    for one in columns:
+        filled = one["nullable"] or one["default"] is not None or one.get("autoincrement") is True
+        if not (filled or "identity" in one or "computed" in one):
+            yield one["name"]
 
 
 def _require_transactions(connection: Connection, place: Place) -> None:
