@@ -75,6 +75,6 @@ def test_sockets_need_a_folder_with_a_short_name(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(ServerCannotStart, match="TMPDIR"):
             socket_folder()
     assert list(deep.iterdir()) == []
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.undo()
     with socket_folder() as found:
         assert Path(found).stat().st_mode & 0o077 == 0
