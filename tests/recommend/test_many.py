@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from answering_models import dense_of, made, with_kinds
 from recserver.recommend import answering, many, scoring
 from recserver.recommend.answering import Answer, recommend, recommended, recommended_many
-from recserver.recommend.person import LARGEST
+from recserver.recommend.person import LARGEST, Person
 from recserver.recommend.query import Query
 from recserver.recommend.recommender import Recommender
 from recserver.recommend.wanted import Prepared
@@ -137,13 +137,17 @@ def test_whoever_has_too_many_items_alike_is_answered_alone(
     factors[3:6] = 0
     model = replace(model, user_factors=factors)
     monkeypatch.setattr(many, "MOST_ALIKE", 90)
-    alone: list[str | None] = []
+    alone: list[str] = []
+    taken = {tuple(person.items): user for user in USERS if (person := model.person(user, {})) is not None}
+    assert len(taken) == len(USERS)
+    for_person = answering._for_person
 
-    def noted(model: Recommender, user_id: str | None, asked: Prepared) -> Answer:
-        alone.append(user_id)
-        return recommended(model, user_id, asked)
+    def noted(model: Recommender, asked: Prepared, person: Person | None) -> Answer:
+        assert person is not None
+        alone.append(taken[tuple(person.items)])
+        return for_person(model, asked, person)
 
-    monkeypatch.setattr(answering, "recommended", noted)
+    monkeypatch.setattr(answering, "_for_person", noted)
     assert recommended_many(model, USERS, Prepared.of(model, Query())) == one_by_one(model, USERS, Query())
     assert alone[:3] == USERS[3:6] and calls == [12]
 

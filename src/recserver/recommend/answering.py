@@ -60,36 +60,41 @@ def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
 
 def recommended(model: Recommender, user_id: str | None, asked: Prepared) -> Answer:
     """As :func:`recommend`, with a query that was prepared for this model, for many users perhaps."""
-    person = model.person(user_id, asked.sent)
-    if person is not None and asked.sent:
+    if asked.sent and (person := model.person(user_id, asked.sent)) is not None:
         with np.errstate(over="ignore", invalid="ignore"):
             found = scored(model, person)
-        if np.isfinite(found.rough).all():
+        if np.isfinite(found.rough).all():  # what is sent along counts only if all scores stay finite
             return _answer(model, asked, found, person.source, person)
-        person = model.person(user_id, {})  # what is sent along counts only if all scores stay finite
-    if person is not None:
-        return _answer(model, asked, scored(model, person), person.source, person)
-    if asked.popularity is None:
-        return Answer([], None, [] if asked.query.explain else None)
-    return _answer(model, asked, Scored.known(asked.popularity), POPULAR[asked.query.fallback or "overall"])
+    return _for_person(model, asked, model.person(user_id, {}))
 
 
 def recommended_many(model: Recommender, user_ids: Sequence[str | None], asked: Prepared) -> list[Answer]:
     """As :func:`recommended` for each of many users, which is quicker together."""
     query, end = asked.query, asked.query.offset + asked.query.n
-    people = [model.person(user_id, {}) for user_id in user_ids] if asked.is_plain and end <= FARTHEST else []
+    if not asked.is_plain or end > FARTHEST:
+        return [recommended(model, user_id, asked) for user_id in user_ids]
+    people = [model.person(user_id, {}) for user_id in user_ids]
     known = [person for person in people if person is not None]
     if not is_quicker(model, known):
-        return [recommended(model, user_id, asked) for user_id in user_ids]
+        return [_for_person(model, asked, person) for person in people]
     found = best_of_many(model, known, end, asked.left, unseen=query.exclude_seen)
 
-    def answer(user_id: str | None, person: Person | None) -> Answer:
+    def answer(person: Person | None) -> Answer:
         own = None if person is None else next(found)
         if own is None:
-            return recommended(model, user_id, asked)
+            return _for_person(model, asked, person)
         return Answer(_named(model, own[0][query.offset :], own[1][query.offset :]), Source.PERSONAL)
 
-    return [answer(user_id, person) for user_id, person in zip(user_ids, people, strict=True)]
+    return [answer(person) for person in people]
+
+
+def _for_person(model: Recommender, asked: Prepared, person: Person | None) -> Answer:
+    """What a model has for somebody whom it knows; for anybody else, what is popular."""
+    if person is not None:
+        return _answer(model, asked, scored(model, person), person.source, person)
+    if asked.popularity is None:
+        return Answer([], None, [] if asked.query.explain else None)
+    return _answer(model, asked, Scored.known(asked.popularity), POPULAR[asked.query.fallback or "overall"])
 
 
 def popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
