@@ -34,8 +34,7 @@ def reaching(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> 
         scores: shape (items,). ``-inf`` marks items that are left out: they never come.
         n: at least 1. Where fewer items are left, all of them come.
     """
-    rows = min(MOST_ROWS, len(scores) // (4 * n))
-    low = nth_of_maxima(scores, n, rows) if rows > 1 else -np.inf
+    low = float(nth_of_maxima(scores, n))
     candidates = _from(scores, low - margin)
     if len(candidates) < 2 * n:
         return candidates
@@ -53,9 +52,23 @@ def _from(scores: NDArray[np.floating[Any]], floor: float) -> NDArray[np.intp]:
     return found
 
 
-def nth_of_maxima(scores: NDArray[np.floating[Any]], n: int, rows: int) -> float:
-    """The nth highest of the maxima of ``rows`` scores each: at most the nth highest of all."""
-    columns = len(scores) // rows
-    maxima = scores[: rows * columns].reshape(rows, columns).max(axis=0)  # across, which is quick
-    maxima.partition(columns - n)
-    return float(maxima[columns - n])
+def nth_of_maxima(scores: NDArray[np.floating[Any]], n: int) -> NDArray[Any]:
+    """At most the nth highest of each row: the nth highest of the maxima of a few scores each, or ``-inf``.
+
+    Args:
+        scores: shape (..., items).
+        n: at least 1.
+
+    Returns:
+        Shape (...); ``-inf`` where there are too few items for it to say anything.
+    """
+    *others, items = scores.shape
+    rows = min(MOST_ROWS, items // (4 * n))
+    if rows <= 1:
+        return np.full(others, -np.inf, scores.dtype)
+    columns = items // rows
+    # across, which is quick
+    maxima = scores[..., : rows * columns].reshape(*others, rows, columns).max(axis=-2)
+    maxima.partition(columns - n, axis=-1)
+    nth: NDArray[Any] = maxima[..., columns - n]
+    return nth

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.ranking import MOST_ROWS
+from recserver.ranking import nth_of_maxima
 from recserver.recommend.person import LARGEST, Person
 from recserver.recommend.recommender import Recommender, Scores
 from recserver.recommend.scoring import Places, added_up, error, in_steps
@@ -127,7 +127,7 @@ class _Search:
         tops, counts = np.full((len(factors), self.n), -np.inf, np.float32), np.zeros(len(factors), np.intp)
         kept: list[tuple[Pairs, Pairs, Scores]] = []
         for start, scores in self._blocks(factors, said):
-            nth = tops[:, 0] if kept else _nth_of_maxima(scores, self.n)
+            nth = tops[:, 0] if kept else nth_of_maxima(scores, self.n)
             floors = np.where(counts > most, np.inf, np.fmax(nth - margins, -LARGEST)).astype(np.float32)
             who, places = np.divmod(np.flatnonzero(scores >= floors[:, np.newaxis]), scores.shape[1])
             reached = scores[who, places]
@@ -155,19 +155,6 @@ class _Search:
                 first, last = np.searchsorted(self.seen[1], (start, end))
                 scores[self.seen[0][first:last], self.seen[1][first:last] - start] = -np.inf
             yield start, scores
-
-
-def _nth_of_maxima(scores: Scores, n: int) -> NDArray[np.float32]:
-    """Of each row, as :func:`recserver.ranking.nth_of_maxima`; -inf where that says nothing."""
-    size = scores.shape[1]
-    rows = min(MOST_ROWS, size // (4 * n))
-    if rows < 1:
-        return np.full(len(scores), -np.inf, np.float32)
-    columns = size // rows
-    maxima = scores[:, : rows * columns].reshape(len(scores), rows, columns).max(axis=1)
-    maxima.partition(columns - n, axis=1)
-    nth: NDArray[np.float32] = maxima[:, columns - n]
-    return nth
 
 
 def _highest(tops: Scores, who: Pairs, reached: Scores, counts: Pairs) -> Scores:
