@@ -146,8 +146,8 @@ def _answers(model: Recommender, batch: Sequence[_Asked]) -> list[Answer | Excep
     alike: dict[object, list[_Asked]] = {}
     for one in batch:
         alike.setdefault(one.question, []).append(one)
-    found = {id(one): answer for some in alike.values() for one, answer in _answers_alike(model, some)}
-    return [found[id(one)] for one in batch]
+    found = dict(pair for some in alike.values() for pair in _answers_alike(model, some))
+    return [found[one] for one in batch]
 
 
 def _answers_alike(model: Recommender, some: Sequence[_Asked]) -> Iterator[tuple[_Asked, Answer | Exception]]:
