@@ -274,3 +274,11 @@ def test_a_file_in_which_a_program_was_killed_says_what_undoes_that(policy: Sour
     chef = SqlChef({"query": "SELECT * FROM visits", "connection": "sqlite:///cut.db"}, policy)
     with pytest.raises(SourceFailed, match="open it once with one that may write, which undoes that"):
         list(chef.batches({"user_id", "item_id"}))
+
+
+def test_a_file_that_may_not_be_written_is_another_matter_where_we_write() -> None:
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    assert in_words(error, (), 5, writing=True) == (
+        "The database answered: attempt to write a readonly database. "
+        "Let whoever runs recserver write to the file and its folder, or name another."
+    )

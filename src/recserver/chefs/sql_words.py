@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 from urllib.parse import quote, quote_plus
 
 from recserver.errors import SourceFailed
@@ -20,61 +21,64 @@ _WAS_STOPPED = "The query was stopped on the database server"
 _TOO_LONG = frozenset({3024, 1969})  # MySQL, MariaDB
 _STOPPED = frozenset({"57014", 1317})
 
+
+class _Cure(NamedTuple):
+    """By what a complaint is known, and what to do about it; ``writing``: where it was we who wrote."""
+
+    codes: frozenset[str | int]
+    words: re.Pattern[str]
+    reading: str
+    writing: str | None = None
+
+
 # Codes are those of PostgreSQL (text) and of MySQL (numbers). Errors of connecting, and all errors of the quick
 # driver for PostgreSQL, have no code: they are known by their text, in English at least.
-_CURES: tuple[tuple[frozenset[str | int], re.Pattern[str], str], ...] = (
-    (
+_CURES: tuple[_Cure, ...] = (
+    _Cure(
         frozenset({"28P01", "28000", 1045, 1698}),
         re.compile(r"password authentication failed|no password supplied|no pg_hba\.conf entry|role .+ exist"),
         "Correct the user and the password",
     ),
-    (
+    _Cure(
         frozenset({"3D000", 1044, 1049}),
         re.compile(r'^database ".+" does not exist'),
         "Correct the name of the database",
     ),
-    (
+    _Cure(
         frozenset(),
         re.compile(r"cryptography.* package is required"),
         "Set ssl: true in db_config, or: pip install cryptography",
     ),
-    (
+    _Cure(
         frozenset({"57P01", "57P02", "57P03", "08006", "08003", 1053, 1927, 2006, 2013}),
         re.compile(r"terminating connection|connection has been closed|closed the connection|unexpected eof|EOF "),
         f"{_BROKE_OFF}: train again, and if it happens again, ask whoever runs the database",
+        f"{_BROKE_OFF}: export again, and if it happens again, ask whoever runs the database",
     ),
-    (
+    _Cure(
         frozenset(),
         re.compile(r"support SSL|SSL is required|SSL connection is|certificate|ssl_?error|\bTLS\b", re.IGNORECASE),
         "Correct the encryption: the parameters of the connection, or TLS on the database server",
     ),
-    (
+    _Cure(
         frozenset({"42P01", "42703", "42601", "42883", 1054, 1064, 1146, 1305}),
         re.compile(r"^no such (table|column|function)|^(relation|column) .+ does not exist"),
         "Correct the query",
+        "Name another table, or correct this one",
     ),
-    (
+    _Cure(
         frozenset({"42501", 1142, 1143, 1227, 1370}),
         re.compile(r"^permission denied"),
         "Let the user of the connection read what the query asks for",
+        "Let the user of the connection make, read and change the table",
     ),
-    (
+    _Cure(
         frozenset(),
         re.compile(r"^attempt to write a readonly database"),
         "A program was killed while it wrote to the file: open it once with one that may write, which undoes that",
+        "Let whoever runs recserver write to the file and its folder, or name another",
     ),
 )  # fmt: skip
-_OF_WRITING = {
-    f"{_BROKE_OFF}: train again, and if it happens again, ask whoever runs the database": (
-        f"{_BROKE_OFF}: export again, and if it happens again, ask whoever runs the database"
-    ),
-    "Correct the query": "Name another table, or correct this one",
-    "Let the user of the connection read what the query asks for": (
-        "Let the user of the connection make, read and change the table"
-    ),
-}
-"""What to do instead where we write."""
-
 _UNREACHABLE = re.compile(
     r"can't connect|connection (refused|timed out|timeout|reset)|timeout expired|unreachable|no route",
     re.IGNORECASE,
@@ -125,9 +129,9 @@ def in_words(error: Exception, secrets: Iterable[str], seconds: float, *, writin
     said = _said(cause, secrets)
     if given & _STOPPED or "canceling statement" in said:
         return f"{_WAS_STOPPED}: {said}. {'Export' if writing else 'Train'} again."
-    for codes, words, cure in _CURES:
-        if given & codes or words.search(said):
-            return f"The database answered: {said}. {_OF_WRITING.get(cure, cure) if writing else cure}."
+    for cure in _CURES:
+        if given & cure.codes or cure.words.search(said):
+            return f"The database answered: {said}. {(writing and cure.writing) or cure.reading}."
     if _UNREACHABLE.search(said):
         return f"{_AWAY}: {said}. Check its host and port, and that it is running."
     what = "the table" if writing else "the query"
