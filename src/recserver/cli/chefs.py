@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from recserver.cli.folder import existing
 from recserver.cli.output import cell, console, failing_quietly, print_json, printable
 from recserver.errors import InvalidInput, shown
 from recserver.settings import load_settings
@@ -65,9 +66,7 @@ def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> 
 
 def _folder(data: Path) -> tuple[Entries, SourcePolicy]:
     """The entries of a data folder, and what its chefs may reach."""
-    folder = data.resolve()
-    if not folder.is_dir():
-        raise InvalidInput(f"There is no folder {data}: name the data folder with --data.")
+    folder = existing(data)
     entries = asyncio.run(ChefStore(folder / "config" / "restaurant_data.yaml").read())
     return entries, load_settings().source_policy(folder)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from recserver.cli.folder import opened_of, store_of
 from recserver.cli.output import WrongOption, cell, console, failing_quietly, print_json
 from recserver.errors import DataFolderInUse, InvalidInput, ModelBusy, ModelExists, reason_of, shown
 from recserver.specs.models import ModelStatus, next_version
@@ -33,7 +34,7 @@ HEADS = "id", "algorithm", "status", "version", "trained", "users", "items", "MB
 def list_models(data: Path, *, as_json: bool) -> None:
     """Show every model of the folder ``data`` as its files describe it."""
     with failing_quietly():
-        models = asyncio.run(_store(data).all())
+        models = asyncio.run(store_of(data).all())
         if as_json:
             print_json(
                 {model.model_id: model.config | {"model_file_exists": bool(model.pickle)} for model in models}
@@ -51,17 +52,8 @@ def export_model(data: Path, model_id: str, *, output: Path | None, kind: str, o
     """Write the trained version of a model as a file of ``kind``."""
     with failing_quietly():
         from recserver.cli.exchange import parts_of, write
-        from recserver.recommend.opening import open_packed
 
-        store = _store(data)
-        known = asyncio.run(store.ids())
-        if model_id not in known:
-            there = ", ".join(map(shown, known)) or "none"
-            raise InvalidInput(f"There is no model {shown(model_id)} in {data}; there are: {there}.")
-        try:
-            packed, recommender = open_packed(store.pickle(model_id))
-        except FileNotFoundError:
-            raise InvalidInput(f"Model {shown(model_id)} was never trained: train it first.") from None
+        _, packed, recommender = opened_of(data, model_id)
         target = output or Path(f"{model_id}.{kind}")
         if os.path.lexists(target) and not overwrite:
             raise InvalidInput(f"{shown(target)} exists: name another file with --output, or add --overwrite.")
@@ -81,7 +73,7 @@ def import_model(data: Path, source: Path, model_id: str, *, kind: str | None, n
             check_new_model_id(model_id)
         except ValueError as error:
             raise WrongOption(f"The model id {shown(model_id)} {error}.") from None
-        store = _store(data)
+        store = store_of(data)
         found = read(source, kind or source.suffix[1:].lower())
         back = brought_back(found)
         header, more = back or ({}, {})
@@ -93,13 +85,6 @@ def import_model(data: Path, source: Path, model_id: str, *, kind: str | None, n
             console.print(CHANGED, markup=False)
         but = f" and does not serve: version {pinned} is pinned" if pinned else ""
         console.print(f"Version {version} of model {model_id} is in {data}{but}.", markup=False)
-
-
-def _store(data: Path) -> ModelStore:
-    folder = data.resolve()
-    if not folder.is_dir():
-        raise InvalidInput(f"There is no folder {data}: name the data folder with --data.")
-    return ModelStore(folder / "models")
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from recserver.cli.folder import opened_of, packed_of
 from recserver.cli.output import WrongOption, cell, console, failing_quietly, print_json, printable
 from recserver.errors import InvalidInput, reason_of, shown
 from recserver.specs.exports import ENDINGS, ExportJob, FileTarget, TableTarget, check_table, ending_of, stated
 from recserver.specs.values import entity_id
 from recserver.specs.wishes import ExportWishes, PersonalWishes
-from recserver.store.models import ModelStore
 
 if TYPE_CHECKING:
     from recserver.specs.exports import ExportProgress, ExportResult
@@ -60,11 +59,9 @@ def recommend_one(
         wishes = _checked(PersonalWishes, asked.wishes | FALLBACKS[fallback] | {"explain": explain})
 
         from recserver.recommend.answering import items_of, recommend
-        from recserver.recommend.opening import open_packed
         from recserver.recommend.query import Query
 
-        model_id, path = _model(asked)
-        _, model = open_packed(path)
+        model_id, _, model = opened_of(asked.data, asked.model_id)
         answer = recommend(model, user_id, Query.of(wishes))
         source = answer.source and answer.source.value
         told = {
@@ -88,7 +85,7 @@ def recommend_all(
             raise WrongOption(f"--all needs --out: a file ending in {', '.join(ENDINGS)}, or a database's URL.")
         target = _table(asked, out, table) if "://" in out else _file(out, table)
         wishes = stated(_checked(ExportWishes, asked.wishes))
-        model_id, path = _model(asked)
+        model_id, path = packed_of(asked.data, asked.model_id)
         job = ExportJob(model_id=model_id, model=path, wishes=wishes, target=target)
         into = f"table {target.table}" if isinstance(target, TableTarget) else out
         result = _exported(job, Path(out))
@@ -171,25 +168,6 @@ def _user_id(user: str) -> str:
         return entity_id(user)
     except ValueError as error:
         raise WrongOption(f"The user's id {error}.") from None
-
-
-def _model(asked: Asked) -> tuple[str, Path]:
-    """The model that is meant, and its file."""
-    folder = asked.data.resolve()
-    if not folder.is_dir():
-        raise InvalidInput(f"There is no folder {asked.data}: name the data folder with --data.")
-    store = ModelStore(folder / "models")
-    known = asyncio.run(store.ids())
-    there = ", ".join(map(shown, known)) or "none"
-    if asked.model_id is None and len(known) != 1:
-        raise InvalidInput(f"Which model is not said: name one with --model; there are: {there}.")
-    model_id = known[0] if asked.model_id is None else asked.model_id
-    if model_id not in known:
-        raise InvalidInput(f"There is no model {shown(model_id)} in {asked.data}; there are: {there}.")
-    path = store.to_load(model_id)
-    if not path.exists():
-        raise InvalidInput(f"Model {shown(model_id)} was never trained: train it first.")
-    return model_id, path
 
 
 def _show(told: Mapping[str, Any]) -> None:
