@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import socket
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 from servers import PASSWORD, Server
 from sql_ways import Ways
 
+from cut_off import cut_off_in
 from recserver.chefs.sql import SqlChef
 from recserver.chefs.sql_words import failure as told
 from recserver.chefs.sql_words import in_words
@@ -254,23 +253,13 @@ def test_a_query_that_took_too_long_would_do_so_again() -> None:
     assert told(TimeoutError(), [], 60).transient is False
 
 
-CUT_OFF = """
-import os, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA cache_size = 1")
-connection.execute("BEGIN IMMEDIATE")
-connection.execute("UPDATE visits SET user_id = 'half'")
-os._exit(9)
-"""
-
-
 def test_a_file_in_which_a_program_was_killed_says_what_undoes_that(policy: SourcePolicy) -> None:
     file = policy.data_dir / "cut.db"
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE visits (user_id, item_id)")
         rows = [(f"user {number}", "tea") for number in range(20_000)]
         connection.executemany("INSERT INTO visits VALUES (?, ?)", rows)
-    subprocess.run([sys.executable, "-c", CUT_OFF, str(file)], check=False)
+    cut_off_in(file)
     chef = SqlChef({"query": "SELECT * FROM visits", "connection": "sqlite:///cut.db"}, policy)
     with pytest.raises(SourceFailed, match="open it once with one that may write, which undoes that"):
         list(chef.batches({"user_id", "item_id"}))

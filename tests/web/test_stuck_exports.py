@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 from asking import Api, Serve
 
+from cut_off import cut_off_in
 from model_files import put_model
 from recserver import RecServer, Settings
 from recserver.errors import ExportFailed
@@ -155,16 +155,6 @@ async def test_a_client_that_left_before_the_first_line_is_no_fault(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-CUT_OFF = """
-import os, sqlite3, sys
-connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-connection.execute("PRAGMA cache_size = 1")
-connection.execute("BEGIN IMMEDIATE")
-connection.execute("UPDATE visits SET user_id = 'half'")
-os._exit(9)
-"""
-
-
 class CutOff(ScriptedExecutor):
     """An executor whose worker is killed while it writes to the file of the default database."""
 
@@ -173,8 +163,7 @@ class CutOff(ScriptedExecutor):
         self._file = file
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
-        worker = await asyncio.create_subprocess_exec(sys.executable, "-c", CUT_OFF, str(self._file))
-        await worker.wait()
+        await asyncio.to_thread(cut_off_in, self._file)
         raise ExportFailed("The worker process was killed.")
 
 
