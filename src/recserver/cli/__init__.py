@@ -10,6 +10,7 @@ import typer
 
 from recserver.cli.evaluate_command import evaluate
 from recserver.cli.recommend_command import recommend
+from recserver.cli.serve_command import serve
 from recserver.errors import RecServerError, shown
 from recserver.processes.surroundings import refuse, write_whatever_comes
 from recserver.specs.outcomes import RunOutcome
@@ -38,6 +39,7 @@ tasks_app = typer.Typer(
 app.add_typer(tasks_app, name="tasks")
 app.command()(evaluate)
 app.command()(recommend)
+app.command()(serve)
 
 
 def _count(value: int) -> int:
@@ -57,55 +59,10 @@ def _outcome(value: str | None) -> str | None:
     return value
 
 
-DataFolder = Annotated[
-    Path,
-    typer.Option(
-        "--data", envvar="RECSERVER_DATA", help="Folder with models/, tasks/ and config/; made if missing."
-    ),
-]
 ReadFolder = Annotated[
     Path,
     typer.Option("--data", envvar="RECSERVER_DATA", help="Data folder, with config/; it must be there already."),
 ]
-Host = Annotated[
-    str | None,
-    typer.Option("--host", help="Address to listen on [127.0.0.1]. Any but loopback needs RECSERVER_API_KEY."),
-]
-Port = Annotated[int | None, typer.Option("--port", help="Port to listen on [9999]; 0 takes a free one.")]
-
-
-ReadOnly = Annotated[
-    bool,
-    typer.Option(
-        "--read-only", help="Answer from the folder and change nothing, also beside a server that writes it."
-    ),
-]
-
-
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        "--workers", help="Processes that answer on the port [1]: one writes the folder, the others follow it."
-    ),
-]
-
-
-@app.command()
-def serve(
-    data: DataFolder = Path("data"),
-    host: Host = None,
-    port: Port = None,
-    read_only: ReadOnly = False,
-    workers: Workers = None,
-) -> None:
-    """Train on schedule and answer over HTTP until stopped.
-
-    Every setting is also an environment variable: docs/settings.md lists them. The exit status is 3 if another
-    server has the data folder.
-    """
-    from recserver.cli.serve import serve as run
-
-    run(data, host=host, port=port, read_only=read_only or None, workers=workers)
 
 
 @app.command()
