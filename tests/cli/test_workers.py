@@ -19,6 +19,8 @@ from services import Serve, Service, called, ok, role_of
 
 from film_models import put_films
 from pids import children_of, ended, lives
+from recserver.recommend.opening import open_packed
+from request_mixes import asked_over_http
 
 
 @pytest.fixture
@@ -83,6 +85,14 @@ async def test_whoever_is_asked_the_service_is_one(serve: Serve, tmp_path: Path)
     assert await versions(clients) == [(409, "model_not_trained")] * 3
     await ok(one, "DELETE", "/delete_model/m?force=true")
     assert await versions(clients) == [(404, "model_not_found")] * 3
+
+
+async def test_each_process_answers_every_request_as_if_it_were_alone(serve: Serve, films: Path) -> None:
+    service = await serve(2)
+    model = await asyncio.to_thread(open_packed, films / "models" / "films.pkl")
+    async with ClientSession(service.url) as anywhere:
+        clients = [anywhere, *(await service.to_each()).values()]
+        await asyncio.gather(*(asked_over_http(one, model[1], seed) for seed, one in enumerate(clients)))
 
 
 async def test_a_follower_that_is_killed_is_replaced(serve: Serve, films: Path) -> None:

@@ -16,6 +16,9 @@ _NAMES = {"filter": "filters", "boost": "boosts"}
 class Query:
     """Which items, how many, and in which order.
 
+    Queries are hashable and compare by all of their fields: what is grouped by query is grouped by everything that
+    decides the answer. Lists become tuples for that.
+
     Attributes:
         n: how many at most.
         offset: so many of the best are passed over first.
@@ -43,6 +46,11 @@ class Query:
     interactions: Sequence[Interaction] = ()
     explain: bool = False
     fallback: Popularity | None = "overall"
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
 
     @classmethod
     def of(cls, wishes: Mapping[str, Any]) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self, TypeVar
 
 import numpy as np
@@ -28,6 +28,12 @@ FARTHEST = 10_000
 """Items that are gone through one by one at most."""
 
 NO_TIMES = "needs times, and this model has none: name the column that holds them in its data chef, and train"
+
+
+_BATCH_OPTIONS = frozenset({"n", "offset", "exclude_seen", "exclude", "candidates", "filters", "fallback"})
+"""Fields of a query that batch scoring supports; a query with any other is answered by itself."""
+
+_SINGLE_DEFAULTS = [(one.name, one.default) for one in fields(Query) if one.name not in _BATCH_OPTIONS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +79,8 @@ class Prepared:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it asks for the best by the scores of a model, and of nobody more than that model knows."""
-        query = self.query
-        return not (self.sent or self.boosts or self.quotas or query.diversity or query.explain)
+        """Whether every option that differs from its default is one that batch scoring supports."""
+        return all(getattr(self.query, name) == default for name, default in _SINGLE_DEFAULTS)
 
     def boosted(self, scores: Scores, places: NDArray[np.intp] | None = None) -> Scores:
         """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;

@@ -31,11 +31,6 @@ class _Asked:
     query: Query
     answer: asyncio.Future[Answer]
 
-    @property
-    def question(self) -> object:
-        """What plain queries differ in."""
-        return self.query.n, self.query.exclude_seen, self.query.fallback
-
 
 class Together:
     """Where answers are found. What takes long is found in threads of this object's own.
@@ -143,9 +138,9 @@ def _results(done: asyncio.Future[list[Answer | Exception]], count: int) -> Sequ
 
 def _answers(model: Recommender, batch: Sequence[_Asked]) -> list[Answer | Exception]:
     """One for each; what one asks wrongly does not concern the others."""
-    alike: dict[object, list[_Asked]] = {}
+    alike: dict[Query, list[_Asked]] = {}
     for one in batch:
-        alike.setdefault(one.question, []).append(one)
+        alike.setdefault(one.query, []).append(one)
     found = dict(pair for some in alike.values() for pair in _answers_alike(model, some))
     return [found[one] for one in batch]
 
