@@ -15,7 +15,7 @@ from bench.beside import while_reading
 from bench.child import NOTE, seconds_of
 from bench.report import alternate, report
 from bench.rows import make_rows, n_rows, names, rounds, write_csv
-from recserver.chefs import adbc
+from recserver.chefs.sql import adbc_reader as adbc
 
 ROWS = 1_000_000
 QUERY = "SELECT user_id, item_id, rating, timestamp FROM interactions"

@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.attribute_table import Attribute, Kind
-from recserver.attributes import Attributes
-from recserver.fold_in import FoldIn, Worth
-from recserver.ids import IdTable, pack_ids
-from recserver.interactions import Interactions
-from recserver.neighbors import Neighbors
-from recserver.plugins import algorithm
-from recserver.recommend.opening import open_packed
-from recserver.recommend.recommender import Recommender
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.train import finish_training
+from recserver.algorithms.fold_in import FoldIn, Worth
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import algorithm
+from recserver.algorithms.neighbors import Neighbors
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.recommend.model.attribute_arrays import Attribute, Kind
+from recserver.recommend.model.item_attributes import Attributes
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.storage.model_file.id_table import IdTable, pack_ids
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.train import finish_training
 
 Array = NDArray[Any]
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from recserver import artifact
-from recserver.ids import pack_ids
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.specs.exports import COLUMNS
+from recserver.storage import model_file as artifact
+from recserver.storage.model_file.id_table import pack_ids
+from recserver.training.export.export_job import COLUMNS
 
 Row = tuple[str, int, str, float]
 

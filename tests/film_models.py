@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from recserver import RecServer
-from recserver.algorithms import Surroundings
-from recserver.attribute_table import Kind
-from recserver.attributes import seconds_of
-from recserver.interactions import Interactions
-from recserver.plugins import algorithm
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.attribute_columns import FoundAttribute, PackedAttributes, pack_attributes
-from recserver.worker.train import digest_of, finish_training
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import algorithm
+from recserver.algorithms.protocol import Surroundings
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.recommend.model.attribute_arrays import Kind
+from recserver.recommend.model.item_attributes import seconds_of
+from recserver.training.ingest.attribute_columns import FoundAttribute, PackedAttributes, pack_attributes
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.train import digest_of, finish_training
 
 ODD = "a/b\n€ ?&,%2F"
 """An item id with everything in it that an address could be broken by."""

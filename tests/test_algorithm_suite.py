@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.algorithms import Algorithm, Factors, Surroundings
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import ALGORITHMS, algorithm
+from recserver.algorithms.protocol import Algorithm, Factors, Surroundings
 from recserver.algorithms.svd import SVD
-from recserver.errors import TrainingFailed
-from recserver.interactions import Interactions
-from recserver.plugins import ALGORITHMS, algorithm
+from recserver.core.errors import TrainingFailed
 from recserver.testing import AlgorithmSuite
 from recserver.testing.algorithm_under_test import interactions_of
 

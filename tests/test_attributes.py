@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver import artifact
-from recserver.attribute_table import ARRAYS, EARLIEST, LATEST, Kind
-from recserver.attributes import Attributes, required
-from recserver.errors import UnreadableModel
-from recserver.ids import pack_ids
-from recserver.recommend.recommender import Recommender
-from recserver.specs.conditions import Condition, parse_condition
+from recserver.core.errors import UnreadableModel
+from recserver.recommend.filters import Condition, parse_condition
+from recserver.recommend.model.attribute_arrays import ARRAYS, EARLIEST, LATEST, Kind
+from recserver.recommend.model.item_attributes import Attributes, required
+from recserver.recommend.model.recommender import Recommender
+from recserver.storage import model_file as artifact
+from recserver.storage.model_file.id_table import pack_ids
 
 GENRES = ["Comedy", "Drama", "Horror", "Sci-Fi", "é"]
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}

@@ -7,17 +7,20 @@ from typing import Any
 
 import pytest
 
-from recserver.algorithms import Surroundings, auto_choice
-from recserver.algorithms.auto import AutoParams, auto
-from recserver.algorithms.auto_choice import choose, usual_seconds
-from recserver.clock import SystemClock
-from recserver.errors import InvalidInput, TrainingFailed
-from recserver.interactions import Interactions
-from recserver.plugins import ALGORITHMS, algorithm
-from recserver.specs.jobs import SourcePolicy, TrainingJob
+from recserver.algorithms.auto import search as auto_choice
+from recserver.algorithms.auto.algorithm import auto
+from recserver.algorithms.auto.params import AutoParams
+from recserver.algorithms.auto.search import choose, usual_seconds
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import ALGORITHMS, algorithm
+from recserver.algorithms.protocol import Surroundings
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.clock import SystemClock
+from recserver.core.errors import InvalidInput, TrainingFailed
 from recserver.testing.algorithm_under_test import differs, interactions_of, planted, some
-from recserver.worker.evaluate import evaluate
-from recserver.worker.train import train
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.evaluate import evaluate
+from recserver.training.worker.train import train
 
 PLAIN = interactions_of(planted())
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recserver.evaluation.holdout import Holdout, hold_out
-from recserver.specs.jobs import CandidateResult, Progress
+from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.testing.algorithm_under_test import interactions_of, planted
-from recserver.worker.candidate import load_holdout, peak_megabytes, save_holdout
-from recserver.worker.compare import Row, compare, fitting_algorithms, popularity, verdict
+from recserver.training.algorithm_comparison import Row, compare, fitting_algorithms, popularity, verdict
+from recserver.training.jobs import CandidateResult, Progress
+from recserver.training.worker.candidate import load_holdout, peak_megabytes, save_holdout
 
 BASELINE = {"ndcg_at_10": 0.1}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.clock import timestamp
-from recserver.history import SPARED, History
-from recserver.specs.outcomes import RunOutcome
-from recserver.specs.runs import RunRecord, new_run_id
+from recserver.core.clock import timestamp
+from recserver.scheduling.run_history import SPARED, History
+from recserver.scheduling.run_outcome import RunOutcome
+from recserver.scheduling.run_record import RunRecord, new_run_id
 from recserver.testing import FakeClock, ScriptedExecutor
 
 DAY = 86_400.0
@@ -61,7 +61,7 @@ async def test_a_database_of_somebody_else_is_put_aside(
     async with RecServer(data_dir, settings, executor=ScriptedExecutor()) as rec:
         assert (await rec.list_runs())["data"] == []
         assert (await rec.list_runs())["data"] == []
-    said = [one.getMessage() for one in caplog.records if one.name == "recserver.history"]
+    said = [one.getMessage() for one in caplog.records if one.name == "recserver.scheduling.run_history"]
     assert len(said) == 1 and "its tables are not those of a history" in said[0]
     (aside,) = data_dir.glob("history.db.broken-*")
     assert aside.name in said[0]

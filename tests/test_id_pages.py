@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planted import some
-from recserver.ids import IdTable, pack_ids
-from recserver.interactions import RECENT_DAYS
+from recserver.algorithms.interactions import RECENT_DAYS
+from recserver.storage.model_file.id_table import IdTable, pack_ids
 
 IDS = sorted(
     {

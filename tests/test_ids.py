@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recserver import ids as module
-from recserver.errors import UnreadableModel
-from recserver.ids import IdTable, pack_ids
+from recserver.core.errors import UnreadableModel
+from recserver.storage.model_file import id_table as module
+from recserver.storage.model_file.id_table import IdTable, pack_ids
 
 IDS = sorted(["a", "ab", "a\x00", "b", "é", "日本", "😀", "\uffff", "z" * 300], key=str.encode)
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from recserver import RecServer, Settings
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 
 PAGE = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.ranking import best, reaching
+from recserver.algorithms.top_n import best, reaching
 
 # Few different values, so that ties are everywhere; -inf marks an item that is left out.
 ties = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 3.4e38, -3.4e38, 1e-45, float("-inf")])

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from model_files import write_model
-from recserver import artifact, snapshots
-from recserver.errors import UnreadableModel
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
+from recserver.core.errors import UnreadableModel
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
+from recserver.storage import model_file as artifact
+from recserver.storage.model_file import mmap_cache as snapshots
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
 
@@ -78,8 +79,8 @@ def test_a_small_file_is_read(tmp_path: Path, temporary: Path) -> None:
 def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path) -> None:
     _, model = open_packed(large)
     code = (
-        "import sys; from pathlib import Path; from recserver.recommend.opening import open_packed\n"
-        "from recserver.recommend.answering import recommend, Query\n"
+        "import sys; from pathlib import Path; from recserver.recommend.model.loading import open_packed\n"
+        "from recserver.recommend.pipeline import recommend, Query\n"
         "packed, model = open_packed(Path(sys.argv[1]))\n"
         "print(packed.checked, recommend(model, 'u0', Query(n=3)).items)"
     )
@@ -93,8 +94,8 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
 
 def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from recserver.recommend.opening import open_packed\n"
-        "from recserver.recommend.answering import recommend, Query\n"
+        "import sys; from pathlib import Path; from recserver.recommend.model.loading import open_packed\n"
+        "from recserver.recommend.pipeline import recommend, Query\n"
         "input(); packed, model = open_packed(Path(sys.argv[1])); print(flush=True)\n"
         "maps = Path('/proc/self/maps').read_text().splitlines()\n"
         "print({line.split(maxsplit=5)[5] for line in maps if sys.argv[2] in line}, flush=True); input()"

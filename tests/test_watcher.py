@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from recserver import RecServer, Settings, watcher
-from recserver.clock import SystemClock
-from recserver.events import RunSkipped, TasksReconciled
+from recserver import RecServer, Settings
+from recserver.core.clock import SystemClock
+from recserver.core.events import RunSkipped, TasksReconciled
+from recserver.storage import folder_watcher as watcher
+from recserver.storage.folder_watcher import Watcher
 from recserver.testing import ScriptedExecutor
-from recserver.watcher import Watcher
 
 NEVER = 3600.0
 """Seconds between two looks: what is seen earlier was reported."""

@@ -13,7 +13,7 @@ import pytest
 
 from hyperparameters import QUICK_NMF
 from recserver import RecServer
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 
 RENAMES = "userId->user_id,movieId->item_id"
 

@@ -14,7 +14,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer, Settings
-from recserver.errors import Draining, ServerCannotStart
+from recserver.core.errors import Draining, ServerCannotStart
 
 SCRIPT = """
 import asyncio, sys

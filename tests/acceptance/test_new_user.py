@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from hyperparameters import QUICK_NMF
 from recserver import RecServer
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 
 START = "With all of that it is rename_columns: "
 

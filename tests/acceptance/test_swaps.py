@@ -12,8 +12,8 @@ from aiohttp import ClientSession
 from killing import a_server
 
 from model_files import put_model, write_model
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
 
 CLIENTS = 4

@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 
 from hyperparameters import QUICK_NMF
 from recserver import RecServer
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 
 RENAMES = "userId->user_id,movieId->item_id"
 USERS = ("1", "7", "42", "300", "671")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recserver.algorithms import Surroundings, nmf_choice
-from recserver.algorithms.nmf import NMFParams
-from recserver.algorithms.nmf_choice import BLENDS, REGULARIZATIONS, choose
-from recserver.interactions import Interactions
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.nmf import tuning as nmf_choice
+from recserver.algorithms.nmf.params import NMFParams
+from recserver.algorithms.nmf.tuning import BLENDS, REGULARIZATIONS, choose
+from recserver.algorithms.protocol import Surroundings
 
 USERS, ITEMS = 30, 12
 

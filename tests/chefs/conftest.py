@@ -13,9 +13,9 @@ from servers import Server
 from sites import Site
 from sql_ways import Ways
 
-from recserver.chefs import Chef
-from recserver.specs.jobs import SourcePolicy
-from recserver.worker.entities import listed
+from recserver.chefs.protocol import Chef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.ingest.id_encoding import listed
 
 USUAL = ("user_id", "item_id", "rating")
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs import Batch, adbc
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.collect import collect
+from recserver.chefs.protocol import Batch
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql import adbc_reader as adbc
+from recserver.core.errors import SourceFailed
+from recserver.training.ingest.source_reader import collect
+from recserver.training.jobs import TrainingJob
 
 READERS = ("read_postgresql", "read_sqlite")
 USUAL_TIME = {"timestamp_column": "timestamp"}

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from recserver.chefs.address_guard import ConnectGuard, host_refusal, literal_address, refusal
+from recserver.chefs.ssrf_guard import ConnectGuard, host_refusal, literal_address, refusal
 
 LOOPBACK = [
     "127.0.0.1",

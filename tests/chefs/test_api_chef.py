@@ -13,10 +13,13 @@ import pytest
 from aiohttp import web
 from sites import Site
 
-from recserver.chefs import Rejection, api, fetch, pages
-from recserver.chefs.api import ApiChef
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.protocol import Rejection
+from recserver.chefs.rest import http_client as fetch
+from recserver.chefs.rest import page_fetching as pages
+from recserver.chefs.rest import rest_chef as api
+from recserver.chefs.rest.rest_chef import ApiChef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import InvalidInput, SourceFailed
 
 CANARY = "c4n4ry-Pa55"
 ROWS = [{"user_id": f"u{number}", "item_id": number, "rating": number / 2} for number in range(25)]

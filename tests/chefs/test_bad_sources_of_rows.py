@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from sites import Site
 
-from recserver.chefs import csv as csv_chef
-from recserver.chefs import csv_blocks
-from recserver.chefs.json_pages import whole_page
-from recserver.chefs.json_rows import rows_reader
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import DataReport, SourcePolicy, TrainingJob
-from recserver.worker.collect import collect
+from recserver.chefs.files import fast_csv as csv_blocks
+from recserver.chefs.files import file_chef as csv_chef
+from recserver.chefs.rest.json_pages import whole_page
+from recserver.chefs.rest.json_stream import rows_reader
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed
+from recserver.training.ingest.source_reader import collect
+from recserver.training.jobs import DataReport, TrainingJob
 
 HEADER = b"user_id,item_id\n"
 LINE = b'{"user_id": "u", "item_id": "i"}\n'

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs import csv_text
-from recserver.chefs.csv import CsvChef
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
-from recserver.worker.entities import listed
+from recserver.chefs.files import strict_csv as csv_text
+from recserver.chefs.files.file_chef import CsvChef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import InvalidInput, SourceFailed
+from recserver.training.ingest.id_encoding import listed
 
 HEADER = b"user_id,item_id,rating\n"
 

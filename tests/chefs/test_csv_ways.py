@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recserver.chefs import csv as csv_chef
-from recserver.chefs import csv_blocks
-from recserver.chefs.csv import CsvChef
-from recserver.specs.jobs import SourcePolicy
-from recserver.worker.entities import listed
+from recserver.chefs.files import fast_csv as csv_blocks
+from recserver.chefs.files import file_chef as csv_chef
+from recserver.chefs.files.file_chef import CsvChef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.ingest.id_encoding import listed
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 HEADER = ["user_id", "item_id", "rating"]

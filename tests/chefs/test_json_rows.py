@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.json_rows import MOST_LISTED, JsonRows
-from recserver.errors import SourceFailed
+from recserver.chefs.rest.json_stream import MOST_LISTED, JsonRows
+from recserver.core.errors import SourceFailed
 
 ROWS = [{"user_id": "u1", "item_id": 7, "rating": 4.5}, {"user_id": "ü", "item_id": None, "rating": True}]
 WANTED = ("user_id", "item_id", "rating")

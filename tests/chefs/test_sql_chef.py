@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs import databases, engines, sqlite
-from recserver.chefs.databases import DbConfig, from_config, from_url
-from recserver.chefs.sql import SqlChef
-from recserver.chefs.sql_guard import check_query
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
-from recserver.worker.entities import listed
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql import database_config as databases
+from recserver.chefs.sql import sqlalchemy_reader as engines
+from recserver.chefs.sql import sqlite_reader as sqlite
+from recserver.chefs.sql.database_config import DbConfig, from_config, from_url
+from recserver.chefs.sql.query_guard import check_query
+from recserver.chefs.sql.sql_chef import SqlChef
+from recserver.core.errors import InvalidInput, SourceFailed
+from recserver.training.ingest.id_encoding import listed
 
 CANARY = "c4n4ry-Pa55"
 

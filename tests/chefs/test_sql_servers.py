@@ -11,10 +11,10 @@ from servers import PASSWORD, Server
 from sql_ways import Ways
 from test_sql_chef import BAD_SQL
 
-from recserver.chefs import sql
-from recserver.chefs.sql import SqlChef
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql import sql_chef as sql
+from recserver.chefs.sql.sql_chef import SqlChef
+from recserver.core.errors import SourceFailed
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

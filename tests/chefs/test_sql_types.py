@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from servers import Server
 from sql_ways import USUAL_TIME, Ways
 
-from recserver.chefs.sql import SqlChef
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql.sql_chef import SqlChef
 
 # fmt: off
 QUICK_TYPES = {

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from sql_ways import USUAL_TIME, Ways, learned
 from test_sql_chef import BAD_SQL
 
-from recserver.chefs import StartOver, sql, sql_rows
-from recserver.chefs.sql import SqlChef
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.protocol import StartOver
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql import row_batches as sql_rows
+from recserver.chefs.sql import sql_chef as sql
+from recserver.chefs.sql.sql_chef import SqlChef
+from recserver.core.errors import SourceFailed
 
 FEW = sql_rows.FEW_ROWS
 MANY = 3 * FEW
@@ -203,6 +205,6 @@ def test_time_runs_out_on_the_quick_way_too(
     batches = SqlChef(ENTRY, policy.model_copy(update={"batch_rows": 100})).batches({"user_id", "item_id"})
     assert next(batches).n_rows
     assert ways.quick_rows == 100
-    monkeypatch.setattr("recserver.clock.SystemClock.monotonic", lambda _: 1e12)
+    monkeypatch.setattr("recserver.core.clock.SystemClock.monotonic", lambda _: 1e12)
     with pytest.raises(SourceFailed, match="longer than 20 seconds"):
         next(batches)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from recserver.errors import InvalidInput
+from recserver.core.errors import InvalidInput
 from recserver.testing import DataChefSuite
 
 PLUGINS = Path(__file__).parents[1] / "plugins"

@@ -26,7 +26,7 @@ async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> Non
 
 async def test_demo_recommends_more_of_what_a_guest_likes(start: Start, tmp_path: Path) -> None:
     from recserver import RecServer, Settings
-    from recserver.cli import demo_data
+    from recserver.cli.commands import demo_data
 
     process = await start("demo", "--data", "here")
     await process.communicate()

@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import RecServerError, SourceFailed, WorkerDied
-from recserver.events import Event, RunEnded, RunStarted, Subscription
-from recserver.specs.tasks import TaskSpec
+from recserver.core.errors import RecServerError, SourceFailed, WorkerDied
+from recserver.core.events import Event, RunEnded, RunStarted, Subscription
 from recserver.testing import FakeClock, ScriptedTraining, few_interactions
+from recserver.training.task import TaskSpec
 
 T = TypeVar("T")
 TASKS, MODELS = ("s", "t"), ("m", "n")

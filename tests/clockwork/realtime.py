@@ -15,11 +15,11 @@ import yaml
 from aiohttp import ClientSession
 
 from recserver import RecServer, Settings
-from recserver.clock import SystemClock
-from recserver.errors import SourceUnchanged
-from recserver.executors import OnProgress
-from recserver.specs.jobs import Preview, PreviewJob, TrainingJob, TrainingResult
+from recserver.core.clock import SystemClock
+from recserver.core.errors import SourceUnchanged
 from recserver.testing import ScriptedExecutor, few_interactions
+from recserver.training.executors.protocol import OnProgress
+from recserver.training.jobs import Preview, PreviewJob, TrainingJob, TrainingResult
 
 
 class AtOnce(ScriptedExecutor):

@@ -9,7 +9,7 @@ import pytest
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import (
+from recserver.core.errors import (
     DataChefNotFound,
     InvalidInput,
     ModelBusy,

@@ -12,9 +12,9 @@ import pytest
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import ModelBusy
-from recserver.store import files
-from recserver.store.journal import Journal
+from recserver.core.errors import ModelBusy
+from recserver.scheduling.task_state import Journal
+from recserver.storage import atomic_files as files
 
 
 async def kill(stack: AsyncExitStack, data_dir: Path) -> None:

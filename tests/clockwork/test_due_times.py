@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recserver.clock import SystemClock
-from recserver.loop import Fire, TaskLoop
-from recserver.schedule import Every
-from recserver.specs.tasks import TaskSpec
+from recserver.core.clock import SystemClock
+from recserver.scheduling.task_loop import Fire, TaskLoop
+from recserver.scheduling.triggers import Every
 from recserver.testing import FakeClock
+from recserver.training.task import TaskSpec
 
 
 class Fired:

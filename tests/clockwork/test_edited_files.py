@@ -13,8 +13,8 @@ import pytest
 from realtime import AtOnce, prepare, serving
 
 from recserver import RecServer
-from recserver.events import TasksReconciled
-from recserver.specs.tasks import TaskSpec
+from recserver.core.events import TasksReconciled
+from recserver.training.task import TaskSpec
 
 NAMES = [f"t{number}" for number in range(6)]
 

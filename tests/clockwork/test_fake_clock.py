@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recserver.clock import SystemClock
+from recserver.core.clock import SystemClock
 from recserver.testing import FakeClock
 
 

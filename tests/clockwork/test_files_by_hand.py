@@ -10,7 +10,7 @@ from versioned import answers, damaged, kept, models_of, run, trained, trio, ver
 from workbench import Workbench
 
 from model_files import put_model, write_model
-from recserver.errors import ModelNotTrained
+from recserver.core.errors import ModelNotTrained
 
 
 async def put_by_hand(bench: Workbench, version: int) -> bytes:

@@ -14,9 +14,9 @@ from versioned import answers, damaged, interactions, kept, models_of, run, trai
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import ModelNotTrained, UnreadableModel, VersionNotFound
-from recserver.events import RunEnded
-from recserver.store import files
+from recserver.core.errors import ModelNotTrained, UnreadableModel, VersionNotFound
+from recserver.core.events import RunEnded
+from recserver.storage import atomic_files as files
 
 
 def damage(path: Path) -> None:

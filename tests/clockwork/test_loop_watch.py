@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockingError
 
-from recserver.artifact import pack
+from recserver.storage.model_file import pack
 
 TESTS = Path(__file__).parents[1]
 

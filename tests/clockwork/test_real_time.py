@@ -13,9 +13,9 @@ from aiohttp import ClientSession
 from realtime import AtOnce, load, passing, prepare, quantile, serving
 
 from recserver import RecServer, Settings
-from recserver.clock import SystemClock
-from recserver.loop import TaskLoop
-from recserver.runner import TaskRunner
+from recserver.core.clock import SystemClock
+from recserver.scheduling.task_loop import TaskLoop
+from recserver.scheduling.task_runner import TaskRunner
 
 BAD_INTERVALS = [
     "NaN", "-NaN", "Infinity", "-Infinity", "1e999", "-1e999", "0", "-0", "0.0", "-0.0", "-1", "-5", "1e-12",

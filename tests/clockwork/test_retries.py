@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from workbench import Workbench
 
-from recserver.errors import SourceFailed, WorkerDied
-from recserver.events import TaskFailing, TaskRecovered
+from recserver.core.errors import SourceFailed, WorkerDied
+from recserver.core.events import TaskFailing, TaskRecovered
 from recserver.testing import few_interactions
 
 AWAY = SourceFailed("The source is away.", transient=True)

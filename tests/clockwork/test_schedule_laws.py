@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.schedule import MOST_COUNTED, Cron, Every
+from recserver.scheduling.triggers import MOST_COUNTED, Cron, Every
 from recserver.testing import few_interactions
 
 seconds = st.floats(0, 1e9, allow_nan=False)

@@ -13,10 +13,10 @@ from handclock import HandClock
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import InvalidInput
-from recserver.schedule import Cron
-from recserver.specs import tasks
+from recserver.core.errors import InvalidInput
+from recserver.scheduling.triggers import Cron
 from recserver.testing import FakeClock, few_interactions
+from recserver.training import task as tasks
 
 HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400
 

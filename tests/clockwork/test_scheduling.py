@@ -11,7 +11,7 @@ import pytest
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.events import RunSkipped, RunStarted
+from recserver.core.events import RunSkipped, RunStarted
 from recserver.testing import few_interactions
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from machine import BROKEN, MODELS, TASKS, Driven
 
-from recserver.errors import RecServerError
-from recserver.watcher import Watcher
+from recserver.core.errors import RecServerError
+from recserver.storage.folder_watcher import Watcher
 
 names, models = st.sampled_from(TASKS), st.sampled_from(MODELS)
 rhythms: st.SearchStrategy[dict[str, Any]] = st.one_of(

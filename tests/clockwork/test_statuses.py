@@ -12,10 +12,10 @@ import pytest
 from workbench import Workbench
 
 from recserver import RecServer, Settings
-from recserver.algorithms.nmf import nmf
-from recserver.errors import RecServerError
-from recserver.events import RunEnded
-from recserver.store import files
+from recserver.algorithms.nmf.algorithm import nmf
+from recserver.core.errors import RecServerError
+from recserver.core.events import RunEnded
+from recserver.storage import atomic_files as files
 from recserver.testing import few_interactions
 
 

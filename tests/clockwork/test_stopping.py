@@ -14,14 +14,14 @@ import pytest
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import ModelBusy, ModelNotFound
-from recserver.events import RunEnded
-from recserver.executors import OnProgress
-from recserver.run import Order, Outcome
-from recserver.specs.jobs import TrainingJob, TrainingResult
-from recserver.specs.tasks import TaskSpec
-from recserver.store import files
+from recserver.core.errors import ModelBusy, ModelNotFound
+from recserver.core.events import RunEnded
+from recserver.storage import atomic_files as files
 from recserver.testing import ScriptedExecutor, few_interactions
+from recserver.training.executors.protocol import OnProgress
+from recserver.training.jobs import TrainingJob, TrainingResult
+from recserver.training.run import Order, Outcome
+from recserver.training.task import TaskSpec
 
 
 async def remove_file(bench: Workbench) -> None:

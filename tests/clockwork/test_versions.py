@@ -12,8 +12,8 @@ from versioned import answers, interactions, run, trained, trio, versions
 from workbench import Workbench
 
 from recserver import Settings
-from recserver.errors import InvalidInput, ModelNotFound, ModelNotTrained, UnreadableModel, VersionNotFound
-from recserver.events import ModelServes, RunEnded
+from recserver.core.errors import InvalidInput, ModelNotFound, ModelNotTrained, UnreadableModel, VersionNotFound
+from recserver.core.events import ModelServes, RunEnded
 from recserver.testing import few_interactions
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from workbench import Workbench
 
-from recserver.events import RunEnded
-from recserver.interactions import Interactions
+from recserver.algorithms.interactions import Interactions
+from recserver.core.events import RunEnded
 
 
 def interactions(users: int, items: int = 20) -> Interactions:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from recserver import RecServer, Settings
-from recserver.events import RunEnded, Subscription
-from recserver.interactions import Interactions
+from recserver.algorithms.interactions import Interactions
+from recserver.core.events import RunEnded, Subscription
 from recserver.testing import FakeClock, ScriptedExecutor, ScriptedTraining
 
 

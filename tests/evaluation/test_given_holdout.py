@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from recserver.evaluation.given import given_holdout
-from recserver.evaluation.holdout import Holdout
-from recserver.interactions import Interactions
+from recserver.algorithms.evaluation.given_split import given_holdout
+from recserver.algorithms.evaluation.splitting import Holdout
+from recserver.algorithms.interactions import Interactions
 
 
 def of(*rows: tuple[str, str, float]) -> Interactions:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from worker_jobs import PLUGINS, MakeJob
 
-from recserver.executors.process import ProcessExecutor
-from recserver.plugins import algorithm, chef_class
-from recserver.specs.jobs import SourcePolicy, TrainingJob
+from recserver.algorithms.lookup import algorithm
+from recserver.chefs.lookup import chef_class
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.executors.process_pool import ProcessExecutor
+from recserver.training.jobs import TrainingJob
 
 
 @pytest.fixture(autouse=True)

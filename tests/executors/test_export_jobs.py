@@ -12,9 +12,9 @@ from worker_jobs import MakeJob, Started
 
 from exported import in_file, put_crowd, wanted
 from pids import lives
-from recserver.errors import ExportFailed
-from recserver.executors.process import EXPORTS, ProcessExecutor
-from recserver.specs.exports import ExportJob, ExportProgress, ExportResult, FileTarget
+from recserver.core.errors import ExportFailed
+from recserver.training.executors.process_pool import EXPORTS, ProcessExecutor
+from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 
 LONG = 400_000
 """Users whose export takes seconds, even on a machine that is quick."""

@@ -19,7 +19,7 @@ from worker_jobs import PLUGINS
 
 from pids import children_of, ended
 from recserver import RecServer, Settings
-from recserver.events import RunEnded, RunProgressed
+from recserver.core.events import RunEnded, RunProgressed
 from recserver.testing import ScriptedExecutor
 
 UNGUARDED = """

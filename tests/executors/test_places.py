@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker_jobs import MakeJob, Started
 
-from recserver.executors.places import Places
-from recserver.executors.process import ProcessExecutor
+from recserver.training.executors.process_pool import ProcessExecutor
+from recserver.training.executors.worker_slots import Places
 
 
 class Crowd:

@@ -13,9 +13,10 @@ import pytest
 from worker_jobs import MakeJob, Started
 
 from pids import ended, lives
-from recserver.errors import SourceFailed
-from recserver.executors.process import PREVIEWS, ProcessExecutor
-from recserver.specs.jobs import PreviewJob, SourcePolicy
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed
+from recserver.training.executors.process_pool import PREVIEWS, ProcessExecutor
+from recserver.training.jobs import PreviewJob
 
 MakeLook = Callable[..., PreviewJob]
 

@@ -15,10 +15,10 @@ import pytest
 from worker_jobs import MakeJob, Started
 
 from pids import children_of, ended, lives
-from recserver import artifact
-from recserver.errors import SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
-from recserver.executors.process import ProcessExecutor
-from recserver.specs.jobs import Progress
+from recserver.core.errors import SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
+from recserver.storage import model_file as artifact
+from recserver.training.executors.process_pool import ProcessExecutor
+from recserver.training.jobs import Progress
 
 
 def ignore(_: Progress) -> None:

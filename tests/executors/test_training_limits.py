@@ -15,9 +15,9 @@ import pytest
 from worker_jobs import MakeJob, Started
 
 from pids import lives
-from recserver.errors import TrainingFailed, WorkerDied
-from recserver.executors.process import ProcessExecutor
-from recserver.specs.jobs import Progress
+from recserver.core.errors import TrainingFailed, WorkerDied
+from recserver.training.executors.process_pool import ProcessExecutor
+from recserver.training.jobs import Progress
 
 
 def ignore(_: Progress) -> None:

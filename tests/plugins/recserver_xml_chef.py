@@ -15,10 +15,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from recserver.chefs import Batch
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
-from recserver.specs.secrets import expand_environment, missing_variables
+from recserver.chefs.protocol import Batch
+from recserver.chefs.secrets import expand_environment, missing_variables
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import InvalidInput, SourceFailed
 
 
 class XmlChef:

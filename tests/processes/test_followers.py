@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from recserver.clock import SystemClock
-from recserver.processes import followers as module
-from recserver.processes.followers import Followers, follow
+from recserver.core.clock import SystemClock
+from recserver.server.workers import change_feed as module
+from recserver.server.workers.change_feed import Followers, follow
 
 
 class Looking:

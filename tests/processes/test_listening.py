@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recserver.errors import ServerCannotStart
-from recserver.listening import listen_privately, url_of
+from recserver.core.errors import ServerCannotStart
+from recserver.server.sockets import listen_privately, url_of
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])

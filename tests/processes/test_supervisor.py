@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from recserver import Settings
-from recserver.errors import ServerCannotStart
-from recserver.processes.place import Place, Role
-from recserver.processes.supervisor import ServingProcess, socket_folder, supervise
+from recserver.core.errors import ServerCannotStart
+from recserver.server.workers.supervisor import ServingProcess, socket_folder, supervise
+from recserver.server.workers.worker_config import Place, Role
 
 PLACE = Place(Role.FOLLOWER, "data", "127.0.0.1", 1, "folder", 1, 2)
 
@@ -62,7 +62,7 @@ async def test_what_keeps_dying_is_started_less_and_less_often(
 
 
 async def test_other_systems_do_not_share_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("recserver.processes.supervisor.sys.platform", "darwin")
+    monkeypatch.setattr("recserver.server.workers.supervisor.sys.platform", "darwin")
     with pytest.raises(ServerCannotStart, match="need Linux"):
         await supervise(tmp_path, Settings(port=0, workers=2))
 

@@ -11,15 +11,15 @@ import pytest
 from numpy.typing import NDArray
 
 from answering_models import dense_of, made, with_kinds
-from recserver.errors import InvalidInput
-from recserver.fold_in import FoldIn, Worth
-from recserver.recommend.answering import Answer, like_item, popular, recommend
-from recserver.recommend.person import Source
+from recserver.algorithms.fold_in import FoldIn, Worth
+from recserver.core.errors import InvalidInput
+from recserver.recommend.filters import parse_condition
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import Answer, like_item, popular, recommend
+from recserver.recommend.prepared_query import FARTHEST
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.recommend.wanted import FARTHEST
-from recserver.specs.conditions import parse_condition
-from recserver.specs.wishes import Interaction, parse_boost, parse_max_per
+from recserver.recommend.request_options import Interaction, parse_boost, parse_max_per
+from recserver.recommend.user_profile import Source
 
 N_ITEMS = 30
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from answering_models import dense_of, made, trained, with_kinds
 from planted import tastes
-from recserver.algorithms import Factors
-from recserver.fold_in import FoldIn
-from recserver.recommend.answering import Answer, popular, recommend
-from recserver.recommend.explaining import MOST
-from recserver.recommend.person import Person, Source
+from recserver.algorithms.fold_in import FoldIn
+from recserver.algorithms.protocol import Factors
+from recserver.recommend.explanations import MOST
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import Answer, popular, recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.specs.wishes import Interaction, parse_boost
+from recserver.recommend.request_options import Interaction, parse_boost
+from recserver.recommend.user_profile import Person, Source
 
 DATA = tastes(users=90, items=48, groups=4, seed=6)
 FITS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from answering_models import dense_of, made
-from recserver.neighbors import Neighbors
-from recserver.recommend.answering import like_item
-from recserver.recommend.likeness import Likenesses, to_item, to_user
+from recserver.algorithms.neighbors import Neighbors
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import like_item
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
+from recserver.recommend.similarity import Likenesses, to_item, to_user
 
 Array = NDArray[Any]
 N_ITEMS = 40

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from answering_models import dense_of, made, with_kinds
-from recserver.recommend import answering, many, scoring
-from recserver.recommend.answering import Answer, recommend, recommended, recommended_many
-from recserver.recommend.person import LARGEST, Person
+from recserver.recommend import batch_top_n as many
+from recserver.recommend import pipeline as answering
+from recserver.recommend import scoring
+from recserver.recommend.filters import parse_condition
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import Answer, recommend, recommended, recommended_many
+from recserver.recommend.prepared_query import Prepared
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.recommend.wanted import Prepared
-from recserver.specs.conditions import parse_condition
-from recserver.specs.wishes import parse_boost, parse_max_per
+from recserver.recommend.request_options import parse_boost, parse_max_per
+from recserver.recommend.user_profile import LARGEST, Person
 
 USERS = [f"u{number:03}" for number in range(12)]
 

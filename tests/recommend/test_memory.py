@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 
 from model_files import put_model, write_model
-from recserver import RecServer, Settings, catalog
-from recserver.catalog import Catalog
-from recserver.errors import ModelNotFound, ModelNotTrained
-from recserver.events import EventBus, ModelServes
-from recserver.recommend.answering import recommend
+from recserver import RecServer, Settings
+from recserver.core.errors import ModelNotFound, ModelNotTrained
+from recserver.core.events import EventBus, ModelServes
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.settings import available_memory
-from recserver.store.models import ModelStore
+from recserver.registry import model_cache as catalog
+from recserver.registry.model_cache import Catalog
+from recserver.registry.model_store import ModelStore
+from recserver.server.settings import available_memory
 
 
 class Few:

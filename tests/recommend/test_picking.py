@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from answering_models import dense_of, made
-from recserver.ranking import best
-from recserver.recommend import picking
-from recserver.recommend.picking import POOL, Quota, pick
-from recserver.recommend.recommender import Recommender
+from recserver.algorithms.top_n import best
+from recserver.recommend import reranking as picking
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.reranking import POOL, Quota, pick
 
 Kinds = list[list[int]]
 

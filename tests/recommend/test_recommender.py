@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver import artifact
-from recserver.errors import UnreadableModel
-from recserver.ids import pack_ids
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
-from recserver.recommend.person import Source
+from recserver.core.errors import UnreadableModel
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
+from recserver.recommend.user_profile import Source
+from recserver.storage import model_file as artifact
+from recserver.storage.model_file.id_table import pack_ids
 
 USERS, ITEMS = ["u0", "u1", "u2"], ["i0", "i1", "i10", "i2", "é"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.service.tasks import NOT_READ, NOT_USED
+from recserver.server.service.tasks import NOT_READ, NOT_USED
 from recserver.testing import ScriptedExecutor
 
 RUNS = " and runs every 60 s."

@@ -14,15 +14,15 @@ import pytest
 
 from answering_models import made
 from model_files import write_model
-from recserver.errors import Draining, InvalidInput
-from recserver.recommend.answering import Answer, recommend
-from recserver.recommend.opening import open_packed
+from recserver.core.errors import Draining, InvalidInput
+from recserver.recommend import micro_batching as together
+from recserver.recommend.filters import parse_condition
+from recserver.recommend.micro_batching import MOST, Together
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import Answer, recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.service import together
-from recserver.service.together import MOST, Together
-from recserver.specs.conditions import parse_condition
-from recserver.specs.wishes import Interaction
+from recserver.recommend.request_options import Interaction
 
 WRONG = Query(filters=[parse_condition("genre=Comedy")])
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.errors import (
+from recserver.core.errors import (
     DataChefExists,
     DataChefNotFound,
     Draining,
@@ -24,10 +24,10 @@ from recserver.errors import (
     TaskExists,
     TaskNotFound,
 )
-from recserver.service import Service
-from recserver.service.verb import fields
+from recserver.server.http.routes import ROUTES
+from recserver.server.service import Service
+from recserver.server.service.operation import fields
 from recserver.testing import ScriptedExecutor
-from recserver.web.routes import ROUTES
 
 
 @pytest.fixture

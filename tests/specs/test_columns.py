@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.specs.columns import MOST_PAIRS, canonical_renames, parse_renames, rename
+from recserver.chefs.rename_columns import MOST_PAIRS, canonical_renames, parse_renames, rename
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=","), min_size=1, max_size=20).filter(
     lambda name: name == name.strip() and "->" not in name

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from recserver.specs.conditions import (
+from recserver.recommend.filters import (
     MOST_CONDITIONS,
     MOST_VALUES,
     OPERATORS,

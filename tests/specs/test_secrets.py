@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.secrets import (
+from recserver.chefs.secrets import (
     MASK,
     expand_environment,
     mask_entry,
@@ -15,6 +14,7 @@ from recserver.specs.secrets import (
     scrub,
     secret_values,
 )
+from recserver.core.errors import InvalidInput, SourceFailed
 
 CANARY = "c4n4ry-Pa55"
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from recserver.errors import TaskExists
-from recserver.specs.values import (
+from recserver.core.errors import TaskExists
+from recserver.core.validation.values import (
     PlainObject,
     Text,
     check_new_id,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from recserver.recommend.filters import Condition
 from recserver.recommend.query import Query
-from recserver.specs.conditions import Condition
-from recserver.specs.wishes import (
+from recserver.recommend.request_options import (
     LARGEST_BOOST,
     LARGEST_RATING,
     MOST_BOOSTS,

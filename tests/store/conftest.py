@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from three_versions import publish
 
-from recserver.store.models import ModelStore
-from recserver.store.versions import VersionStore
+from recserver.registry.model_store import ModelStore
+from recserver.registry.version_store import VersionStore
 
 
 @pytest.fixture

@@ -16,12 +16,12 @@ import pytest
 from failing_disk import FailingDisk, PowerCut
 from three_versions import content, copied, packed, publish, recovered, version
 
-from recserver.errors import InvalidInput, ModelChanged
-from recserver.specs.models import ModelStatus
-from recserver.store import files
-from recserver.store.changes import Changes, finish, finish_all, record_of
-from recserver.store.models import ModelStore
-from recserver.store.versions import VersionStore
+from recserver.core.errors import InvalidInput, ModelChanged
+from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_store import ModelStore
+from recserver.registry.version_store import VersionStore
+from recserver.storage import atomic_files as files
+from recserver.storage.transaction import Changes, finish, finish_all, record_of
 
 Operation = Callable[[ModelStore, VersionStore], Awaitable[object]]
 

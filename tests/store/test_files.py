@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from recserver.errors import InvalidInput
-from recserver.store import disk, files
-from recserver.store.journal import Journal
-from recserver.store.models import ModelStore
-from recserver.store.tasks import TaskStore
+from recserver.core.errors import InvalidInput
+from recserver.registry.model_store import ModelStore
+from recserver.scheduling.task_state import Journal
+from recserver.storage import atomic_files as files
+from recserver.storage import disk
+from recserver.training.task_store import TaskStore
 
 STEPS = ["open", "write", "fsync of the file", "rename", "fsync of the folder"]
 

@@ -13,11 +13,11 @@ import pytest
 
 from pids import children_of
 from recserver import RecServer, Settings
-from recserver.errors import DataFolderInUse, ServerCannotStart
-from recserver.store import lock as module
-from recserver.store.lock import DataLock, refuse_if_locked
+from recserver.core.errors import DataFolderInUse, ServerCannotStart
+from recserver.storage import folder_lock as module
+from recserver.storage.folder_lock import DataLock, refuse_if_locked
 from recserver.testing import ScriptedExecutor
-from recserver.trainer import Trainer
+from recserver.training.trainer import Trainer
 
 fcntl = pytest.importorskip("fcntl")
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from recserver.errors import InvalidInput, ModelNotFound
-from recserver.specs.models import ModelStatus
-from recserver.specs.tasks import TaskSpec
-from recserver.store.model_files import highest_version
-from recserver.store.models import ModelStore
-from recserver.store.tasks import TaskStore
+from recserver.core.errors import InvalidInput, ModelNotFound
+from recserver.registry.model_config import highest_version
+from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_store import ModelStore
+from recserver.training.task import TaskSpec
+from recserver.training.task_store import TaskStore
 
 
 @pytest.fixture

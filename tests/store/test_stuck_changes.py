@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from three_versions import copied, recovered
 
-from recserver.store import files
-from recserver.store.changes import record_of
+from recserver.storage import atomic_files as files
+from recserver.storage.transaction import record_of
 
 
 def stuck_at(patch: pytest.MonkeyPatch, name: str) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from recserver.specs.models import ModelStatus
-from recserver.store import files
-from recserver.store.models import ModelStore
-from recserver.store.versions import Version, VersionStore
+from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_store import ModelStore
+from recserver.registry.version_store import Version, VersionStore
+from recserver.storage import atomic_files as files
 
 
 def version(number: int) -> Version:

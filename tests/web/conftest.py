@@ -14,7 +14,7 @@ from asking import Api, Serve
 
 from film_models import film_interactions, put_films
 from recserver import RecServer, Settings
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 from recserver.testing import ScriptedExecutor
 
 

@@ -12,8 +12,8 @@ from asking import Api, Serve
 from pydantic import SecretStr, ValidationError
 
 from recserver import RecServer, Settings
+from recserver.server.http.routes import PREFIXES, ROUTES
 from recserver.testing import ScriptedExecutor
-from recserver.web.routes import PREFIXES, ROUTES
 
 KEY = "correct-horse-battery-staple"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")

@@ -9,9 +9,9 @@ from aiohttp import ClientSession
 from asking import Api, Serve
 
 from recserver import RecServer, Settings
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
+from recserver.server.http.response_cache import OVERHEAD, Answers
 from recserver.testing import ScriptedExecutor
-from recserver.web.answers import OVERHEAD, Answers
 
 PATH = "/recommend?user_id=u0&model_id=m"
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from asking import Answer, Api
 
-from recserver.web.routes import ROUTES
+from recserver.server.http.routes import ROUTES
 
 BAD_IDS = [
     "", " ", ".", "..", "...", "../etc", "a/../b", "../../etc/passwd", "model/..", "/etc/passwd", "model/sub",
@@ -51,7 +51,7 @@ MALFORMED_JSON = [
 ]  # fmt: skip
 BAD_MODELS = {
     b'{"model_id":"a","algorithm":"os.system"}': ["body", "algorithm"],
-    b'{"model_id":"a","algorithm":"recserver.algorithms.nmf:nmf"}': ["body", "algorithm"],
+    b'{"model_id":"a","algorithm":"recserver.algorithms.nmf.algorithm:nmf"}': ["body", "algorithm"],
     b'{"model_id":"a","algorithm":""}': ["body", "algorithm"],
     b'{"model_id":"a","algorithm":["nmf"]}': ["body", "algorithm"],
     b'{"model_id":"a","algorithm":"nmf","message":5}': ["body", "message"],

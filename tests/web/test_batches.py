@@ -13,8 +13,8 @@ from asking import Api
 from yarl import URL
 
 from film_models import USERS, swap_films
-from recserver.service import recommend as verbs
-from recserver.web import lines as web_lines
+from recserver.server.http import ndjson as web_lines
+from recserver.server.service import recommend as verbs
 
 MANY = [f"user {number}" if number % 3 else list(USERS)[number % 10] for number in range(3000)]
 LONG = {"model_id": "films", "user_ids": MANY * 2, "explain": True, "exclude_seen": False}

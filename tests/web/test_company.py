@@ -16,11 +16,11 @@ from asking import Answer, Api
 from pydantic import SecretStr
 
 from recserver import RecServer, Settings
-from recserver.events import TasksReconciled
-from recserver.listening import listen, listen_privately
+from recserver.core.events import TasksReconciled
+from recserver.server.http.routes import ROUTES
+from recserver.server.http.writer_proxy import Company, Writer
+from recserver.server.sockets import listen, listen_privately
 from recserver.testing import ScriptedExecutor
-from recserver.web.company import Company, Writer
-from recserver.web.routes import ROUTES
 
 KEY = "correct-horse-battery-staple"
 

@@ -13,10 +13,10 @@ from aiohttp.test_utils import TestServer
 from asking import Api, Serve
 
 from recserver import RecServer, Settings
-from recserver.events import RunEnded
-from recserver.plugins import ALGORITHMS, algorithm
+from recserver.algorithms.lookup import ALGORITHMS, algorithm
+from recserver.core.events import RunEnded
+from recserver.server.http.routes import PREFIXES
 from recserver.testing import ScriptedExecutor
-from recserver.web.routes import PREFIXES
 
 MODEL = {"model_id": "a", "algorithm": "nmf"}
 

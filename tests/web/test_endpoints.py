@@ -11,8 +11,8 @@ import pytest
 import yaml
 from asking import Api
 
-from recserver.events import RunEnded, RunStarted
-from recserver.plugins import ALGORITHMS
+from recserver.algorithms.lookup import ALGORITHMS
+from recserver.core.events import RunEnded, RunStarted
 from recserver.testing import ScriptedExecutor
 
 CONFIG = {

@@ -220,7 +220,7 @@ async def test_clients_that_go_away_early(alive: Api, content: bytes, caplog: py
         writer.close()
         await writer.wait_closed()
     await alive.ok("GET", "/list_tasks")
-    assert not [record for record in caplog.records if record.name.startswith("recserver.web")]
+    assert not [record for record in caplog.records if record.name.startswith("recserver.server.http")]
 
 
 async def test_many_requests_in_one_connection(alive: Api) -> None:

@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from asking import Api, Serve
 
 from recserver import RecServer, Settings
-from recserver.executors.process import ProcessExecutor
+from recserver.training.executors.process_pool import ProcessExecutor
 
 ROWS = "userId,movieId,stars\n1,a,4.5\n,b,2\n3,c,5\n"
 RENAMES = "userId->user_id,movieId->item_id,stars->rating"

@@ -11,11 +11,11 @@ import pytest
 from asking import Api, Serve
 
 from recserver import RecServer, Settings
-from recserver.errors import ReadOnly, RecServerError
-from recserver.events import ModelServes, RunEnded
-from recserver.service import Service
+from recserver.core.errors import ReadOnly, RecServerError
+from recserver.core.events import ModelServes, RunEnded
+from recserver.server.http.routes import PREFIXES, ROUTES, Route
+from recserver.server.service import Service
 from recserver.testing import ScriptedExecutor
-from recserver.web.routes import PREFIXES, ROUTES, Route
 
 LOOKS = {
     "recommend", "recommend_batch", "session_recommend", "rank", "similar_items", "popular_items",

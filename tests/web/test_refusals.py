@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from asking import Api
 
-from recserver.service import Service
-from recserver.service.definitions import DEFINITIONS
-from recserver.service.verb import fields
-from recserver.web.routes import ROUTES
+from recserver.server.http.routes import ROUTES
+from recserver.server.service import Service
+from recserver.server.service.chef_requests import DEFINITIONS
+from recserver.server.service.operation import fields
 
 WRONG: list[Any] = ["", "no such", "-1", "x" * 100_001, -1, 1.5, 10**30, False, [], ["a"], {}, {"solver": 5}]
 FOREIGN_WORDS = re.compile(

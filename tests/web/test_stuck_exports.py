@@ -15,11 +15,11 @@ from asking import Api, Serve
 from cut_off import cut_off_in
 from model_files import put_model
 from recserver import RecServer, Settings
-from recserver.errors import ExportFailed
-from recserver.executors import OnExportProgress
-from recserver.exporter import BEAT
-from recserver.specs.exports import ExportJob, ExportProgress, ExportResult, FileTarget
+from recserver.core.errors import ExportFailed
 from recserver.testing import FakeClock, ScriptedExecutor
+from recserver.training.executors.protocol import OnExportProgress
+from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
+from recserver.training.exporter import BEAT
 
 BODY = {"model_id": "m", "file": "top.csv"}
 RUNNING = {"status": "running", "users_done": 0, "users": 3}
@@ -125,7 +125,7 @@ class Stuck(Odd):
 async def test_a_client_that_leaves_before_it_begins_ends_it(
     data_dir: Path, settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recserver.web.lines.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("recserver.server.http.ndjson.LOOK_SECONDS", 0.01)
     put_model(data_dir / "models", "m")
     stuck = Stuck()
     api = await serve(RecServer(data_dir, settings, executor=stuck))

@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recserver.chefs import Batch
-from recserver.chefs.entries import object_column
-from recserver.specs.jobs import Preview, PreviewJob, SourcePolicy
-from recserver.specs.rows import row_rules
-from recserver.worker.advice import advice
-from recserver.worker.hiding import Hiding
-from recserver.worker.preview import preview
-from recserver.worker.shapes import Seen
+from recserver.chefs.chef_entry import object_column
+from recserver.chefs.protocol import Batch
+from recserver.chefs.redaction import Hiding
+from recserver.chefs.row_rules import row_rules
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.jobs import Preview, PreviewJob
+from recserver.training.preview.misread_sources import Seen
+from recserver.training.preview.source_preview import preview
+from recserver.training.preview.suggestions import advice
 
 Look = Callable[..., Preview]
 ROW = {"user_id": "ann", "item_id": "tea"}
@@ -253,7 +254,7 @@ def test_columns_of_the_same_name_are_not_missing_as_well(look_at_file: Look) ->
 def test_hints_of_the_chef_come_last_and_once(look_at_file: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {"userid": pa.array(["u"]), "item_id": pa.array(["i"])}
     batch = Batch(tuple(columns), columns, hints=("Ask for more.", "canary-token is old."))
-    monkeypatch.setattr("recserver.chefs.csv.CsvChef.batches", lambda *_: iter([batch, batch]))
+    monkeypatch.setattr("recserver.chefs.files.file_chef.CsvChef.batches", lambda *_: iter([batch, batch]))
     seen = look_at_file("", auth={"token": "canary-token"})
     assert seen.suggestions[1:] == [
         "With all of that it is rename_columns: userid->user_id", "Ask for more.", "******** is old.",

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.interactions import Interactions
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.train import digest_of
+from recserver.algorithms.interactions import Interactions
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.train import digest_of
 
 
 def job() -> TrainingJob:

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.worker import entities
-from recserver.worker.entities import Vocabulary, id_codes
+from recserver.training.ingest import id_encoding as entities
+from recserver.training.ingest.id_encoding import Vocabulary, id_codes
 from source_columns import batch, built, column, pairs
 
 MISSING, EMPTY, OVERLONG = "is missing", "is empty", "is longer than 256 characters"

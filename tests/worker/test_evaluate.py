@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.nmf import nmf
-from recserver.errors import TrainingFailed
-from recserver.evaluation import metrics
-from recserver.interactions import Interactions
-from recserver.specs.jobs import Progress, SourcePolicy, TrainingJob
-from recserver.worker import train as training
-from recserver.worker.evaluate import evaluate
+from recserver.algorithms.evaluation import metrics
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.nmf.algorithm import nmf
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import TrainingFailed
+from recserver.training.jobs import Progress, TrainingJob
+from recserver.training.worker import train as training
+from recserver.training.worker.evaluate import evaluate
 from source_columns import batch, built, pairs
 
 Row = tuple[str, str, float, int]  # user, item, rating, time

@@ -14,12 +14,20 @@ from pydantic import TypeAdapter
 
 from exported import ODD_IDS, in_file, wanted, write_crowd
 from film_models import put_films
-from recserver.errors import ExportFailed, InvalidInput, UnreadableModel
+from recserver.core.errors import ExportFailed, InvalidInput, UnreadableModel
 from recserver.recommend.query import Query
-from recserver.specs.exports import ENDINGS, ExportJob, ExportProgress, FileTarget, check_file, check_table, stated
-from recserver.specs.wishes import ExportWishes
-from recserver.worker import export as exports
-from recserver.worker.export import export
+from recserver.recommend.request_options import ExportWishes
+from recserver.training.export import export_worker as exports
+from recserver.training.export.export_job import (
+    ENDINGS,
+    ExportJob,
+    ExportProgress,
+    FileTarget,
+    check_file,
+    check_table,
+    stated,
+)
+from recserver.training.export.export_worker import export
 
 WISHES: list[dict[str, Any]] = [
     {},

@@ -15,18 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recserver.artifact import load
-from recserver.attribute_table import MOST_ATTRIBUTES
-from recserver.attributes import Attributes, required
-from recserver.chefs import Batch, Rejection, StartOver
-from recserver.errors import SourceFailed, SourceUnchanged
-from recserver.recommend.recommender import Recommender
-from recserver.specs.conditions import parse_condition
-from recserver.specs.jobs import Progress, SourcePolicy, TrainingJob, TrainingResult
-from recserver.worker.attribute_columns import AttributeColumn, FoundAttribute
-from recserver.worker.attribute_values import texts_of
-from recserver.worker.features import Features, collect_features
-from recserver.worker.train import train
+from recserver.chefs.protocol import Batch, Rejection, StartOver
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed, SourceUnchanged
+from recserver.recommend.filters import parse_condition
+from recserver.recommend.model.attribute_arrays import MOST_ATTRIBUTES
+from recserver.recommend.model.item_attributes import Attributes, required
+from recserver.recommend.model.recommender import Recommender
+from recserver.storage.model_file import load
+from recserver.training.ingest.attribute_columns import AttributeColumn, FoundAttribute
+from recserver.training.ingest.attribute_values import texts_of
+from recserver.training.ingest.item_features import Features, collect_features
+from recserver.training.jobs import Progress, TrainingJob, TrainingResult
+from recserver.training.worker.train import train
 
 ITEMS = ["a", "b", "c", "d"]
 
@@ -366,7 +367,7 @@ def test_batches_that_change_their_kind_and_start_over(tmp_path: Path, monkeypat
         Batch(("item_id", "x"), {"x": np.array([3.5])}, rejected=(Rejection("is torn", 2, "torn"),)),
         Batch(("item_id", "x"), {}),
     )
-    monkeypatch.setattr("recserver.worker.collect.chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda _: chef)
     rows: list[int] = []
     found = collect_features(job(tmp_path, {"type": "scripted"}), [*ITEMS[:3], "7"], rows.append)
     assert chef.asked == [None, None]
@@ -383,7 +384,7 @@ def test_secrets_that_the_source_repeats_are_masked(tmp_path: Path, monkeypatch:
     torn = Rejection("is torn", 1, f"token={secret}")
     chef = Scripted(Batch(tuple(columns), columns, rejected=(torn,), hints=(f"Look at {secret}.",)))
     chef.asked.append("before")
-    monkeypatch.setattr("recserver.worker.collect.chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda _: chef)
     entry = {"type": "api", "auth": {"type": "bearer", "token": secret}}
     found = collect_features(job(tmp_path, entry), ITEMS, lambda _: None)
     assert found.report is not None and found.warnings

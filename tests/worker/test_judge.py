@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.chefs import Batch, Rejection
-from recserver.specs.rows import row_rules
-from recserver.worker import numbers
-from recserver.worker.judge import judge, rejections
-from recserver.worker.numbers import ratings_of, times_of
+from recserver.chefs.protocol import Batch, Rejection
+from recserver.chefs.row_rules import row_rules
+from recserver.training.ingest import value_parsing as numbers
+from recserver.training.ingest.row_validation import judge, rejections
+from recserver.training.ingest.value_parsing import ratings_of, times_of
 from source_columns import batch, column
 
 scalars = st.one_of(

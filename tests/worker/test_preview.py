@@ -16,11 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recserver.chefs import Batch, Rejection, StartOver
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import Preview, PreviewJob, SourcePolicy
-from recserver.worker.plain import plain
-from recserver.worker.preview import JUDGED_ROWS, MOST_BYTES, preview
+from recserver.chefs.protocol import Batch, Rejection, StartOver
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed
+from recserver.training.jobs import Preview, PreviewJob
+from recserver.training.preview.json_values import plain
+from recserver.training.preview.source_preview import JUDGED_ROWS, MOST_BYTES, preview
 from source_columns import column
 
 Look = Callable[..., Preview]
@@ -52,7 +53,7 @@ class ListedChef:
 @pytest.fixture
 def look_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
     """Previews batches under an entry."""
-    monkeypatch.setattr("recserver.worker.collect.chef_class", lambda kind: ListedChef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda kind: ListedChef)
 
     def look(*batches: Batch, rows: int = 20, **entry: Any) -> Preview:
         ListedChef.batches_to_give = list(batches)
@@ -167,7 +168,7 @@ def test_a_chef_may_start_over_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             if self.tries == 1:
                 raise StartOver
 
-    monkeypatch.setattr("recserver.worker.collect.chef_class", lambda kind: Hesitant)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda kind: Hesitant)
     seen = preview(PreviewJob(data_chef={}, policy=SourcePolicy(data_dir=tmp_path)))
     assert (seen.rows_read, seen.raw, Hesitant.tries) == (1, [{"user_id": "u", "item_id": "of try 2"}], 2)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from recserver.specs.rows import row_rules
-from recserver.worker.suggest import Known, suggestions
+from recserver.chefs.row_rules import row_rules
+from recserver.training.ingest.column_suggestions import Known, suggestions
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.artifact import load
-from recserver.specs.jobs import SourcePolicy, TrainingJob, TrainingResult
-from recserver.worker.train import train
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.storage.model_file import load
+from recserver.training.jobs import TrainingJob, TrainingResult
+from recserver.training.worker.train import train
 
 ROWS = [
     (f"u{user:03}", f"i{item:03}") for user in range(120) for item in range(user % 5, 60, 5) if (user * item) % 7
@@ -144,7 +145,7 @@ def test_a_file_that_cannot_be_read_starts_cold(data: Data, content: bytes | Non
 
 
 def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
-    from recserver import artifact
+    from recserver.storage import model_file as artifact
 
     data.train()
     packed = load(data.file(1))
@@ -170,7 +171,7 @@ def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
 
 
 def test_what_was_given_is_not_overruled_by_what_was_chosen(data: Data) -> None:
-    from recserver import artifact
+    from recserver.storage import model_file as artifact
 
     data.train(blend=0.3, max_iter=7)
     packed = load(data.file(1))
