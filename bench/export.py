@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,6 @@ from bench.child import NOTE, Measured, measured
 from bench.models import write_model
 from bench.report import report_rows
 from bench.rows import rounds
-from bench.sql import SERVERS
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.export.export_job import ENDINGS, ExportJob, FileTarget, TableTarget
 from recserver.training.export.rows import Write
@@ -49,8 +47,7 @@ async def main() -> None:
 @contextmanager
 def _servers() -> Iterator[dict[str, str]]:
     """The addresses of database servers of our own, those that are installed."""
-    sys.path.insert(0, str(SERVERS))
-    import servers  # type: ignore[import-not-found]
+    from tests.helpers import database_servers as servers
 
     urls = {"SQLite": "sqlite:///top.db"}
     with ExitStack() as stack:

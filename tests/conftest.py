@@ -21,6 +21,8 @@ from blockbuster import BlockBuster
 import recserver
 from recserver import RecServer, Settings
 
+pytest_plugins = ["tests.helpers.workbench_fixtures"]
+
 hypothesis.settings.register_profile("recserver", deadline=None)  # machines are noisy, and no test is timed
 hypothesis.settings.load_profile("recserver")
 

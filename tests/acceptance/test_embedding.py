@@ -19,7 +19,7 @@ from recserver.core.errors import Draining, ServerCannotStart
 SCRIPT = """
 import asyncio, sys
 from recserver import RecServer
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 
 async def main():
     async with RecServer(sys.argv[1]) as rec:

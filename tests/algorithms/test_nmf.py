@@ -11,12 +11,12 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as ScikitNMF
 
-from planted import of, same, some, tastes
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf, nmf_accurate, nmf_fast
 from recserver.algorithms.nmf.hals import largest_singular_value, random_start
 from recserver.algorithms.protocol import Factors, Start, Surroundings
 from recserver.core.errors import InvalidInput, TrainingFailed
+from tests.helpers.planted_tastes import of, same, some, tastes
 
 PLAIN = {"weighting": "none", "neighbors": 0, "solver": "mu"}
 DEFAULT = Surroundings()

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import PASSWORD, Server
 
-from exported import ODD_IDS, Row, wanted, write_crowd
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import ExportFailed, InvalidInput
 from recserver.recommend.query import Query
@@ -23,6 +21,8 @@ from recserver.training.export.rows import Exported, Rows
 from recserver.training.export.sqlite_export import rows_of
 from recserver.training.export.table_export import table_of
 from recserver.training.export.table_target import located
+from tests.helpers.database_servers import PASSWORD, Server
+from tests.helpers.exported import ODD_IDS, Row, wanted, write_crowd
 
 SIX = (
     "model_id VARCHAR(99), model_version INT, user_id VARCHAR(99), {rank} INT, item_id VARCHAR(99), "

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
-from sites import Site
 from yarl import URL
 
 from recserver.chefs.protocol import Batch
@@ -23,6 +22,7 @@ from recserver.chefs.rest.rest_chef import ApiChef
 from recserver.chefs.rest.rest_entry import Cursor, HeaderCursor, HeaderLink, JsonLink
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
+from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sites import Site
 
 from recserver.chefs.lookup import chef_class
 from recserver.chefs.rest import http_client as fetch
@@ -16,6 +15,7 @@ from recserver.chefs.rest import rest_chef as api
 from recserver.chefs.rest.rest_chef import ApiChef
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, SourceFailed
+from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

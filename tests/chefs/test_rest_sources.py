@@ -13,7 +13,6 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from sites import Site
 
 from recserver.chefs.rest import http_client as fetch
 from recserver.chefs.rest import page_fetching as pages
@@ -25,6 +24,7 @@ from recserver.chefs.rest.rest_chef import ApiChef
 from recserver.chefs.secrets import MASK, mask_entry, restore_masked
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, SourceFailed, SourceUnchanged
+from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

@@ -11,15 +11,15 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from servers import PASSWORD, Server
-from sql_ways import Ways
 
-from cut_off import cut_off_in
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.chefs.sql.error_messages import failure as told
 from recserver.chefs.sql.error_messages import in_words
 from recserver.chefs.sql.sql_chef import SqlChef
 from recserver.core.errors import InvalidInput, SourceFailed
+from tests.helpers.cut_off import cut_off_in
+from tests.helpers.database_servers import PASSWORD, Server
+from tests.helpers.sql_readers import Ways
 
 SECRET = "wr0ng c4n4ry@+%/é"
 FORMS = (SECRET, quote(SECRET), quote(SECRET, safe=""), quote(SECRET, safe=" +"), quote_plus(SECRET), PASSWORD)

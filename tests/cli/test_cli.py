@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from commands import Start, line_with, url_of
+
+from tests.helpers.cli_process import Start, line_with, url_of
 
 
 async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> None:

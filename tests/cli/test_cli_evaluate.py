@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from commands import Start
 from pyarrow import csv
+
+from tests.helpers.cli_process import Start
 
 KEYS = {"algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage", "seconds", "peak_mb"}
 FILMS = ["--user", "userId", "--item", "movieId", "--timestamp", "timestamp"]

@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from film_models import put_films
-from model_files import put_model
 from recserver import RecServer, Settings
 from recserver.cli.model_formats import packed_arrays, read
 from recserver.core.errors import InvalidInput
@@ -28,6 +26,8 @@ from recserver.recommend.pipeline import Answer, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction
 from recserver.storage.model_file import load
+from tests.helpers.film_models import put_films
+from tests.helpers.model_files import put_model
 
 Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
 

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from answering_models import made, with_kinds
 from recserver.recommend import batch_top_n as many
 from recserver.recommend.model.model_arrays import norms
 from recserver.recommend.model.recommender import Recommender
@@ -21,6 +20,7 @@ from recserver.recommend.prepared_query import Prepared
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import parse_boost
 from recserver.recommend.user_profile import LARGEST
+from tests.helpers.answering_models import made, with_kinds
 
 USERS = [f"u{number:03}" for number in range(8)]
 

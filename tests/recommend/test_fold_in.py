@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from test_recommender import ITEMS, packed
 
-from answering_models import own_of, trained
-from planted import tastes
 from recserver.algorithms.fold_in import FoldIn, Worth, _nonnegative
 from recserver.algorithms.interactions import Interactions
 from recserver.core.errors import UnreadableModel
@@ -23,6 +20,9 @@ from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import LARGEST_RATING, Interaction
 from recserver.recommend.user_profile import Source
+from tests.helpers.answering_models import own_of, trained
+from tests.helpers.planted_tastes import tastes
+from tests.helpers.small_model import ITEMS, packed
 
 Array = NDArray[Any]
 
