@@ -28,7 +28,7 @@ from recserver.chefs.sql.database_config import DbConfig
 from recserver.chefs.sql.sql_chef import SqlEntry
 from recserver.core.errors import InvalidInput, RecServerError
 from recserver.registry.model_status import ModelStatus
-from recserver.server.http.codec import STATUSES
+from recserver.server.http.error_statuses import STATUSES
 from recserver.server.http.routes import ROUTES
 from recserver.server.settings import Settings
 

@@ -80,6 +80,12 @@ def test_the_algorithm_of_the_page_passes_the_suite(tmp_path: Path) -> None:
     assert f"It has {passed[1]} tests" in PAGE
 
 
+def test_the_page_names_public_modules_only() -> None:
+    imported = re.findall(r"^(?:from|import) (recserver(?:\.\w+)*)\b", PAGE, re.MULTILINE)
+    mentioned = re.findall(r"`(recserver\.\w+(?:\.\w+)*)\.\w+`", PAGE)
+    assert {*imported, *mentioned} == {"recserver.plugin", "recserver.testing"}
+
+
 async def test_the_entry_of_the_page_trains_a_model(
     package: Path, data_dir: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,10 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from recserver.chefs.protocol import Batch
-from recserver.chefs.secrets import expand_environment, missing_variables
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver.plugin import Batch, InvalidInput, SourceFailed, SourcePolicy, expand_environment, missing_variables
 
 
 class XmlChef:

@@ -14,6 +14,7 @@ from recserver.registry.manual_import import adopt
 from recserver.registry.model_cache import Catalog
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
+from recserver.registry.retention import kept_versions
 from recserver.registry.version_integrity import Inspector, open_version, refusal
 from recserver.registry.version_store import Version, VersionStore
 from recserver.storage.model_file.version_numbers import is_version
@@ -171,11 +172,8 @@ class ModelVersions:
     async def prune(self, model_id: str) -> None:
         """Remove the oldest versions, as far as nobody can want them back."""
         serving, versions = await self._store.serving(model_id), await self._store.all(model_id)
-        keep = {one.model_version for one in versions[: self._keep]} | {serving}
-        keep |= {one.model_version for one in versions if one.pinned}
-        keep |= {one.served_before for one in versions if one.model_version == serving and one.served_before}
         try:
-            await self._store.prune(model_id, keep)
+            await self._store.prune(model_id, kept_versions(versions, serving, self._keep))
         except OSError as error:
             logger.warning("old versions of model %s could not be removed: %s", model_id, error)
 

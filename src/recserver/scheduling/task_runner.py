@@ -19,6 +19,7 @@ from recserver.core.errors import (
 )
 from recserver.registry.model_cache import Catalog
 from recserver.registry.model_store import ModelStore
+from recserver.scheduling.retries import seconds_before_retry
 from recserver.scheduling.run_record import new_run_id
 from recserver.scheduling.run_recorder import Period, RunRecorder
 from recserver.scheduling.task_loop import TaskLoop
@@ -28,15 +29,6 @@ from recserver.training.run import Order, Outcome, Run
 from recserver.training.task import TaskSpec
 from recserver.training.task_store import TaskStore
 from recserver.training.trainer import INTERRUPTED, Trainer
-
-TRIES = 3
-"""Runs in one period, the first included, while what fails may be over in a moment."""
-
-LONGEST_WAIT = 10.0
-"""Seconds before the second attempt, at most; before the third at most twice as many."""
-
-MOST_CRASHES = 3
-"""Worker processes that died one after the other; then a task is tried once in each period only."""
 
 BUSY_WAIT = 5.0
 """Seconds after which another attempt looks again whether the model is free."""
@@ -193,13 +185,8 @@ class TaskRunner:
         return run
 
     def _patience(self, outcome: Outcome, order: Order) -> float | None:
-        """Seconds before another attempt, if one may help, drawn by lot so that tasks do not come together."""
         crashes = self._journal.get(order.task.task_name).crashes
-        if not outcome.transient or order.attempt >= TRIES or crashes >= MOST_CRASHES:
-            return None
-        if outcome.retry_after is not None:
-            return outcome.retry_after
-        return self._lot.uniform(0, LONGEST_WAIT * 2 ** (order.attempt - 1))
+        return seconds_before_retry(outcome, order.attempt, crashes, self._lot)
 
     def runs_of(self, task_name: str) -> list[Run]:
         """The runs of a task that are under way: one or none."""
