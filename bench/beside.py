@@ -23,8 +23,8 @@ from bench.report import report
 from bench.rows import rounds
 from bench.sources import LARGEST_SOURCE
 from recserver import RecServer, Settings
-from recserver.events import RunEnded, RunProgressed
-from recserver.processes.surroundings import pass_over_what_is_there
+from recserver.core.events import RunEnded, RunProgressed
+from recserver.server.workers.process_setup import pass_over_what_is_there
 
 RATE, SECONDS = 100.0, 8.0
 """Requests a second, and for how long in each round."""

@@ -13,12 +13,13 @@ import numpy as np
 
 from bench.report import alternate, report
 from bench.rows import n_rows, rounds
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.nmf import NMF, nmf
-from recserver.interactions import Interactions
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.collect import collect
-from recserver.worker.evaluate import evaluate
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.nmf.algorithm import NMF, nmf
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.ingest.source_reader import collect
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.evaluate import evaluate
 
 TASTES, ITEMS, ROWS_A_USER = 32, 4_000, 60
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,9 +12,9 @@ from bench.child import NOTE, Measured, measured
 from bench.models import write_model
 from bench.report import report_rows
 from bench.rows import rounds
-from bench.sql import SERVERS
-from recserver.specs.exports import ENDINGS, ExportJob, FileTarget, TableTarget
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.export.export_job import ENDINGS, ExportJob, FileTarget, TableTarget
+from recserver.training.export.rows import Write
 
 USERS, ITEMS, FACTORS, SEEN = 100_000, 10_000, 64, 50
 
@@ -48,8 +47,7 @@ async def main() -> None:
 @contextmanager
 def _servers() -> Iterator[dict[str, str]]:
     """The addresses of database servers of our own, those that are installed."""
-    sys.path.insert(0, str(SERVERS))
-    import servers  # type: ignore[import-not-found]
+    from tests.helpers import database_servers as servers
 
     urls = {"SQLite": "sqlite:///top.db"}
     with ExitStack() as stack:
@@ -69,8 +67,9 @@ def prepared(folder: str, how: str) -> Callable[[], Callable[[], dict[str, float
     import pyarrow.parquet  # noqa: F401 - imports are not measured
     import sqlalchemy  # noqa: F401
 
-    from recserver.worker import export as exports
-    from recserver.worker import export_files, export_tables  # noqa: F401
+    from recserver.training.export import export_worker as exports
+    from recserver.training.export import file_export as export_files
+    from recserver.training.export import table_export as export_tables  # noqa: F401
 
     file = Path(folder) / f"top{how or '.csv'}"
     if how.startswith(".") or not how:
@@ -81,7 +80,7 @@ def prepared(folder: str, how: str) -> Callable[[], Callable[[], dict[str, float
     job = ExportJob(model_id="bench", model=Path(folder) / "bench.pkl", wishes={}, target=target)
 
     @contextmanager
-    def nowhere(*_: object) -> Iterator[exports.Write]:
+    def nowhere(*_: object) -> Iterator[Write]:
         yield lambda rows: None
 
     if not how:

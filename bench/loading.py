@@ -18,16 +18,16 @@ import numpy as np
 
 from bench.models import write_model
 from bench.report import report
-from recserver import artifact
-from recserver.catalog import Catalog
-from recserver.events import EventBus
-from recserver.ids import IdTable
-from recserver.ranking import best
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
+from recserver.algorithms.top_n import best
+from recserver.core.events import EventBus
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.store.models import ModelStore
+from recserver.registry.model_cache import Catalog
+from recserver.registry.model_store import ModelStore
+from recserver.storage import model_file as artifact
+from recserver.storage.model_file.id_table import IdTable
 
 USERS, ITEMS, K = 10_000, int(os.environ.get("RECSERVER_BENCH_ITEMS", "1_000_000")), 64
 ROUNDS = int(os.environ.get("RECSERVER_BENCH_ROUNDS", "5"))

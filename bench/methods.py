@@ -12,15 +12,15 @@ import numpy as np
 from bench.child import THREADS, peak
 from bench.readers import FEW
 from bench.splits import job_of
-from recserver.algorithms import Factors, Surroundings
-from recserver.errors import TrainingFailed
-from recserver.evaluation.metrics import measured
-from recserver.plugins import algorithm
-from recserver.specs.jobs import Progress
-from recserver.worker.candidate import load_holdout, load_libraries
-from recserver.worker.collect import collect
-from recserver.worker.evaluate import fitted
-from recserver.worker.train import train
+from recserver.algorithms.evaluation.metrics import measured
+from recserver.algorithms.lookup import algorithm
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.core.errors import TrainingFailed
+from recserver.training.ingest.source_reader import collect
+from recserver.training.jobs import Progress
+from recserver.training.worker.candidate import load_holdout, load_libraries
+from recserver.training.worker.evaluate import fitted
+from recserver.training.worker.train import train
 
 Answer = dict[str, Any]
 

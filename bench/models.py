@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.artifact import pack
-from recserver.ids import pack_ids
-from recserver.recommend.parts import norms
+from recserver.recommend.model.model_arrays import norms
+from recserver.storage.model_file import pack
+from recserver.storage.model_file.id_table import pack_ids
 
 
 def write_model(path: Path, users: int, items: int, k: int, *, seen: int = 50) -> None:

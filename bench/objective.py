@@ -15,9 +15,9 @@ from bench.datasets import files
 from bench.report import report_rows
 from bench.rows import rounds
 from bench.splits import interactions_of
-from recserver.algorithms.hals import Matrix, Penalty, factorize, random_start
-from recserver.algorithms.nmf import NMFParams
-from recserver.algorithms.nmf_fit import penalties_of, to_fit
+from recserver.algorithms.nmf.fit import penalties_of, to_fit
+from recserver.algorithms.nmf.hals import Matrix, Penalty, factorize, random_start
+from recserver.algorithms.nmf.params import NMFParams
 
 PARAMS = NMFParams(n_components=64, regularization=0.09)
 SWEEPS, MOST_SWEEPS = 200, 400

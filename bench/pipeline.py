@@ -10,10 +10,11 @@ import numpy as np
 
 from bench.report import alternate, report
 from recserver import RecServer, Settings
-from recserver.events import RunEnded
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.collect import collect
-from recserver.worker.train import train
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.events import RunEnded
+from recserver.training.ingest.source_reader import collect
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.train import train
 
 USERS, ITEMS, ROWS = 5_000, 2_000, 300_000
 

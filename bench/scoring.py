@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 from bench.models import write_model
 from bench.report import alternate, report
 from bench.rows import rounds
-from recserver.recommend.answering import recommend, recommended_many
-from recserver.recommend.opening import open_packed
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import recommend, recommended_many
+from recserver.recommend.prepared_query import Prepared
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.recommend.wanted import Prepared
 
 USERS, TOGETHER = 2_000, 64
 

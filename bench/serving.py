@@ -26,12 +26,12 @@ from bench.plots import bars
 from bench.report import report_rows
 from bench.rows import rounds
 from recserver import RecServer, Settings
-from recserver.processes.surroundings import pass_over_what_is_there
-from recserver.recommend import answering
-from recserver.recommend.answering import Answer
+from recserver.recommend import pipeline as answering
+from recserver.recommend.micro_batching import Together
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import Answer
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.service.together import Together
+from recserver.server.workers.process_setup import pass_over_what_is_there
 
 CONNECTIONS, SECONDS = 64, 3
 

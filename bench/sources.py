@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.rows import COLUMNS
-from recserver.chefs import adbc
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.collect import collect, open_chef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql import adbc_reader as adbc
+from recserver.training.ingest.source_reader import collect, open_chef
+from recserver.training.jobs import TrainingJob
 
 LARGEST_SOURCE = 2**32
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.evaluation.holdout import hold_out
-from recserver.interactions import Interactions
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.candidate import save_holdout
+from recserver.algorithms.evaluation.splitting import hold_out
+from recserver.algorithms.interactions import Interactions
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.candidate import save_holdout
 
 MOST_USERS = 5_000
 """Evaluated users: twice as many as in a training, for a benchmark is to tell small differences."""
@@ -45,7 +46,7 @@ def job_of(
 
 def interactions_of(csv: str | Path) -> Interactions:
     """All of a file."""
-    from recserver.worker.collect import collect
+    from recserver.training.ingest.source_reader import collect
 
     return collect(job_of(Path(csv).resolve()), lambda _: None).interactions
 

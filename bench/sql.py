@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -15,12 +14,11 @@ from bench.beside import while_reading
 from bench.child import NOTE, seconds_of
 from bench.report import alternate, report
 from bench.rows import make_rows, n_rows, names, rounds, write_csv
-from recserver.chefs import adbc
+from recserver.chefs.sql import adbc_reader as adbc
 
 ROWS = 1_000_000
 QUERY = "SELECT user_id, item_id, rating, timestamp FROM interactions"
 TABLE = "CREATE TABLE interactions (user_id text, item_id text, rating double precision, timestamp bigint)"
-SERVERS = Path(__file__).parents[1] / "tests" / "chefs"
 
 
 async def main() -> None:
@@ -105,8 +103,7 @@ def _fill_sqlite(path: Path, count: int) -> None:
 @contextmanager
 def _postgresql(file: Path, count: int) -> Iterator[str | None]:
     """A server of our own with the same rows; None where PostgreSQL is not installed."""
-    sys.path.insert(0, str(SERVERS))
-    import servers  # type: ignore[import-not-found]
+    from tests.helpers import database_servers as servers
 
     if missing := servers.missing("postgresql"):
         print(f"sql PostgreSQL: left out; {missing}")

@@ -16,17 +16,17 @@ from bench.child import NOTE, THREADS, measured
 from bench.datasets import files
 from bench.report import report_rows
 from bench.splits import interactions_of, job_of, subset
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.nmf import nmf
-from recserver.evaluation.given import given_holdout
-from recserver.evaluation.holdout import hold_out
-from recserver.evaluation.metrics import measured as ranked
-from recserver.interactions import Interactions
-from recserver.specs.jobs import TrainingJob
-from recserver.worker.candidate import load_libraries
-from recserver.worker.evaluate import fitted
-from recserver.worker.train import finish_training
-from recserver.worker.warm import earlier
+from recserver.algorithms.evaluation.given_split import given_holdout
+from recserver.algorithms.evaluation.metrics import measured as ranked
+from recserver.algorithms.evaluation.splitting import hold_out
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.nmf.algorithm import nmf
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.training.jobs import TrainingJob
+from recserver.training.worker.candidate import load_libraries
+from recserver.training.worker.evaluate import fitted
+from recserver.training.worker.train import finish_training
+from recserver.training.worker.warm_start import earlier
 
 STEPS, GROWTH = 20, 0.01
 MOST_USERS = 5_000

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from recserver import RecServer, Settings
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 
 PAGE = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
 
@@ -78,6 +78,12 @@ def test_the_algorithm_of_the_page_passes_the_suite(tmp_path: Path) -> None:
     passed = re.search(r"(\d+) passed", done.stdout)
     assert done.returncode == 0 and passed is not None, done.stdout + done.stderr
     assert f"It has {passed[1]} tests" in PAGE
+
+
+def test_the_page_names_public_modules_only() -> None:
+    imported = re.findall(r"^(?:from|import) (recserver(?:\.\w+)*)\b", PAGE, re.MULTILINE)
+    mentioned = re.findall(r"`(recserver\.\w+(?:\.\w+)*)\.\w+`", PAGE)
+    assert {*imported, *mentioned} == {"recserver.plugin", "recserver.testing"}
 
 
 async def test_the_entry_of_the_page_trains_a_model(

@@ -9,13 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recserver.errors import RecServerError
-    from recserver.server import RecServer
-    from recserver.settings import Settings
+    from recserver.core.errors import RecServerError
+    from recserver.server.rec_server import RecServer
+    from recserver.server.settings import Settings
 
 __all__ = ["RecServer", "RecServerError", "Settings"]
 
-_HOMES = {"RecServer": "recserver.server", "RecServerError": "recserver.errors", "Settings": "recserver.settings"}
+_HOMES = {
+    "RecServer": "recserver.server.rec_server",
+    "RecServerError": "recserver.core.errors",
+    "Settings": "recserver.server.settings",
+}
 
 
 def __getattr__(name: str) -> Any:

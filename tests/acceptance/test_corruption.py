@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from model_files import put_model
 from recserver import RecServer, Settings
-from recserver.errors import RecServerError
+from recserver.core.errors import RecServerError
+from tests.helpers.model_files import put_model
 
 VICTIM, OTHERS = "victim", ("first", "second")
 FILES = (f"{VICTIM}.pkl", f"{VICTIM}_config.json", f"{VICTIM}_metadata.json")

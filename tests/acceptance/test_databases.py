@@ -11,19 +11,17 @@ from typing import Any
 
 import pytest
 
-from hyperparameters import QUICK_NMF
 from recserver import RecServer
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
+from tests.helpers import database_servers as servers
+from tests.helpers.hyperparameters import QUICK_NMF
 
 RENAMES = "userId->user_id,movieId->item_id"
 
 
 @pytest.fixture(scope="module", params=["postgresql", "mysql"])
 def server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A database server; how to start one is known beside the tests of the data chefs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parents[1] / "chefs")
-        import servers
+    """A database server."""
     if reason := servers.missing(request.param):
         pytest.skip(reason)
     with (servers.postgresql if request.param == "postgresql" else servers.mariadb)() as running:

@@ -14,12 +14,12 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer, Settings
-from recserver.errors import Draining, ServerCannotStart
+from recserver.core.errors import Draining, ServerCannotStart
 
 SCRIPT = """
 import asyncio, sys
 from recserver import RecServer
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
 
 async def main():
     async with RecServer(sys.argv[1]) as rec:

@@ -13,9 +13,16 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from recserver import RecServer, Settings, artifact
-from recserver.errors import DataChefExists, ModelNotFound, ModelNotTrained, ServerCannotStart, StorageUnreadable
-from recserver.events import ModelServes, RunEnded, RunProgressed
+from recserver import RecServer, Settings
+from recserver.core.errors import (
+    DataChefExists,
+    ModelNotFound,
+    ModelNotTrained,
+    ServerCannotStart,
+    StorageUnreadable,
+)
+from recserver.core.events import ModelServes, RunEnded, RunProgressed
+from recserver.storage import model_file as artifact
 
 ROWS = "user_id,item_id\nann,tea\nann,scone\nbob,tea\nbob,latte\n"
 

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from hyperparameters import QUICK_NMF
 from recserver import RecServer
-from recserver.attributes import Attributes, required
-from recserver.events import RunEnded, RunSkipped
-from recserver.specs.conditions import parse_condition
+from recserver.core.events import RunEnded, RunSkipped
+from recserver.recommend.filters import parse_condition
+from recserver.recommend.model.item_attributes import Attributes, required
+from tests.helpers.hyperparameters import QUICK_NMF
 
 FILMS = "movieId,title,genres\ni0,Big,Comedy\ni1,Alien,Horror|Sci-Fi\ni2,Heat,Drama\nx,Unknown,Western\n"
 ROWS = "user_id,item_id\n" + "".join(

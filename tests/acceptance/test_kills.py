@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killing import (
+
+from recserver import RecServer, Settings
+from recserver.testing import ScriptedExecutor
+from tests.helpers.pids import children_of, ended
+from tests.helpers.server_process import (
     PLUGINS,
     a_server,
     asking,
@@ -23,10 +27,6 @@ from killing import (
     prepare,
     versions,
 )
-
-from pids import children_of, ended
-from recserver import RecServer, Settings
-from recserver.testing import ScriptedExecutor
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
 

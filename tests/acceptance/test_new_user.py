@@ -11,9 +11,9 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from hyperparameters import QUICK_NMF
 from recserver import RecServer
-from recserver.events import RunEnded
+from recserver.core.events import RunEnded
+from tests.helpers.hyperparameters import QUICK_NMF
 
 START = "With all of that it is rename_columns: "
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
-from killing import PLUGINS, a_server, eventually, get, post, prepare
 
 from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
+from tests.helpers.server_process import PLUGINS, a_server, eventually, get, post, prepare
 
 Traces = dict[str, tuple[int, int, int, bytes]]
 

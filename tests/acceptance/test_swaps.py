@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession
-from killing import a_server
 
-from model_files import put_model, write_model
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
+from tests.helpers.model_files import put_model, write_model
+from tests.helpers.server_process import a_server
 
 CLIENTS = 4
 ITEMS, K = 20_000, 16

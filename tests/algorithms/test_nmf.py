@@ -11,12 +11,12 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as ScikitNMF
 
-from planted import of, same, some, tastes
-from recserver.algorithms import Factors, Start, Surroundings
-from recserver.algorithms.hals import largest_singular_value, random_start
-from recserver.algorithms.nmf import nmf, nmf_accurate, nmf_fast
-from recserver.errors import InvalidInput, TrainingFailed
-from recserver.interactions import Interactions
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.nmf.algorithm import nmf, nmf_accurate, nmf_fast
+from recserver.algorithms.nmf.hals import largest_singular_value, random_start
+from recserver.algorithms.protocol import Factors, Start, Surroundings
+from recserver.core.errors import InvalidInput, TrainingFailed
+from tests.helpers.planted_tastes import of, same, some, tastes
 
 PLAIN = {"weighting": "none", "neighbors": 0, "solver": "mu"}
 DEFAULT = Surroundings()
@@ -110,7 +110,7 @@ def test_the_same_again_gives_the_same_whatever_the_threads(method: Any) -> None
 
 
 def test_neighbors_make_it_better_and_both_beat_popularity() -> None:
-    from recserver.worker.evaluate import evaluate
+    from recserver.training.worker.evaluate import evaluate
 
     found = {
         name: evaluate(nmf, given, tastes(seed=3)).metrics

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import servers
 import stamina.instrumentation
-from servers import Server
-from sites import Site
-from sql_ways import Ways
 
-from recserver.chefs import Chef
-from recserver.specs.jobs import SourcePolicy
-from recserver.worker.entities import listed
+from recserver.chefs.protocol import Chef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.ingest.id_encoding import listed
+from tests.helpers import database_servers as servers
+from tests.helpers.database_servers import Server
+from tests.helpers.http_site import Site
+from tests.helpers.sql_readers import Ways
 
 USUAL = ("user_id", "item_id", "rating")
 

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
-from sites import Site
 
-from recserver.chefs import csv as csv_chef
-from recserver.chefs import csv_blocks
-from recserver.chefs.json_pages import whole_page
-from recserver.chefs.json_rows import rows_reader
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import DataReport, SourcePolicy, TrainingJob
-from recserver.worker.collect import collect
+from recserver.chefs.files import fast_csv as csv_blocks
+from recserver.chefs.files import file_chef as csv_chef
+from recserver.chefs.rest.json_pages import whole_page
+from recserver.chefs.rest.json_stream import rows_reader
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed
+from recserver.training.ingest.source_reader import collect
+from recserver.training.jobs import DataReport, TrainingJob
+from tests.helpers.http_site import Site
 
 HEADER = b"user_id,item_id\n"
 LINE = b'{"user_id": "u", "item_id": "i"}\n'
@@ -291,9 +292,10 @@ def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) 
 CHILD = """
 import sys
 from pathlib import Path
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import SourcePolicy, TrainingJob
-from recserver.worker.collect import collect
+from recserver.core.errors import SourceFailed
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.jobs import TrainingJob
+from recserver.training.ingest.source_reader import collect
 entry = {"type": sys.argv[2], sys.argv[3]: sys.argv[4]}
 job = TrainingJob(model_id="m", model_version=1, algorithm="nmf", hyperparameters={}, data_chef_id="c",
                   data_chef=entry, policy=SourcePolicy(data_dir=Path(sys.argv[1])), out=Path("out"))

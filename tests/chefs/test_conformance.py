@@ -17,10 +17,12 @@ import pyarrow as pa
 import pytest
 from aiohttp import web
 from pyarrow import parquet
-from sites import Site
 
-from recserver.chefs import api, sql, sql_rows
+from recserver.chefs.rest import rest_chef as api
+from recserver.chefs.sql import row_batches as sql_rows
+from recserver.chefs.sql import sql_chef as sql
 from recserver.testing import DataChefSuite
+from tests.helpers.http_site import Site
 
 CANARY = "c4n4ry-Pa55word"
 

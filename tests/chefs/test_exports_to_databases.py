@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import PASSWORD, Server
 
-from exported import ODD_IDS, Row, wanted, write_crowd
-from recserver.errors import ExportFailed, InvalidInput
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import ExportFailed, InvalidInput
 from recserver.recommend.query import Query
-from recserver.specs.exports import ExportJob, TableTarget
-from recserver.specs.jobs import SourcePolicy
-from recserver.worker.export import Exported, Rows, export
-from recserver.worker.export_sqlite import rows_of
-from recserver.worker.export_tables import table_of
-from recserver.worker.export_target import located
+from recserver.training.export.export_job import ExportJob, TableTarget
+from recserver.training.export.export_worker import export
+from recserver.training.export.rows import Exported, Rows
+from recserver.training.export.sqlite_export import rows_of
+from recserver.training.export.table_export import table_of
+from recserver.training.export.table_target import located
+from tests.helpers.database_servers import PASSWORD, Server
+from tests.helpers.exported import ODD_IDS, Row, wanted, write_crowd
 
 SIX = (
     "model_id VARCHAR(99), model_version INT, user_id VARCHAR(99), {rank} INT, item_id VARCHAR(99), "
@@ -99,7 +100,7 @@ def test_no_two_ids_are_taken_for_one(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_more_rows_than_are_sent_together(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recserver.worker.export.WRITTEN_TOGETHER", 50)
+    monkeypatch.setattr("recserver.training.export.export_worker.WRITTEN_TOGETHER", 50)
     model = write_crowd(tmp_path / "m.pkl", [f"u{n}" for n in range(200)], [f"i{n}" for n in range(20)])
     assert exported(model, shop.target()) == 2000
     assert in_order(shop.rows("m")) == wanted(model)
@@ -350,7 +351,7 @@ def test_a_file_that_is_no_database_stays_what_it_is(data_dir: Path, policy: Sou
 def test_a_file_that_somebody_else_writes_is_waited_for(
     data_dir: Path, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recserver.worker.export_sqlite.PATIENCE", 0.01)
+    monkeypatch.setattr("recserver.training.export.sqlite_export.PATIENCE", 0.01)
     target = TableTarget(table="top", database="sqlite:///shop.db", policy=policy)
     with closing(sqlite3.connect(data_dir / "shop.db", isolation_level=None)) as other:
         other.execute("CREATE TABLE t (x)")

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from recserver.chefs import Rejection, csv_blocks, source_file
-from recserver.chefs.csv import CsvChef, format_of
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.files import decompression as source_file
+from recserver.chefs.files import fast_csv as csv_blocks
+from recserver.chefs.files.file_chef import CsvChef, format_of
+from recserver.chefs.protocol import Rejection
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import InvalidInput, SourceFailed
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

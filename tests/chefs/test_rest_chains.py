@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict
-from sites import Site
 from yarl import URL
 
-from recserver.chefs import Batch, pages
-from recserver.chefs.api import ApiChef
-from recserver.chefs.fetch import Answer
-from recserver.chefs.json_pages import LikePages, page_of
-from recserver.chefs.link_header import next_link
-from recserver.chefs.paginators import lost_chain_hints
-from recserver.chefs.rest_entry import Cursor, HeaderCursor, HeaderLink, JsonLink
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.protocol import Batch
+from recserver.chefs.rest import page_fetching as pages
+from recserver.chefs.rest.http_client import Answer
+from recserver.chefs.rest.json_pages import LikePages, page_of
+from recserver.chefs.rest.link_header import next_link
+from recserver.chefs.rest.paginators import lost_chain_hints
+from recserver.chefs.rest.rest_chef import ApiChef
+from recserver.chefs.rest.rest_entry import Cursor, HeaderCursor, HeaderLink, JsonLink
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed
+from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

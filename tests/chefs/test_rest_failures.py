@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sites import Site
 
-from recserver.chefs import api, fetch
-from recserver.chefs.api import ApiChef
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.plugins import chef_class
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.lookup import chef_class
+from recserver.chefs.rest import http_client as fetch
+from recserver.chefs.rest import rest_chef as api
+from recserver.chefs.rest.rest_chef import ApiChef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import InvalidInput, SourceFailed
+from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

@@ -13,16 +13,18 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
-from sites import Site
 
-from recserver.chefs import api, fetch, pages
-from recserver.chefs.api import ApiChef
-from recserver.chefs.http_words import asked_wait
-from recserver.chefs.json_pages import LikePages, page_of, whole_page
-from recserver.chefs.json_rows import rows_reader
-from recserver.errors import InvalidInput, SourceFailed, SourceUnchanged
-from recserver.specs.jobs import SourcePolicy
-from recserver.specs.secrets import MASK, mask_entry, restore_masked
+from recserver.chefs.rest import http_client as fetch
+from recserver.chefs.rest import page_fetching as pages
+from recserver.chefs.rest import rest_chef as api
+from recserver.chefs.rest.error_messages import asked_wait
+from recserver.chefs.rest.json_pages import LikePages, page_of, whole_page
+from recserver.chefs.rest.json_stream import rows_reader
+from recserver.chefs.rest.rest_chef import ApiChef
+from recserver.chefs.secrets import MASK, mask_entry, restore_masked
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import InvalidInput, SourceFailed, SourceUnchanged
+from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

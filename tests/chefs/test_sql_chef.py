@@ -14,67 +14,19 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs import databases, engines, sqlite
-from recserver.chefs.databases import DbConfig, from_config, from_url
-from recserver.chefs.sql import SqlChef
-from recserver.chefs.sql_guard import check_query
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
-from recserver.worker.entities import listed
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql import database_config as databases
+from recserver.chefs.sql import sqlalchemy_reader as engines
+from recserver.chefs.sql import sqlite_reader as sqlite
+from recserver.chefs.sql.database_config import DbConfig, from_config, from_url
+from recserver.chefs.sql.query_guard import check_query
+from recserver.chefs.sql.sql_chef import SqlChef
+from recserver.core.errors import InvalidInput, SourceFailed
+from recserver.training.ingest.id_encoding import listed
+from tests.helpers.bad_sql import BAD_SQL
 
 CANARY = "c4n4ry-Pa55"
 
-BAD_SQL = [
-    "DELETE FROM t",
-    "SELECT 1; DELETE FROM t",
-    "WITH x AS (SELECT 1) DELETE FROM t",
-    "CREATE TEMP TABLE z AS SELECT 1",
-    "",
-    "ATTACH 'evil.db' AS e",
-    "VACUUM INTO 'copy.db'",
-    "PRAGMA writable_schema=1",
-    "SELECT load_extension('x')",
-    "SELECT readfile('/etc/passwd')",
-    "WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x",
-    "SELECT * FROM t FOR UPDATE",
-    "SELECT nextval('s')",
-    "SELECT pg_sleep(60)",
-    "SELECT pg_read_file('/etc/passwd')",
-    "SELECT lo_import('/etc/passwd')",
-    "COPY t TO PROGRAM 'id'",
-    "SET default_transaction_read_only=off",
-    "SELECT set_config('transaction_read_only','off',false)",
-    "SELECT SLEEP(60)",
-    "SELECT LOAD_FILE('/etc/passwd')",
-    "SELECT 1 INTO OUTFILE '/tmp/x'",
-    "LOAD DATA LOCAL INFILE '/etc/passwd' INTO TABLE t",
-    "/*!50000 DELETE FROM t */",
-    "EXPLAIN ANALYZE DELETE FROM t",
-    # ours
-    "SELECT 1 /*!50000 INTO OUTFILE '/tmp/x' */",
-    "SELECT * INTO z FROM t",
-    "SELECT 1 INTO @x",
-    "SELECT * FROM t LOCK IN SHARE MODE",
-    "SELECT pg_catalog.pg_sleep (60)",
-    'SELECT "pg_sleep"(60)',
-    "SELECT NEXT VALUE FOR s",
-    "WITH x AS (VACUUM) SELECT 1",
-    "SELECT (DELETE FROM t)",
-    "VALUES (1)",
-    "TABLE t",
-    "FROM t",
-    "SHOW TABLES",
-    "DESCRIBE t",
-    "CALL f()",
-    "DO SLEEP(1)",
-    "BEGIN",
-    "DROP TABLE t",
-    "-- nothing",
-    ";",
-    "SELECT 'a",
-    "SELECT 1\0",
-    "(" * 5000 + "SELECT 1" + ")" * 5000,
-]
 RUNAWAY = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM r) SELECT count(*) AS user_id FROM r"
 GOOD_SQL = [
     "SELECT user_id, item_id FROM t",

@@ -11,15 +11,15 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from servers import PASSWORD, Server
-from sql_ways import Ways
 
-from cut_off import cut_off_in
-from recserver.chefs.sql import SqlChef
-from recserver.chefs.sql_words import failure as told
-from recserver.chefs.sql_words import in_words
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql.error_messages import failure as told
+from recserver.chefs.sql.error_messages import in_words
+from recserver.chefs.sql.sql_chef import SqlChef
+from recserver.core.errors import InvalidInput, SourceFailed
+from tests.helpers.cut_off import cut_off_in
+from tests.helpers.database_servers import PASSWORD, Server
+from tests.helpers.sql_readers import Ways
 
 SECRET = "wr0ng c4n4ry@+%/é"
 FORMS = (SECRET, quote(SECRET), quote(SECRET, safe=""), quote(SECRET, safe=" +"), quote_plus(SECRET), PASSWORD)
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_quickly_is_read_in_the_ordinary_way(
     table: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recserver.chefs.adbc._address", lambda _: "postgresql://nobody@127.0.0.1:1/")
+    monkeypatch.setattr("recserver.chefs.sql.adbc_reader._address", lambda _: "postgresql://nobody@127.0.0.1:1/")
     chef = SqlChef({"connection": postgresql.dsn(), "query": "SELECT 7 AS user_id"}, policy)
     assert table(chef)[1] == {"user_id": [7]}
     assert ways.quick_rows == 0

@@ -7,14 +7,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from servers import PASSWORD, Server
-from sql_ways import Ways
-from test_sql_chef import BAD_SQL
 
-from recserver.chefs import sql
-from recserver.chefs.sql import SqlChef
-from recserver.errors import SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql import sql_chef as sql
+from recserver.chefs.sql.sql_chef import SqlChef
+from recserver.core.errors import SourceFailed
+from tests.helpers.bad_sql import BAD_SQL
+from tests.helpers.database_servers import PASSWORD, Server
+from tests.helpers.sql_readers import Ways
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from servers import Server
-from sql_ways import USUAL_TIME, Ways
 
-from recserver.chefs.sql import SqlChef
-from recserver.specs.jobs import SourcePolicy
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.chefs.sql.sql_chef import SqlChef
+from tests.helpers.database_servers import Server
+from tests.helpers.sql_readers import USUAL_TIME, Ways
 
 # fmt: off
 QUICK_TYPES = {

@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from commands import Start, killed_at_the_end
-from services import Serve, Service, service_of
 
-from pids import take_interrupts
+from tests.helpers.cli_process import Start, killed_at_the_end
+from tests.helpers.cli_service import Serve, Service, service_of
+from tests.helpers.pids import take_interrupts
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from commands import Start, line_with, url_of
+
+from tests.helpers.cli_process import Start, line_with, url_of
 
 
 async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> Non
 
 async def test_demo_recommends_more_of_what_a_guest_likes(start: Start, tmp_path: Path) -> None:
     from recserver import RecServer, Settings
-    from recserver.cli import demo_data
+    from recserver.cli.commands import demo_data
 
     process = await start("demo", "--data", "here")
     await process.communicate()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from commands import Start
 from pyarrow import csv
+
+from tests.helpers.cli_process import Start
 
 KEYS = {"algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage", "seconds", "peak_mb"}
 FILMS = ["--user", "userId", "--item", "movieId", "--timestamp", "timestamp"]
@@ -122,7 +123,7 @@ async def test_hyperparameters_are_those_of_the_fit(start: Start, file: Path) ->
 
 
 async def test_without_algorithms_all_of_ours_are_compared(start: Start, tmp_path: Path) -> None:
-    from recserver.plugins import ALGORITHMS
+    from recserver.algorithms.lookup import ALGORITHMS
 
     (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in tastes(12))]))
     rows = await rows_of(start, "--data", "few.csv")

@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from film_models import put_films
-from model_files import put_model
 from recserver import RecServer, Settings
-from recserver.artifact import load
-from recserver.cli.exchange import packed_arrays, read
-from recserver.errors import InvalidInput
-from recserver.recommend.answering import Answer, recommend
-from recserver.recommend.opening import open_packed
+from recserver.cli.model_formats import packed_arrays, read
+from recserver.core.errors import InvalidInput
+from recserver.recommend.filters import parse_condition
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import Answer, recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.specs.conditions import parse_condition
-from recserver.specs.wishes import Interaction
+from recserver.recommend.request_options import Interaction
+from recserver.storage.model_file import load
+from tests.helpers.film_models import put_films
+from tests.helpers.model_files import put_model
 
 Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
 
@@ -412,7 +412,7 @@ def test_an_archive_that_claims_too_much_is_refused(tmp_path: Path, monkeypatch:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, user_factors=np.zeros(10**6))
     assert path.stat().st_size < 10**5
-    monkeypatch.setattr("recserver.cli.exchange.LARGEST", 10**6)
+    monkeypatch.setattr("recserver.cli.model_formats.LARGEST", 10**6)
     with pytest.raises(InvalidInput, match="more than"):
         read(path, "npz")
 

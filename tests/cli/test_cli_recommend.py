@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Start
 
-from exported import in_file, put_crowd, wanted
-from film_models import put_films
-from model_files import put_model
 from recserver import RecServer, Settings
+from recserver.recommend.filters import Condition
 from recserver.recommend.query import Query
-from recserver.specs.conditions import Condition
-from recserver.specs.exports import ENDINGS
+from recserver.training.export.export_job import ENDINGS
+from tests.helpers.cli_process import Start
+from tests.helpers.exported import in_file, put_crowd, wanted
+from tests.helpers.film_models import put_films
+from tests.helpers.model_files import put_model
 
 Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
 

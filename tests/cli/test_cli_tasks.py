@@ -18,17 +18,17 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
-from commands import killed_at_the_end
 from typer.testing import CliRunner, Result
 
-from pids import take_interrupts
 from recserver import RecServer, Settings
 from recserver.cli import app
-from recserver.errors import SourceUnchanged
-from recserver.events import RunEnded
-from recserver.specs.jobs import Progress
-from recserver.specs.outcomes import RunOutcome
+from recserver.core.errors import SourceUnchanged
+from recserver.core.events import RunEnded
+from recserver.scheduling.run_outcome import RunOutcome
 from recserver.testing import ScriptedExecutor, ScriptedTraining
+from recserver.training.jobs import Progress
+from tests.helpers.cli_process import killed_at_the_end
+from tests.helpers.pids import take_interrupts
 
 RESUMED = "Task t is not paused and runs every 3600 s.\n"
 KEY = "a-key-of-enough-characters"

@@ -8,7 +8,7 @@ import socket
 from asyncio.subprocess import Process
 from pathlib import Path
 
-from commands import Start, url_of
+from tests.helpers.cli_process import Start, url_of
 
 HERE = ("serve", "--port", "0", "--data", "here")
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientError, ClientResponse, ClientSession
-from commands import Start, line_with
-from services import Serve, Service, called, ok, role_of
 
-from film_models import put_films
-from pids import children_of, ended, lives
-from recserver.recommend.opening import open_packed
-from request_mixes import asked_over_http
+from recserver.recommend.model.loading import open_packed
+from tests.helpers.cli_process import Start, line_with
+from tests.helpers.cli_service import Serve, Service, called, ok, role_of
+from tests.helpers.film_models import put_films
+from tests.helpers.pids import children_of, ended, lives
+from tests.helpers.request_mixes import asked_over_http
 
 
 @pytest.fixture

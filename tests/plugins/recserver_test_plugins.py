@@ -15,11 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.chefs import Batch
-from recserver.errors import SourceFailed
-from recserver.interactions import Interactions
-from recserver.specs.jobs import SourcePolicy
+from recserver.plugin import Batch, Factors, Interactions, SourceFailed, SourcePolicy, Surroundings
 
 COLUMNS = ("user_id", "item_id", "rating")
 ROWS = [(f"u{user}", f"i{item}", 1 + (user * item) % 5) for user in range(6) for item in range(user % 4, 5)]

@@ -10,9 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from recserver_xml_chef import XmlChef
 
-from recserver.chefs import Batch, StartOver
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
+from recserver.plugin import Batch, InvalidInput, SourceFailed, SourcePolicy, StartOver
 
 ENTRY_KEYS = {"type", "file", "fault", "auth", "password_of_ours", "process"}
 

@@ -15,10 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from recserver.chefs import Batch
-from recserver.errors import InvalidInput, SourceFailed
-from recserver.specs.jobs import SourcePolicy
-from recserver.specs.secrets import expand_environment, missing_variables
+from recserver.plugin import Batch, InvalidInput, SourceFailed, SourcePolicy, expand_environment, missing_variables
 
 
 class XmlChef:

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from answering_models import made, with_kinds
-from recserver.recommend import many
-from recserver.recommend.answering import Answer, recommend, recommended_many
-from recserver.recommend.parts import norms
-from recserver.recommend.person import LARGEST
+from recserver.recommend import batch_top_n as many
+from recserver.recommend.model.model_arrays import norms
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import Answer, recommend, recommended_many
+from recserver.recommend.prepared_query import Prepared
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.recommend.wanted import Prepared
-from recserver.specs.wishes import parse_boost
+from recserver.recommend.request_options import parse_boost
+from recserver.recommend.user_profile import LARGEST
+from tests.helpers.answering_models import made, with_kinds
 
 USERS = [f"u{number:03}" for number in range(8)]
 

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from test_recommender import ITEMS, packed
 
-from answering_models import own_of, trained
-from planted import tastes
-from recserver.errors import UnreadableModel
-from recserver.fold_in import FoldIn, Worth, _nonnegative
-from recserver.interactions import Interactions
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
-from recserver.recommend.person import Source
+from recserver.algorithms.fold_in import FoldIn, Worth, _nonnegative
+from recserver.algorithms.interactions import Interactions
+from recserver.core.errors import UnreadableModel
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-from recserver.specs.wishes import LARGEST_RATING, Interaction
+from recserver.recommend.request_options import LARGEST_RATING, Interaction
+from recserver.recommend.user_profile import Source
+from tests.helpers.answering_models import own_of, trained
+from tests.helpers.planted_tastes import tastes
+from tests.helpers.small_model import ITEMS, packed
 
 Array = NDArray[Any]
 
@@ -82,7 +82,7 @@ def test_targets_of_zero_and_below_give_nothing(k: int) -> None:
 
 def test_hard_systems_take_a_bounded_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows far fewer than components, all positive, leave next to nothing to tell the components apart."""
-    from recserver import fold_in as module
+    from recserver.algorithms import fold_in as module
 
     solved, steps = module._solved, list[int]()
 

@@ -9,40 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver import artifact
-from recserver.errors import UnreadableModel
-from recserver.ids import pack_ids
-from recserver.recommend.answering import recommend
-from recserver.recommend.opening import open_packed
-from recserver.recommend.person import Source
+from recserver.core.errors import UnreadableModel
+from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.recommender import Recommender
+from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.recommend.recommender import Recommender
-
-USERS, ITEMS = ["u0", "u1", "u2"], ["i0", "i1", "i10", "i2", "é"]
-
-
-def parts() -> dict[str, Any]:
-    """The arrays of a sound model: user ``u1`` has seen ``i0`` and ``i2``, ``u2`` has seen everything."""
-    user_text, user_offsets = pack_ids(USERS)
-    item_text, item_offsets = pack_ids(ITEMS)
-    return {
-        "user_text": user_text,
-        "user_offsets": user_offsets,
-        "item_text": item_text,
-        "item_offsets": item_offsets,
-        "user_factors": np.array([[1, 0], [0, 1], [1, 1]], np.float32),
-        "item_factors": np.array([[5, 1, 3, 3, 2], [1, 1, 1, 2, 0]], np.float32),
-        "seen_indptr": np.array([0, 0, 2, 7], np.int64),
-        "seen_indices": np.array([0, 3, 0, 1, 2, 3, 4], np.int32),
-        "item_counts": np.array([2, 1, 1, 2, 1], np.int64),
-    }
-
-
-def packed(path: Path, header: dict[str, Any] | None = None, **changes: Any) -> Path:
-    """A model file of :func:`parts` with changes; None leaves an array out."""
-    arrays = {name: array for name, array in (parts() | changes).items() if array is not None}
-    artifact.pack(path, {"model_version": 3} if header is None else header, arrays)
-    return path
+from recserver.recommend.user_profile import Source
+from recserver.storage.model_file.id_table import pack_ids
+from tests.helpers.small_model import ITEMS, USERS, packed, parts
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from recserver import RecServer, Settings, catalog
-from recserver.errors import ModelNotFound, ModelNotTrained
-from recserver.events import ModelServes, RunEnded
+from recserver import RecServer, Settings
+from recserver.core.errors import ModelNotFound, ModelNotTrained
+from recserver.core.events import ModelServes, RunEnded
+from recserver.registry import model_cache as catalog
 from recserver.testing import FakeClock, ScriptedExecutor, few_interactions
 
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, RandomState, Real
-from recserver.fold_in import FoldIn
-from recserver.interactions import Interactions
-from recserver.specs.values import WholeNumber
+from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
+from recserver.algorithms.fold_in import FoldIn
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.core.validation.values import WholeNumber
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -54,7 +54,7 @@ class ALS(BaseAlgorithm[ALSParams]):
     ) -> Factors:
         from threadpoolctl import threadpool_limits
 
-        from recserver.algorithms.matrices import lowered, worth_matrix
+        from recserver.algorithms.preprocessing import lowered, worth_matrix
 
         params, notes = self.used(hyperparameters), list[str]()
         params = lowered(params, interactions, notes)

@@ -12,13 +12,13 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, Real
-from recserver.errors import TrainingFailed
-from recserver.fold_in import FoldIn
-from recserver.interactions import Interactions
-from recserver.neighbors import Neighbors
-from recserver.specs.values import WholeNumber
+from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
+from recserver.algorithms.fold_in import FoldIn
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.neighbors import Neighbors
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.core.errors import TrainingFailed
+from recserver.core.validation.values import WholeNumber
 
 MOST_ITEMS = 20_000
 """The fit takes 8 bytes for each pair of items, twice over for a moment: 3.2 GB and 6.4 GB."""
@@ -47,7 +47,7 @@ class EASE(BaseAlgorithm[EASEParams]):
     def fit(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
     ) -> Factors:
-        from recserver.algorithms.matrices import worth_matrix
+        from recserver.algorithms.preprocessing import worth_matrix
 
         params, notes = self.used(hyperparameters), list[str]()
         n_items = len(interactions.items)

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, Real
-from recserver.fold_in import FoldIn
-from recserver.interactions import Interactions
-from recserver.specs.values import WholeNumber
+from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
+from recserver.algorithms.fold_in import FoldIn
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.core.validation.values import WholeNumber
 
 
 class ItemKNNParams(Params):
@@ -34,7 +34,7 @@ class ItemKNN(BaseAlgorithm[ItemKNNParams]):
     ) -> Factors:
         """Weights are ``z_i . z_j / (|z_i| |z_j| + shrinkage)``: few common users prove little."""
         from recserver.algorithms.item_weights import Columns, as_neighbors, nearest, sparse_rows
-        from recserver.algorithms.matrices import worth_matrix
+        from recserver.algorithms.preprocessing import worth_matrix
 
         params, notes = self.used(hyperparameters), list[str]()
         worth, rule = worth_matrix(interactions, notes, params.feedback)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from recserver.neighbors import Neighbors
+from recserver.algorithms.neighbors import Neighbors
 
 Matrix = NDArray[np.float32]
 Items = NDArray[np.int32]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Params
-from recserver.interactions import Interactions
+from recserver.algorithms.base import BaseAlgorithm, Params
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.protocol import Factors, Surroundings
 
 
 class PopularParams(Params):

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from recserver.algorithms import Factors, Surroundings
-from recserver.algorithms.params import BaseAlgorithm, Feedback, Params, RandomState, Real
-from recserver.errors import TrainingFailed
-from recserver.interactions import Interactions
-from recserver.specs.values import WholeNumber
+from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.core.errors import TrainingFailed
+from recserver.core.validation.values import WholeNumber
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -45,7 +45,7 @@ class SVD(BaseAlgorithm[SVDParams]):
         from sklearn.decomposition import TruncatedSVD
         from threadpoolctl import threadpool_limits
 
-        from recserver.algorithms.matrices import EXPONENT, lowered, matrices
+        from recserver.algorithms.preprocessing import EXPONENT, lowered, matrices
 
         params, notes = self.used(hyperparameters), list[str]()
         least = 1 if params.algorithm == "arpack" else 0  # arpack finds fewer than there are

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from recserver.cli.evaluate_command import evaluate
-from recserver.cli.recommend_command import recommend
-from recserver.cli.serve_command import serve
-from recserver.errors import RecServerError, shown
-from recserver.processes.surroundings import refuse, write_whatever_comes
-from recserver.specs.outcomes import RunOutcome
+from recserver.cli.commands.evaluate_options import evaluate
+from recserver.cli.commands.recommend_options import recommend
+from recserver.cli.commands.serve_options import serve
+from recserver.core.errors import RecServerError, shown
+from recserver.scheduling.run_outcome import RunOutcome
+from recserver.server.workers.process_setup import refuse, write_whatever_comes
 
 app = typer.Typer(
     name="recserver",
@@ -44,7 +44,7 @@ app.command()(serve)
 
 def _count(value: int) -> int:
     """A number of rows or runs, if the server would take it."""
-    from recserver.specs.values import count
+    from recserver.core.validation.values import count
 
     try:
         return count(value)
@@ -72,7 +72,7 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep serving until stopped.")] = False,
 ) -> None:
     """Make a small restaurant data set, train on it through the HTTP API, and show recommendations."""
-    from recserver.cli.demo import demo as run
+    from recserver.cli.commands.demo import demo as run
 
     run(data, port=port, keep=keep)
 
@@ -83,7 +83,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 @chefs_app.command("list")
 def list_chefs(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None:
     """Show all data chefs of a data folder."""
-    from recserver.cli.chefs import list_chefs as run
+    from recserver.cli.commands.chefs import list_chefs as run
 
     run(data, as_json=as_json)
 
@@ -99,7 +99,7 @@ def preview_chef(
 
     The source is read here, not by a server; a running one is not disturbed.
     """
-    from recserver.cli.chefs import preview_chef as run
+    from recserver.cli.commands.chefs import preview_chef as run
 
     run(data, data_chef_id, rows=rows, as_json=as_json)
 
@@ -118,7 +118,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Even if it exists.
 @models_app.command("list")
 def list_models(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None:
     """Show all models of a data folder."""
-    from recserver.cli.models import list_models as run
+    from recserver.cli.commands.models import list_models as run
 
     run(data, as_json=as_json)
 
@@ -132,7 +132,7 @@ def export_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained version as arrays that numpy, PyTorch and others read."""
-    from recserver.cli.models import export_model as run
+    from recserver.cli.commands.models import export_model as run
 
     run(data, model_id, output=output, kind=kind, overwrite=overwrite)
 
@@ -154,7 +154,7 @@ def import_model(
     ] = False,
 ) -> None:
     """Make a model of factors and ids. A running server takes it up by itself."""
-    from recserver.cli.models import import_model as run
+    from recserver.cli.commands.models import import_model as run
 
     run(data, source, model_id, kind=kind, name=algorithm, overwrite=overwrite)
 
@@ -173,7 +173,7 @@ TaskName = Annotated[str, typer.Argument(metavar="NAME", help="The task.")]
 @tasks_app.command("list")
 def list_tasks(url: Url = None, as_json: AsJson = False) -> None:
     """Show all tasks: when they run, how far they are, how the last run ended."""
-    from recserver.cli.tasks import list_tasks as run
+    from recserver.cli.commands.tasks import list_tasks as run
 
     run(url, as_json=as_json)
 
@@ -189,7 +189,7 @@ def run_task(
 
     The exit status is 0 if it completed, 1 if it failed, 3 if it was stopped. Ctrl-C ends the following only.
     """
-    from recserver.cli.tasks import run_task as run
+    from recserver.cli.commands.tasks import run_task as run
 
     run(url, task_name, wait=not no_wait, as_json=as_json)
 
@@ -197,7 +197,7 @@ def run_task(
 @tasks_app.command("pause")
 def pause_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) -> None:
     """Let the scheduler leave a task alone. A run under way goes on."""
-    from recserver.cli.tasks import change_task as run
+    from recserver.cli.commands.tasks import change_task as run
 
     run(url, "pause_task", task_name, as_json=as_json)
 
@@ -205,7 +205,7 @@ def pause_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) ->
 @tasks_app.command("resume")
 def resume_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) -> None:
     """Let the scheduler run a paused task again."""
-    from recserver.cli.tasks import change_task as run
+    from recserver.cli.commands.tasks import change_task as run
 
     run(url, "resume_task", task_name, as_json=as_json)
 
@@ -213,7 +213,7 @@ def resume_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) -
 @tasks_app.command("stop")
 def stop_task(task_name: TaskName, url: Url = None, as_json: AsJson = False) -> None:
     """End the run of a task at once. The version before it serves on."""
-    from recserver.cli.tasks import change_task as run
+    from recserver.cli.commands.tasks import change_task as run
 
     run(url, "stop_training", task_name, as_json=as_json)
 
@@ -232,7 +232,7 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Show what ran, newest first."""
-    from recserver.cli.history import show_run, show_runs
+    from recserver.cli.commands.history import show_run, show_runs
 
     if run_id is None:
         show_runs(url, as_json=as_json, task_name=task_name, model_id=model_id, outcome=outcome, limit=limit)

@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from recserver.cli.output import WrongOption
-from recserver.errors import RecServerError
+from recserver.core.errors import RecServerError
 
 ANSWER = aiohttp.ClientTimeout(total=60, sock_connect=10)
 """Stopping a training is answered when it has stopped; everything else takes far less."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recserver.errors import RecServerError
+from recserver.core.errors import RecServerError
 
 FAILED = 1
 """Exit status when what was asked cannot be done."""

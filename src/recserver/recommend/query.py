@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from recserver.specs.conditions import Condition
-from recserver.specs.wishes import Boost, Interaction, MaxPer, Popularity
+from recserver.recommend.filters import Condition
+from recserver.recommend.request_options import Boost, Interaction, MaxPer, Popularity
 
 _NAMES = {"filter": "filters", "boost": "boosts"}
 

@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.recommend.person import LARGEST, Person
-from recserver.recommend.recommender import Recommender, Scores, weighed
+from recserver.recommend.model.recommender import Recommender, Scores, weighed
+from recserver.recommend.user_profile import LARGEST, Person
 
 ROUNDING = 2.0**-23
 """Of a sum or a product in single precision, relative to it, at most; and as much again to be on the safe side."""

@@ -13,10 +13,10 @@ A plug-in author inherits a conformance suite: :class:`DataChefSuite` holds the 
 :class:`AlgorithmSuite` those of every algorithm, ours and a stranger's. Nothing of this imports pytest.
 """
 
-from recserver.testing.algorithms import AlgorithmSuite
-from recserver.testing.chefs import DataChefSuite
-from recserver.testing.clock import FakeClock
-from recserver.testing.executor import ScriptedExecutor, ScriptedTraining, few_interactions
+from recserver.testing.algorithm_suite import AlgorithmSuite
+from recserver.testing.chef_suite import DataChefSuite
+from recserver.testing.fake_clock import FakeClock
+from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining, few_interactions
 
 __all__ = [
     "AlgorithmSuite",

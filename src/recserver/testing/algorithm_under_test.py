@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recserver.algorithms import Algorithm, Factors, Surroundings
-from recserver.errors import TrainingFailed
-from recserver.interactions import Interactions
-from recserver.plugins import algorithm
-from recserver.testing.reading import check, is_sentence
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import algorithm
+from recserver.algorithms.protocol import Algorithm, Factors, Surroundings
+from recserver.core.errors import TrainingFailed
+from recserver.testing.observed_chef import check, is_sentence
 
 Row = tuple[int, int, float]
 """The number of a user, that of an item, and a rating."""

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from recserver.chefs import Chef
-from recserver.errors import SourceFailed
-from recserver.plugins import chef_class
-from recserver.specs.jobs import Preview, PreviewJob, SourcePolicy, TrainingJob
-from recserver.testing.reading import open_files, read
-from recserver.worker.preview import preview
+from recserver.chefs.lookup import chef_class
+from recserver.chefs.protocol import Chef
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed
+from recserver.testing.observed_chef import open_files, read
+from recserver.training.jobs import Preview, PreviewJob, TrainingJob
+from recserver.training.preview.source_preview import preview
 
 BATCH_ROWS = 100
 

@@ -1,0 +1,1 @@
+"""``auto``: whichever of several algorithms suits the data."""

@@ -1,0 +1,1 @@
+"""The nmf family: non-negative matrix factorisation with a neighbour term."""

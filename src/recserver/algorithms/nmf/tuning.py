@@ -1,0 +1,99 @@
+"""What an nmf leaves to the data: how strongly factors are held back, and how much neighbours have to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+from typing import Any
+
+from recserver.algorithms.evaluation.metrics import ndcg_of_each
+from recserver.algorithms.evaluation.splitting import Holdout, Rows, hold_out
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.nmf.fit import fit_neighbors, penalties_of, to_fit
+from recserver.algorithms.nmf.hals import Matrix, factorize, random_start
+from recserver.algorithms.nmf.params import REGULARIZATION, NMFParams
+from recserver.algorithms.protocol import Factors, Surroundings
+
+REGULARIZATIONS = (0.3, 0.2, 0.13, 0.09, 0.06)
+"""Tried in this order: each fit starts from the one before, which was held back more."""
+BLENDS = (0.0, 0.3, 0.5, 0.7, 0.9)
+FIRST_SWEEPS, FURTHER_SWEEPS = 12, 6
+MOST_USERS = 1_000
+MOST_PAIRS = 1_000_000
+FEWEST_USERS = 20
+"""With fewer to ask, chance would choose."""
+
+Candidate = tuple[float, float]
+"""A regularization and a blend."""
+
+
+def choose(interactions: Interactions, params: NMFParams, surroundings: Surroundings) -> dict[str, Any]:
+    """``regularization`` and ``blend``, where they are not given, by NDCG@10 on pairs that are held out."""
+    regularizations = _candidates(params)
+    blends = (BLENDS if params.blend is None else (params.blend,)) if params.neighbors else (0.0,)
+    if len(regularizations) * len(blends) == 1:
+        return {}
+    holdout = hold_out(interactions, most_pairs=MOST_PAIRS, most_users=MOST_USERS)
+    if holdout is None or len(holdout.users) < FEWEST_USERS:
+        return {}
+    found = _scores(holdout, params, regularizations, blends, surroundings)
+    regularization, blend = max(found, key=lambda one: (_around(found, one), found[one]))
+    return {"regularization": regularization} | ({"blend": blend} if params.neighbors else {})
+
+
+def _around(found: Mapping[Candidate, float], candidate: Candidate) -> float:
+    """The mean of a candidate and those next to it: of 25 means over few users the highest is often luck."""
+    regularizations, blends = (sorted(set(values)) for values in zip(*found, strict=True))
+    row, column = regularizations.index(candidate[0]), blends.index(candidate[1])
+    near = [(one, candidate[1]) for one in regularizations[max(0, row - 1) : row + 2]]
+    near += [(candidate[0], one) for one in blends[max(0, column - 1) : column + 2] if one != candidate[1]]
+    return fmean(found[one] for one in near)
+
+
+def _candidates(params: NMFParams) -> tuple[float, ...]:
+    if params.regularization is not None:
+        return (params.regularization,)
+    if params.blend == 1:
+        return (REGULARIZATION,)  # factors have no say
+    if params.weighting == "none" or params.alpha:
+        return (0.0,)
+    return REGULARIZATIONS if params.solver == "hals" else (REGULARIZATION,)
+
+
+def _scores(
+    holdout: Holdout,
+    params: NMFParams,
+    regularizations: tuple[float, ...],
+    blends: tuple[float, ...],
+    surroundings: Surroundings,
+) -> dict[Candidate, float]:
+    """NDCG@10 of each."""
+    found = to_fit(holdout.training, params, [])
+    rank = min(params.n_components, *found.factored.shape)
+    users, items = random_start(found.factored, rank, params.random_state)
+    neighbors, scores = None, {}
+    for place, regularization in enumerate(regularizations):
+        fit = factorize(
+            found.factored,
+            (users, items),
+            penalties_of(found.factored, params.model_copy(update={"regularization": regularization})),
+            max_iter=FURTHER_SWEEPS if place else FIRST_SWEEPS,
+            tol=params.tol,
+            threads=surroundings.threads,
+            told=surroundings.told,
+        )
+        users, items = fit.rows, fit.columns
+        if neighbors is None and any(blends):
+            whole = params.model_copy(update={"blend": 1.0})
+            neighbors = fit_neighbors(found, whole, items, surroundings.threads)
+        scaled = items * found.item_scale[:, None]
+        parts = Factors(users, scaled, {}), Factors(users[:, :0], scaled[:, :0], {}, neighbors=neighbors)
+
+        def mixed(rows: Rows, parts: tuple[Factors, Factors] = parts) -> Iterator[Matrix]:
+            of_factors, of_neighbors = (part.scores(holdout.training, rows) for part in parts)
+            for blend in blends:
+                yield (1 - blend) * of_factors + blend * of_neighbors
+
+        for blend, value in zip(blends, ndcg_of_each(holdout, mixed), strict=True):
+            scores[regularization, blend] = value
+    return scores

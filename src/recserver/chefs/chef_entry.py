@@ -1,0 +1,119 @@
+"""What the chefs share: reading an entry, and handing over columns."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from recserver.chefs.protocol import Column
+from recserver.chefs.row_rules import RowRules
+from recserver.chefs.secrets import REFERENCE, missing_variables
+from recserver.core.errors import FieldError, InvalidInput, SourceFailed, shown
+from recserver.core.validation.messages import field_errors, in_words
+
+_PORT_REFERENCE = re.compile(rf"(?<=:){REFERENCE.pattern}(?=[/?]|$)")
+
+
+class ChefEntry(RowRules):
+    """What every entry of ``restaurant_data.yaml`` may hold. Keys unknown to a chef are left alone."""
+
+
+EntryT = TypeVar("EntryT", bound=ChefEntry)
+
+
+def read_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
+    """``entry`` as ``model``; null counts as absent.
+
+    Raises:
+        InvalidInput: naming every field that is missing or wrong.
+    """
+    try:
+        return model.model_validate({key: value for key, value in entry.items() if value is not None})
+    except ValidationError as error:
+        problems = field_errors(error)
+        raise InvalidInput(f"{in_words(problems[0])}.", problems) from None
+
+
+def refused(field: str, problem: object) -> InvalidInput:
+    """The error that says what is wrong with one field."""
+    return InvalidInput(f"{field}: {problem}.", [FieldError((field,), str(problem))])
+
+
+def has_reference(text: str) -> bool:
+    """Whether ``text`` holds a ``${NAME}``, so that only the worker knows what it says."""
+    return REFERENCE.search(text) is not None
+
+
+def probe(text: str) -> str:
+    """``text`` with something harmless in the place of each variable, to check the rest of it."""
+    return REFERENCE.sub("x", _PORT_REFERENCE.sub("1", text))
+
+
+def variable_warnings(entry: Mapping[str, Any]) -> list[str]:
+    """A sentence for each environment variable that the entry needs and that is not set."""
+    return [f"The environment variable {name} is not set." for name in missing_variables(entry)]
+
+
+def positions(header: Sequence[str], wanted: Collection[str] | None, source: str, cure: str) -> dict[str, int]:
+    """Where the wanted columns stand in ``header``; those it lacks are left out.
+
+    Where everything is wanted, None, names that occur twice are left out as well.
+
+    Raises:
+        SourceFailed: if a wanted name occurs twice, for nobody knows which one is meant.
+    """
+    occurring = Counter(header)
+    if wanted is None:
+        wanted = {name for name, times in occurring.items() if name and times == 1}
+    twice = next((name for name in header if name in wanted and occurring[name] > 1), None)
+    if twice is not None:
+        raise SourceFailed(f"{source} has two columns named {shown(twice)}: {cure}.")
+    return {name: place for place, name in enumerate(header) if name in wanted}
+
+
+def object_column(values: Sequence[Any]) -> NDArray[Any]:
+    """``values`` as an array of shape (len(values),) that holds each as it is, lists included."""
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def column_of(values: Sequence[Any], *, from_json: bool = False) -> Column:
+    """``values`` as an Arrow array, if they are of one kind that Arrow holds without changing anything.
+
+    Args:
+        from_json: whether they can be nothing but what JSON knows, of which Arrow itself refuses mixtures.
+    """
+    import pyarrow as pa
+
+    kinds = set() if from_json else set(map(type, values)) - {type(None)}
+    if len(kinds) > 1 and kinds != {int, float}:  # Arrow makes bytes of text, and days of times
+        return object_column(values)
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        return object_column(values)
+
+
+def joined(parts: Sequence[Column]) -> Column:
+    """Parts of one column as one; without a change of any value, so as Python objects if their kinds differ."""
+    import pyarrow as pa
+
+    if len(parts) == 1:
+        return parts[0]
+    arrays = [part for part in parts if isinstance(part, pa.Array)]
+    kinds = {array.type for array in arrays} - {pa.null()}
+    if len(arrays) < len(parts) or len(kinds) > 1:
+        return object_column(list(chain.from_iterable(part.tolist() for part in parts)))
+    kind = next(iter(kinds), pa.null())
+    return pa.chunked_array([one.cast(kind) if pa.types.is_null(one.type) else one for one in arrays], kind)
+
+
+def no_rows() -> Column:
+    """A column of nothing."""
+    return object_column([])

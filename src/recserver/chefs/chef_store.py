@@ -1,0 +1,155 @@
+"""``config/restaurant_data.yaml``: every data chef's entry, read anew at each use."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recserver.core.errors import InvalidInput, StorageUnreadable
+from recserver.storage import atomic_files as files
+
+DEEPEST = 20
+
+Entries = dict[str, dict[str, Any]]
+
+
+class ChefStore:
+    """The data chefs of one data folder. Entries that nobody can use are kept as they are."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = asyncio.Lock()
+        self._last: tuple[bytes, dict[str, Any]] = b"", {}
+        """The text that was parsed last, and what it says: the file is read often and changes rarely."""
+
+    async def read(self) -> Entries:
+        """All entries by id; an entry that is no mapping becomes an empty one.
+
+        Raises:
+            StorageUnreadable: if the file cannot be parsed.
+        """
+        whole = await self._load()
+        return {name: dict(entry) if isinstance(entry, Mapping) else {} for name, entry in whole.items()}
+
+    async def put(self, data_chef_id: str, entry: dict[str, Any]) -> None:
+        """Add or replace one entry."""
+        async with self._lock:
+            await self._save(await self._load() | {data_chef_id: entry})
+
+    async def delete(self, data_chef_id: str) -> None:
+        """Remove one entry, if it is there."""
+        async with self._lock:
+            whole = await self._load()
+            if data_chef_id in whole:
+                await self._save({name: entry for name, entry in whole.items() if name != data_chef_id})
+
+    async def clear_temporaries(self) -> None:
+        """Remove what a killed server left half written."""
+        await files.clear_temporaries(self.path.parent)
+
+    async def _load(self) -> dict[str, Any]:
+        try:
+            text = await files.read_document(self.path)
+        except FileNotFoundError:
+            return {}
+        except InvalidInput as error:
+            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error}") from None
+        except OSError as error:
+            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error.strerror}.") from None
+        if text == self._last[0]:
+            return self._last[1]
+        try:
+            content = await asyncio.to_thread(_parse, text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            place = getattr(error, "problem_mark", None)
+            where = f" at line {place.line + 1}" if place else ""
+            raise StorageUnreadable(
+                f"restaurant_data.yaml cannot be parsed{where}: correct it by hand. Nothing was changed."
+            ) from None
+        self._last = text, content
+        return content
+
+    async def _save(self, whole: dict[str, Any]) -> None:
+        text = await asyncio.to_thread(_render, whole)
+        if len(text) > files.LARGEST_DOCUMENT:  # it could not be read again
+            raise InvalidInput(
+                f"restaurant_data.yaml would be larger than {files.LARGEST_DOCUMENT} bytes: "
+                "shorten this data chef, or delete some that are not needed."
+            )
+        await files.write_whole(self.path, text, files.PRIVATE)
+
+
+class _Loader(yaml.SafeLoader):
+    """Only what JSON can say, so that every entry can be shown.
+
+    No aliases, which can blow up, no duplicate keys, no bottomless nesting, no half characters. Dates and what is
+    no finite number are text, as written; so are the ids, whatever YAML would read them as.
+    """
+
+    depth = 0
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.tag in _READ_AS_SOMETHING:
+                key.tag = _TEXT
+        return node
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.events.AliasEvent):
+            raise ValueError("aliases are not read here")
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ValueError(f"nested deeper than {DEEPEST}")
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        text.encode()  # UnicodeEncodeError, a ValueError, for half a character
+        return text
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> Any:
+        number = super().construct_yaml_float(node)
+        return number if math.isfinite(number) else self.construct_scalar(node)
+
+    def refuse(self, node: yaml.Node) -> Any:
+        """For kinds of data that JSON does not have."""
+        raise ValueError(f"{node.tag} is not read here")
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) != len(node.value):
+            raise ValueError("a key stands there twice")
+        return mapping
+
+
+_TEXT = "tag:yaml.org,2002:str"
+_READ_AS_SOMETHING = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "merge", "null", "timestamp", "value")
+}
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)
+for _kind in ("binary", "omap", "pairs", "set"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.refuse)
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that refuses even more
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(one, str) for one in content):
+        raise ValueError("not a mapping of ids")
+    return content
+
+
+def _render(whole: dict[str, Any]) -> bytes:
+    text = yaml.safe_dump(whole, sort_keys=True, allow_unicode=True, default_flow_style=False)
+    return str(text).encode()

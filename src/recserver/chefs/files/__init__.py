@@ -1,0 +1,1 @@
+"""Files as sources: delimited text, JSON lines, Parquet."""

@@ -1,0 +1,99 @@
+"""Which files data chefs may read: regular ones under the data folder or a configured root, none of our own."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.errors import SourceFailed, shown
+
+OWN_FOLDERS = frozenset({"models", "tasks", "config"})
+"""Folders of the data folder, in any case, that are recserver's own. So are names beginning with a dot."""
+
+LONGEST_NAME, LONGEST_PATH = 255, 4000
+"""Bytes of a file's name, characters of a path: more than that no system takes."""
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+
+
+def confined(text: str, policy: SourcePolicy) -> Path:
+    """The absolute path that ``text`` means, symbolic links followed. It need not exist.
+
+    Raises:
+        ValueError: with a sentence, if no data chef may read it.
+    """
+    if not text.strip() or any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+        raise ValueError("must be the path of a file, without control characters")
+    if text.startswith(("~", "//")) or "\\" in text or _SCHEME.match(text):
+        raise ValueError(
+            f"{shown(text)} is no plain path: give one with forward slashes, relative to the data folder, "
+            "without ~, drive or URL"
+        )
+    if (
+        any(len(part.encode(errors="replace")) > LONGEST_NAME for part in text.split("/"))
+        or len(text) > LONGEST_PATH
+    ):
+        raise ValueError("is longer than a path can be: shorten it")
+    data_dir = policy.data_dir.resolve()
+    path = _followed(data_dir / text)
+    if not any(path.is_relative_to(root.resolve()) for root in (data_dir, *policy.csv_roots)):
+        raise ValueError(
+            f"{shown(text)} lies outside the data folder: move the file there, or add its folder to "
+            "RECSERVER_CSV_ROOTS"
+        )
+    inside = path.relative_to(data_dir).parts if path.is_relative_to(data_dir) else ()
+    if inside and (inside[0].casefold() in OWN_FOLDERS or inside[0].startswith(".")):
+        raise ValueError(f"{shown(text)} is one of recserver's own files: data chefs do not read those")
+    return path
+
+
+def confined_now(text: str, policy: SourcePolicy) -> Path:
+    """As :func:`confined`, when the source is about to be read.
+
+    Raises:
+        SourceFailed: instead of the ValueError.
+    """
+    try:
+        return confined(text, policy)
+    except ValueError as error:
+        raise SourceFailed(f"The file cannot be read: {error}.") from None
+
+
+def absence(path: Path, text: str) -> str | None:
+    """The sentence that says why there is nothing to read at ``path``, or None."""
+    if path.is_file():
+        return None
+    if path.exists():
+        return f"{shown(text)} is no regular file: name a file."
+    return f"There is no file {shown(text)} ({path}): put it there before the training, or correct the path."
+
+
+def open_regular(path: Path, text: str) -> BinaryIO:
+    """The regular file at ``path``, opened for reading. Pipes and devices are refused, not waited for.
+
+    Raises:
+        SourceFailed: if there is none, or it may not be read.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+    flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        raise SourceFailed(
+            absence(path, text) or f"The file {shown(text)} cannot be opened: {error.strerror}."
+        ) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SourceFailed(f"{shown(text)} is no regular file: name a file.")
+    return os.fdopen(descriptor, "rb")
+
+
+def _followed(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        raise ValueError(f"{shown(path)} cannot be followed: its links lead in a circle") from None

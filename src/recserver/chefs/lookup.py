@@ -1,0 +1,32 @@
+"""From the type of a data chef to its class: one of ours, or a plug-in's."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from recserver.chefs.protocol import Chef
+from recserver.core import entry_points
+from recserver.core.errors import FieldError, InvalidInput
+
+GROUP = "recserver.chefs"
+"""The entry points of plug-ins."""
+
+CHEFS = {
+    "csv": "recserver.chefs.files.file_chef:CsvChef",
+    "sql": "recserver.chefs.sql.sql_chef:SqlChef",
+    "api": "recserver.chefs.rest.rest_chef:ApiChef",
+}
+
+
+@cache
+def chef_class(kind: str) -> type[Chef]:
+    """The class of the data chefs whose ``type`` is ``kind``.
+
+    Raises:
+        InvalidInput: if there is none, naming those there are.
+    """
+    if not kind:
+        message = "is missing: say csv, sql or api"
+        raise InvalidInput(f"type: {message}.", [FieldError(("type",), message)])
+    found: type[Chef] = entry_points.load("type", kind, CHEFS, GROUP)
+    return found

@@ -1,0 +1,151 @@
+"""What a data chef's entry says of its rows: which column is which, and what a row is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+
+from recserver.chefs.rename_columns import LONGEST_NAME, RenameColumns, parse_renames
+from recserver.core.errors import shown
+from recserver.core.validation.values import real_number, unicode_text
+
+MOST_EVENTS = 1000
+LARGEST_WEIGHT = 1e6
+LONGEST_HALF_LIFE = 36_600.0
+"""Days: a hundred years."""
+
+
+class RepeatedPairs(StrEnum):
+    """Which rating a pair of user and item gets that occurs in several rows."""
+
+    SUM = "sum"
+    """All of them together."""
+    LAST = "last"
+    """That of the newest row: by time where ``timestamp_column`` is given, else the last in the source."""
+    MAX = "max"
+    """The largest."""
+    FIRST = "first"
+    """That of the oldest row: by time where ``timestamp_column`` is given, else the first in the source."""
+
+
+def _weight(value: object) -> float:
+    number = real_number(value)
+    if not 0 <= number <= LARGEST_WEIGHT:
+        raise ValueError("must be a number from 0 to 1000000")
+    return number
+
+
+def _weights(value: object) -> dict[str, float]:
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError('must be an object of events and their weights, such as {"view": 1, "order": 5}')
+    if len(value) > MOST_EVENTS:
+        raise ValueError(f"must name at most {MOST_EVENTS} events")
+    weights = {}
+    for name, weight in value.items():
+        if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
+            raise ValueError(f"{shown(name)} is no event: names are text")
+        try:
+            weights[unicode_text(str(name).strip())] = _weight(weight)
+        except ValueError as error:
+            raise ValueError(f"the weight of {shown(name)} {error}") from None
+    return weights
+
+
+def _half_life(value: object) -> float:
+    number = real_number(value)
+    if not 0 < number <= LONGEST_HALF_LIFE:
+        raise ValueError(f"must be days, more than 0 and at most {LONGEST_HALF_LIFE:g}")
+    return number
+
+
+def _repeated(value: object) -> object:
+    if value not in list(RepeatedPairs):
+        raise ValueError(f"must be {', '.join(RepeatedPairs)}")
+    return value
+
+
+ColumnName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LONGEST_NAME)]
+Weight = Annotated[float, BeforeValidator(_weight)]
+EventWeights = Annotated[dict[str, float], BeforeValidator(_weights)]
+HalfLife = Annotated[float, BeforeValidator(_half_life)]
+Repeated = Annotated[RepeatedPairs, BeforeValidator(_repeated)]
+
+
+class RowRules(BaseModel):
+    """The keys of an entry that any chef may have. Names of columns are those after renaming."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    rename_columns: RenameColumns = ""
+    constant_rating: Weight | None = None
+    """What every row is worth, whatever the source says."""
+    event_column: ColumnName | None = None
+    """The column that says what happened; ``event`` unless given. Read only with ``event_weights``."""
+    event_weights: EventWeights | None = None
+    """Event → what it is worth, in place of a rating. Rows with other events, or of weight 0, are left out."""
+    timestamp_column: ColumnName | None = None
+    """The column that says when; ``timestamp`` if only ``half_life_days`` is given."""
+    half_life_days: HalfLife | None = None
+    """Days after which a row counts half, measured from the newest row of the source."""
+    repeated_pairs: Repeated | None = None
+    """See :meth:`repeated` for what is done unless it is given."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.constant_rating is not None and self.event_weights is not None:
+            raise ValueError("constant_rating and event_weights exclude each other: give one")
+        if self.event_column is not None and self.event_weights is None:
+            raise ValueError('event_column needs event_weights, such as {"view": 1, "order": 5}')
+        return self
+
+    @property
+    def renames(self) -> dict[str, str]:
+        """Old name → new name."""
+        return parse_renames(self.rename_columns)
+
+    @property
+    def events(self) -> str | None:
+        """The column that is read for events, after renaming."""
+        return (self.event_column or "event") if self.event_weights is not None else None
+
+    @property
+    def times(self) -> str | None:
+        """The column that is read for times, after renaming."""
+        return self.timestamp_column or ("timestamp" if self.half_life_days is not None else None)
+
+    @property
+    def repeated(self) -> RepeatedPairs:
+        """As given; else the largest for weighted events, so that a view after an order takes nothing away, and
+        the last for everything else: it is what the user said most recently."""
+        if self.repeated_pairs is not None:
+            return self.repeated_pairs
+        return RepeatedPairs.MAX if self.event_weights is not None else RepeatedPairs.LAST
+
+    @property
+    def weigh(self) -> bool:
+        """Whether what a row is worth is an amount: the more, the surer."""
+        weighted = self.event_weights is not None or self.half_life_days is not None
+        return weighted or self.repeated_pairs is RepeatedPairs.SUM
+
+    def needed(self) -> dict[str, bool]:
+        """Name after renaming → whether a training cannot do without it."""
+        columns = {"user_id": True, "item_id": True}
+        if self.events is not None:
+            columns[self.events] = True
+        elif self.constant_rating is None:
+            columns["rating"] = False
+        if self.times is not None:
+            columns[self.times] = True
+        return columns
+
+
+def row_rules(entry: Mapping[str, Any]) -> RowRules:
+    """What ``entry`` says of its rows; null counts as absent.
+
+    Raises:
+        pydantic.ValidationError: if a key cannot be used.
+    """
+    return RowRules.model_validate({key: value for key, value in entry.items() if value is not None})

@@ -1,0 +1,225 @@
+"""Which database an SQL chef means: from ``db_config``, from a database URL, or the configured default."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Annotated, Any, Self
+from urllib.parse import unquote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from recserver.chefs.chef_entry import has_reference
+from recserver.chefs.ssrf_guard import host_refusal, refusal
+from recserver.core.errors import SourceFailed, shown
+from recserver.core.validation.values import Switch, Text, whole_number
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mssql": "pyodbc", "oracle": "oracledb"}
+EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mssql": "mssql", "oracle": "oracle"}
+_ALIASES = {"postgres": "postgresql", "mariadb": "mysql"}
+
+_HARMLESS = {
+    "sqlite": {"mode=ro"},
+    "postgresql": {
+        "application_name",
+        "channel_binding",
+        "client_encoding",
+        "gssencmode",
+        "sslcert",
+        "sslkey",
+        "sslmode",
+        "sslrootcert",
+    },
+    "mysql": {"charset", "ssl_ca", "ssl_cert", "ssl_check_hostname", "ssl_key"},
+    "mssql": {"Encrypt", "TrustServerCertificate", "driver"},
+    "oracle": {"service_name"},
+}
+"""Parameters that a database URL may have. Others can undo the read-only rules or lead to another host."""
+
+
+def _text_or_number(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _port(value: object) -> object:
+    if isinstance(value, str) and has_reference(value):
+        return value
+    number = whole_number(value)
+    if not 1 <= number <= 65535:
+        raise ValueError("must be a port from 1 to 65535")
+    return number
+
+
+def _kind(value: object) -> str:
+    kind = str(value).lower()
+    if kind not in ("sqlite", "postgresql", "mysql", *_ALIASES):
+        raise ValueError("must be sqlite, postgresql or mysql")
+    return kind
+
+
+Written = Annotated[Text, BeforeValidator(_text_or_number)]
+
+
+class DbConfig(BaseModel):
+    """``db_config`` of an entry; sqlite needs only ``type`` and ``database``."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: Annotated[str, BeforeValidator(_kind)]
+    database: Written
+    host: Text | None = None
+    port: Annotated[int | str | None, BeforeValidator(_port)] = None
+    user: Written | None = None
+    username: Written | None = None
+    password: Written | None = Field(None, repr=False)
+    ssl: Switch = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: part for key, part in value.items() if part is not None and part != ""}
+
+    @model_validator(mode="after")
+    def _one_user(self) -> Self:
+        if self.user and self.username and self.user != self.username:
+            raise ValueError("user and username differ: give one")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One database to read.
+
+    Attributes:
+        dialect: ``sqlite`` or a key of :data:`DRIVERS`.
+        path: of an SQLite file, as written.
+        url: of any other, with our driver; its text form hides the password.
+        tls: whether a MySQL connection must be encrypted; PostgreSQL has it in ``url``.
+        trusted: whether the operator chose it in the settings, so that its file may lie anywhere.
+    """
+
+    dialect: str
+    path: str = ""
+    url: URL | None = None
+    tls: bool = False
+    trusted: bool = False
+
+
+def from_config(config: DbConfig) -> Database:
+    """The database that a checked ``db_config`` without references means.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    dialect = _ALIASES.get(config.type, config.type)
+    if dialect == "sqlite":
+        return Database("sqlite", path=config.database)
+    from sqlalchemy import URL
+
+    host = config.host or "localhost"
+    check_place(host, config.database)
+    encrypted = config.ssl and dialect == "postgresql"
+    url = URL.create(
+        f"{dialect}+{DRIVERS[dialect]}",
+        username=config.user or config.username,
+        password=config.password,
+        host=host,
+        port=int(config.port) if config.port else None,
+        database=config.database,
+        query={"sslmode": "require"} if encrypted else {},
+    )
+    return Database(dialect, url=url, tls=config.ssl)
+
+
+def dialect_of(text: str) -> str | None:
+    """The database that a URL's scheme names; None while only an environment variable knows."""
+    scheme = text.partition("://")[0]
+    if has_reference(scheme):
+        return None
+    name = scheme.lower().partition("+")[0]
+    return _ALIASES.get(name, name)
+
+
+def from_url(text: str, *, trusted: bool = False) -> Database:
+    """The database that a URL without references means. A driver named in it gives way to ours.
+
+    Raises:
+        ValueError: with a sentence that repeats nothing of the URL but its scheme and parameter names.
+    """
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    dialect = dialect_of(text)
+    if "://" not in text or dialect not in _HARMLESS:
+        raise ValueError("must be a database URL such as postgresql://user:${PASSWORD}@host/database")
+    if "\0" in unquote(text):
+        raise ValueError("holds a NUL character, at which drivers would stop reading: leave it out")
+    try:
+        url = make_url(f"{dialect}:{text.partition(':')[2]}")
+    except (ArgumentError, ValueError):
+        raise ValueError("cannot be read as a database URL: percent-encode special characters in it") from None
+    _check_parameters(dialect, {name: str(value) for name, value in url.query.items()})
+    if dialect == "sqlite":
+        if url.host or url.username:
+            raise ValueError("has a host: write sqlite:///name.db for a file in the data folder")
+        return Database("sqlite", path=url.database or "", trusted=trusted)
+    check_place(url.host or "localhost", url.database or "")
+    driver = url.set(drivername=f"{dialect}+{DRIVERS[dialect]}")
+    return Database(dialect, url=driver, trusted=trusted)
+
+
+def _check_parameters(dialect: str, parameters: Mapping[str, str]) -> None:
+    for name, value in parameters.items():
+        allowed = _HARMLESS[dialect]
+        if (name not in allowed and f"{name}={value}" not in allowed) or (name == "driver" and "/" in value):
+            raise ValueError(f"has the parameter {shown(name)}, which is not allowed here: leave it out")
+
+
+def check_place(host: str, database: str) -> None:
+    """Refuse a host that no data chef may reach, and a name that is more than a database's name.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    if any(ord(letter) <= 32 or letter in "@?#,%" for letter in host):
+        raise ValueError("the host must be one name or address")
+    if "=" in database or "://" in database:
+        raise ValueError("the database must be a plain name")
+    if problem := host_refusal(host, allow_private=True):
+        raise ValueError(problem)
+
+
+def missing_driver(dialect: str, doing: str = "Reading") -> str | None:
+    """The sentence that says how to install the driver of ``dialect``, or None if it is there."""
+    driver = DRIVERS.get(dialect)
+    if driver is None or find_spec(driver):
+        return None
+    return f'{doing} {dialect} needs a driver that is not installed: pip install "recserver[{EXTRAS[dialect]}]"'
+
+
+def check_resolved(url: URL) -> None:
+    """Refuse a server whose name leads to an address that no data chef may reach.
+
+    Databases usually stand in private networks, so those are allowed whatever the policy for REST sources.
+
+    Raises:
+        SourceFailed: with a sentence.
+    """
+    if not url.host or url.host.startswith("/"):
+        return
+    try:
+        found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise SourceFailed(f"The database's host {shown(url.host)} cannot be found: correct its name.") from None
+    for *_, place in found:
+        address = ip_address(str(place[0]).partition("%")[0])
+        if problem := refusal(address, allow_private=True):
+            raise SourceFailed(f"The database cannot be read: {problem}.")

@@ -1,0 +1,1 @@
+"""The commands, a module each; the options of those that import much are apart."""

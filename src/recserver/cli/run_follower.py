@@ -1,0 +1,175 @@
+"""A run watched from outside until it ends: by the server's events, and by asking where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from pydantic import ValidationError
+
+from recserver.cli.client import Client, CommandFailed, Event
+from recserver.cli.run_progress import Display, Seen
+from recserver.core.clock import Clock
+from recserver.scheduling.run_outcome import RunOutcome
+from recserver.scheduling.run_record import RunRecord
+
+POLL_SECONDS = 1.0
+"""Events do not tell everything: iterations, the loss and the time left are asked for."""
+
+MOST_FAILURES = 3
+"""Questions in a row without an answer, and no events either; then the server counts as gone."""
+
+STAGES = (
+    "waiting", "starting", "reading", "building", "evaluating", "fitting", "packing", "validating", "publishing",
+)  # fmt: skip
+"""In the order in which they come. An answer may be older than the event before it."""
+
+
+class Follower:
+    """Follows one run.
+
+    Attributes:
+        run_id: of the run; None until the server has begun it.
+    """
+
+    def __init__(self, client: Client, display: Display, clock: Clock) -> None:
+        self.run_id: str | None = None
+        self._client, self._display, self._clock = client, display, clock
+        self._model_id: str | None = None
+        self._seen = Seen()
+        self._listens = False
+        self._look_now = asyncio.Event()
+        self._reading: tuple[float, int] | None = None
+
+    async def begin(self, task_name: str) -> dict[str, Any]:
+        """Run a task, and return the record of its run when that has ended.
+
+        Raises:
+            CommandFailed: if it cannot begin, or the server is gone before it ends.
+        """
+        async with self._client.events(task_name=task_name) as events:  # first, so that none is missed
+            answer = await self._client.post("run_task", task_name=task_name)
+            self.run_id = str(answer.get("run_id"))
+            self._display.show(self._seen)
+            return await self._end(events)
+
+    async def _end(self, events: AsyncIterator[Event] | None) -> dict[str, Any]:
+        self._listens = events is not None
+        polling = asyncio.create_task(self._poll())
+        listening = asyncio.create_task(self._listen(events)) if events is not None else None
+        tasks = [one for one in (polling, listening) if one is not None]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if listening and listening.done() and (ended := listening.result()):
+                return await self._record(ended)
+            return await polling
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self, events: AsyncIterator[Event]) -> Mapping[str, Any] | None:
+        """The event of the run's end; None if the stream ended before it."""
+        async for name, told in events:
+            if told.get("run_id") != self.run_id:
+                continue
+            self._model_id = str(told.get("model_id"))
+            if name == "run_ended":
+                return told
+            if name == "run_progressed":
+                self._note(told)
+        self._listens = False
+        self._look_now.set()
+        return None
+
+    async def _poll(self) -> dict[str, Any]:
+        """The record of the run, once it has ended."""
+        failures = 0
+        while True:
+            try:
+                ended = await self._look()
+                failures = 0
+            except CommandFailed as error:
+                if error.status is not None and error.status < 500:
+                    raise
+                ended, failures = None, failures + (not self._listens)
+                if failures >= MOST_FAILURES:
+                    raise self._gone() from None
+            if ended is not None:
+                return ended
+            await self._clock.wait(self._look_now, self._clock.monotonic() + POLL_SECONDS)
+            self._look_now.clear()
+
+    async def _look(self) -> dict[str, Any] | None:
+        """The record of the run if it has ended."""
+        if self._model_id is not None:
+            with suppress(_ModelGone):
+                status = await self._status(self._model_id)
+                if status.get("run_id") == self.run_id:
+                    self._note(status, may_be_late=True)
+                    return None
+        record = await self._client.get("get_run", run_id=self.run_id)
+        self._model_id = str(record.get("model_id"))
+        return None if record.get("outcome") == RunOutcome.RUNNING else record
+
+    async def _status(self, model_id: str) -> Mapping[str, Any]:
+        try:
+            answer = await self._client.get("get_training_status", model_id=model_id)
+        except CommandFailed as error:
+            if error.status == 404:
+                raise _ModelGone from None
+            raise
+        status = answer.get("data")
+        return status if isinstance(status, Mapping) else {}
+
+    async def _record(self, ended: Mapping[str, Any]) -> dict[str, Any]:
+        """What the history says of a run that ended; what the event said, if the history cannot be read."""
+        try:
+            return await self._client.get("get_run", run_id=self.run_id)
+        except CommandFailed:
+            usual = RunRecord(data_chef_id="", trigger="run_task", started_at="", **_of(RunRecord, ended))
+            return usual.model_dump()
+
+    def _note(self, told: Mapping[str, Any], *, may_be_late: bool = False) -> None:
+        known = self._seen.model_dump(exclude={"rows_per_second"})
+        if told.get("stage") != self._seen.stage:
+            known |= dict.fromkeys(("queue_position", "iteration", "iterations", "loss"))
+        try:
+            seen = Seen.model_validate(known | _of(Seen, told))
+        except ValidationError:
+            raise self._client.unusable() from None
+        if not (may_be_late and _is_older(seen, self._seen)):
+            self._seen = seen.model_copy(update={"rows_per_second": self._pace(seen)})
+            self._display.show(self._seen)
+
+    def _pace(self, seen: Seen) -> float | None:
+        """Rows a second since the first were read."""
+        if seen.stage != "reading":
+            self._reading = None
+            return None
+        now = self._clock.monotonic()
+        since, rows = self._reading = self._reading or (now, seen.rows_read)
+        return (seen.rows_read - rows) / (now - since) if now > since else None
+
+    def _gone(self) -> CommandFailed:
+        return CommandFailed(
+            f"The server at {self._client.name} went away during run {self.run_id}: once it is back, "
+            f"recserver tasks history --run {self.run_id} tells how that ended."
+        )
+
+
+class _ModelGone(Exception):
+    """The model of the run was deleted."""
+
+
+def _of(kind: type[Seen] | type[RunRecord], told: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in told.items() if name in kind.model_fields}
+
+
+def _is_older(one: Seen, other: Seen) -> bool:
+    """Whether ``one`` is from before ``other``, by their stages."""
+    if one.stage not in STAGES or other.stage not in STAGES:
+        return False
+    return STAGES.index(one.stage) < STAGES.index(other.stage)

@@ -1,0 +1,213 @@
+"""The values that requests and files share: ids, numbers, switches, intervals."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+
+from recserver.core.errors import Conflict, shown
+from recserver.core.validation.json_depth import levels
+
+SHORTEST_INTERVAL = 1.0
+LONGEST_INTERVAL = 31_622_400.0
+"""Seconds: 366 days."""
+
+LONGEST_ENTITY_ID = 256
+"""Characters of a user or item id."""
+
+DEEPEST_OBJECT = 8
+"""Levels that an object may be nested; what is stored as YAML is read back with a limit of its own."""
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_DECIMAL = re.compile(r"[0-9]{1,20}")
+_SWITCH = {"true": True, "1": True, "false": False, "0": False}
+
+
+def check_new_id(value: object) -> str:
+    """``value`` if it may name a new model, data chef or task; it then is a safe file name everywhere.
+
+    Raises:
+        ValueError: with a sentence that says what an id may hold.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be text")
+    if not _ID.fullmatch(value) or ".." in value or value.endswith("."):
+        raise ValueError(
+            f"{shown(value)} is not usable as an id: take 1 to 100 of A-Z a-z 0-9 _ . -, "
+            "beginning with a letter or digit, without '..' and not ending in '.'"
+        )
+    if _WINDOWS_DEVICE.fullmatch(value):
+        raise ValueError(f"{shown(value)} is a device name on Windows: choose another id")
+    return value
+
+
+def check_new_model_id(value: object) -> str:
+    """As :func:`check_new_id`; endings that would collide with the model's own files are refused too."""
+    text = check_new_id(value)
+    if text.casefold().endswith(("_config", "_metadata")):
+        raise ValueError(
+            f"{shown(text)} ends like a model's file: choose an id not ending in _config or _metadata"
+        )
+    return text
+
+
+def refuse_existing(kind: type[Conflict], noun: str, wanted: str, known: Iterable[str], overwrite: bool) -> bool:
+    """Whether ``wanted`` is there and may be overwritten.
+
+    Raises:
+        Conflict: of the given kind, if it is there and must stay. Ids that differ in case only are the same.
+    """
+    existing = same_id(wanted, known)
+    if existing is None or (overwrite and existing == wanted):
+        return existing is not None
+    hint = ", or pass overwrite: true" if existing == wanted else ""
+    raise kind(f"{noun} {shown(existing)} exists: choose another name{hint}.")
+
+
+def same_id(wanted: str, known: Iterable[str]) -> str | None:
+    """The known id that ``wanted`` equals when case is ignored, if any."""
+    folded = wanted.casefold()
+    return next((one for one in known if one.casefold() == folded), None)
+
+
+def whole_number(value: object) -> int:
+    """The integer that ``10``, ``10.0`` or ``"10"`` stands for; text is plain ASCII decimal.
+
+    Raises:
+        ValueError: for anything else, booleans and other spellings of numbers included.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        return int(value)
+    raise ValueError("must be a whole number, such as 10")
+
+
+def real_number(value: object) -> float:
+    """The finite number that ``value`` is; integers count, text and booleans do not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    return number
+
+
+def interval_seconds(value: object) -> float:
+    """``value`` if it is a task's interval: a finite number of seconds, from 1 to 366 days."""
+    number = real_number(value)
+    if not SHORTEST_INTERVAL <= number <= LONGEST_INTERVAL:
+        raise ValueError("must be from 1 to 31622400 seconds (366 days)")
+    return int(number) if number.is_integer() else number
+
+
+def switch(value: object) -> bool:
+    """True or False, also from the texts ``true``, ``false``, ``1``, ``0`` in any case."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _SWITCH:
+        return _SWITCH[value.lower()]
+    raise ValueError("must be true or false")
+
+
+def entity_id(value: object) -> str:
+    """A user or item id as text: ``42`` and ``42.0`` become ``"42"``.
+
+    Raises:
+        ValueError: if it is no text or number, or is not 1 to 256 characters long.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("must be text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be text or a finite number")
+    text = str(value)
+    if not 1 <= len(text) <= LONGEST_ENTITY_ID:
+        raise ValueError(f"must be 1 to {LONGEST_ENTITY_ID} characters long")
+    return unicode_text(text)
+
+
+def unicode_text(value: str) -> str:
+    """``value`` if it has a UTF-8 form.
+
+    Raises:
+        ValueError: if it holds half a surrogate pair, which no file and no answer can hold.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must be text without lone surrogates") from None
+    return value
+
+
+def _plain_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object")
+    for depth, level in enumerate(levels(value)):
+        if depth >= DEEPEST_OBJECT:
+            raise ValueError(f"must not be nested deeper than {DEEPEST_OBJECT} levels")
+        for one in level:
+            _check_part(one)
+    return value
+
+
+def _check_part(value: object) -> None:
+    if isinstance(value, str):
+        unicode_text(value)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must hold finite numbers only")
+    elif value is not None and not isinstance(value, bool | int | float | dict | list):
+        raise ValueError("must hold nothing but what JSON knows")
+
+
+def count(value: object) -> int:
+    """How many of something are asked for at most: a whole number from 1 to 1000.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    number = whole_number(value)
+    if not 1 <= number <= 1000:
+        raise ValueError("must be a whole number from 1 to 1000")
+    return number
+
+
+def _page_size(value: object) -> int:
+    number = whole_number(value)
+    if not 1 <= number <= 1_000_000:
+        raise ValueError("must be a whole number from 1 to 1000000")
+    return number
+
+
+def _patience(value: object) -> float:
+    number = real_number(value)
+    if not 0 <= number <= 3600:
+        raise ValueError("must be from 0 to 3600 seconds")
+    return number
+
+
+Text = Annotated[str, StringConstraints(strict=True, max_length=100_000), AfterValidator(unicode_text)]
+Title = Annotated[str, StringConstraints(strict=True, max_length=10_000), AfterValidator(unicode_text)]
+NewId = Annotated[str, BeforeValidator(check_new_id)]
+NewModelId = Annotated[str, BeforeValidator(check_new_model_id)]
+KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]
+"""An id to look up. It is compared with the known ones and never becomes part of a path."""
+EntityId = Annotated[str, BeforeValidator(entity_id)]
+WholeNumber = Annotated[int, BeforeValidator(whole_number)]
+Count = Annotated[int, BeforeValidator(count)]
+PageSize = Annotated[int, BeforeValidator(_page_size)]
+Interval = Annotated[int | float, BeforeValidator(interval_seconds)]
+Patience = Annotated[float, BeforeValidator(_patience)]
+Switch = Annotated[bool, BeforeValidator(switch)]
+PlainObject = Annotated[dict[str, Any], BeforeValidator(_plain_object)]

@@ -1,0 +1,1 @@
+"""A trained model in memory: its arrays, and the attributes of its items."""

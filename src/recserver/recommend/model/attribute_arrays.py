@@ -1,0 +1,154 @@
+"""How the attributes of items lie in a model file, and whether what lies there fits together.
+
+All texts of all attributes are one table, each attribute's a range of it, and the items of each text a compressed
+row. All numbers and times are one matrix, a row for each attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recserver.core.errors import UnreadableModel
+from recserver.recommend.filters import usable_attribute
+from recserver.storage.model_file.id_table import IdTable
+
+HEADER = "attributes"
+"""The key of a model file's header that lists the attributes, in the order of their parts of the arrays."""
+
+ARRAYS = (
+    "attribute_text",
+    "attribute_offsets",
+    "attribute_indptr",
+    "attribute_items",
+    "attribute_numbers",
+    "attribute_known",
+)
+
+MOST_ATTRIBUTES = 32
+
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+"""Seconds since 1970: the years 1 to 9999, which every calendar reaches."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Kind(StrEnum):
+    """What an attribute's values are."""
+
+    TEXT = "text"
+    """Texts, of which an item may have several."""
+    NUMBER = "number"
+    TIME = "time"
+    """Seconds since 1970 in UTC."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribute:
+    """One attribute.
+
+    Attributes:
+        row: of ``attribute_numbers``, for a number or a time.
+        terms: the distinct texts, for a text; ``start`` is where they begin among those of all attributes.
+        several: whether items may have several texts.
+    """
+
+    kind: Kind
+    row: int = 0
+    terms: IdTable | None = None
+    start: int = 0
+    several: bool = False
+
+
+def attributes_of(
+    header: Mapping[str, Any], arrays: Arrays, n_items: int, *, checked: bool
+) -> dict[str, Attribute]:
+    """What a model file's header lists, by name, in its order.
+
+    Args:
+        checked: whether somebody has looked at the arrays' content before.
+
+    Raises:
+        UnreadableModel: if the arrays do not fit it, or together.
+    """
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise _inconsistent(f"{missing[0]!r} is missing")
+    text, offsets, indptr, items, numbers, known = (arrays[name] for name in ARRAYS)
+    if not checked:
+        _require_terms(text, offsets, indptr, items, n_items)
+        _require_numbers(numbers, known, n_items)
+    named = _named(header[HEADER], text, offsets, checked=checked)
+    if sum(one.kind is not Kind.TEXT for one in named.values()) != len(numbers):
+        raise _inconsistent("there are other numbers than it names")
+    for one in named.values():
+        if one.kind is Kind.TIME and not checked:
+            times = numbers[one.row][known[one.row] == 1]
+            if not ((times >= EARLIEST) & (times <= LATEST)).all():
+                raise _inconsistent("a time is in no calendar")
+    return named
+
+
+def _named(listed: Any, text: NDArray[Any], offsets: NDArray[Any], *, checked: bool) -> dict[str, Attribute]:
+    """The attributes that a header lists, each with its part of the texts or its row of the numbers."""
+    found: dict[str, Attribute] = {}
+    at = row = 0
+    if not isinstance(listed, list) or not 0 < len(listed) <= MOST_ATTRIBUTES:
+        raise _inconsistent("its header lists no attributes")
+    for one in listed:
+        match one:
+            case {"name": str(name), "kind": "text", "terms": int(terms), "several": bool(several)}:
+                stop = at + terms
+                if terms < 0 or stop >= len(offsets):
+                    raise _inconsistent("there are fewer texts than it names")
+                part, bounds = text[offsets[at] : offsets[stop]], offsets[at : stop + 1] - offsets[at]
+                table = IdTable(part, bounds, checked=checked)
+                found[name] = Attribute(Kind.TEXT, terms=table, start=at, several=several)
+                at = stop
+            case {"name": str(name), "kind": "number" | "time" as kind}:
+                found[name] = Attribute(Kind(kind), row=row)
+                row += 1
+            case _:
+                raise _inconsistent("its header describes an attribute in another way")
+        if not usable_attribute(name):
+            raise _inconsistent("its header names an attribute as none is named")
+    if len(found) != len(listed):
+        raise _inconsistent("its header names an attribute twice")
+    if at != len(offsets) - 1:
+        raise _inconsistent("there are more texts than it names")
+    return found
+
+
+def _require_terms(
+    text: NDArray[Any], offsets: NDArray[Any], indptr: NDArray[Any], items: NDArray[Any], n_items: int
+) -> None:
+    """Refuse what are no texts with the items that have them."""
+    kinds = [(str(one.dtype), one.ndim) for one in (text, offsets, indptr, items)]
+    if kinds != [("uint8", 1), ("int64", 1), ("int64", 1), ("int32", 1)]:
+        raise _inconsistent("the arrays of texts are of the wrong kind")
+    ends = ((offsets, len(text)), (indptr, len(items)))
+    if not len(offsets) or len(offsets) != len(indptr) or any(one[0] != 0 or one[-1] != end for one, end in ends):
+        raise _inconsistent("the shapes of the texts differ")
+    if (offsets[1:] < offsets[:-1]).any() or (indptr[1:] < indptr[:-1]).any():
+        raise _inconsistent("texts end before they begin")
+    begins = np.zeros(len(items), bool)
+    begins[indptr[:-1][indptr[:-1] < len(items)]] = True
+    ascending = (items[1:] > items[:-1]) | begins[1:]
+    if not ascending.all() or not ((items >= 0) & (items < n_items)).all():
+        raise _inconsistent("the items of a text are out of order or not there")
+
+
+def _require_numbers(numbers: NDArray[Any], known: NDArray[Any], n_items: int) -> None:
+    sound = numbers.dtype == np.float64 and known.dtype == np.uint8 and numbers.ndim == 2
+    if not sound or numbers.shape[1] != n_items or known.shape != numbers.shape or (known > 1).any():
+        raise _inconsistent("the shapes of the numbers differ")
+
+
+def _inconsistent(reason: str) -> UnreadableModel:
+    return UnreadableModel(
+        f"The attributes of items in the model file do not fit together ({reason}): train the model again.", reason
+    )

@@ -1,0 +1,225 @@
+"""What is known of items besides who liked them: genres, prices, dates. Answers can be filtered by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from operator import ge, gt, le, lt
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recserver.core.clock import timestamp
+from recserver.core.errors import shown
+from recserver.recommend.filters import Condition
+from recserver.recommend.model.attribute_arrays import ARRAYS, HEADER, Arrays, Attribute, Kind, attributes_of
+from recserver.storage.model_file.id_table import IdTable
+
+NAMED: Final = 20
+"""Attributes that a sentence names at most."""
+
+Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
+
+_COMPARE: Mapping[str, Callable[[Any, float], Any]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attributes:
+    """The attributes of a model's items, laid out as :mod:`recserver.recommend.model.attribute_arrays` says. They
+    never change.
+
+    Attributes:
+        n_items: how many items the model has.
+        indptr: int64, shape (terms + 1,): the items that have term ``t``, a text of one attribute, are
+            ``items[indptr[t]:indptr[t + 1]]``.
+        items: int32, shape (pairs,): places of items, ascending within a term.
+        numbers: float64, shape (numbers and times, items): their values, anything where there is none.
+        known: uint8, of the same shape: 1 where there is one, else 0.
+        named: by name, which of all that is whose.
+    """
+
+    n_items: int
+    indptr: NDArray[np.int64]
+    items: NDArray[np.int32]
+    numbers: NDArray[np.float64]
+    known: NDArray[np.uint8]
+    named: Mapping[str, Attribute]
+    _rows: dict[str, Rows] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any], arrays: Arrays, n_items: int, *, checked: bool = False) -> Self | None:
+        """Those of a model file; None if it has none.
+
+        Args:
+            checked: whether somebody has looked at the arrays' content before.
+
+        Raises:
+            UnreadableModel: if they do not fit together; then nothing asked of them later can fail.
+        """
+        if HEADER not in header:
+            return None
+        named = attributes_of(header, arrays, n_items, checked=checked)
+        _, _, indptr, items, numbers, known = (arrays[name] for name in ARRAYS)
+        return cls(n_items, indptr, items, numbers, known, named)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all attributes, in the order of the source's columns."""
+        return tuple(self.named)
+
+    def kind_of(self, name: str) -> Kind:
+        """The kind of an attribute.
+
+        Raises:
+            ValueError: if there is none of that name; the sentence says which there are.
+        """
+        return self._attribute(name).kind
+
+    def mask(self, condition: Condition) -> NDArray[np.bool_]:
+        """Which items fulfil a condition: shape (items,).
+
+        Items without the attribute fulfil ``!=``, and nothing else.
+
+        Raises:
+            ValueError: if there is no such attribute, it has no order, or the value is of another kind; in one
+                sentence.
+        """
+        one = self._attribute(condition.attribute)
+        if one.terms is not None:
+            fulfilled = self._having(one, one.terms, condition)
+        else:
+            numbers, known = self.numbers[one.row], self.known[one.row].view(np.bool_)
+            wanted = [_number(value, one.kind, condition.attribute) for value in condition.values]
+            if condition.operator in _COMPARE:
+                return np.asarray(_COMPARE[condition.operator](numbers, wanted[0]) & known, bool)
+            fulfilled = known & (numbers == wanted[0] if len(wanted) == 1 else np.isin(numbers, wanted))
+        return ~fulfilled if condition.operator == "!=" else fulfilled
+
+    def values_of(self, name: str) -> Rows:
+        """What each item has of an attribute, as compressed rows; found once and kept.
+
+        Returns:
+            int64, shape (items + 1,): where the row of each item begins and ends; and int32, the codes of its
+            values, ascending. A code stands for a text, or for a distinct number or time, of this attribute.
+
+        Raises:
+            ValueError: if there is none of that name.
+        """
+        one = self._attribute(name)
+        rows = self._rows.get(name)
+        if rows is None:
+            rows = self._number_rows(one) if one.terms is None else self._text_rows(one, one.terms)
+            for part in rows:
+                part.flags.writeable = False
+            self._rows[name] = rows
+        return rows
+
+    def of_item(self, place: int) -> dict[str, Any]:
+        """What is known of an item: name → number, time as ISO 8601 text, text, or list of texts where items may
+        have several. What is not known is absent.
+
+        Args:
+            place: of the item, from 0.
+        """
+        found: dict[str, Any] = {}
+        for name, one in self.named.items():
+            if one.terms is not None:
+                indptr, codes = self.values_of(name)
+                texts = [one.terms[code] for code in codes[indptr[place] : indptr[place + 1]].tolist()]
+                if texts:
+                    found[name] = texts if one.several or len(texts) > 1 else texts[0]
+            elif self.known[one.row, place]:
+                number = float(self.numbers[one.row, place])
+                found[name] = _moment(number) if one.kind is Kind.TIME else _plain(number)
+        return found
+
+    def _attribute(self, name: str) -> Attribute:
+        if name not in self.named:
+            known = ", ".join(self.names[:NAMED]) + (", …" if len(self.names) > NAMED else "")
+            raise ValueError(f"the model knows no attribute {shown(name)} of items: it knows {known}")
+        return self.named[name]
+
+    def _having(self, one: Attribute, terms: IdTable, condition: Condition) -> NDArray[np.bool_]:
+        if condition.operator in _COMPARE:
+            raise ValueError(
+                f"{shown(condition.attribute)} is text, which {condition.operator} does not compare: "
+                "ask with = or !="
+            )
+        fulfilled = np.zeros(self.n_items, bool)
+        for value in condition.values:
+            code = terms.find(value)
+            if code is not None:
+                term = one.start + code
+                fulfilled[self.items[self.indptr[term] : self.indptr[term + 1]]] = True
+        return fulfilled
+
+    def _text_rows(self, one: Attribute, terms: IdTable) -> Rows:
+        bounds = self.indptr[one.start : one.start + len(terms) + 1]
+        items = self.items[bounds[0] : bounds[-1]]
+        codes = np.repeat(np.arange(len(terms), dtype=np.int32), np.diff(bounds))
+        by_item = np.sort(items.astype(np.int64) << 32 | codes)  # several times as quick as sorting places
+        return self._begins(np.bincount(items, minlength=self.n_items)), (by_item & 0xFFFF_FFFF).astype(np.int32)
+
+    def _number_rows(self, one: Attribute) -> Rows:
+        known = self.known[one.row].view(np.bool_)
+        codes = np.unique(self.numbers[one.row][known], return_inverse=True)[1]
+        return self._begins(known), codes.astype(np.int32)
+
+    def _begins(self, counts: NDArray[Any]) -> NDArray[np.int64]:
+        indptr = np.zeros(self.n_items + 1, np.int64)
+        np.cumsum(counts, out=indptr[1:])
+        return indptr
+
+
+def required(attributes: Attributes | None) -> Attributes:
+    """``attributes``, if a model has any.
+
+    Raises:
+        ValueError: if it has none; the sentence says how it gets some.
+    """
+    if attributes is None:
+        raise ValueError(
+            "the model knows no attributes of items: give its task an item_features_data_chef_id, then train it"
+        )
+    return attributes
+
+
+def seconds_of(text: str) -> float:
+    """Seconds since 1970 of an ISO 8601 date or time, UTC unless it names a zone; NaN if it is none."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _number(text: str, kind: Kind, name: str) -> float:
+    """A value that is asked for, as the number that is stored."""
+    if kind is Kind.TIME:
+        value, wanted = seconds_of(text), "a time: write it like 2020-01-31 or 2020-01-31T18:30:00Z"
+    else:
+        value, wanted = _finite(text), "a number: write it like 20 or 19.99"
+    if math.isnan(value):
+        raise ValueError(f"{shown(text)} is no value of {shown(name)}, which is {wanted}")
+    return value
+
+
+def _finite(text: str) -> float:
+    if "_" in text or not text.isascii():
+        return math.nan  # Python would take 1_000 and digits of other scripts, nobody else does
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _plain(number: float) -> int | float:
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def _moment(seconds: float) -> str:
+    return timestamp(datetime.fromtimestamp(seconds, UTC))

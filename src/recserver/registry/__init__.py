@@ -1,0 +1,1 @@
+"""Models and their versions: stored, checked, loaded, promoted, repaired."""

@@ -1,0 +1,77 @@
+"""What the names and the contents of a model's files mean; nothing here touches a disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recserver.registry.model_status import ModelStatus
+from recserver.storage.model_file.version_numbers import is_version
+
+CONFIG, METADATA, PICKLE, LEGACY = "_config.json", "_metadata.json", ".pkl", ".json"
+
+
+def new_config(
+    model_id: str,
+    algorithm: str,
+    model_type: str,
+    hyperparameters: Mapping[str, Any],
+    created_at: str,
+    *,
+    model_name: str | None = None,
+    message: str = "",
+) -> dict[str, Any]:
+    """The config of a model that was never trained."""
+    return {
+        "model_id": model_id,
+        "model_name": model_name or model_id,
+        "message": message,
+        "algorithm": algorithm,
+        "model_type": model_type,
+        "hyperparameters": dict(hyperparameters),
+        "created_at": created_at,
+        "status": ModelStatus.INITIALIZING.value,
+        "model_path": f"models/{model_id}{PICKLE}",
+    }
+
+
+def highest_version(*contents: Mapping[str, Any]) -> int:
+    """The highest version number that a model's config or metadata tell of; 0 if they tell of none."""
+    numbers = [content.get("model_version") for content in contents]
+    return max((one for one in numbers if is_version(one)), default=0)
+
+
+def id_of(name: str) -> str | None:
+    """The id of the model whose config is called ``name``; None for a file that is no config."""
+    stem = name.removesuffix(".json")
+    if stem.endswith("_config"):
+        return stem.removesuffix("_config") or None
+    return None if stem.casefold().endswith(("_config", "_metadata")) else stem
+
+
+def has_legacy_name(model_id: str) -> bool:
+    """Whether ``{id}.json`` would be this model's config: for the id ``a_config`` it is that of model ``a``."""
+    return id_of(f"{model_id}{LEGACY}") == model_id
+
+
+def completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str, Any]:
+    """``raw`` with the keys that every model has, first and filled in where they are missing."""
+
+    def text(*names: str, default: str) -> str:
+        return next((raw[name] for name in names if isinstance(raw.get(name), str) and raw[name]), default)
+
+    algorithm = text("algorithm", "type", default="unknown")
+    status = text("status", default=ModelStatus.INITIALIZING.value)
+    hyperparameters = raw.get("hyperparameters")
+    always = {
+        "model_id": model_id,
+        "model_name": text("model_name", default=model_id),
+        "message": text("message", default=""),
+        "algorithm": algorithm,
+        "model_type": text("model_type", "type", default=algorithm),
+        "hyperparameters": hyperparameters if isinstance(hyperparameters, dict) else {},
+        "created_at": text("created_at", default=created_at),
+        "status": status if status in list(ModelStatus) else ModelStatus.INITIALIZING.value,
+        "model_path": f"models/{model_id}{PICKLE}",
+    }
+    return always | {key: value for key, value in raw.items() if key not in always}

@@ -1,0 +1,46 @@
+"""A model's configuration and the states it goes through."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ModelStatus(StrEnum):
+    """Where a model stands. A trained version keeps serving in every status that follows the first one."""
+
+    INITIALIZING = "initializing"
+    """Created, never trained."""
+    TRAINING = "training"
+    """A run is reading its sources, evaluating or fitting."""
+    VALIDATING = "validating"
+    """The packed file is being checked before it serves."""
+    COMPLETED = "completed"
+    """The last training ended well; its version serves."""
+    FAILED = "failed"
+    """The last training failed; ``error`` and ``failed_at`` say why and when."""
+    STOPPED = "stopped"
+    """The last training was cancelled; ``stopped_at`` says when."""
+    MODIFIED = "modified"
+    """The hyperparameters changed since the last training."""
+
+    @property
+    def in_training(self) -> bool:
+        """Whether a run is under way in this status."""
+        return self in (ModelStatus.TRAINING, ModelStatus.VALIDATING)
+
+
+_AT_REST = frozenset({ModelStatus.TRAINING, ModelStatus.MODIFIED})
+TRANSITIONS: dict[ModelStatus, frozenset[ModelStatus]] = {
+    ModelStatus.INITIALIZING: _AT_REST,
+    # completed: a scheduled run that found nothing new leaves the status as it was
+    ModelStatus.TRAINING: frozenset(
+        {ModelStatus.VALIDATING, ModelStatus.FAILED, ModelStatus.STOPPED, ModelStatus.COMPLETED}
+    ),
+    ModelStatus.VALIDATING: frozenset({ModelStatus.COMPLETED, ModelStatus.FAILED, ModelStatus.STOPPED}),
+    ModelStatus.COMPLETED: _AT_REST,
+    # completed: a version that was refused is promoted by hand
+    ModelStatus.FAILED: _AT_REST | {ModelStatus.COMPLETED},
+    ModelStatus.STOPPED: _AT_REST,
+    ModelStatus.MODIFIED: _AT_REST,
+}
+"""Every legal change of status. There is no other, save deletion."""

@@ -1,0 +1,296 @@
+"""``models/{id}.pkl``, ``{id}_config.json``, ``{id}_metadata.json``: the three files of a model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import glob
+import logging
+import os
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import stat_result
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import aiofiles.os
+
+from recserver.core.clock import timestamp
+from recserver.core.errors import InvalidInput, ModelNotFound
+from recserver.registry.model_config import CONFIG, LEGACY, METADATA, PICKLE, completed, has_legacy_name, id_of
+from recserver.registry.model_status import TRANSITIONS, ModelStatus
+from recserver.storage import atomic_files as files
+from recserver.storage.transaction import Changes, finish, finish_all, pending, record_of
+
+VERSIONS = ".versions"
+BROKEN = ".broken-"
+"""What follows the name of a damaged file that was put aside, and is followed by the time."""
+_VERSION_FILE = re.compile(r"[0-9]+\.(pkl|json)")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A model as its files describe it.
+
+    Attributes:
+        config: the keys of its config, those that every model has filled in where the file lacks them.
+        pickle: status of its ``.pkl``, None if there is no such regular file.
+        unreadable: why its config cannot be used, if so.
+    """
+
+    model_id: str
+    config: dict[str, Any]
+    pickle: stat_result | None
+    unreadable: str | None = None
+
+    @property
+    def status(self) -> str:
+        return str(self.config["status"])
+
+
+class ModelStore:
+    """The model files of one data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def ids(self) -> list[str]:
+        """The ids of all models: those with a config, of the present or the legacy name."""
+        names = await files.names_in(self.folder, ".json")
+        return sorted({one for name in names if (one := id_of(name))})
+
+    async def read(self, model_id: str) -> StoredModel:
+        """One model, as it stands between two changes of it: none is under way when this returns.
+
+        Raises:
+            ModelNotFound: if no file bears that id.
+        """
+        async with self.lock(model_id):
+            return await asyncio.to_thread(self._read, model_id)
+
+    def _read(self, model_id: str, names: Container[str] | None = None) -> StoredModel:
+        unreadable = None
+        try:
+            path, raw = self._read_config(model_id, names)
+        except FileNotFoundError:
+            raise ModelNotFound(model_id) from None
+        except InvalidInput as error:
+            path, raw, unreadable = self.path(model_id, CONFIG), {}, str(error)
+        config = completed(model_id, raw, _changed_at(path))
+        if unreadable:
+            config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
+        return StoredModel(model_id, config, self.status_of(model_id), unreadable)
+
+    async def all(self) -> list[StoredModel]:
+        """Every model that is still there when it is read."""
+        ids = await self.ids()
+        return await asyncio.to_thread(self._read_all, ids) if ids else []
+
+    def _read_all(self, model_ids: Iterable[str]) -> list[StoredModel]:
+        found, names = [], frozenset(os.listdir(self.folder))  # noqa: PTH208 - the names alone
+        for model_id in model_ids:
+            with contextlib.suppress(ModelNotFound):
+                found.append(self._read(model_id, names))
+        return found
+
+    async def pickles(self) -> dict[str, stat_result | None]:
+        """The status of every model's ``.pkl``, None where there is no such regular file."""
+        ids = await self.ids()
+        return await asyncio.to_thread(lambda: {one: self.status_of(one) for one in ids})
+
+    async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
+        """Write a new model's config. What an earlier model of that id left goes once that is done."""
+        async with self.lock(model_id):
+            await files.to_the_end(self._create, model_id, config)
+
+    def _create(self, model_id: str, config: Mapping[str, Any]) -> None:
+        with Changes(self.folder, model_id) as changes:
+            for path in self._all_paths(model_id):
+                if path != self.path(model_id, CONFIG):
+                    changes.remove(path)
+            changes.write(self.path(model_id, CONFIG), files.as_json(dict(config)))
+            changes.commit()
+        self._remove_folder(model_id)
+
+    async def move(self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any) -> None:
+        """Change a model's status on disk, and other keys with it; all other keys survive.
+
+        Raises:
+            ModelNotFound: if its config is gone.
+        """
+        async with self.lock(model_id):
+            await files.to_the_end(self._move, model_id, status, frozenset(drop), changes)
+
+    def _move(
+        self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
+    ) -> None:
+        finish(record_of(self.folder, model_id))  # else it would come later, and overwrite this
+        files.put_whole(*self.changed_config(model_id, status, drop, changes))
+
+    async def change(self, model_id: str, **changes: Any) -> None:
+        """Change keys of a model's config; its status stays.
+
+        Raises:
+            ModelNotFound: if its config is gone.
+        """
+        async with self.lock(model_id):
+            await files.to_the_end(self._move, model_id, None, frozenset(), changes)
+
+    def changed_config(
+        self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
+    ) -> tuple[Path, bytes]:
+        """Where a model's config lies, and what it says after a change; both while :meth:`lock` is held.
+
+        Raises:
+            ModelNotFound: if its config is gone.
+        """
+        try:
+            path, raw = self._read_config(model_id)
+        except (FileNotFoundError, InvalidInput):
+            raise ModelNotFound(model_id) from None
+        raw.setdefault("created_at", _changed_at(path))  # which this write would change
+        content = {key: value for key, value in raw.items() if key not in drop} | dict(changes)
+        if status is not None:
+            before = raw.get("status", ModelStatus.INITIALIZING)
+            if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
+                logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
+            content["status"] = status.value
+        return self.path(model_id, CONFIG), files.as_json(content)
+
+    async def metadata(self, model_id: str) -> dict[str, Any]:
+        """What was written with the version that serves; empty if there is nothing readable."""
+        return await asyncio.to_thread(self.metadata_of, model_id)
+
+    def metadata_of(self, model_id: str) -> dict[str, Any]:
+        """What :meth:`metadata` returns, read in the calling thread."""
+        try:
+            return files.object_in(self._now(model_id, METADATA))
+        except (FileNotFoundError, InvalidInput):
+            return {}
+
+    def config_of(self, model_id: str) -> dict[str, Any]:
+        """A model's config as it is written, read in the calling thread; empty if it cannot be read."""
+        try:
+            return self._read_config(model_id)[1]
+        except (FileNotFoundError, InvalidInput):
+            return {}
+
+    def status_of(self, model_id: str) -> stat_result | None:
+        """What :meth:`pickle_status` returns, asked for in the calling thread."""
+        return files.regular_status(self._now(model_id, PICKLE))
+
+    async def files_of(self, model_id: str) -> list[str]:
+        """Every file of a model, those of its versions included, relative to the data folder."""
+        paths = await asyncio.to_thread(self._all_paths, model_id)
+        return [path.relative_to(self.folder.parent).as_posix() for path in paths]
+
+    async def disk_use(self, model_id: str) -> int:
+        """Bytes of all files of a model together; one that has two names counts once."""
+
+        def counted() -> int:
+            sizes: dict[int, int] = {}
+            for path in self._all_paths(model_id):
+                with contextlib.suppress(OSError):  # gone meanwhile
+                    status = path.lstat()
+                    sizes[status.st_ino] = status.st_size
+            return sum(sizes.values())
+
+        return await asyncio.to_thread(counted)
+
+    async def delete(self, model_id: str) -> list[str]:
+        """Remove every file of a model, all or none of them, and name them, relative to the data folder."""
+        async with self.lock(model_id):
+            names = await self.files_of(model_id)
+            await files.to_the_end(self._delete, model_id)
+        return names
+
+    def _delete(self, model_id: str) -> None:
+        with Changes(self.folder, model_id) as changes:
+            for path in self._all_paths(model_id):
+                changes.remove(path)
+            changes.commit()
+        self._remove_folder(model_id)
+
+    def _remove_folder(self, model_id: str) -> None:
+        with contextlib.suppress(OSError):  # not empty: somebody keeps files of his own there, or other models do
+            files.disk.remove_folder(self.versions(model_id))
+            files.disk.remove_folder(self.folder / VERSIONS)
+
+    async def identity(self) -> tuple[int, int] | None:
+        """Which folder the models lie in, by device and inode; None if it is gone."""
+        try:
+            status = await aiofiles.os.stat(self.folder)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    async def clear_temporaries(self) -> None:
+        """Complete the changes that a killed server had committed, and remove what else it left half written."""
+        if not await asyncio.to_thread(finish_all, self.folder):
+            return  # what is still to be put in place is among the temporary files
+        for folder in await asyncio.to_thread(self._folders):
+            await files.clear_temporaries(folder)
+
+    def _folders(self) -> list[Path]:
+        return [self.folder, *(path for path in self.folder.glob(f"{VERSIONS}/*") if path.is_dir())]
+
+    def pickle(self, model_id: str) -> Path:
+        """Where the packed model lies."""
+        return self.path(model_id, PICKLE)
+
+    async def pickle_status(self, model_id: str) -> stat_result | None:
+        """Status of the packed model; None if there is no such regular file."""
+        return await asyncio.to_thread(self.status_of, model_id)
+
+    def to_load(self, model_id: str) -> Path:
+        """Where the packed model lies now, a change that is not finished considered."""
+        return self._now(model_id, PICKLE)
+
+    def _read_config(self, model_id: str, names: Container[str] | None = None) -> tuple[Path, dict[str, Any]]:
+        """The path and content of a model's config.
+
+        Args:
+            names: of the folder's files, if they are known.
+        """
+        if not files.is_plain_name(model_id):
+            raise FileNotFoundError
+        for ending in (CONFIG, LEGACY) if has_legacy_name(model_id) else (CONFIG,):
+            path = self.path(model_id, ending)
+            if path.name in names if names is not None else files.is_called_so(path):
+                return path, files.object_in(self._now(model_id, ending))
+        raise FileNotFoundError
+
+    def lock(self, model_id: str) -> asyncio.Lock:
+        """Held while a model is changed; it lives as long as somebody holds or awaits it."""
+        return self._locks.setdefault(model_id, asyncio.Lock())
+
+    def _all_paths(self, model_id: str) -> list[Path]:
+        """Every file that there is of a model, its config first."""
+        endings = (CONFIG, METADATA, PICKLE, *((LEGACY,) if has_legacy_name(model_id) else ()))
+        own = [path for ending in endings if os.path.lexists(path := self.path(model_id, ending))]
+        own += sorted(self.folder.glob(f"{glob.escape(self.pickle(model_id).name)}{BROKEN}*"))
+        versions = self.versions(model_id)
+        return own + sorted(path for path in versions.glob("*") if _VERSION_FILE.fullmatch(path.name))
+
+    def versions(self, model_id: str) -> Path:
+        """The folder of a model's versions."""
+        return self.folder / VERSIONS / model_id
+
+    def _now(self, model_id: str, ending: str) -> Path:
+        """Where the content of a file lies: a change that was committed may still have to put it in place."""
+        path = self.path(model_id, ending)
+        return pending(record_of(self.folder, model_id)).get(path, path)
+
+    def path(self, model_id: str, ending: str) -> Path:
+        return self.folder / f"{model_id}{ending}"
+
+
+def _changed_at(path: Path) -> str:
+    status = files.regular_status(path)
+    return timestamp(datetime.fromtimestamp(status.st_mtime if status else 0, UTC))

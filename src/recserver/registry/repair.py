@@ -1,0 +1,97 @@
+"""A model's file that is damaged or missing, and the newest good version put in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from recserver.core.clock import Clock
+from recserver.core.errors import ModelChanged, ModelNotFound, ModelUnavailable, UnreadableModel, reason_of
+from recserver.registry.model_cache import Catalog
+from recserver.registry.model_store import BROKEN, ModelStore
+from recserver.registry.version_integrity import digest_of, open_version
+from recserver.registry.version_lifecycle import CHOSEN
+from recserver.registry.version_store import Version, VersionStore
+from recserver.storage.atomic_files import without_waiting
+from recserver.storage.model_file.format import OPENING
+
+logger = logging.getLogger(__name__)
+
+
+class Mender:
+    """Lets kept versions serve where what should serve cannot."""
+
+    def __init__(self, *, models: ModelStore, store: VersionStore, catalog: Catalog, clock: Clock) -> None:
+        self._models, self._store, self._catalog, self._clock = models, store, catalog, clock
+
+    async def mend(self, model_id: str) -> bool:
+        """Put the version that served, else the newest good one, in the place of a damaged or missing file.
+
+        What is damaged is kept under another name. A file that is none of ours is left alone.
+
+        Returns:
+            Whether one serves now.
+
+        Raises:
+            OSError: if that may well be possible later, when the disk can be written, or read, again.
+        """
+        published = await self._models.metadata(model_id)
+        try:
+            mendable, damaged = await asyncio.to_thread(self._mendable, model_id, published)
+        except FileNotFoundError:  # it went meanwhile, or is a link that leads nowhere
+            return False
+        later: OSError | None = None
+        for version in await self._candidates(model_id) if mendable else ():
+            number, reason = version.model_version, ""
+            try:
+                return await self._put_in_place(model_id, version, damaged)
+            except ModelUnavailable as error:
+                reason, later = error.reason, OSError(errno.EIO, error.reason)
+            except UnreadableModel as error:
+                reason = error.reason
+            except FileNotFoundError:
+                reason = "its file is gone"
+            except OSError as error:
+                reason, later = reason_of(error), error
+            except (ModelChanged, ModelNotFound) as error:  # whoever did that has seen to it
+                reason = str(error)
+            logger.warning("version %d of model %s is of no use: %s", number, model_id, reason)
+        if later is not None:
+            raise later
+        return False
+
+    def _mendable(self, model_id: str, published: Mapping[str, Any]) -> tuple[bool, os.stat_result | None]:
+        """Whether a model's file is ours and damaged, or missing; and its status, None if it is missing."""
+        path = self._models.to_load(model_id)
+        if not os.path.lexists(path):
+            return True, None
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return False, status
+        with open(path, "rb", opener=without_waiting) as file:
+            opening = file.read(len(OPENING))
+        ours = OPENING.startswith(opening) or status.st_size == published.get("size")
+        return ours and "sha256" in published and digest_of(path) != published["sha256"], status
+
+    async def _candidates(self, model_id: str) -> list[Version]:
+        """The versions that may serve, the one that should first, then the newest."""
+        serving = await self._store.serving(model_id)
+        versions = [one for one in await self._store.all(model_id) if one.promoted and not one.unrecorded]
+        return sorted(versions, key=lambda one: one.model_version != serving)  # which keeps their order otherwise
+
+    async def _put_in_place(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
+        number, serving = version.model_version, await self._store.serving(model_id)
+        path = self._store.path(model_id, number)
+        recommender = await asyncio.to_thread(open_version, path, version)
+        aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
+        drop = () if number == serving else (CHOSEN,)  # nobody chose this one
+        file = await self._store.replace(model_id, version, damaged, aside, drop)
+        self._catalog.swap(model_id, recommender, file)
+        was = "missing" if damaged is None else f"damaged and is kept as {aside}"
+        logger.error("model %s: its file is %s; version %d serves", model_id, was, number)
+        return True

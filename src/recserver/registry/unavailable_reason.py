@@ -1,0 +1,45 @@
+"""Why a model cannot serve that has no usable file, in sentences for whoever asks it."""
+
+from __future__ import annotations
+
+from recserver.core.errors import reason_of, shown
+from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_store import StoredModel
+from recserver.storage.model_file.version_numbers import is_version
+
+
+def untrained(model: StoredModel, *, for_good: bool = False) -> str:
+    """Why a model without a file cannot serve.
+
+    Args:
+        for_good: whether it is known that no kept version can take the place of the file.
+    """
+    if model.unreadable:
+        return model.unreadable
+    name, error = shown(model.model_id), model.config.get("error")
+    in_training = ModelStatus(model.status).in_training
+    if model.status == ModelStatus.COMPLETED or is_version(model.config.get("model_version")):
+        return f"The trained file of model {name} is missing{_instead(error, for_good, in_training)}"
+    if error:
+        return f"Model {name} was never trained; its last training failed: {error}"
+    if in_training:
+        return f"Model {name} is being trained for the first time: ask again when its status is completed."
+    return f"Model {name} was never trained: add a task that trains it."
+
+
+def _instead(error: object, for_good: bool, in_training: bool) -> str:
+    """What can be hoped for where a trained file is missing."""
+    if not for_good:
+        return ": the server that writes the folder looks for a kept version; if there is none, train it again."
+    if in_training:
+        return ", and the model is being trained: ask again when its status is completed."
+    failed = f", and its last training failed ({error})" if error else ""
+    return f", and no kept version can take its place{failed}: train the model again."
+
+
+def waits_for_the_disk(model_id: str, error: OSError) -> str:
+    """Why a kept version does not serve yet in the place of a file that is damaged or missing."""
+    return (
+        f"The trained file of model {shown(model_id)} is damaged or missing, and no kept version can be put in "
+        f"its place just now ({reason_of(error)}): check the disk, and it is tried again by itself."
+    )

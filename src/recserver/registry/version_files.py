@@ -1,0 +1,170 @@
+"""What lies in ``models/.versions/{id}``: versions, and what is wrong with those that are damaged.
+
+Everything here reads in the calling thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recserver.core.errors import InvalidInput
+from recserver.core.validation.messages import first_problem
+from recserver.registry.model_config import highest_version
+from recserver.registry.model_store import ModelStore
+from recserver.storage import atomic_files as files
+from recserver.storage.model_file.version_numbers import LARGEST_VERSION, is_version, next_version
+
+TOLD = (
+    "training_completed_at",
+    "last_saved_at",
+    "model_version",
+    "model_metrics",
+    "final_stats",
+    "training_warnings",
+)
+"""What a training that ended well leaves in the model's config."""
+
+PINS = "pinned_versions"
+"""Key of a model's config with the numbers that are pinned, so that a damaged record cannot lose a pin."""
+
+_NAME = re.compile(r"([1-9][0-9]{0,15})\.(?:pkl|json)")
+
+logger = logging.getLogger(__name__)
+
+
+class Version(BaseModel):
+    """One version of a model, as its record tells of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model_version: int = Field(ge=1, le=LARGEST_VERSION, strict=True)
+    created_at: str
+    metadata: dict[str, Any]
+    """What the model's metadata file says while it serves."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """What its training left in the model's config."""
+    promoted: bool = True
+    """Whether it has ever served."""
+    pinned: bool = False
+    """Whether it is kept however many follow, and goes on serving if it does."""
+    served_before: int | None = None
+    """The version in whose place it came."""
+    size: int = Field(default=0, exclude=True)
+    """Bytes of its ``.pkl``."""
+    damaged: str | None = Field(default=None, exclude=True)
+    """Why it cannot serve, as half a sentence, as far as that shows without reading it whole."""
+    unrecorded: bool = Field(default=False, exclude=True)
+    """Whether nothing but its number is known, for its record is damaged."""
+
+
+class VersionFiles:
+    """The files of the versions of one data folder's models."""
+
+    def __init__(self, models: ModelStore) -> None:
+        self._models = models
+
+    def path(self, model_id: str, number: int) -> Path:
+        """Where the packed model of a version lies."""
+        return self._models.versions(model_id) / f"{number}.pkl"
+
+    def record(self, model_id: str, number: int) -> Path:
+        """Where it is told what a version is."""
+        return self._models.versions(model_id) / f"{number}.json"
+
+    def all(self, model_id: str) -> list[Version]:
+        """A model's versions, damaged ones included, newest first; the one that serves is among them."""
+        serving = self.serving(model_id)
+        found = {number: self._read(model_id, number, serving) for number in self.numbers(model_id)}
+        if serving is not None:  # it may have been trained before versions were kept
+            found.setdefault(serving.model_version, serving)
+        pins = self.pins(model_id)
+        for number in pins & found.keys():
+            found[number] = found[number].model_copy(update={"pinned": True})
+        return [found[number] for number in sorted(found, reverse=True)]
+
+    def newest(self, model_id: str) -> Version | None:
+        """The version that was trained last, if its record tells of it."""
+        numbers, serving = self.numbers(model_id), self.serving(model_id)
+        found = self._read(model_id, max(numbers), serving) if numbers else serving
+        return None if found is None or found.unrecorded else found
+
+    def numbers(self, model_id: str) -> set[int]:
+        """The numbers of which there is a packed model or a record."""
+        try:
+            names = os.listdir(self._models.versions(model_id))  # noqa: PTH208 - the names alone
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        numbers = {int(found[1]) for name in names if (found := _NAME.fullmatch(name))}
+        return {one for one in numbers if is_version(one)}
+
+    def highest(self, model_id: str) -> int:
+        """The highest number that a version ever had, as far as files tell that can be believed; 0 if none."""
+        told = (
+            highest_version(self._models.config_of(model_id)),
+            highest_version(self._models.metadata_of(model_id)),
+        )
+        return next_version(*told, *self.numbers(model_id)) - 1
+
+    def pins(self, model_id: str) -> set[int]:
+        """The numbers that the model's config has as pinned; the records of versions may know of more."""
+        pins = self._models.config_of(model_id).get(PINS)
+        return {one for one in pins if is_version(one)} if isinstance(pins, list) else set()
+
+    def serving(self, model_id: str) -> Version | None:
+        """The version that serves, as the model's own files tell of it."""
+        metadata, status = self._models.metadata_of(model_id), self._models.status_of(model_id)
+        number = highest_version(metadata)
+        if not number or status is None:
+            return None
+        config = self._models.config_of(model_id)
+        return Version(
+            model_version=number,
+            created_at=str(metadata.get("saved_at", "")),
+            metadata=metadata,
+            config={key: config[key] for key in TOLD if key in config},
+            size=status.st_size,
+        )
+
+    def _read(self, model_id: str, number: int, serving: Version | None) -> Version:
+        told = serving if serving is not None and serving.model_version == number else None
+        version = self._recorded(model_id, number, told)
+        try:
+            return _measured(version, self.path(model_id, number).lstat())
+        except OSError as error:
+            if told is not None:
+                return told
+            missing = "missing" if isinstance(error, FileNotFoundError) else "out of reach"
+            return version.model_copy(update={"damaged": f"its file {number}.pkl is {missing}"})
+
+    def _recorded(self, model_id: str, number: int, told: Version | None) -> Version:
+        """A version as its record tells of it, else as the model's own files do, in case it serves."""
+        record = self.record(model_id, number)
+        try:
+            version = Version.model_validate(files.object_in(record))
+            if version.model_version != number:
+                raise InvalidInput(f"it is that of version {version.model_version}")
+        except (OSError, InvalidInput, ValidationError) as error:
+            why = first_problem(error) if isinstance(error, ValidationError) else error
+            logger.warning("version %d of model %s cannot be used: %s", number, model_id, why)
+            damaged = f"its record {record.name} is missing or cannot be read"
+            return told or Version(
+                model_version=number, created_at="", metadata={}, promoted=False, damaged=damaged, unrecorded=True
+            )
+        return version
+
+
+def _measured(version: Version, status: os.stat_result) -> Version:
+    """A version whose file has that status."""
+    recorded, damaged = version.metadata.get("size", status.st_size), version.damaged
+    if not stat.S_ISREG(status.st_mode):
+        return version.model_copy(update={"damaged": "its file is not a regular one"})
+    if recorded != status.st_size:
+        damaged = damaged or f"its file has {status.st_size} bytes instead of {recorded}"
+    return version.model_copy(update={"size": status.st_size, "damaged": damaged})

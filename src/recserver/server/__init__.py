@@ -1,0 +1,1 @@
+"""RecServer: its settings and its parts, opened and closed in order."""

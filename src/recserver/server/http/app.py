@@ -1,0 +1,177 @@
+"""The aiohttp application: every route is one generic handler around its verb."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from aiohttp import web
+
+from recserver.core.errors import (
+    Draining,
+    ExportFailed,
+    FieldError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotTrained,
+    RecServerError,
+    SourceFailed,
+    UnreadableModel,
+    WriterAway,
+)
+from recserver.server.http.auth import Access
+from recserver.server.http.codec import (
+    body_response,
+    error_response,
+    located,
+    may_have_a_body,
+    read_arguments,
+    to_json,
+    with_warnings,
+)
+from recserver.server.http.ndjson import Handler, ends_with_client, stream_lines
+from recserver.server.http.response_cache import Answers
+from recserver.server.http.routes import PREFIXES, ROUTES, Route
+from recserver.server.http.sse import Streams
+from recserver.server.http.writer_proxy import ALONE, Company
+from recserver.server.service import Service
+from recserver.server.service.operation import fields, takes_any
+
+logger = logging.getLogger(__name__)
+
+_HTTP_CODES = {
+    404: ("route_not_found", "There is no such address here: docs/http-api.md lists those there are."),
+    405: ("method_not_allowed", "This address is not used with that method: the header Allow names those it is."),
+    413: ("payload_too_large", "The body is larger than this server takes: send less, or raise its limit."),
+    415: ("unsupported_media_type", "Bodies of that type are not read: send JSON."),
+}
+
+
+def build_app(
+    service: Service,
+    *,
+    access: Access | None,
+    max_body_bytes: int,
+    answer_cache_bytes: int,
+    lifecycle: Callable[[web.Application], AsyncIterator[None]],
+    company: Company = ALONE,
+) -> web.Application:
+    """The application that shows a service.
+
+    Args:
+        access: what requests must show; None leaves that to the host application.
+        answer_cache_bytes: that answers may take which are kept to be given again.
+        lifecycle: opens what the service needs, and closes it.
+        company: the other processes of the service.
+    """
+    app = web.Application(client_max_size=max_body_bytes, middlewares=[_door(access)])
+    answers = Answers(service.serving, answer_cache_bytes)
+    for route in ROUTES:
+        handler = _handler(service, route, answers if route.repeats and answer_cache_bytes else None, company)
+        for prefix in PREFIXES:
+            # aiohttp's own pattern for a part of a path refuses braces, which a user id may hold
+            app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
+    streams = Streams(service.events, lambda: service.draining)
+    for prefix in PREFIXES:
+        told_by = streams.handle if company.writer is None else company.writer.answer
+        app.router.add_route("GET", f"{prefix}/events", told_by)
+    app.on_shutdown.append(streams.end)
+    app.cleanup_ctx.append(lifecycle)
+    return app
+
+
+def _handler(service: Service, route: Route, answers: Answers | None, company: Company) -> Handler:
+    waits = not route.from_models and route.verb != "health"
+    own, writer = _own_handler(service, route, answers, company.settled if waits else None), company.writer
+
+    async def in_company(request: web.Request) -> web.StreamResponse:
+        if writer is None:
+            return await own(request)
+        if not route.from_models:
+            try:
+                return await writer.answer(request)
+            except WriterAway:
+                if service.draining:
+                    raise Draining("The server is closing.") from None
+                raise
+        try:
+            return await own(request)
+        except (ModelNotFound, ModelNotTrained, UnreadableModel):
+            with suppress(WriterAway):  # it may know a model that was not noticed here, and it mends files
+                return await writer.answer(request)
+            raise
+
+    handler = own if writer is None else in_company
+    handler = ends_with_client(handler) if route.follows else handler
+    handler.needs_key = route.needs_key  # type: ignore[attr-defined]
+    return handler
+
+
+def _own_handler(
+    service: Service, route: Route, answers: Answers | None, settled: Callable[[], Awaitable[None]] | None
+) -> Handler:
+    """Answers by the verb of a route, once what the answer tells of models is so in all processes."""
+    verb: Callable[..., Awaitable[Any]] = getattr(service, route.verb)
+    known, is_open = fields(verb), takes_any(verb)
+    otherwise = "query" if route.method == "GET" else "body"
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        kept = None if answers is None or may_have_a_body(request) else answers
+        if kept is not None and (body := kept.find(request.raw_path)) is not None:
+            return body_response(body)
+        arguments = await read_arguments(request, route.verb, known, is_open)
+        version = service.serving(str(arguments.values.get("model_id"))) if kept is not None else None
+        try:
+            result = await verb(**arguments.values)
+        except InvalidInput as error:
+            raise InvalidInput(str(error), located(error, arguments, otherwise)) from None
+        except (SourceFailed, ExportFailed) as error:
+            asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
+            faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
+            return error_response(error.code, str(error), faults)
+        if isinstance(result, AsyncGenerator):
+            tell = partial(with_warnings, arguments=arguments)
+            return await stream_lines(request, result, tell, at_once=route.follows)
+        body = to_json(result if route.lists else with_warnings(result, arguments))
+        if kept is not None and version is not None:
+            kept.keep(request.raw_path, result["model_id"], body, version)
+        if settled is not None:
+            await settled()
+        return body_response(body)
+
+    return handle
+
+
+def _door(access: Access | None) -> Any:
+    @web.middleware
+    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Who may not ask is refused, and every error leaves in the one shape that all of them have."""
+        try:
+            if access is not None:
+                needs_key = getattr(request.match_info.handler, "needs_key", True)
+                access.check(request, needs_key=needs_key)
+            return await handler(request)
+        except InvalidInput as error:
+            return error_response(error.code, str(error), error.errors)
+        except Draining as error:
+            return error_response(error.code, str(error), headers={"Connection": "close"})
+        except RecServerError as error:
+            return error_response(error.code, str(error))
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return _http_error(error)
+        except Exception:
+            logger.exception("%s %s", request.method, request.rel_url.raw_path)
+            return error_response("internal_error", "A fault in recserver: the server's log has the details.")
+
+    return door
+
+
+def _http_error(error: web.HTTPException) -> web.Response:
+    code, sentence = _HTTP_CODES.get(error.status, ("malformed_json", "The request could not be read."))
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    return error_response(code, sentence, headers=headers)

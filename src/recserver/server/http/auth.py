@@ -1,0 +1,87 @@
+"""Who may ask: the key, the Host header, the Origin header."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from recserver.core.errors import RecServerError, shown
+from recserver.server.settings import is_loopback
+
+
+class Unauthorized(RecServerError):
+    """The key is missing or wrong."""
+
+    code = "unauthorized"
+
+
+class HostNotAllowed(RecServerError):
+    """The request names a host that this server is not reached by."""
+
+    code = "host_not_allowed"
+
+
+class OriginNotAllowed(RecServerError):
+    """The request was sent by a web page of somebody else."""
+
+    code = "origin_not_allowed"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a request must show before it is answered.
+
+    Attributes:
+        api_key: the key that opens every route; None lets everybody in who reaches the loopback address.
+        allowed_origins: web origins, besides the server's own, whose pages may ask.
+    """
+
+    api_key: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+
+    def check(self, request: web.Request, *, needs_key: bool) -> None:
+        """Let the request through, or refuse it.
+
+        Raises:
+            HostNotAllowed, OriginNotAllowed, Unauthorized: with what to do.
+        """
+        if self.api_key is None and not _names_loopback(request.headers.get("Host", "")):
+            raise HostNotAllowed(  # a page that has its own name resolve to 127.0.0.1 ends here
+                "Without an API key this server answers on loopback names only, such as localhost: "
+                "use one, or set RECSERVER_API_KEY."
+            )
+        for origin in request.headers.getall("Origin", ()):
+            if not self._knows(origin, request):
+                raise OriginNotAllowed(
+                    f"Pages of {shown(origin)} may not use this server: add it to RECSERVER_ALLOWED_ORIGINS."
+                )
+        if needs_key and self.api_key is not None and not self._has_key(request, self.api_key):
+            raise Unauthorized(
+                "The API key is missing or wrong: send it as X-API-Key or as Authorization: Bearer."
+            )
+
+    def _knows(self, origin: str, request: web.Request) -> bool:
+        own = f"{request.scheme}://{request.headers.get('Host', '')}".lower()
+        return origin.lower() == own or origin.lower() in self.allowed_origins
+
+    def _has_key(self, request: web.Request, key: str) -> bool:
+        shown_keys = list(request.headers.getall("X-API-Key", ()))
+        for header in request.headers.getall("Authorization", ()):
+            scheme, _, credentials = header.partition(" ")
+            if scheme.lower() == "bearer":
+                shown_keys.append(credentials)
+        wanted = key.encode()
+        return any(hmac.compare_digest(one.encode("utf-8", "replace"), wanted) for one in shown_keys)
+
+
+@lru_cache(256)
+def _names_loopback(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return bool(name) and is_loopback(str(name))

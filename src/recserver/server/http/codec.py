@@ -1,0 +1,217 @@
+"""From a request to the arguments of a verb, and from a result or an error to a response."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+from pydantic_core import to_json as dumps
+
+from recserver.core.errors import FieldError, InvalidInput, RecServerError, shown
+from recserver.core.validation.messages import in_words
+from recserver.server.http.error_statuses import STATUSES
+from recserver.server.http.routes import ALIASES, ID_FIELDS, LIST_FIELDS
+from recserver.server.http.strict_json import MalformedJson, parse_json
+
+QUICK_BYTES = 2**15
+"""Bytes of a body that are parsed at once; a larger one is parsed beside the event loop."""
+
+
+RETRY_SECONDS = 5
+
+NOT_UTF8 = FieldError(("query",), "is not UTF-8 text")
+
+OF_BODIES = ("Content-Type", "Content-Encoding")
+
+ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+"""What a body may be encoded as; the limit of its size counts after decoding."""
+
+MOST_WARNINGS = 20
+"""Unknown fields that are named, each in a warning of its own."""
+
+
+class UnsupportedMediaType(RecServerError):
+    """The body is declared to be something else than JSON."""
+
+    code = "unsupported_media_type"
+
+
+@dataclass(slots=True)
+class Arguments:
+    """What a request says to a verb.
+
+    Attributes:
+        takes_any: whether the verb knows what to do with any field of the body.
+        values: by the verb's name of the field.
+        places: where each stood, and under which name, such as ``("body", "path")`` for ``file_path``.
+        unknown: fields of the body that nobody knows.
+    """
+
+    verb: str
+    known: Collection[str]
+    takes_any: bool = False
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, tuple[str, str]] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
+
+    def take(self, place: str, given: Mapping[str, Any] | Iterator[tuple[str, Any]]) -> None:
+        """Add what stands in one place of the request.
+
+        Raises:
+            InvalidInput: if a field was given before and differs.
+        """
+        for name, value in given.items() if isinstance(given, Mapping) else given:
+            proper = ALIASES.get(self.verb, {}).get(name, name)
+            if proper not in self.known and not (self.takes_any and place == "body"):
+                if place == "body":
+                    self.unknown.append(name)
+            elif value is not None:
+                if proper in self.values and not _same(self.values[proper], value):
+                    problem = FieldError((place, name), "is given twice, and differs: give it once")
+                    raise InvalidInput(in_words(problem) + ".", [problem])
+                self.values.setdefault(proper, value)
+                self.places.setdefault(proper, (place, name))
+
+
+async def read_arguments(
+    request: web.Request, verb: str, known: Collection[str], takes_any: bool = False
+) -> Arguments:
+    """The arguments that a request gives, from its path, its query and its body.
+
+    Raises:
+        MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be made out.
+    """
+    arguments = Arguments(verb, known, takes_any)
+    if "%" in request.raw_path:
+        try:
+            unquote_to_bytes(request.raw_path).decode()
+        except UnicodeDecodeError:
+            raise InvalidInput("The address is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
+    arguments.take("path", request.match_info)
+    reads_query = request.method in ("GET", "DELETE")
+    aliases = ALIASES.get(verb, {})
+    asked = (
+        (name, one) for name, one in request.query.items() if reads_query or aliases.get(name, name) in ID_FIELDS
+    )
+    arguments.take("query", _lists_gathered(asked))
+    arguments.take("body", await _body(request))
+    return arguments
+
+
+def _lists_gathered(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """The fields of a query, each list once with all of its values."""
+    lists: dict[str, list[str]] = {}
+    for name, value in asked:
+        if name in LIST_FIELDS:
+            lists.setdefault(name, []).append(value)
+        else:
+            yield name, value
+    yield from lists.items()
+
+
+def may_have_a_body(request: web.Request) -> bool:
+    """Whether there is a body, or a header that speaks of one."""
+    return request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The body of a request, decoded as its headers say; it may be empty.
+
+    Raises:
+        MalformedJson, UnsupportedMediaType: if it is none that is read here.
+    """
+    if not may_have_a_body(request):
+        return b""
+    declared = request.headers.get("Content-Type")
+    if declared is not None and request.content_type != "application/json":
+        raise UnsupportedMediaType(
+            f"A body of type {shown(request.content_type)} is not read: send JSON, as application/json."
+        )
+    encoding = request.headers.get("Content-Encoding", "")
+    if encoding.strip().lower() not in ENCODINGS:
+        raise UnsupportedMediaType(
+            f"A body encoded as {shown(encoding)} is not read: send it as it is, or as gzip or deflate."
+        )
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, ConnectionError):
+        raise MalformedJson("The body breaks off, or is not encoded as its headers say.") from None
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    content = await read_body(request)
+    if not content.strip():
+        return {}
+    if len(content) <= QUICK_BYTES:
+        value = parse_json(content)
+    else:
+        value = await asyncio.to_thread(parse_json, content)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput("The body must be a JSON object.", [FieldError(("body",), "must be a JSON object")])
+    return value
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other or (isinstance(one, str | int | float) and str(one) == str(other))
+
+
+def with_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any]:
+    """The result, and a warning for every field of the body that means nothing here."""
+    if not arguments.unknown:
+        return result
+    named, further = arguments.unknown[:MOST_WARNINGS], len(arguments.unknown) - MOST_WARNINGS
+    ignored = [f"The field {shown(name)} is not known here and was ignored." for name in named]
+    ignored += [f"So were {further} further fields."] if further > 0 else []
+    return result | {"warnings": [*result.get("warnings", ()), *ignored]}
+
+
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """``content`` as one line of JSON."""
+    try:
+        return dumps(content, inf_nan_mode="null")
+    except ValueError:  # half a surrogate pair, as old files may hold
+        text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace")
+
+
+def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
+    """A response of JSON. Everything that is not streamed leaves the server through here."""
+    return web.Response(
+        body=body,
+        status=status,
+        headers={"Content-Type": "application/json", "X-Content-Type-Options": "nosniff", **headers},
+    )
+
+
+def error_response(
+    code: str, sentence: str, errors: Collection[FieldError] = (), headers: Mapping[str, str] = {}
+) -> web.Response:
+    """An error in the one shape that all of them have."""
+    content: dict[str, Any] = {"detail": sentence, "error": sentence, "code": code}
+    status = STATUSES.get(code, 500)
+    if status == 401:
+        content["authenticated"] = False
+    if status == 422:
+        content["errors"] = [{"loc": list(one.loc), "msg": one.msg} for one in errors]
+    if code in ("draining", "writer_away"):
+        headers = {"Retry-After": str(RETRY_SECONDS), **headers}
+    return body_response(to_json(content), status, headers)
+
+
+def located(error: InvalidInput, arguments: Arguments, otherwise: str) -> list[FieldError]:
+    """The faults that a verb found, each with the place and the name that its field had in the request."""
+    faults = error.errors or (FieldError((), str(error)),)
+    return [FieldError((*_asked(one.loc, arguments, otherwise), *one.loc[1:]), one.msg) for one in faults]
+
+
+def _asked(loc: tuple[str, ...], arguments: Arguments, otherwise: str) -> tuple[str, ...]:
+    return arguments.places.get(loc[0], (otherwise, loc[0])) if loc else (otherwise,)

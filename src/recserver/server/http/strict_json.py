@@ -1,0 +1,67 @@
+"""JSON, read strictly."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from recserver.core.errors import RecServerError
+from recserver.core.validation.json_depth import levels
+
+DEEPEST = 64
+"""Levels that a JSON body may be nested."""
+
+LONGEST_DIGITS = 400
+"""Digits of an integer that are read exactly; beyond, it is as good as infinite."""
+
+
+class MalformedJson(RecServerError):
+    """The body is not JSON as this server reads it."""
+
+    code = "malformed_json"
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON, read strictly: no key twice, no NaN, no NUL, no lone surrogate, at most 64 levels.
+
+    Raises:
+        MalformedJson: with what is wrong.
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_int=_integer
+        )
+        _look_through(value)
+    except UnicodeError:
+        raise MalformedJson("The body is not UTF-8 text: send JSON in UTF-8.") from None
+    except RecursionError:
+        raise MalformedJson(f"The body is nested deeper than {DEEPEST} levels.") from None
+    except ValueError as error:
+        raise MalformedJson(f"The body is not valid JSON: {error}.") from None
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= LONGEST_DIGITS else float(digits)
+
+
+def _look_through(document: Any) -> None:
+    """Refuse what a parser lets pass: NUL, lone surrogates, bottomless nesting."""
+    for depth, level in enumerate(levels(document)):
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+        texts = [one for one in level if isinstance(one, str)]
+        if any("\0" in text for text in texts):
+            raise ValueError("a text holds a NUL character")
+        "".join(texts).encode()  # a lone surrogate has no UTF-8 form

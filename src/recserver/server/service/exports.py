@@ -1,0 +1,119 @@
+"""The verb that writes recommendations for everybody into a file or a table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Unpack
+
+from recserver.core.errors import Draining, FieldError, InvalidInput, ReadOnly, RecServerError
+from recserver.core.validation.values import KnownId, Text
+from recserver.recommend.prepared_query import Prepared
+from recserver.recommend.query import Query
+from recserver.recommend.request_options import ExportWishes
+from recserver.server.service.operation import READ_ONLY, Result, Verbs, verb
+from recserver.storage.atomic_files import disk, temporary_beside
+from recserver.training.export.export_job import (
+    FOLDER,
+    ExportJob,
+    ExportResult,
+    FileName,
+    FileTarget,
+    TableName,
+    TableTarget,
+    ending_of,
+    stated,
+)
+from recserver.training.export.table_target import Place, located
+from recserver.training.exporter import Export
+
+
+class ExportVerbs(Verbs):
+    """Write what a model recommends."""
+
+    @verb
+    async def export_recommendations(
+        self,
+        *,
+        model_id: KnownId,
+        file: FileName | None = None,
+        table: TableName | None = None,
+        database: Text | None = None,
+        **wishes: Unpack[ExportWishes],
+    ) -> AsyncGenerator[Result, None]:
+        """The best items for every user that a model knows, in a file or a table; tells how far that is.
+
+        What is wrong is raised before anything is told. Closing what this answers with cancels the export.
+        """
+        _check_target(file, table, database)
+        if self.draining:
+            raise Draining("The server is closing.")
+        if self.read_only and file is not None:
+            raise ReadOnly(READ_ONLY)
+        model = await self.parts.catalog.find(model_id)
+        await self.parts.together.beside(Prepared.of, model, Query.of(wishes))
+        path = await asyncio.to_thread(self.parts.models.to_load, model_id)
+        target: FileTarget | TableTarget
+        if table is None:
+            target, place, told = await asyncio.to_thread(self._file, str(file))
+            named: Path | None = self.parts.policy.data_dir / FOLDER / str(file)
+        else:
+            target = TableTarget(table=table, database=database, policy=self.parts.policy)
+            found = await asyncio.to_thread(self._table, target)
+            place, named, told = found.key, found.file, {"table": table}
+        job = ExportJob(model_id=model_id, model=path, wishes=stated(wishes), target=target)
+        lines = self._lines(job, place, named, told)
+        await anext(lines)  # what is refused is refused now
+        return lines
+
+    def _file(self, name: str) -> tuple[FileTarget, str, Result]:
+        """Where a file is written, what no other export may write, and how it is told of."""
+        folder = self.parts.policy.data_dir / FOLDER
+        disk.make_folder(folder)
+        target = FileTarget(out=temporary_beside(folder / name), ending=str(ending_of(name)))
+        return target, name.casefold(), {"file": f"{FOLDER}/{name}"}
+
+    def _table(self, target: TableTarget) -> Place:
+        """Where a table is, which no other export may write.
+
+        Raises:
+            InvalidInput: if the database cannot be used.
+            ReadOnly: if it is a file of the data folder of a read-only server.
+        """
+        place = located(target)
+        inside = place.file is not None and place.file.is_relative_to(self.parts.policy.data_dir)
+        if self.read_only and inside:
+            raise ReadOnly(READ_ONLY)
+        return place
+
+    async def _lines(
+        self, job: ExportJob, place: str, file: Path | None, told: Result
+    ) -> AsyncGenerator[Result, None]:
+        """How far an export is, and what came of it; before that, nothing once it has begun."""
+        async with self.parts.exporter.export(job, place, file) as export:
+            await export.begun()
+            yield {}
+            while export.ending is None:
+                yield {"status": "running", **_far(export)}
+                await export.news()
+            yield _last(export.ending, {"model_id": job.model_id, **told})
+
+
+def _far(export: Export) -> dict[str, Any]:
+    return {} if export.progress is None else export.progress.model_dump()
+
+
+def _last(ending: ExportResult | RecServerError, told: Result) -> Result:
+    if isinstance(ending, RecServerError):
+        return {"status": "failed", **told, "error": str(ending), "code": ending.code}
+    return {"status": "completed", **told, **ending.model_dump()}
+
+
+def _check_target(file: str | None, table: str | None, database: str | None) -> None:
+    if (file is None) == (table is None):
+        problem = "must be given, or table in its place: one of the two"
+        raise InvalidInput(f"file: {problem}.", [FieldError(("file",), problem)])
+    if database is not None and table is None:
+        problem = "is for a table: give table in place of file"
+        raise InvalidInput(f"database: {problem}.", [FieldError(("database",), problem)])

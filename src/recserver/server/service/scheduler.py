@@ -1,0 +1,60 @@
+"""Verbs about the scheduler, and the server's health."""
+
+from __future__ import annotations
+
+from recserver.core.errors import Draining
+from recserver.core.validation.values import Patience, Switch
+from recserver.server.service.operation import Result, Verbs, steering_verb, verb
+from recserver.training.task import TaskSpec
+
+PAUSED = "The task is paused: POST /resume_task lets it run again."
+
+
+class SchedulerVerbs(Verbs):
+    """Start, stop and look at the scheduler. It starts with the server and follows every change by itself."""
+
+    @steering_verb
+    async def restart_scheduler(self, *, timeout: Patience = 0) -> Result:
+        """Look at all models and tasks again, and start the scheduler if it was stopped.
+
+        Trainings under way are left alone, so there is nothing that ``timeout`` would have to wait for.
+        """
+        scheduler = self.parts.scheduler
+        await self.parts.catalog.look_again()
+        await scheduler.start()
+        skipped = dict(scheduler.faults)
+        wanted = await self.parts.runner.wanted()
+        skipped |= {name: PAUSED for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled}
+        for name in scheduler.task_names:
+            loop = scheduler.loop(name)
+            if loop and (reason := await self.parts.runner.obstacle(loop.spec)):
+                skipped[name] = reason
+        scheduled = len([name for name in scheduler.task_names if name not in skipped])
+        left_out = f" and leaves out {len(skipped)}: tasks_skipped says why" if skipped else ""
+        return {
+            "message": f"The scheduler runs {scheduled} task{'' if scheduled == 1 else 's'}{left_out}.",
+            "is_running": True,
+            "tasks_scheduled": scheduled,
+            "tasks_skipped": skipped,
+        }
+
+    @steering_verb
+    async def stop_scheduler(self, *, timeout: Patience = 0, cancel_running: Switch = True) -> Result:
+        """Start no new run, give those under way ``timeout`` seconds, and cancel the rest unless told not to."""
+        parts = self.parts
+        await parts.scheduler.stop()
+        stopped = await parts.trainer.stop(parts.trainer.runs.values(), timeout) if cancel_running else []
+        return {"message": "The scheduler is stopped.", "is_running": False, "stopped_models": stopped}
+
+    @verb
+    async def get_scheduler_status(self) -> Result:
+        """Whether the scheduler runs."""
+        running = self.parts.scheduler.is_running
+        return {"data": {"is_running": running, "status": "running" if running else "stopped"}}
+
+    @verb
+    async def health(self) -> Result:
+        """That the server answers, and is not closing; and whether it only looks."""
+        if self.draining:
+            raise Draining("The server is closing.")
+        return {"status": "ok"} | ({"read_only": True} if self.read_only else {})

@@ -1,0 +1,179 @@
+"""Verbs about tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recserver.core.errors import (
+    DataChefNotFound,
+    FieldError,
+    InvalidInput,
+    ModelNotFound,
+    TaskExists,
+    TaskNotFound,
+)
+from recserver.core.validation.values import Interval, KnownId, NewId, Switch, Text, refuse_existing
+from recserver.scheduling.task_state import TaskRecord
+from recserver.server.service.operation import Parts, Result, Verbs, changing_verb, verb
+from recserver.training.task import CronExpression, MemoryLimit, TaskSpec, TimeLimit, ZoneName
+from recserver.training.task_store import TaskStore
+
+NOT_READ = (
+    "The data chef of user features is stored but not read yet: the model learns from interactions alone, and "
+    "has_user_features stays false. Item features are read, for filters and not for the fit."
+)
+NOT_USED = "The interval is not used, because schedule goes before it: leave one of the two out."
+
+_COUNTERS = "runs", "retries", "failures", "interrupted", "late", "coalesced", "skipped"
+
+
+class TaskVerbs(Verbs):
+    """Add, list, change and remove tasks."""
+
+    @changing_verb
+    async def add_model_task(
+        self,
+        task_name: NewId,
+        *,
+        model_id: KnownId,
+        data_chef_id: KnownId,
+        interval: Interval | None = None,
+        schedule: CronExpression | None = None,
+        timezone: ZoneName = "UTC",
+        enabled: Switch = True,
+        time_limit: TimeLimit | None = None,
+        memory_limit: MemoryLimit | None = None,
+        item_features_data_chef_id: Text | None = None,
+        user_features_data_chef_id: Text | None = None,
+        overwrite: Switch = False,
+    ) -> Result:
+        """Train a model from a data chef every ``interval`` seconds, the first time at once.
+
+        Args:
+            schedule: a cron expression that goes before ``interval``, in the time zone ``timezone``.
+            enabled: false adds the task paused.
+            time_limit: seconds that one training may take.
+            memory_limit: MiB that one training may take, beyond what an idle worker takes.
+        """
+        parts = self.parts
+        if interval is None and schedule is None:
+            raise InvalidInput("interval: is missing.", [FieldError(("interval",), "is missing")])
+        refuse_existing(TaskExists, "Task", task_name, await parts.tasks.names(), overwrite)
+        spec = TaskSpec(
+            task_name=task_name,
+            model_id=model_id,
+            interactions_data_chef_id=data_chef_id,
+            user_features_data_chef_id=user_features_data_chef_id or None,
+            item_features_data_chef_id=item_features_data_chef_id or None,
+            interval=interval,
+            schedule=schedule,
+            timezone=timezone,
+            enabled=enabled,
+            time_limit=time_limit,
+            memory_limit=memory_limit,
+        )
+        if model_id not in await parts.models.ids():
+            raise ModelNotFound(model_id)
+        known = await parts.chefs.read()
+        for chef in spec.chef_ids():
+            if chef not in known:
+                raise DataChefNotFound(chef)
+        await parts.tasks.write(spec, keep=False)
+        await parts.scheduler.reconcile()
+        result: Result = {
+            "message": f"Task {task_name} was added{await outlook(spec, parts)}.",
+            "task_name": task_name,
+            "scheduled": parts.scheduler.loop(task_name) is not None,
+            "next_run_at": parts.scheduler.next_run_at(task_name),
+        }
+        return result | _warnings(spec)
+
+    @changing_verb
+    async def remove_model_task(self, task_name: KnownId) -> Result:
+        """Remove a task. A run of it under way is cancelled; the model stays."""
+        parts = self.parts
+        if task_name not in await parts.tasks.names():
+            raise TaskNotFound(task_name)
+        await parts.tasks.delete(task_name)
+        await parts.scheduler.reconcile()
+        await parts.runner.retire(task_name)  # a stopped scheduler did not
+        return {"message": f"Task {task_name} was removed.", "task_name": task_name}
+
+    @verb
+    async def list_tasks(self) -> Result:
+        """All tasks by name: their definition, and what became of their last run."""
+        parts = self.parts
+        listed = {}
+        for name, one in (await parts.runner.wanted()).items():
+            record = parts.journal.get(name)
+            if isinstance(one, TaskSpec):
+                listed[name] = one.model_dump() | self._state(name, record) | _warnings(one)
+            else:
+                content = await parts.tasks.readable(name)
+                listed[name] = content | self._state(name, record) | {"last_error": str(one)}
+        return listed
+
+    @changing_verb
+    async def update_task_interval(self, task_name: KnownId, *, interval: Interval) -> Result:
+        """Give a task another interval, which takes the place of a schedule; it counts from the last due time."""
+        parts = self.parts
+        spec = await task_called(task_name, parts.tasks)
+        spec = spec.model_copy(update={"interval": interval, "schedule": None})
+        await parts.tasks.write(spec, keep=True)
+        await parts.scheduler.reconcile()
+        return {
+            "message": f"Task {task_name} has a new interval{await outlook(spec, parts)}.",
+            "task_name": task_name,
+            "interval": interval,
+            "next_run_at": parts.scheduler.next_run_at(task_name),
+        }
+
+    def _state(self, task_name: str, record: TaskRecord) -> dict[str, Any]:
+        return {
+            "running": bool(self.parts.runner.runs_of(task_name)),
+            "last_run_at": record.last_run_at,
+            "last_status": record.last_status,
+            "last_error": record.last_error,
+            "next_run_at": self.parts.scheduler.next_run_at(task_name),
+            "last_run_id": record.run_id,
+            "last_success_at": record.last_success_at,
+            "failing_since": record.failing_since,
+            **{name: getattr(record, name) for name in _COUNTERS},
+            "data_report": record.data_report,
+        }
+
+
+def _warnings(spec: TaskSpec) -> Result:
+    """What of a task has no effect, as a part of an answer; nothing if all of it has."""
+    unread = [NOT_READ] if spec.user_features_data_chef_id else []
+    unused = [NOT_USED] if spec.schedule is not None and spec.interval is not None else []
+    return {"warnings": unread + unused} if unread or unused else {}
+
+
+async def outlook(spec: TaskSpec, parts: Parts) -> str:
+    """Whether a task runs from now on, and if not, why: the end of a sentence about it."""
+    if not spec.enabled:
+        return ", but does not run while it is paused: POST /resume_task ends that"
+    if not parts.scheduler.is_running:
+        return ", but does not run while the scheduler is stopped: POST /restart_scheduler starts it"
+    if reason := await parts.runner.obstacle(spec):
+        return f", but cannot run: {reason.removesuffix('.')}"
+    return f" and runs {spec.rhythm}"
+
+
+async def task_called(task_name: str, tasks: TaskStore) -> TaskSpec:
+    """The task of that name.
+
+    Raises:
+        TaskNotFound: if there is none.
+        InvalidInput: if its file cannot be used.
+    """
+    if task_name not in await tasks.names():
+        raise TaskNotFound(task_name)
+    try:
+        spec = await tasks.spec(task_name)
+    except FileNotFoundError:
+        raise TaskNotFound(task_name) from None
+    if not isinstance(spec, TaskSpec):
+        raise spec
+    return spec

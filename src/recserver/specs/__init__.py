@@ -1,1 +1,0 @@
-"""What people write, checked: ids and numbers, model configs, task files, chef entries, training jobs."""

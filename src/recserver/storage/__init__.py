@@ -1,0 +1,1 @@
+"""Files: written atomically, several at a time, locked, watched; and the format of model files."""

@@ -1,0 +1,17 @@
+"""The model file ``models/{id}.pkl``: written here, read back here, and nothing in it ever runs.
+
+The file is one protocol-5 pickle of builtins::
+
+    {"format": "recserver-model", "version": 1, "header": <JSON text>,
+     "arrays": {<name>: (<JSON text of [dtype, shape]>, <padding>, <raw bytes>), ...},
+     "sha256": <hex, of every byte before this digest>}
+
+Writer and reader share one grammar of nine opcodes, none of which imports, calls or memoises. The reader
+walks that grammar over the file's bytes instead of unpickling it, so any other opcode is refused unseen.
+"""
+
+from recserver.storage.model_file.format import JSON, LARGEST, Array
+from recserver.storage.model_file.reader import Artifact, load, look, parse
+from recserver.storage.model_file.writer import PackedFile, pack
+
+__all__ = ["JSON", "LARGEST", "Array", "Artifact", "PackedFile", "load", "look", "pack", "parse"]

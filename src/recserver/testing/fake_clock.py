@@ -1,0 +1,105 @@
+"""A clock that stands still until a test moves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+_TURNS = 50
+"""Turns of the event loop in which nothing may begin before it counts as settled."""
+
+
+class FakeClock:
+    """A :class:`~recserver.core.clock.Clock` that only moves when told to.
+
+    Make it in the running event loop: it gives the loop one single worker thread, so that it can tell when
+    everything, file access included, has come to rest. Child processes and sockets are not waited for.
+    """
+
+    def __init__(self, wall: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) -> None:
+        """
+        Args:
+            wall: what the wall clock shows at first.
+        """
+        self._monotonic = 1000.0
+        self._wall = wall
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._thread = _OneThread()
+        asyncio.get_running_loop().set_default_executor(self._thread)
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def now(self) -> datetime:
+        return self._wall
+
+    @property
+    def deadlines(self) -> list[float]:
+        """Until when somebody waits, earliest first, in seconds of ``monotonic()``."""
+        return sorted(deadline for deadline, woken in self._sleepers if not woken.done())
+
+    async def wait(self, event: asyncio.Event, deadline: float) -> bool:
+        if event.is_set() or self._monotonic >= deadline:
+            return event.is_set()
+        woken = asyncio.get_running_loop().create_future()
+        sleeper = (deadline, woken)
+        self._sleepers.append(sleeper)
+        told = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait((told, woken), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._sleepers.remove(sleeper)
+            told.cancel()
+            await asyncio.wait((told,))  # who waits may be cancelled here too, and that must be heard
+        return event.is_set()
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass: from one deadline to the next, with everything at rest at each of them."""
+        end = self._monotonic + seconds
+        await self.settle()
+        while self.deadlines and self.deadlines[0] <= end:
+            await self._become(self.deadlines[0])
+        await self._become(end)
+
+    async def suspend(self, seconds: float) -> None:
+        """Let the machine sleep: time has passed all at once, and all who waited for any of it wake together."""
+        await self.settle()
+        await self._become(self._monotonic + seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back, as an administrator would. Nothing else moves."""
+        self._wall += timedelta(seconds=seconds)
+
+    async def settle(self) -> None:
+        """Return when nothing happens any more until time passes or a test acts."""
+        quiet = False
+        while not quiet:
+            before = self._thread.jobs
+            # The only thread has done everything that was asked of it when it has done this.
+            await asyncio.get_running_loop().run_in_executor(self._thread, int)
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+            quiet = self._thread.jobs == before
+
+    async def _become(self, moment: float) -> None:
+        self._wall += timedelta(seconds=moment - self._monotonic)
+        self._monotonic = moment
+        for deadline, woken in self._sleepers:
+            if deadline <= moment and not woken.done():
+                woken.set_result(None)
+        await self.settle()
+
+
+class _OneThread(ThreadPoolExecutor):
+    """A single worker thread that counts its jobs."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1, thread_name_prefix="fake clock")
+        self.jobs = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        self.jobs += fn is not int
+        return super().submit(fn, *args, **kwargs)

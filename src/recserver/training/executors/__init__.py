@@ -1,0 +1,1 @@
+"""Where trainings, previews and exports run: worker processes."""

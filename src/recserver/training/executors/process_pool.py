@@ -1,0 +1,289 @@
+"""Trainings, previews and exports in worker processes: interpreters of our own, spoken to in lines of JSON.
+
+Chosen by five requirements (docs/architecture.md has the comparison): a cancelled training's process is gone
+at once; a dead worker costs only its own job; no worker outlives a killed server; a host script without a
+main guard works; an idle worker costs little.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from recserver.core.child_process import environment
+from recserver.core.errors import (
+    ExportFailed,
+    RecServerError,
+    SourceFailed,
+    SourceUnchanged,
+    TrainingFailed,
+    WorkerDied,
+)
+from recserver.training.executors.protocol import PREVIEW_SECONDS, OnExportProgress, OnProgress
+from recserver.training.executors.worker_slots import Places
+from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult
+from recserver.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
+
+IDLE_SECONDS = 60.0
+"""How long a worker without a job is kept: its next job starts a second sooner."""
+
+LONGEST_LINE = 2**20
+"""Bytes of one answer. A preview shows fewer rows where they are large."""
+
+PREVIEWS = 2
+"""Previews that run at the same time, whatever the trainings do."""
+
+EXPORTS = 2
+"""Exports that run at the same time, whatever the trainings do."""
+
+logger = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT", bound=BaseModel)
+Tell = Callable[[Any], object]
+"""Is told what a worker says of its progress."""
+
+
+class ProcessExecutor:
+    """Up to ``size`` worker processes, started when needed."""
+
+    def __init__(
+        self,
+        size: int,
+        threads_each: int = 1,
+        idle_seconds: float = IDLE_SECONDS,
+        preview_seconds: float = PREVIEW_SECONDS,
+        priority: str = "idle",
+    ) -> None:
+        """
+        Args:
+            priority: ``idle`` or ``low``; see :class:`recserver.server.settings.Settings`.
+            size: trainings that run at the same time.
+            threads_each: threads that numerical libraries may use in one training.
+            idle_seconds: how long a worker without a job is kept.
+            preview_seconds: how long a preview may take, and how long it waits for its turn.
+        """
+        self._places = Places(size)
+        self._preview_places = asyncio.Semaphore(PREVIEWS)
+        self._export_places = asyncio.Semaphore(EXPORTS)
+        self._preview_seconds = preview_seconds
+        self._threads_each = threads_each
+        self._priority = priority
+        self._idle_seconds = idle_seconds
+        self._busy: set[Process] = set()
+        self._idle: dict[Process, asyncio.TimerHandle] = {}
+        self._leaving: set[Process] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of all live workers."""
+        return [worker.pid for worker in self._all() if worker.returncode is None]
+
+    async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
+        def wait_at(position: int) -> None:
+            on_progress(Progress(stage="waiting", queue_position=position))
+
+        async with self._places.one(wait_at):
+            on_progress(Progress(stage="starting"))
+            try:
+                async with asyncio.timeout(job.time_limit):
+                    own = job.model_copy(update={"threads": self._threads_each})
+                    return await self._do(
+                        "training", own, TrainingResult, lambda said: on_progress(Progress.model_validate(said))
+                    )
+            except TimeoutError:
+                raise TrainingFailed(
+                    f"The training took longer than its limit of {job.time_limit:g} seconds and was ended: GET "
+                    "/get_run says where the time went; the task's time_limit or RECSERVER_TRAINING_TIME_LIMIT "
+                    "allows more."
+                ) from None
+
+    async def preview(self, job: PreviewJob) -> Preview:
+        seconds = f"{self._preview_seconds:g} seconds"
+        try:
+            async with asyncio.timeout(self._preview_seconds):
+                await self._preview_places.acquire()
+        except TimeoutError:
+            raise SourceFailed(
+                f"{PREVIEWS} other previews are under way and did not end within {seconds}: try again later."
+            ) from None
+        try:
+            async with asyncio.timeout(self._preview_seconds):
+                return await self._do("preview", job, Preview, lambda _: None)
+        except TimeoutError:
+            raise SourceFailed(
+                f"The source gave too few rows within {seconds}, so the preview was ended: check that it answers, "
+                "or ask it for less."
+            ) from None
+        except TrainingFailed as failure:
+            raise SourceFailed(str(failure)) from None
+        finally:
+            self._preview_places.release()
+
+    async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
+        def tell(said: Any) -> None:
+            on_progress(ExportProgress.model_validate(said))
+
+        async with self._export_places:
+            try:
+                return await self._do("export", job, ExportResult, tell)
+            except TrainingFailed as failure:
+                raise ExportFailed(str(failure)) from None
+
+    async def close(self) -> None:
+        for timer in self._idle.values():
+            timer.cancel()
+        await asyncio.gather(*(_kill(worker) for worker in self._all()))
+        self._idle.clear()
+
+    async def _do(self, kind: str, job: BaseModel, answer: type[ResultT], tell: Tell) -> ResultT:
+        """Have one job done, by a worker that rests if there is one."""
+        while (worker := self._rested()) is not None:
+            try:
+                return await self._do_in(worker, kind, job, answer, tell)
+            except _DiedUnasked:
+                logger.info("an idle worker process was gone: taking another")
+        return await self._do_in(await self._start(), kind, job, answer, tell)
+
+    async def _do_in(
+        self, worker: Process, kind: str, job: BaseModel, answer: type[ResultT], tell: Tell
+    ) -> ResultT:
+        self._busy.add(worker)
+        try:
+            result = await _converse(worker, kind, job, answer, tell)
+        except RecServerError as failure:
+            if isinstance(failure, WorkerDied):
+                await _kill(worker)
+            else:
+                self._rest(worker)
+            raise
+        except BaseException:  # a cancelled call above all: its process must be gone when it returns
+            await asyncio.shield(_kill(worker))
+            raise
+        else:
+            self._rest(worker)
+            return result
+        finally:
+            self._busy.discard(worker)
+
+    async def _start(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *worker_command(self._priority),
+            stdin=PIPE,
+            stdout=PIPE,
+            limit=LONGEST_LINE,
+            env=worker_environment(self._threads_each),
+        )
+
+    def _rested(self) -> Process | None:
+        while self._idle:
+            worker, timer = self._idle.popitem()
+            timer.cancel()
+            if worker.returncode is None:
+                return worker
+        return None
+
+    def _rest(self, worker: Process) -> None:
+        timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._retire, worker)
+        self._idle[worker] = timer
+
+    def _retire(self, worker: Process) -> None:
+        del self._idle[worker]
+        self._leaving = {one for one in self._leaving if one.returncode is None} | {worker}
+        if worker.stdin is not None:
+            worker.stdin.close()  # its input ends, and with it the process
+
+    def _all(self) -> tuple[Process, ...]:
+        return *self._busy, *self._idle, *self._leaving
+
+
+def worker_command(priority: str) -> list[str]:
+    """What starts a worker of this process."""
+    return [sys.executable, "-P", "-m", "recserver.training.worker", str(os.getpid()), priority]
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment variables of a worker whose numerical libraries may use so many threads."""
+    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
+    return environment() | dict.fromkeys(names, str(threads))
+
+
+class _DiedUnasked(WorkerDied):
+    """A worker was gone before it took the job."""
+
+
+async def _converse(worker: Process, kind: str, job: BaseModel, result: type[ResultT], tell: Tell) -> ResultT:
+    """Hand ``job`` to ``worker`` and follow its answers to the last one."""
+    if worker.stdin is None or worker.stdout is None:
+        raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
+    taken = False
+    try:
+        worker.stdin.write(f'{{"{kind}": {job.model_dump_json()}}}\n'.encode())
+        await worker.stdin.drain()
+        while line := await worker.stdout.readline():
+            taken = True
+            said, content = next(iter(json.loads(line).items()))
+            if said == "progress":
+                tell(content)
+            elif said == "result":
+                return result.model_validate(content)
+            else:
+                raise _failure(kind, getattr(job, "run_id", ""), said, content)
+    except ConnectionError:
+        pass  # the same as the end of its output
+    status = await worker.wait()
+    if not taken:
+        raise _DiedUnasked(_how_it_ended(kind, status))
+    raise WorkerDied(_how_it_ended(kind, status))
+
+
+def _failure(kind: str, run_id: str, said: str, content: dict[str, Any]) -> RecServerError:
+    if said == "crashed":
+        logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
+        return TrainingFailed(
+            f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: "
+            "the server's log has the details.",
+            fault=True,
+        )
+    error, found = content["error"], content.get("data_report")
+    if content["code"] == SourceUnchanged.code:
+        return SourceUnchanged(error, found)
+    failed = SourceFailed if content["code"] == SourceFailed.code else TrainingFailed
+    return failed(error, found, transient=content.get("transient", False), retry_after=content.get("retry_after"))
+
+
+def _how_it_ended(kind: str, status: int) -> str:
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    hint = "; signal 9 often means that the machine ran out of memory" if status == -9 else ""
+    return f"The worker process {how} before the {kind} ended{hint}."
+
+
+async def _kill(worker: Process) -> None:
+    if worker.returncode is None:
+        try:
+            worker.kill()
+        except ProcessLookupError:
+            return
+        await asyncio.to_thread(_hurry, worker.pid)
+    await worker.wait()
+
+
+def _hurry(pid: int) -> None:
+    """Let a killed process have processor time, which it needs to end.
+
+    A worker has only what all others leave (``yield_to_the_server``): on a busy machine its end takes seconds.
+    Only a privileged server may raise it again; without that it ends when the machine comes to it.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError):  # not allowed, or gone already
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names alone are wanted
+            os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))

@@ -1,0 +1,1 @@
+"""Recommendations for everybody, written to a file or a table."""

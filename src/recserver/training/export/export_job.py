@@ -1,0 +1,144 @@
+"""What an export of recommendations is told and what it tells back. All of it is small and travels as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.validation.values import check_new_id
+from recserver.recommend.filters import Condition
+from recserver.recommend.request_options import Boost, MaxPer
+
+FOLDER = "exports"
+"""Folder of the data folder that holds exported files."""
+
+ENDINGS = (".parquet", ".csv", ".csv.gz", ".jsonl")
+"""What the name of an exported file ends in, and with it what it holds."""
+
+COLUMNS = ("model_id", "model_version", "user_id", "rank", "item_id", "score")
+
+_TABLE = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,62})\.)?([A-Za-z_][A-Za-z0-9_]{0,62})")
+
+
+def ending_of(name: str) -> str | None:
+    """The one of :data:`ENDINGS` that a file's name has, in any case; None if it has none."""
+    return next((one for one in ENDINGS if name.lower().endswith(one) and len(name) > len(one)), None)
+
+
+def check_file(value: object) -> str:
+    """``value`` if an export may write a file of that name into its folder.
+
+    Raises:
+        ValueError: with a sentence that says what such a name may hold.
+    """
+    try:
+        name = check_new_id(value)
+    except ValueError:
+        name = ""
+    if not ending_of(name):
+        raise ValueError(
+            f"must be the name of a file, without a folder: up to 100 of A-Z a-z 0-9 _ . - and ending in one of "
+            f"{' '.join(ENDINGS)}"
+        )
+    return name
+
+
+def check_table(value: object) -> str:
+    """``value`` if it names a table, perhaps one of a schema.
+
+    Raises:
+        ValueError: with a sentence that says what such a name may hold.
+    """
+    if not isinstance(value, str) or not _TABLE.fullmatch(value):
+        raise ValueError(
+            "must be the name of a table such as recommendations or shop.recommendations: letters, digits and _, "
+            "up to 63 each, not beginning with a digit"
+        )
+    return value
+
+
+def parts_of_table(table: str) -> tuple[str | None, str]:
+    """The schema, if there is one, and the name of a checked table."""
+    schema, _, name = table.rpartition(".")
+    return schema or None, name
+
+
+def stated(wish: Any) -> Any:
+    """A wish as a request states it in JSON; reading that gives the same wish."""
+    if isinstance(wish, Condition):
+        return {"attribute": wish.attribute, "operator": wish.operator, "values": list(wish.values)}
+    if isinstance(wish, Boost):
+        return {"filter": stated(wish.condition), "factor": wish.factor}
+    if isinstance(wish, MaxPer):
+        return {"attribute": wish.attribute, "count": wish.count}
+    if isinstance(wish, Mapping):
+        return {name: stated(one) for name, one in wish.items()}
+    return [stated(one) for one in wish] if isinstance(wish, list) else wish
+
+
+FileName = Annotated[str, BeforeValidator(check_file)]
+TableName = Annotated[str, BeforeValidator(check_table)]
+
+
+class FileTarget(BaseModel):
+    """A file that is to hold an export."""
+
+    model_config = ConfigDict(frozen=True)
+
+    out: Path
+    """Where it is written. Whoever gave the job gives it its name, or removes it."""
+    ending: str
+    """One of :data:`ENDINGS`: what it is to hold."""
+
+
+class TableTarget(BaseModel):
+    """A table that is to hold an export, beside what it holds of other models."""
+
+    model_config = ConfigDict(frozen=True)
+
+    table: TableName
+    database: str | None
+    """Its database's URL; ``${NAME}`` is replaced in the worker only. None means the default database."""
+    policy: SourcePolicy
+    base: Path | None = None
+    """From where the operator who named the database means paths; then its file may lie anywhere."""
+
+
+class ExportJob(BaseModel):
+    """The best items of a model for every user that it knows, and where they go."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_id: str
+    model: Path
+    """The packed model."""
+    wishes: dict[str, Any]
+    """As :func:`stated`."""
+    target: FileTarget | TableTarget
+
+
+class ExportProgress(BaseModel):
+    """How far an export is. The first one says that nothing is left to refuse."""
+
+    model_config = ConfigDict(frozen=True)
+
+    users_done: int = 0
+    users: int
+
+
+class ExportResult(BaseModel):
+    """An export that ended well. A table has its rows; a file waits in the target's ``out``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_version: int
+    users: int
+    """Whom the model knows. Those for whom nothing is left have no rows."""
+    rows: int
+    seconds: float
+    """Of the work, the wait for a worker not included."""

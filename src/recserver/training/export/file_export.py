@@ -1,0 +1,94 @@
+"""Recommendations as a file: Parquet, CSV or JSON lines."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from recserver.core.errors import ExportFailed, reason_of
+from recserver.training.export.export_job import COLUMNS, FileTarget
+from recserver.training.export.rows import Exported, Rows, Write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GZIP_LEVEL = 6
+"""Of ``.csv.gz``: Arrow's own is the slowest there is."""
+
+WriteTable = Callable[["pa.Table"], Any]
+
+
+@contextmanager
+def file_of(target: FileTarget, of: Exported) -> Iterator[Write]:
+    """Write rows to a new file. It is on the disk when the block ends.
+
+    Raises:
+        ExportFailed: if it cannot be written.
+    """
+    try:
+        with target.out.open("xb") as file:
+            with WRITERS[target.ending](file) as write_table:
+                yield lambda rows: write_table(_table(rows, of))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise ExportFailed(
+            f"The file could not be written ({reason_of(error)}): check the disk and its permissions."
+        ) from None
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    kinds = pa.string(), pa.int64(), pa.string(), pa.int32(), pa.string(), pa.float64()
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(COLUMNS, kinds, strict=True)])
+
+
+def _table(rows: Rows, of: Exported) -> pa.Table:
+    import pyarrow as pa
+
+    schema, own = _schema(), (rows.user_ids, rows.ranks, rows.item_ids, rows.scores)
+    shared = [pa.repeat(pa.scalar(one), len(rows)) for one in (of.model_id, of.model_version)]
+    columns = [pa.array(one, schema.field(place).type) for place, one in enumerate(own, len(shared))]
+    return pa.Table.from_arrays([*shared, *columns], schema=schema)
+
+
+@contextmanager
+def _parquet(file: BinaryIO) -> Iterator[WriteTable]:
+    from pyarrow.parquet import ParquetWriter
+
+    texts_and_ranks = [name for name in COLUMNS if name != "score"]  # what occurs again and again
+    with ParquetWriter(file, _schema(), compression="zstd", use_dictionary=texts_and_ranks) as writer:
+        yield writer.write_table
+
+
+@contextmanager
+def _csv(file: BinaryIO) -> Iterator[WriteTable]:
+    from pyarrow.csv import CSVWriter
+
+    with CSVWriter(file, _schema()) as writer:
+        yield writer.write_table
+
+
+@contextmanager
+def _gzipped_csv(file: BinaryIO) -> Iterator[WriteTable]:
+    with gzip.GzipFile("", "wb", GZIP_LEVEL, file) as packed, _csv(packed) as write:  # type: ignore[arg-type]
+        yield write
+
+
+@contextmanager
+def _json_lines(file: BinaryIO) -> Iterator[WriteTable]:
+    from pydantic_core import to_json
+
+    yield lambda table: file.writelines(to_json(row) + b"\n" for row in table.to_pylist())
+
+
+WRITERS: Mapping[str, Callable[[BinaryIO], AbstractContextManager[WriteTable]]] = {
+    ".parquet": _parquet,
+    ".csv": _csv,
+    ".csv.gz": _gzipped_csv,
+    ".jsonl": _json_lines,
+}

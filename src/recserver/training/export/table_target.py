@@ -1,0 +1,107 @@
+"""Which table of which database an export means, and whether it may be written to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from recserver.chefs.files.allowed_paths import confined
+from recserver.chefs.redaction import Hiding
+from recserver.chefs.secrets import expand_environment, secret_values
+from recserver.chefs.sql.database_config import Database, from_url, missing_driver
+from recserver.chefs.sql.error_messages import in_words
+from recserver.core.errors import FieldError, InvalidInput, SourceFailed, shown
+from recserver.training.export.export_job import TableTarget, parts_of_table
+
+WRITABLE = "sqlite", "postgresql", "mysql"
+
+OURS = "history.db"
+"""What the names of files of ours begin with that are SQLite databases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A table.
+
+    Attributes:
+        file: of an SQLite database, absolute; None for any other database.
+    """
+
+    database: Database
+    schema: str | None
+    name: str
+    file: Path | None
+    _entry: Mapping[str, str]
+
+    def in_words(self, error: Exception, seconds: float) -> str:
+        """What the database complained of, without secrets and what environment variables stand for."""
+        secrets = *secret_values(self._entry), *secret_values(expand_environment(self._entry))
+        return self.hidden(in_words(error, secrets, seconds, writing=True))
+
+    def hidden(self, sentence: str) -> str:
+        """A sentence without secrets and what environment variables stand for."""
+        return Hiding(self._entry).in_sentence(sentence)
+
+    @property
+    def key(self) -> str:
+        """The same for two that are the same table, as far as their addresses tell."""
+        url = self.database.url
+        where = str(self.file) if url is None else f"{url.host}:{url.port}/{url.database}"
+        return f"{self.database.dialect} {where} {self.schema} {self.name}".casefold()
+
+
+def located(target: TableTarget) -> Place:
+    """Where a table is. Nothing is connected to.
+
+    Raises:
+        InvalidInput: if the database cannot be used, or may not be.
+    """
+    url = target.policy.default_database if target.database is None else target.database
+    trusted = target.base is not None or target.database is None
+    entry = {"connection": url}
+    try:
+        expanded = expand_environment(entry)
+        database = from_url(expanded["connection"], trusted=trusted)
+        if database.dialect not in WRITABLE:
+            raise ValueError("must be one of SQLite, PostgreSQL, MySQL or MariaDB: others are read only")
+        if missing := missing_driver(database.dialect, "Writing to"):
+            raise SourceFailed(missing)
+        schema, name = parts_of_table(target.table)
+        if schema is None and database.dialect == "mysql" and not (database.url and database.url.database):
+            raise ValueError("names no database: add /name to the URL, or give the table as name.table")
+        file = _file(database, target) if database.dialect == "sqlite" else None
+    except SourceFailed as error:
+        raise _refused("database", Hiding(entry).in_sentence(str(error))) from None
+    except ValueError as error:
+        raise _refused("database", Hiding(entry).in_sentence(f"{error}.")) from None
+    if file is not None and schema is not None:
+        raise _refused("table", "An SQLite database has no schemas: give the name of the table alone.")
+    if file is not None and name.casefold().startswith("sqlite_"):
+        raise _refused("table", "Names that begin with sqlite_ are SQLite's own: give another.")
+    return Place(database, schema, name, file, entry)
+
+
+def _refused(field: str, sentence: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {sentence}", [FieldError((field,), sentence.removesuffix("."))])
+
+
+def _file(database: Database, target: TableTarget) -> Path:
+    """Where an SQLite database lies. One that is missing is made in the data folder only, or where the operator
+    said."""
+    data_dir = target.policy.data_dir.resolve()
+    if database.path in ("", ":memory:"):
+        raise ValueError("an SQLite database must be a file: name one in the data folder")
+    own_way = ((target.base or data_dir) / database.path).resolve() if database.trusted else None
+    path = own_way or confined(database.path, target.policy)
+    if path.parent == data_dir and path.name.casefold().startswith(OURS):
+        raise ValueError(f"{shown(database.path)} is one of recserver's own files: name another")
+    if not path.exists():
+        if not (database.trusted or path.is_relative_to(data_dir)):
+            raise ValueError(
+                f"there is no file {shown(database.path)}, and new ones are made in the data folder only"
+            )
+        if not os.access(path.parent, os.W_OK):
+            raise ValueError(f"{shown(database.path)} cannot be made: its folder is missing, or cannot be written")
+    return path

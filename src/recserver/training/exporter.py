@@ -1,0 +1,153 @@
+"""Exports of recommendations, each from its job to what it leaves: a file or a table, whole, or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from recserver.core.clock import Clock
+from recserver.core.errors import Draining, ExportFailed, ExportUnderWay, RecServerError, reason_of
+from recserver.core.task_group import TaskOwner
+from recserver.storage.atomic_files import put_in_place, remove, to_the_end
+from recserver.training.executors.protocol import Executor
+from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
+
+BEAT = 2.0
+"""Seconds after which an export that has nothing new to tell says so: a listener that is gone is noticed by it."""
+
+logger = logging.getLogger(__name__)
+
+
+class Export:
+    """An export under way.
+
+    Attributes:
+        progress: None before it has begun.
+        ending: what came of it; None while it is under way.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.progress: ExportProgress | None = None
+        self.ending: ExportResult | RecServerError | None = None
+        self._clock = clock
+        self._news = asyncio.Event()
+
+    def note(self, progress: ExportProgress) -> None:
+        """It has come so far."""
+        self.progress = progress
+        self._news.set()
+
+    def end(self, ending: ExportResult | RecServerError) -> None:
+        """It has ended, if it had not before."""
+        self.ending = self.ending or ending
+        self._news.set()
+
+    async def begun(self) -> None:
+        """Return once nothing is left that could be refused.
+
+        Raises:
+            RecServerError: why it ended before that.
+        """
+        while self.progress is None and self.ending is None:
+            await self.news()
+        if isinstance(self.ending, RecServerError):
+            raise self.ending
+
+    async def news(self) -> None:
+        """Return when there is something new to tell, or nothing was for a while."""
+        await self._clock.wait(self._news, self._clock.monotonic() + BEAT)
+        self._news.clear()
+
+
+class Exporter:
+    """Runs exports, at most one at a time to the same place."""
+
+    def __init__(self, executor: Executor, owner: TaskOwner, clock: Clock) -> None:
+        self._executor, self._owner, self._clock = executor, owner, clock
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def busy(self) -> list[asyncio.Task[None]]:
+        """The exports under way."""
+        return list(self._under_way.values())
+
+    @asynccontextmanager
+    async def export(self, job: ExportJob, place: str, file: Path | None) -> AsyncIterator[Export]:
+        """An export, for as long as the block lasts: when that ends before it, the export is cancelled.
+
+        Args:
+            place: where it writes to; the same for two that must not write at the same time.
+            file: the name that its file gets, or that of its SQLite database; None for a table elsewhere.
+
+        Raises:
+            ExportUnderWay: if there is one to the same place.
+        """
+        if place in self._under_way:
+            raise ExportUnderWay(
+                "Another export to the same place is under way: wait for it, or name another place."
+            )
+        export = Export(self._clock)
+        work = self._owner.start(partial(self._conduct, export, job, file), f"export of {job.model_id}")
+        self._under_way[place] = work
+
+        def ended(_: asyncio.Task[None]) -> None:
+            del self._under_way[place]
+            export.end(Draining("The server is closing, and the export was cancelled: try again."))
+
+        work.add_done_callback(ended)
+        try:
+            yield export
+        finally:
+            await _cancel(work)
+
+    async def stop(self) -> None:
+        """Cancel all exports. Nothing of them runs any more when this returns."""
+        await asyncio.gather(*map(_cancel, self.busy))
+
+    async def _conduct(self, export: Export, job: ExportJob, file: Path | None) -> None:
+        """Everything of an export. What is half done of it is undone however it ends."""
+        try:
+            ending = await self._ending(export, job, file)
+        finally:
+            await _undo(job, file)
+        export.end(ending)
+
+    async def _ending(self, export: Export, job: ExportJob, file: Path | None) -> ExportResult | RecServerError:
+        try:
+            result = await self._executor.export(job, export.note)
+            if isinstance(job.target, FileTarget) and file is not None:
+                await to_the_end(put_in_place, job.target.out, file)
+        except RecServerError as error:
+            logger.warning("export of model %s failed: %s", job.model_id, error)
+            return error
+        except OSError as error:
+            return ExportFailed(f"The file could not be put in its place ({reason_of(error)}): check the disk.")
+        except Exception:
+            logger.exception("export of model %s", job.model_id)
+            return ExportFailed("A fault in recserver: the server's log has the details.")
+        logger.info(
+            "exported: model %s, version %d, %d rows, %.1f s",
+            job.model_id, result.model_version, result.rows, result.seconds,
+        )  # fmt: skip
+        return result
+
+
+async def _undo(job: ExportJob, file: Path | None) -> None:
+    if isinstance(job.target, FileTarget):
+        try:
+            await remove([job.target.out])
+        except OSError:  # the next start of the server removes it
+            logger.warning("%s could not be removed", job.target.out)
+    elif file is not None:
+        from recserver.training.export.sqlite_export import take_back
+
+        await to_the_end(take_back, file)
+
+
+async def _cancel(work: asyncio.Task[None]) -> None:
+    work.cancel()
+    await asyncio.wait([work])

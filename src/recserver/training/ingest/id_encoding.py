@@ -1,0 +1,247 @@
+"""Ids of users and items: which values of a column are ids, and the table of all that were seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from recserver.chefs.protocol import Column
+from recserver.core.validation.values import LONGEST_ENTITY_ID, entity_id
+
+REASONS = (
+    "is missing",
+    "is empty",
+    f"is longer than {LONGEST_ENTITY_ID} characters",
+    "is neither text nor a number",
+    "is not valid Unicode",
+)
+"""Why a value is no id; the code of a refused value is ``-1 - place`` here."""
+
+_MISSING, _EMPTY, _OVERLONG, _FOREIGN, _NOT_UNICODE = range(-1, -1 - len(REASONS), -1)
+
+UNMERGED_BYTES = 32 * 2**20
+"""Ids that wait to be merged into the table may take so much, or as much as the table itself."""
+
+Codes = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class IdCodes:
+    """The ids of one column of one batch.
+
+    Attributes:
+        codes: int32, shape (rows,): the place in ``ids``; negative, by :data:`REASONS`, where the value is no id.
+        ids: Arrow text, distinct.
+    """
+
+    codes: Codes
+    ids: pa.Array
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """A column as its distinct values.
+
+    Attributes:
+        places: int32, shape (rows,): the place in ``values``, -1 where there is no value.
+        values: each value once, or almost: 1 and 1.0 are two.
+    """
+
+    places: Codes
+    values: pa.Array
+
+
+def arrow(column: Column) -> pa.Array | None:
+    """``column`` as one Arrow array; None if its values are of kinds that Arrow does not know together."""
+    if isinstance(column, pa.ChunkedArray):
+        whole = column.combine_chunks()
+        return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+    if isinstance(column, pa.Array):
+        return column
+    kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else "native"
+    known = {"string": pa.string(), "integer": pa.int64(), "native": None, "empty": pa.null()}
+    if kind not in known:  # a mixture, above all: Arrow would turn whole numbers into inexact ones
+        return None
+    try:
+        return pa.array(column, known[kind], from_pandas=True)
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError):
+        return None
+
+
+def distinct(column: pa.Array) -> Distinct | None:
+    """The distinct values of an Arrow array; None if its values cannot be compared."""
+    if not isinstance(column, pa.DictionaryArray):
+        try:
+            column = column.dictionary_encode()
+        except (pa.ArrowNotImplementedError, AttributeError):
+            return None
+    places = pc.fill_null(column.indices.cast(pa.int32()), -1).to_numpy()
+    values = column.dictionary
+    if values.null_count:  # a chef may put "no value" into the dictionary as well
+        gone = values.is_null().to_numpy(zero_copy_only=False)
+        places = np.where((places >= 0) & gone[places], np.int32(-1), places)
+    return Distinct(places, values)
+
+
+def id_codes(column: Column) -> IdCodes:
+    """Judge every value of a column, each distinct one once."""
+    array = arrow(column)
+    found = None if array is None else distinct(array)
+    if found is None:
+        return _judged(listed(column))
+    judged = _judged_distinct(found.values)
+    return IdCodes(np.append(judged.codes, np.int32(_MISSING))[found.places], judged.ids)  # place -1 is the last
+
+
+def _judged_distinct(values: pa.Array) -> IdCodes:
+    kind = values.type
+    if not (is_text(kind) or pa.types.is_integer(kind)):
+        return _judged(listed(values))
+    try:
+        values = values.cast(pa.string())
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        return _judged(map(_decoded, values.cast(pa.large_binary()).to_pylist()))
+    lengths = pc.fill_null(pc.utf8_length(values), 1).to_numpy()
+    codes = np.arange(len(values), dtype=np.int32)
+    codes[lengths == 0] = _EMPTY
+    codes[lengths > LONGEST_ENTITY_ID] = _OVERLONG
+    return IdCodes(codes, values)
+
+
+def _judged(values: Iterable[object]) -> IdCodes:
+    ids: dict[str, int] = {}
+    verdicts = (_as_id(value) for value in values)
+    codes = np.fromiter(
+        (one if isinstance(one, int) else ids.setdefault(one, len(ids)) for one in verdicts), np.int32
+    )
+    return IdCodes(codes, pa.array(list(ids), pa.string()))
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")
+
+
+def _as_id(value: object) -> str | int:
+    """The id that a source's value stands for, or the code of the reason why it stands for none."""
+    if isinstance(value, Decimal) and value.is_finite():
+        if value and abs(value.adjusted()) >= LONGEST_ENTITY_ID:
+            return _OVERLONG  # written out, it could fill the memory
+        whole = value == value.to_integral_value()
+        value = int(value) if whole else format(value, "f").rstrip("0")  # 7.50 is 7.5
+    elif isinstance(value, UUID | np.generic):
+        value = str(value) if isinstance(value, UUID) else value.item()
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return _MISSING
+    if isinstance(value, str) and not _is_unicode(value):
+        return _NOT_UNICODE
+    try:
+        return entity_id(value)
+    except ValueError:
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            return _FOREIGN
+        return _EMPTY if value == "" else _OVERLONG
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it holds no half of a character."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Vocabulary:
+    """All ids of one kind. Those of many batches are merged at a time: a hash table is made for each merge."""
+
+    def __init__(self, unmerged_bytes: int = UNMERGED_BYTES) -> None:
+        """
+        Args:
+            unmerged_bytes: that ids which wait to be merged may take, if the table itself takes less.
+        """
+        self._unmerged_bytes = unmerged_bytes
+        self._ids = pa.array([], pa.string())
+        self._merged: list[Codes] = []
+        self._waiting: list[IdCodes] = []
+
+    def add(self, codes: Codes, ids: pa.Array) -> None:
+        """Rows that are kept: int32 places in ``ids``, none negative."""
+        self._waiting.append(IdCodes(codes, ids))
+        if sum(one.ids.nbytes for one in self._waiting) > max(self._unmerged_bytes, self._ids.nbytes):
+            self._merge()
+
+    def finish(self) -> tuple[list[str], NDArray[np.int32]]:
+        """The ids that rows were added for, ascending by code points, and for each row its place among them."""
+        self._merge()
+        codes = np.concatenate(self._merged) if self._merged else np.empty(0, np.int32)
+        self._merged.clear()
+        occurs = np.bincount(codes, minlength=len(self._ids)) > 0
+        order = pc.array_sort_indices(self._ids).to_numpy()  # Arrow compares UTF-8, which sorts like code points
+        order = order[occurs[order]]
+        places = np.empty(len(self._ids), np.int32)
+        places[order] = np.arange(len(order), dtype=np.int32)
+        ids: list[str] = self._ids.take(pa.array(order)).to_pylist()
+        return ids, np.take(places, codes)
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        together = pa.concat_arrays([self._ids, *(one.ids for one in self._waiting)]).dictionary_encode()
+        table = together.indices.to_numpy()
+        start = len(self._ids)
+        for one in self._waiting:
+            self._merged.append(np.take(table[start : start + len(one.ids)], one.codes))
+            start += len(one.ids)
+        self._ids = together.dictionary
+        self._waiting.clear()
+
+
+def value_at(column: Column, row: int) -> Any:
+    """One value of a column as Python has it."""
+    value = column[row]
+    return _as_python(value) if isinstance(value, pa.Scalar) else value
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of its kinds of text."""
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def listed(column: Column) -> list[Any]:
+    """All values of a column as Python has them."""
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
+        return list(column.tolist())
+    try:
+        values: list[Any] = column.to_pylist()
+    except _FOREIGN_TO_PYTHON:
+        return [_as_python(value) for value in column]
+    return values
+
+
+class _Foreign:
+    """A value that Python has no form for: no id, no number, no time."""
+
+    def __repr__(self) -> str:
+        return "(cannot be shown)"
+
+
+_FOREIGN_TO_PYTHON = (ValueError, OverflowError, pa.ArrowException)
+"""Dates before the year 1 or after 9999, zones that this machine does not know, text that is not UTF-8."""
+
+
+def _as_python(value: pa.Scalar) -> Any:
+    try:
+        return value.as_py()
+    except _FOREIGN_TO_PYTHON:
+        return _Foreign()

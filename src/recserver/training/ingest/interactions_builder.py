@@ -1,0 +1,205 @@
+"""From the rows of a source to interactions: renamed, judged, counted, repeated pairs made one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from recserver.algorithms.interactions import Interactions
+from recserver.chefs.protocol import Batch
+from recserver.chefs.rename_columns import rename
+from recserver.chefs.row_rules import RepeatedPairs, RowRules
+from recserver.core.clock import SystemClock
+from recserver.core.errors import SourceFailed
+from recserver.training.ingest.column_suggestions import suggestions
+from recserver.training.ingest.id_encoding import Vocabulary
+from recserver.training.ingest.row_validation import judge, rejections
+
+SECONDS_A_DAY = 86_400.0
+
+LARGEST_RATING = float(np.finfo(np.float32).max)
+
+Positions = NDArray[np.int64]
+
+
+class InteractionsBuilder:
+    """Takes batches as they come and ends in :class:`Interactions`.
+
+    Bad rows are counted by reason, with an example of each. Only codes, ratings and times of the rows are kept.
+
+    Attributes:
+        rows_read, n_bytes: so far.
+        rejected: rows left out, by reason; ``examples`` has one of each.
+        replaced: rows that are kept with a rating of 1 in place of what is none, by reason.
+        hints: what the chef has to say of its source, a sentence each.
+    """
+
+    def __init__(self, rules: RowRules) -> None:
+        self._rules = rules
+        self._users, self._items = Vocabulary(), Vocabulary()
+        self._ratings: list[NDArray[np.float32]] = []
+        self._times: list[NDArray[np.float64]] = []
+        self._found: tuple[str, ...] = ()
+        self.rejected: Counter[str] = Counter()
+        self.replaced: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self.hints: dict[str, None] = {}
+        self.rows_read = 0
+        self.rows_kept = 0
+        self.n_bytes = 0
+
+    def wanted(self) -> set[str]:
+        """The names in the source that may become a column a training needs."""
+        needed = set(self._rules.needed())
+        return needed | {old for old, new in self._rules.renames.items() if new in needed}
+
+    def add(self, batch: Batch) -> None:
+        """Judge one batch of rows, and keep what is good."""
+        self._found = batch.found
+        self.hints.update(dict.fromkeys(batch.hints))
+        self.n_bytes += batch.n_bytes
+        self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
+        judged = judge(batch, self._rules) if batch.n_rows else None
+        for reason, count, example in rejections(batch, judged):
+            self.rejected[reason] += count
+            self.examples.setdefault(reason, example)
+        if judged is None:
+            return
+        for fault in judged.replaced:
+            self.replaced[fault.reason] += len(fault.rows)
+            self.examples.setdefault(fault.reason, fault.example)
+        good = slice(None) if judged.good.all() else judged.good
+        self._users.add(judged.users.codes[good], judged.users.ids)
+        self._items.add(judged.items.codes[good], judged.items.ids)
+        self._ratings.append(judged.ratings[good])
+        if judged.times is not None:
+            self._times.append(judged.times[good])
+        self.rows_kept += len(self._ratings[-1])
+
+    def build(self) -> Interactions:
+        """All batches together. The builder is empty afterwards.
+
+        Raises:
+            SourceFailed: if no usable row came, or the source lacks a column.
+        """
+        if not self.rows_kept:
+            raise SourceFailed(self._nothing_usable())
+        with ThreadPoolExecutor(min(2, pa.cpu_count())) as pool:
+            (users, rows), (items, columns) = pool.map(Vocabulary.finish, (self._users, self._items))
+        ratings = np.concatenate(self._ratings)
+        times = np.concatenate(self._times) if self._times else None
+        self._ratings.clear()
+        self._times.clear()
+        if times is not None:
+            if self._rules.half_life_days is not None:
+                now = SystemClock().now().timestamp()
+                ratings = faded(ratings, times, self._rules.half_life_days, now)
+            oldest_first = np.argsort(times, kind="stable")
+            rows, columns, ratings = rows[oldest_first], columns[oldest_first], ratings[oldest_first]
+            times = times[oldest_first]
+        indptr, indices, order = _by_pair(rows, columns, len(users), len(items))
+        indptr, indices, starts = _distinct_pairs(indptr, indices)
+        return Interactions(
+            users=users,
+            items=items,
+            indptr=indptr,
+            indices=indices,
+            ratings=merged(ratings[order], starts, self._rules.repeated),
+            rows_used=self.rows_kept,
+            rejected=dict(self.rejected),
+            times=None if times is None else times[order][_ends(starts, len(order))],
+            weighted=self._rules.weigh,
+        )
+
+    def _nothing_usable(self) -> str:
+        present = rename(self._found, self._rules.renames)
+        if self._found and any(must and name not in present for name, must in self._rules.needed().items()):
+            return " ".join(suggestions(self._found, self._rules))
+        if not self.rows_read:
+            return "The source holds no rows. Check the path, query or address of the data chef."
+        reasons = "; ".join(
+            f"{reason}: {count}" + (f", such as {example}" if (example := self.examples.get(reason)) else "")
+            for reason, count in self.rejected.items()
+        )
+        return f"None of the {self.rows_read} rows is usable ({reasons}). Correct the data or the data chef."
+
+
+def faded(
+    ratings: NDArray[np.float32], times: NDArray[np.float64], half_life_days: float, now: float
+) -> NDArray[np.float32]:
+    """``ratings`` halved for every half-life that a row is older than the newest.
+
+    The newest row counts, not the present time: data that do not change keep their weights. Rows of the future,
+    which are mistakes, count as new and do not make the others old.
+
+    Args:
+        ratings, times: of shape (rows,); times in seconds.
+        now: the present time, in seconds.
+    """
+    past = times[times <= now]
+    newest = past.max() if len(past) else times.min()
+    ages = np.maximum(newest - times, 0.0) / (half_life_days * SECONDS_A_DAY)
+    halved: NDArray[np.float32] = (ratings * np.exp2(-ages)).astype(np.float32)
+    return halved
+
+
+def merged(ratings: NDArray[np.float32], starts: Positions, rule: RepeatedPairs) -> NDArray[np.float32]:
+    """One rating for each group of rows of one pair, shape (groups,).
+
+    Args:
+        ratings: shape (rows,), the rows of each pair together, oldest first.
+        starts: int64, shape (groups,): where each group begins.
+    """
+    if len(starts) == len(ratings):
+        return ratings
+    if rule is RepeatedPairs.FIRST:
+        return ratings[starts]
+    if rule is RepeatedPairs.LAST:
+        newest: NDArray[np.float32] = ratings[_ends(starts, len(ratings))]
+        return newest
+    if rule is RepeatedPairs.MAX:
+        largest: NDArray[np.float32] = np.maximum.reduceat(ratings, starts)
+        return largest
+    sums = np.add.reduceat(ratings, starts, dtype=np.float64)
+    finite: NDArray[np.float32] = np.clip(sums, -LARGEST_RATING, LARGEST_RATING).astype(np.float32)
+    return finite
+
+
+def _ends(starts: Positions, n_rows: int) -> Positions:
+    """Where each group of rows has its last."""
+    return np.append(starts[1:], n_rows) - 1
+
+
+def _by_pair(
+    rows: NDArray[np.int32], columns: NDArray[np.int32], n_rows: int, n_columns: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Sort by row, then column; what is equal stays in its order. Two passes of counting, so in linear time.
+
+    Returns:
+        ``indptr`` of shape (n_rows + 1,), the sorted columns, and where each entry stood before.
+    """
+    number = np.int32 if len(rows) < 2**31 else np.int64
+    one_a_row = np.arange(len(rows) + 1, dtype=number)
+    by_column = csr_array((one_a_row[:-1], columns, one_a_row), shape=(len(rows), n_columns)).tocsc()
+    order = by_column.data
+    by_row = csr_array((order, rows[order], by_column.indptr), shape=(n_columns, n_rows)).tocsc()
+    return by_row.indptr, by_row.indices, by_row.data
+
+
+def _distinct_pairs(
+    indptr: NDArray[Any], indices: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], Positions]:
+    """The sorted rows without repetitions, and where each pair begins among the old ones."""
+    first = np.ones(len(indices), bool)
+    first[1:] = indices[1:] != indices[:-1]
+    first[indptr[:-1]] = True  # no row is empty
+    starts = np.flatnonzero(first)
+    if len(starts) == len(indices):
+        return indptr.astype(np.int64), indices.astype(np.int32, copy=False), starts
+    return np.searchsorted(starts, indptr).astype(np.int64), indices[starts].astype(np.int32, copy=False), starts

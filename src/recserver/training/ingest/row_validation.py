@@ -1,0 +1,150 @@
+"""What the rows of a batch are worth, and which of them are no interactions, by reason."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recserver.chefs.protocol import Batch, Column
+from recserver.chefs.rename_columns import rename
+from recserver.chefs.row_rules import RowRules
+from recserver.core.errors import shown
+from recserver.training.ingest.id_encoding import REASONS, IdCodes, arrow, distinct, id_codes, listed, value_at
+from recserver.training.ingest.value_parsing import ratings_of, times_of
+
+LONGEST_EXAMPLE = 300
+LONGEST_VALUE = 80
+
+_BRIEFLY = reprlib.Repr()
+_BRIEFLY.maxstring = _BRIEFLY.maxother = 10_000  # it shortens in the middle, and the end of a secret tells it too
+
+NO_NUMBER = "rating is no number"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Rows that are left out for one reason, or taken otherwise than they are.
+
+    Attributes:
+        reason: to be read after "the row's": ``user_id is empty``.
+        rows: int64, shape (faulty rows,): their places in the batch, ascending.
+        example: the first of them.
+    """
+
+    reason: str
+    rows: NDArray[np.int64]
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One batch, judged row by row.
+
+    Attributes:
+        users, items: ids of the rows.
+        ratings: float32, shape (rows,): what each row is worth, before it fades with time.
+        times: float64, shape (rows,): seconds since 1970 in UTC, NaN where unknown; None if nobody asked.
+        good: bool, shape (rows,): whether the row is an interaction.
+        faults: why the others are not. Each row is named once, for the first thing that is wrong with it.
+        replaced: good rows whose rating is no finite number, so that it counts 1.
+    """
+
+    users: IdCodes
+    items: IdCodes
+    ratings: NDArray[np.float32]
+    times: NDArray[np.float64] | None
+    good: NDArray[np.bool_]
+    faults: list[Fault]
+    replaced: list[Fault]
+
+
+def judge(batch: Batch, rules: RowRules) -> Judged:
+    """Judge a batch. A column that it lacks is missing in every row."""
+    n_rows = batch.n_rows
+    columns = {new: batch.columns[old] for new, old in rename(batch.columns, rules.renames).items()}
+    absent = pa.nulls(n_rows)
+    users, items = (id_codes(columns.get(name, absent)) for name in ("user_id", "item_id"))
+    reasons: list[tuple[str, NDArray[np.bool_]]] = []
+    for name, ids in (("user_id", users), ("item_id", items)):
+        reasons += [(f"{name} {reason}", ids.codes == -1 - place) for place, reason in enumerate(REASONS)]
+    ratings, unreadable = np.ones(n_rows, np.float32), np.zeros(n_rows, bool)
+    if rules.event_weights is not None and rules.events is not None:
+        ratings, unweighted = _event_ratings(columns.get(rules.events, absent), rules.event_weights)
+        reasons += [(f"{rules.events} {reason}", rows) for reason, rows in unweighted]
+    elif rules.constant_rating is not None:
+        ratings *= np.float32(rules.constant_rating)
+    elif "rating" in columns:
+        ratings, unreadable = ratings_of(columns["rating"])
+    times = None
+    if rules.times is not None:
+        times = times_of(columns.get(rules.times, absent))
+        reasons.append((f"{rules.times} is no time", np.isnan(times)))
+    good = np.ones(n_rows, bool)
+    faults = []
+    needed = {name: columns[name] for name in rules.needed() if name in columns}
+    for reason, rows in reasons:
+        places = np.flatnonzero(rows & good)
+        if len(places):
+            faults.append(Fault(reason, places, row_shown(needed, int(places[0]))))
+            good[places] = False
+    replaced = []
+    if len(places := np.flatnonzero(unreadable & good)):
+        replaced.append(Fault(NO_NUMBER, places, row_shown({"rating": columns["rating"]}, int(places[0]))))
+    return Judged(users, items, ratings, times, good, faults, replaced)
+
+
+def row_shown(columns: Mapping[str, Column], row: int) -> str:
+    """One row for people: ``user_id='', item_id='i3'``."""
+    parts = (f"{name}={_shown_value(value_at(column, row))}" for name, column in columns.items())
+    return ", ".join(parts)[:LONGEST_EXAMPLE]
+
+
+def _shown_value(value: object) -> str:
+    if isinstance(value, str):
+        return shown(value)
+    try:
+        text = _BRIEFLY.repr(value)
+    except ValueError:  # Python writes out no number of more than 4300 digits
+        return "a number of very many digits"
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _event_ratings(
+    column: Column, weights: Mapping[str, float]
+) -> tuple[NDArray[np.float32], list[tuple[str, NDArray[np.bool_]]]]:
+    """What each row's event is worth, and the rows without one that counts, by reason."""
+    array = arrow(column)
+    found = None if array is None else distinct(array)
+    if found is None:
+        names = listed(column)
+        places = np.arange(len(names), dtype=np.int32)
+    else:
+        names, places = listed(found.values), found.places
+    texts = [None if name is None else _event_name(name) for name in names]
+    worth = np.array([np.nan if text is None else weights.get(text, -1.0) for text in texts] + [np.nan])
+    ratings = worth[places]  # place -1 is the last: missing
+    refused = [
+        ("is missing", np.isnan(ratings)),
+        ("has no weight in event_weights", ratings == -1),
+        ("has the weight 0", ratings == 0),
+    ]
+    return ratings.astype(np.float32), refused
+
+
+def _event_name(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def rejections(batch: Batch, judged: Judged | None) -> Iterator[tuple[str, int, str]]:
+    """(reason, rows, example) of everything that a batch loses: to its chef, and to the judgement."""
+    for one in batch.rejected:
+        yield f"the row {one.reason}", one.count, one.example
+    for fault in judged.faults if judged else ():
+        yield fault.reason, len(fault.rows), fault.example

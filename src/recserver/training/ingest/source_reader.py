@@ -1,0 +1,150 @@
+"""Reading a job's source to the end: its rows as interactions, and a report of what became of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from recserver.algorithms.interactions import Interactions
+from recserver.chefs.lookup import chef_class
+from recserver.chefs.protocol import Chef, ConditionalChef, StartOver
+from recserver.chefs.redaction import Hiding
+from recserver.chefs.row_rules import RowRules, row_rules
+from recserver.chefs.secrets import expand_environment, mask_entry
+from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.clock import SystemClock
+from recserver.core.errors import SourceFailed, SourceUnchanged
+from recserver.core.validation.messages import first_problem
+from recserver.training.ingest.interactions_builder import InteractionsBuilder
+from recserver.training.jobs import DataReport, Progress, TrainingJob
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What came of a source.
+
+    Attributes:
+        interactions: its good rows.
+        data_report: what was read; its ``seconds`` hold the stages so far.
+        source_state: what the next training may use to ask whether anything changed; empty if nothing.
+    """
+
+    interactions: Interactions
+    data_report: DataReport
+    source_state: dict[str, Any]
+
+
+class Stages:
+    """Time by stage, in the order in which they began."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._seconds: dict[str, float] = {}
+        self._stage, self._since = "", self._clock.monotonic()
+
+    def begin(self, stage: str) -> None:
+        """The stage before ends here."""
+        self.end()
+        self._stage = stage
+
+    def end(self) -> dict[str, float]:
+        """Seconds by stage, up to now."""
+        now = self._clock.monotonic()
+        if self._stage:
+            self._seconds[self._stage] = round(now - self._since, 3)
+        self._stage, self._since = "", now
+        return dict(self._seconds)
+
+
+def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> Collected:
+    """Everything that the job's chef yields, judged.
+
+    Raises:
+        SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
+        SourceUnchanged: if the source itself says so, and the job allows to stop at that.
+    """
+    stages, hiding = stages or Stages(), Hiding(job.data_chef)
+    try:
+        rules, chef = open_chef(job.data_chef, job.policy)
+        builder = InteractionsBuilder(rules)
+        state = _ask_for_changes(job, chef)
+    except SourceFailed as error:
+        raise error.told(hiding.in_sentence(str(error))) from None
+    try:
+        stages.begin("reading")
+        try:
+            _read(chef, builder, report)
+        except StartOver:
+            builder = InteractionsBuilder(rules)
+            _read(chef, builder, report)
+        stages.begin("building")
+        interactions = builder.build()
+    except (SourceFailed, SourceUnchanged) as error:
+        found = _data_report(builder, None, stages, hiding).model_dump()
+        raise error.told(hiding.in_sentence(str(error)), found) from None
+    if state and isinstance(chef, ConditionalChef) and chef.validators:
+        state["validators"] = dict(chef.validators)
+    kept = state if "validators" in state else {}
+    return Collected(interactions, _data_report(builder, interactions, stages, hiding), kept)
+
+
+def _read(chef: Chef, builder: InteractionsBuilder, report: Report) -> None:
+    for batch in chef.batches(builder.wanted()):
+        builder.add(batch)
+        report(Progress(stage="reading", rows_read=builder.rows_read))
+
+
+def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules, Chef]:
+    """What an entry says of its rows, and the chef that reads them. It puts in what ``${NAME}`` stands for itself.
+
+    Raises:
+        RecServerError: if the entry cannot be used.
+    """
+    try:
+        rules = row_rules(entry)
+    except ValidationError as error:
+        raise SourceFailed(f"The data chef cannot be used: {first_problem(error)}.") from None
+    return rules, chef_class(str(entry.get("type") or "").lower())(entry, policy)
+
+
+def _ask_for_changes(job: TrainingJob, chef: Chef) -> dict[str, Any]:
+    """Give a chef that can ask for changes what it needs for that; the state to keep, but for its validators.
+
+    Where there are item features as well it is not asked: they may have changed when the interactions have not.
+    """
+    if not isinstance(chef, ConditionalChef) or job.item_features is not None:
+        return {}
+    entry = mask_entry(expand_environment(job.data_chef))
+    parts = json.dumps([entry, job.algorithm, job.hyperparameters], sort_keys=True, default=str)
+    definition = hashlib.sha256(parts.encode()).hexdigest()
+    known = job.source_state
+    if job.trained_digest is not None and known.get("definition") == definition:
+        chef.validators = dict(known.get("validators", {}))
+    return {"definition": definition}
+
+
+def _data_report(
+    builder: InteractionsBuilder, interactions: Interactions | None, stages: Stages, hiding: Hiding
+) -> DataReport:
+    name = hiding.in_name
+    return DataReport(
+        rows_read=builder.rows_read,
+        rows_kept=builder.rows_kept,
+        rejected={name(reason): count for reason, count in builder.rejected.items()},
+        replaced={name(reason): count for reason, count in builder.replaced.items()},
+        examples={name(reason): hiding.in_sentence(one) for reason, one in builder.examples.items()},
+        hints=[hiding.in_sentence(one) for one in builder.hints],
+        n_pairs=interactions.n_pairs if interactions else 0,
+        n_users=len(interactions.users) if interactions else 0,
+        n_items=len(interactions.items) if interactions else 0,
+        density=interactions.density if interactions else 0.0,
+        n_bytes=builder.n_bytes,
+        seconds=stages.end(),
+    )

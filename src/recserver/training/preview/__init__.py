@@ -1,0 +1,1 @@
+"""A look at the first rows of a source, and what to change."""

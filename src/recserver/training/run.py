@@ -1,0 +1,169 @@
+"""One training, from the order to its outcome: what is asked for, how far it is, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from recserver.chefs.chef_store import Entries
+from recserver.core.clock import Clock
+from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_store import StoredModel
+from recserver.training.jobs import Progress
+from recserver.training.task import TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be run, and why.
+
+    Attributes:
+        run_id: of this run; see :func:`recserver.scheduling.run_record.new_run_id`.
+        task, model: as they were when the run was ordered.
+        chefs: the entries of the data chefs that the task names, by id.
+        trigger: ``schedule``, ``retry`` or ``run_task``.
+        force: whether the new version serves whatever the quality gate says.
+        attempt: 1 for the first run of a period, 2 for its first retry.
+    """
+
+    run_id: str
+    task: TaskSpec
+    model: StoredModel
+    chefs: Entries
+    trigger: str = "schedule"
+    attempt: int = 1
+    force: bool = False
+
+    @property
+    def chef(self) -> dict[str, Any]:
+        """The entry of the data chef that gives the interactions."""
+        return self.chefs[self.task.interactions_data_chef_id]
+
+    @property
+    def item_features(self) -> dict[str, Any] | None:
+        """The entry of the data chef that tells the attributes of items, if the task names one."""
+        chef = self.task.item_features_data_chef_id
+        return None if chef is None else self.chefs[chef]
+
+    @property
+    def definition(self) -> str:
+        """A digest of everything people wrote that decides how a run ends."""
+        config = self.model.config
+        parts = [config["algorithm"], config["hyperparameters"], config["created_at"], self.chef]
+        if self.item_features is not None:
+            parts.append(self.item_features)
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode(errors="replace")).hexdigest()
+
+    @property
+    def always_fits(self) -> bool:
+        """Whether unchanged data are learned from all the same."""
+        return self.trigger == "run_task"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``.
+
+    Attributes:
+        error: why it failed, a sentence; of ``unchanged`` why the version of these data does not serve, if so.
+        data_report: what was read of the source, where the training came so far.
+        transient: whether what failed may be over in a moment; ``retry_after`` is how many seconds the source
+            asks to wait, if it does.
+        worker_died: whether its process went away.
+        fault: whether the log holds a traceback of it.
+        details: what else the history tells: algorithm, hyperparameters, metrics, warnings.
+    """
+
+    kind: str
+    error: str | None = None
+    model_version: int | None = None
+    data_report: dict[str, Any] | None = None
+    transient: bool = False
+    retry_after: float | None = None
+    worker_died: bool = False
+    fault: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+OnEnd = Callable[[Outcome], Awaitable[None]]
+"""Told how a training ended, before anybody who waits for its outcome."""
+
+
+class Run:
+    """A training under way.
+
+    Attributes:
+        order: what it does.
+        progress: how far it is.
+        outcome: set when everything about it has ended.
+        started: when, in seconds of ``clock.monotonic()``.
+        before: the model's status until then.
+    """
+
+    def __init__(self, order: Order, on_end: OnEnd, clock: Clock) -> None:
+        self.order = order
+        self.on_end = on_end
+        self.progress = Progress(stage="waiting")
+        self.outcome: asyncio.Future[Outcome] = asyncio.Future()
+        self.started = clock.monotonic()
+        self.before = ModelStatus(order.model.status)
+        self._clock = clock
+        self._stages: dict[str, float] = {}
+        self._stage_since = self.started
+        self._work: asyncio.Task[Any] | None = None
+        self._stop_asked = False
+
+    @property
+    def task_name(self) -> str:
+        return self.order.task.task_name
+
+    @property
+    def model_id(self) -> str:
+        return self.order.task.model_id
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return self._clock.monotonic() - self.started
+
+    def note(self, progress: Progress) -> None:
+        """It came further."""
+        if progress.stage != self.progress.stage:
+            self._end_stage()
+        self.progress = progress
+
+    def enter(self, stage: str) -> None:
+        """A stage begins of which no worker tells."""
+        self.note(Progress(stage=stage, rows_read=self.progress.rows_read))
+
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, up to now, in the order in which they began."""
+        self._end_stage()
+        return {stage: round(seconds, 3) for stage, seconds in self._stages.items()}
+
+    def _end_stage(self) -> None:
+        now, stage = self._clock.monotonic(), self.progress.stage
+        self._stages[stage] = self._stages.get(stage, 0.0) + now - self._stage_since
+        self._stage_since = now
+
+    def stop(self) -> None:
+        """Ask the training to end. What it does to end well, or to record how it ended, is not interrupted."""
+        if not self._stop_asked and self._work is not None:
+            self._work.cancel()
+        self._stop_asked = True
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """The part of a training that :meth:`stop` ends, by cancelling it; at once if that was asked before."""
+        if self._stop_asked:
+            raise asyncio.CancelledError
+        self._work = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._work = None

@@ -1,0 +1,154 @@
+"""A task file: which model is trained from which data chefs, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, tzinfo
+from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from recserver.core.errors import InvalidInput, shown
+from recserver.core.validation.messages import first_problem
+from recserver.core.validation.values import Interval, KnownId, Switch, interval_seconds, whole_number
+
+try:
+    from cronsim import CronSim, CronSimError
+except ModuleNotFoundError:  # an extra
+    CronSim = None  # type: ignore[assignment,misc]
+
+LONGEST_EXPRESSION = 200
+LARGEST_MEMORY = 2**24
+"""MiB."""
+
+
+def _cron(expression: str) -> str:
+    if CronSim is None:
+        raise ValueError('needs a package that is not installed: pip install "recserver[cron]"')
+    fields = expression.split()
+    if len(fields) != 5:
+        raise ValueError("must be a cron expression of five fields, such as 30 2 * * *")
+    try:
+        CronSim(" ".join(fields), datetime(2026, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        raise ValueError(f"is no cron expression ({str(error).lower()}): write it like 30 2 * * *") from None
+    return " ".join(fields)
+
+
+def zone_called(name: str) -> tzinfo:
+    """A time zone. The first time that one is asked for, a small file is read.
+
+    Raises:
+        OSError, ValueError, KeyError: if there is none of that name.
+    """
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _zone(name: str) -> str:
+    try:
+        zone_called(name)
+    except (OSError, ValueError, KeyError):
+        raise ValueError(f"{shown(name)} is no time zone: name one like Europe/Berlin or UTC") from None
+    return name
+
+
+def _memory(value: object) -> int:
+    number = whole_number(value)
+    if not 1 <= number <= LARGEST_MEMORY:
+        raise ValueError("must be a whole number of MiB, from 1 to 16777216")
+    return number
+
+
+CronExpression = Annotated[
+    str, StringConstraints(strict=True, max_length=LONGEST_EXPRESSION), AfterValidator(_cron)
+]
+ZoneName = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_zone)]
+TimeLimit = Annotated[int | float, BeforeValidator(interval_seconds)]
+MemoryLimit = Annotated[int, BeforeValidator(_memory)]
+
+
+class TaskSpec(BaseModel):
+    """What ``tasks/{task_name}.json`` says. Further keys of the file are kept but mean nothing here."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    task_name: str
+    model_id: KnownId
+    interactions_data_chef_id: KnownId
+    user_features_data_chef_id: KnownId | None = None
+    item_features_data_chef_id: KnownId | None = None
+    interval: Interval | None = None
+    """Seconds from one due time to the next. May be missing if there is a ``schedule``, which goes before it."""
+    schedule: CronExpression | None = None
+    """A cron expression of five fields."""
+    timezone: ZoneName = "UTC"
+    """That ``schedule`` is meant in."""
+    enabled: Switch = True
+    """Whether the scheduler runs it."""
+    time_limit: TimeLimit | None = None
+    """Seconds that one training may take."""
+    memory_limit: MemoryLimit | None = None
+    """MiB that one training may take, beyond what an idle worker takes."""
+
+    @model_validator(mode="after")
+    def _is_due_sometime(self) -> Self:
+        if self.interval is None and self.schedule is None:
+            raise ValueError("interval: is missing")
+        return self
+
+    @classmethod
+    def from_file(cls, task_name: str, content: Mapping[str, Any]) -> Self:
+        """The task that a file's content describes; the file's name is the task's name.
+
+        Raises:
+            InvalidInput: if ``interval``, ``model_id`` or ``interactions_data_chef_id`` is missing or wrong.
+        """
+        known = {name: content[name] for name in cls.model_fields if content.get(name) not in (None, "")}
+        try:
+            return cls.model_validate(known | {"task_name": task_name})
+        except ValidationError as error:
+            raise InvalidInput(
+                f"tasks/{task_name}.json cannot be scheduled: {first_problem(error)}. Correct the file."
+            ) from None
+
+    def for_file(self) -> dict[str, Any]:
+        """What is written of it: six keys, and of the others those that say something."""
+        content = self.model_dump()
+        usual = {name: field.default for name, field in type(self).model_fields.items()}
+        return {name: value for name, value in content.items() if name in _ALWAYS or value != usual[name]}
+
+    @property
+    def subject(self) -> tuple[str, tuple[str, ...]]:
+        """What a run is about: a task that changes in this has become another."""
+        return self.model_id, self.chef_ids()
+
+    @property
+    def rhythm(self) -> str:
+        """When it runs, in words."""
+        return f"every {self.interval} s" if self.schedule is None else f"at {self.schedule} ({self.timezone})"
+
+    def chef_ids(self) -> tuple[str, ...]:
+        """The ids of all data chefs that this task names."""
+        chefs = (
+            self.interactions_data_chef_id,
+            self.user_features_data_chef_id,
+            self.item_features_data_chef_id,
+        )
+        return tuple(chef for chef in chefs if chef)
+
+
+_ALWAYS = frozenset(
+    {
+        "task_name", "model_id", "interactions_data_chef_id", "user_features_data_chef_id",
+        "item_features_data_chef_id", "interval",
+    }
+)  # fmt: skip

@@ -1,0 +1,85 @@
+"""``tasks/{task_name}.json``: one file a task."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from recserver.core.errors import InvalidInput
+from recserver.storage import atomic_files as files
+from recserver.training.task import TaskSpec
+
+ENDING = ".json"
+
+
+class TaskStore:
+    """The task files of one data folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def names(self) -> list[str]:
+        """The names of all tasks, broken ones included."""
+        return [name.removesuffix(ENDING) for name in await files.names_in(self.folder, ENDING)]
+
+    async def all(self) -> dict[str, TaskSpec | InvalidInput]:
+        """Every task as its file describes it now, or why that cannot be used."""
+        return await asyncio.to_thread(self._specs, await self.names())
+
+    def _specs(self, task_names: Iterable[str]) -> dict[str, TaskSpec | InvalidInput]:
+        found: dict[str, TaskSpec | InvalidInput] = {}
+        for name in task_names:
+            try:
+                found[name] = TaskSpec.from_file(name, files.object_in(self._path(name)))
+            except InvalidInput as error:
+                found[name] = error
+            except FileNotFoundError:  # it was removed meanwhile
+                continue
+        return found
+
+    async def read(self, task_name: str) -> dict[str, Any]:
+        """The content of a task's file, whatever keys it holds.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            InvalidInput: if it cannot be read, with the reason.
+        """
+        return await files.read_object(self._path(task_name))
+
+    async def spec(self, task_name: str) -> TaskSpec | InvalidInput:
+        """What the task's file says, or why that cannot be used.
+
+        Raises:
+            FileNotFoundError: if there is none.
+        """
+        try:
+            return TaskSpec.from_file(task_name, await self.read(task_name))
+        except InvalidInput as error:
+            return error
+
+    async def readable(self, task_name: str) -> dict[str, Any]:
+        """What of a broken task file can be shown: the keys of a task, None where one cannot be read."""
+        try:
+            content = await self.read(task_name)
+        except (FileNotFoundError, InvalidInput):
+            content = {}
+        return {key: content.get(key) for key in TaskSpec.model_fields} | {"task_name": task_name}
+
+    async def write(self, task: TaskSpec, *, keep: bool) -> None:
+        """Write a task; keys of the file that are not the task's survive if ``keep``."""
+        content = await self.read(task.task_name) if keep else {}
+        kept = {name: value for name, value in content.items() if name not in TaskSpec.model_fields}
+        await files.write_object(self._path(task.task_name), kept | task.for_file())
+
+    async def delete(self, task_name: str) -> None:
+        """Remove a task's file, if there is one."""
+        await files.remove([self._path(task_name)])
+
+    async def clear_temporaries(self) -> None:
+        """Remove what a killed server left half written."""
+        await files.clear_temporaries(self.folder)
+
+    def _path(self, task_name: str) -> Path:
+        return self.folder / f"{task_name}{ENDING}"

@@ -1,0 +1,133 @@
+"""A worker process: takes jobs as lines of JSON on standard input, answers as lines on standard output.
+
+A job is ``{"training": …}``, ``{"preview": …}``, ``{"export": …}`` or ``{"candidate": …}``; the last of its
+answers is a result or why there is none.
+
+It ends when its input does, which happens when the server closes it or is killed; on Linux the kernel ends it
+together with the server in any case. Nothing but the job reaches it, and nothing but words comes back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from pydantic import BaseModel
+
+from recserver.core.child_process import die_with
+from recserver.core.errors import NoNewModel, RecServerError, TrainingFailed
+from recserver.training.export.export_job import ExportJob
+from recserver.training.jobs import CandidateJob, PreviewJob, Progress, TrainingJob
+
+NICENESS = 5
+"""Steps by which a training yields to the server where it is to have a share in any case."""
+
+LONGEST_TEXT = 100_000
+"""Characters of an error that are passed on: the server reads no endless lines."""
+
+
+def main() -> None:
+    """Work until standard input ends."""
+    die_with(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal is for the server alone
+    yield_to_the_server(sys.argv[2])
+    requests, answers = _own_pipes()
+    jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_jobs, args=(requests, jobs), daemon=True).start()
+    while True:
+        _work(jobs.get(), answers)
+
+
+def yield_to_the_server(priority: str) -> None:
+    """Take what processor time the server and all others leave, or a smaller share than theirs."""
+    if priority == "idle" and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    elif hasattr(os, "nice"):
+        os.nice(NICENESS)
+
+
+def _own_pipes() -> tuple[TextIO, TextIO]:
+    """The pipes to the server, where nothing but this module finds them.
+
+    A library that prints, even past Python, must not garble the answers, nor may one that reads take the jobs:
+    they get the log and an empty input. A child that one of them starts inherits neither pipe.
+    """
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing if sys.stderr is None else 2, 1)
+    os.close(nothing)
+    return requests, answers
+
+
+def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:
+    for line in lines:
+        jobs.put(line)
+    os._exit(0)  # at once, even in the middle of a fit
+
+
+def _done(kind: str, job: dict[str, Any], report: Callable[[BaseModel], None]) -> BaseModel:
+    from stamina.instrumentation import set_on_retry_hooks
+
+    set_on_retry_hooks(())  # the error says how often a source was tried; its own lines are not of the log's form
+    if kind == "preview":
+        from recserver.training.preview.source_preview import (
+            preview,  # after the first line, so that starting is quick
+        )
+
+        report(Progress(stage="reading"))  # from now on, dying is this job's own doing
+        return preview(PreviewJob.model_validate(job))
+    if kind == "export":
+        from recserver.training.export.export_worker import export
+
+        return export(ExportJob.model_validate(job), report)
+    if kind == "candidate":
+        from recserver.training.worker.candidate import measure
+
+        return measure(CandidateJob.model_validate(job), report)
+    from recserver.training.worker.memory_limit import limited_memory
+    from recserver.training.worker.train import train
+
+    training = TrainingJob.model_validate(job)
+    with limited_memory(training.memory_limit):
+        return train(training, report)
+
+
+def _work(line: str, answers: TextIO) -> None:
+    def answer(kind: str, content: Any) -> None:
+        answers.write(json.dumps({kind: content}) + "\n")
+        answers.flush()
+
+    def report(progress: BaseModel) -> None:
+        answer("progress", progress.model_dump())
+
+    kind, job = next(iter(json.loads(line).items()))
+    try:
+        result = _done(kind, job, report)
+    except RecServerError as error:
+        found = error.data_report if isinstance(error, NoNewModel) else None
+        content: dict[str, Any] = {"code": error.code, "error": str(error)[:LONGEST_TEXT], "data_report": found}
+        if isinstance(error, TrainingFailed):
+            content |= {"transient": error.transient, "retry_after": error.retry_after}
+        answer("failed", content)
+    except MemoryError:
+        limit = job.get("memory_limit")
+        most = f" beyond its limit of {limit} MiB: raise it, or read less" if limit else ""
+        answer("failed", {"code": "training_failed", "error": f"The {kind} ran out of memory{most}."})
+    except Exception as error:  # whatever a library raises ends this job, not the worker
+        trace = traceback.format_exc()[-LONGEST_TEXT:]
+        answer("crashed", {"error": type(error).__name__, "traceback": trace})
+    else:
+        answer("result", result.model_dump())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""One algorithm of a comparison, in a process of its own: fitted to a hold-out, and measured on it."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recserver.algorithms.evaluation.metrics import measured
+from recserver.algorithms.evaluation.splitting import Holdout
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import algorithm
+from recserver.algorithms.protocol import Algorithm, Surroundings
+from recserver.core.clock import SystemClock
+from recserver.core.errors import TrainingFailed
+from recserver.storage.model_file.id_table import IdTable, pack_ids
+from recserver.training.ingest.source_reader import Report, Stages
+from recserver.training.jobs import CandidateJob, CandidateResult
+from recserver.training.worker.evaluate import fitted
+from recserver.training.worker.train import Told
+
+
+def measure(job: CandidateJob, report: Report) -> CandidateResult:
+    """Choose hyperparameters and fit as a training does, and rank for the hold-out.
+
+    Raises:
+        TrainingFailed: if the data cannot be learned from.
+    """
+    holdout, method = load_holdout(job.holdout), algorithm(job.algorithm)
+    load_libraries(method)
+    told = Told(report, Stages(), 0)
+    surroundings, clock = Surroundings(job.threads, told), SystemClock()
+    training, began = holdout.training, clock.monotonic()
+    told.begin("choosing")
+    chosen = method.choose(training, job.hyperparameters, surroundings)
+    told.begin("fitting")
+    factors = fitted(method, training, {**job.hyperparameters, **chosen}, surroundings)
+    seconds = clock.monotonic() - began
+    told.begin("evaluating")
+    return CandidateResult(
+        metrics=measured(holdout, lambda users: factors.scores(training, users)),
+        hyperparameters=factors.hyperparameters,
+        seconds=seconds,
+        peak_mb=peak_megabytes(),
+        warnings=list(factors.warnings),
+    )
+
+
+def load_libraries(method: Algorithm) -> None:
+    """Fit next to nothing, so that time is not taken for libraries, which a worker loads once for many fits."""
+    tiny = Interactions(
+        users=["a", "b"],
+        items=["c", "d"],
+        indptr=np.array([0, 2, 3]),
+        indices=np.array([0, 1, 0], np.int32),
+        ratings=np.ones(3, np.float32),
+        rows_used=3,
+    )
+    with suppress(TrainingFailed):
+        method.fit(tiny, {}, Surroundings())
+
+
+def peak_megabytes() -> float | None:
+    """How large this process has been at most, as the system tells."""
+    if sys.platform == "linux":  # getrusage counts what the parent had when it started this process
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 2**10
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def save_holdout(holdout: Holdout, path: Path) -> None:
+    """Write it for :func:`load_holdout`."""
+    training = holdout.training
+    (user_text, user_offsets), (item_text, item_offsets) = map(pack_ids, (training.users, training.items))
+    arrays: dict[str, Any] = {
+        "user_text": user_text,
+        "user_offsets": user_offsets,
+        "item_text": item_text,
+        "item_offsets": item_offsets,
+        "indptr": training.indptr,
+        "indices": training.indices,
+        "ratings": training.ratings,
+        "counted": np.array([training.rows_used, training.weighted, holdout.by_time], np.int64),
+        "held_users": holdout.users,
+        "held_indptr": holdout.indptr,
+        "held_items": holdout.items,
+    }
+    if training.times is not None:
+        arrays["times"] = training.times
+    np.savez(path, **arrays)
+
+
+def load_holdout(path: Path) -> Holdout:
+    """What :func:`save_holdout` wrote."""
+    with np.load(path) as found:
+        users, items = (
+            list(IdTable(found[f"{kind}_text"], found[f"{kind}_offsets"])) for kind in ("user", "item")
+        )
+        rows_used, weighted, by_time = found["counted"].tolist()
+        training = Interactions(
+            users=users,
+            items=items,
+            indptr=found["indptr"],
+            indices=found["indices"],
+            ratings=found["ratings"],
+            rows_used=rows_used,
+            times=found.get("times"),
+            weighted=bool(weighted),
+        )
+        return Holdout(
+            training, found["held_users"], found["held_indptr"], found["held_items"], by_time=bool(by_time)
+        )

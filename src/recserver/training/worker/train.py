@@ -1,0 +1,232 @@
+"""One training, from a job of about a kilobyte to a packed model in a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import algorithm
+from recserver.algorithms.protocol import Algorithm, Factors, Surroundings
+from recserver.core.clock import SystemClock
+from recserver.core.errors import SourceFailed, SourceUnchanged
+from recserver.recommend.model.attribute_arrays import HEADER
+from recserver.storage.model_file import JSON, PackedFile, pack
+from recserver.storage.model_file.id_table import pack_ids
+from recserver.training.ingest.attribute_columns import PackedAttributes
+from recserver.training.ingest.item_features import Features, collect_features
+from recserver.training.ingest.source_reader import Collected, Report, Stages, collect
+from recserver.training.jobs import DataReport, Progress, TrainingJob, TrainingResult
+from recserver.training.worker.evaluate import evaluate, fitted
+from recserver.training.worker.warm_start import Earlier, earlier
+
+SECONDS_BETWEEN = 0.25
+"""Reports of a fit's progress."""
+
+
+def train(job: TrainingJob, report: Report) -> TrainingResult:
+    """Read the job's chefs, evaluate its algorithm, fit it, and leave the packed model in ``job.out``.
+
+    Raises:
+        TrainingFailed: with the sentence that becomes the model's ``error``.
+        SourceUnchanged: if there is nothing new to learn, and the job allows to stop at that.
+    """
+    report(Progress(stage="reading"))
+    stages = Stages()
+    collected = collect(job, report, stages)
+    interactions, rows_read = collected.interactions, collected.data_report.rows_read
+    features, data_report = _features(job, collected, report, stages)
+    digest = digest_of(job, interactions, features.packed)
+    if digest == job.trained_digest:
+        raise SourceUnchanged(
+            "The data and the hyperparameters are those of the last training.", data_report.model_dump()
+        )
+    told = Told(report, stages, rows_read)
+    method = algorithm(job.algorithm)
+    told.begin("evaluating")
+    before = earlier(job, method, interactions)
+    hyperparameters = {**job.hyperparameters, **before.chosen}
+    evaluation = evaluate(method, hyperparameters, interactions, Surroundings(job.threads, told))
+    told.begin("fitting")
+    surroundings = Surroundings(job.threads, told, before.start)
+    factors = fitted(method, interactions, {**hyperparameters, **evaluation.chosen}, surroundings)
+    told.begin("packing")
+    chosen = {**before.chosen, **evaluation.chosen}
+    if not factors.started_warm:
+        before = Earlier()
+    header = before.header(job, interactions, chosen)
+    result = finish_training(job, method, interactions, factors, digest, header=header, attributes=features.packed)
+    data_report = data_report.model_copy(update={"seconds": stages.end()})
+    more = {
+        "data_report": data_report,
+        "source_state": collected.source_state,
+        "model_metrics": result.model_metrics | {"warm_starts": before.warm_starts} | evaluation.metrics,
+        "warnings": [*result.warnings, *_doubts(data_report), *features.warnings, *evaluation.warnings],
+    }
+    return result.model_copy(update=more)
+
+
+def _features(
+    job: TrainingJob, collected: Collected, report: Report, stages: Stages
+) -> tuple[Features, DataReport]:
+    """What is known of the items besides, and the report of everything that was read."""
+    read, data_report = collected.data_report.rows_read, collected.data_report
+    if job.item_features is not None:
+        stages.begin("features")
+    try:
+        features = collect_features(
+            job,
+            collected.interactions.items,
+            lambda rows: report(Progress(stage="reading", rows_read=read + rows)),
+        )
+    except SourceFailed as error:
+        raise error.told(
+            str(error), data_report.model_copy(update={"seconds": stages.end()}).model_dump()
+        ) from None
+    return features, data_report.model_copy(update={"item_features": features.report, "seconds": stages.end()})
+
+
+class Told:
+    """Begins stages, and tells how far the fit in them is, a few times a second."""
+
+    def __init__(self, report: Report, stages: Stages, rows_read: int) -> None:
+        self._report, self._stages, self._rows_read = report, stages, rows_read
+        self._clock, self._stage, self._next = SystemClock(), "", 0.0
+
+    def begin(self, stage: str) -> None:
+        self._stages.begin(stage)
+        self._stage = stage
+        self._report(Progress(stage=stage, rows_read=self._rows_read))
+
+    def __call__(self, iteration: int, iterations: int, loss: float) -> None:
+        if self._clock.monotonic() < self._next:
+            return
+        self._next = self._clock.monotonic() + SECONDS_BETWEEN
+        how_far = {"iteration": iteration, "iterations": iterations, "loss": loss if isfinite(loss) else None}
+        self._report(Progress(stage=self._stage, rows_read=self._rows_read, **how_far))
+
+
+def _doubts(report: DataReport) -> list[str]:
+    """What speaks against the data that were learned from."""
+    replaced = [
+        f"In {count} of {report.rows_kept} rows the {reason}, such as {report.examples[reason]}: each counts 1."
+        for reason, count in report.replaced.items()
+    ]
+    return [*replaced, *report.hints]
+
+
+def digest_of(job: TrainingJob, interactions: Interactions, attributes: PackedAttributes | None = None) -> str:
+    """SHA-256 over everything that decides what a training learns, and what it keeps of the items besides."""
+    definition = [job.algorithm, job.hyperparameters, interactions.weighted]
+    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
+    for ids in (interactions.users, interactions.items):
+        digest.update(json.dumps(ids).encode())
+    for array in (interactions.indptr, interactions.indices, interactions.ratings, interactions.times):
+        if array is not None:
+            digest.update(array.tobytes())
+    if attributes is not None:
+        digest.update(attributes.digest().encode())
+    return digest.hexdigest()
+
+
+def finish_training(
+    job: TrainingJob,
+    method: Algorithm,
+    interactions: Interactions,
+    factors: Factors,
+    digest: str,
+    *,
+    header: Mapping[str, JSON] | None = None,
+    attributes: PackedAttributes | None = None,
+) -> TrainingResult:
+    """Leave the packed model in ``job.out``, with ``header`` beside what every model has; tell what it is."""
+    about: dict[str, JSON] = {
+        "model_id": job.model_id,
+        "model_version": job.model_version,
+        "algorithm": job.algorithm,
+        "model_type": method.model_type,
+    }
+    about |= header or {}
+    if factors.fold_in is not None:
+        about["fold_in"] = factors.fold_in.header()
+    arrays = _arrays(interactions, factors)
+    if attributes is not None:
+        about[HEADER] = attributes.header
+        arrays |= attributes.arrays
+    packed = pack(job.out, about, arrays)
+    result = _result(method, interactions, factors, packed, digest)
+    if attributes is None:
+        return result
+    has = {"has_item_features": True}
+    told = {"model_metrics": result.model_metrics | has, "final_stats": result.final_stats | has}
+    return result.model_copy(update=told)
+
+
+def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
+    user_text, user_offsets = pack_ids(interactions.users)
+    item_text, item_offsets = pack_ids(interactions.items)
+    arrays: dict[str, Any] = {
+        "user_text": user_text,
+        "user_offsets": user_offsets,
+        "item_text": item_text,
+        "item_offsets": item_offsets,
+        "user_factors": factors.users,
+        "item_factors": np.ascontiguousarray(factors.items.T),
+        "seen_indptr": interactions.indptr,
+        "seen_indices": interactions.indices,
+        "item_counts": interactions.item_counts(),
+        "item_norms": np.linalg.norm(factors.items, axis=1),
+    }
+    if factors.item_scale is not None:
+        arrays["item_scale"] = factors.item_scale
+    if (recent := interactions.recent_shares(SystemClock().now().timestamp())) is not None:
+        arrays["item_recent"] = recent
+    if factors.neighbors is not None:
+        arrays |= {
+            "neighbor_indptr": factors.neighbors.indptr,
+            "neighbor_indices": factors.neighbors.indices,
+            "neighbor_weights": factors.neighbors.weights,
+            "seen_strengths": factors.neighbors.strengths,
+        }
+    if factors.fold_in is not None:
+        arrays |= {"fold_in_inputs": factors.fold_in.inputs, "fold_in_gram": factors.fold_in.gram}
+        alike = factors.fold_in.worth.feedback == "implicit" and interactions.ratings.min() > 0
+        if factors.neighbors is None and factors.strengths is not None and not alike:
+            arrays["seen_strengths"] = factors.strengths
+    return arrays
+
+
+def _result(
+    method: Algorithm, interactions: Interactions, factors: Factors, packed: PackedFile, digest: str
+) -> TrainingResult:
+    statistics = interactions.statistics()
+    rejected = sum(interactions.rejected.values())
+    warnings = list(factors.warnings)
+    if rejected:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in interactions.rejected.items())
+        warnings.append(f"{rejected} of {rejected + interactions.rows_used} rows were left out ({reasons}).")
+    counts = ("n_users", "n_items", "n_interactions", "sparsity")
+    return TrainingResult(
+        model_type=method.model_class,
+        size=packed.size,
+        sha256=packed.sha256,
+        digest=digest,
+        hyperparameters=factors.hyperparameters,
+        model_metrics={name: statistics[name] for name in counts} | factors.metrics,
+        training_stats=statistics,
+        final_stats={
+            "total_interactions": interactions.rows_used,
+            "unique_users": statistics["n_users"],
+            "unique_items": statistics["n_items"],
+            "has_user_features": False,
+            "has_item_features": False,
+            "rows_rejected": rejected,
+            "rejected": interactions.rejected,
+        },
+        warnings=warnings,
+    )

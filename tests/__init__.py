@@ -1,0 +1,1 @@
+"""The tests of recserver, laid out as its packages are."""

@@ -1,0 +1,55 @@
+"""A hold-out that somebody else split: who is evaluated, and on what."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recserver.algorithms.evaluation.given_split import given_holdout
+from recserver.algorithms.evaluation.splitting import Holdout
+from recserver.algorithms.interactions import Interactions
+
+
+def of(*rows: tuple[str, str, float]) -> Interactions:
+    users, items = (sorted({row[place] for row in rows}) for place in (0, 1))
+    ordered = sorted(rows)
+    return Interactions(
+        users=users,
+        items=items,
+        indptr=np.searchsorted([users.index(row[0]) for row in ordered], np.arange(len(users) + 1)).astype(
+            np.int64
+        ),
+        indices=np.array([items.index(row[1]) for row in ordered], np.int32),
+        ratings=np.array([row[2] for row in ordered], np.float32),
+        rows_used=len(rows),
+    )
+
+
+TRAINING = of(("ann", "a", 5), ("bob", "b", 5), ("cem", "c", 5), ("dee", "a", 1))
+
+
+def held(holdout: Holdout) -> dict[str, list[str | None]]:
+    items = [*TRAINING.items, None]
+    return {
+        TRAINING.users[user]: [items[item] for item in holdout.items[holdout.indptr[n] : holdout.indptr[n + 1]]]
+        for n, user in enumerate(holdout.users)
+    }
+
+
+def test_those_who_are_in_both_are_evaluated_on_what_is_new_and_liked() -> None:
+    test = of(
+        ("ann", "a", 5),  # known
+        ("ann", "b", 5),
+        ("ann", "c", -1),  # disliked
+        ("bob", "new", 5),
+        ("bob", "a", 5),
+        ("cem", "a", 0),
+        ("stranger", "a", 5),
+    )
+    holdout = given_holdout(TRAINING, test)
+    assert holdout is not None and holdout.training is TRAINING
+    assert held(holdout) == {"ann": ["b"], "bob": ["a", None]}
+
+
+def test_where_nobody_can_be_evaluated_there_is_none() -> None:
+    assert given_holdout(TRAINING, of(("stranger", "a", 5))) is None
+    assert given_holdout(TRAINING, of(("ann", "a", 5), ("bob", "a", 0))) is None

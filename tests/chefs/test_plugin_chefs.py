@@ -1,0 +1,177 @@
+"""A stranger's data chef passes the suite that ours pass; chefs that are wrong fail it where they are wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from recserver.core.errors import InvalidInput
+from recserver.testing import DataChefSuite
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+CANARY = "c4n4ry-Pa55word"
+
+Entry = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def strangers_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their packages are on the path, as installed ones are; workers have the path of this process."""
+    monkeypatch.syspath_prepend(PLUGINS)
+
+
+class TestStranger(DataChefSuite):
+    unusable: ClassVar = [{"type": "xml"}, {"type": "xml", "file": 5}]
+    missing: ClassVar = {"type": "xml", "file": "absent.xml", "auth": {"password": CANARY}}
+    secret = CANARY
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        from recserver_xml_chef import write_rows
+
+        write_rows(data_dir / "rows.xml", columns, rows)
+        return {"type": "xml", "file": "rows.xml"}
+
+
+class Wrong(TestStranger):
+    """The suite over a chef with a fault."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+        given = {"type": "wrong", "fault": fault}
+        self.unusable = [given, {**given, "file": 5}]
+        self.missing = {**TestStranger.missing, **given}
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        entry = super().source(data_dir, columns, rows) | {"type": "wrong", "fault": self.fault}
+        return entry | ({"process": os.getpid()} if self.fault == "is right only here" else {})
+
+
+class Unmasked(Wrong):
+    """It keeps its password where nobody looks for one."""
+
+    def __init__(self) -> None:
+        super().__init__("none")
+        self.missing = {"type": "wrong", "file": "absent.xml", "password_of_ours": CANARY}
+
+
+class Alive(Wrong):
+    """Its entry holds an object of this process."""
+
+    def __init__(self) -> None:
+        super().__init__("none")
+
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        return super().source(data_dir, columns, rows) | {"process": object()}
+
+
+SLOW = "test_a_worker_process_needs_only_the_entry"
+TESTS = [name for name in dir(DataChefSuite) if name.startswith("test_")]
+
+
+def failing(suite: DataChefSuite, folder: Path, *, slow: bool) -> dict[str, str]:
+    """Test → what it says, of those that fail. They are called as plain methods: nothing of pytest is needed."""
+    said = {}
+    for name in TESTS:
+        if name == SLOW and not slow:
+            continue
+        (own := folder / name).mkdir()
+        try:
+            getattr(suite, name)(own)
+        except AssertionError as error:
+            said[name] = str(error)
+        except Exception as error:
+            said[name] = repr(error)
+    return said
+
+
+FAULTS: dict[str, tuple[str, str]] = {
+    "refuses nothing": ("test_unusable_entries_are_refused", "in the constructor"),
+    "refuses without a word": ("test_unusable_entries_are_refused", "not KeyError('file')"),
+    "looks early": ("test_the_constructor_does_not_contact_the_source", "must not contact the source of a good"),
+    "insists": ("test_the_constructor_does_not_contact_the_source", "must take an entry whose source is missing"),
+    "stumbles": ("test_warnings_are_sentences", "must not raise for a missing source"),
+    "mumbles": ("test_warnings_are_sentences", "must be a sentence, not 'ENOENT'"),
+    "worries": ("test_warnings_are_sentences", "must be empty while the source is there"),
+    "gives everything": ("test_only_wanted_columns_come", "must give {"),
+    "minds the unknown": ("test_only_wanted_columns_come", "must be no error: KeyError('no such column')"),
+    "gives the usual": ("test_all_columns_come_when_none_are_named", "must give all of"),
+    "names columns once": ("test_batches_are_well_formed", "found must name the columns of the source, not ()"),
+    "names what it gives": ("test_batches_are_well_formed", "found must name all columns in the end"),
+    "gives lists": ("test_batches_are_well_formed", "must be a numpy or Arrow array"),
+    "gives ragged columns": ("test_batches_are_well_formed", "must be equally long"),
+    "stops early": ("test_rows_come_complete_and_in_order", "1200 rows are there, 1000 came"),
+    "turns round": ("test_rows_come_complete_and_in_order", "are not those of the source"),
+    "hands over everything at once": ("test_batches_are_about_as_long_as_asked_for", "the longest has 1200"),
+    "reads once": ("test_reading_again_gives_the_same", "by the same chef gave []"),
+    "dislikes emptiness": ("test_an_empty_source_has_no_rows", "not ValueError('no rows')"),
+    "starts over twice": ("test_starting_over_happens_once_at_most", "was raised 2 times"),
+    "starts a preview over": ("test_starting_over_happens_once_at_most", "a preview does not start over"),
+    "holds on": ("test_the_source_is_let_go", "1 more are open"),
+    "fails raw": ("test_a_missing_source_fails_with_a_sentence", "not FileNotFoundError"),
+    "is mute": ("test_a_missing_source_fails_with_a_sentence", "raised nothing"),
+    "tells": ("test_a_secret_is_told_to_nobody", "must not tell the secret"),
+    "refuses other keys": ("test_a_training_takes_the_rows", "keys that mean nothing"),
+    "rounds ids": ("test_a_training_takes_the_rows", "should have learned"),
+    "leaves a look empty": ("test_a_preview_shows_the_first_rows", "and named []"),
+    "is right only here": (SLOW, "This is another process."),
+}
+
+SECRET, TRAINING = "test_a_secret_is_told_to_nobody", "test_a_training_takes_the_rows"
+ALSO: dict[str, set[str]] = {
+    "insists": {"test_warnings_are_sentences", "test_a_missing_source_fails_with_a_sentence", SECRET},
+    "stumbles": {SECRET},
+    "mumbles": {SECRET},
+    "worries": {SECRET},
+    "minds the unknown": {TRAINING},
+    "gives lists": {TRAINING, "test_a_preview_shows_the_first_rows"},
+    "gives ragged columns": {"test_rows_come_complete_and_in_order"},
+    "starts over twice": {TRAINING},
+    "starts a preview over": {"test_the_source_is_let_go"},
+    "fails raw": {SECRET},
+    "is mute": {SECRET},
+}
+"""Further tests that cannot but fail of the same fault."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_chef_fails_the_test_of_what_is_wrong(tmp_path: Path, fault: str) -> None:
+    name, sentence = FAULTS[fault]
+    said = failing(Wrong(fault), tmp_path, slow=name == SLOW)
+    assert sentence in said.get(name, "it passes"), said
+    assert set(said) == {name} | ALSO.get(fault, set()), said
+
+
+def test_a_secret_that_would_be_shown_fails(tmp_path: Path) -> None:
+    said = failing(Unmasked(), tmp_path, slow=False)
+    assert set(said) == {SECRET} and "would show it" in said[SECRET]
+
+
+def test_an_entry_that_json_cannot_hold_fails(tmp_path: Path) -> None:
+    said = failing(Alive(), tmp_path, slow=True)
+    assert "must be what JSON can hold" in said[SLOW]
+
+
+def test_a_chef_without_an_entry_point_is_not_found(tmp_path: Path) -> None:
+    class Nowhere(TestStranger):
+        unusable: ClassVar = [{"type": "nowhere"}]
+
+    with pytest.raises(InvalidInput, match=r"'nowhere' is not known: take one of .*xml"):
+        Nowhere().test_unusable_entries_are_refused(tmp_path)
+
+
+def test_every_test_of_the_suite_notices_a_fault() -> None:
+    assert {name for name, _ in FAULTS.values()} == set(TESTS)
+
+
+def test_the_helpers_do_without_pytest() -> None:
+    code = (
+        "import sys; sys.modules['pytest'] = None; import recserver.testing as t; print(t.DataChefSuite.__name__)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "DataChefSuite"

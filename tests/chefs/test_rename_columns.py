@@ -1,0 +1,71 @@
+"""``rename_columns`` in all its forms."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recserver.chefs.rename_columns import MOST_PAIRS, canonical_renames, parse_renames, rename
+
+NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=","), min_size=1, max_size=20).filter(
+    lambda name: name == name.strip() and "->" not in name
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (None, ""),
+        ("", ""),
+        ({}, ""),
+        ("a->b", "a->b"),
+        (" a -> b , c : d ", "a->b,c->d"),
+        ("a:b,c->d", "a->b,c->d"),
+        ("a:b:c", "a->b:c"),
+        ("a:b->c", "a:b->c"),
+        ("http://x->y", "http://x->y"),
+        ("user id->user_id", "user id->user_id"),
+        ("a->b,b->a", "a->b,b->a"),
+        ("a->a", "a->a"),
+        ({"a": "b", " c ": " d "}, "a->b,c->d"),
+        ({"a:b": "c"}, "a:b->c"),
+        ("Größe->rating", "Größe->rating"),
+    ],
+)
+def test_forms(given: object, text: str) -> None:
+    assert canonical_renames(given) == text
+
+
+@given(st.dictionaries(NAMES, NAMES, max_size=5))
+def test_the_stored_text_means_the_same(renames: dict[str, str]) -> None:
+    if len(set(renames.values())) == len(renames):
+        assert parse_renames(canonical_renames(renames)) == renames
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "a", ",", "a->b,", "->b", "a->", ":", "a->b->c", "a->x,b->x", "a->x,a->y", "a" * 257 + "->b", " ",
+        {"a": ""}, {"": "a"}, {"a": None}, {"a": 1}, {"a,b": "c"}, {"a": "b,c"}, {"a->b": "c"}, {"a": "b->c"},
+        {"a": "x", "b": "x"}, {"a ": "x", " a": "y"}, {"a": "\ud800"}, ["a->b"], 5, True, [["a", "b"]],
+    ],
+)  # fmt: skip
+def test_refused_forms(given: object) -> None:
+    with pytest.raises(ValueError):
+        parse_renames(given)
+
+
+def test_there_is_a_limit_that_costs_nothing_to_find() -> None:
+    most = {f"a{number}": f"b{number}" for number in range(MOST_PAIRS)}
+    assert len(parse_renames(canonical_renames(most))) == MOST_PAIRS
+    with pytest.raises(ValueError, match="more than"):
+        parse_renames(most | {"one": "more"})
+    with pytest.raises(ValueError, match="more than"):  # compared pair by pair, these would take hours
+        parse_renames({f"a{number}": f"b{number}" for number in range(300_000)})
+
+
+def test_a_renamed_column_replaces_one_of_its_name() -> None:
+    assert rename(["user_id", "uid", "x"], {"uid": "user_id"}) == {"x": "x", "user_id": "uid"}
+    assert rename(["user_id", "x"], {"uid": "user_id"}) == {"user_id": "user_id", "x": "x"}
+    assert rename(["a", "b"], {"a": "b", "b": "a"}) == {"b": "a", "a": "b"}

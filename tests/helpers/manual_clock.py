@@ -1,0 +1,31 @@
+"""A clock without a loop, for schedules alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from recserver.core.clock import SystemClock
+
+
+class HandClock(SystemClock):
+    """Both of its clocks stand still until they are moved."""
+
+    def __init__(
+        self, wall: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), monotonic: float = 1000.0
+    ) -> None:
+        self._wall, self._monotonic = wall, monotonic
+
+    def monotonic(self) -> float:
+        return self._monotonic
+
+    def now(self) -> datetime:
+        return self._wall
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._monotonic += seconds
+        self._wall += timedelta(seconds=seconds)
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock."""
+        self._wall += timedelta(seconds=seconds)

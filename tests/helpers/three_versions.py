@@ -1,0 +1,47 @@
+"""A model of three versions, and what is left of it after whatever was done."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_store import ModelStore
+from recserver.registry.version_store import Version, VersionStore
+from recserver.storage import atomic_files as files
+
+
+def version(number: int) -> Version:
+    told = {"model_version": number}
+    return Version(model_version=number, created_at="then", metadata=told, config=told)
+
+
+def packed(models: ModelStore, number: int) -> Path:
+    """What a worker leaves: a finished file beside the model's."""
+    path = files.temporary_beside(models.pickle("m"))
+    path.write_text(f"version {number}")
+    return path
+
+
+async def publish(models: ModelStore, versions: VersionStore, number: int = 4) -> None:
+    await versions.publish("m", packed(models, number), version(number), ModelStatus.COMPLETED, ["error"])
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file in a folder by its name, what is on its way included."""
+    return {
+        str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+async def recovered(folder: Path) -> dict[str, str]:
+    """What there is after the next start of a server."""
+    await ModelStore(folder).clear_temporaries()
+    return content(folder)
+
+
+def copied(source: Path, folder: Path) -> tuple[ModelStore, VersionStore]:
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    models = ModelStore(folder)
+    return models, VersionStore(models)

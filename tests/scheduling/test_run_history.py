@@ -1,0 +1,143 @@
+"""The history by itself: what is found in its place, and what it forgets."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from recserver import RecServer, Settings
+from recserver.core.clock import timestamp
+from recserver.scheduling.run_history import SPARED, History
+from recserver.scheduling.run_outcome import RunOutcome
+from recserver.scheduling.run_record import RunRecord, new_run_id
+from recserver.testing import FakeClock, ScriptedExecutor
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+async def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def history(tmp_path: Path, clock: FakeClock) -> AsyncIterator[History]:
+    """An open history that keeps runs for a day, and 500 of them at most."""
+    one = History(tmp_path / "history.db", clock, keep_days=1, keep_runs=500)
+    await one.open()
+    yield one
+    await one.close()
+
+
+def run_of(task_name: str, clock: FakeClock, outcome: str = "completed") -> RunRecord:
+    """A run that began just now."""
+    return RunRecord(
+        run_id=new_run_id(clock.now()), task_name=task_name, model_id="m", data_chef_id="c", trigger="schedule",
+        outcome=outcome, started_at=timestamp(clock.now()),
+    )  # fmt: skip
+
+
+FOREIGN = {
+    "other columns": "CREATE TABLE runs (id INTEGER PRIMARY KEY, note TEXT)",
+    "a column more": "CREATE TABLE runs (run_id, task_name, model_id, outcome, started_at, content, x NOT NULL)",
+    "other tables": "CREATE TABLE customers (name TEXT); INSERT INTO customers VALUES ('Ada')",
+    "our version": "CREATE TABLE customers (name TEXT); PRAGMA user_version = 1",
+    "a view": "CREATE VIEW runs AS SELECT 1 AS run_id",
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=list(FOREIGN))
+async def test_a_database_of_somebody_else_is_put_aside(
+    data_dir: Path, settings: Settings, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data_dir.mkdir()
+    with closing(sqlite3.connect(data_dir / "history.db")) as database:
+        database.executescript(content)
+        theirs = list(database.iterdump())
+    async with RecServer(data_dir, settings, executor=ScriptedExecutor()) as rec:
+        assert (await rec.list_runs())["data"] == []
+        assert (await rec.list_runs())["data"] == []
+    said = [one.getMessage() for one in caplog.records if one.name == "recserver.scheduling.run_history"]
+    assert len(said) == 1 and "its tables are not those of a history" in said[0]
+    (aside,) = data_dir.glob("history.db.broken-*")
+    assert aside.name in said[0]
+    with closing(sqlite3.connect(aside)) as database:
+        assert list(database.iterdump()) == theirs
+
+
+async def test_a_history_is_opened_again_as_it_was_left(
+    history: History, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_of("t", clock)
+    history.note(run)
+    await history.close()
+    with closing(sqlite3.connect(tmp_path / "history.db")) as database:
+        database.execute("CREATE VIEW theirs AS SELECT outcome FROM runs")  # looking is allowed
+        database.execute("PRAGMA user_version = 0")  # as after a crash in the middle of the first opening
+    assert await history.find(run.run_id) == run
+    assert not caplog.records and [path.name for path in tmp_path.glob("*.broken-*")] == []
+
+
+async def test_what_a_killed_writer_left_beside_the_database_goes_aside_with_it(
+    history: History, clock: FakeClock, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as database:
+        database.executescript("PRAGMA journal_mode = WAL; CREATE TABLE customers (name TEXT)")
+        files = {path.name: path.read_bytes() for path in tmp_path.glob("foreign.db*")}
+    assert set(files) == {"foreign.db", "foreign.db-wal", "foreign.db-shm"}
+    await history.close()
+    for name, content in files.items():
+        (tmp_path / name.replace("foreign", "history")).write_bytes(content)
+    history.note(run := run_of("t", clock))
+    assert await history.page(limit=9) == [run]
+    (aside,) = tmp_path.glob("history.db.broken-*")
+    with closing(sqlite3.connect(aside)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("customers",)]
+
+
+@pytest.mark.parametrize("days", [2, 4000])
+async def test_a_clock_that_is_set_forward_costs_no_task_its_newest_runs(
+    history: History, clock: FakeClock, days: int
+) -> None:
+    runs: dict[str, list[str]] = {"often": [], "seldom": []}
+    for number in range(SPARED + 20):
+        for name in ("often", "seldom") if number < 3 else ("often",):
+            run = run_of(name, clock)
+            history.note(run)
+            runs[name].append(run.run_id)
+    assert len(await history.page(limit=500)) == SPARED + 23
+    clock.jump(days * DAY)
+    history.note(new := run_of("other", clock))
+    kept = [run.run_id for run in await history.page(limit=500)]
+    assert kept == sorted([new.run_id, *runs["seldom"], *runs["often"][-SPARED:]], reverse=True)
+
+
+async def test_runs_of_a_task_that_has_many_newer_ones_are_forgotten_by_age(
+    history: History, clock: FakeClock
+) -> None:
+    history.note(old := run_of("t", clock))
+    await clock.advance(DAY + 1)
+    for _ in range(SPARED):
+        assert await history.find(old.run_id) == old
+        history.note(run_of("t", clock))
+    assert await history.find(old.run_id) is None
+
+
+async def test_how_long_a_run_took_that_nobody_saw_end_is_unknown(data_dir: Path, settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        clock = FakeClock()
+        await stack.enter_async_context(RecServer(data_dir, settings, clock=clock, executor=ScriptedExecutor()))
+        left = run_of("t", clock, RunOutcome.RUNNING)
+    with closing(sqlite3.connect(data_dir / "history.db")) as database, database:
+        told = left.run_id, "t", "m", left.outcome, left.started_at, left.model_dump_json()
+        database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", told)
+    await clock.advance(50)
+    async with RecServer(data_dir, settings, clock=clock, executor=ScriptedExecutor()) as rec:
+        await clock.settle()
+        run = await rec.get_run(left.run_id)
+    assert (run["outcome"], run["seconds"], run["ended_at"]) == ("failed", None, timestamp(clock.now()))

@@ -1,0 +1,142 @@
+"""Read-only servers: they refuse to change anything, answer everything else, and follow the writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recserver import RecServer, Settings
+from recserver.core.errors import ReadOnly, RecServerError
+from recserver.core.events import ModelServes, RunEnded
+from recserver.server.http.routes import PREFIXES, ROUTES, Route
+from recserver.server.service import Service
+from recserver.testing import ScriptedExecutor
+from tests.helpers.api_client import Api, Serve
+
+LOOKS = {
+    "recommend", "recommend_batch", "session_recommend", "rank", "similar_items", "popular_items",
+    "validate_data_chef", "export_recommendations",
+}  # fmt: skip
+"""Verbs that change nothing in the folder, or need not, and have other methods than GET all the same."""
+
+ADDRESSES = [(prefix, route) for prefix in PREFIXES for route in ROUTES]
+
+
+def changes(route: Route) -> bool:
+    """Whether a route is there to change something. A new one is taken for such unless it is a GET."""
+    return route.method != "GET" and route.verb not in LOOKS
+
+
+@pytest.fixture
+async def reader(serve: Serve, trained: Api, settings: Settings) -> Api:
+    """A client of a read-only server, beside the one that trained m and holds its folder open."""
+    settings = settings.model_copy(update={"read_only": True})
+    return await serve(RecServer(trained.rec.data_dir, settings, executor=ScriptedExecutor()))
+
+
+@pytest.mark.parametrize(("prefix", "route"), ADDRESSES)
+async def test_exactly_what_would_change_something_is_refused(
+    reader: Api, snapshot: Callable[[], dict[str, bytes]], prefix: str, route: Route
+) -> None:
+    before = snapshot()
+    path = prefix + route.path.format(model_id="m", data_chef_id="c", user_id="u0", n="5", run_id="r")
+    answer = await reader.ask(route.method, path)
+    if changes(route):
+        assert (answer.status, answer.code) == (409, "read_only")
+        assert "start it without --read-only" in answer.body["detail"]
+    else:
+        assert answer.status in (200, 404, 422) and answer.code != "read_only", answer.body
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("dry_run", ["dry_run=true", "dry_run=1"])
+async def test_what_a_deletion_would_remove_can_be_asked(
+    reader: Api, trained: Api, snapshot: Callable[[], dict[str, bytes]], dry_run: str
+) -> None:
+    before, path = snapshot(), f"/delete_model/m?{dry_run}"
+    told = await reader.ok("DELETE", path)
+    assert (told["status"], told["files_deleted"][0]) == ("dry_run", "models/m_config.json")
+    assert told == await trained.ok("DELETE", path)
+    assert snapshot() == before
+
+
+@pytest.mark.parametrize("dry_run", ["dry_run=false", "dry_run=perhaps", "force=true"])
+async def test_whatever_else_a_deletion_says_is_refused(reader: Api, dry_run: str) -> None:
+    answer = await reader.ask("DELETE", f"/delete_model/m?{dry_run}")
+    assert (answer.status, answer.code) == (409, "read_only")
+
+
+@pytest.mark.parametrize("name", sorted({route.verb for route in ROUTES if changes(route)}))
+async def test_the_library_refuses_the_same(reader: Api, trained: Api, name: str) -> None:
+    verb: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
+    with pytest.raises(ReadOnly, match="is read-only"):
+        await verb()
+    try:  # the same call means something to a server that writes
+        await getattr(trained.rec, name)()
+    except RecServerError as error:
+        assert not isinstance(error, ReadOnly)
+
+
+def test_every_public_verb_has_a_route() -> None:
+    verbs = {name for name in dir(Service) if hasattr(getattr(Service, name), "fields")}
+    assert verbs == {route.verb for route in ROUTES}
+
+
+async def test_it_answers_as_the_writer_does(reader: Api, trained: Api) -> None:
+    path = "/recommend/u0/m/5"
+    mine, theirs = await reader.ok("GET", path), await trained.ok("GET", path)
+    assert mine["source"] == "personal"
+    assert mine | {"datetime": ""} == theirs | {"datetime": ""}
+    for path in ("/list_models", "/get_model_info/m", "/list_data_chefs", "/list_runs"):
+        assert await reader.ok("GET", path) == await trained.ok("GET", path), path
+
+
+async def test_it_says_that_it_only_looks(reader: Api, trained: Api) -> None:
+    assert await reader.ok("GET", "/health") == {"status": "ok", "read_only": True}
+    assert (await reader.ok("GET", "/get_scheduler_status"))["data"] == {"is_running": False, "status": "stopped"}
+    mine, theirs = await reader.ok("GET", "/list_tasks"), await trained.ok("GET", "/list_tasks")
+    assert theirs["t"]["next_run_at"] is not None
+    assert mine == {"t": theirs["t"] | {"next_run_at": None}}
+    assert mine["t"]["last_status"] == "completed"
+
+
+async def test_a_new_version_is_taken_up(reader: Api, trained: Api, trainings: ScriptedExecutor) -> None:
+    assert (await reader.ok("GET", "/recommend/u0/m"))["model_version"] == 1
+    with reader.rec.events.listen() as mine, trained.rec.events.listen() as theirs:
+        await trained.ok("POST", "/run_task", {"task_name": "t"})
+        (await trainings.next()).finish()
+        assert (await theirs.next(RunEnded)).model_version == 2
+        async with asyncio.timeout(3):
+            assert await mine.next(ModelServes) == ModelServes("m", 2)
+    assert (await reader.ok("GET", "/recommend/u0/m"))["model_version"] == 2
+
+
+async def test_what_the_writer_removes_and_adds_is_followed(
+    reader: Api, trained: Api, trainings: ScriptedExecutor
+) -> None:
+    await trained.ok("POST", "/create_model", {"model_id": "new", "algorithm": "nmf"})
+    task = {"task_name": "new", "model_id": "new", "data_chef_id": "c", "interval": 60}
+    with trained.rec.events.listen() as events:
+        await trained.ok("POST", "/add_model_task", task)
+        assert (await reader.get("/recommend/u0/new")).code == "model_not_trained"
+        (await trainings.next()).finish()
+        await events.next(RunEnded)
+    assert (await reader.ok("GET", "/recommend/u0/new"))["model_version"] == 1
+    await trained.ok("DELETE", "/remove_model_task", {"task_name": "new"})
+    assert set(await reader.ok("GET", "/list_tasks")) == {"t"}
+
+
+async def test_a_folder_of_files_alone_is_served(serve: Serve, tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks/t.json").write_text('{"model_id": "m", "interactions_data_chef_id": "c", "interval": 60}')
+    settings = settings.model_copy(update={"read_only": True})
+    api = await serve(RecServer(tmp_path, settings, executor=ScriptedExecutor()))
+    assert set(await api.ok("GET", "/list_tasks")) == {"t"}
+    for path in ("/list_models", "/list_data_chefs"):
+        assert await api.ok("GET", path) == {}
+    assert await api.ok("GET", "/list_runs") == {"data": []}
+    assert [one.name for one in tmp_path.rglob("*")] == ["tasks", "t.json"]

@@ -1,0 +1,138 @@
+"""Answers that were given before are given again, but never in place of one that would differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+
+from recserver import RecServer, Settings
+from recserver.core.events import RunEnded
+from recserver.server.http.response_cache import OVERHEAD, Answers
+from recserver.testing import ScriptedExecutor
+from tests.helpers.api_client import Api, Serve
+
+PATH = "/recommend?user_id=u0&model_id=m"
+
+
+@pytest.fixture
+def looked(trained: Api, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Users for whom an answer was looked for."""
+    together, found = trained.rec.parts.together, list[str]()
+    recommend = type(together).recommend
+
+    async def counted(self: Any, model: Any, user_id: str, query: Any) -> Any:
+        found.append(user_id)
+        return await recommend(self, model, user_id, query)
+
+    monkeypatch.setattr(type(together), "recommend", counted)
+    return found
+
+
+async def retrained(api: Api, trainings: ScriptedExecutor) -> None:
+    with api.rec.events.listen() as events:
+        await api.ok("POST", "/run_task", {"task_name": "t", "force": True})
+        (await trainings.next()).finish()
+        assert (await events.next(RunEnded)).outcome == "completed"
+
+
+async def test_the_same_question_is_looked_for_once(trained: Api, looked: list[str]) -> None:
+    answers = [await trained.ok("GET", PATH) for _ in range(3)]
+    assert looked == ["u0"] and answers[0] == answers[1] == answers[2]
+    await trained.ok("GET", f"{PATH}&n=1")
+    await trained.ok("GET", "/recommend/u0/m")
+    assert looked == ["u0"] * 3  # other addresses, though they ask for the same
+
+
+async def test_a_new_version_answers_at_once(trained: Api, looked: list[str], trainings: ScriptedExecutor) -> None:
+    assert (await trained.ok("GET", PATH))["model_version"] == 1
+    await retrained(trained, trainings)
+    assert [(await trained.ok("GET", PATH))["model_version"] for _ in range(2)] == [2, 2]
+    await trained.ok("POST", "/rollback_model", {"model_id": "m"})
+    assert (await trained.ok("GET", PATH))["model_version"] == 1
+    assert looked == ["u0"] * 3
+
+
+async def test_a_deleted_model_answers_no_more(trained: Api) -> None:
+    await trained.ok("GET", PATH)
+    await trained.ok("DELETE", "/delete_model/m?force=true")
+    assert (await trained.get(PATH)).code == "model_not_found"
+
+
+async def test_what_a_body_says_is_never_passed_over(trained: Api, looked: list[str]) -> None:
+    for n in (1, 2):
+        answer = await trained.ok("GET", PATH, {"n": n})
+        assert answer["n_recommendations"] == min(n, len(answer["predictions"]["u0"]))
+        await trained.ok("POST", "/recommend", {"user_id": "u0", "model_id": "m"})
+    assert looked == ["u0"] * 4
+
+
+async def test_a_known_answer_passes_over_no_check(trained: Api) -> None:
+    async with ClientSession(headers={"Content-Type": "text/xml"}) as session:
+        for expected in (415, 200, 415):
+            if expected == 200:
+                await trained.ok("GET", PATH)
+            else:
+                async with session.get(trained.url + PATH) as response:
+                    assert response.status == expected
+
+
+async def test_errors_are_not_kept(trained: Api) -> None:
+    for _ in range(2):
+        assert (await trained.get(f"{PATH}&n=0")).status == 422
+        assert (await trained.get("/recommend/u0/none")).status == 404
+
+
+async def test_a_known_answer_needs_the_key_too(trained: Api, serve: Serve, settings: Settings) -> None:
+    key = "a key of its own, long enough"
+    locked = settings.model_copy(update={"read_only": True, "api_key": Settings(api_key=key).api_key})
+    api = await serve(RecServer(trained.rec.data_dir, locked, executor=ScriptedExecutor()))
+    async with ClientSession(headers={"X-API-Key": key}) as session:
+        for _ in range(2):
+            async with session.get(api.url + PATH) as response:
+                assert response.status == 200
+            assert (await api.get(PATH)).code == "unauthorized"
+
+
+async def test_none_is_kept_where_the_setting_says_so(
+    trained: Api, looked: list[str], serve: Serve, settings: Settings
+) -> None:
+    without = settings.model_copy(update={"read_only": True, "answer_cache": 0})
+    api = await serve(RecServer(trained.rec.data_dir, without, executor=ScriptedExecutor()))
+    for _ in range(2):
+        await api.ok("GET", PATH)
+    assert looked == ["u0"] * 2
+
+
+class Version:
+    """Something that can be told from another of its kind."""
+
+
+def test_the_answers_asked_for_last_stay_within_their_room() -> None:
+    version = Version()
+    answers = Answers(lambda model_id: version, 3 * (OVERHEAD + 100))
+    for address in "abc":
+        answers.keep(address, "m", b"x" * 99, version)
+    assert answers.find("a") == b"x" * 99
+    answers.keep("d", "m", b"y" * 99, version)
+    assert [answers.find(one) is not None for one in "abcd"] == [True, False, True, True]
+    answers.keep("a", "m", b"z", version)
+    answers.keep("e", "m", b"x" * 10_000, version)  # more than there is room for
+    assert answers.find("a") == b"z" and answers.find("e") is None and answers.find("c") is not None
+
+
+def test_an_answer_of_a_version_that_was_replaced_meanwhile_is_not_kept() -> None:
+    before, after = Version(), Version()
+    answers = Answers(lambda model_id: after, 10_000)
+    answers.keep("a", "m", b"x", before)
+    assert answers.find("a") is None
+
+
+def test_a_version_is_not_kept_in_memory_by_its_answers() -> None:
+    serving = {"m": Version()}
+    answers = Answers(serving.get, 10_000)
+    answers.keep("a", "m", b"x", serving["m"])
+    assert answers.find("a") == b"x"
+    del serving["m"]
+    assert answers.find("a") is None

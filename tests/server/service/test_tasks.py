@@ -1,0 +1,91 @@
+"""What verbs say of tasks: no run is promised that will not come, and what has no effect is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from recserver import RecServer, Settings
+from recserver.server.service.tasks import NOT_READ, NOT_USED
+from recserver.testing import ScriptedExecutor
+
+RUNS = " and runs every 60 s."
+PAUSED = ", but does not run while it is paused: POST /resume_task ends that."
+STOPPED = ", but does not run while the scheduler is stopped: POST /restart_scheduler starts it."
+NO_MODEL = ", but cannot run: Model 'm' does not exist: create it, or remove this task."
+NO_CHEF = ", but cannot run: Data chef 'c' does not exist: create it, or remove this task."
+
+
+@pytest.fixture
+async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
+    """An open server with the model m, the chef c and the paused task t, whose first training never ends."""
+    async with RecServer(data_dir, settings, executor=ScriptedExecutor()) as server:
+        await server.create_model("m", algorithm="nmf")
+        await server.create_data_chef_from_csv("c", file_path="rows.csv")
+        await server.add_model_task("t", model_id="m", data_chef_id="c", interval=60, enabled=False)
+        yield server
+
+
+async def undo(rec: RecServer, what: str) -> None:
+    """Take away something that the task needs."""
+    if what == "scheduler":
+        await rec.stop_scheduler()
+    elif what == "model":
+        await rec.delete_model("m", force=True)
+    elif what == "data chef":
+        await rec.delete_data_chef("c")
+
+
+@pytest.mark.parametrize(
+    ("missing", "ending"),
+    [("nothing", RUNS), ("scheduler", STOPPED), ("model", NO_MODEL), ("data chef", NO_CHEF)],
+)
+async def test_a_run_is_promised_only_where_one_comes(rec: RecServer, missing: str, ending: str) -> None:
+    await undo(rec, missing)
+    told = await rec.update_task_interval("t", interval=61)
+    assert (told["message"], told["next_run_at"]) == (f"Task t has a new interval{PAUSED}", None)
+    assert (await rec.pause_task("t"))["message"] == "Task t is paused."
+    told = await rec.resume_task("t")
+    assert (told["message"], told["enabled"]) == (f"Task t is not paused{ending.replace('60', '61')}", True)
+    told = await rec.update_task_interval("t", interval=60)
+    assert told["message"] == f"Task t has a new interval{ending}"
+    assert (await rec.resume_task("t"))["message"] == f"Task t is not paused{ending}"
+
+
+async def test_what_becomes_of_an_added_task_is_told(rec: RecServer) -> None:
+    async def added(**more: bool) -> str:
+        answer = await rec.add_model_task("a", model_id="m", data_chef_id="c", interval=60, overwrite=True, **more)
+        return str(answer["message"])
+
+    assert await added() == f"Task a was added{RUNS}"
+    assert await added(enabled=False) == f"Task a was added{PAUSED}"
+    await rec.stop_scheduler()
+    assert await added() == f"Task a was added{STOPPED}"
+
+
+async def test_a_restarted_scheduler_says_what_it_leaves_out(rec: RecServer) -> None:
+    told = await rec.restart_scheduler()
+    assert told["message"] == "The scheduler runs 0 tasks and leaves out 1: tasks_skipped says why."
+    await rec.resume_task("t")
+    assert (await rec.restart_scheduler())["message"] == "The scheduler runs 1 task."
+
+
+async def test_an_interval_beside_a_schedule_is_warned_of(rec: RecServer) -> None:
+    both = await rec.add_model_task("both", model_id="m", data_chef_id="c", interval=60, schedule="0 3 * * *")
+    assert both["warnings"] == [NOT_USED] and both["message"] == "Task both was added and runs at 0 3 * * * (UTC)."
+    one = await rec.add_model_task("one", model_id="m", data_chef_id="c", schedule="0 3 * * *")
+    all_of_it = await rec.add_model_task(
+        "all", model_id="m", data_chef_id="c", interval=60, schedule="0 3 * * *", user_features_data_chef_id="c"
+    )
+    assert "warnings" not in one and all_of_it["warnings"] == [NOT_READ, NOT_USED]
+    assert (await rec.update_task_interval("both", interval=60)).keys() == {
+        "message", "task_name", "interval", "next_run_at"
+    }  # fmt: skip
+    by_hand = {"model_id": "m", "interactions_data_chef_id": "c", "interval": 60, "schedule": "0 3 * * *"}
+    (rec.data_dir / "tasks/hand.json").write_text(json.dumps(by_hand))
+    listed = await rec.list_tasks()
+    assert listed["hand"]["warnings"] == [NOT_USED] and listed["all"]["warnings"] == [NOT_READ, NOT_USED]
+    assert not [name for name in ("both", "one", "t") if "warnings" in listed[name]]

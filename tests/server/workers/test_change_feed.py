@@ -1,0 +1,150 @@
+"""A writer's word that models changed, and how long it waits for those who follow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from recserver.core.clock import SystemClock
+from recserver.server.workers import change_feed as module
+from recserver.server.workers.change_feed import Followers, follow
+
+
+class Looking:
+    """A follower, which looks when it may."""
+
+    def __init__(self) -> None:
+        self.looks, self.may, self.wants, self.abreast = 0, *(asyncio.Event() for _ in range(3))
+        self.may.set()
+        self.fault: Exception | None = None
+
+    async def look_again(self) -> None:
+        self.wants.set()
+        await self.may.wait()
+        self.looks += 1
+        fault, self.fault = self.fault, None
+        if fault:
+            raise fault
+
+    @asynccontextmanager
+    async def following(self, path: Path) -> AsyncIterator[None]:
+        task = asyncio.ensure_future(follow(path, self.look_again, SystemClock(), self.abreast))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "changes"
+
+
+async def test_without_followers_nothing_is_waited_for() -> None:
+    followers = Followers()
+    followers.changed()
+    await followers.settled()
+
+
+async def test_what_was_changed_is_taken_up_before_it_is_settled(path: Path) -> None:
+    followers, one, other = Followers(), Looking(), Looking()
+    async with followers.listening(path), one.following(path), other.following(path):
+        await asyncio.gather(one.wants.wait(), other.wants.wait())  # whoever comes looks first of all
+        await followers.settled()
+        assert (one.looks, other.looks) == (1, 1)
+        one.may.clear()
+        one.wants.clear()
+        followers.changed()
+        settled = asyncio.ensure_future(followers.settled())
+        await one.wants.wait()
+        assert not settled.done()
+        one.may.set()
+        await settled
+        assert (one.looks, other.looks) == (2, 2)
+
+
+async def test_one_that_has_gone_holds_nobody_up(path: Path) -> None:
+    followers, one = Followers(), Looking()
+    async with followers.listening(path):
+        async with one.following(path):
+            await one.wants.wait()
+            one.may.clear()
+            followers.changed()
+            settled = asyncio.ensure_future(followers.settled())
+        await settled
+
+
+async def test_one_that_takes_too_long_is_let_go_and_comes_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    followers, one = Followers(), Looking()
+    async with followers.listening(path), one.following(path):
+        await one.wants.wait()
+        await followers.settled()
+        monkeypatch.setattr(module, "PATIENCE", 0.01)
+        one.may.clear()
+        followers.changed()
+        with caplog.at_level(logging.WARNING):
+            await followers.settled()
+        assert "did not take up a change of models" in caplog.text
+        one.wants.clear()
+        one.may.set()
+        await one.wants.wait()  # it is there again
+
+
+@pytest.mark.parametrize("fault", [OSError("the disk"), RuntimeError("a fault of ours")])
+async def test_a_look_that_failed_is_taken_again(path: Path, fault: Exception) -> None:
+    followers, one = Followers(), Looking()
+    one.fault = fault
+    async with one.following(path), followers.listening(path):
+        while one.looks < 2:
+            await one.wants.wait()
+            one.wants.clear()
+            await asyncio.wait_for(followers.settled(), 5)
+
+
+async def test_a_writer_that_comes_back_is_found(path: Path) -> None:
+    one = Looking()
+    async with one.following(path):
+        for _ in range(2):
+            one.wants.clear()
+            followers = Followers()
+            async with followers.listening(path):
+                await one.wants.wait()
+                await followers.settled()
+    assert one.looks == 2
+
+
+async def test_a_writer_that_comes_back_waits_for_those_who_follow(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followers, one, other = Followers(), Looking(), Looking()
+    async with one.following(path):
+        await one.abreast.wait()  # nobody is there to follow
+        other.may.clear()
+        async with followers.listening(path), other.following(path):
+            back = asyncio.ensure_future(followers.gathered(2))
+            await other.wants.wait()
+            assert not back.done() and not other.abreast.is_set()
+            other.may.set()
+            await back
+            assert (one.looks, other.looks) == (1, 1)
+            await other.abreast.wait()
+            monkeypatch.setattr(module, "GATHERING", 0.01)
+            await followers.gathered(3)  # one of them does not come
+
+
+async def test_who_cannot_look_is_waited_for(path: Path) -> None:
+    followers, one = Followers(), Looking()
+    async with followers.listening(path), one.following(path):
+        await followers.gathered(1)
+        one.fault = OSError("the disk")
+        followers.changed()
+        await followers.settled()
+        assert one.looks == 3

@@ -1,0 +1,112 @@
+"""Algorithms side by side: what is said of them, and what one that dies or breaks costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recserver.algorithms.evaluation.splitting import Holdout, hold_out
+from recserver.testing.algorithm_under_test import interactions_of, planted
+from recserver.training.algorithm_comparison import Row, compare, fitting_algorithms, popularity, verdict
+from recserver.training.jobs import CandidateResult, Progress
+from recserver.training.worker.candidate import load_holdout, peak_megabytes, save_holdout
+
+BASELINE = {"ndcg_at_10": 0.1}
+
+TOYS = """\
+import os
+from recserver.algorithms.popular import Popular
+
+class Dying(Popular):
+    def choose(self, interactions, hyperparameters, surroundings):
+        os.kill(os.getpid(), 9)
+
+class Broken(Popular):
+    def choose(self, interactions, hyperparameters, surroundings):
+        print("not an answer")
+        raise KeyError("rank")
+
+class Chatty(Popular):
+    def fit(self, interactions, hyperparameters, surroundings):
+        print("not an answer")
+        surroundings.told(1, 2, 0.5)
+        return super().fit(interactions, hyperparameters, surroundings)
+
+dying, broken, chatty = Dying(), Broken(), Chatty()
+"""
+
+
+def row(name: str, ndcg: float, seconds: float) -> Row:
+    metrics = {"ndcg_at_10": ndcg}
+    return Row(name, CandidateResult(metrics=metrics, hyperparameters={}, seconds=seconds, peak_mb=1.0))
+
+
+def held_out() -> Holdout:
+    holdout = hold_out(interactions_of(planted()))
+    assert holdout is not None
+    return holdout
+
+
+def test_the_best_is_named_and_whatever_is_nearly_as_good_and_much_quicker() -> None:
+    rows = [row("als", 0.298, 4.0), row("nmf", 0.3, 12.0), row("svd", 0.2969, 1.0), row("ease", 0.299, 4.1)]
+    assert verdict(rows, BASELINE, 50) == [
+        "Take nmf: its ndcg_at_10 of 0.3000 is the best.",
+        "als comes within 1 % of that (0.2980), in 4.0 seconds, not 12.0.",
+    ]
+    assert verdict([*rows, Row("popular", error="It failed.")], BASELINE, 50) == verdict(rows, BASELINE, 50)
+    assert verdict([Row("nmf", error="It failed.")], BASELINE, 50) == []
+
+
+def test_what_speaks_against_the_best_is_said() -> None:
+    _, worse, few = verdict([row("nmf", 0.1, 1.0)], BASELINE, 49)
+    assert worse.startswith("That is no better than recommending what is popular (0.1000)")
+    assert few == "Only 49 users could be evaluated: with fewer than 50 chance decides."
+    assert len(verdict([row("popular", 0.1, 1.0)], BASELINE, 50)) == 1
+
+
+def test_a_holdout_is_the_same_in_another_process(tmp_path: Path) -> None:
+    holdout = held_out()
+    save_holdout(holdout, tmp_path / "one.npz")
+    again = load_holdout(tmp_path / "one.npz")
+    assert popularity(again) == popularity(holdout)
+    assert (again.training.users, again.training.items) == (holdout.training.users, holdout.training.items)
+    for name in ("indptr", "indices", "ratings"):
+        was, now = getattr(holdout.training, name), getattr(again.training, name)
+        assert np.array_equal(was, now) and was.dtype == now.dtype
+    assert (again.by_time, again.training.times, again.training.weighted) == (False, None, False)
+
+
+def test_one_that_dies_or_breaks_costs_its_own_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = tmp_path / "recserver_toys-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: recserver-toys\nVersion: 1.0\n")
+    names = "dying", "broken", "chatty"
+    points = "\n".join(f"{name} = recserver_toys:{name}" for name in names)
+    (about / "entry_points.txt").write_text(f"[recserver.algorithms]\n{points}\n")
+    (tmp_path / "recserver_toys.py").write_text(TOYS)
+    monkeypatch.syspath_prepend(tmp_path)
+    told: list[tuple[str, Progress]] = []
+    rows = compare(held_out(), {name: {} for name in names}, 1, lambda name, one: told.append((name, one)))
+    assert [one.algorithm for one in rows] == list(names)
+    assert rows[0].error is not None and rows[0].error.startswith("The process was ended by signal 9:")
+    assert rows[1].error == "broken failed by a fault of its own (KeyError: 'rank'): report it to its authors."
+    assert rows[2].result is not None and rows[2].result.metrics == popularity(held_out())
+    assert ("chatty", 1) in [(name, one.iteration) for name, one in told]
+
+
+def test_ease_is_left_out_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    interactions = interactions_of(planted())
+    assert "ease" in fitting_algorithms(interactions)[0]
+    monkeypatch.setattr("recserver.algorithms.ease.MOST_ITEMS", 100)
+    names, said = fitting_algorithms(interactions)
+    assert "ease" not in names and said == ["ease is left out: it takes at most 100 items, not 160."]
+
+
+def test_the_system_tells_how_large_a_process_was() -> None:
+    before = peak_megabytes()
+    assert before is not None and 20 < before < 4000
+    held = np.ones(2**25)
+    after = peak_megabytes()
+    assert after is not None and after >= held.nbytes / 2**20
