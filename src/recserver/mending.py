@@ -90,8 +90,9 @@ class Mender:
         recommender = await asyncio.to_thread(open_version, path, version)
         aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
         drop = () if number == serving else (CHOSEN,)  # nobody chose this one
-        file = await self._store.replace(model_id, version, damaged, aside, drop)
-        self._catalog.swap(model_id, recommender, file)
+        async with self._models.locks.changing(model_id):
+            file = await self._store.replace(model_id, version, damaged, aside, drop)
+            self._catalog.swap(model_id, recommender, file)
         was = "missing" if damaged is None else f"damaged and is kept as {aside}"
         logger.error("model %s: its file is %s; version %d serves", model_id, was, number)
         return True

@@ -177,12 +177,9 @@ class TaskRunner:
         return next((self._trainer.obstacle(run.model_id) for run in self.runs_of(spec.task_name)), None)
 
     async def _begin(self, order: Order, period: Period | None = None) -> Run:
-        async def note_end(outcome: Outcome) -> None:
-            await self._recorder.ended(record, run, outcome)
-
-        run = self._trainer.start(order, note_end)
-        record = self._recorder.opened(order)
-        await self._recorder.begun(order, period)
+        """Begin a run; it can be seen that it is under way when this returns."""
+        run = self._trainer.start(order, self._recorder.open(order, period))
+        await run.begun.wait()
         return run
 
     def _patience(self, outcome: Outcome, order: Order) -> float | None:

@@ -17,7 +17,8 @@ from recserver import Settings
 from recserver.errors import ModelBusy, ModelNotFound
 from recserver.events import RunEnded
 from recserver.executors import OnProgress
-from recserver.run import Order, Outcome
+from recserver.recorder import RunRecorder
+from recserver.run import Order
 from recserver.specs.jobs import TrainingJob, TrainingResult
 from recserver.specs.tasks import TaskSpec
 from recserver.store import files
@@ -117,16 +118,17 @@ async def test_many_stops_at_once_end_a_training_once_and_entirely(data_dir: Pat
 
 
 async def test_a_training_stopped_before_its_first_step_never_begins(bench: Workbench) -> None:
-    trainer, told = bench.rec.parts.trainer, list[str]()
-
-    async def on_end(outcome: Outcome) -> None:
-        told.append(outcome.kind)
-
+    parts = bench.rec.parts
+    trainer = parts.trainer
+    recorder = RunRecorder(
+        journal=parts.journal, history=parts.history, clock=parts.clock, events=bench.rec.events
+    )
     task = TaskSpec(task_name="t", model_id="m", interactions_data_chef_id="c", interval=60)
-    run = trainer.start(Order("1", task, await bench.rec.parts.models.read("m"), {"c": {}}), on_end)
+    order = Order("1", task, await parts.models.read("m"), {"c": {"type": "csv"}})
+    run = trainer.start(order, recorder.open(order, None))
     async with asyncio.timeout(5):
         assert await trainer.stop([run]) == ["m"]
-    assert (told, bench.trainings.begun) == (["stopped"], 0)
+    assert (run.log.record.outcome, bench.trainings.begun) == ("stopped", 0)
 
 
 async def test_a_stop_waits_for_those_that_end_in_time(bench: Workbench) -> None:
