@@ -24,9 +24,9 @@ from recserver import RecServer, Settings
 from recserver.cli import app
 from recserver.core.errors import SourceUnchanged
 from recserver.core.events import RunEnded
-from recserver.scheduling.run_outcome import RunOutcome
 from recserver.testing import ScriptedExecutor, ScriptedTraining
 from recserver.training.jobs import Progress
+from recserver.training.run_outcome import RunOutcome
 from tests.helpers.cli_process import killed_at_the_end
 from tests.helpers.pids import take_interrupts
 

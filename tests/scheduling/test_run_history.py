@@ -12,9 +12,9 @@ import pytest
 from recserver import RecServer, Settings
 from recserver.core.clock import timestamp
 from recserver.scheduling.run_history import SPARED, History
-from recserver.scheduling.run_outcome import RunOutcome
-from recserver.scheduling.run_record import RunRecord, new_run_id
 from recserver.testing import FakeClock, ScriptedExecutor
+from recserver.training.run_outcome import RunOutcome
+from recserver.training.run_record import RunRecord, new_run_id
 
 DAY = 86_400.0
 

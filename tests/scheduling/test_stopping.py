@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from recserver import Settings
 from recserver.core.errors import ModelBusy, ModelNotFound
 from recserver.core.events import RunEnded
+from recserver.scheduling.run_recorder import RunRecorder
+from recserver.server.settings import Settings
 from recserver.storage import atomic_files as files
-from recserver.testing import ScriptedExecutor, few_interactions
+from recserver.testing.scripted_executor import ScriptedExecutor, few_interactions
 from recserver.training.executors.protocol import OnProgress
 from recserver.training.jobs import TrainingJob, TrainingResult
-from recserver.training.run import Order, Outcome
+from recserver.training.run import Order
 from recserver.training.task import TaskSpec
 from tests.helpers.workbench import Workbench
 
@@ -117,16 +118,17 @@ async def test_many_stops_at_once_end_a_training_once_and_entirely(data_dir: Pat
 
 
 async def test_a_training_stopped_before_its_first_step_never_begins(bench: Workbench) -> None:
-    trainer, told = bench.rec.parts.trainer, list[str]()
-
-    async def on_end(outcome: Outcome) -> None:
-        told.append(outcome.kind)
-
+    parts = bench.rec.parts
+    trainer = parts.trainer
+    recorder = RunRecorder(
+        journal=parts.journal, history=parts.history, clock=parts.clock, events=bench.rec.events
+    )
     task = TaskSpec(task_name="t", model_id="m", interactions_data_chef_id="c", interval=60)
-    run = trainer.start(Order("1", task, await bench.rec.parts.models.read("m"), {"c": {}}), on_end)
+    order = Order("1", task, await parts.models.read("m"), {"c": {"type": "csv"}})
+    run = trainer.start(order, recorder.open(order, None))
     async with asyncio.timeout(5):
         assert await trainer.stop([run]) == ["m"]
-    assert (told, bench.trainings.begun) == (["stopped"], 0)
+    assert (run.log.record.outcome, bench.trainings.begun) == ("stopped", 0)
 
 
 async def test_a_stop_waits_for_those_that_end_in_time(bench: Workbench) -> None:

@@ -12,8 +12,8 @@ from recserver.cli.commands.evaluate_options import evaluate
 from recserver.cli.commands.recommend_options import recommend
 from recserver.cli.commands.serve_options import serve
 from recserver.core.errors import RecServerError, shown
-from recserver.scheduling.run_outcome import RunOutcome
 from recserver.server.workers.process_setup import refuse, write_whatever_comes
+from recserver.training.run_outcome import RunOutcome
 
 app = typer.Typer(
     name="recserver",

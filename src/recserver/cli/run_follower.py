@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from recserver.cli.client import Client, CommandFailed, Event
 from recserver.cli.run_progress import Display, Seen
 from recserver.core.clock import Clock
-from recserver.scheduling.run_outcome import RunOutcome
-from recserver.scheduling.run_record import RunRecord
+from recserver.training.run_outcome import RunOutcome
+from recserver.training.run_record import RunRecord
 
 POLL_SECONDS = 1.0
 """Events do not tell everything: iterations, the loss and the time left are asked for."""

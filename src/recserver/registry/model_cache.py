@@ -253,10 +253,11 @@ class Catalog:
                 return str(error)  # not remembered: it may be read the next time
             except UnreadableModel as error:
                 return await self._mended(model.model_id, stamp, str(error))
-            file = await self._models.pickle_status(model.model_id)
-            if file is not None and stamp_of(file) == stamp:  # else it was replaced or deleted meanwhile
-                self.swap(model.model_id, recommender, file)
-                return None
+            async with self._models.locks.reading(model.model_id):  # else a newer version could be swapped back
+                file = await self._models.pickle_status(model.model_id)
+                if file is not None and stamp_of(file) == stamp:  # else it was replaced or deleted meanwhile
+                    self.swap(model.model_id, recommender, file)
+                    return None
         return await self._mended(model.model_id, None, untrained(model, for_good=self.on_damage is not None))
 
     async def _mended(self, model_id: str, stamp: Stamp | None, reason: str) -> str | None:

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from os import stat_result
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import aiofiles.os
 
 from recserver.core.clock import timestamp
 from recserver.core.errors import InvalidInput, ModelNotFound
 from recserver.registry.model_config import CONFIG, LEGACY, METADATA, PICKLE, completed, has_legacy_name, id_of
+from recserver.registry.model_locks import ModelLocks, Moment
 from recserver.registry.model_status import TRANSITIONS, ModelStatus
 from recserver.storage import atomic_files as files
 from recserver.storage.transaction import Changes, finish, finish_all, pending, record_of
@@ -58,7 +58,7 @@ class ModelStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.locks = ModelLocks()
 
     async def ids(self) -> list[str]:
         """The ids of all models: those with a config, of the present or the legacy name."""
@@ -71,8 +71,13 @@ class ModelStore:
         Raises:
             ModelNotFound: if no file bears that id.
         """
-        async with self.lock(model_id):
-            return await asyncio.to_thread(self._read, model_id)
+        return (await self.read_at(model_id))[0]
+
+    async def read_at(self, model_id: str) -> tuple[StoredModel, Moment]:
+        """What :meth:`read` returns, and the moment at which the model was like that."""
+        async with self.locks.reading(model_id):
+            moment = self.locks.moment()
+            return await asyncio.to_thread(self._read, model_id), moment
 
     def _read(self, model_id: str, names: Container[str] | None = None) -> StoredModel:
         unreadable = None
@@ -87,9 +92,9 @@ class ModelStore:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
         return StoredModel(model_id, config, self.status_of(model_id), unreadable)
 
-    async def all(self) -> list[StoredModel]:
-        """Every model that is still there when it is read."""
-        ids = await self.ids()
+    async def all(self, ids: Iterable[str] | None = None) -> list[StoredModel]:
+        """Those models, or every one, that are still there when they are read."""
+        ids = await self.ids() if ids is None else ids
         return await asyncio.to_thread(self._read_all, ids) if ids else []
 
     def _read_all(self, model_ids: Iterable[str]) -> list[StoredModel]:
@@ -106,7 +111,7 @@ class ModelStore:
 
     async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
         """Write a new model's config. What an earlier model of that id left goes once that is done."""
-        async with self.lock(model_id):
+        async with self.locks.changing(model_id):
             await files.to_the_end(self._create, model_id, config)
 
     def _create(self, model_id: str, config: Mapping[str, Any]) -> None:
@@ -124,7 +129,7 @@ class ModelStore:
         Raises:
             ModelNotFound: if its config is gone.
         """
-        async with self.lock(model_id):
+        async with self.locks.changing(model_id):
             await files.to_the_end(self._move, model_id, status, frozenset(drop), changes)
 
     def _move(
@@ -139,13 +144,13 @@ class ModelStore:
         Raises:
             ModelNotFound: if its config is gone.
         """
-        async with self.lock(model_id):
+        async with self.locks.changing(model_id):
             await files.to_the_end(self._move, model_id, None, frozenset(), changes)
 
     def changed_config(
         self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
     ) -> tuple[Path, bytes]:
-        """Where a model's config lies, and what it says after a change; both while :meth:`lock` is held.
+        """Where a model's config lies, and what it says after a change; both while the model's lock is held.
 
         Raises:
             ModelNotFound: if its config is gone.
@@ -205,7 +210,7 @@ class ModelStore:
 
     async def delete(self, model_id: str) -> list[str]:
         """Remove every file of a model, all or none of them, and name them, relative to the data folder."""
-        async with self.lock(model_id):
+        async with self.locks.changing(model_id):
             names = await self.files_of(model_id)
             await files.to_the_end(self._delete, model_id)
         return names
@@ -265,10 +270,6 @@ class ModelStore:
             if path.name in names if names is not None else files.is_called_so(path):
                 return path, files.object_in(self._now(model_id, ending))
         raise FileNotFoundError
-
-    def lock(self, model_id: str) -> asyncio.Lock:
-        """Held while a model is changed; it lives as long as somebody holds or awaits it."""
-        return self._locks.setdefault(model_id, asyncio.Lock())
 
     def _all_paths(self, model_id: str) -> list[Path]:
         """Every file that there is of a model, its config first."""

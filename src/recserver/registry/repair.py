@@ -14,9 +14,10 @@ from recserver.core.clock import Clock
 from recserver.core.errors import ModelChanged, ModelNotFound, ModelUnavailable, UnreadableModel, reason_of
 from recserver.registry.model_cache import Catalog
 from recserver.registry.model_store import BROKEN, ModelStore
+from recserver.registry.version_files import Version
 from recserver.registry.version_integrity import digest_of, open_version
 from recserver.registry.version_lifecycle import CHOSEN
-from recserver.registry.version_store import Version, VersionStore
+from recserver.registry.version_store import VersionStore
 from recserver.storage.atomic_files import without_waiting
 from recserver.storage.model_file.format import OPENING
 
@@ -90,8 +91,9 @@ class Mender:
         recommender = await asyncio.to_thread(open_version, path, version)
         aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
         drop = () if number == serving else (CHOSEN,)  # nobody chose this one
-        file = await self._store.replace(model_id, version, damaged, aside, drop)
-        self._catalog.swap(model_id, recommender, file)
+        async with self._models.locks.changing(model_id):
+            file = await self._store.replace(model_id, version, damaged, aside, drop)
+            self._catalog.swap(model_id, recommender, file)
         was = "missing" if damaged is None else f"damaged and is kept as {aside}"
         logger.error("model %s: its file is %s; version %d serves", model_id, was, number)
         return True

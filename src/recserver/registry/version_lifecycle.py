@@ -15,8 +15,9 @@ from recserver.registry.model_cache import Catalog
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
 from recserver.registry.retention import kept_versions
+from recserver.registry.version_files import Version
 from recserver.registry.version_integrity import Inspector, open_version, refusal
-from recserver.registry.version_store import Version, VersionStore
+from recserver.registry.version_store import VersionStore
 from recserver.storage.model_file.version_numbers import is_version
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,9 @@ class ModelVersions:
         await self.keep_stranger(model_id, version.model_version)
         before = await self._store.serving(model_id)
         version = version.model_copy(update={"served_before": before or None})
-        file = await self._store.publish(model_id, packed, version, ModelStatus.COMPLETED, SETTLED)
-        self._catalog.swap(model_id, recommender, file)
+        async with self._models.locks.changing(model_id):
+            file = await self._store.publish(model_id, packed, version, ModelStatus.COMPLETED, SETTLED)
+            self._catalog.swap(model_id, recommender, file)
         await self.prune(model_id)
 
     async def keep(
@@ -194,14 +196,15 @@ class ModelVersions:
         status, drop = (ModelStatus.COMPLETED, SETTLED) if settles else (None, ("quarantined",))
         try:
             recommender = await asyncio.to_thread(open_version, self._store.path(model_id, number), version)
-            file = await self._store.serve(model_id, served, status, drop, **{CHOSEN: number})
+            async with self._models.locks.changing(model_id):
+                file = await self._store.serve(model_id, served, status, drop, **{CHOSEN: number})
+                self._catalog.swap(model_id, recommender, file)
         except FileNotFoundError:
             if number == await self._store.serving(model_id) and await self._models.pickle_status(model_id):
                 return  # trained before versions were kept: it serves, and there is no other copy
             raise VersionNotFound(model_id, number) from None
         except UnreadableModel as error:
             raise refusal(model_id, number, error, await self._good(model_id, besides=number)) from None
-        self._catalog.swap(model_id, recommender, file)
         logger.info("model %s: version %d serves", model_id, number)
 
     async def _good(self, model_id: str, besides: int) -> list[int]:

@@ -75,7 +75,7 @@ class VersionStore:
             ModelNotFound: if the model's config is gone.
             OSError: if it cannot be written; then nothing has changed.
         """
-        async with self._models.lock(model_id):
+        async with self._models.locks.changing(model_id):
             return await files.to_the_end(self._publish, model_id, packed, version, status, frozenset(drop))
 
     async def keep(
@@ -88,7 +88,7 @@ class VersionStore:
         **changes: Any,
     ) -> None:
         """Keep a new version beside the one that serves, and tell of it in the config, both together."""
-        async with self._models.lock(model_id):
+        async with self._models.locks.changing(model_id):
             await files.to_the_end(self._keep, model_id, packed, version, status, frozenset(drop), told=changes)
 
     async def serve(
@@ -104,7 +104,7 @@ class VersionStore:
         Args:
             told: what the config is to say besides.
         """
-        async with self._models.lock(model_id):
+        async with self._models.locks.changing(model_id):
             return await files.to_the_end(self._serve, model_id, version, status, frozenset(drop), told=told)
 
     async def replace(
@@ -119,22 +119,22 @@ class VersionStore:
         Raises:
             ModelChanged: if there is another file by now.
         """
-        async with self._models.lock(model_id):
+        async with self._models.locks.changing(model_id):
             return await files.to_the_end(self._replace, model_id, version, damaged, aside, frozenset(drop))
 
     async def adopt(self, model_id: str, packed: Path, version: Version) -> None:
         """Keep what serves without ever having been published as a version, and say that it serves."""
-        async with self._models.lock(model_id):
+        async with self._models.locks.changing(model_id):
             await files.to_the_end(self._adopt, model_id, packed, version)
 
     async def change(self, model_id: str, version: Version) -> None:
         """Write the record of a version anew, and its pin to the model's config, where no record can lose it."""
-        async with self._models.lock(model_id):
+        async with self._models.locks.changing(model_id):
             await files.to_the_end(self._change, model_id, version)
 
     async def prune(self, model_id: str, keep: Collection[int]) -> None:
         """Remove the versions that are not among those to keep."""
-        async with self._models.lock(model_id):
+        async with self._models.locks.changing(model_id):
             await files.to_the_end(self._prune, model_id, keep)
 
     def _publish(

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import StorageUnreadable
-from recserver.scheduling.run_outcome import RunOutcome
-from recserver.scheduling.run_record import RunRecord, run_ids_from
+from recserver.training.run_outcome import RunOutcome
+from recserver.training.run_record import RunRecord, run_ids_from
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import aiosqlite
 
 from recserver.core.errors import StorageUnreadable
 from recserver.scheduling.run_history import History, check, runs_in
-from recserver.scheduling.run_record import RunRecord
+from recserver.training.run_record import RunRecord
 
 
 class HistoryReader(History):

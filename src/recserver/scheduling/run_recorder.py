@@ -10,9 +10,9 @@ from typing import Any
 from recserver.core.clock import Clock, timestamp
 from recserver.core.events import EventBus, RunSkipped, TaskFailing, TaskRecovered
 from recserver.scheduling.run_history import History
-from recserver.scheduling.run_record import RunRecord
 from recserver.scheduling.task_state import Journal
 from recserver.training.run import Order, Outcome, Run
+from recserver.training.run_record import RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -49,65 +49,10 @@ class RunRecorder:
                     interrupted=record.interrupted + 1,
                 )
 
-    def opened(self, order: Order) -> RunRecord:
-        """Record in the history that a run begins."""
-        record = RunRecord(
-            run_id=order.run_id,
-            task_name=order.task.task_name,
-            model_id=order.task.model_id,
-            data_chef_id=order.task.interactions_data_chef_id,
-            trigger=order.trigger,
-            attempt=order.attempt,
-            started_at=timestamp(self._clock.now()),
-            algorithm=str(order.model.config["algorithm"]),
-            hyperparameters=order.model.config["hyperparameters"],
-        )
-        self._history.note(record)
-        return record
-
-    async def begun(self, order: Order, period: Period | None) -> None:
-        """Record durably that a run is under way; ``period`` is None if the schedule did not ask for it."""
-        record = self._journal.get(order.task.task_name)
-        changes: dict[str, Any] = {}
-        if period is not None:
-            late = self._clock.monotonic() - period.due
-            changes["last_due_at"] = timestamp(period.met)
-            changes["late"] = record.late + (order.attempt == 1 and late > PUNCTUAL)
-            changes["coalesced"] = record.coalesced + period.coalesced
-        await self._journal.update(
-            order.task.task_name,
-            last_run_at=timestamp(self._clock.now()),
-            last_status="training",
-            last_error=None,
-            run_id=order.run_id,
-            definition=order.definition,
-            runs=record.runs + 1,
-            retries=record.retries + (order.attempt > 1),
-            **changes,
-        )
-
-    async def ended(self, record: RunRecord, run: Run, outcome: Outcome) -> None:
-        """Record how a run ended; say once that a task began to fail, and once that it does no longer."""
-        now = timestamp(self._clock.now())
-        self._history.note(_completed(record, run, outcome, now))
-        before = self._journal.get(run.task_name)
-        changes: dict[str, Any] = {"crashes": before.crashes + 1 if outcome.worker_died else 0}
-        if outcome.kind == "failed":
-            changes |= {"failures": before.failures + 1, "failing_since": before.failing_since or now}
-            if before.failing_since is None:
-                self._events.publish(TaskFailing(run.task_name, str(outcome.error)))
-                logger.error("task %s fails: %s", run.task_name, outcome.error)
-        elif outcome.kind != "stopped" and outcome.error is None:
-            changes |= {"last_success_at": now, "failing_since": None}
-            if before.failing_since is not None:
-                self._events.publish(TaskRecovered(run.task_name, before.failing_since))
-                logger.warning("task %s works again; it failed since %s", run.task_name, before.failing_since)
-        await self._journal.update(
-            run.task_name,
-            last_status=outcome.kind,
-            last_error=outcome.error,
-            data_report=outcome.data_report,
-            **changes,
+    def open(self, order: Order, period: Period | None) -> RunEntry:
+        """The entry of a run that is about to begin; ``period`` is None if the schedule did not ask for it."""
+        return RunEntry(
+            order, period, journal=self._journal, history=self._history, clock=self._clock, events=self._events
         )
 
     async def skipped(self, task_name: str, reason: str, *, running: bool) -> None:
@@ -128,6 +73,99 @@ class RunRecorder:
         if due_times:
             before = self._journal.get(task_name)
             await self._journal.update(task_name, skipped=before.skipped + due_times)
+
+
+class RunEntry:
+    """One run in the journal and in the history: a :class:`~recserver.run.RunLog`."""
+
+    def __init__(
+        self,
+        order: Order,
+        period: Period | None,
+        *,
+        journal: Journal,
+        history: History,
+        clock: Clock,
+        events: EventBus,
+    ) -> None:
+        self._order, self._period, self._task_name = order, period, order.task.task_name
+        self._journal, self._history, self._clock, self._events = journal, history, clock, events
+        self._changes: dict[str, Any] = {}
+        self._prepared: Outcome | None = None
+        self.record = RunRecord(
+            run_id=order.run_id,
+            task_name=order.task.task_name,
+            model_id=order.task.model_id,
+            data_chef_id=order.task.interactions_data_chef_id,
+            trigger=order.trigger,
+            attempt=order.attempt,
+            started_at=timestamp(self._clock.now()),
+            algorithm=str(order.model.config["algorithm"]),
+            hyperparameters=order.model.config["hyperparameters"],
+        )
+
+    async def prepare_begin(self) -> None:
+        """Save that the run is under way."""
+        record, order = self._journal.get(self._task_name), self._order
+        self._changes = {
+            "last_run_at": self.record.started_at,
+            "last_status": "training",
+            "last_error": None,
+            "run_id": order.run_id,
+            "definition": order.definition,
+            "runs": record.runs + 1,
+            "retries": record.retries + (order.attempt > 1),
+        }
+        if self._period is not None:
+            late = self._clock.monotonic() - self._period.due
+            self._changes["last_due_at"] = timestamp(self._period.met)
+            self._changes["late"] = record.late + (order.attempt == 1 and late > PUNCTUAL)
+            self._changes["coalesced"] = record.coalesced + self._period.coalesced
+        await self._journal.prepare(self._task_name, **self._changes)
+
+    def begin(self) -> None:
+        """Let the journal and the history tell that the run is under way."""
+        self._journal.note(self._task_name, **self._changes)
+        self._history.note(self.record)
+
+    async def prepare_end(self, outcome: Outcome) -> None:
+        """Save how the run ended."""
+        self._prepared, self._changes = outcome, self._ending(outcome)
+        await self._journal.prepare(self._task_name, **self._changes)
+
+    def end(self, run: Run, outcome: Outcome) -> None:
+        """Let the journal and the history tell how it ended, and events whether its task fails or recovered."""
+        now = timestamp(self._clock.now())
+        self.record = _completed(self.record, run, outcome, now)
+        self._history.note(self.record)
+        since = self._journal.get(self._task_name).failing_since
+        changes = self._changes if outcome is self._prepared else self._ending(outcome)
+        self._journal.note(self._task_name, **changes)
+        if outcome.kind == "failed" and since is None:
+            self._events.publish(TaskFailing(self._task_name, str(outcome.error)))
+            logger.error("task %s fails: %s", self._task_name, outcome.error)
+        elif since is not None and "last_success_at" in changes:
+            self._events.publish(TaskRecovered(self._task_name, since))
+            logger.warning("task %s works again; it failed since %s", self._task_name, since)
+
+    async def flush(self) -> None:
+        """Save what came between the preparation and its moment."""
+        await self._journal.flush()
+
+    def _ending(self, outcome: Outcome) -> dict[str, Any]:
+        """What the journal says after a run that ended like that."""
+        before, now = self._journal.get(self._task_name), timestamp(self._clock.now())
+        changes: dict[str, Any] = {
+            "last_status": outcome.kind,
+            "last_error": outcome.error,
+            "data_report": outcome.data_report,
+            "crashes": before.crashes + 1 if outcome.worker_died else 0,
+        }
+        if outcome.kind == "failed":
+            changes |= {"failures": before.failures + 1, "failing_since": before.failing_since or now}
+        elif outcome.kind != "stopped" and outcome.error is None:
+            changes |= {"last_success_at": now, "failing_since": None}
+        return changes
 
 
 def _completed(record: RunRecord, run: Run, outcome: Outcome, now: str) -> RunRecord:

@@ -20,12 +20,12 @@ from recserver.core.errors import (
 from recserver.registry.model_cache import Catalog
 from recserver.registry.model_store import ModelStore
 from recserver.scheduling.retries import seconds_before_retry
-from recserver.scheduling.run_record import new_run_id
 from recserver.scheduling.run_recorder import Period, RunRecorder
 from recserver.scheduling.task_loop import TaskLoop
 from recserver.scheduling.task_state import Journal
 from recserver.scheduling.triggers import Schedule
 from recserver.training.run import Order, Outcome, Run
+from recserver.training.run_record import new_run_id
 from recserver.training.task import TaskSpec
 from recserver.training.task_store import TaskStore
 from recserver.training.trainer import INTERRUPTED, Trainer
@@ -176,12 +176,9 @@ class TaskRunner:
         return next((self._trainer.obstacle(run.model_id) for run in self.runs_of(spec.task_name)), None)
 
     async def _begin(self, order: Order, period: Period | None = None) -> Run:
-        async def note_end(outcome: Outcome) -> None:
-            await self._recorder.ended(record, run, outcome)
-
-        run = self._trainer.start(order, note_end)
-        record = self._recorder.opened(order)
-        await self._recorder.begun(order, period)
+        """Begin a run; it can be seen that it is under way when this returns."""
+        run = self._trainer.start(order, self._recorder.open(order, period))
+        await run.begun.wait()
         return run
 
     def _patience(self, outcome: Outcome, order: Order) -> float | None:

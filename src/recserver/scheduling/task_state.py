@@ -115,6 +115,22 @@ class Journal:
         self._put(task_name, self.get(task_name).model_copy(update=changes))
         await self._save()
 
+    async def prepare(self, task_name: str, **changes: Any) -> None:
+        """Save a change of a record before :meth:`note` lets it be seen: no crash undoes what was seen."""
+        self._lines[task_name] = _line(task_name, self.get(task_name).model_copy(update=changes))
+        await self._save()
+
+    def note(self, task_name: str, **changes: Any) -> None:
+        """Change some fields of a task's record; :meth:`flush` saves what :meth:`prepare` has not."""
+        prepared = self._lines.get(task_name)
+        self._put(task_name, self.get(task_name).model_copy(update=changes))
+        self._changes += self._lines[task_name] != prepared
+
+    async def flush(self) -> None:
+        """Save what is not saved yet."""
+        if self._saved < self._changes:
+            await self._save_changes(self._changes)
+
     async def forget(self, task_name: str) -> None:
         """Drop a task's record."""
         if self._records.pop(task_name, None) is not None:
@@ -122,12 +138,13 @@ class Journal:
             await self._save()
 
     def _put(self, task_name: str, record: TaskRecord) -> None:
-        line = f"{json.dumps(task_name)}: {json.dumps(record.model_dump(), ensure_ascii=False)}"
-        self._records[task_name], self._lines[task_name] = record, line.encode(errors="backslashreplace")
+        self._records[task_name], self._lines[task_name] = record, _line(task_name, record)
 
     async def _save(self) -> None:
         self._changes += 1
-        mine = self._changes
+        await self._save_changes(self._changes)
+
+    async def _save_changes(self, mine: int) -> None:
         async with self._lock:
             if self._saved >= mine:  # written along with an earlier change
                 return
@@ -138,3 +155,9 @@ class Journal:
                 self._saved = changes
             except OSError as error:
                 logger.warning("%s could not be saved: %s", self._path.name, error)
+
+
+def _line(task_name: str, record: TaskRecord) -> bytes:
+    """A record as the file has it."""
+    line = f"{json.dumps(task_name)}: {json.dumps(record.model_dump(), ensure_ascii=False)}"
+    return line.encode(errors="backslashreplace")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from recserver.chefs.chef_store import Entries
 from recserver.core.clock import Clock
+from recserver.core.errors import RecServerError, TrainingFailed, WorkerDied, reason_of
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
 from recserver.training.jobs import Progress
+from recserver.training.run_record import RunRecord
 from recserver.training.task import TaskSpec
+
+FAULT = "A fault in recserver: the server's log has the details."
+"""The error of a run whose traceback the log holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Order:
     """What is to be run, and why.
 
     Attributes:
-        run_id: of this run; see :func:`recserver.scheduling.run_record.new_run_id`.
+        run_id: of this run; see :func:`recserver.training.run_record.new_run_id`.
         task, model: as they were when the run was ordered.
         chefs: the entries of the data chefs that the task names, by id.
         trigger: ``schedule``, ``retry`` or ``run_task``.
@@ -90,8 +95,49 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-OnEnd = Callable[[Outcome], Awaitable[None]]
-"""Told how a training ended, before anybody who waits for its outcome."""
+def failure_of(error: Exception) -> Outcome:
+    """What a training comes to that is ended by an error."""
+    if isinstance(error, TrainingFailed):
+        return Outcome(
+            "failed", str(error), data_report=error.data_report, transient=error.transient,
+            retry_after=error.retry_after, worker_died=isinstance(error, WorkerDied), fault=error.fault,
+        )  # fmt: skip
+    if isinstance(error, RecServerError):
+        return Outcome("failed", str(error))
+    if isinstance(error, OSError):
+        return Outcome("failed", f"The model could not be saved: {reason_of(error)}.")
+    return Outcome("failed", FAULT, fault=True)
+
+
+class RunLog(Protocol):
+    """Where it is written down how one run begins and ends.
+
+    What ``prepare_...`` saved is seen once ``begin`` or ``end`` is called, which awaits nothing: so the trainer
+    can let it be seen together with the model's status.
+    """
+
+    record: RunRecord
+    """The run, as far as can be seen."""
+
+    async def prepare_begin(self) -> None:
+        """Save that the run is under way."""
+        ...
+
+    def begin(self) -> None:
+        """Let it be seen that the run is under way."""
+        ...
+
+    async def prepare_end(self, outcome: Outcome) -> None:
+        """Save how the run ended."""
+        ...
+
+    def end(self, run: Run, outcome: Outcome) -> None:
+        """Let it be seen how the run ended."""
+        ...
+
+    async def flush(self) -> None:
+        """Save what came between ``prepare_...`` and its moment."""
+        ...
 
 
 class Run:
@@ -99,16 +145,21 @@ class Run:
 
     Attributes:
         order: what it does.
+        log: where it is written down.
         progress: how far it is.
+        status: the model's, as long as the run is under way; None before it can be seen.
+        begun: set when it can be seen that it is under way.
         outcome: set when everything about it has ended.
         started: when, in seconds of ``clock.monotonic()``.
         before: the model's status until then.
     """
 
-    def __init__(self, order: Order, on_end: OnEnd, clock: Clock) -> None:
+    def __init__(self, order: Order, log: RunLog, clock: Clock) -> None:
         self.order = order
-        self.on_end = on_end
+        self.log = log
         self.progress = Progress(stage="waiting")
+        self.status: ModelStatus | None = None
+        self.begun = asyncio.Event()
         self.outcome: asyncio.Future[Outcome] = asyncio.Future()
         self.started = clock.monotonic()
         self.before = ModelStatus(order.model.status)

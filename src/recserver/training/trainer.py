@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,7 @@ from typing import Any
 from recserver.algorithms.lookup import algorithm
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.clock import Clock, timestamp
-from recserver.core.errors import (
-    ModelBusy,
-    RecServerError,
-    SourceUnchanged,
-    TrainingFailed,
-    WorkerDied,
-    reason_of,
-    shown,
-)
+from recserver.core.errors import ModelBusy, RecServerError, SourceUnchanged, TrainingFailed, shown
 from recserver.core.events import EventBus, RunEnded, RunProgressed, RunStarted
 from recserver.core.task_group import TaskOwner
 from recserver.recommend.model.loading import open_packed
@@ -35,11 +27,10 @@ from recserver.storage.model_file.version_numbers import next_version
 from recserver.training.executors.protocol import Executor
 from recserver.training.jobs import Limits, Progress, TrainingJob, TrainingResult
 from recserver.training.publisher import Publisher, quality_gate
-from recserver.training.run import OnEnd, Order, Outcome, Run
+from recserver.training.run import FAULT, Order, Outcome, Run, RunLog, failure_of
 
 logger = logging.getLogger(__name__)
 
-FAULT = "A fault in recserver: the server's log has the details."
 INTERRUPTED = "interrupted: the server ended during this training; the next one starts afresh."
 
 
@@ -76,7 +67,8 @@ class Trainer:
         await self._models.clear_temporaries()
         for model in await self._models.all():
             if ModelStatus(model.status).in_training:
-                await self._fail(model.model_id, INTERRUPTED)
+                status, changes = self._failed(INTERRUPTED)
+                await self._move(model.model_id, status, **changes)
                 logger.warning("model %s: %s", model.model_id, INTERRUPTED)
 
     def obstacle(self, model_id: str) -> str | None:
@@ -94,7 +86,12 @@ class Trainer:
         finally:
             self._held.discard(model_id)
 
-    def start(self, order: Order, on_end: OnEnd) -> Run:
+    def under_way(self, model_id: str) -> Run | None:
+        """The training of a model, from the moment it can be seen to the moment its end can be."""
+        run = self.runs.get(model_id)
+        return run if run is not None and run.status is not None else None
+
+    def start(self, order: Order, log: RunLog) -> Run:
         """Begin a training. Its ``outcome`` is set when everything about it has ended.
 
         Raises:
@@ -103,15 +100,10 @@ class Trainer:
         model_id = order.task.model_id
         if reason := self.obstacle(model_id):
             raise ModelBusy(f"{reason} Wait for that to end.")
-        run = Run(order, on_end, self._clock)
+        run = Run(order, log, self._clock)
         work = self._owner.start(partial(self._conduct, run), f"training of {model_id}")
         self.runs[model_id] = run
         work.add_done_callback(lambda _: self._finish(run, Outcome("failed", FAULT, fault=True)))
-        self._events.publish(RunStarted(run.task_name, model_id, order.run_id, order.trigger))
-        logger.info(
-            "run started: task %s trains model %s from %s (%s)",
-            run.task_name, model_id, order.task.interactions_data_chef_id, order.run_id,
-        )  # fmt: skip
         return run
 
     async def stop(self, runs: Iterable[Run], timeout: float = 0) -> list[str]:
@@ -131,44 +123,83 @@ class Trainer:
         return sorted(run.model_id for run in stopped if run.outcome.result().kind == "stopped")
 
     async def _conduct(self, run: Run) -> None:
-        """Everything of a training, ending in its outcome whatever happens. Only its first part can be stopped."""
+        """Everything of a training, ending in its outcome whatever happens. Only its middle can be stopped."""
         out = temporary_beside(self._models.pickle(run.model_id))
+        problem = await self._begin(run)
         try:
+            if problem is not None:
+                raise problem
             with run.stoppable():
                 result = await self._fit(run, out)
                 recommender = await self._validate(run, out, result)
             self._enter(run, "publishing")
-            outcome = await self._publisher.publish(run, out, result, recommender, await self._serving(run))
+            serving = await self._serving(run)
+            async with self._models.locks.changing(run.model_id):
+                outcome = await self._publisher.publish(run, out, result, recommender, serving)
+                await self._end(run, out, outcome)
         except asyncio.CancelledError:
-            await self._move(run.model_id, ModelStatus.STOPPED, stopped_at=timestamp(self._clock.now()))
-            outcome = Outcome("stopped")
+            stopped = ModelStatus.STOPPED, {"stopped_at": timestamp(self._clock.now())}
+            await self._end_with_status(run, out, Outcome("stopped"), *stopped)
         except SourceUnchanged as ending:
-            await self._move(run.model_id, run.before)
             refused = str(run.order.model.config.get("error")) if run.before == ModelStatus.FAILED else None
             outcome = Outcome("unchanged", refused, data_report=ending.data_report)
-        except TrainingFailed as error:
-            outcome = await self._failed(
-                run, str(error), data_report=error.data_report, transient=error.transient,
-                retry_after=error.retry_after, worker_died=isinstance(error, WorkerDied), fault=error.fault,
-            )  # fmt: skip
-        except RecServerError as error:
-            outcome = await self._failed(run, str(error))
-        except OSError as error:
-            outcome = await self._failed(run, f"The model could not be saved: {reason_of(error)}.")
-        except Exception:
-            logger.exception("run %s, training of model %s", run.order.run_id, run.model_id)
-            outcome = await self._failed(run, FAULT, fault=True)
+            await self._end_with_status(run, out, outcome, run.before)
+        except Exception as error:
+            outcome = failure_of(error)
+            if outcome.fault and not isinstance(error, TrainingFailed):
+                logger.exception("run %s, training of model %s", run.order.run_id, run.model_id)
+            await self._end_with_status(run, out, outcome, *self._failed(outcome.error))
+        await run.log.flush()
+
+    async def _begin(self, run: Run) -> Exception | None:
+        """Let the model's status, the journal and the history tell together that a run is under way.
+
+        Returns:
+            What speaks against going on with it, if anything does.
+        """
+        problem: Exception | None = None
+        async with self._models.locks.changing(run.model_id):
+            try:
+                await self._models.move(run.model_id, ModelStatus.TRAINING)
+            except (RecServerError, OSError) as error:
+                problem = error
+            await run.log.prepare_begin()
+            run.status = ModelStatus.TRAINING
+            run.log.begin()
+            run.begun.set()
+        order = run.order
+        self._events.publish(RunStarted(run.task_name, run.model_id, order.run_id, order.trigger))
+        logger.info(
+            "run started: task %s trains model %s from %s (%s)",
+            run.task_name, run.model_id, order.task.interactions_data_chef_id, order.run_id,
+        )  # fmt: skip
+        return TrainingFailed(order.model.unreadable) if order.model.unreadable else problem
+
+    async def _end_with_status(
+        self, run: Run, out: Path, outcome: Outcome, status: ModelStatus, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """End a run that publishes nothing; the model gets the status."""
+        async with self._models.locks.changing(run.model_id):
+            await self._move(run.model_id, status, **(changes or {}))
+            await self._end(run, out, outcome)
+
+    async def _end(self, run: Run, out: Path, outcome: Outcome) -> None:
+        """Let everything tell at once how a run ended, while the lock of its model is held.
+
+        Until the lock is released nobody reads the status that stands on the disk already, nor begins another run.
+        """
         try:
             await remove([out])
         except OSError:  # the next start of the server removes it
             logger.warning("%s could not be removed", out)
-        await run.on_end(outcome)
+        await run.log.prepare_end(outcome)
         self._finish(run, outcome)
 
+    def _failed(self, sentence: str | None) -> tuple[ModelStatus, dict[str, Any]]:
+        """The status of a model whose training failed, and what its config says besides."""
+        return ModelStatus.FAILED, {"error": sentence, "failed_at": timestamp(self._clock.now())}
+
     async def _fit(self, run: Run, out: Path) -> TrainingResult:
-        if run.order.model.unreadable:
-            raise TrainingFailed(run.order.model.unreadable)
-        await self._models.move(run.model_id, ModelStatus.TRAINING)
         job, warnings = await self._job(run.order, out)
 
         def on_progress(progress: Progress) -> None:
@@ -231,18 +262,13 @@ class Trainer:
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
         """Check the packed file, and open it."""
         self._enter(run, "validating")
-        await self._models.move(run.model_id, ModelStatus.VALIDATING)
+        async with self._models.locks.changing(run.model_id):
+            await self._models.move(run.model_id, ModelStatus.VALIDATING)
+            run.status = ModelStatus.VALIDATING
         packed, recommender = await asyncio.to_thread(open_packed, out)
         if (packed.size, packed.sha256) != (result.size, result.sha256):
             raise TrainingFailed("The packed model changed on its way to the server: train it again.")
         return recommender
-
-    async def _failed(self, run: Run, sentence: str, **more: Any) -> Outcome:
-        await self._fail(run.model_id, sentence)
-        return Outcome("failed", sentence, **more)
-
-    async def _fail(self, model_id: str, sentence: str) -> None:
-        await self._move(model_id, ModelStatus.FAILED, error=sentence, failed_at=timestamp(self._clock.now()))
 
     async def _move(self, model_id: str, status: ModelStatus, **changes: Any) -> None:
         """Write a status that tells of an ending; if even that fails, the log is where it is told."""
@@ -257,6 +283,11 @@ class Trainer:
         if run.outcome.done():
             return
         self.runs.pop(run.model_id, None)
+        run.begun.set()
+        try:
+            run.log.end(run, outcome)
+        except Exception:  # whoever waits for the outcome must get it
+            logger.exception("the end of run %s could not be recorded", run.order.run_id)
         run.outcome.set_result(outcome)
         self._events.publish(
             RunEnded(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from recserver.cli.client import connected
 from recserver.cli.commands.tasks import moment
 from recserver.cli.output import console, failing_quietly, in_a_line, print_json, print_rows
-from recserver.scheduling.run_record import RunRecord
+from recserver.training.run_record import RunRecord
 
 HEADS = "started", "task", "model", "trigger", "outcome", "seconds", "version", "run", "error"
 

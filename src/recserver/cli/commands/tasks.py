@@ -16,8 +16,8 @@ from recserver.cli.output import FAILED, complain, console, failing_quietly, pri
 from recserver.cli.run_follower import Follower
 from recserver.cli.run_progress import Seen, display, duration
 from recserver.core.clock import SystemClock
-from recserver.scheduling.run_outcome import RunOutcome
-from recserver.scheduling.run_record import RunRecord
+from recserver.training.run_outcome import RunOutcome
+from recserver.training.run_record import RunRecord
 
 STOPPED = 3
 """Exit status when the run that was followed was stopped; 2 stands for wrong options."""

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from recserver.algorithms.lookup import algorithm as algorithm_called
 from recserver.algorithms.lookup import algorithms_described
 from recserver.core.clock import timestamp
-from recserver.core.errors import InvalidInput, ModelBusy, ModelExists, ModelInUse, shown
-from recserver.core.validation.values import (
-    KnownId,
-    NewModelId,
-    PlainObject,
-    Switch,
-    Text,
-    Title,
-    refuse_existing,
-)
+from recserver.core.errors import ModelBusy, ModelExists, ModelInUse, shown
+from recserver.core.validation.values import KnownId, NewModelId, PlainObject, Switch, Text, Title, refuse_existing
+from recserver.registry.consistent_reads import read_all_consistently, read_consistently
 from recserver.registry.model_config import new_config
 from recserver.registry.model_status import ModelStatus
-from recserver.registry.model_store import StoredModel
 from recserver.registry.quality_gate import QualityGate
-from recserver.server.service.operation import Result, Verbs, changing_verb, changing_verb_unless, verb
+from recserver.server.service.model_views import ModelViews
+from recserver.server.service.operation import Result, changing_verb, changing_verb_unless, verb
 from recserver.training.task import TaskSpec
 
 
-class ModelVerbs(Verbs):
+class ModelVerbs(ModelViews):
     """Create, look at and delete models."""
 
     @verb
@@ -65,8 +57,9 @@ class ModelVerbs(Verbs):
         if reason := parts.trainer.obstacle(model_id):
             raise ModelBusy(f"{reason} Overwrite it when that has ended.")
         with parts.trainer.hold(model_id):
-            await parts.models.create(model_id, config)
-            parts.catalog.drop(model_id)
+            async with parts.models.locks.changing(model_id):
+                await parts.models.create(model_id, config)
+                parts.catalog.drop(model_id)
         await parts.scheduler.reconcile()
         answered = ("model_id", "status", "algorithm", "model_type", "hyperparameters")
         result: Result = {"message": f"Model {model_id} was created; add a task to train it."}
@@ -76,24 +69,16 @@ class ModelVerbs(Verbs):
     @verb
     async def list_models(self) -> Result:
         """All models by id."""
-        obstacle = self.parts.catalog.obstacle  # a list is no reason to load them all
-        return {
-            model.model_id: await self._model_shown(model, await obstacle(model))
-            for model in await self.parts.models.all()
-        }
+        seen = await read_all_consistently(self.parts.models, self._look)
+        return {model.model_id: self._shown(model, found) for model, found in seen}
 
     @verb
     async def get_model_info(self, model_id: KnownId) -> Result:
         """One model, and how far its training is."""
-        model = await self.parts.models.read(model_id)
-        was_loaded = self.parts.catalog.is_loaded(model_id)
-        reason = await self.parts.catalog.needs_training(model)
-        if not was_loaded:  # loading it may have put a kept version in the place of its file
-            model = await self.parts.models.read(model_id)
-        run = self.parts.trainer.runs.get(model_id)
-        described = await self._model_shown(model, reason)
+        model, found = await read_consistently(self.parts.models, model_id, self._look_closely)
+        described, run = self._shown(model, found), self.parts.trainer.under_way(model_id)
         return described | {
-            "in_training_state": run is not None,
+            "in_training_state": ModelStatus(described["status"]).in_training,
             "file_size_mb": round(model.pickle.st_size / 2**20, 2) if model.pickle else 0.0,
             "progress": run.progress.model_dump() if run else None,
         }
@@ -135,32 +120,11 @@ class ModelVerbs(Verbs):
         with trainer.hold(model_id):
             if run := trainer.runs.get(model_id):
                 await trainer.stop([run])
-            deleted = await self.parts.models.delete(model_id)
-            self.parts.catalog.drop(model_id)
+            async with self.parts.models.locks.changing(model_id):
+                deleted = await self.parts.models.delete(model_id)
+                self.parts.catalog.drop(model_id)
         return deleted
 
     async def _tasks_of(self, model_id: str) -> list[str]:
         wanted = await self.parts.runner.wanted()
         return [name for name, one in wanted.items() if isinstance(one, TaskSpec) and one.model_id == model_id]
-
-    async def _model_shown(self, model: StoredModel, reason: str | None) -> dict[str, Any]:
-        """The config of a model and what follows from its other files.
-
-        Args:
-            reason: why no version of it can serve.
-        """
-        config = dict(model.config)
-        if model.unreadable is None:
-            try:
-                await asyncio.to_thread(algorithm_called, config["algorithm"])
-            except InvalidInput as error:
-                config |= {"status": ModelStatus.FAILED.value, "error": str(error)}
-        told = ModelStatus.FAILED, ModelStatus.TRAINING, ModelStatus.VALIDATING
-        lost = model.pickle is not None or config["status"] == ModelStatus.COMPLETED
-        if reason and lost and config["status"] not in told:
-            config |= {"status": ModelStatus.INITIALIZING.value, "error": reason}
-        return config | {
-            "model_file_exists": model.pickle is not None,
-            "loaded_in_memory": self.parts.catalog.is_loaded(model.model_id),
-            "needs_training": reason is not None,
-        }

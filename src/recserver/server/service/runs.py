@@ -6,17 +6,18 @@ from typing import Any
 
 from recserver.core.errors import InvalidInput, ModelNotFound, RunNotFound, StorageUnreadable, TaskNotFound
 from recserver.core.validation.values import Count, KnownId, Switch, Text
-from recserver.registry.model_store import StoredModel
-from recserver.scheduling.run_outcome import RunOutcome
-from recserver.server.service.operation import Result, Verbs, changing_verb, steering_verb, verb
+from recserver.registry.consistent_reads import read_consistently
+from recserver.server.service.model_views import ModelViews
+from recserver.server.service.operation import Result, changing_verb, steering_verb, verb
 from recserver.server.service.tasks import outlook, task_called
 from recserver.training.run import Run
+from recserver.training.run_outcome import RunOutcome
 
 _BRIEF = {"stages", "data_report", "hyperparameters", "metrics", "warnings"}
 """What of a run only :meth:`RunVerbs.get_run` tells."""
 
 
-class RunVerbs(Verbs):
+class RunVerbs(ModelViews):
     """Run tasks by hand, stop trainings, and look back."""
 
     @changing_verb
@@ -65,8 +66,10 @@ class RunVerbs(Verbs):
     @verb
     async def get_training_status(self, model_id: KnownId) -> Result:
         """How far the training of a model is; null where nobody knows."""
-        model = await self.parts.models.read(model_id)
-        return {"data": await self._progress(model)}
+        seconds = await self._usual_seconds(model_id)
+        model, found = await read_consistently(self.parts.models, model_id, self._look)
+        run = self.parts.trainer.under_way(model_id)
+        return {"data": {"status": self._shown(model, found)["status"]} | _progress(run, seconds)}
 
     @verb
     async def list_runs(
@@ -96,29 +99,13 @@ class RunVerbs(Verbs):
             raise RunNotFound(run_id)
         return run.model_dump()
 
-    async def _progress(self, model: StoredModel) -> dict[str, Any]:
-        run = self.parts.trainer.runs.get(model.model_id)
-        found: dict[str, Any] = dict.fromkeys(
-            ("stage", "rows_read", "iteration", "iterations", "loss", "elapsed_seconds", "eta_seconds",
-             "queue_position", "run_id", "task_name")
-        )  # fmt: skip
-        found = {"status": model.status} | found
-        if run is None:
-            return found
-        found |= run.progress.model_dump() | {"run_id": run.order.run_id, "task_name": run.task_name}
-        found["elapsed_seconds"] = round(run.elapsed, 3)
-        found["eta_seconds"] = await self._left(run)
-        return found
-
-    async def _left(self, run: Run) -> float | None:
-        """Seconds that a training still takes, if it takes as long as the last one that completed."""
+    async def _usual_seconds(self, model_id: str) -> float | None:
+        """How long the last training of a model took that completed."""
         try:
-            before = await self.parts.history.page(model_id=run.model_id, outcome=RunOutcome.COMPLETED, limit=1)
+            before = await self.parts.history.page(model_id=model_id, outcome=RunOutcome.COMPLETED, limit=1)
         except StorageUnreadable:
             return None
-        if not before or before[0].seconds is None:
-            return None
-        return round(max(0.0, before[0].seconds - run.elapsed), 1)
+        return before[0].seconds if before else None
 
     async def _enable(self, task_name: str, enabled: bool) -> Result:
         parts = self.parts
@@ -129,3 +116,18 @@ class RunVerbs(Verbs):
             await parts.scheduler.reconcile()
         how = f"is not paused{await outlook(spec, parts)}" if enabled else "is paused"
         return {"message": f"Task {task_name} {how}.", "task_name": task_name, "enabled": enabled}
+
+
+def _progress(run: Run | None, usual_seconds: float | None) -> dict[str, Any]:
+    """How far a run is that is under way; it is taken to last as long as the one before."""
+    found: dict[str, Any] = dict.fromkeys(
+        ("stage", "rows_read", "iteration", "iterations", "loss", "elapsed_seconds", "eta_seconds",
+         "queue_position", "run_id", "task_name")
+    )  # fmt: skip
+    if run is None:
+        return found
+    found |= run.progress.model_dump() | {"run_id": run.order.run_id, "task_name": run.task_name}
+    found["elapsed_seconds"] = round(run.elapsed, 3)
+    if usual_seconds is not None:
+        found["eta_seconds"] = round(max(0.0, usual_seconds - run.elapsed), 1)
+    return found

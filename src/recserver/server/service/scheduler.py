@@ -22,14 +22,14 @@ class SchedulerVerbs(Verbs):
         scheduler = self.parts.scheduler
         await self.parts.catalog.look_again()
         await scheduler.start()
-        skipped = dict(scheduler.faults)
         wanted = await self.parts.runner.wanted()
+        skipped = dict(scheduler.faults)
         skipped |= {name: PAUSED for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled}
-        for name in scheduler.task_names:
-            loop = scheduler.loop(name)
-            if loop and (reason := await self.parts.runner.obstacle(loop.spec)):
+        loops = {name: loop.spec for name in scheduler.task_names if (loop := scheduler.loop(name))}
+        for name, spec in loops.items():
+            if reason := await self.parts.runner.obstacle(spec):
                 skipped[name] = reason
-        scheduled = len([name for name in scheduler.task_names if name not in skipped])
+        scheduled = len(loops.keys() - skipped.keys())
         left_out = f" and leaves out {len(skipped)}: tasks_skipped says why" if skipped else ""
         return {
             "message": f"The scheduler runs {scheduled} task{'' if scheduled == 1 else 's'}{left_out}.",

@@ -13,7 +13,6 @@ from recserver.core.errors import (
     TaskNotFound,
 )
 from recserver.core.validation.values import Interval, KnownId, NewId, Switch, Text, refuse_existing
-from recserver.scheduling.task_state import TaskRecord
 from recserver.server.service.operation import Parts, Result, Verbs, changing_verb, verb
 from recserver.training.task import CronExpression, MemoryLimit, TaskSpec, TimeLimit, ZoneName
 from recserver.training.task_store import TaskStore
@@ -103,15 +102,15 @@ class TaskVerbs(Verbs):
     async def list_tasks(self) -> Result:
         """All tasks by name: their definition, and what became of their last run."""
         parts = self.parts
-        listed = {}
+        described: dict[str, Result] = {}
+        extra: dict[str, Result] = {}
         for name, one in (await parts.runner.wanted()).items():
-            record = parts.journal.get(name)
             if isinstance(one, TaskSpec):
-                listed[name] = one.model_dump() | self._state(name, record) | _warnings(one)
+                described[name], extra[name] = one.model_dump(), _warnings(one)
             else:
-                content = await parts.tasks.readable(name)
-                listed[name] = content | self._state(name, record) | {"last_error": str(one)}
-        return listed
+                described[name], extra[name] = await parts.tasks.readable(name), {"last_error": str(one)}
+        # Nothing is awaited from here on, so that the states of all tasks are those of one moment.
+        return {name: content | self._state(name) | extra[name] for name, content in described.items()}
 
     @changing_verb
     async def update_task_interval(self, task_name: KnownId, *, interval: Interval) -> Result:
@@ -128,9 +127,10 @@ class TaskVerbs(Verbs):
             "next_run_at": parts.scheduler.next_run_at(task_name),
         }
 
-    def _state(self, task_name: str, record: TaskRecord) -> dict[str, Any]:
+    def _state(self, task_name: str) -> dict[str, Any]:
+        record = self.parts.journal.get(task_name)
         return {
-            "running": bool(self.parts.runner.runs_of(task_name)),
+            "running": any(run.status is not None for run in self.parts.runner.runs_of(task_name)),
             "last_run_at": record.last_run_at,
             "last_status": record.last_status,
             "last_error": record.last_error,
@@ -152,11 +152,12 @@ def _warnings(spec: TaskSpec) -> Result:
 
 async def outlook(spec: TaskSpec, parts: Parts) -> str:
     """Whether a task runs from now on, and if not, why: the end of a sentence about it."""
+    reason = await parts.runner.obstacle(spec)  # first, so that the rest is as it is when the caller goes on
     if not spec.enabled:
         return ", but does not run while it is paused: POST /resume_task ends that"
     if not parts.scheduler.is_running:
         return ", but does not run while the scheduler is stopped: POST /restart_scheduler starts it"
-    if reason := await parts.runner.obstacle(spec):
+    if reason:
         return f", but cannot run: {reason.removesuffix('.')}"
     return f" and runs {spec.rhythm}"
 

@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field
 
 from recserver.core.errors import ModelBusy
 from recserver.core.validation.values import KnownId, Switch, WholeNumber, real_number
+from recserver.registry.consistent_reads import read_consistently
+from recserver.registry.model_store import StoredModel
 from recserver.server.service.operation import Result, Verbs, changing_verb, verb
 from recserver.training.publisher import quality_gate
 
@@ -21,9 +23,12 @@ class VersionVerbs(Verbs):
     @verb
     async def list_model_versions(self, model_id: KnownId) -> Result:
         """The versions of a model that are kept, newest first, and what the model's files take on the disk."""
-        await self.parts.models.read(model_id)
-        data = await self.parts.versions.listed(model_id)
-        return {"data": data, "bytes": await self.parts.models.disk_use(model_id)}
+
+        async def look(_: StoredModel) -> Result:
+            data = await self.parts.versions.listed(model_id)
+            return {"data": data, "bytes": await self.parts.models.disk_use(model_id)}
+
+        return (await read_consistently(self.parts.models, model_id, look))[1]
 
     @changing_verb
     async def rollback_model(self, model_id: KnownId, *, model_version: Number | None = None) -> Result:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from recserver.scheduling.run_outcome import RunOutcome
+from recserver.training.run_outcome import RunOutcome
 
 
 def run_ids_from(moment: datetime) -> str:
