@@ -184,16 +184,16 @@ async def test_a_stop_that_comes_while_the_end_is_recorded_changes_nothing(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     journal = bench.rec.parts.journal
-    recording, go_on, update = asyncio.Event(), asyncio.Event(), journal.update
+    recording, go_on, prepare = asyncio.Event(), asyncio.Event(), journal.prepare
 
     async def slowly(task_name: str, **changes: Any) -> None:
         if changes.get("last_status") in ("completed", "failed"):
             recording.set()
             await go_on.wait()
-        await update(task_name, **changes)
+        await prepare(task_name, **changes)
 
     await bench.add_task()
-    monkeypatch.setattr(journal, "update", slowly)
+    monkeypatch.setattr(journal, "prepare", slowly)
     getattr(await bench.trainings.next(), how)()
     await recording.wait()
     stop = asyncio.ensure_future(bench.rec.stop_scheduler())

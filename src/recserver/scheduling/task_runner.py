@@ -141,6 +141,20 @@ class TaskRunner:
             raise ModelBusy(f"{reason} Wait for that to end.")
         return await self._begin(order)
 
+    async def run_or_join(self, spec: TaskSpec, *, force: bool = False) -> Run:
+        """The run of a task that is under way and does what is asked for, else a new one, as :meth:`run_now`.
+
+        Raises:
+            ModelNotFound, DataChefNotFound: if what the task names is missing.
+            ModelBusy: if the model is being trained otherwise.
+        """
+        await self._models.read(spec.model_id)  # a run that is about to end is not joined, but followed by another
+        for run in self.runs_of(spec.task_name):
+            if run.model_id == spec.model_id and run.order.force >= force:
+                await run.begun.wait()
+                return run
+        return await self.run_now(spec, force=force)
+
     async def _order_or_obstacle(self, spec: TaskSpec, trigger: str = "schedule", attempt: int = 1) -> Order | str:
         try:
             return await self._order(spec, trigger, attempt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from recserver.core.errors import InvalidInput, ModelNotFound, RunNotFound, StorageUnreadable, TaskNotFound
@@ -34,6 +35,28 @@ class RunVerbs(ModelViews):
             "model_id": run.model_id,
             "run_id": run.order.run_id,
         }
+
+    @steering_verb
+    async def train(self, task_name: KnownId, *, force: Switch = False) -> Result:
+        """Run a task, or join the run of it that is under way, and return the run once it has ended.
+
+        What is returned is what :meth:`get_run` tells of the run; a failed or a stopped one is no exception, but an
+        ``outcome``. A run that is joined may have read its data before, and may be one of the schedule. The
+        training is not the caller's own: it goes on if the caller is cancelled, and :meth:`stop_training` stops it.
+
+        Args:
+            force: let the new version serve even if the quality gate would refuse it; only a run that was begun
+                with this is joined then.
+
+        Raises:
+            TaskNotFound, ModelNotFound, DataChefNotFound: if the task, or what it names, is missing.
+            ModelBusy: if the model is being trained by another task, or the run cannot be joined.
+        """
+        async with self.parts.changing:
+            spec = await task_called(task_name, self.parts.tasks)
+            run = await self.parts.runner.run_or_join(spec, force=force)
+        await asyncio.wait([run.outcome])
+        return run.log.record.model_dump()
 
     @steering_verb
     async def stop_training(self, *, model_id: KnownId | None = None, task_name: KnownId | None = None) -> Result:
