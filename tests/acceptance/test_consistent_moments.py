@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from watched import WATCHERS, Ask, Watched, asks_http, asks_library
 
 from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
+from tests.helpers.watched_trainings import WATCHERS, Ask, Watched, asks_http, asks_library
 
 C, F, S = "completed", "failed", "stopped"
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from recserver import Settings
 from recserver.core.errors import ModelBusy, ModelNotFound
 from recserver.core.events import RunEnded
 from recserver.scheduling.run_recorder import RunRecorder
-from recserver.server.settings import Settings
 from recserver.storage import atomic_files as files
-from recserver.testing.scripted_executor import ScriptedExecutor, few_interactions
+from recserver.testing import ScriptedExecutor, few_interactions
 from recserver.training.executors.protocol import OnProgress
 from recserver.training.jobs import TrainingJob, TrainingResult
 from recserver.training.run import Order

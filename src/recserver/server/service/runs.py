@@ -40,9 +40,9 @@ class RunVerbs(ModelViews):
     async def train(self, task_name: KnownId, *, force: Switch = False) -> Result:
         """Run a task, or join the run of it that is under way, and return the run once it has ended.
 
-        What is returned is what :meth:`get_run` tells of the run; a failed or a stopped one is no exception, but an
-        ``outcome``. A run that is joined may have read its data before, and may be one of the schedule. The
-        training is not the caller's own: it goes on if the caller is cancelled, and :meth:`stop_training` stops it.
+        The result is that of :meth:`get_run`. A failed or stopped run raises nothing: see its ``outcome``. A run
+        that is joined may have read its data already. The training is not the caller's own: it continues if the
+        caller is cancelled; :meth:`stop_training` stops it.
 
         Args:
             force: let the new version serve even if the quality gate would refuse it; only a run that was begun
