@@ -24,7 +24,7 @@ from bench.rows import rounds
 from bench.sources import LARGEST_SOURCE
 from recserver import RecServer, Settings
 from recserver.core.events import RunEnded, RunProgressed
-from recserver.server.workers.process_setup import pass_over_what_is_there
+from recserver.server.workers.process_setup import freeze_gc
 
 RATE, SECONDS = 100.0, 8.0
 """Requests a second, and for how long in each round."""
@@ -127,7 +127,7 @@ async def _serve(folder: str, stage: str, hyperparameters: str, grows: str) -> N
     server = RecServer(folder, settings)
     async with server.serve() as url:
         await server.create_model("trained", algorithm="nmf", hyperparameters=json.loads(hyperparameters))
-        pass_over_what_is_there()  # as ``recserver serve`` does
+        freeze_gc()  # as ``recserver serve`` does
         print(url.rsplit(":", 1)[1], flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(await _train(server, float(line), stage, grows)), flush=True)

@@ -15,7 +15,7 @@ from bench.report import alternate, report
 from bench.rows import n_rows, rounds
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import NMF, nmf
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import TrainingJob
@@ -26,14 +26,14 @@ TASTES, ITEMS, ROWS_A_USER = 32, 4_000, 60
 
 async def main() -> None:
     interactions = _interactions()
-    known: dict[int, Factors] = {}
+    known: dict[int, FittedModel] = {}
 
     class Fitted(NMF):
         """Gives again what was fitted before, so that everything else can be timed."""
 
         def fit(
-            self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-        ) -> Factors:
+            self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+        ) -> FittedModel:
             size = interactions.n_pairs
             known[size] = (
                 known[size] if size in known else super().fit(interactions, hyperparameters, surroundings)
@@ -45,7 +45,7 @@ async def main() -> None:
     found = await alternate(
         rounds(5),
         {
-            "the fit on everything": _timed(lambda: nmf.fit(interactions, {}, Surroundings())),
+            "the fit on everything": _timed(lambda: nmf.fit(interactions, {}, FitContext())),
             "evaluate()": _timed(lambda: evaluate(nmf, {}, interactions)),
             "of which splitting and ranking": _timed(lambda: evaluate(fitted, {}, interactions)),
         },

@@ -13,8 +13,8 @@ from bench.models import write_model
 from bench.report import report_rows
 from bench.rows import rounds
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.export.export_job import ENDINGS, ExportJob, FileTarget, TableTarget
-from recserver.training.export.rows import Write
+from recserver.training.export.export_job import EXTENSIONS, ExportJob, FileTarget, TableTarget
+from recserver.training.export.rows import WriteRows
 
 USERS, ITEMS, FACTORS, SEEN = 100_000, 10_000, 64, 50
 
@@ -23,7 +23,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as name, _servers() as urls:
         folder = Path(name)
         write_model(folder / "bench.pkl", USERS, ITEMS, FACTORS, seen=SEEN)
-        targets = {"nothing, only computed": "", **{one: one for one in ENDINGS}, **urls}
+        targets = {"nothing, only computed": "", **{one: one for one in EXTENSIONS}, **urls}
         found: dict[str, list[Measured]] = {target: [] for target in targets}
         for _ in range(rounds(3)):
             for target, how in targets.items():
@@ -74,17 +74,17 @@ def prepared(folder: str, how: str) -> Callable[[], Callable[[], dict[str, float
     file = Path(folder) / f"top{how or '.csv'}"
     if how.startswith(".") or not how:
         file.unlink(missing_ok=True)
-        target: FileTarget | TableTarget = FileTarget(out=file, ending=how or ".csv")
+        target: FileTarget | TableTarget = FileTarget(out=file, extension=how or ".csv")
     else:
         target = TableTarget(table="top", database=how, policy=SourcePolicy(data_dir=Path(folder)))
-    job = ExportJob(model_id="bench", model=Path(folder) / "bench.pkl", wishes={}, target=target)
+    job = ExportJob(model_id="bench", model=Path(folder) / "bench.pkl", options={}, target=target)
 
     @contextmanager
-    def nowhere(*_: object) -> Iterator[Write]:
+    def nowhere(*_: object) -> Iterator[WriteRows]:
         yield lambda rows: None
 
     if not how:
-        export_files.file_of = nowhere
+        export_files.open_file_target = nowhere
 
     def work() -> Callable[[], dict[str, float]]:
         result = exports.export(job, lambda _: None)

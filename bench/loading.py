@@ -18,16 +18,16 @@ import numpy as np
 
 from bench.models import write_model
 from bench.report import report
-from recserver.algorithms.top_n import best
+from recserver.algorithms.top_n import top_n
 from recserver.core.events import EventBus
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.registry.model_cache import Catalog
+from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_store import ModelStore
 from recserver.storage import model_file as artifact
-from recserver.storage.model_file.id_table import IdTable
+from recserver.storage.model_file.id_table import IdIndex
 
 USERS, ITEMS, K = 10_000, int(os.environ.get("RECSERVER_BENCH_ITEMS", "1_000_000")), 64
 ROUNDS = int(os.environ.get("RECSERVER_BENCH_ROUNDS", "5"))
@@ -48,8 +48,8 @@ class Way:
 def _with_joblib(path: Path, mmap_mode: str | None = None) -> object:
     """Trusts the file: nothing is checked. Answers with the same arithmetic."""
     arrays = joblib.load(path, mmap_mode=mmap_mode)
-    users = IdTable(arrays["user_text"], arrays["user_offsets"], checked=True)
-    best(arrays["user_factors"][users.find("u00000001")] @ arrays["item_factors"], 10)
+    users = IdIndex(arrays["user_text"], arrays["user_offsets"], checked=True)
+    top_n(arrays["user_factors"][users.find("u00000001")] @ arrays["item_factors"], 10)
     return arrays
 
 
@@ -62,8 +62,8 @@ WAYS = {
     "joblib.load": Way(_with_joblib, "joblib"),
     "joblib.load, mapped": Way(lambda path: _with_joblib(path, "r"), "joblib"),
     "read and checked": Way(lambda path: _answering(Recommender.from_artifact(artifact.load(path))), "pkl"),
-    "open_packed, first": Way(lambda path: _answering(open_packed(path)[1]), "pkl", anew=True),
-    "open_packed, again": Way(lambda path: _answering(open_packed(path)[1]), "pkl"),
+    "open_packed, first": Way(lambda path: _answering(load_model(path)[1]), "pkl", anew=True),
+    "open_packed, again": Way(lambda path: _answering(load_model(path)[1]), "pkl"),
 }
 
 
@@ -151,12 +151,14 @@ async def _list() -> None:
         found: dict[str, list[float]] = {"loading each": [], "first look": [], "looking again": []}
         for _ in range(min(3, ROUNDS)):
             store = ModelStore(folder)
-            loading, looking = Catalog(store, EventBus()), Catalog(store, EventBus())
+            loading, looking = ModelCache(store, EventBus()), ModelCache(store, EventBus())
             for how, asked in zip(
-                found, (loading.needs_training, looking.obstacle, looking.obstacle), strict=True
+                found,
+                (loading.unavailable_reason, looking.quick_unavailable_reason, looking.quick_unavailable_reason),
+                strict=True,
             ):
                 start = time.perf_counter()
-                reasons = [await asked(model) for model in await store.all()]
+                reasons = [await asked(model) for model in await store.read_all()]
                 found[how].append(time.perf_counter() - start)
                 assert reasons == [None] * LISTED
         assert statistics.median(found["looking again"]) > 0

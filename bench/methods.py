@@ -12,14 +12,14 @@ import numpy as np
 from bench.child import THREADS, peak
 from bench.readers import FEW
 from bench.splits import job_of
-from recserver.algorithms.evaluation.metrics import measured
-from recserver.algorithms.lookup import algorithm
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.evaluation.metrics import ranking_metrics
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import Progress
-from recserver.training.worker.candidate import load_holdout, load_libraries
-from recserver.training.worker.evaluate import fitted
+from recserver.training.worker.candidate import load_holdout, warm_up
+from recserver.training.worker.evaluate import fit_checked
 from recserver.training.worker.train import train
 
 Answer = dict[str, Any]
@@ -30,23 +30,23 @@ TOLD = ("n_components", "regularization", "alpha", "neighbors", "blend")
 
 def ours(split: str, name: str, given: str = "{}") -> Callable[[], Callable[[], Answer]]:
     """Choose what is left to the data and fit, as a training does. The answer is how it ranks."""
-    holdout, method, hyperparameters = load_holdout(Path(split)), algorithm(name), json.loads(given)
-    training, surroundings = holdout.training, Surroundings(THREADS)
-    load_libraries(method)
+    holdout, method, hyperparameters = load_holdout(Path(split)), load_algorithm(name), json.loads(given)
+    training, surroundings = holdout.training, FitContext(THREADS)
+    warm_up(method)
 
     def work() -> Callable[[], Answer]:
         try:
-            chosen = method.choose(training, hyperparameters, surroundings)
-            factors = fitted(method, training, {**hyperparameters, **chosen}, surroundings)
+            chosen = method.tune(training, hyperparameters, surroundings)
+            factors = fit_checked(method, training, {**hyperparameters, **chosen}, surroundings)
         except TrainingFailed as error:
             refused = str(error)
             return lambda: {"refused": refused}
-        return lambda: measured(holdout, lambda users: factors.scores(training, users)) | _setting(factors)
+        return lambda: ranking_metrics(holdout, lambda users: factors.scores(training, users)) | _setting(factors)
 
     return work
 
 
-def _setting(factors: Factors) -> Answer:
+def _setting(factors: FittedModel) -> Answer:
     return {"setting": {name: factors.hyperparameters[name] for name in TOLD if name in factors.hyperparameters}}
 
 
@@ -55,13 +55,13 @@ def ranked(split: str, factors: str) -> Callable[[], Answer]:
     holdout = load_holdout(Path(split))
     with np.load(factors) as found:
         users, items = found["users"], found["items"]
-    return lambda: measured(holdout, lambda some: (users[some] @ items.T).astype(np.float32))
+    return lambda: ranking_metrics(holdout, lambda some: (users[some] @ items.T).astype(np.float32))
 
 
 def training(csv: str, name: str, given: str, out: str) -> Callable[[], Answer]:
     """A whole training, from the file to the packed model: how it ranks, seconds and peak memory by stage."""
     job = job_of(Path(csv), name, json.loads(given), out=Path(out), threads=THREADS)
-    load_libraries(algorithm(name))
+    warm_up(load_algorithm(name))
     few = Path(f"{out}.few")
     few.write_text(FEW)
     collect(job_of(few), lambda _: None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.recommend.model.model_arrays import norms
+from recserver.recommend.model.model_arrays import column_norms
 from recserver.storage.model_file import pack
 from recserver.storage.model_file.id_table import pack_ids
 
@@ -26,7 +26,7 @@ def write_model(path: Path, users: int, items: int, k: int, *, seen: int = 50) -
         "item_offsets": item_offsets,
         "user_factors": user_factors.astype(np.float32),
         "item_factors": item_factors,
-        "item_norms": norms(item_factors),
+        "item_norms": column_norms(item_factors),
         "seen_indptr": np.arange(users + 1, dtype=np.int64) * seen,
         "seen_indices": indices.ravel().astype(np.int32),
         "item_counts": np.bincount(indices.ravel(), minlength=items).astype(np.int64),

@@ -15,7 +15,7 @@ from bench.datasets import files
 from bench.report import report_rows
 from bench.rows import rounds
 from bench.splits import interactions_of
-from recserver.algorithms.nmf.fit import penalties_of, to_fit
+from recserver.algorithms.nmf.fit import penalties_for, prepare
 from recserver.algorithms.nmf.hals import Matrix, Penalty, factorize, random_start
 from recserver.algorithms.nmf.params import NMFParams
 
@@ -93,19 +93,19 @@ def preparing(csv: str, path: str, before: str) -> Callable[[], str]:
     """Keep the matrix of a file, and the factors of a fit to it before its last 1 % of pairs came."""
 
     def work() -> str:
-        found = to_fit(interactions_of(csv), PARAMS, [])
-        _save(found.factored, path)
-        matrix = found.factored
+        found = prepare(interactions_of(csv), PARAMS, [])
+        _save(found.normalised, path)
+        matrix = found.normalised
         chance = np.random.default_rng(0).random(matrix.nnz)
         matrix = csr_array((matrix.data.copy(), matrix.indices, matrix.indptr), shape=matrix.shape)
         matrix.data[chance < GROWTH / (1 + GROWTH)] = 0
         matrix.eliminate_zeros()
-        penalties, kept = penalties_of(matrix, PARAMS), dict[str, Matrix]()
+        penalties, kept = penalties_for(matrix, PARAMS), dict[str, Matrix]()
         for name, most, tol in (("short", PARAMS.max_iter, PARAMS.tol), ("long", SWEEPS, 0.0)):
             fit = factorize(matrix, _start(matrix), penalties, max_iter=most, tol=tol, threads=THREADS)
             kept |= {f"{name}_rows": fit.rows, f"{name}_columns": fit.columns}
         np.savez(before, **kept)
-        return f"{found.factored.shape[0]:,} x {found.factored.shape[1]:,}, {found.factored.nnz:,} pairs"
+        return f"{found.normalised.shape[0]:,} x {found.normalised.shape[1]:,}, {found.normalised.nnz:,} pairs"
 
     return work
 
@@ -118,7 +118,7 @@ def scikit_learn(path: str, init: str) -> Work:
 
     matrix = _load(path)
     users, items = matrix.shape
-    l2 = penalties_of(matrix, PARAMS)[0].l2
+    l2 = penalties_for(matrix, PARAMS)[0].l2
     warnings.simplefilter("ignore")  # that it did not converge
     NMF(n_components=1, max_iter=1, init="random").fit(np.ones((2, 2), np.float32))
     way, start = ("custom", _start(matrix)) if init == "same" else (init, (None, None))
@@ -144,7 +144,7 @@ def ours(path: str, target: str, before: str, name: str) -> Work:
         target: an objective, to where as many sweeps as are needed are timed: how many is found out beforehand, so
             that nothing but they is timed. ``stop``: until its own rule stops it.
     """
-    matrix, penalties, start = _load(path), penalties_of(_load(path), PARAMS), None
+    matrix, penalties, start = _load(path), penalties_for(_load(path), PARAMS), None
     if name:
         with np.load(before) as found:
             start = found[f"{name}_rows"], found[f"{name}_columns"]
@@ -177,7 +177,7 @@ def _needed(
             raise _Reached
 
     try:
-        factorize(matrix, start, penalties, max_iter=MOST_SWEEPS, tol=0, threads=THREADS, told=told)
+        factorize(matrix, start, penalties, max_iter=MOST_SWEEPS, tol=0, threads=THREADS, on_iteration=told)
     except _Reached:
         return sweeps, True
     return sweeps, False
@@ -186,7 +186,7 @@ def _needed(
 def objective(matrix: csr_array, rows: Matrix, columns: Matrix) -> float:
     """What both minimise, in float64, without anything of the matrix's shape."""
     w, h = rows.astype(np.float64), columns.astype(np.float64)
-    l2 = penalties_of(matrix, PARAMS)[0].l2
+    l2 = penalties_for(matrix, PARAMS)[0].l2
     owners = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     cross = 0.0
     for first in range(0, matrix.nnz, 2**18):

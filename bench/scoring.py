@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 from bench.models import write_model
 from bench.report import alternate, report
 from bench.rows import rounds
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend, recommended_many
-from recserver.recommend.prepared_query import Prepared
+from recserver.recommend.pipeline import recommend, recommend_many
+from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 
 USERS, TOGETHER = 2_000, 64
@@ -32,7 +32,7 @@ async def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "bench.pkl"
                 write_model(path, users=USERS, items=items, k=64)
-                found = await alternate(rounds(7), _measures(open_packed(path)[1]))
+                found = await alternate(rounds(7), _measures(load_model(path)[1]))
             note = (
                 "One thread. Users have 15 % of 64 components, as NMF leaves them, or all, as SVD does; and 50 "
                 "items that are left out."
@@ -85,8 +85,8 @@ def _recommend(model: Recommender) -> Call:
 
 
 def _recommend_many(model: Recommender) -> Call:
-    asked = Prepared.of(model, Query())
-    return lambda first: recommended_many(model, [f"u{first + number:08d}" for number in range(TOGETHER)], asked)
+    asked = PreparedQuery.for_model(model, Query())
+    return lambda first: recommend_many(model, [f"u{first + number:08d}" for number in range(TOGETHER)], asked)
 
 
 def _implicit(model: Recommender) -> Call:

@@ -27,11 +27,11 @@ from bench.report import report_rows
 from bench.rows import rounds
 from recserver import RecServer, Settings
 from recserver.recommend import pipeline as answering
-from recserver.recommend.micro_batching import Together
+from recserver.recommend.micro_batching import MicroBatcher
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer
+from recserver.recommend.pipeline import Recommendations
 from recserver.recommend.query import Query
-from recserver.server.workers.process_setup import pass_over_what_is_there
+from recserver.server.workers.process_setup import freeze_gc
 
 CONNECTIONS, SECONDS = 64, 3
 
@@ -159,13 +159,13 @@ def _on_core(number: int) -> None:
 async def _serve_full(folder: str, cache: int, alone: bool) -> None:
     if alone:  # as if there were neither batches nor a thread
 
-        async def recommend(_: object, model: Recommender, user_id: str | None, query: Query) -> Answer:
+        async def recommend(_: object, model: Recommender, user_id: str | None, query: Query) -> Recommendations:
             return answering.recommend(model, user_id, query)
 
-        setattr(Together, "recommend", recommend)  # noqa: B010 - it is not for others to set
+        setattr(MicroBatcher, "recommend", recommend)  # noqa: B010 - it is not for others to set
     server = RecServer(folder, Settings(port=0, answer_cache=cache, read_only=True))
     async with server.serve() as url:
-        pass_over_what_is_there()  # as ``recserver serve`` does
+        freeze_gc()  # as ``recserver serve`` does
         print(url.rsplit(":", 1)[1], flush=True)
         await asyncio.Event().wait()
 

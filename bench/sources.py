@@ -55,10 +55,10 @@ def _count(folder: Path, entry: dict[str, Any]) -> Counts:
 
 def _choose(way: str) -> None:
     if way == "ordinary":
-        adbc.available = lambda _: False
+        adbc.driver_available = lambda _: False
         return
     for dialect, name in adbc.DRIVERS.items():
-        if adbc.available(dialect):
+        if adbc.driver_available(dialect):
             import_module(f"{name}.dbapi")
 
 

@@ -62,7 +62,7 @@ def splitting(csv: str, path: str, seed: str, way: str) -> Callable[[], dict[str
         interactions = interactions_of(csv)
         if way == "random":
             interactions = replace(interactions, times=None)
-        holdout = hold_out(interactions, most_pairs=2**40, most_users=MOST_USERS, seed=int(seed))
+        holdout = hold_out(interactions, max_pairs=2**40, max_users=MOST_USERS, seed=int(seed))
         assert holdout is not None, "nobody has two pairs"
         save_holdout(holdout, Path(path))
         return {

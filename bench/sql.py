@@ -40,7 +40,7 @@ async def _compare(name: str, dialect: str, url: str, folder: str, count: int) -
         json.dumps(_entry(url, " LIMIT 10")),
     )
     ways = {"ordinary": "ordinary"}
-    if adbc.available(dialect):
+    if adbc.driver_available(dialect):
         ways = {"ADBC": "quick"} | ways
     works = {"pandas.read_sql": seconds_of("bench.sql:with_pandas", url)}
     for said, way in ways.items():

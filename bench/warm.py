@@ -16,17 +16,17 @@ from bench.child import NOTE, THREADS, measured
 from bench.datasets import files
 from bench.report import report_rows
 from bench.splits import interactions_of, job_of, subset
-from recserver.algorithms.evaluation.given_split import given_holdout
-from recserver.algorithms.evaluation.metrics import measured as ranked
+from recserver.algorithms.evaluation.given_split import holdout_from_split
+from recserver.algorithms.evaluation.metrics import ranking_metrics as ranked
 from recserver.algorithms.evaluation.splitting import hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.training.jobs import TrainingJob
-from recserver.training.worker.candidate import load_libraries
-from recserver.training.worker.evaluate import fitted
+from recserver.training.worker.candidate import warm_up
+from recserver.training.worker.evaluate import fit_checked
 from recserver.training.worker.train import finish_training
-from recserver.training.worker.warm_start import earlier
+from recserver.training.worker.warm_start import load_previous
 
 STEPS, GROWTH = 20, 0.01
 MOST_USERS = 5_000
@@ -60,7 +60,7 @@ def _means(steps: list[Step]) -> Step:
 
 def retrainings(csv: str) -> Callable[[], list[Step]]:
     """Every step, cold and warm in turn."""
-    load_libraries(nmf)
+    warm_up(nmf)
     interactions = interactions_of(csv)
     parts, test = _parts(interactions)
 
@@ -84,7 +84,7 @@ def _parts(interactions: Interactions) -> tuple[list[Interactions], Interactions
 
     Those who are evaluated were there from the beginning, so that all steps are measured on the same.
     """
-    holdout = hold_out(interactions, most_pairs=2**40, most_users=MOST_USERS)
+    holdout = hold_out(interactions, max_pairs=2**40, max_users=MOST_USERS)
     assert holdout is not None, "nobody has two pairs"
     training = holdout.training
     times = np.arange(training.n_pairs) if training.times is None else training.times
@@ -113,7 +113,7 @@ def _step(
     number: int, parts: list[Interactions], test: Interactions, jobs: tuple[TrainingJob, TrainingJob]
 ) -> Step:
     before, part = parts
-    holdout = given_holdout(part, test)
+    holdout = holdout_from_split(part, test)
     assert holdout is not None, "nobody can be evaluated"
     found: Step = {
         "step": number,
@@ -131,22 +131,22 @@ def _step(
     return found
 
 
-def _retrained(job: TrainingJob, part: Interactions) -> tuple[Factors, Step]:
+def _retrained(job: TrainingJob, part: Interactions) -> tuple[FittedModel, Step]:
     """What a training does between its reading and its end, without the evaluation."""
     began = time.perf_counter()
-    found = earlier(job, nmf, part)
-    chosen = found.chosen
+    found = load_previous(job, nmf, part)
+    chosen = found.tuned
     if not chosen:
         holdout = hold_out(part)
         assert holdout is not None
-        chosen = nmf.choose(holdout.training, {}, Surroundings(THREADS))
+        chosen = nmf.tune(holdout.training, {}, FitContext(THREADS))
     middle = time.perf_counter()
-    factors = fitted(nmf, part, chosen, Surroundings(THREADS, start=found.start))
+    factors = fit_checked(nmf, part, chosen, FitContext(THREADS, warm_start=found.warm_start))
     end = time.perf_counter()
     job.out.unlink(missing_ok=True)
     finish_training(job, nmf, part, factors, "", header=found.header(job, part, chosen))
     return factors, {
-        "start": "cold" if found.start is None else "warm",
+        "start": "cold" if found.warm_start is None else "warm",
         "choosing, s": middle - began,
         "fit, s": end - middle,
         "iterations": factors.metrics["iterations"],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from recserver.algorithms.lookup import ALGORITHMS, algorithm
+from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.files.file_chef import CsvEntry
 from recserver.chefs.rest.rest_entry import (
     ApiEntry,
@@ -47,7 +47,7 @@ def test_every_setting_is_documented(name: str) -> None:
     assert f"`RECSERVER_{name.upper()}`" in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [*ALGORITHMS, *ModelStatus])
+@pytest.mark.parametrize("name", [*ALGORITHM_PATHS, *ModelStatus])
 def test_every_algorithm_and_status_is_documented(name: str) -> None:
     assert f"`{name}`" in HTTP_API
 
@@ -132,7 +132,7 @@ def documented_hyperparameters() -> dict[str, dict[str, tuple[str, str]]]:
 
 @pytest.mark.parametrize("name", ["nmf", "als", "ease", "item_knn", "svd", "auto"])
 def test_every_hyperparameter_is_documented_with_its_default(name: str) -> None:
-    method: Any = algorithm(name)
+    method: Any = load_algorithm(name)
     documented = documented_hyperparameters()[name]
     assert list(documented) == list(method.params.model_fields)
     for one, (values, default) in documented.items():
@@ -152,9 +152,9 @@ def test_every_hyperparameter_is_documented_with_its_default(name: str) -> None:
                     method.check({one: float(limit) + beyond})
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", ALGORITHM_PATHS)
 def test_the_own_defaults_of_an_algorithm_are_documented(name: str) -> None:
-    method: Any = algorithm(name)
+    method: Any = load_algorithm(name)
     (told,) = re.findall(rf"^\| `{name}` \| [^|]+ \|([^|]*)\|", HTTP_API, re.MULTILINE)
     documented = dict(re.findall(r"`(\w+)` ([\w.]+)", told))
     usual = {one: field.default for one, field in method.params.model_fields.items()}

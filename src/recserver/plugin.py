@@ -4,22 +4,49 @@ Everything else in recserver, save :mod:`recserver` itself and :mod:`recserver.t
 """
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
-from recserver.algorithms.fold_in import FoldIn, Worth
+from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.neighbors import Neighbors
-from recserver.algorithms.protocol import Algorithm, Factors, Start, Surroundings
-from recserver.chefs.chef_entry import ChefEntry, column_of, read_entry, refused
-from recserver.chefs.files.allowed_paths import confined
-from recserver.chefs.protocol import Batch, Chef, Column, ConditionalChef, Rejection, StartOver
+from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel, WarmStart
+from recserver.chefs.chef_entry import ChefEntry, invalid_field, read_entry, to_column
+from recserver.chefs.files.allowed_paths import allowed_path
+from recserver.chefs.protocol import Batch, Chef, Column, ConditionalChef, Rejection, RestartRead
 from recserver.chefs.secrets import expand_environment, missing_variables
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import FieldError, InvalidInput, SourceFailed, TrainingFailed
 from recserver.core.validation.values import WholeNumber
 
 __all__ = [
-    "Algorithm", "BaseAlgorithm", "Batch", "Chef", "ChefEntry", "Column", "ConditionalChef", "Factors", "Feedback",
-    "FieldError", "FoldIn", "Interactions", "InvalidInput", "Neighbors", "Params", "RandomState", "Real",
-    "Rejection", "SourceFailed", "SourcePolicy", "Start", "StartOver", "Surroundings", "TrainingFailed",
-    "WholeNumber", "Worth", "column_of", "confined", "expand_environment", "missing_variables", "read_entry",
-    "refused",
+    "Algorithm",
+    "BaseAlgorithm",
+    "Batch",
+    "Chef",
+    "ChefEntry",
+    "Column",
+    "ConditionalChef",
+    "Feedback",
+    "FieldError",
+    "FitContext",
+    "FittedModel",
+    "FoldIn",
+    "Interactions",
+    "InvalidInput",
+    "ItemItemWeights",
+    "Params",
+    "RandomState",
+    "Real",
+    "Rejection",
+    "RestartRead",
+    "SourceFailed",
+    "SourcePolicy",
+    "TrainingFailed",
+    "WarmStart",
+    "Weighting",
+    "WholeNumber",
+    "allowed_path",
+    "expand_environment",
+    "invalid_field",
+    "missing_variables",
+    "read_entry",
+    "to_column",
 ]  # fmt: skip

@@ -78,7 +78,7 @@ async def test_a_model_file_written_over_in_place_harms_no_answer(rec: RecServer
 
 async def test_a_fault_that_passes_is_not_remembered(rec: RecServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await train(rec)).outcome == "completed"
-    rec.parts.catalog.drop("m")
+    rec.services.model_cache.remove("m")
     real = artifact.load
 
     def out_of_files(*_: Any, **__: Any) -> Any:

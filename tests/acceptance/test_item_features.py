@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from recserver import RecServer
 from recserver.core.events import RunEnded, RunSkipped
 from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.item_attributes import Attributes, required
+from recserver.recommend.model.item_attributes import Attributes, require_attributes
 from tests.helpers.hyperparameters import QUICK_NMF
 
 FILMS = "movieId,title,genres\ni0,Big,Comedy\ni1,Alien,Horror|Sci-Fi\ni2,Heat,Drama\nx,Unknown,Western\n"
@@ -56,7 +56,7 @@ async def again(rec: RecServer) -> RunEnded:
 
 def attributes(rec: RecServer) -> Attributes | None:
     """Those of the version that serves."""
-    recommender = rec.parts.catalog.in_memory("m")
+    recommender = rec.services.model_cache.get_loaded("m")
     assert recommender is not None
     return recommender.attributes
 
@@ -64,10 +64,10 @@ def attributes(rec: RecServer) -> Attributes | None:
 async def test_a_trained_model_knows_the_attributes_of_its_items(shop: RecServer) -> None:
     ended = await run(shop)
     assert (ended.outcome, ended.error) == ("completed", None)
-    found = required(attributes(shop))
+    found = require_attributes(attributes(shop))
     assert found.names == ("title", "genre")
     assert found.mask(parse_condition("genre=Sci-Fi")).tolist() == [False, True, False, False, False]
-    assert found.of_item(1) == {"title": "Alien", "genre": ["Horror", "Sci-Fi"]}
+    assert found.item_values(1) == {"title": "Alien", "genre": ["Horror", "Sci-Fi"]}
     info = await shop.get_model_info("m")
     assert info["final_stats"]["has_item_features"] is info["model_metrics"]["has_item_features"] is True
     assert info["final_stats"]["has_user_features"] is False
@@ -87,7 +87,7 @@ async def test_only_changed_attributes_make_another_version(shop: RecServer) -> 
     with shop.events.listen() as events:
         ended = await events.next(RunEnded, lambda one: one.outcome != "unchanged")
     assert (ended.outcome, ended.model_version) == ("completed", 2)
-    assert required(attributes(shop)).of_item(2)["genre"] == ["Crime"]
+    assert require_attributes(attributes(shop)).item_values(2)["genre"] == ["Crime"]
 
 
 async def test_a_task_that_names_no_item_features_any_more(shop: RecServer) -> None:
@@ -108,7 +108,7 @@ async def test_item_features_that_cannot_be_read_fail_the_training(shop: RecServ
     assert str(ended.error).startswith("The item features (data chef 'films') cannot be used: ")
     assert (await shop.list_tasks())["t"]["last_error"] == ended.error
     assert (await shop.get_model_info("m"))["error"] == ended.error
-    assert required(attributes(shop)).names == ("title", "genre")  # what served goes on
+    assert require_attributes(attributes(shop)).names == ("title", "genre")  # what served goes on
 
 
 async def test_a_missing_chef_of_item_features_skips_the_run(shop: RecServer) -> None:
@@ -176,4 +176,4 @@ async def test_unchanged_interactions_do_not_hide_changed_attributes(
         write(shop, "films.csv", FILMS.replace("Drama", "Crime"))
         ended = await events.next(RunEnded, lambda one: one.outcome != "unchanged")
         assert (ended.outcome, ended.model_version) == ("completed", 3)
-    assert required(attributes(shop)).of_item(2)["genre"] == ["Crime"]
+    assert require_attributes(attributes(shop)).item_values(2)["genre"] == ["Crime"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
 from tests.helpers.model_files import put_model, write_model
@@ -35,7 +35,7 @@ def versions(folder: Path) -> tuple[list[bytes], list[Any]]:
     files, lists = [], []
     for number in range(ROUND):
         path = write_model(folder / f"{number}.pkl", items=ITEMS, k=K, version=number + 1, seed=number)
-        _, model = open_packed(path)
+        _, model = load_model(path)
         answer = recommend(model, "u0", Query())
         files.append(path.read_bytes())
         lists.append([{"item_id": item, "score": score} for item, score in answer.items])

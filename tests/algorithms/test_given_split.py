@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recserver.algorithms.evaluation.given_split import given_holdout
+from recserver.algorithms.evaluation.given_split import holdout_from_split
 from recserver.algorithms.evaluation.splitting import Holdout
 from recserver.algorithms.interactions import Interactions
 
@@ -45,11 +45,11 @@ def test_those_who_are_in_both_are_evaluated_on_what_is_new_and_liked() -> None:
         ("cem", "a", 0),
         ("stranger", "a", 5),
     )
-    holdout = given_holdout(TRAINING, test)
+    holdout = holdout_from_split(TRAINING, test)
     assert holdout is not None and holdout.training is TRAINING
     assert held(holdout) == {"ann": ["b"], "bob": ["a", None]}
 
 
 def test_where_nobody_can_be_evaluated_there_is_none() -> None:
-    assert given_holdout(TRAINING, of(("stranger", "a", 5))) is None
-    assert given_holdout(TRAINING, of(("ann", "a", 5), ("bob", "a", 0))) is None
+    assert holdout_from_split(TRAINING, of(("stranger", "a", 5))) is None
+    assert holdout_from_split(TRAINING, of(("ann", "a", 5), ("bob", "a", 0))) is None

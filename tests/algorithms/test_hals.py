@@ -81,7 +81,12 @@ def test_each_iteration_is_scikit_learns(
 def test_the_loss_is_the_objective_and_never_rises(penalties: tuple[Penalty, Penalty]) -> None:
     matrix, told = sparse(300, 200, seed=3), list[tuple[int, int, float]]()
     fit = factorize(
-        matrix, random_start(matrix, 40, 0), penalties, max_iter=12, tol=0, told=lambda *one: told.append(one)
+        matrix,
+        random_start(matrix, 40, 0),
+        penalties,
+        max_iter=12,
+        tol=0,
+        on_iteration=lambda *one: told.append(one),
     )
     assert fit.loss == pytest.approx(objective(matrix, (fit.rows, fit.columns), penalties), rel=1e-4)
     residual = np.linalg.norm(matrix.toarray() - fit.rows @ fit.columns.T)
@@ -100,9 +105,9 @@ def test_blocks_chunks_and_threads_change_nothing_but_rounding(
     matrix = sparse(500, 300, seed=5)
     start, penalties = random_start(matrix, 20, 0), PENALTIES[1]
     expected = factorize(matrix, start, penalties, max_iter=5, tol=0)
-    monkeypatch.setattr(hals, "CHUNK", chunk)
-    monkeypatch.setattr(hals, "FEWEST_ROWS", size)
-    monkeypatch.setattr(hals, "MOST_ROWS", size)
+    monkeypatch.setattr(hals, "CHUNK_SIZE", chunk)
+    monkeypatch.setattr(hals, "MIN_BLOCK_ROWS", size)
+    monkeypatch.setattr(hals, "MAX_BLOCK_ROWS", size)
     monkeypatch.setattr(hals, "GRAM_ROWS", size)
     found = [factorize(matrix, start, penalties, max_iter=5, tol=0, threads=threads) for threads in (1, 2, 5)]
     for one in found:
@@ -116,7 +121,9 @@ def test_it_stops_when_little_is_gained_and_not_at_a_tolerance_of_zero() -> None
     matrix = sparse(100, 80)
     start, penalties = random_start(matrix, 4, 0), PENALTIES[0]
     losses: list[float] = []
-    loose = factorize(matrix, start, penalties, max_iter=500, tol=1e-3, told=lambda *one: losses.append(one[2]))
+    loose = factorize(
+        matrix, start, penalties, max_iter=500, tol=1e-3, on_iteration=lambda *one: losses.append(one[2])
+    )
     assert 2 < loose.iterations < 100
     gained = -np.diff(losses) / (np.square(matrix.data).sum() / 2)
     assert gained[-1] < 1e-3 <= gained[:-1].min()
@@ -130,7 +137,7 @@ def test_what_told_raises_ends_the_fit() -> None:
 
     matrix = sparse(50, 40)
     with pytest.raises(InterruptedError):
-        factorize(matrix, random_start(matrix, 4, 0), PENALTIES[0], max_iter=10, tol=0, told=stop)
+        factorize(matrix, random_start(matrix, 4, 0), PENALTIES[0], max_iter=10, tol=0, on_iteration=stop)
 
 
 def test_neither_the_start_nor_the_matrix_is_changed() -> None:

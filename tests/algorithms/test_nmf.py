@@ -14,15 +14,15 @@ from sklearn.decomposition import NMF as ScikitNMF
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf, nmf_accurate, nmf_fast
 from recserver.algorithms.nmf.hals import largest_singular_value, random_start
-from recserver.algorithms.protocol import Factors, Start, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel, WarmStart
 from recserver.core.errors import InvalidInput, TrainingFailed
 from tests.helpers.planted_tastes import of, same, some, tastes
 
 PLAIN = {"weighting": "none", "neighbors": 0, "solver": "mu"}
-DEFAULT = Surroundings()
+DEFAULT = FitContext()
 
 
-def fit(interactions: Interactions, given: Mapping[str, Any], surroundings: Surroundings = DEFAULT) -> Factors:
+def fit(interactions: Interactions, given: Mapping[str, Any], surroundings: FitContext = DEFAULT) -> FittedModel:
     return nmf.fit(interactions, given, surroundings)
 
 
@@ -105,7 +105,7 @@ def test_other_solvers_fit_the_same_weighted_matrix(solver: str) -> None:
 @pytest.mark.parametrize("method", [nmf, nmf_fast, nmf_accurate])
 def test_the_same_again_gives_the_same_whatever_the_threads(method: Any) -> None:
     first = method.fit(tastes(), method.default_params, DEFAULT)
-    assert same(first, method.fit(tastes(), method.default_params, Surroundings(threads=3)))
+    assert same(first, method.fit(tastes(), method.default_params, FitContext(threads=3)))
     assert not same(first, method.fit(tastes(), method.default_params | {"random_state": 1}, DEFAULT))
 
 
@@ -123,18 +123,18 @@ def test_neighbors_make_it_better_and_both_beat_popularity() -> None:
 
 def test_what_is_left_to_the_data_is_chosen_once_and_used() -> None:
     interactions = tastes()
-    chosen = nmf.choose(interactions, {}, DEFAULT)
+    chosen = nmf.tune(interactions, {}, DEFAULT)
     assert set(chosen) == {"regularization", "blend"}
-    assert chosen == nmf.choose(interactions, {}, Surroundings(threads=2))
+    assert chosen == nmf.tune(interactions, {}, FitContext(threads=2))
     factors = fit(interactions, chosen)
     assert {name: factors.hyperparameters[name] for name in chosen} == chosen
-    assert nmf.choose(interactions, chosen, DEFAULT) == {}
-    assert set(nmf.choose(interactions, {"blend": 0.5}, DEFAULT)) == {"regularization", "blend"}
-    assert nmf.choose(interactions, {"blend": 0.5}, DEFAULT)["blend"] == 0.5
-    assert set(nmf.choose(interactions, {"neighbors": 0}, DEFAULT)) == {"regularization"}
-    assert nmf.choose(interactions, PLAIN, DEFAULT) == {}
-    assert nmf.choose(some(), {}, DEFAULT).keys() <= {"regularization", "blend"}
-    assert nmf.choose(of([[1, 1]]), {}, DEFAULT) == {}
+    assert nmf.tune(interactions, chosen, DEFAULT) == {}
+    assert set(nmf.tune(interactions, {"blend": 0.5}, DEFAULT)) == {"regularization", "blend"}
+    assert nmf.tune(interactions, {"blend": 0.5}, DEFAULT)["blend"] == 0.5
+    assert set(nmf.tune(interactions, {"neighbors": 0}, DEFAULT)) == {"regularization"}
+    assert nmf.tune(interactions, PLAIN, DEFAULT) == {}
+    assert nmf.tune(some(), {}, DEFAULT).keys() <= {"regularization", "blend"}
+    assert nmf.tune(of([[1, 1]]), {}, DEFAULT) == {}
 
 
 def test_the_neighbours_do_not_depend_on_the_scale_of_ratings() -> None:
@@ -144,7 +144,7 @@ def test_the_neighbours_do_not_depend_on_the_scale_of_ratings() -> None:
     one, other = (fit(data, given) for data in (interactions, scaled))
     assert one.neighbors is not None and other.neighbors is not None
     np.testing.assert_allclose(one.neighbors.weights, other.neighbors.weights, rtol=1e-3)
-    assert nmf.choose(interactions, {"blend": 1.0}, DEFAULT) == {}
+    assert nmf.tune(interactions, {"blend": 1.0}, DEFAULT) == {}
 
 
 def test_without_a_choice_there_are_defaults() -> None:
@@ -178,9 +178,9 @@ def test_a_start_near_the_end_needs_few_iterations() -> None:
     given = {"neighbors": 0, "regularization": 0.05, "n_components": 12}
     cold = fit(interactions, given)
     assert cold.item_scale is not None
-    start = Start(cold.users, cold.items / cold.item_scale[:, None])
-    warm = fit(interactions, given, Surroundings(start=start))
-    assert (warm.started_warm, cold.started_warm) == (True, False)
+    start = WarmStart(cold.users, cold.items / cold.item_scale[:, None])
+    warm = fit(interactions, given, FitContext(warm_start=start))
+    assert (warm.warm_started, cold.warm_started) == (True, False)
     assert warm.metrics["iterations"] <= 2 < cold.metrics["iterations"]
     assert warm.metrics["reconstruction_error"] == pytest.approx(cold.metrics["reconstruction_error"], rel=0.01)
 
@@ -188,11 +188,11 @@ def test_a_start_near_the_end_needs_few_iterations() -> None:
 def test_a_start_of_another_rank_is_not_used() -> None:
     interactions = tastes()
     matrix = csr_array((interactions.ratings, interactions.indices, interactions.indptr))
-    start = Start(*random_start(matrix, 3, 9))
+    start = WarmStart(*random_start(matrix, 3, 9))
     given = {"neighbors": 0, "n_components": 8}
-    found = fit(interactions, given, Surroundings(start=start))
+    found = fit(interactions, given, FitContext(warm_start=start))
     assert same(found, fit(interactions, given))
-    assert not found.started_warm
+    assert not found.warm_started
 
 
 @pytest.mark.parametrize(("users", "items", "rank"), [(3, 20, 3), (30, 2, 2), (1, 1, 1)])
@@ -301,7 +301,7 @@ def test_data_of_a_million_users_or_items_make_a_model(users: int, items: int, o
         ratings=np.ones(len(pairs), np.float32),
         rows_used=len(pairs),
     )
-    factors = nmf.fit(interactions, {"n_components": 8, "max_iter": 3}, Surroundings(threads=2))
+    factors = nmf.fit(interactions, {"n_components": 8, "max_iter": 3}, FitContext(threads=2))
     assert factors.is_finite() and factors.items.shape[0] == len(occurring)
 
 

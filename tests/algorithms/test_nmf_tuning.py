@@ -8,8 +8,8 @@ import pytest
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf import tuning as nmf_choice
 from recserver.algorithms.nmf.params import NMFParams
-from recserver.algorithms.nmf.tuning import BLENDS, REGULARIZATIONS, choose
-from recserver.algorithms.protocol import Surroundings
+from recserver.algorithms.nmf.tuning import BLENDS, REGULARIZATIONS, tune
+from recserver.algorithms.protocol import FitContext
 
 USERS, ITEMS = 30, 12
 
@@ -29,7 +29,7 @@ def interactions() -> Interactions:
 
 def chosen(monkeypatch: pytest.MonkeyPatch, found: dict[tuple[float, float], float], **given: float) -> object:
     monkeypatch.setattr(nmf_choice, "_scores", lambda *_: found)
-    return choose(interactions(), NMFParams(**given), Surroundings())
+    return tune(interactions(), NMFParams(**given), FitContext())
 
 
 def test_one_that_stands_out_among_worse_ones_was_lucky(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.algorithms.top_n import best, reaching
+from recserver.algorithms.top_n import top_candidates, top_n
 
 # Few different values, so that ties are everywhere; -inf marks an item that is left out.
 ties = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 3.4e38, -3.4e38, 1e-45, float("-inf")])
@@ -27,7 +27,7 @@ def naive(scores: list[float], n: int) -> list[int]:
 @given(scores=scores_of, n=st.integers(1, 1000))
 def test_it_is_what_a_plain_sort_gives(scores: list[float], n: int) -> None:
     array = np.array(scores, np.float32)
-    assert best(array, n).tolist() == naive(array.tolist(), n)
+    assert top_n(array, n).tolist() == naive(array.tolist(), n)
 
 
 @pytest.mark.parametrize("n", [1, 10, 99, 1000, 5000])
@@ -36,7 +36,7 @@ def test_it_is_what_a_plain_sort_gives_for_a_large_catalogue(n: int) -> None:
     for scores in (random.random(5000), random.integers(0, 50, 5000), np.zeros(5000), np.arange(5000.0)):
         array = scores.astype(np.float32)
         array[random.integers(0, 5000, 400)] = -np.inf
-        assert best(array, n).tolist() == naive(array.tolist(), n)
+        assert top_n(array, n).tolist() == naive(array.tolist(), n)
 
 
 @given(scores=scores_of, n=st.integers(1, 40), margin=st.sampled_from([0.0, 0.5, 2.0, 1e30, 1e300, float("inf")]))
@@ -44,7 +44,7 @@ def test_all_that_are_within_a_margin_come(scores: list[float], n: int, margin: 
     array = np.array(scores, np.float32)
     left = sorted((one for one in array.tolist() if one > float("-inf")), reverse=True)
     floor = np.float32(max(left[n - 1] - margin, -3.4e38)) if len(left) >= n else -np.inf
-    found = reaching(array, n, margin).tolist()
+    found = top_candidates(array, n, margin).tolist()
     expected = [place for place, one in enumerate(array) if one > -np.inf and one >= floor]
     assert found == sorted(found) and set(expected) <= set(found)
     assert found == expected or len(found) < 2 * n
@@ -53,4 +53,4 @@ def test_all_that_are_within_a_margin_come(scores: list[float], n: int, margin: 
 def test_the_scores_are_not_changed() -> None:
     scores = np.array([3, 1, 2], np.float32)
     scores.flags.writeable = False
-    assert best(scores, 2).tolist() == [0, 2]
+    assert top_n(scores, 2).tolist() == [0, 2]

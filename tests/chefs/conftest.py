@@ -11,7 +11,7 @@ import stamina.instrumentation
 
 from recserver.chefs.protocol import Chef
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.ingest.id_encoding import listed
+from recserver.training.ingest.id_encoding import to_list
 from tests.helpers import database_servers as servers
 from tests.helpers.database_servers import Server
 from tests.helpers.http_site import Site
@@ -60,11 +60,11 @@ def read_all(chef: Chef, wanted: Collection[str] | None = USUAL) -> Table:
     columns: dict[str, list[Any]] = {}
     rows = 0
     for batch in chef.batches(wanted):
-        found = batch.found
+        found = batch.column_names
         assert set(batch.columns) <= set(found) & set(found if wanted is None else wanted)
         assert len({len(column) for column in batch.columns.values()}) <= 1
         for name, column in batch.columns.items():
-            columns.setdefault(name, [None] * rows).extend(listed(column))
+            columns.setdefault(name, [None] * rows).extend(to_list(column))
         rows += batch.n_rows
     return found, columns
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recserver.chefs.protocol import StartOver
+from recserver.chefs.protocol import RestartRead
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.chefs.sql import row_batches as sql_rows
 from recserver.chefs.sql import sql_chef as sql
@@ -21,7 +21,7 @@ from recserver.core.errors import SourceFailed
 from tests.helpers.bad_sql import BAD_SQL
 from tests.helpers.sql_readers import USUAL_TIME, Ways, learned
 
-FEW = sql_rows.FEW_ROWS
+FEW = sql_rows.FAST_PATH_MIN_ROWS
 MANY = 3 * FEW
 ENTRY = {"connection": "sqlite:///shop.db", "query": "SELECT user_id, item_id, rating FROM t"}
 
@@ -110,7 +110,7 @@ def test_any_values_mean_the_same(
     fill(policy, [usual, usual, *rows], kinds)
     small = policy.model_copy(update={"batch_rows": size})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sql_rows, "FEW_ROWS", 1)
+        patch.setattr(sql_rows, "FAST_PATH_MIN_ROWS", 1)
         patch.setattr(sql, "FETCH_ROWS", 1)
         ways.both(small, ENTRY)
         timed = "SELECT user_id, rating AS item_id, item_id AS timestamp FROM t"
@@ -121,7 +121,7 @@ def test_a_chef_that_started_over_does_so_once(policy: SourcePolicy, ways: Ways)
     rows = [*map(plain, range(MANY)), (b"u1", 1, 1.0)]
     fill(policy, rows, ("", "", ""))
     chef = SqlChef(ENTRY, policy.model_copy(update={"batch_rows": 1_000}))
-    with pytest.raises(StartOver):
+    with pytest.raises(RestartRead):
         list(chef.batches({"user_id", "item_id"}))
     ways.quick_rows = 0
     assert sum(batch.n_rows for batch in chef.batches({"user_id", "item_id"})) == MANY + 1

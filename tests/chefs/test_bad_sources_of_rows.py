@@ -19,8 +19,8 @@ from pyarrow import parquet
 
 from recserver.chefs.files import fast_csv as csv_blocks
 from recserver.chefs.files import file_chef as csv_chef
-from recserver.chefs.rest.json_pages import whole_page
-from recserver.chefs.rest.json_stream import rows_reader
+from recserver.chefs.rest.json_pages import parse_page
+from recserver.chefs.rest.json_stream import make_row_parser
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
 from recserver.training.ingest.source_reader import collect
@@ -92,9 +92,9 @@ def test_utf_16_without_a_mark_is_recognised(policy: SourcePolicy, encoding: str
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(csv_chef, "SMALLEST_BLOCK", 4096)
-    monkeypatch.setattr(csv_chef, "BYTES_A_ROW", 1)
-    monkeypatch.setattr(csv_blocks, "LONGEST_ROW", 2**16)
+    monkeypatch.setattr(csv_chef, "MIN_BLOCK_BYTES", 4096)
+    monkeypatch.setattr(csv_chef, "BYTES_PER_ROW", 1)
+    monkeypatch.setattr(csv_blocks, "MAX_ROW_BYTES", 2**16)
     return iter(())
 
 
@@ -148,7 +148,9 @@ def test_large_json_lines_come_in_small_batches(policy: SourcePolicy) -> None:
     chef = csv_chef.CsvChef({"path": "x.jsonl"}, policy)
     batches = list(chef.batches({"user_id", "item_id"}))
     assert [batch.n_rows for batch in batches] == [9, 9, 2]
-    assert all(set(batch.columns) == {"user_id", "item_id"} and "unwanted" in batch.found for batch in batches)
+    assert all(
+        set(batch.columns) == {"user_id", "item_id"} and "unwanted" in batch.column_names for batch in batches
+    )
     assert "line longer than 8 MiB after line 1" in failure(policy, LINE + b" " * 10_000_000, path="x.jsonl")
 
 
@@ -268,17 +270,19 @@ def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) 
     body = json.dumps(document).encode()
 
     def whole() -> tuple[list[Any], int]:
-        page = whole_page(body, None, "shop.rows", "The source")
+        page = parse_page(body, None, "shop.rows", "The source")
         names = list(page.columns)
         flat = [[[] if isinstance(one, list | dict) else one for one in page.columns[name]] for name in names]
         return [dict(zip(names, row, strict=True)) for row in zip(*flat, strict=True)], page.size
 
     def bit_by_bit() -> tuple[list[Any], int]:
-        reader = rows_reader(None, "The source", "shop.rows")
+        reader = make_row_parser(None, "The source", "shop.rows")
         rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
         rows += reader.close()
-        names = list(reader.found)
-        return [{name: row.get(name) for name in names} for row in rows if names], reader.rows + reader.strays
+        names = list(reader.column_names)
+        return [
+            {name: row.get(name) for name in names} for row in rows if names
+        ], reader.n_rows + reader.n_non_objects
 
     try:
         expected = whole()

@@ -94,7 +94,7 @@ class TestSqliteQuickly(TestSqlite):
 
     @pytest.fixture(autouse=True)
     def few_rows_are_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sql_rows, "FEW_ROWS", 3)
+        monkeypatch.setattr(sql_rows, "FAST_PATH_MIN_ROWS", 3)
 
 
 class TestRest(DataChefSuite):
@@ -146,7 +146,7 @@ class TestRestInLines(TestRest):
 
     @pytest.fixture(autouse=True)
     def every_answer_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(api, "LARGEST_WHOLE", 100)
+        monkeypatch.setattr(api, "MAX_BUFFERED_BYTES", 100)
 
     def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
         async def answer(request: web.Request) -> web.StreamResponse:

@@ -17,10 +17,10 @@ from recserver.core.errors import ExportFailed, InvalidInput
 from recserver.recommend.query import Query
 from recserver.training.export.export_job import ExportJob, TableTarget
 from recserver.training.export.export_worker import export
-from recserver.training.export.rows import Exported, Rows
-from recserver.training.export.sqlite_export import rows_of
-from recserver.training.export.table_export import table_of
-from recserver.training.export.table_target import located
+from recserver.training.export.rows import ExportedVersion, Rows
+from recserver.training.export.sqlite_export import open_sqlite_target
+from recserver.training.export.table_export import open_table_target
+from recserver.training.export.table_target import locate_table
 from tests.helpers.database_servers import PASSWORD, Server
 from tests.helpers.exported import ODD_IDS, Row, wanted, write_crowd
 
@@ -73,7 +73,7 @@ def crowd(folder: Path, name: str = "m", version: int = 1) -> Path:
 
 
 def exported(model: Path, target: TableTarget, **wishes: Any) -> int:
-    job = ExportJob(model_id=model.stem, model=model, wishes=wishes, target=target)
+    job = ExportJob(model_id=model.stem, model=model, options=wishes, target=target)
     return export(ExportJob.model_validate_json(job.model_dump_json()), lambda _: None).rows
 
 
@@ -100,7 +100,7 @@ def test_no_two_ids_are_taken_for_one(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_more_rows_than_are_sent_together(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recserver.training.export.export_worker.WRITTEN_TOGETHER", 50)
+    monkeypatch.setattr("recserver.training.export.export_worker.ROWS_PER_WRITE", 50)
     model = write_crowd(tmp_path / "m.pkl", [f"u{n}" for n in range(200)], [f"i{n}" for n in range(20)])
     assert exported(model, shop.target()) == 2000
     assert in_order(shop.rows("m")) == wanted(model)
@@ -112,7 +112,7 @@ def some_rows(user: str = "new") -> Rows:
 
 def test_who_reads_meanwhile_sees_what_was_before(shop: Shop, tmp_path: Path) -> None:
     exported(model := crowd(tmp_path), shop.target())
-    with table_of(shop.target(), Exported("m", 2)) as write:
+    with open_table_target(shop.target(), ExportedVersion("m", 2)) as write:
         write(some_rows())
         assert in_order(shop.rows("m")) == wanted(model)
     assert in_order(shop.rows("m")) == [("new", 1, "tea", 2.0), ("new", 2, "soup", 1.0)]
@@ -123,7 +123,7 @@ def test_an_export_that_breaks_off_leaves_what_was_before(shop: Shop, tmp_path: 
     model = crowd(tmp_path)
     if there:
         exported(model, shop.target())
-    with pytest.raises(ZeroDivisionError), table_of(shop.target(), Exported("m", 2)) as write:
+    with pytest.raises(ZeroDivisionError), open_table_target(shop.target(), ExportedVersion("m", 2)) as write:
         write(some_rows())
         raise ZeroDivisionError
     if there:
@@ -141,7 +141,7 @@ def test_a_row_that_the_database_refuses_leaves_what_was_before(shop: Shop, tmp_
     shop.run(f"CREATE TABLE top ({shop.columns}, extra INT, {low})")
     exported(model := crowd(tmp_path), shop.target())
     with pytest.raises(ExportFailed, match=r"^The database answered: .+\. Check the table and the connection\.$"):  # noqa: SIM117
-        with table_of(shop.target(), Exported("m", 2)) as write:
+        with open_table_target(shop.target(), ExportedVersion("m", 2)) as write:
             write(some_rows())
             write(Rows(["last"], [1], ["tea"], [6.0]))
     assert in_order(shop.rows("m")) == wanted(model)
@@ -209,7 +209,7 @@ def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: p
         assert "t0ld" not in str(failure.value) and "SHOP_DB" in str(failure.value)
     monkeypatch.delenv("SHOP_DB")
     with pytest.raises(InvalidInput, match=r"SHOP_DB is not set: .+ or write the value in its place\.$"):
-        located(shop.target(database="${SHOP_DB}"))
+        locate_table(shop.target(database="${SHOP_DB}"))
 
 
 def test_schemas_of_postgresql(postgresql: Server, policy: SourcePolicy, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
 def test_databases_that_may_not_be_written(data_dir: Path, policy: SourcePolicy, url: str, said: str) -> None:
     (data_dir / "link.db").symlink_to(data_dir.parent / "elsewhere.db")
     with pytest.raises(InvalidInput, match=said) as failure:
-        located(TableTarget(table="top", database=url, policy=policy))
+        locate_table(TableTarget(table="top", database=url, policy=policy))
     assert failure.value.errors[0].loc == ("database",)
 
 
@@ -324,20 +324,20 @@ def test_roots_are_for_databases_that_are_there(data_dir: Path, tmp_path: Path) 
     policy = SourcePolicy(data_dir=data_dir, csv_roots=(root,))
     target = TableTarget(table="top", database=f"sqlite:///{root}/shop.db", policy=policy)
     with pytest.raises(InvalidInput, match="new ones are made in the data folder only"):
-        located(target)
+        locate_table(target)
     sqlite3.connect(root / "shop.db").close()
     assert exported(crowd(tmp_path), target) == 9
     with pytest.raises(InvalidInput, match="has no schemas"):
-        located(target.model_copy(update={"table": "main.top"}))
+        locate_table(target.model_copy(update={"table": "main.top"}))
     with pytest.raises(InvalidInput, match="SQLite's own"):
-        located(target.model_copy(update={"table": "SQLite_top"}))
+        locate_table(target.model_copy(update={"table": "SQLite_top"}))
 
 
 def test_the_default_database_may_lie_anywhere(data_dir: Path, tmp_path: Path) -> None:
     policy = SourcePolicy(data_dir=data_dir, default_database=f"sqlite:///{tmp_path}/far.db")
     target = TableTarget(table="top", database=None, policy=policy)
     assert exported(crowd(tmp_path), target) == 9 and (tmp_path / "far.db").exists()
-    assert located(target).key != located(target.model_copy(update={"table": "other"})).key
+    assert locate_table(target).key != locate_table(target.model_copy(update={"table": "other"})).key
 
 
 def test_a_file_that_is_no_database_stays_what_it_is(data_dir: Path, policy: SourcePolicy, tmp_path: Path) -> None:
@@ -351,15 +351,18 @@ def test_a_file_that_is_no_database_stays_what_it_is(data_dir: Path, policy: Sou
 def test_a_file_that_somebody_else_writes_is_waited_for(
     data_dir: Path, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recserver.training.export.sqlite_export.PATIENCE", 0.01)
+    monkeypatch.setattr("recserver.training.export.sqlite_export.LOCK_TIMEOUT", 0.01)
     target = TableTarget(table="top", database="sqlite:///shop.db", policy=policy)
     with closing(sqlite3.connect(data_dir / "shop.db", isolation_level=None)) as other:
         other.execute("CREATE TABLE t (x)")
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(ExportFailed, match="database is locked"), rows_of(located(target), Exported("m", 1)):
+        with (
+            pytest.raises(ExportFailed, match="database is locked"),
+            open_sqlite_target(locate_table(target), ExportedVersion("m", 1)),
+        ):
             pass
         other.execute("COMMIT")
-        with rows_of(located(target), Exported("m", 1)) as write:
+        with open_sqlite_target(locate_table(target), ExportedVersion("m", 1)) as write:
             write(some_rows())
     with closing(sqlite3.connect(data_dir / "shop.db")) as connection:
         assert connection.execute("SELECT COUNT(*) FROM top").fetchall() == [(2,)]

@@ -16,7 +16,7 @@ from recserver.chefs.files import fast_csv as csv_blocks
 from recserver.chefs.files import file_chef as csv_chef
 from recserver.chefs.files.file_chef import CsvChef
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.ingest.id_encoding import listed
+from recserver.training.ingest.id_encoding import to_list
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 HEADER = ["user_id", "item_id", "rating"]
@@ -28,13 +28,13 @@ def read(policy: SourcePolicy, text: bytes, size: int) -> tuple[dict[str, list[s
     columns: dict[str, list[str]] = {name: [] for name in HEADER}
     left_out = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_chef, "SMALLEST_BLOCK", size)
-        patch.setattr(csv_chef, "BYTES_A_ROW", 1)
+        patch.setattr(csv_chef, "MIN_BLOCK_BYTES", size)
+        patch.setattr(csv_chef, "BYTES_PER_ROW", 1)
         small = policy.model_copy(update={"batch_rows": size})
         for batch in CsvChef({"path": "x.csv", "delimiter": ","}, small).batches(HEADER):
             left_out += sum(one.count for one in batch.rejected)
             for name, column in batch.columns.items():
-                columns[name] += listed(column)
+                columns[name] += to_list(column)
     return columns, left_out
 
 

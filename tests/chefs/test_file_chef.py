@@ -15,7 +15,7 @@ from recserver.chefs.files import strict_csv as csv_text
 from recserver.chefs.files.file_chef import CsvChef
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.training.ingest.id_encoding import listed
+from recserver.training.ingest.id_encoding import to_list
 
 HEADER = b"user_id,item_id,rating\n"
 
@@ -119,14 +119,14 @@ def test_unreadable_files_say_why(policy: SourcePolicy, table: Read, content: by
 def test_a_quote_that_swallows_the_file_stops_early(
     policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_text, "MOST_BETWEEN_BATCHES", 2_000_000)
+    monkeypatch.setattr(csv_text, "MAX_BATCH_CHARS", 2_000_000)
     with pytest.raises(SourceFailed, match="open quote"):
         table(chef(policy, HEADER + b'u,"i,1\n' + b"u,i,1\n" * 1_000_000))
 
 
 def test_missing_columns_are_left_out(policy: SourcePolicy) -> None:
     (batch,) = chef(policy, b"userId,movieId\nu,i\n").batches({"user_id", "item_id"})
-    assert batch.found == ("userId", "movieId")
+    assert batch.column_names == ("userId", "movieId")
     assert batch.n_rows == 0
     duplicate_elsewhere = chef(policy, b"user_id,x,x\nu,1,2\n").batches({"user_id", "item_id"})
     assert [batch.n_rows for batch in duplicate_elsewhere] == [0, 1]
@@ -138,7 +138,7 @@ def test_long_files_come_in_batches_in_order(policy: SourcePolicy) -> None:
     small = policy.model_copy(update={"batch_rows": 20})
     batches = list(chef(small, content).batches({"user_id"}))
     assert sum(1 for batch in batches if batch.n_rows) > 10
-    users = [user for batch in batches for user in listed(batch.columns["user_id"])]
+    users = [user for batch in batches for user in to_list(batch.columns["user_id"])]
     assert users == [f"u{number}" for number in range(rows)]
     assert sum(batch.n_bytes for batch in batches) == len(content)
 

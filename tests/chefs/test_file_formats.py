@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from recserver.chefs.files import decompression as source_file
 from recserver.chefs.files import fast_csv as csv_blocks
-from recserver.chefs.files.file_chef import CsvChef, format_of
+from recserver.chefs.files.file_chef import CsvChef, format_from_name
 from recserver.chefs.protocol import Rejection
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, SourceFailed
@@ -84,13 +84,13 @@ def test_the_wrong_compression_is_named(policy: SourcePolicy, table: Read) -> No
 
 def test_a_bomb_does_not_go_off(policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = gzip.compress(b"user_id,item_id\n" + b"u,i\n" * 3_000_000)
-    monkeypatch.setattr(source_file, "RATIO_MATTERS_FROM", 2**20)
+    monkeypatch.setattr(source_file, "RATIO_CHECK_BYTES", 2**20)
     assert failure(table, policy, bomb) == (
         "The file 'x.csv' grows more than 200 times when it is decompressed, which tables do not: "
         "decompress it by hand if it is right."
     )
     capped = policy.model_copy(update={"max_file_bytes": 5_000_000})
-    monkeypatch.setattr(source_file, "LARGEST_RATIO", 10**6)
+    monkeypatch.setattr(source_file, "MAX_RATIO", 10**6)
     assert failure(table, capped, bomb) == (
         "The file 'x.csv' holds more than 5000000 bytes: split it, or raise RECSERVER_MAX_FILE_BYTES."
     )
@@ -143,7 +143,7 @@ def test_text_of_another_encoding_says_what_to_do(policy: SourcePolicy, table: R
 def test_a_row_without_an_end_does_not_fill_the_memory(
     policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_blocks, "LONGEST_ROW", 2**20)
+    monkeypatch.setattr(csv_blocks, "MAX_ROW_BYTES", 2**20)
     small = policy.model_copy(update={"batch_rows": 100})
     assert failure(table, small, b"a,b\n" + b"u,i" * 10**6) == (
         "The file 'x.csv' has a row longer than 1 MiB after line 2: look for missing line ends."
@@ -190,7 +190,7 @@ def test_a_wrong_entry_is_refused(policy: SourcePolicy, entry: dict[str, Any], f
      ("b/a.parquet", "parquet"), ("a.csv.zst", "csv"), ("a.gz", "csv")],
 )  # fmt: skip
 def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
-    assert format_of(name) == kind
+    assert format_from_name(name) == kind
 
 
 def lines(*rows: object) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.rest.json_stream import MOST_LISTED, JsonRows
+from recserver.chefs.rest.json_stream import MAX_LIST_VALUES, JsonRowParser
 from recserver.core.errors import SourceFailed
 
 ROWS = [{"user_id": "u1", "item_id": 7, "rating": 4.5}, {"user_id": "ü", "item_id": None, "rating": True}]
@@ -16,13 +16,13 @@ WANTED = ("user_id", "item_id", "rating")
 
 def read(
     data: bytes, step: int = 2**20, wanted: tuple[str, ...] = WANTED
-) -> tuple[list[dict[str, Any]], JsonRows]:
-    reader = JsonRows(wanted, "The source")
+) -> tuple[list[dict[str, Any]], JsonRowParser]:
+    reader = JsonRowParser(wanted, "The source")
     rows: list[dict[str, Any]] = []
     for start in range(0, len(data), step):
         rows += reader.feed(data[start : start + step])
     rows += reader.close()
-    assert reader.rows == len(rows)
+    assert reader.n_rows == len(rows)
     return rows, reader
 
 
@@ -50,7 +50,7 @@ LAYOUTS = {
 def test_every_layout_gives_the_same_rows(layout: str, step: int) -> None:
     rows, reader = read(LAYOUTS[layout], step)
     assert rows == ROWS
-    assert tuple(reader.found) == WANTED
+    assert tuple(reader.column_names) == WANTED
 
 
 def test_one_object_is_one_row() -> None:
@@ -61,7 +61,7 @@ def test_an_object_with_its_own_list_is_a_row() -> None:
     row = {"user_id": "u", "item_id": "i", "items": ["a", 1], "data": {"b": 1}, "results": [["c"]]}
     rows, reader = read(json.dumps(row).encode())
     assert rows == [{"user_id": "u", "item_id": "i"}]
-    assert tuple(reader.found) == tuple(row)
+    assert tuple(reader.column_names) == tuple(row)
     assert read(json.dumps({"user_id": "u", "items": []}).encode())[0] == [{"user_id": "u"}]
 
 
@@ -69,7 +69,7 @@ def test_only_wanted_columns_are_kept_and_nested_values_are_marked() -> None:
     content = [{"user_id": {"id": 1, "user_id": "x"}, "other": [{"item_id": 1}], "item_id": [1, [2]], "rating": 1}]
     rows, reader = read(json.dumps(content).encode())
     assert rows == [{"user_id": [], "item_id": [1], "rating": 1}]
-    assert tuple(reader.found) == ("user_id", "other", "item_id", "rating")
+    assert tuple(reader.column_names) == ("user_id", "other", "item_id", "rating")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_only_wanted_columns_are_kept_and_nested_values_are_marked() -> None:
 def test_elements_that_are_no_objects_are_counted(text: str) -> None:
     rows, reader = read(text.encode())
     assert rows == [{}, {"user_id": 1}]
-    assert reader.strays in (3, 4)
+    assert reader.n_non_objects in (3, 4)
 
 
 def test_lists_within_rows_keep_their_single_values() -> None:
@@ -86,13 +86,13 @@ def test_lists_within_rows_keep_their_single_values() -> None:
     row = {"item_id": 1, "genre": ["a", 2.5, True, None], "o": [], "mix": [1]}
     for layout in (content, {"items": content}, content[0]):
         assert [one for part in (1, 5, 4096) for one in fed(layout, part)] == [row] * 3
-    long = [{"genre": list(range(MOST_LISTED + 5))}]
-    assert fed(long, 4096) == [{"genre": list(range(MOST_LISTED))}]
+    long = [{"genre": list(range(MAX_LIST_VALUES + 5))}]
+    assert fed(long, 4096) == [{"genre": list(range(MAX_LIST_VALUES))}]
 
 
 def fed(content: object, size: int) -> list[dict[str, Any]]:
     """All columns of the rows of an answer that arrives in parts of ``size`` bytes."""
-    reader, data = JsonRows(None, "The source"), json.dumps(content).encode()
+    reader, data = JsonRowParser(None, "The source"), json.dumps(content).encode()
     parts = [reader.feed(data[at : at + size]) for at in range(0, len(data), size)]
     return [row for rows in (*parts, reader.close()) for row in rows]
 
@@ -119,18 +119,18 @@ def test_numbers_keep_their_value() -> None:
     ],
 )
 def test_a_wrapper_says_whether_there_is_more(text: str, more: bool | None) -> None:
-    assert read(text.encode())[1].more is more
+    assert read(text.encode())[1].has_more is more
 
 
 def test_empty_answers_have_no_rows() -> None:
     for text in (b"", b"  \n", b"\xef\xbb\xbf", b"x"[:0]):
         rows, reader = read(text)
         assert rows == []
-        assert not reader.started
+        assert not reader.has_content
     for text in (b"[]", b'{"items": []}', b'{"data": [ ], "total": 0}'):
         rows, reader = read(text)
         assert rows == []
-        assert reader.started
+        assert reader.has_content
 
 
 @pytest.mark.parametrize(
@@ -164,6 +164,6 @@ def test_bad_answers_are_explained_without_quoting_them(data: bytes, sentence: s
 
 def test_deep_nesting_is_no_trouble() -> None:
     rows, reader = read(b"[" * 100_000 + b"]" * 100_000)
-    assert (rows, reader.strays) == ([], 1)
+    assert (rows, reader.n_non_objects) == ([], 1)
     with pytest.raises(SourceFailed):
         read(b'{"a":' * 100_000)

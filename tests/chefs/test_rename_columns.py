@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.chefs.rename_columns import MOST_PAIRS, canonical_renames, parse_renames, rename
+from recserver.chefs.rename_columns import MAX_RENAMES, canonical_renames, parse_renames, renamed_columns
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=","), min_size=1, max_size=20).filter(
     lambda name: name == name.strip() and "->" not in name
@@ -57,8 +57,8 @@ def test_refused_forms(given: object) -> None:
 
 
 def test_there_is_a_limit_that_costs_nothing_to_find() -> None:
-    most = {f"a{number}": f"b{number}" for number in range(MOST_PAIRS)}
-    assert len(parse_renames(canonical_renames(most))) == MOST_PAIRS
+    most = {f"a{number}": f"b{number}" for number in range(MAX_RENAMES)}
+    assert len(parse_renames(canonical_renames(most))) == MAX_RENAMES
     with pytest.raises(ValueError, match="more than"):
         parse_renames(most | {"one": "more"})
     with pytest.raises(ValueError, match="more than"):  # compared pair by pair, these would take hours
@@ -66,6 +66,6 @@ def test_there_is_a_limit_that_costs_nothing_to_find() -> None:
 
 
 def test_a_renamed_column_replaces_one_of_its_name() -> None:
-    assert rename(["user_id", "uid", "x"], {"uid": "user_id"}) == {"x": "x", "user_id": "uid"}
-    assert rename(["user_id", "x"], {"uid": "user_id"}) == {"user_id": "user_id", "x": "x"}
-    assert rename(["a", "b"], {"a": "b", "b": "a"}) == {"b": "a", "a": "b"}
+    assert renamed_columns(["user_id", "uid", "x"], {"uid": "user_id"}) == {"x": "x", "user_id": "uid"}
+    assert renamed_columns(["user_id", "x"], {"uid": "user_id"}) == {"user_id": "user_id", "x": "x"}
+    assert renamed_columns(["a", "b"], {"a": "b", "b": "a"}) == {"b": "a", "a": "b"}

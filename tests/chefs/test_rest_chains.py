@@ -14,10 +14,10 @@ from yarl import URL
 
 from recserver.chefs.protocol import Batch
 from recserver.chefs.rest import page_fetching as pages
-from recserver.chefs.rest.http_client import Answer
-from recserver.chefs.rest.json_pages import LikePages, page_of
+from recserver.chefs.rest.http_client import Response
+from recserver.chefs.rest.json_pages import FastPageDecoder, page_from_rows
 from recserver.chefs.rest.link_header import next_link
-from recserver.chefs.rest.paginators import lost_chain_hints
+from recserver.chefs.rest.paginators import missing_next_hints
 from recserver.chefs.rest.rest_chef import ApiChef
 from recserver.chefs.rest.rest_entry import Cursor, HeaderCursor, HeaderLink, JsonLink
 from recserver.chefs.source_policy import SourcePolicy
@@ -157,12 +157,12 @@ def test_a_chain_that_finds_no_place_for_the_next_page_says_so(
 def test_a_source_that_says_that_there_is_no_more_gets_no_hint(
     way: Any, document: Any, headers: dict[str, str]
 ) -> None:
-    assert lost_chain_hints(way, Answer(headers=CIMultiDict(headers)), document) == ()
+    assert missing_next_hints(way, Response(headers=CIMultiDict(headers)), document) == ()
 
 
 @pytest.mark.parametrize("document", [None, [], [{"next": "x"}], {"rows": []}, {"a.b": 1, "": 2, "n": {"m": [1]}}])
 def test_without_anything_alike_the_hint_names_nothing(document: Any) -> None:
-    assert lost_chain_hints(JsonLink(type="json_link"), Answer(), document) == (
+    assert missing_next_hints(JsonLink(type="json_link"), Response(), document) == (
         "There is nothing at 'next' in the first answer, so it was taken for the only page: if there are more, "
         "correct next_path.",
     )
@@ -241,7 +241,7 @@ def test_an_empty_page_that_names_a_next_one_is_not_the_end(
 def test_too_many_empty_pages_are_the_end_and_told(
     policy: SourcePolicy, site: Site, paginator: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "MOST_EMPTY", 5)
+    monkeypatch.setattr(pages, "MAX_EMPTY_PAGES", 5)
     chain(site, paginator, lambda place: ROWS if place == 4 else [])
     assert hints(chef(policy, site, paginator=paginator)) == [
         "After 5 pages without rows, one after the other, the source was taken to be at its end although it names "
@@ -314,13 +314,13 @@ def test_columns_keep_the_order_in_which_they_appear(policy: SourcePolicy, site:
     content = [[dict.fromkeys(names[:15], 1)], [dict.fromkeys(names[10:], 2)], []]
     site.pages(lambda page, size: {"items": content[page - 1]})
     (batch,) = chef(policy, site, paginated=True, page_size=1).batches(None)
-    assert list(batch.columns) == list(batch.found) == names
+    assert list(batch.columns) == list(batch.column_names) == names
     wanted = frozenset(names)
-    first = page_of([{"x": 1}], wanted)
-    later = LikePages(first, wanted).page(json.dumps([{"x": 1}, dict.fromkeys(names, 1)]).encode())
+    first = page_from_rows([{"x": 1}], wanted)
+    later = FastPageDecoder(first, wanted).decode(json.dumps([{"x": 1}, dict.fromkeys(names, 1)]).encode())
     assert later is not None
     assert list(later.columns) == names
-    assert later.found == ("x", *names)
+    assert later.column_names == ("x", *names)
 
 
 def test_rows_that_came_before_a_failure_are_handed_over(policy: SourcePolicy, site: Site) -> None:

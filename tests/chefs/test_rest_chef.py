@@ -100,7 +100,7 @@ def test_an_empty_array_has_no_rows(policy: SourcePolicy, site: Site) -> None:
 def test_long_answers_come_in_batches_in_order(
     policy: SourcePolicy, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "LARGEST_WHOLE", 10_000)
+    monkeypatch.setattr(api, "MAX_BUFFERED_BYTES", 10_000)
     rows = 50_000 + 4321
     site.gives(b"\n".join(b'{"user_id": %d}' % number for number in range(rows)))
     batches = list(chef(policy, site.url).batches({"user_id"}))
@@ -157,7 +157,7 @@ def test_a_page_that_repeats_ends_in_a_failure(policy: SourcePolicy, site: Site,
 
 
 def test_endless_pages_end(policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "MOST_PAGES", 5)
+    monkeypatch.setattr(pages, "MAX_PAGES", 5)
     site.pages(lambda page, size: [{"user_id": page}])
     with pytest.raises(SourceFailed, match="more than 5 pages"):
         table(chef(policy, site.url, paginated=True, page_size=1))
@@ -253,9 +253,9 @@ def test_redirects_to_bad_places_are_refused_before_connecting(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch, hops: int, target: str
 ) -> None:
     connected: list[Any] = []
-    guard = fetch.ConnectGuard.__call__
+    guard = fetch.GuardedSocketFactory.__call__
     monkeypatch.setattr(
-        fetch.ConnectGuard, "__call__", lambda self, info: connected.append(info[-1]) or guard(self, info)
+        fetch.GuardedSocketFactory, "__call__", lambda self, info: connected.append(info[-1]) or guard(self, info)
     )
     with pytest.raises(SourceFailed, match="redirects to an address that is refused"):
         table(chef(policy, redirecting(site, hops, target)))
@@ -440,13 +440,15 @@ def test_a_gzip_bomb_is_cut_at_the_cap(
     bomb = gzip.compress(b"[" + b" " * 100_000_000 + b"]")
     assert len(bomb) < 200_000
     site.gives(bomb, **{"Content-Encoding": "gzip"})
-    clients: list[fetch.Client] = []
-    made = fetch.Client.__init__
-    monkeypatch.setattr(fetch.Client, "__init__", lambda self, *given: clients.append(self) or made(self, *given))
+    clients: list[fetch.HttpClient] = []
+    made = fetch.HttpClient.__init__
+    monkeypatch.setattr(
+        fetch.HttpClient, "__init__", lambda self, *given: clients.append(self) or made(self, *given)
+    )
     small = policy.model_copy(update={"max_source_bytes": 1_000_000})
     with pytest.raises(SourceFailed, match="more than 1000000 bytes"):
         table(chef(small, site.url))
-    assert clients[0].taken <= 1_000_000 + fetch.CHUNK
+    assert clients[0].bytes_received <= 1_000_000 + fetch.CHUNK_SIZE
 
 
 def test_proxies_of_the_surroundings_are_not_used(

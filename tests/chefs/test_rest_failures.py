@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.lookup import chef_class
+from recserver.chefs.lookup import load_chef_class
 from recserver.chefs.rest import http_client as fetch
 from recserver.chefs.rest import rest_chef as api
 from recserver.chefs.rest.rest_chef import ApiChef
@@ -53,7 +53,7 @@ def test_a_failure_tells_whether_it_may_pass_soon(
 ) -> None:  # fmt: skip
     site.gives(b"no rows", status, **headers)
     failed = failure(table, policy, site.url)
-    assert (failed.transient, failed.fault) == (transient, False)
+    assert (failed.transient, failed.is_internal) == (transient, False)
     assert failed.retry_after == (None if retry_after is None else pytest.approx(retry_after, abs=0.2))
 
 
@@ -64,7 +64,7 @@ def test_faults_of_the_connection_may_pass_soon(
     assert failure(table, policy, f"http://127.0.0.1:{closed_port()}/").transient
     assert failure(table, policy, site.raw(broken)).transient
     assert not failure(table, policy, site.url.replace("http:", "https:")).transient
-    monkeypatch.setattr(api, "LARGEST_WHOLE", 10)  # what was handed over is not fetched again, but may be later
+    monkeypatch.setattr(api, "MAX_BUFFERED_BYTES", 10)  # what was handed over is not fetched again, but may be later
     assert failure(table, policy, site.raw(broken)).transient
 
 
@@ -91,8 +91,8 @@ def test_the_usual_waits_need_time_too(policy: SourcePolicy, site: Site, table: 
 
 def test_a_wait_leaves_time_for_the_answer(policy: SourcePolicy) -> None:
     async def allowed() -> list[bool]:
-        async with fetch.Client(policy) as client:
-            return [client._may_wait(seconds, 1) for seconds in (0, 10, 14, 16, 19, 21)]
+        async with fetch.HttpClient(policy) as client:
+            return [client._can_retry(seconds, 1) for seconds in (0, 10, 14, 16, 19, 21)]
 
     assert asyncio.run(allowed()) == [True, True, True, False, False, False]
 
@@ -199,7 +199,7 @@ def test_a_wrong_entry_is_told_in_plain_words(policy: SourcePolicy, entry: dict[
     ids=lambda entry: str(entry["type"]),
 )
 def test_rules_for_rows_hold_for_every_type(policy: SourcePolicy, entry: dict[str, Any]) -> None:
-    made = chef_class(entry["type"])
+    made = load_chef_class(entry["type"])
     made(entry, policy)
     with pytest.raises(InvalidInput, match="constant_rating and event_weights exclude each other"):
         made({**entry, "constant_rating": 1, "event_weights": {"view": 1}}, policy)

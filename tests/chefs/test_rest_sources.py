@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from recserver.chefs.rest import http_client as fetch
 from recserver.chefs.rest import page_fetching as pages
 from recserver.chefs.rest import rest_chef as api
-from recserver.chefs.rest.error_messages import asked_wait
-from recserver.chefs.rest.json_pages import LikePages, page_of, whole_page
-from recserver.chefs.rest.json_stream import rows_reader
+from recserver.chefs.rest.error_messages import retry_after_seconds
+from recserver.chefs.rest.json_pages import FastPageDecoder, page_from_rows, parse_page
+from recserver.chefs.rest.json_stream import make_row_parser
 from recserver.chefs.rest.rest_chef import ApiChef
 from recserver.chefs.secrets import MASK, mask_entry, restore_masked
 from recserver.chefs.source_policy import SourcePolicy
@@ -172,7 +172,7 @@ def test_a_next_page_at_a_bad_place_is_refused(
 def test_endless_chains_end(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "MOST_PAGES", 5)
+    monkeypatch.setattr(pages, "MAX_PAGES", 5)
     answers(site, lambda request: {"items": [{"user_id": len(site.requests)}], "next": f"?p={len(site.requests)}"})
     assert "has more than 5 pages" in failure(table, chef(policy, site, paginator={"type": "json_link"}))
 
@@ -180,7 +180,7 @@ def test_endless_chains_end(
 def test_a_page_that_is_too_large_is_refused(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "LARGEST_PAGE", 2**20)
+    monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 2**20)
     answers(site, lambda request: web.Response(body=b"[" + b" " * 3 * 2**20 + b"]"))
     assert failure(table, chef(policy, site, paginated=True)).endswith(
         "has a page of more than 1 MiB: ask for smaller ones."
@@ -334,7 +334,7 @@ def test_a_body_that_breaks_off_is_fetched_again(policy: SourcePolicy, site: Sit
 def test_rows_that_were_handed_over_are_not_fetched_again(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "LARGEST_WHOLE", 100)
+    monkeypatch.setattr(api, "MAX_BUFFERED_BYTES", 100)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000000"})
@@ -351,12 +351,12 @@ def test_rows_that_were_handed_over_are_not_fetched_again(
 
 def test_retry_after_is_a_number_or_a_date() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    waits = {text: asked_wait(text) for text in ("7", later, "", "soon", "-1", "9" * 20)}
+    waits = {text: retry_after_seconds(text) for text in ("7", later, "", "soon", "-1", "9" * 20)}
     assert 7 <= (waits["7"] or 0) < 8
     assert 90 < (waits[later] or 0) < 102
     assert [waits[text] for text in ("", "soon", "-1", "9" * 20)] == [None] * 4
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
-    assert 0 <= (asked_wait(past) or 0) < 1
+    assert 0 <= (retry_after_seconds(past) or 0) < 1
 
 
 @pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
@@ -402,7 +402,7 @@ def test_rows_are_found_where_the_selector_says(
 ) -> None:
     answers(site, lambda request: {"shop": {"orders": ROWS, "items": [{"user_id": "wrong"}]}})
     for most in (2**20, 10):
-        monkeypatch.setattr(api, "LARGEST_WHOLE", most)
+        monkeypatch.setattr(api, "MAX_BUFFERED_BYTES", most)
         assert table(chef(policy, site, data_selector="shop.orders"))[1]["user_id"] == USERS
         assert failure(table, chef(policy, site, data_selector="shop.baskets")).endswith(
             "has no rows at 'shop.baskets': correct the data_selector of the data chef."
@@ -432,8 +432,8 @@ documents = st.one_of(
 def test_both_readers_find_the_same_rows(parts: list[Any], indent: int | None, step: int) -> None:
     body = b"\n".join(json.dumps(one, indent=indent).encode() for one in parts)
     wanted = frozenset({"user_id", "item_id"})
-    page = whole_page(body, wanted, None, "The source")
-    reader = rows_reader(wanted, "The source", None)
+    page = parse_page(body, wanted, None, "The source")
+    reader = make_row_parser(wanted, "The source", None)
     rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
     rows += reader.close()
 
@@ -444,20 +444,20 @@ def test_both_readers_find_the_same_rows(parts: list[Any], indent: int | None, s
     for name in wanted:
         values = page.columns.get(name, [None] * page.n_rows)
         assert usual(values) == usual([row.get(name) for row in rows])
-    assert (len(page.strays), page.more) == (reader.strays, reader.more)
-    assert set(page.found) == set(reader.found)
+    assert (len(page.non_objects), page.has_more) == (reader.n_non_objects, reader.has_more)
+    assert set(page.column_names) == set(reader.column_names)
 
 
 @given(st.lists(objects, min_size=1, max_size=4), elements)
 def test_pages_like_the_first_are_decoded_alike(first: list[dict[str, Any]], second: list[Any]) -> None:
     wanted = frozenset({"user_id", "item_id"})
     body = json.dumps(second, ensure_ascii=False).encode()
-    alike = LikePages(page_of(first, wanted), wanted).page(body)
-    slow = whole_page(body, wanted, None, "The source")
+    alike = FastPageDecoder(page_from_rows(first, wanted), wanted).decode(body)
+    slow = parse_page(body, wanted, None, "The source")
     if alike is None:
-        assert slow.strays
+        assert slow.non_objects
         return
-    assert (alike.n_rows, slow.strays) == (slow.n_rows, [])
+    assert (alike.n_rows, slow.non_objects) == (slow.n_rows, [])
     for name in wanted:
         nothing = [None] * slow.n_rows
         assert alike.columns.get(name, nothing) == slow.columns.get(name, nothing)

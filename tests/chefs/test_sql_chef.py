@@ -18,11 +18,11 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.chefs.sql import database_config as databases
 from recserver.chefs.sql import sqlalchemy_reader as engines
 from recserver.chefs.sql import sqlite_reader as sqlite
-from recserver.chefs.sql.database_config import DbConfig, from_config, from_url
+from recserver.chefs.sql.database_config import DbConfig, database_from_config, database_from_url
 from recserver.chefs.sql.query_guard import check_query
 from recserver.chefs.sql.sql_chef import SqlChef
 from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.training.ingest.id_encoding import listed
+from recserver.training.ingest.id_encoding import to_list
 from tests.helpers.bad_sql import BAD_SQL
 
 CANARY = "c4n4ry-Pa55"
@@ -135,7 +135,7 @@ def test_long_answers_come_in_batches_in_order(policy: SourcePolicy, shop: Path)
     )
     batches = list(chef(small, query).batches({"user_id"}))
     assert [batch.n_rows for batch in batches] == [0, 4_000, 4_000, 4_000, 1234]
-    users = [user for batch in batches for user in listed(batch.columns["user_id"])]
+    users = [user for batch in batches for user in to_list(batch.columns["user_id"])]
     assert users == list(range(rows))
 
 
@@ -182,7 +182,7 @@ def test_bad_queries_are_refused_at_creation(policy: SourcePolicy, query: str) -
 def test_sqlite_itself_refuses_what_the_guard_might_let_through(shop: Path, data_dir: Path, query: str) -> None:
     before = sorted(data_dir.rglob("*")), hashlib.sha256(shop.read_bytes()).digest()
     with pytest.raises((sqlite3.Error, sqlite3.Warning, ValueError)):
-        list(sqlite.read(shop, "shop.db", query, 100, lambda: False))
+        list(sqlite.read_rows(shop, "shop.db", query, 100, lambda: False))
     assert (sorted(data_dir.rglob("*")), hashlib.sha256(shop.read_bytes()).digest()) == before
 
 
@@ -307,15 +307,15 @@ SPECIAL = "p@ss:w/o?r#d %&=é"
 
 def test_special_characters_in_passwords_survive() -> None:
     config = {"type": "postgresql", "host": "h", "user": "a@b", "password": SPECIAL, "database": "d"}
-    url = from_config(DbConfig.model_validate(config)).url
+    url = database_from_config(DbConfig.model_validate(config)).url
     assert url is not None
     assert (url.username, url.password, url.host, url.port) == ("a@b", SPECIAL, "h", None)
     assert url.drivername == "postgresql+psycopg"
-    again = from_url(url.render_as_string(hide_password=False)).url
+    again = database_from_url(url.render_as_string(hide_password=False)).url
     assert again is not None
     assert again.password == SPECIAL
     assert SPECIAL not in str(url)
-    assert SPECIAL not in repr(from_config(DbConfig.model_validate(config)))
+    assert SPECIAL not in repr(database_from_config(DbConfig.model_validate(config)))
     assert SPECIAL not in repr(DbConfig.model_validate(config))
 
 
@@ -332,35 +332,35 @@ def test_special_characters_in_passwords_survive() -> None:
     ],
 )
 def test_urls_get_our_driver(dsn: str, driver: str) -> None:
-    url = from_url(dsn).url
+    url = database_from_url(dsn).url
     assert url is not None
     assert url.drivername == driver
 
 
 def test_servers_are_told_to_read_only_and_not_for_ever() -> None:
-    postgres = from_config(DbConfig(type="postgresql", database="d", ssl=True))
+    postgres = database_from_config(DbConfig(type="postgresql", database="d", ssl=True))
     assert postgres.url is not None
     assert postgres.url.query == {"sslmode": "require"}
-    assert engines.READ_ONLY["postgresql"] == {"postgresql_readonly": True}
-    limit, notice = engines.opening("postgresql", 1.5)
+    assert engines.READ_ONLY_OPTIONS["postgresql"] == {"postgresql_readonly": True}
+    limit, notice = engines.setup_statements("postgresql", 1.5)
     assert limit == "SET LOCAL statement_timeout = 1500"
     assert "client_connection_check_interval" in notice
-    assert engines.connect_arguments(postgres, 5)["connect_timeout"] == 10
-    mysql = from_config(DbConfig(type="mysql", database="d", ssl=True, port="3307"))
-    assert engines.connect_arguments(mysql, 5) == {
+    assert engines.connect_args(postgres, 5)["connect_timeout"] == 10
+    mysql = database_from_config(DbConfig(type="mysql", database="d", ssl=True, port="3307"))
+    assert engines.connect_args(mysql, 5) == {
         "local_infile": False,
         "connect_timeout": 10,
         "read_timeout": 15,
         "ssl": {"check_hostname": False},
     }
-    assert engines.opening("mysql", 2) == [
+    assert engines.setup_statements("mysql", 2) == [
         "SET SESSION max_execution_time = 2000",
         "SET SESSION TRANSACTION READ ONLY",
         "START TRANSACTION READ ONLY",
     ]
-    assert engines.opening("mysql", 2, mariadb=True)[0] == "SET SESSION max_statement_time = 2.000"
-    plain = from_config(DbConfig(type="mysql", database="d"))
-    assert "ssl" not in engines.connect_arguments(plain, 5)
+    assert engines.setup_statements("mysql", 2, mariadb=True)[0] == "SET SESSION max_statement_time = 2.000"
+    plain = database_from_config(DbConfig(type="mysql", database="d"))
+    assert "ssl" not in engines.connect_args(plain, 5)
 
 
 @pytest.mark.parametrize(("kind", "extra"), [("postgresql", "postgres"), ("mysql", "mysql")])
@@ -396,10 +396,10 @@ def test_a_host_that_resolves_to_a_forbidden_address_is_refused(monkeypatch: pyt
         return [(2, 1, 6, "", ("93.184.216.34", 5432)), (2, 1, 6, "", ("169.254.169.254", 5432))]
 
     monkeypatch.setattr(databases.socket, "getaddrinfo", lookup)
-    url = from_url("postgresql://u:p@db.example/d").url
+    url = database_from_url("postgresql://u:p@db.example/d").url
     assert url is not None
     with pytest.raises(SourceFailed, match="metadata"):
-        databases.check_resolved(url)
+        databases.check_resolved_address(url)
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_driver_errors_lose_their_secrets(
     def fail(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(sqlite, "read", fail)
+    monkeypatch.setattr(sqlite, "read_rows", fail)
     config = {"type": "sqlite", "database": "shop.db", "password": CANARY}
     with pytest.raises(SourceFailed, match="The database answered") as caught:
         table(chef(policy, db_config=config))

@@ -13,8 +13,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql.error_messages import failure as told
-from recserver.chefs.sql.error_messages import in_words
+from recserver.chefs.sql.error_messages import error_message
+from recserver.chefs.sql.error_messages import source_failure as told
 from recserver.chefs.sql.sql_chef import SqlChef
 from recserver.core.errors import InvalidInput, SourceFailed
 from tests.helpers.cut_off import cut_off_in
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_quickly_is_read_in_the_ordinary_way(
     table: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recserver.chefs.sql.adbc_reader._address", lambda _: "postgresql://nobody@127.0.0.1:1/")
+    monkeypatch.setattr("recserver.chefs.sql.adbc_reader._libpq_url", lambda _: "postgresql://nobody@127.0.0.1:1/")
     chef = SqlChef({"connection": postgresql.dsn(), "query": "SELECT 7 AS user_id"}, policy)
     assert table(chef)[1] == {"user_id": [7]}
     assert ways.quick_rows == 0
@@ -230,7 +230,7 @@ class Complaint(Exception):
     ],
 )
 def test_complaints_become_sentences(error: Exception, said: str) -> None:
-    sentence = in_words(error, [SECRET], 5)
+    sentence = error_message(error, [SECRET], 5)
     assert re.search(said, sentence), sentence
 
 
@@ -267,7 +267,7 @@ def test_a_file_in_which_a_program_was_killed_says_what_undoes_that(policy: Sour
 
 def test_a_file_that_may_not_be_written_is_another_matter_where_we_write() -> None:
     error = sqlite3.OperationalError("attempt to write a readonly database")
-    assert in_words(error, (), 5, writing=True) == (
+    assert error_message(error, (), 5, writing=True) == (
         "The database answered: attempt to write a readonly database. "
         "Let whoever runs recserver write to the file and its folder, or name another."
     )

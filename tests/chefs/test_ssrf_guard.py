@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from recserver.chefs.ssrf_guard import ConnectGuard, host_refusal, literal_address, refusal
+from recserver.chefs.ssrf_guard import GuardedSocketFactory, address_error, host_error, parse_address
 
 LOOPBACK = [
     "127.0.0.1",
@@ -80,31 +80,31 @@ PUBLIC = ["93.184.216.34", "[2606:2800:220:1::1]", "[64:ff9b::5db8:d822]", "exam
 @pytest.mark.parametrize("host", NEVER)
 @pytest.mark.parametrize("allow_private", [True, False])
 def test_some_addresses_are_never_reached(host: str, allow_private: bool) -> None:
-    assert "no data chef may reach it" in (host_refusal(host, allow_private=allow_private) or "")
+    assert "no data chef may reach it" in (host_error(host, allow_private=allow_private) or "")
 
 
 @pytest.mark.parametrize("host", LOOPBACK + PRIVATE)
 def test_local_addresses_are_a_matter_of_policy(host: str) -> None:
-    assert host_refusal(host, allow_private=True) is None
-    assert "RECSERVER_ALLOW_PRIVATE_SOURCES" in (host_refusal(host, allow_private=False) or "")
+    assert host_error(host, allow_private=True) is None
+    assert "RECSERVER_ALLOW_PRIVATE_SOURCES" in (host_error(host, allow_private=False) or "")
 
 
 @pytest.mark.parametrize("host", PUBLIC)
 def test_public_addresses_and_names_pass(host: str) -> None:
-    assert host_refusal(host, allow_private=False) is None
+    assert host_error(host, allow_private=False) is None
 
 
 @pytest.mark.parametrize("host", LOOPBACK + PRIVATE + NEVER)
 def test_sockets_are_made_only_for_allowed_addresses(host: str) -> None:
-    address = literal_address(host.strip("[]").rstrip(".")) or ip_address("127.0.0.1")
+    address = parse_address(host.strip("[]").rstrip(".")) or ip_address("127.0.0.1")
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     info = (family, socket.SOCK_STREAM, 6, "", (str(address), 80))
     for allow_private in (True, False):
-        guard = ConnectGuard(allow_private=allow_private)
+        guard = GuardedSocketFactory(allow_private=allow_private)
         if allow_private and host not in NEVER:
             guard(info).close()
-            assert guard.refused == ""
+            assert guard.last_error == ""
         else:
             with pytest.raises(OSError):
                 guard(info)
-            assert guard.refused == refusal(address, allow_private=allow_private)
+            assert guard.last_error == address_error(address, allow_private=allow_private)

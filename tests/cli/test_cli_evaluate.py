@@ -123,11 +123,11 @@ async def test_hyperparameters_are_those_of_the_fit(start: Start, file: Path) ->
 
 
 async def test_without_algorithms_all_of_ours_are_compared(start: Start, tmp_path: Path) -> None:
-    from recserver.algorithms.lookup import ALGORITHMS
+    from recserver.algorithms.lookup import ALGORITHM_PATHS
 
     (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in tastes(12))]))
     rows = await rows_of(start, "--data", "few.csv")
-    assert {row["algorithm"] for row in rows} == set(ALGORITHMS) - {"auto"}
+    assert {row["algorithm"] for row in rows} == set(ALGORITHM_PATHS) - {"auto"}
     assert all(set(row) == KEYS for row in rows)
 
 

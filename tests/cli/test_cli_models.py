@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.cli.model_formats import packed_arrays, read
+from recserver.cli.model_formats import import_arrays, read
 from recserver.core.errors import InvalidInput
 from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend
+from recserver.recommend.pipeline import Recommendations, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction
 from recserver.storage.model_file import load
@@ -70,7 +70,7 @@ def plain(**changes: Any) -> dict[str, Any]:
 
 def opened(path: Path) -> Recommender:
     with ThreadPoolExecutor(1) as elsewhere:  # where it may block, whoever calls
-        return elsewhere.submit(open_packed, path).result()[1]
+        return elsewhere.submit(load_model, path).result()[1]
 
 
 def answers(path: Path) -> Any:
@@ -102,7 +102,7 @@ async def test_what_is_exported_and_imported_answers_the_same(models: Run, folde
         assert one == other
 
 
-def asked_of_all(model: Recommender) -> list[Answer]:
+def asked_of_all(model: Recommender) -> list[Recommendations]:
     """Answers that need all that a model file may hold."""
     queries = [
         Query(filters=[parse_condition("genre=Comedy")]),
@@ -132,7 +132,7 @@ async def test_it_does_not_come_back_to_what_was_changed(models: Run, folder: Pa
     status, out, err = await models("import", "changed.npz", "changed")
     assert (status, err) == (0, "") and "so what else the file holds is left out" in " ".join(out.split())
     model = opened(folder / "models/changed.pkl")
-    assert (model.fold_in, model.attributes, model.recent) == (None, None, None)
+    assert (model.fold_in, model.attributes, model.recent_popularity) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ async def test_a_read_only_server_takes_up_an_import(models: Run, folder: Path, 
     async with RecServer(folder, settings.model_copy(update={"read_only": True})) as rec:
         await rec.recommend("u0", model_id="m")
         assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
-        await rec.parts.catalog.look_again()
+        await rec.services.model_cache.refresh()
         assert (await rec.recommend("zoe", model_id="m"))["source"] == "personal"
 
 
@@ -396,16 +396,16 @@ async def test_pickles_within_are_never_executed(models: Run, folder: Path) -> N
 )
 def test_arrays_that_make_no_model_are_refused(change: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        packed_arrays(plain(**change))
+        import_arrays(plain(**change))
     assert said in str(caught.value)
 
 
 def test_what_is_optional_may_be_missing() -> None:
-    parts = packed_arrays(plain(seen_indptr=None, seen_indices=None))
+    parts = import_arrays(plain(seen_indptr=None, seen_indices=None))
     assert parts["item_counts"].tolist() == [0, 0, 0] and parts["seen_indptr"].tolist() == [0, 0, 0]
-    assert packed_arrays(plain())["item_counts"].tolist() == [0, 1, 1]  # latte, scone, tea: each pair once
-    assert packed_arrays(plain(item_counts=np.array([7, 8, 9])))["item_counts"].tolist() == [8, 9, 7]
-    assert bytes(packed_arrays(plain(user_ids=np.array([10, 9])))["user_text"]) == b"109"
+    assert import_arrays(plain())["item_counts"].tolist() == [0, 1, 1]  # latte, scone, tea: each pair once
+    assert import_arrays(plain(item_counts=np.array([7, 8, 9])))["item_counts"].tolist() == [8, 9, 7]
+    assert bytes(import_arrays(plain(user_ids=np.array([10, 9])))["user_text"]) == b"109"
 
 
 def test_an_archive_that_claims_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

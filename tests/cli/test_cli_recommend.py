@@ -19,7 +19,7 @@ import pytest
 from recserver import RecServer, Settings
 from recserver.recommend.filters import Condition
 from recserver.recommend.query import Query
-from recserver.training.export.export_job import ENDINGS
+from recserver.training.export.export_job import EXTENSIONS
 from tests.helpers.cli_process import Start
 from tests.helpers.exported import in_file, put_crowd, wanted
 from tests.helpers.film_models import put_films
@@ -86,7 +86,7 @@ async def test_a_table_for_people(recommend: Run) -> None:
         assert json.loads((await recommend("nobody", "--fallback", fallback, "--json"))[1])["source"] == source
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", EXTENSIONS)
 async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> None:
     path = folder.parent / f"top{ending}"
     path.write_text("before")

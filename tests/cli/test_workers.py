@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientError, ClientResponse, ClientSession
 
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from tests.helpers.cli_process import Start, line_with
 from tests.helpers.cli_service import Serve, Service, called, ok, role_of
 from tests.helpers.film_models import put_films
@@ -89,7 +89,7 @@ async def test_whoever_is_asked_the_service_is_one(serve: Serve, tmp_path: Path)
 
 async def test_each_process_answers_every_request_as_if_it_were_alone(serve: Serve, films: Path) -> None:
     service = await serve(2)
-    model = await asyncio.to_thread(open_packed, films / "models" / "films.pkl")
+    model = await asyncio.to_thread(load_model, films / "models" / "films.pkl")
     async with ClientSession(service.url) as anywhere:
         clients = [anywhere, *(await service.to_each()).values()]
         await asyncio.gather(*(asked_over_http(one, model[1], seed) for seed, one in enumerate(clients)))

@@ -12,15 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from recserver.core.errors import TaskExists
 from recserver.core.validation.values import (
-    PlainObject,
+    JsonObject,
     Text,
     check_new_id,
     check_new_model_id,
     entity_id,
     interval_seconds,
+    parse_bool,
     real_number,
-    refuse_existing,
-    switch,
+    require_new,
     whole_number,
 )
 
@@ -57,11 +57,11 @@ def test_ids_that_only_look_odd(value: str) -> None:
 
 
 def test_ids_that_differ_in_case_are_the_same() -> None:
-    assert refuse_existing(TaskExists, "Task", "b", ["a"], overwrite=False) is False
-    assert refuse_existing(TaskExists, "Task", "a", ["a"], overwrite=True) is True
+    assert require_new(TaskExists, "Task", "b", ["a"], overwrite=False) is False
+    assert require_new(TaskExists, "Task", "a", ["a"], overwrite=True) is True
     for wanted, known, overwrite in (("a", "a", False), ("A", "a", False), ("A", "a", True)):
         with pytest.raises(TaskExists) as refused:
-            refuse_existing(TaskExists, "Task", wanted, [known], overwrite)
+            require_new(TaskExists, "Task", wanted, [known], overwrite)
         assert ("overwrite" in str(refused.value)) == (wanted == known)
 
 
@@ -103,13 +103,13 @@ def test_no_intervals(value: object) -> None:
 
 @pytest.mark.parametrize(("value", "on"), [(True, True), ("TRUE", True), ("1", True), ("False", False)])
 def test_switches(value: object, on: bool) -> None:
-    assert switch(value) is on
+    assert parse_bool(value) is on
 
 
 @pytest.mark.parametrize("value", ["", "yes", "on", "01", 1, 0, None, "true "])
 def test_no_switches(value: object) -> None:
     with pytest.raises(ValueError):
-        switch(value)
+        parse_bool(value)
 
 
 @pytest.mark.parametrize(
@@ -143,14 +143,14 @@ def test_text_can_be_written(text: str) -> None:
 )  # fmt: skip
 def test_no_plain_objects(value: object) -> None:
     with pytest.raises(ValidationError):
-        TypeAdapter(PlainObject).validate_python(value)
+        TypeAdapter(JsonObject).validate_python(value)
 
 
 def test_plain_objects_are_not_nested_deeply() -> None:
     def nested(depth: int) -> dict[str, Any]:
         return {"a": nested(depth - 1)} if depth > 1 else {"a": [1, "x", None, True, 2.5]}
 
-    plain = TypeAdapter(PlainObject)
+    plain = TypeAdapter(JsonObject)
     assert plain.validate_python(nested(6)) == nested(6)
     with pytest.raises(ValidationError, match="nested"):
         plain.validate_python(nested(7))

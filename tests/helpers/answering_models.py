@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms.fold_in import FoldIn, Worth
+from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import algorithm
-from recserver.algorithms.neighbors import Neighbors
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.recommend.model.attribute_arrays import Attribute, Kind
 from recserver.recommend.model.item_attributes import Attributes
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.storage.model_file.id_table import IdTable, pack_ids
+from recserver.storage.model_file.id_table import IdIndex, pack_ids
 from recserver.training.jobs import TrainingJob
 from recserver.training.worker.train import finish_training
 
@@ -28,9 +28,9 @@ Array = NDArray[Any]
 
 def trained(
     path: Path, name: str, interactions: Interactions, given: Mapping[str, Any]
-) -> tuple[Factors, Recommender]:
+) -> tuple[FittedModel, Recommender]:
     """What an algorithm fits, and the model that is made of it, by way of a file at ``path``."""
-    method = algorithm(name)
+    method = load_algorithm(name)
     job = TrainingJob(
         model_id="m",
         model_version=1,
@@ -41,9 +41,9 @@ def trained(
         policy=SourcePolicy(data_dir=path.parent),
         out=path,
     )
-    factors = method.fit(interactions, given, Surroundings())
+    factors = method.fit(interactions, given, FitContext())
     finish_training(job, method, interactions, factors, "0")
-    return factors, open_packed(path)[1]
+    return factors, load_model(path)[1]
 
 
 def made(
@@ -58,8 +58,8 @@ def made(
     strengths = (random.random(len(indices)) + 0.5).astype(np.float32)
     parts: dict[str, Any] = {
         "model_version": 1,
-        "users": IdTable(*pack_ids([f"u{number:03}" for number in range(n_users)])),
-        "items": IdTable(*pack_ids([f"i{number:05}" for number in range(n_items)])),
+        "users": IdIndex(*pack_ids([f"u{number:03}" for number in range(n_users)])),
+        "items": IdIndex(*pack_ids([f"i{number:05}" for number in range(n_items)])),
         "user_factors": random.standard_normal((n_users, k)).astype(np.float32),
         "item_factors": items,
         "seen_indptr": indptr,
@@ -69,25 +69,25 @@ def made(
         "popularity": taken.mean(axis=0).astype(np.float32),
         "item_norms": np.linalg.norm(items, axis=0),
         "neighbors": _sparse(random, n_items, strengths) if neighbors else None,
-        "fold_in": FoldIn(np.ones(n_items, np.float32), items @ items.T, Worth("ratings"), l2=0.1),
+        "fold_in": FoldIn(np.ones(n_items, np.float32), items @ items.T, Weighting("ratings"), l2=0.1),
     }
     parts.update(changes)
     return Recommender(**parts)
 
 
-def _sparse(random: np.random.Generator, n_items: int, strengths: Array) -> Neighbors:
+def _sparse(random: np.random.Generator, n_items: int, strengths: Array) -> ItemItemWeights:
     dense = random.standard_normal((n_items, n_items)) * (random.random((n_items, n_items)) < 0.3)
     np.fill_diagonal(dense, 0)
     kept = dense != 0
-    return Neighbors(
+    return ItemItemWeights(
         indptr=np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int64),
         indices=np.nonzero(kept)[1].astype(np.int32),
         weights=dense[kept].astype(np.float32),
-        strengths=strengths.astype(np.float32),
+        confidences=strengths.astype(np.float32),
     )
 
 
-def dense_of(neighbors: Neighbors | None, n_items: int) -> Array:
+def dense_of(neighbors: ItemItemWeights | None, n_items: int) -> Array:
     """S, shape (items, items), in double precision; zeros where there are no neighbors."""
     found = np.zeros((n_items, n_items))
     if neighbors is not None:
@@ -107,8 +107,8 @@ def with_kinds(kinds: list[list[str]], prices: list[float] | None = None) -> Att
         items=np.array([place for one in having for place in one], np.int32),
         numbers=numbers,
         known=np.ones(numbers.shape, np.uint8),
-        named={
-            "kind": Attribute(Kind.TEXT, terms=IdTable(*pack_ids(terms)), several=True),
+        by_name={
+            "kind": Attribute(Kind.TEXT, terms=IdIndex(*pack_ids(terms)), multivalued=True),
             "price": Attribute(Kind.NUMBER),
         },
     )

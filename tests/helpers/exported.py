@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
 from recserver.storage import model_file as artifact
@@ -36,7 +36,7 @@ def wanted(path: Path, query: Query = PLAIN) -> list[Row]:
     """What ``recommend`` says for every user of the model in a file, one after the other."""
 
     def look() -> list[Row]:
-        _, model = open_packed(path)
+        _, model = load_model(path)
         return [
             (user, rank, item, score)
             for user in model.users

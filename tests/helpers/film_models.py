@@ -12,14 +12,14 @@ import numpy as np
 
 from recserver import RecServer
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import algorithm
-from recserver.algorithms.protocol import Surroundings
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.protocol import FitContext
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.recommend.model.attribute_arrays import Kind
-from recserver.recommend.model.item_attributes import seconds_of
-from recserver.training.ingest.attribute_columns import FoundAttribute, PackedAttributes, pack_attributes
+from recserver.recommend.model.item_attributes import parse_time
+from recserver.training.ingest.attribute_columns import EncodedAttribute, PackedAttributes, pack_attributes
 from recserver.training.jobs import TrainingJob
-from recserver.training.worker.train import digest_of, finish_training
+from recserver.training.worker.train import finish_training, training_digest
 
 ODD = "a/b\n€ ?&,%2F"
 """An item id with everything in it that an address could be broken by."""
@@ -80,11 +80,11 @@ def film_attributes() -> PackedAttributes:
             for one in (FILMS[item][name] if kind is Kind.TEXT else [FILMS[item][name]])
         ]
         texts = sorted({text for _, text in has})
-        worth = {Kind.TEXT: None, Kind.NUMBER: float, Kind.TIME: seconds_of}[kind]
+        worth = {Kind.TEXT: None, Kind.NUMBER: float, Kind.TIME: parse_time}[kind]
         numbers = None if worth is None else np.array([worth(text) for text in texts])
         having = np.array([place for place, _ in has], np.int32)
         codes = np.array([texts.index(text) for _, text in has], np.int32)
-        found.append(FoundAttribute(name, kind, having, codes, texts, numbers, kind is Kind.TEXT))
+        found.append(EncodedAttribute(name, kind, having, codes, texts, numbers, kind is Kind.TEXT))
     return pack_attributes(found, len(items))
 
 
@@ -92,15 +92,15 @@ def _written(path: Path, name: str, version: int, interactions: Interactions, at
     hyperparameters: dict[str, Any] = {}
     if name == "nmf":
         hyperparameters = {"n_components": 3, "neighbors": 4, "regularization": 0.05, "blend": 0.5}
-    method = algorithm(name)
+    method = load_algorithm(name)
     job = TrainingJob(
         model_id=path.stem, model_version=version, algorithm=name, hyperparameters=hyperparameters,
         data_chef_id="films", data_chef={}, policy=SourcePolicy(data_dir=path.parent),
         out=path.with_suffix(".new"),
     )  # fmt: skip
-    factors = method.fit(interactions, hyperparameters, Surroundings())
+    factors = method.fit(interactions, hyperparameters, FitContext())
     packed = film_attributes() if attributes else None
-    finish_training(job, method, interactions, factors, digest_of(job, interactions), attributes=packed)
+    finish_training(job, method, interactions, factors, training_digest(job, interactions), attributes=packed)
     job.out.replace(path)
 
 
@@ -127,4 +127,4 @@ async def swap_films(rec: RecServer) -> None:
     """A second version of ``films`` serves, in which ``ann`` alone has seen ``heat`` alone."""
     alone = film_interactions(users={"ann": ["heat"]})
     await asyncio.to_thread(put_films, rec.data_dir / "models", version=2, interactions=alone)
-    await rec.parts.catalog.look_again()
+    await rec.services.model_cache.refresh()

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Factors
+from recserver.algorithms.protocol import FittedModel
 
 
 def some(users: int = 30, items: int = 20, seed: int = 0) -> Interactions:
@@ -44,7 +44,7 @@ def tastes(users: int = 300, items: int = 120, groups: int = 6, seed: int = 0) -
     return of(taken * random.integers(1, 6, (users, items)))
 
 
-def same(one: Factors, other: Factors) -> bool:
+def same(one: FittedModel, other: FittedModel) -> bool:
     """Whether two models are equal to the last bit."""
     pairs = [(one.users, other.users), (one.items, other.items)]
     if one.neighbors is not None and other.neighbors is not None:

@@ -33,7 +33,7 @@ class AtOnce(ScriptedExecutor):
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         self.starts[job.model_id].append(self._clock.monotonic())
-        if job.trained_digest is not None:
+        if job.previous_digest is not None:
             await asyncio.sleep(0)
             raise SourceUnchanged("The data and the hyperparameters are those of the last training.")
         working = asyncio.ensure_future(super().run(job, on_progress))

@@ -12,9 +12,9 @@ from aiohttp import ClientSession
 from pydantic import TypeAdapter
 
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import items_of, recommend
+from recserver.recommend.pipeline import items_to_json, recommend
 from recserver.recommend.query import Query
-from recserver.recommend.request_options import PersonalWishes
+from recserver.recommend.request_options import UserOptions
 from tests.helpers.film_models import ODD, USERS
 
 OPTIONS: dict[str, list[Any]] = {
@@ -35,7 +35,7 @@ OPTIONS: dict[str, list[Any]] = {
 """Some values of every request option, empty lists among them."""
 
 ASKING = [*USERS, "a cold-start user"]
-PARSED: TypeAdapter[PersonalWishes] = TypeAdapter(PersonalWishes)
+PARSED: TypeAdapter[UserOptions] = TypeAdapter(UserOptions)
 
 Options = dict[str, Any]
 Request = tuple[str, Options]
@@ -55,8 +55,8 @@ def mixed(seed: int, count: int) -> list[Request]:
 
 def alone(model: Recommender, user: str | None, options: Options) -> tuple[Any, list[dict[str, Any]]]:
     """Source and items of the answer to one request, computed by itself."""
-    answer = recommend(model, user, Query.of(PARSED.validate_python(options)))
-    return answer.source and answer.source.value, items_of(answer)
+    answer = recommend(model, user, Query.from_options(PARSED.validate_python(options)))
+    return answer.source and answer.source.value, items_to_json(answer)
 
 
 def reported(answer: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:

@@ -47,8 +47,8 @@ class Ways:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.quick_rows = 0
         self.quickly = True
-        available = adbc.available
-        patch.setattr(adbc, "available", lambda dialect: self.quickly and available(dialect))
+        available = adbc.driver_available
+        patch.setattr(adbc, "driver_available", lambda dialect: self.quickly and available(dialect))
         for name in READERS:
             patch.setattr(adbc, name, self._counting(getattr(adbc, name)))
 

@@ -218,17 +218,17 @@ class Driven:
         assert clock is not None
         await clock.settle()
         self.note()
-        runs = {run.order.run_id: run for run in rec.parts.trainer.runs.values()}
+        runs = {run.request.run_id: run for run in rec.services.trainer.runs.values()}
         assert set(runs) == set(self.under_way)
         assert sorted(run.model_id for run in runs.values()) == sorted(
-            one.job.model_id for one in self.trainings.under_way
+            one.job.model_id for one in self.trainings.running
         )
         listed = await rec.list_tasks()
         assert set(listed) == {name for name in TASKS if self.on_disk(name) is not None}
         for name, task in listed.items():
             self._check_task(name, task)
         for model, info in (await rec.list_models()).items():
-            trains = model in rec.parts.trainer.runs
+            trains = model in rec.services.trainer.runs
             assert (info["status"] in ("training", "validating")) == trains, info
             if version := self.versions.get(model):
                 assert (await rec.recommend("u0", model_id=model))["model_version"] == version
@@ -246,14 +246,14 @@ class Driven:
             assert task[counter] == past.counts[counter], (name, counter, task, past.counts)
         elapsed = self.clock.monotonic() - past.since
         assert past.counts["scheduled"] <= elapsed / past.shortest + past.granted
-        loop = self.rec.parts.scheduler.loop(name)
+        loop = self.rec.services.scheduler.loop(name)
         assert (loop is not None) == bool(self.scheduled and good and good["enabled"]), name
         if loop is None or not good or good["schedule"]:
             return
-        assert loop.due >= self.clock.monotonic() or loop.firing, "a due time has passed and nothing happens"
+        assert loop.due >= self.clock.monotonic() or loop.is_firing, "a due time has passed and nothing happens"
         assert loop.retry_at is None or loop.retry_at < loop.due
         assert loop.spec.model_dump() == good
-        if loop.firing:
+        if loop.is_firing:
             return
         if past.grid is not None:
             periods = (loop.due - past.grid) / good["interval"]
@@ -267,7 +267,7 @@ class Driven:
         await self.bench.clock.settle()
 
     async def fail(self, training: ScriptedTraining, how: str) -> None:
-        run = self.rec.parts.trainer.runs[training.job.model_id]
+        run = self.rec.services.trainer.runs[training.job.model_id]
         errors: dict[str, Exception | str] = {
             "transient": SourceFailed("503", transient=True),
             "wait": SourceFailed("429", transient=True, retry_after=7.0),

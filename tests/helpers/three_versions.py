@@ -18,7 +18,7 @@ def version(number: int) -> Version:
 
 def packed(models: ModelStore, number: int) -> Path:
     """What a worker leaves: a finished file beside the model's."""
-    path = files.temporary_beside(models.pickle("m"))
+    path = files.temporary_path(models.model_path("m"))
     path.write_text(f"version {number}")
     return path
 
@@ -36,7 +36,7 @@ def content(folder: Path) -> dict[str, str]:
 
 async def recovered(folder: Path) -> dict[str, str]:
     """What there is after the next start of a server."""
-    await ModelStore(folder).clear_temporaries()
+    await ModelStore(folder).remove_temporaries()
     return content(folder)
 
 

@@ -87,7 +87,7 @@ class Workbench:
 
     async def next_due(self, name: str = "t") -> float:
         """In how many seconds a task is due next."""
-        loop = self.rec.parts.scheduler.loop(name)
+        loop = self.rec.services.scheduler.loop(name)
         assert loop is not None
         return loop.due - self.clock.monotonic()
 
@@ -101,6 +101,6 @@ class Workbench:
 
     async def look(self) -> None:
         """What the watcher does when it has noticed a change."""
-        await self.rec.parts.catalog.look_again()
-        await self.rec.parts.scheduler.reconcile()
+        await self.rec.services.model_cache.refresh()
+        await self.rec.services.scheduler.reconcile()
         await self.clock.settle()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recserver.plugin import Batch, Factors, Interactions, SourceFailed, SourcePolicy, Surroundings
+from recserver.plugin import Batch, FitContext, FittedModel, Interactions, SourceFailed, SourcePolicy
 
 COLUMNS = ("user_id", "item_id", "rating")
 ROWS = [(f"u{user}", f"i{item}", 1 + (user * item) % 5) for user in range(6) for item in range(user % 4, 5)]
@@ -122,16 +122,16 @@ class Quick:
         return 0
 
     def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
     ) -> dict[str, Any]:
         return {}
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+    ) -> FittedModel:
         users = np.ones((len(interactions.users), 1), np.float32)
         items = interactions.item_counts().astype(np.float32).reshape(-1, 1)
-        return Factors(users, items, dict(hyperparameters))
+        return FittedModel(users, items, dict(hyperparameters))
 
 
 quick = Quick()

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from recserver_xml_chef import XmlChef
 
-from recserver.plugin import Batch, InvalidInput, SourceFailed, SourcePolicy, StartOver
+from recserver.plugin import Batch, InvalidInput, RestartRead, SourceFailed, SourcePolicy
 
 ENTRY_KEYS = {"type", "file", "fault", "auth", "password_of_ours", "process"}
 
@@ -66,9 +66,9 @@ class WrongChef(XmlChef):
         if fault == "reads once" and self.readings > 1:
             return
         if fault == "starts over twice" and wanted is not None and self.readings <= 2:
-            raise StartOver
+            raise RestartRead
         if fault == "starts a preview over" and wanted is None and self.readings == 2:
-            raise StartOver
+            raise RestartRead
         if fault == "turns round":
             batches = iter(list(batches)[::-1])
         if fault == "hands over everything at once":
@@ -105,4 +105,4 @@ def _joined(batches: list[Batch]) -> Iterator[Batch]:
     if batches:
         names = batches[0].columns
         columns = {name: np.concatenate([np.asarray(one.columns[name]) for one in batches]) for name in names}
-        yield Batch(batches[0].found, columns)
+        yield Batch(batches[0].column_names, columns)

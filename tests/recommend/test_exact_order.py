@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from recserver.recommend import batch_top_n as many
-from recserver.recommend.model.model_arrays import norms
+from recserver.recommend.model.model_arrays import column_norms
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend, recommended_many
-from recserver.recommend.prepared_query import Prepared
+from recserver.recommend.pipeline import Recommendations, recommend, recommend_many
+from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import parse_boost
-from recserver.recommend.user_profile import LARGEST
+from recserver.recommend.user_profile import FLOAT32_MAX
 from tests.helpers.answering_models import made, with_kinds
 
 USERS = [f"u{number:03}" for number in range(8)]
@@ -27,8 +27,8 @@ USERS = [f"u{number:03}" for number in range(8)]
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(many, "SHORTEST", 50)
-    monkeypatch.setattr(many, "BLOCK", 0)
+    monkeypatch.setattr(many, "MIN_BLOCK_ITEMS", 50)
+    monkeypatch.setattr(many, "BLOCK_SCORES", 0)
 
 
 def of_factors(users: NDArray[Any], items: NDArray[Any]) -> Recommender:
@@ -36,7 +36,7 @@ def of_factors(users: NDArray[Any], items: NDArray[Any]) -> Recommender:
     own = np.ascontiguousarray(items, np.float32)
     kinds = [["comedy"] if place % 2 == 0 else [] for place in range(own.shape[1])]
     model = made(own.shape[1], len(own), n_users=len(users), attributes=with_kinds(kinds))
-    return replace(model, user_factors=users.astype(np.float32), item_factors=own, item_norms=norms(own))
+    return replace(model, user_factors=users.astype(np.float32), item_factors=own, item_norms=column_norms(own))
 
 
 def close_items(seed: int, k: int, scale: int, signs: bool) -> Recommender:
@@ -59,11 +59,11 @@ def by_sorting(model: Recommender, user: int, query: Query) -> list[tuple[str, f
     for boost in query.boosts:
         scores[::2] += np.float32(boost.factor - 1) * np.abs(scores[::2])
     order = np.argsort(-scores, kind="stable")[query.offset : query.offset + query.n]
-    return list(zip(model.items.texts(order.tolist()), scores[order].tolist(), strict=True))
+    return list(zip(model.items.ids_at(order.tolist()), scores[order].tolist(), strict=True))
 
 
-def together(model: Recommender, query: Query) -> list[Answer]:
-    return recommended_many(model, USERS, Prepared.of(model, query))
+def together(model: Recommender, query: Query) -> list[Recommendations]:
+    return recommend_many(model, USERS, PreparedQuery.for_model(model, query))
 
 
 @given(
@@ -114,7 +114,7 @@ def test_boosts_beyond_all_bounds_are_told_without_a_warning() -> None:
     model = close_items(1, 8, 0, signs=False)
     boosts = [parse_boost("kind=comedy*1000")] * 50
     answer = recommend(model, "u000", Query(n=3, exclude_seen=False, boosts=boosts))
-    assert answer.items == [("i00000", LARGEST), ("i00002", LARGEST), ("i00004", LARGEST)]
+    assert answer.items == [("i00000", FLOAT32_MAX), ("i00002", FLOAT32_MAX), ("i00004", FLOAT32_MAX)]
 
 
 def test_no_score_is_a_negative_zero() -> None:

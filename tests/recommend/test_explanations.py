@@ -11,13 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn
-from recserver.algorithms.protocol import Factors
-from recserver.recommend.explanations import MOST
+from recserver.algorithms.protocol import FittedModel
+from recserver.recommend.explanations import MAX_NAMED
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, popular, recommend
+from recserver.recommend.pipeline import Recommendations, recommend, recommend_popular
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction, parse_boost
-from recserver.recommend.user_profile import Person, Source
+from recserver.recommend.user_profile import Source, UserProfile
 from tests.helpers.answering_models import dense_of, made, trained, with_kinds
 from tests.helpers.planted_tastes import tastes
 
@@ -33,30 +33,30 @@ FITS: dict[str, tuple[str, dict[str, Any]]] = {
 SENT = [Interaction("i003", 5.0), Interaction("i007", 1.0), Interaction("i010", 2.0), Interaction("i020", 3.0)]
 
 
-def assert_adds_up(answer: Answer) -> None:
+def assert_adds_up(answer: Recommendations) -> None:
     assert answer.explanations is not None
     assert len(answer.explanations) == len(answer.items)
     for (_, score), one in zip(answer.items, answer.explanations, strict=True):
         shares = [share for _, share in one.shares]
         assert sum(shares) + one.others == pytest.approx(score, rel=1e-6, abs=1e-12)
-        assert len(shares) <= MOST
+        assert len(shares) <= MAX_NAMED
         assert [abs(share) for share in shares] == sorted(map(abs, shares), reverse=True)
         assert len({item for item, _ in one.shares}) == len(shares)
 
 
-def linear_shares(model: Recommender, fold_in: FoldIn, person: Person) -> NDArray[Any]:
+def linear_shares(model: Recommender, fold_in: FoldIn, person: UserProfile) -> NDArray[Any]:
     """What each interaction adds to each score, (interactions, items): the equations, solved one at a time."""
-    assert person.worth is not None
-    factors, worth = model.item_factors.astype(np.float64), person.worth.astype(np.float64)
+    assert person.weights is not None
+    factors, worth = model.item_factors.astype(np.float64), person.weights.astype(np.float64)
     gram = fold_in.gram.astype(np.float64)
     system = gram + (fold_in.l2 + 1e-7 * np.trace(gram) / max(1, len(gram))) * np.eye(len(gram))
-    spoken = fold_in.inputs[person.items] * worth / worth.sum() ** fold_in.exponent
-    if fold_in.confidence:
+    spoken = fold_in.input_scale[person.items] * worth / worth.sum() ** fold_in.exponent
+    if fold_in.alpha:
         for place, one in zip(person.items.tolist(), worth.tolist(), strict=True):
-            system = system + fold_in.confidence * one * np.outer(factors[:, place], factors[:, place])
-        spoken = 1 + fold_in.confidence * worth
+            system = system + fold_in.alpha * one * np.outer(factors[:, place], factors[:, place])
+        spoken = 1 + fold_in.alpha * worth
     active = [row for row in range(len(gram)) if person.factors[row]]
-    shares = dense_of(model.neighbors, len(model.items))[person.items] * person.strengths[:, None]
+    shares = dense_of(model.neighbors, len(model.items))[person.items] * person.confidences[:, None]
     for number, place in enumerate(person.items.tolist()):
         if active:
             target = spoken[number] * factors[active, place]
@@ -73,7 +73,7 @@ def test_each_share_is_what_one_interaction_adds(tmp_path: Path, name: str) -> N
     assert answer.source == Source.FOLD_IN
     assert_adds_up(answer)
     places = {one.item_id: model.items.find(one.item_id) or 0 for one in SENT}
-    person = model.person(None, {places[one.item_id]: one.rating for one in SENT})
+    person = model.user_profile(None, {places[one.item_id]: one.rating for one in SENT})
     assert person is not None
     expected = linear_shares(model, model.fold_in, person)
     largest = max(abs(score) for _, score in answer.items)
@@ -98,11 +98,11 @@ def test_users_of_the_training_are_told_why(tmp_path: Path, name: str) -> None:
         assert named <= {DATA.items[place] for place in own}
         assert named
         everything = everything_named(fit, model, user)
-        if len(own) <= MOST:
+        if len(own) <= MAX_NAMED:
             assert everything == pytest.approx(0, abs=1e-5)
 
 
-def everything_named(fit: Factors, model: Recommender, user: int) -> float:
+def everything_named(fit: FittedModel, model: Recommender, user: int) -> float:
     """The largest part of a score that is left to others."""
     answer = recommend(model, DATA.users[user], Query(n=48, exclude_seen=False, explain=True))
     scores = fit.scores(DATA, np.array([user]))[0]
@@ -112,8 +112,8 @@ def everything_named(fit: Factors, model: Recommender, user: int) -> float:
 
 
 def test_some_users_have_few_enough_interactions_to_be_named_all() -> None:
-    assert (np.diff(DATA.indptr)[::6] <= MOST).any()
-    assert (np.diff(DATA.indptr)[::6] > MOST).any()
+    assert (np.diff(DATA.indptr)[::6] <= MAX_NAMED).any()
+    assert (np.diff(DATA.indptr)[::6] > MAX_NAMED).any()
 
 
 def test_of_many_interactions_the_largest_are_named() -> None:
@@ -122,13 +122,13 @@ def test_of_many_interactions_the_largest_are_named() -> None:
     told = [Interaction(f"i{place:05}", 1.0 + place / 7) for place in range(25)]
     answer = recommend(model, None, Query(n=60, interactions=told, explain=True, exclude_seen=False))
     assert_adds_up(answer)
-    person = model.person(None, {place: one.rating for place, one in enumerate(told)})
+    person = model.user_profile(None, {place: one.rating for place, one in enumerate(told)})
     assert person is not None
     shares = linear_shares(model, model.fold_in, person)
     for (item, _), one in zip(answer.items, answer.explanations or [], strict=True):
         column = shares[:, int(item[1:])]
-        assert len(one.shares) == MOST
-        expected = np.sort(np.abs(column))[::-1][:MOST]
+        assert len(one.shares) == MAX_NAMED
+        expected = np.sort(np.abs(column))[::-1][:MAX_NAMED]
         np.testing.assert_allclose([abs(share) for _, share in one.shares], expected, rtol=1e-3, atol=1e-4)
         for name, share in one.shares:
             assert share == pytest.approx(column[int(name[1:])], rel=1e-3, abs=1e-4)
@@ -156,7 +156,7 @@ def test_what_comes_from_nobodys_interactions_names_none() -> None:
     model = made(30)
     for answer in (
         recommend(model, "nobody", Query(explain=True)),
-        popular(model, Query(explain=True), "overall"),
+        recommend_popular(model, Query(explain=True), "overall"),
     ):
         assert [(one.shares, one.others) for one in answer.explanations or []] == [
             ([], score) for _, score in answer.items
@@ -172,7 +172,7 @@ def test_what_factors_say_without_fold_in_is_not_put_down_to_neighbors() -> None
     answer = recommend(model, "u001", Query(n=30, explain=True, exclude_seen=False))
     assert_adds_up(answer)
     own = slice(model.seen_indptr[1], model.seen_indptr[2])
-    strengths = model.neighbors.strengths[own] if model.neighbors else []
+    strengths = model.neighbors.confidences[own] if model.neighbors else []
     said = dense_of(model.neighbors, 30)[model.seen_indices[own]] * np.asarray(strengths)[:, None]
     named = 0
     for (item, score), one in zip(answer.items, answer.explanations or [], strict=True):

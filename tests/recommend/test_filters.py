@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from recserver.recommend.filters import (
-    MOST_CONDITIONS,
-    MOST_VALUES,
+    MAX_CONDITIONS,
+    MAX_VALUES,
     OPERATORS,
     Condition,
     Conditions,
@@ -103,8 +103,8 @@ def test_every_condition_is_read_as_it_was_written(name: str, operator: str, val
         ({"attribute": "g", "value": "x", "values": ["x"]}, "value or values"),
         ({"attribute": "g", "values": "x"}, "must be a list"),
         ({"attribute": "g", "values": {"x": 1}}, "must be a list"),
-        ({"attribute": "g", "values": []}, f"1 to {MOST_VALUES} values"),
-        ({"attribute": "g", "values": [str(n) for n in range(MOST_VALUES + 1)]}, f"1 to {MOST_VALUES} values"),
+        ({"attribute": "g", "values": []}, f"1 to {MAX_VALUES} values"),
+        ({"attribute": "g", "values": [str(n) for n in range(MAX_VALUES + 1)]}, f"1 to {MAX_VALUES} values"),
         ({"attribute": "g", "operator": "<", "values": [1, 2]}, "must have one value"),
         ({"attribute": "g", "value": None}, "must be text or a number"),
         ({"attribute": "g", "value": ["x"]}, "must be text or a number"),
@@ -130,13 +130,13 @@ def test_a_single_condition_is_a_list_of_one() -> None:
     assert parse_conditions(["g=x", {"attribute": "p", "operator": "<", "value": 5}]) == [one, other]
     assert TypeAdapter(Conditions).validate_python("g=x") == [one]
     assert parse_conditions([]) == []
-    assert len(parse_conditions(["g=x"] * MOST_CONDITIONS)) == MOST_CONDITIONS
+    assert len(parse_conditions(["g=x"] * MAX_CONDITIONS)) == MAX_CONDITIONS
 
 
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["g=x"] * (MOST_CONDITIONS + 1), f"at most {MOST_CONDITIONS} conditions"),
+        (["g=x"] * (MAX_CONDITIONS + 1), f"at most {MAX_CONDITIONS} conditions"),
         (5, "must be a list of conditions"),
         (None, "must be a list of conditions"),
         (["g=x", "nonsense"], "'nonsense' is no condition"),

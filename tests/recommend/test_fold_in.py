@@ -11,14 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from recserver.algorithms.fold_in import FoldIn, Worth, _nonnegative
+from recserver.algorithms.fold_in import FoldIn, Weighting, _solve_nonnegative
 from recserver.algorithms.interactions import Interactions
 from recserver.core.errors import UnreadableModel
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.recommend.request_options import LARGEST_RATING, Interaction
+from recserver.recommend.request_options import MAX_RATING, Interaction
 from recserver.recommend.user_profile import Source
 from tests.helpers.answering_models import own_of, trained
 from tests.helpers.planted_tastes import tastes
@@ -57,7 +57,7 @@ def test_the_bounded_system_is_solved_as_scipy_does(k: int, kind: str) -> None:
         rows, right = problem(k, kind, seed)
         ridge = 1e-7 * float(np.square(rows).sum()) / k
         system, target = rows.T @ rows + (ridge or 1.0) * np.eye(k), rows.T @ right
-        found = _nonnegative(system, target)
+        found = _solve_nonnegative(system, target)
         assert (found >= 0).all()
         assert optimality(system, target, found) < 1e-8, (k, kind, seed)
         extended = np.vstack([rows, math.sqrt(ridge or 1.0) * np.eye(k)])
@@ -76,28 +76,28 @@ def test_targets_of_zero_and_below_give_nothing(k: int) -> None:
     rows, _ = problem(k, "plain", 0)
     system = rows.T @ rows
     for target in (np.zeros(k), -np.ones(k), -np.random.default_rng(k).random(k)):
-        assert not _nonnegative(system, target).any()
-    assert _nonnegative(np.zeros((0, 0)), np.zeros(0)).shape == (0,)
+        assert not _solve_nonnegative(system, target).any()
+    assert _solve_nonnegative(np.zeros((0, 0)), np.zeros(0)).shape == (0,)
 
 
 def test_hard_systems_take_a_bounded_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows far fewer than components, all positive, leave next to nothing to tell the components apart."""
     from recserver.algorithms import fold_in as module
 
-    solved, steps = module._solved, list[int]()
+    solved, steps = module._solve, list[int]()
 
     def counted(system: Array, target: Array) -> Array:
         steps.append(len(target))
         return solved(system, target)
 
-    monkeypatch.setattr(module, "_solved", counted)
+    monkeypatch.setattr(module, "_solve", counted)
     for k in (32, 128, 200):
         rows, _ = problem(k, "few rows", 7)
         system = rows.T @ rows + 1e-7 * float(np.square(rows).sum()) / k * np.eye(k)
         for toll in (0.0, 0.5):
             target = rows[np.random.default_rng(k).integers(0, len(rows), 20)].sum(axis=0) - toll
             steps.clear()
-            assert optimality(system, target, _nonnegative(system, target)) < 1e-8
+            assert optimality(system, target, _solve_nonnegative(system, target)) < 1e-8
             assert len(steps) < 3 * k + 50
 
 
@@ -108,23 +108,23 @@ def test_hard_systems_take_a_bounded_number_of_steps(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_worth_follows_from_strengths(exponent: float, dtype: Any) -> None:
     random = np.random.default_rng(5)
-    fold_in = FoldIn(np.ones(3, np.float32), np.eye(2, dtype=np.float32), Worth(), exponent=exponent)
+    fold_in = FoldIn(np.ones(3, np.float32), np.eye(2, dtype=np.float32), Weighting(), exponent=exponent)
     for scale in (1e-6, 1.0, 1e6):
         worth = (random.random(9) * scale).astype(dtype)
-        strengths = fold_in.strengths(worth)
+        strengths = fold_in.confidences(worth)
         expected = np.array([one / math.fsum(worth.tolist()) ** exponent for one in worth.tolist()])
         np.testing.assert_allclose(strengths, expected, rtol=1e-5)
-        np.testing.assert_allclose(fold_in.worth_of(strengths), worth, rtol=1e-5)
+        np.testing.assert_allclose(fold_in.weights_of(strengths), worth, rtol=1e-5)
     for nothing in (np.zeros(3, dtype), np.zeros(0, dtype)):
-        assert fold_in.worth_of(fold_in.strengths(nothing)).tolist() == nothing.tolist()
+        assert fold_in.weights_of(fold_in.confidences(nothing)).tolist() == nothing.tolist()
 
 
 def test_ratings_are_worth_what_the_rule_says() -> None:
     ratings = np.array([-3.0, 0.0, 0.5, 1.0, 1e9])
-    assert Worth("ratings").of(ratings).tolist() == [0, 0, 0.5, 1, 1e9]
-    assert Worth("implicit").of(ratings).tolist() == [0, 0, 1, 1, 1]
+    assert Weighting("ratings").weights(ratings).tolist() == [0, 0, 0.5, 1, 1e9]
+    assert Weighting("implicit").weights(ratings).tolist() == [0, 0, 1, 1, 1]
     expected = [0, 0, *(math.log(1 + one) / 1.5 for one in (0.5, 1, 1e9))]
-    np.testing.assert_allclose(Worth("weighted", 1.5).of(ratings), expected)
+    np.testing.assert_allclose(Weighting("weighted", 1.5).weights(ratings), expected)
 
 
 # --- fits of planted data ---
@@ -176,7 +176,7 @@ def rule_of(given: dict[str, Any]) -> tuple[str, float]:
 
 
 def folded(model: Recommender, sent: dict[str, float]) -> Any:
-    person = model.person(None, {model.items.find(item) or 0: rating for item, rating in sent.items()})
+    person = model.user_profile(None, {model.items.find(item) or 0: rating for item, rating in sent.items()})
     assert person is not None
     return person
 
@@ -254,20 +254,20 @@ def test_what_is_sent_again_changes_a_known_user_little(tmp_path: Path, name: st
         whole = folded(model, sent)
         place = model.items.find(first)
         assert place is not None
-        mixed = model.person(DATA.users[user], {place: rating})
-        assert mixed is not None and mixed.worth is not None
+        mixed = model.user_profile(DATA.users[user], {place: rating})
+        assert mixed is not None and mixed.weights is not None
         assert mixed.items.tolist() == whole.items.tolist()
-        np.testing.assert_allclose(mixed.worth, whole.worth, rtol=1e-4)
+        np.testing.assert_allclose(mixed.weights, whole.worth, rtol=1e-4)
         np.testing.assert_allclose(
             mixed.factors, whole.factors, rtol=1e-3, atol=1e-4 * np.abs(whole.factors).max(initial=0)
         )
-        np.testing.assert_allclose(mixed.strengths, whole.strengths, rtol=1e-4)
+        np.testing.assert_allclose(mixed.confidences, whole.strengths, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_hostile_ratings_give_finite_answers(tmp_path: Path, name: str) -> None:
     _, model = trained(tmp_path / "m", *(FITS[name][0], DATA, FITS[name][1]))
-    ratings = [LARGEST_RATING, -LARGEST_RATING, 0.0, -0.0, 5e-324, 1e-300, 1e-40, 1.0]
+    ratings = [MAX_RATING, -MAX_RATING, 0.0, -0.0, 5e-324, 1e-300, 1e-40, 1.0]
     told = [Interaction(f"i{place:03}", rating) for place, rating in enumerate(ratings)]
     for user in (None, "u000"):
         for sent in (told, *([one] for one in told), [told[0], told[4]]):
@@ -287,10 +287,10 @@ def test_a_model_file_tells_how_to_fold_in(tmp_path: Path, name: str) -> None:
     assert fit.fold_in is not None and model.fold_in is not None
     assert model.fold_in.header() == fit.fold_in.header()
     assert model.fold_in.gram.tolist() == fit.fold_in.gram.tolist()
-    assert model.fold_in.inputs.tolist() == fit.fold_in.inputs.tolist()
+    assert model.fold_in.input_scale.tolist() == fit.fold_in.input_scale.tolist()
 
 
-HEADER = FoldIn(np.ones(5, np.float32), np.eye(2, dtype=np.float32), Worth(), exponent=0.3).header()
+HEADER = FoldIn(np.ones(5, np.float32), np.eye(2, dtype=np.float32), Weighting(), exponent=0.3).header()
 FOLD_IN = {
     "fold_in_inputs": np.array([1, 1, 2, 1, 1], np.float32),
     "fold_in_gram": np.array([[40, 15], [15, 7]], np.float32),
@@ -324,7 +324,7 @@ WRONG_HEADERS: dict[str, Any] = {
 @pytest.mark.parametrize("header", WRONG_HEADERS.values(), ids=WRONG_HEADERS)
 def test_headers_that_make_no_sense_are_refused(tmp_path: Path, header: Any) -> None:
     with pytest.raises(UnreadableModel, match=r"train the model again\.$"):
-        open_packed(file_of(tmp_path / "m.pkl", header))
+        load_model(file_of(tmp_path / "m.pkl", header))
 
 
 WRONG_ARRAYS: dict[str, dict[str, Any]] = {
@@ -344,7 +344,7 @@ WRONG_ARRAYS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", WRONG_ARRAYS.values(), ids=WRONG_ARRAYS)
 def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(UnreadableModel, match=r"train the model again\.$"):
-        open_packed(file_of(tmp_path / "m.pkl", **changes))
+        load_model(file_of(tmp_path / "m.pkl", **changes))
 
 
 ODD: dict[str, dict[str, Any]] = {
@@ -388,11 +388,11 @@ def test_odd_numbers_in_a_file_never_fail_a_request(
     tmp_path: Path, header: dict[str, Any], changes: dict[str, Any]
 ) -> None:
     try:
-        _, model = open_packed(file_of(tmp_path / "m.pkl", {**HEADER, **header}, **changes))
+        _, model = load_model(file_of(tmp_path / "m.pkl", {**HEADER, **header}, **changes))
     except UnreadableModel:
         return
     for user in (None, "u0", "u1", "u2"):
-        for rating in (1.0, LARGEST_RATING, 1e-300):
+        for rating in (1.0, MAX_RATING, 1e-300):
             sent = [Interaction("i0", rating), Interaction("i2", 2 * rating / 3)]
             for one in (sent, sent[:1], []):
                 answer = recommend(model, user, Query(interactions=one, explain=True, exclude_seen=False))
@@ -404,7 +404,7 @@ def test_odd_numbers_in_a_file_never_fail_a_request(
 
 
 def test_model_files_of_earlier_releases_answer(tmp_path: Path) -> None:
-    _, model = open_packed(packed(tmp_path / "m.pkl"))
+    _, model = load_model(packed(tmp_path / "m.pkl"))
     assert model.fold_in is None
     sent = [Interaction("i1", 5)]
     known = recommend(model, "u0", Query(interactions=sent, explain=True))

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from recserver import RecServer, Settings
 from recserver.recommend import micro_batching
-from recserver.recommend.micro_batching import Together
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.micro_batching import MicroBatcher
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import items_of
+from recserver.recommend.pipeline import items_to_json
 from recserver.recommend.query import Query
-from recserver.recommend.request_options import PersonalWishes
+from recserver.recommend.request_options import UserOptions
 from tests.helpers.film_models import put_films
 from tests.helpers.request_mixes import ASKING, OPTIONS, PARSED, Request, alone, asked_over_http, mixed, reported
 
@@ -46,7 +46,7 @@ def film_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(film_folder: Path) -> Recommender:
-    return open_packed(film_folder / "models" / "films.pkl")[1]
+    return load_model(film_folder / "models" / "films.pkl")[1]
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ async def server(film_folder: Path) -> AsyncIterator[RecServer]:
 
 def test_every_option_is_tried() -> None:
     """A new option needs values in ``OPTIONS``, so that the tests of this module cover it."""
-    assert set(OPTIONS) == set(get_type_hints(PersonalWishes))
+    assert set(OPTIONS) == set(get_type_hints(UserOptions))
     for name, some in OPTIONS.items():
-        assert len({Query.of(PARSED.validate_python({name: one})) for one in some}) == len(some), name
+        assert len({Query.from_options(PARSED.validate_python({name: one})) for one in some}) == len(some), name
 
 
 @pytest.mark.parametrize("large", [False, True])
@@ -69,10 +69,10 @@ def test_requests_at_once_are_answered_as_if_alone(model: Recommender, large: bo
     asked: Sequence[Request] = data.draw(st.one_of(single, requests))
 
     async def at_once() -> list[Any]:
-        answers = Together()
+        answers = MicroBatcher()
         try:
             found = (
-                answers.recommend(model, user, Query.of(PARSED.validate_python(options)))
+                answers.recommend(model, user, Query.from_options(PARSED.validate_python(options)))
                 for user, options in asked
             )
             return await asyncio.gather(*found)
@@ -82,7 +82,7 @@ def test_requests_at_once_are_answered_as_if_alone(model: Recommender, large: bo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(micro_batching, "scoring_each", lambda _: 10.0 if large else 0.01)
         found = asyncio.run(at_once())
-    answers = [(one.source and one.source.value, items_of(one)) for one in found]
+    answers = [(one.source and one.source.value, items_to_json(one)) for one in found]
     assert answers == [alone(model, *one) for one in asked]
 
 

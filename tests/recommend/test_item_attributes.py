@@ -15,8 +15,8 @@ import pytest
 
 from recserver.core.errors import UnreadableModel
 from recserver.recommend.filters import Condition, parse_condition
-from recserver.recommend.model.attribute_arrays import ARRAYS, EARLIEST, LATEST, Kind
-from recserver.recommend.model.item_attributes import Attributes, required
+from recserver.recommend.model.attribute_arrays import ARRAY_NAMES, MAX_TIME, MIN_TIME, Kind
+from recserver.recommend.model.item_attributes import Attributes, require_attributes
 from recserver.recommend.model.recommender import Recommender
 from recserver.storage import model_file as artifact
 from recserver.storage.model_file.id_table import pack_ids
@@ -60,12 +60,12 @@ def laid_out(items: list[Item]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     flat = np.array([at for one in postings for at in one], np.int32)
     numbers = np.array([[item.get(name, 7.0) for item in items] for name in names])
     known = np.array([[name in item for item in items] for name in names], np.uint8)
-    return header, dict(zip(ARRAYS, (text, offsets, indptr, flat, numbers, known), strict=True))
+    return header, dict(zip(ARRAY_NAMES, (text, offsets, indptr, flat, numbers, known), strict=True))
 
 
 def made(items: list[Item]) -> Attributes:
     header, arrays = laid_out(items)
-    return required(Attributes.of({"attributes": header}, arrays, len(items)))
+    return require_attributes(Attributes.from_arrays({"attributes": header}, arrays, len(items)))
 
 
 def seconds(text: str) -> float:
@@ -158,14 +158,14 @@ def test_values_by_item_and_what_is_known_of_each(seed: int) -> None:
         if "released" in told:
             moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=told["released"])
             told["released"] = moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
-        assert attributes.of_item(place) == told
-        price = attributes.of_item(place).get("price", 0)
+        assert attributes.item_values(place) == told
+        price = attributes.item_values(place).get("price", 0)
         assert isinstance(price, int) == float(price).is_integer()
 
 
 def test_the_first_and_the_last_moment_can_be_told() -> None:
-    attributes = made([{"released": EARLIEST}, {"released": LATEST}])
-    told = [attributes.of_item(place)["released"] for place in (0, 1)]
+    attributes = made([{"released": MIN_TIME}, {"released": MAX_TIME}])
+    told = [attributes.item_values(place)["released"] for place in (0, 1)]
     assert told == ["0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.000Z"]
     assert attributes.mask(parse_condition("released>=9999-12-31")).tolist() == [False, True]
 
@@ -195,7 +195,7 @@ def test_conditions_that_the_model_cannot_judge(condition: Any, sentence: str) -
 
 def test_who_has_no_attributes_is_told_how_to_get_some() -> None:
     with pytest.raises(ValueError, match="item_features_data_chef_id"):
-        required(None)
+        require_attributes(None)
     for ask in (Attributes.kind_of, Attributes.values_of):
         with pytest.raises(ValueError, match="it knows genre"):
             ask(made(some_items(0)), "x")
@@ -219,8 +219,8 @@ def model(path: Path, header: Any, arrays: dict[str, Any], n_items: int) -> Path
 def test_a_model_file_brings_its_attributes(tmp_path: Path) -> None:
     items = some_items(2)
     found = artifact.load(model(tmp_path / "m", *laid_out(items), len(items)))
-    attributes = required(Recommender.from_artifact(found).attributes)
-    assert attributes.of_item(7) == made(items).of_item(7)
+    attributes = require_attributes(Recommender.from_artifact(found).attributes)
+    assert attributes.item_values(7) == made(items).item_values(7)
     for one in ("genre=Comedy", "price<5", "released>1970-01-01"):
         assert (attributes.mask(parse_condition(one)) == made(items).mask(parse_condition(one))).all()
     without = artifact.load(model(tmp_path / "without", None, {}, 3))
@@ -235,9 +235,9 @@ def test_attributes_of_one_sort_only(tmp_path: Path, missing: tuple[str, str]) -
     if missing[0] == "price":
         arrays |= {"attribute_numbers": np.zeros((0, 60)), "attribute_known": np.zeros((0, 60), np.uint8)}
     found = artifact.load(model(tmp_path / "m", header, arrays, len(items)))
-    attributes = required(Recommender.from_artifact(found).attributes)
+    attributes = require_attributes(Recommender.from_artifact(found).attributes)
     assert attributes.names == tuple(one["name"] for one in header)
-    told = [attributes.of_item(place) for place in range(60)]
+    told = [attributes.item_values(place) for place in range(60)]
     assert any(told) and not any(name in one for one in told for name in missing)
 
 
@@ -259,7 +259,7 @@ def put(place: Any, value: Any) -> Any:
 
 
 DAMAGE: list[tuple[str, Any]] = [
-    *((name, None) for name in ARRAYS),
+    *((name, None) for name in ARRAY_NAMES),
     ("attribute_text", lambda text: text[:-1]),
     ("attribute_text", put(0, 0xFF)),
     ("attribute_text", put(0, ord("Z"))),  # no longer ascending
@@ -286,8 +286,8 @@ DAMAGE: list[tuple[str, Any]] = [
     ("attribute_numbers", lambda numbers: numbers[:, :-1]),
     ("attribute_numbers", lambda numbers: numbers.astype(np.float32)),
     ("attribute_numbers", lambda numbers: numbers.reshape(-1)),
-    ("attribute_numbers", put(1, LATEST + 1)),
-    ("attribute_numbers", put(1, EARLIEST - 1)),
+    ("attribute_numbers", put(1, MAX_TIME + 1)),
+    ("attribute_numbers", put(1, MIN_TIME - 1)),
     ("attribute_known", put((0, 0), 2)),
     ("attribute_known", lambda known: known[:, :-1]),
     ("attribute_known", lambda known: known.astype(np.int32)),

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.fold_in import FoldIn, Worth
+from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.core.errors import InvalidInput
 from recserver.recommend.filters import parse_condition
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, like_item, popular, recommend
-from recserver.recommend.prepared_query import FARTHEST
+from recserver.recommend.pipeline import Recommendations, recommend, recommend_popular, recommend_similar
+from recserver.recommend.prepared_query import MAX_RERANKED
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction, parse_boost, parse_max_per
 from recserver.recommend.user_profile import Source
@@ -24,7 +24,7 @@ from tests.helpers.answering_models import dense_of, made, with_kinds
 N_ITEMS = 30
 
 
-def ids(answer: Answer) -> list[str]:
+def ids(answer: Recommendations) -> list[str]:
     return [item for item, _ in answer.items]
 
 
@@ -38,9 +38,9 @@ def item(place: int) -> str:
 
 def own(model: Recommender, user: int) -> dict[int, float]:
     """The worth of what a user took; in these models, worth, rating and strength are the same."""
-    assert model.seen_strengths is not None
+    assert model.seen_confidences is not None
     row = slice(model.seen_indptr[user], model.seen_indptr[user + 1])
-    return dict(zip(model.seen_indices[row].tolist(), model.seen_strengths[row].tolist(), strict=True))
+    return dict(zip(model.seen_indices[row].tolist(), model.seen_confidences[row].tolist(), strict=True))
 
 
 def scores_of(model: Recommender, ratings: dict[int, float]) -> NDArray[Any]:
@@ -54,11 +54,11 @@ def scores_of(model: Recommender, ratings: dict[int, float]) -> NDArray[Any]:
     return found
 
 
-def told(answer: Answer) -> dict[int, float]:
+def told(answer: Recommendations) -> dict[int, float]:
     return {int(name[1:]): score for name, score in answer.items}
 
 
-def assert_answers(answer: Answer, scores: NDArray[Any], without: set[int]) -> None:
+def assert_answers(answer: Recommendations, scores: NDArray[Any], without: set[int]) -> None:
     """All items but some, best first, with these scores."""
     found = told(answer)
     assert set(found) == set(range(len(scores))) - without
@@ -150,15 +150,15 @@ def test_what_is_popular_lately_needs_times() -> None:
     recent = np.random.default_rng(8).random(N_ITEMS).astype(np.float32)
     model = made(N_ITEMS, recent=recent)
     for answer in (
-        popular(model, Query(n=100), "recent"),
+        recommend_popular(model, Query(n=100), "recent"),
         recommend(model, "nobody", Query(n=100, fallback="recent")),
     ):
         assert answer.source == Source.RECENT
         assert_answers(answer, recent.astype(np.float64), set())
-    assert_answers(popular(model, Query(n=100), "overall"), model.popularity.astype(np.float64), set())
+    assert_answers(recommend_popular(model, Query(n=100), "overall"), model.popularity.astype(np.float64), set())
     timeless = made(N_ITEMS)
     with pytest.raises(InvalidInput, match="needs times"):
-        popular(timeless, Query(), "recent")
+        recommend_popular(timeless, Query(), "recent")
     with pytest.raises(InvalidInput, match="needs times"):
         recommend(timeless, "nobody", Query(fallback="recent"))
     with pytest.raises(InvalidInput, match="needs times"):  # whoever asks
@@ -184,7 +184,7 @@ def test_as_many_items_come_as_are_left(kind: str) -> None:
             diversity=0.3 if seed % 5 == 0 else 0.0,
         )
         ask = {"known": "u003", "new": None, "popular": "nobody"}
-        answer = like_item(model, 9, query) if kind == "like" else recommend(model, ask[kind], query)
+        answer = recommend_similar(model, 9, query) if kind == "like" else recommend(model, ask[kind], query)
         left = (set(range(N_ITEMS)) if candidates is None else candidates) - exclude
         if kind == "like":
             left -= {9}
@@ -193,7 +193,7 @@ def test_as_many_items_come_as_are_left(kind: str) -> None:
         assert set(told(answer)) <= left
         assert len(answer.items) == min(query.n, max(0, len(left) - query.offset))
         whole = replace(query, n=1000, offset=0)
-        order = like_item(model, 9, whole) if kind == "like" else recommend(model, ask[kind], whole)
+        order = recommend_similar(model, 9, whole) if kind == "like" else recommend(model, ask[kind], whole)
         assert answer.items == order.items[query.offset : query.offset + query.n]
         if not query.diversity:
             assert [score for _, score in answer.items] == sorted((s for _, s in answer.items), reverse=True)
@@ -255,7 +255,7 @@ def test_of_a_kind_come_only_so_many() -> None:
 
 def test_a_model_of_worth_that_is_not_told_takes_all_for_one() -> None:
     """Where a file has no strengths, all pairs of a user are worth 1."""
-    fold_in = FoldIn(np.ones(N_ITEMS, np.float32), np.zeros((4, 4), np.float32), Worth("implicit"), l2=0.1)
+    fold_in = FoldIn(np.ones(N_ITEMS, np.float32), np.zeros((4, 4), np.float32), Weighting("implicit"), l2=0.1)
     model = made(N_ITEMS)
     fold_in = replace(fold_in, gram=model.item_factors @ model.item_factors.T)
     model = replace(model, seen_strengths=None, fold_in=fold_in)
@@ -268,14 +268,14 @@ def test_a_model_of_worth_that_is_not_told_takes_all_for_one() -> None:
 
 
 def test_far_pages_are_refused_where_each_item_depends_on_those_before() -> None:
-    model = made(FARTHEST + 50, k=2)
+    model = made(MAX_RERANKED + 50, k=2)
 
     def found(offset: int, n: int = 10, diversity: float = 0.5) -> int:
         query = Query(n=n, offset=offset, diversity=diversity, exclude_seen=False)
         return len(recommend(model, "u001", query).items)
 
-    assert found(FARTHEST - 10) == 10
-    assert found(FARTHEST + 50) == 0  # past the end
+    assert found(MAX_RERANKED - 10) == 10
+    assert found(MAX_RERANKED + 50) == 0  # past the end
     with pytest.raises(InvalidInput, match="offset: must not reach beyond item 10000"):
-        found(FARTHEST - 10, 11)
-    assert found(FARTHEST - 10, 11, diversity=0) == 11
+        found(MAX_RERANKED - 10, 11)
+    assert found(MAX_RERANKED - 10, 11, diversity=0) == 11

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recserver.core.errors import UnreadableModel
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
@@ -21,7 +21,7 @@ from tests.helpers.small_model import ITEMS, USERS, packed, parts
 
 @pytest.fixture
 def model(tmp_path: Path) -> Recommender:
-    return open_packed(packed(tmp_path / "m.pkl"))[1]
+    return load_model(packed(tmp_path / "m.pkl"))[1]
 
 
 def asked(model: Recommender, user: str, n: int = 10, *, exclude_seen: bool = True, fallback: bool = True) -> Any:
@@ -111,7 +111,7 @@ def neighbors() -> dict[str, Any]:
 
 
 def test_neighbors_add_what_the_users_own_interactions_say(tmp_path: Path) -> None:
-    _, model = open_packed(packed(tmp_path / "m.pkl", **neighbors()))
+    _, model = load_model(packed(tmp_path / "m.pkl", **neighbors()))
     assert asked(model, "u1") == (Source.PERSONAL, [("i1", 1 + 0.5 + 3), ("é", 0 + 2), ("i10", 1)])
     assert asked(model, "u0")[1][0] == ("i0", 5), "who has no interactions has factors only"
     assert dict(asked(model, "u2", exclude_seen=False)[1])["i1"] == 2 + 0.5 + 1
@@ -119,7 +119,7 @@ def test_neighbors_add_what_the_users_own_interactions_say(tmp_path: Path) -> No
 
 def test_a_model_of_neighbors_alone_answers(tmp_path: Path) -> None:
     no_factors = {"user_factors": np.zeros((3, 0), np.float32), "item_factors": np.zeros((0, 5), np.float32)}
-    _, model = open_packed(packed(tmp_path / "m.pkl", **no_factors, **neighbors()))
+    _, model = load_model(packed(tmp_path / "m.pkl", **no_factors, **neighbors()))
     assert asked(model, "u1", 2) == (Source.PERSONAL, [("i1", 3.5), ("é", 2)])
 
 
@@ -145,18 +145,18 @@ WRONG_NEIGHBORS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", WRONG_NEIGHBORS.values(), ids=WRONG_NEIGHBORS)
 def test_neighbors_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(UnreadableModel, match=r"train the model again\.$"):
-        open_packed(packed(tmp_path / "m.pkl", **(neighbors() | changes)))
+        load_model(packed(tmp_path / "m.pkl", **(neighbors() | changes)))
 
 
 @pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
 def test_parts_that_do_not_fit_together_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(UnreadableModel, match=r"train the model again\.$"):
-        open_packed(packed(tmp_path / "m.pkl", **changes))
+        load_model(packed(tmp_path / "m.pkl", **changes))
 
 
 def test_the_largest_scores_that_are_taken_are_finite(tmp_path: Path) -> None:
     large = np.full((3, 2), 1e19, np.float32), np.full((2, 5), 1e19, np.float32)
-    _, model = open_packed(packed(tmp_path / "m.pkl", user_factors=large[0], item_factors=large[1]))
+    _, model = load_model(packed(tmp_path / "m.pkl", user_factors=large[0], item_factors=large[1]))
     assert all(math.isfinite(score) for _, score in asked(model, "u0")[1])
 
 
@@ -166,4 +166,4 @@ def test_a_model_without_anybody_answers(tmp_path: Path) -> None:
     factors = {"user_factors": np.ones((0, 2), np.float32), "item_factors": np.ones((2, 0), np.float32)}
     seen = {"seen_indptr": np.zeros(1, np.int64), "seen_indices": np.zeros(0, np.int32)}
     path = packed(tmp_path / "m.pkl", **empty, **factors, **seen, item_counts=np.zeros(0, np.int64))
-    assert asked(open_packed(path)[1], "u0") == (Source.POPULAR, [])
+    assert asked(load_model(path)[1], "u0") == (Source.POPULAR, [])

@@ -14,11 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from recserver.recommend.filters import Condition
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import (
-    LARGEST_BOOST,
-    LARGEST_RATING,
-    MOST_BOOSTS,
-    MOST_IDS,
-    MOST_QUOTAS,
+    MAX_BOOST,
+    MAX_BOOSTS,
+    MAX_IDS,
+    MAX_QUOTAS,
+    MAX_RATING,
     Boost,
     Boosts,
     Interaction,
@@ -26,16 +26,16 @@ from recserver.recommend.request_options import (
     ItemIds,
     MaxPer,
     MaxPers,
-    PersonalWishes,
-    RankWishes,
+    RankOptions,
     UserIds,
-    decimal,
-    listed,
-    offset,
+    UserOptions,
+    fraction,
+    list_of,
+    non_negative_number,
     parse_boost,
     parse_interaction,
     parse_max_per,
-    share,
+    parse_offset,
 )
 
 COMEDY = Condition("genre", "=", "Comedy")
@@ -64,28 +64,28 @@ NO_TEXT_NUMBERS = ["1e3", "+1", "-1", "1.", ".5", "0x1", "٣", "1 ", "1\n", "nan
     [(0, 0.0), (-0.0, 0.0), (3, 3.0), (0.25, 0.25), ("0", 0.0), ("007.50", 7.5), ("9" * 20, 1e20), (1e308, 1e308)],
 )
 def test_decimals(value: object, expected: float) -> None:
-    assert decimal(value) == expected
-    assert type(decimal(value)) is float
+    assert non_negative_number(value) == expected
+    assert type(non_negative_number(value)) is float
 
 
 @pytest.mark.parametrize("value", [*NO_NUMBERS, *NO_TEXT_NUMBERS, -1, -1e-300, 10**400])
 def test_what_is_no_decimal(value: object) -> None:
     with pytest.raises(ValueError, match=r"^must "):
-        decimal(value)
+        non_negative_number(value)
 
 
 def test_shares_are_from_0_to_1() -> None:
-    assert [share(value) for value in (0, 1, 0.5, "1", "0.125", 5e-324)] == [0, 1, 0.5, 1, 0.125, 5e-324]
+    assert [fraction(value) for value in (0, 1, 0.5, "1", "0.125", 5e-324)] == [0, 1, 0.5, 1, 0.125, 5e-324]
     for value in (*NO_NUMBERS, *NO_TEXT_NUMBERS, 1.0000001, "1.0000001", -0.1, 2, 1e308):
         with pytest.raises(ValueError, match=r"^must "):
-            share(value)
+            fraction(value)
 
 
 def test_offsets_are_whole_numbers_from_0() -> None:
-    assert [offset(value) for value in (0, 5.0, "10", 10**30, "9" * 20)] == [0, 5, 10, 10**30, int("9" * 20)]
+    assert [parse_offset(value) for value in (0, 5.0, "10", 10**30, "9" * 20)] == [0, 5, 10, 10**30, int("9" * 20)]
     for value in (*NO_NUMBERS, *NO_TEXT_NUMBERS, -1, -1.0, 0.5, "0.5"):
         with pytest.raises(ValueError, match=r"^must "):
-            offset(value)
+            parse_offset(value)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_offsets_are_whole_numbers_from_0() -> None:
         ({"item_id": "a"}, Interaction("a", 1.0)),
         ({"item_id": 7, "rating": 2}, Interaction("7", 2.0)),
         ({"item_id": "a", "rating": None}, Interaction("a", 1.0)),
-        ({"item_id": "a", "rating": -LARGEST_RATING}, Interaction("a", -1e9)),
+        ({"item_id": "a", "rating": -MAX_RATING}, Interaction("a", -1e9)),
         ({"item_id": "a", "rating": 1_000_000_000}, Interaction("a", 1e9)),
         ({"item_id": "a", "rating": 0, "when": [object()], "user_id": "u"}, Interaction("a", 0.0)),
         (Interaction("a", 3.0), Interaction("a", 3.0)),
@@ -140,7 +140,7 @@ def test_what_is_no_interaction(value: object) -> None:
     [
         ("genre=Comedy*1.5", Boost(COMEDY, 1.5)),
         ("genre=Comedy * 0", Boost(COMEDY, 0.0)),
-        ("genre=Comedy*1000", Boost(COMEDY, LARGEST_BOOST)),
+        ("genre=Comedy*1000", Boost(COMEDY, MAX_BOOST)),
         ("title=a*b*2", Boost(Condition("title", "=", "a*b"), 2.0)),
         ({"filter": "genre=Comedy", "factor": 2}, Boost(COMEDY, 2.0)),
         ({"filter": "genre=Comedy", "factor": "2.5"}, Boost(COMEDY, 2.5)),
@@ -227,11 +227,11 @@ def test_what_is_no_quota(value: object) -> None:
 
 
 LISTS: list[tuple[Any, Callable[[int], Any], Any, int]] = [
-    (ItemIds, str, "a", MOST_IDS),
-    (UserIds, str, "a", MOST_IDS),
-    (Interactions, str, "a", MOST_IDS),
-    (Boosts, lambda number: f"a={number}*2", "genre=Comedy*2", MOST_BOOSTS),
-    (MaxPers, lambda number: f"a{number}:2", "genre:2", MOST_QUOTAS),
+    (ItemIds, str, "a", MAX_IDS),
+    (UserIds, str, "a", MAX_IDS),
+    (Interactions, str, "a", MAX_IDS),
+    (Boosts, lambda number: f"a={number}*2", "genre=Comedy*2", MAX_BOOSTS),
+    (MaxPers, lambda number: f"a{number}:2", "genre:2", MAX_QUOTAS),
 ]
 
 
@@ -252,7 +252,7 @@ def test_lists_are_read_up_to_a_length(kind: Any, one: Callable[[int], Any], sin
 
 @given(st.lists(st.integers(), max_size=6))
 def test_a_single_thing_is_a_list_of_one(values: list[int]) -> None:
-    read = listed(lambda value: value, 5)
+    read = list_of(lambda value: value, 5)
     if len(values) > 5:
         with pytest.raises(ValueError, match="must hold 5 at most"):
             read(values)
@@ -262,7 +262,7 @@ def test_a_single_thing_is_a_list_of_one(values: list[int]) -> None:
 
 
 def test_wishes_become_a_query() -> None:
-    wishes = TypeAdapter(PersonalWishes).validate_python(
+    wishes = TypeAdapter(UserOptions).validate_python(
         {
             "n": "3",
             "offset": 2.0,
@@ -278,7 +278,7 @@ def test_wishes_become_a_query() -> None:
             "popularity": "recent",
         }
     )
-    assert Query.of(wishes) == Query(
+    assert Query.from_options(wishes) == Query(
         n=3,
         offset=2,
         exclude=["5"],
@@ -292,9 +292,9 @@ def test_wishes_become_a_query() -> None:
         exclude_seen=False,
         fallback="recent",
     )
-    assert Query.of({}) == Query()
-    assert Query.of({"fallback": False, "popularity": "recent"}).fallback is None
-    assert Query.of(TypeAdapter(RankWishes).validate_python({"fallback": "true"})).fallback == "overall"
+    assert Query.from_options({}) == Query()
+    assert Query.from_options({"fallback": False, "popularity": "recent"}).fallback is None
+    assert Query.from_options(TypeAdapter(RankOptions).validate_python({"fallback": "true"})).fallback == "overall"
     for wrong in ({"popularity": "weekly"}, {"diversity": 1.5}, {"offset": -1}, {"n": 0}, {"explain": "yes"}):
         with pytest.raises(ValidationError):
-            TypeAdapter(PersonalWishes).validate_python(wrong)
+            TypeAdapter(UserOptions).validate_python(wrong)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.top_n import best
+from recserver.algorithms.top_n import top_n
 from recserver.recommend import reranking as picking
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.reranking import POOL, Quota, pick
+from recserver.recommend.reranking import POOL_SIZE, Quota, rerank
 from tests.helpers.answering_models import dense_of, made
 
 Kinds = list[list[int]]
@@ -88,10 +88,10 @@ def picked(model: Recommender, scores: NDArray[Any], first: int, n: int, **how: 
     asked: dict[str, Any] = {"diversity": 0.0, "quotas": []} | how
 
     def ranked(count: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        places = best(scores, count)
+        places = top_n(scores, count)
         return places, scores[places]
 
-    found: list[int] = pick(model, ranked, first, n, **asked).tolist()
+    found: list[int] = rerank(model, ranked, first, n, **asked).tolist()
     return found
 
 
@@ -122,7 +122,7 @@ def test_unlike_items_come_by_maximal_marginal_relevance(
     for seed in range(3):
         model = made(40, neighbors=neighbors, seed=seed)
         scores = scores_of(np.random.default_rng(seed), 40, left_out)
-        expected = unlike(model, scores, diversity, POOL)
+        expected = unlike(model, scores, diversity, POOL_SIZE)
         assert picked(model, scores, 0, 100, diversity=diversity) == expected
         for size in (1, 3, 17, 40):
             assert pages(model, scores, size, diversity=diversity) == expected
@@ -130,7 +130,7 @@ def test_unlike_items_come_by_maximal_marginal_relevance(
 
 @pytest.mark.parametrize("pool", [1, 2, 10, 59, 60, 61])
 def test_items_beyond_the_pool_follow_by_score(monkeypatch: pytest.MonkeyPatch, pool: int) -> None:
-    monkeypatch.setattr(picking, "POOL", pool)
+    monkeypatch.setattr(picking, "POOL_SIZE", pool)
     model, scores = made(60), scores_of(np.random.default_rng(2), 60, 0.0)
     for diversity in (0.3, 1.0):
         expected = unlike(model, scores, diversity, pool)
@@ -140,12 +140,12 @@ def test_items_beyond_the_pool_follow_by_score(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_catalogue_larger_than_the_pool_is_paged_through() -> None:
-    model, scores = made(POOL + 300), scores_of(np.random.default_rng(3), POOL + 300, 0.1)
+    model, scores = made(POOL_SIZE + 300), scores_of(np.random.default_rng(3), POOL_SIZE + 300, 0.1)
     found = pages(model, scores, 100, diversity=0.4)
     order = by_score(scores)
-    assert sorted(found[:POOL]) == sorted(order[:POOL])
-    assert found[:POOL] != order[:POOL]
-    assert found[POOL:] == order[POOL:]
+    assert sorted(found[:POOL_SIZE]) == sorted(order[:POOL_SIZE])
+    assert found[:POOL_SIZE] != order[:POOL_SIZE]
+    assert found[POOL_SIZE:] == order[POOL_SIZE:]
 
 
 @pytest.mark.parametrize("diversity", [0.5, 1.0])
@@ -164,7 +164,7 @@ def test_there_are_few_of_a_kind(diversity: float, most: int) -> None:
         random = np.random.default_rng(seed)
         model, scores = made(40, seed=seed), scores_of(random, 40, 0.2)
         kinds, others = random_kinds(random, 40, 5), random_kinds(random, 40, 3)
-        order = unlike(model, scores, diversity, POOL) if diversity else by_score(scores)
+        order = unlike(model, scores, diversity, POOL_SIZE) if diversity else by_score(scores)
         for asked in ([(kinds, most)], [(kinds, most), (others, 2 * most)]):
             how = {"quotas": [quota(*one) for one in asked], "diversity": diversity}
             expected = few_of_a_kind(order, asked)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.neighbors import Neighbors
+from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import like_item
+from recserver.recommend.pipeline import recommend_similar
 from recserver.recommend.query import Query
-from recserver.recommend.similarity import Likenesses, to_item, to_user
+from recserver.recommend.similarity import PoolSimilarities, item_similarities, user_similarities
 from tests.helpers.answering_models import dense_of, made
 
 Array = NDArray[Any]
@@ -38,8 +38,10 @@ def with_parts(parts: str, seed: int) -> Recommender:
     weights[[8, 11]] = 0
     kept = weights != 0
     indptr = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int64)
-    strengths = model.neighbors.strengths
-    rows = Neighbors(indptr, np.nonzero(kept)[1].astype(np.int32), weights[kept].astype(np.float32), strengths)
+    strengths = model.neighbors.confidences
+    rows = ItemItemWeights(
+        indptr, np.nonzero(kept)[1].astype(np.int32), weights[kept].astype(np.float32), strengths
+    )
     return replace(model, neighbors=rows)
 
 
@@ -70,7 +72,7 @@ def test_items_are_as_alike_as_their_factors_and_neighbors_say(parts: str) -> No
         model = with_parts(parts, seed)
         expected = oracle(model)
         for item in range(N_ITEMS):
-            np.testing.assert_allclose(to_item(model, item), expected[item], atol=1e-5)
+            np.testing.assert_allclose(item_similarities(model, item), expected[item], atol=1e-5)
 
 
 @pytest.mark.parametrize("parts", ["factors", "neighbors", "both"])
@@ -79,9 +81,9 @@ def test_among_a_few_items_it_is_the_same(parts: str) -> None:
         model = with_parts(parts, seed)
         expected = oracle(model)
         for places in (np.array([8]), np.array([30, 3, 8, 11, 0, 25]), np.arange(N_ITEMS)):
-            few = Likenesses(model, places)
+            few = PoolSimilarities(model, places)
             for number, place in enumerate(places):
-                np.testing.assert_allclose(few.to(number), expected[place, places], atol=1e-5)
+                np.testing.assert_allclose(few.similarities_to(number), expected[place, places], atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-25, 1e17])
@@ -91,15 +93,17 @@ def test_the_size_of_factors_does_not_matter(scale: float) -> None:
     factors = model.item_factors * np.float32(scale)
     norms = np.linalg.norm(factors.astype(np.float64), axis=0).astype(np.float32)
     other = replace(model, item_factors=factors, item_norms=norms)
-    np.testing.assert_allclose(to_item(other, 5), expected[5], atol=1e-5)
-    np.testing.assert_allclose(Likenesses(other, np.arange(N_ITEMS)).to(5), expected[5], atol=1e-5)
+    np.testing.assert_allclose(item_similarities(other, 5), expected[5], atol=1e-5)
+    np.testing.assert_allclose(
+        PoolSimilarities(other, np.arange(N_ITEMS)).similarities_to(5), expected[5], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("parts", ["factors", "neighbors", "both"])
 def test_the_items_most_like_one_come_first_and_it_does_not(parts: str) -> None:
     model = with_parts(parts, 0)
     for item in (0, 3, 8, 11):
-        answer = like_item(model, item, Query(n=N_ITEMS, explain=True))
+        answer = recommend_similar(model, item, Query(n=N_ITEMS, explain=True))
         expected = oracle(model)[item]
         assert len(answer.items) == N_ITEMS - 1
         scores = {int(name[1:]): score for name, score in answer.items}
@@ -117,7 +121,7 @@ def test_users_are_as_alike_as_their_factors() -> None:
     factors[4] = 0
     model = replace(model, user_factors=factors)
     for user in (0, 1, 8):
-        np.testing.assert_allclose(to_user(model, user), cosines(factors)[user], atol=1e-5)
+        np.testing.assert_allclose(user_similarities(model, user), cosines(factors)[user], atol=1e-5)
 
 
 @pytest.mark.parametrize("k", [0, 3])
@@ -130,4 +134,4 @@ def test_users_without_factors_are_as_alike_as_what_they_took(k: int) -> None:
     taken = np.zeros((9, len(model.items)))
     taken[np.repeat(np.arange(9), np.diff(indptr)), indices] = 1
     for user in range(9):
-        np.testing.assert_allclose(to_user(model, user), cosines(taken)[user], atol=1e-6)
+        np.testing.assert_allclose(user_similarities(model, user), cosines(taken)[user], atol=1e-6)

@@ -14,7 +14,7 @@ from recserver.core.events import EventBus, ModelServes
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
 from recserver.registry import model_cache as catalog
-from recserver.registry.model_cache import Catalog
+from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_store import ModelStore
 from recserver.server.settings import available_memory
 from tests.helpers.model_files import put_model, write_model
@@ -28,9 +28,9 @@ class Few:
         self.files = {one: put_model(models, one, seed=ord(one)) for one in "abcd"}
         self.size = self.files["a"].stat().st_size
         self.store, self.events = ModelStore(models), EventBus()
-        self.catalog = Catalog(self.store, self.events, self.size * 2)
+        self.catalog = ModelCache(self.store, self.events, self.size * 2)
         self.opened: list[str] = []
-        open_packed = catalog.open_packed
+        open_packed = catalog.load_model
 
         def counting(path: Path) -> Any:
             self.opened.append(path.stem)
@@ -44,7 +44,7 @@ class Few:
 
     async def ask(self, names: str) -> None:
         for name in names:
-            await self.catalog.find(name)
+            await self.catalog.get_or_load(name)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_those_asked_last_stay(few: Few, asked: str, left: str) -> None:
 
 async def test_a_request_keeps_a_model_as_a_load_does(few: Few) -> None:
     await few.ask("ab")
-    assert few.catalog.in_memory("a") is not None
+    assert few.catalog.get_loaded("a") is not None
     await few.ask("c")
     assert few.loaded == "ac"
 
@@ -77,7 +77,7 @@ async def test_a_model_larger_than_all_memory_serves_alone(few: Few) -> None:
 
 
 async def test_a_request_under_way_keeps_what_it_began_with(few: Few) -> None:
-    model = await few.catalog.find("a")
+    model = await few.catalog.get_or_load("a")
     before = recommend(model, "u0", Query(n=5))
     await few.ask("bcd")
     assert few.loaded == "cd"
@@ -88,7 +88,7 @@ async def test_an_evicted_model_is_loaded_once_however_many_ask_and_announced_on
     with few.events.listen() as events:
         await few.ask("abc")
         few.opened.clear()
-        await asyncio.gather(*(few.catalog.find("a") for _ in range(50)))
+        await asyncio.gather(*(few.catalog.get_or_load("a") for _ in range(50)))
         assert few.opened == ["a"]
         write_model(few.models / "new", version=2).replace(few.files["b"])
         await few.ask("b")
@@ -100,7 +100,7 @@ async def test_what_cannot_be_loaded_again_stays(few: Few) -> None:
     await few.ask("a")
     few.files["a"].unlink()
     few.files["a"].write_bytes(b"garbage")
-    await few.catalog.look_again()
+    await few.catalog.refresh()
     await few.ask("bcd")
     assert few.loaded == "ad"
 
@@ -109,9 +109,9 @@ async def test_a_model_that_was_evicted_and_then_deleted_is_forgotten(few: Few) 
     await few.ask("abc")
     for path in few.models.glob("a*"):
         path.unlink()
-    await few.catalog.look_again()
+    await few.catalog.refresh()
     with pytest.raises(ModelNotFound):
-        await few.catalog.find("a")
+        await few.catalog.get_or_load("a")
     put_model(few.models, "a", version=7)
     with few.events.listen() as events:
         await few.ask("a")
@@ -122,19 +122,19 @@ async def test_memory_is_counted_right_through_swaps_and_drops(few: Few) -> None
     await few.ask("ab")
     for version in range(2, 12):  # a version takes the place of the one before it
         write_model(few.models / "new", version=version).replace(few.files["b"])
-        await few.catalog.look_again()
+        await few.catalog.refresh()
     assert few.loaded == "ab"
-    few.catalog.drop("a")
-    few.catalog.drop("a")
+    few.catalog.remove("a")
+    few.catalog.remove("a")
     await few.ask("c")
     assert few.loaded == "bc"
 
 
 async def test_asking_about_models_moves_nothing(few: Few) -> None:
     await few.ask("ab")
-    for model in await few.store.all():
-        assert await few.catalog.obstacle(model) is None
-        assert await few.catalog.needs_training(model) is None
+    for model in await few.store.read_all():
+        assert await few.catalog.quick_unavailable_reason(model) is None
+        assert await few.catalog.unavailable_reason(model) is None
     assert (few.loaded, few.opened) == ("ab", ["a", "b"])
     await few.ask("c")
     assert few.loaded == "bc"
@@ -144,9 +144,9 @@ async def test_asking_about_models_moves_nothing(few: Few) -> None:
 async def test_a_look_tells_a_file_that_was_cut_short(few: Few, cut: int) -> None:
     content = few.files["a"].read_bytes()
     few.files["a"].write_bytes(content[:cut])
-    assert "damaged" in str(await few.catalog.obstacle(await few.store.read("a")))
+    assert "damaged" in str(await few.catalog.quick_unavailable_reason(await few.store.read("a")))
     few.files["a"].write_bytes(content)
-    assert await few.catalog.obstacle(await few.store.read("a")) is None
+    assert await few.catalog.quick_unavailable_reason(await few.store.read("a")) is None
     assert few.opened == []
 
 
@@ -154,10 +154,10 @@ async def test_damage_within_shows_once_it_was_asked_for(few: Few) -> None:
     content = bytearray(few.files["a"].read_bytes())
     content[len(content) // 2] ^= 1
     few.files["a"].write_bytes(content)
-    assert await few.catalog.obstacle(await few.store.read("a")) is None
+    assert await few.catalog.quick_unavailable_reason(await few.store.read("a")) is None
     with pytest.raises(ModelNotTrained, match="checksum"):
-        await few.catalog.find("a")
-    assert "checksum" in str(await few.catalog.obstacle(await few.store.read("a")))
+        await few.catalog.get_or_load("a")
+    assert "checksum" in str(await few.catalog.quick_unavailable_reason(await few.store.read("a")))
 
 
 async def test_list_models_loads_nothing_and_tells_the_truth(data_dir: Path, settings: Settings) -> None:
@@ -173,8 +173,8 @@ async def test_list_models_loads_nothing_and_tells_the_truth(data_dir: Path, set
 
 
 def test_the_setting_is_mebibytes_and_half_of_all_memory_otherwise() -> None:
-    assert Settings(model_memory=3).model_bytes() == 3 * 2**20
-    assert 2**20 < Settings().model_bytes() == available_memory() // 2
+    assert Settings(model_memory=3).model_memory_bytes() == 3 * 2**20
+    assert 2**20 < Settings().model_memory_bytes() == available_memory() // 2
 
 
 async def test_a_server_keeps_to_the_setting(data_dir: Path) -> None:

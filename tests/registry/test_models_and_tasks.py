@@ -77,7 +77,7 @@ async def test_what_a_config_says_is_taken_as_far_as_it_goes(
 async def test_a_rewrite_changes_only_what_it_says(models: ModelStore) -> None:
     written = {"zeta": [1, {"b": None}], "algorithm": "nmf", "created_at": "x", "error": "old", "ü": "é"}
     path = put(models.folder, "m_config.json", written)
-    await models.move("m", ModelStatus.TRAINING, drop=("error", "failed_at"), stage=1)
+    await models.set_status("m", ModelStatus.TRAINING, drop=("error", "failed_at"), stage=1)
     del written["error"]
     assert json.loads(path.read_text()) == written | {"status": "training", "stage": 1}
 
@@ -85,7 +85,7 @@ async def test_a_rewrite_changes_only_what_it_says(models: ModelStore) -> None:
 async def test_a_rewrite_keeps_the_time_of_a_file_that_names_no_time(models: ModelStore) -> None:
     path = put(models.folder, "m_config.json", {"algorithm": "nmf"})
     os.utime(path, (1_767_225_600, 1_767_225_600))
-    await models.move("m", ModelStatus.TRAINING)
+    await models.set_status("m", ModelStatus.TRAINING)
     assert (await models.read("m")).config["created_at"] == "2026-01-01T00:00:00.000Z"
 
 
@@ -94,7 +94,7 @@ async def test_a_legacy_config_is_read_and_rewritten_under_its_new_name(models: 
     assert await models.ids() == ["m"]
     assert (await models.read("m")).config["created_at"] == "x"
     assert list(models.folder.iterdir()) == [legacy]
-    await models.move("m", ModelStatus.TRAINING)
+    await models.set_status("m", ModelStatus.TRAINING)
     after = json.loads((models.folder / "m_config.json").read_text())
     assert after == {"algorithm": "nmf", "status": "training", "created_at": "x"}
     assert json.loads(legacy.read_text())["status"] == "completed"
@@ -127,21 +127,21 @@ async def test_an_unreadable_config_is_listed_as_failed_and_left_alone(models: M
             path.write_text(texts[kind])
     async with asyncio.timeout(2):
         model = await models.read("m")
-    assert model.unreadable
+    assert model.unreadable_reason
     assert (model.status, model.config["error"], model.config["algorithm"]) == (
         "failed",
-        model.unreadable,
+        model.unreadable_reason,
         "unknown",
     )
     with pytest.raises(ModelNotFound):
-        await models.move("m", ModelStatus.TRAINING)
+        await models.set_status("m", ModelStatus.TRAINING)
     assert list(models.folder.iterdir()) == [path]
 
 
 async def test_a_pickle_that_is_no_regular_file_does_not_count(models: ModelStore) -> None:
     put(models.folder, "m_config.json", {})
     os.mkfifo(models.folder / "m.pkl")
-    assert (await models.read("m")).pickle is None
+    assert (await models.read("m")).file_stat is None
 
 
 async def test_an_unknown_or_vanished_model_is_not_found(models: ModelStore) -> None:
@@ -153,7 +153,7 @@ async def test_an_unknown_or_vanished_model_is_not_found(models: ModelStore) -> 
 
 async def test_parallel_changes_of_one_config_are_all_kept(models: ModelStore) -> None:
     path = put(models.folder, "m_config.json", {"status": "completed", "created_at": "then"})
-    await asyncio.gather(*(models.move("m", ModelStatus.MODIFIED, **{f"k{n}": n}) for n in range(40)))
+    await asyncio.gather(*(models.set_status("m", ModelStatus.MODIFIED, **{f"k{n}": n}) for n in range(40)))
     assert json.loads(path.read_text()) == {"status": "modified", "created_at": "then"} | {
         f"k{n}": n for n in range(40)
     }
@@ -176,7 +176,7 @@ def spec(**changes: Any) -> TaskSpec:
 
 
 async def test_a_task_file_holds_exactly_its_six_keys(tasks: TaskStore) -> None:
-    await tasks.write(spec(), keep=False)
+    await tasks.write(spec(), keep_unknown_keys=False)
     assert json.loads((tasks.folder / "t.json").read_text()) == {
         "task_name": "t",
         "model_id": "m",
@@ -191,7 +191,7 @@ async def test_unknown_keys_of_a_task_survive_an_edit(tasks: TaskStore) -> None:
     path = put(
         tasks.folder, "t.json", {"note": "mine", "interval": 5, "model_id": "m", "interactions_data_chef_id": "c"}
     )
-    await tasks.write(spec(interval=7.5), keep=True)
+    await tasks.write(spec(interval=7.5), keep_unknown_keys=True)
     after = json.loads(path.read_text())
     assert (after["note"], after["interval"]) == ("mine", 7.5)
 

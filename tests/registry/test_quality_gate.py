@@ -45,19 +45,19 @@ GOOD = {"n_interactions": 10_000, "n_users": 1000, "n_items": 500, "ndcg_at_10":
 def test_what_is_refused_is_refused_with_both_figures(
     changes: dict[str, Any], gate: dict[str, Any], said: str | None
 ) -> None:
-    objection = QualityGate(**gate).objection(GOOD | changes, GOOD, 7)
+    objection = QualityGate(**gate).rejection_reason(GOOD | changes, GOOD, 7)
     assert objection is None if said is None else said in str(objection)
 
 
 def test_of_very_little_nothing_is_said() -> None:
     """Where ten more or less are half of everything, less is no sign of a broken source."""
-    assert QualityGate().objection({"n_interactions": 3}, {"n_interactions": 13}, 1) is None
-    assert QualityGate().objection({"n_interactions": 3}, {"n_interactions": 14}, 1) is not None
+    assert QualityGate().rejection_reason({"n_interactions": 3}, {"n_interactions": 13}, 1) is None
+    assert QualityGate().rejection_reason({"n_interactions": 3}, {"n_interactions": 14}, 1) is not None
 
 
 @pytest.mark.parametrize("serving", [{}, {"ndcg_at_10": None}, {"ndcg_at_10": "0.9", "n_users": []}])
 def test_what_was_never_measured_is_not_held_against_it(serving: dict[str, Any]) -> None:
-    assert QualityGate().objection(GOOD, serving, 1) is None
+    assert QualityGate().rejection_reason(GOOD, serving, 1) is None
 
 
 @pytest.mark.parametrize("wrong", [{"max_drop": -0.1}, {"min_share": 1.1}, {"min_share": "0.5"}, {"other": 1}])

@@ -70,7 +70,7 @@ async def test_a_damaged_file_is_put_aside_once_the_disk_has_space(
 ) -> None:
     await trained(bench, 2)
     damage(models_of(bench) / "m.pkl")
-    bench.rec.parts.catalog.drop("m")
+    bench.rec.services.model_cache.remove("m")
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "create", full)
         for _ in range(2):
@@ -84,7 +84,7 @@ async def test_a_damaged_file_is_put_aside_once_the_disk_has_space(
 async def test_damage_that_a_list_found_is_mended_too(bench: Workbench) -> None:
     await trained(bench, 2)
     os.truncate(models_of(bench) / "m.pkl", 100)
-    bench.rec.parts.catalog.drop("m")
+    bench.rec.services.model_cache.remove("m")
     assert (await bench.rec.list_models())["m"]["needs_training"] is True
     assert (await answers(bench), trio(bench)) == (1, (1, 1, 1))
 
@@ -133,7 +133,7 @@ async def test_a_missing_file_is_put_back_once_the_disk_has_space(
 ) -> None:
     await trained(bench, 2)
     (models_of(bench) / "m.pkl").unlink()
-    bench.rec.parts.catalog.drop("m")
+    bench.rec.services.model_cache.remove("m")
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "create", full)
         with pytest.raises(ModelNotTrained, match="no kept version can be put in its place just now"):
@@ -162,7 +162,7 @@ async def test_where_nothing_can_be_put_back_the_reason_is_true(
         path.unlink()
     path = models_of(bench) / "m_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
-    bench.rec.parts.catalog.drop("m")
+    bench.rec.services.model_cache.remove("m")
     with pytest.raises(ModelNotTrained) as refused:
         await bench.rec.recommend("u0001", model_id="m")
     assert said in str(refused.value)

@@ -283,7 +283,7 @@ async def test_a_file_that_cannot_be_looked_at_is_refused_and_left_alone(
         path.symlink_to("/proc/self/mem")  # it says that it is empty, and fails when it is read
         await bench.look()
         assert await answers(bench) == 1
-        bench.rec.parts.catalog.drop("m")
+        bench.rec.services.model_cache.remove("m")
         assert (await bench.rec.list_models())["m"]["needs_training"] is True
         with pytest.raises(ModelNotTrained):
             await bench.rec.recommend("u0001", model_id="m")

@@ -12,7 +12,7 @@ import pytest
 
 from recserver import Settings
 from recserver.core.errors import ModelBusy
-from recserver.scheduling.task_state import Journal
+from recserver.scheduling.task_state import TaskStateStore
 from recserver.storage import atomic_files as files
 from tests.helpers.workbench import Workbench
 
@@ -62,11 +62,11 @@ async def test_a_task_given_another_model_while_paused_does_not_run_twice_at_onc
             await bench.rec.run_task("t")
     await bench.rec.resume_task("t")
     await bench.clock.settle()
-    assert [one.job.model_id for one in bench.trainings.under_way] == ["m"]
+    assert [one.job.model_id for one in bench.trainings.running] == ["m"]
     training.finish()
     await bench.ended()
     await bench.clock.advance(100)
-    assert [one.job.model_id for one in bench.trainings.under_way] == ["n"]
+    assert [one.job.model_id for one in bench.trainings.running] == ["n"]
 
 
 async def test_a_skipped_due_time_does_not_hide_that_the_task_is_running(
@@ -95,10 +95,10 @@ async def test_a_task_given_another_model_and_rhythm_runs_once(bench: Workbench,
     await bench.one_begun()
     await bench.clock.advance(50)
     await bench.write_task(model_id="n", **rhythm)
-    assert [one.job.model_id for one in bench.trainings.under_way] == ["n"]
+    assert [one.job.model_id for one in bench.trainings.running] == ["n"]
     await bench.rec.stop_training(model_id="n")
     await bench.clock.advance(5)
-    assert bench.trainings.under_way == []
+    assert bench.trainings.running == []
 
 
 @pytest.mark.parametrize("jump", [-86_400, 0, 86_400])
@@ -119,7 +119,7 @@ async def test_a_run_that_a_crash_cut_off_is_closed_whatever_the_clock_shows_the
         await clock.settle()
         left = [run for run in (await bench.rec.list_runs())["data"] if run["outcome"] == "running"]
         assert [run["run_id"] for run in left] == [
-            run.order.run_id for run in bench.rec.parts.trainer.runs.values()
+            run.request.run_id for run in bench.rec.services.trainer.runs.values()
         ]
 
 
@@ -147,10 +147,10 @@ async def test_a_task_whose_file_was_away_at_a_restart_is_not_shown_as_training(
 async def test_the_records_of_very_many_tasks_are_read_again(tmp_path: Path) -> None:
     content = {f"t{number}": {"runs": number, "last_error": "x" * 2000} for number in range(3000)}
     (tmp_path / "journal.json").write_text(json.dumps(content))
-    journal = Journal(tmp_path / "journal.json")
+    journal = TaskStateStore(tmp_path / "journal.json")
     await journal.open()
     await journal.update("t7", runs=8)
-    again = Journal(tmp_path / "journal.json")
+    again = TaskStateStore(tmp_path / "journal.json")
     await again.open()
     assert (len(again.names), again.get("t7").runs, again.get("t2999").runs) == (3000, 8, 2999)
 
@@ -158,14 +158,14 @@ async def test_the_records_of_very_many_tasks_are_read_again(tmp_path: Path) -> 
 async def test_records_that_change_together_are_written_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal, writes, write_whole = Journal(tmp_path / "journal.json"), 0, files.write_whole
+    journal, writes, write_whole = TaskStateStore(tmp_path / "journal.json"), 0, files.write_atomic
 
     async def counting(path: Path, content: bytes) -> None:
         nonlocal writes
         writes += 1
         await write_whole(path, content)
 
-    monkeypatch.setattr(files, "write_whole", counting)
+    monkeypatch.setattr(files, "write_atomic", counting)
     await journal.open()
 
     async def change(number: int) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recserver.core.clock import SystemClock
-from recserver.scheduling.task_loop import Fire, TaskLoop
-from recserver.scheduling.triggers import Every
+from recserver.scheduling.task_loop import OnDue, TaskLoop
+from recserver.scheduling.triggers import IntervalTrigger
 from recserver.testing import FakeClock
 from recserver.training.task import TaskSpec
 
@@ -40,9 +40,9 @@ def task(interval: float = 10) -> TaskSpec:
     return TaskSpec(task_name="t", model_id="m", interactions_data_chef_id="c", interval=interval)
 
 
-def a_loop(fire: Fire, clock: FakeClock, interval: float = 10) -> TaskLoop:
+def a_loop(fire: OnDue, clock: FakeClock, interval: float = 10) -> TaskLoop:
     """A loop that is due now."""
-    return TaskLoop(task(interval), Every(interval), clock.monotonic(), fire, clock)
+    return TaskLoop(task(interval), IntervalTrigger(interval), clock.monotonic(), fire, clock)
 
 
 @asynccontextmanager
@@ -115,7 +115,7 @@ async def test_an_edited_interval_counts_from_the_last_due_time(
     loop = a_loop(fired, clock)
     async with running(loop):
         await clock.advance(edited_at)
-        loop.change(task(interval), Every(interval), None)
+        loop.update(task(interval), IntervalTrigger(interval), None)
         await clock.advance(30 - edited_at)
     assert fired.at[: len(then)] == then
 
@@ -126,7 +126,7 @@ async def test_an_interval_edited_during_a_run_starts_no_second_one() -> None:
     loop = a_loop(fired, clock, 100)
     async with running(loop):
         await clock.advance(5)
-        loop.change(task(3), Every(3), None)
+        loop.update(task(3), IntervalTrigger(3), None)
         await clock.advance(7)
     assert fired.at == [0, 9, 12]
     assert fired.missed == [2, 0, 0]
@@ -161,7 +161,7 @@ whole = st.integers(min_value=0, max_value=10**9)
 @given(due=whole, interval=st.integers(1, 10**7), late=whole)
 def test_the_next_due_time_lies_ahead_and_on_one_of_two_grids(due: int, interval: int, late: int) -> None:
     now = due + late
-    following = Every(interval).after(due, At(now))
+    following = IntervalTrigger(interval).next_due(due, At(now))
     assert now < following <= now + interval
     assert following in (due + interval, now + interval)
     assert (following == due + interval) == (late < interval or late == 0)

@@ -97,14 +97,14 @@ class Editor:
 
 async def as_the_files_say(rec: RecServer) -> bool:
     """Whether every file that can be used has its loop, and no loop is without a file."""
-    wanted = await rec.parts.runner.wanted()
-    scheduler = rec.parts.scheduler
+    wanted = await rec.services.runner.read_tasks()
+    scheduler = rec.services.scheduler
     good = {name: one for name, one in wanted.items() if isinstance(one, TaskSpec)}
     loops = {name: loop.spec for name in scheduler.task_names if (loop := scheduler.loop(name))}
     return (
         all(loops.get(name) == one for name, one in good.items() if one.enabled)
         and not [name for name in loops if name not in wanted or (name in good and not good[name].enabled)]
-        and set(scheduler.faults) == set(wanted) - set(good)
+        and set(scheduler.file_errors) == set(wanted) - set(good)
     )
 
 

@@ -45,7 +45,7 @@ async def fixed_rate(data_dir: Path, intervals: list[float], seconds: float, per
         while len(executor.starts) < len(intervals):
             await passing(0.05)
         await passing(1)  # the first trainings of all models have ended
-        loops = [rec.parts.scheduler.loop(f"t{number}") for number in range(len(intervals))]
+        loops = [rec.services.scheduler.loop(f"t{number}") for number in range(len(intervals))]
         grids = [loop.due for loop in loops if loop]
         before = await rec.list_tasks()
         executor.starts.clear()
@@ -122,7 +122,7 @@ async def bad_intervals_hurt_nobody(data_dir: Path, times: int, tasks: int) -> l
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TaskRunner, "fire", lambda _, *given: fire(*given))
         async with rec, rec.serve() as url:
-            scheduler = rec.parts.scheduler
+            scheduler = rec.services.scheduler
             loops = {name: scheduler.loop(name) for name in scheduler.task_names}
             await passing(0.5)
             starts.clear()
@@ -133,7 +133,7 @@ async def bad_intervals_hurt_nobody(data_dir: Path, times: int, tasks: int) -> l
             ended = SystemClock().monotonic()
             await rec.restart_scheduler()
             assert {name: scheduler.loop(name) for name in scheduler.task_names} == loops
-            assert len(scheduler.faults) == len(BAD_INTERVALS) + 1
+            assert len(scheduler.file_errors) == len(BAD_INTERVALS) + 1
             listed = await rec.list_tasks()
     for name, loop in loops.items():
         assert loop is not None and loop.spec.interval == 1

@@ -25,12 +25,12 @@ async def test_what_may_be_over_in_a_moment_is_tried_three_times_in_a_period(ben
         await bench.clock.advance(longest)
         await fail(bench, AWAY)
         began.append(bench.elapsed())
-    assert bench.trainings.begun == 3
+    assert bench.trainings.started_count == 3
     await bench.clock.advance(3600 - bench.elapsed() - 1)
-    assert bench.trainings.begun == 3
+    assert bench.trainings.started_count == 3
     assert await bench.next_due() == 1  # the grid is where it was
     await bench.clock.advance(1)
-    assert bench.trainings.begun == 4
+    assert bench.trainings.started_count == 4
     task = await bench.task()
     assert (task["runs"], task["retries"], task["failures"]) == (4, 2, 3)
 
@@ -41,7 +41,7 @@ async def test_waits_before_another_attempt_differ(bench: Workbench) -> None:
     for _ in range(8):
         await bench.clock.advance(await bench.next_due())
         await fail(bench, AWAY)
-        loop = bench.rec.parts.scheduler.loop("t")
+        loop = bench.rec.services.scheduler.loop("t")
         assert loop is not None and loop.retry_at is not None
         wait = loop.retry_at - bench.clock.monotonic()
         assert 0 <= wait <= 10
@@ -56,7 +56,7 @@ async def test_a_source_may_say_how_long_to_wait(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     await fail(bench, SourceFailed("429", transient=True, retry_after=77.0))
     await bench.clock.advance(76)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     assert (await bench.task())["next_run_at"] == "2026-01-02T03:05:22.000Z"
     await bench.clock.advance(1)
     await bench.finish()
@@ -68,16 +68,16 @@ async def test_no_attempt_is_put_off_to_the_next_due_time_or_beyond(bench: Workb
     await bench.add_task(interval=100)
     await fail(bench, SourceFailed("429", transient=True, retry_after=wait))
     await bench.clock.advance(99)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     await bench.clock.advance(1)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_what_lasts_is_not_tried_again(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     await fail(bench, SourceFailed("There is no column user_id."))
     await bench.clock.advance(3599)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
 
 
 async def test_a_stopped_run_is_not_tried_again(bench: Workbench) -> None:
@@ -85,7 +85,7 @@ async def test_a_stopped_run_is_not_tried_again(bench: Workbench) -> None:
     await bench.one_begun()
     await bench.rec.stop_training(task_name="t")
     await bench.clock.advance(3599)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
 
 
 async def test_a_retry_that_ends_well_ends_the_attempts(bench: Workbench) -> None:
@@ -94,7 +94,7 @@ async def test_a_retry_that_ends_well_ends_the_attempts(bench: Workbench) -> Non
     await bench.clock.advance(10)
     await bench.finish()
     await bench.clock.advance(3580)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_a_corrected_definition_does_not_wait_for_the_retry(bench: Workbench) -> None:
@@ -103,7 +103,7 @@ async def test_a_corrected_definition_does_not_wait_for_the_retry(bench: Workben
     await bench.rec.create_data_chef_from_csv("c", file_path="other.csv", overwrite=True)
     await bench.one_begun()
     await bench.clock.advance(700)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_the_old_version_answers_while_its_task_fails(bench: Workbench) -> None:
@@ -118,18 +118,18 @@ async def test_workers_that_die_again_and_again_are_started_once_a_period(bench:
     for longest in (0, 10, 20):
         await bench.clock.advance(longest)
         await fail(bench, WorkerDied("The worker process was killed by signal 9."))
-    assert bench.trainings.begun == 3
+    assert bench.trainings.started_count == 3
     for number in range(3):
         await bench.clock.advance(await bench.next_due())
         await fail(bench, WorkerDied("The worker process was killed by signal 9."))
         await bench.clock.advance(60)
-        assert bench.trainings.begun == 4 + number
+        assert bench.trainings.started_count == 4 + number
     await bench.clock.advance(await bench.next_due())
     await bench.finish()
     await bench.clock.advance(await bench.next_due())
     await fail(bench, WorkerDied("The worker process was killed by signal 9."))
     await bench.clock.advance(10)
-    assert bench.trainings.begun == 9  # one that ended well makes up for all
+    assert bench.trainings.started_count == 9  # one that ended well makes up for all
 
 
 async def test_failing_and_recovering_are_told_once(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
@@ -176,4 +176,4 @@ async def test_a_run_by_hand_that_ends_well_makes_another_attempt_needless(bench
     await bench.rec.run_task("t")
     await bench.finish()
     await bench.clock.advance(3000)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2

@@ -11,7 +11,7 @@ import pytest
 
 from recserver import RecServer, Settings
 from recserver.core.clock import timestamp
-from recserver.scheduling.run_history import SPARED, History
+from recserver.scheduling.run_history import MIN_RUNS_PER_TASK, RunHistory
 from recserver.testing import FakeClock, ScriptedExecutor
 from recserver.training.run_outcome import RunOutcome
 from recserver.training.run_record import RunRecord, new_run_id
@@ -25,9 +25,9 @@ async def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def history(tmp_path: Path, clock: FakeClock) -> AsyncIterator[History]:
+async def history(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunHistory]:
     """An open history that keeps runs for a day, and 500 of them at most."""
-    one = History(tmp_path / "history.db", clock, keep_days=1, keep_runs=500)
+    one = RunHistory(tmp_path / "history.db", clock, keep_days=1, keep_runs=500)
     await one.open()
     yield one
     await one.close()
@@ -70,20 +70,20 @@ async def test_a_database_of_somebody_else_is_put_aside(
 
 
 async def test_a_history_is_opened_again_as_it_was_left(
-    history: History, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    history: RunHistory, clock: FakeClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = run_of("t", clock)
-    history.note(run)
+    history.add(run)
     await history.close()
     with closing(sqlite3.connect(tmp_path / "history.db")) as database:
         database.execute("CREATE VIEW theirs AS SELECT outcome FROM runs")  # looking is allowed
         database.execute("PRAGMA user_version = 0")  # as after a crash in the middle of the first opening
-    assert await history.find(run.run_id) == run
+    assert await history.get(run.run_id) == run
     assert not caplog.records and [path.name for path in tmp_path.glob("*.broken-*")] == []
 
 
 async def test_what_a_killed_writer_left_beside_the_database_goes_aside_with_it(
-    history: History, clock: FakeClock, tmp_path: Path
+    history: RunHistory, clock: FakeClock, tmp_path: Path
 ) -> None:
     foreign = tmp_path / "foreign.db"
     with closing(sqlite3.connect(foreign)) as database:
@@ -93,7 +93,7 @@ async def test_what_a_killed_writer_left_beside_the_database_goes_aside_with_it(
     await history.close()
     for name, content in files.items():
         (tmp_path / name.replace("foreign", "history")).write_bytes(content)
-    history.note(run := run_of("t", clock))
+    history.add(run := run_of("t", clock))
     assert await history.page(limit=9) == [run]
     (aside,) = tmp_path.glob("history.db.broken-*")
     with closing(sqlite3.connect(aside)) as database:
@@ -102,30 +102,30 @@ async def test_what_a_killed_writer_left_beside_the_database_goes_aside_with_it(
 
 @pytest.mark.parametrize("days", [2, 4000])
 async def test_a_clock_that_is_set_forward_costs_no_task_its_newest_runs(
-    history: History, clock: FakeClock, days: int
+    history: RunHistory, clock: FakeClock, days: int
 ) -> None:
     runs: dict[str, list[str]] = {"often": [], "seldom": []}
-    for number in range(SPARED + 20):
+    for number in range(MIN_RUNS_PER_TASK + 20):
         for name in ("often", "seldom") if number < 3 else ("often",):
             run = run_of(name, clock)
-            history.note(run)
+            history.add(run)
             runs[name].append(run.run_id)
-    assert len(await history.page(limit=500)) == SPARED + 23
+    assert len(await history.page(limit=500)) == MIN_RUNS_PER_TASK + 23
     clock.jump(days * DAY)
-    history.note(new := run_of("other", clock))
+    history.add(new := run_of("other", clock))
     kept = [run.run_id for run in await history.page(limit=500)]
-    assert kept == sorted([new.run_id, *runs["seldom"], *runs["often"][-SPARED:]], reverse=True)
+    assert kept == sorted([new.run_id, *runs["seldom"], *runs["often"][-MIN_RUNS_PER_TASK:]], reverse=True)
 
 
 async def test_runs_of_a_task_that_has_many_newer_ones_are_forgotten_by_age(
-    history: History, clock: FakeClock
+    history: RunHistory, clock: FakeClock
 ) -> None:
-    history.note(old := run_of("t", clock))
+    history.add(old := run_of("t", clock))
     await clock.advance(DAY + 1)
-    for _ in range(SPARED):
-        assert await history.find(old.run_id) == old
-        history.note(run_of("t", clock))
-    assert await history.find(old.run_id) is None
+    for _ in range(MIN_RUNS_PER_TASK):
+        assert await history.get(old.run_id) == old
+        history.add(run_of("t", clock))
+    assert await history.get(old.run_id) is None
 
 
 async def test_how_long_a_run_took_that_nobody_saw_end_is_unknown(data_dir: Path, settings: Settings) -> None:

@@ -36,7 +36,7 @@ async def test_a_run_by_hand_always_fits(bench: Workbench) -> None:
     await bench.trained()
     await bench.rec.run_task("t")
     training = await bench.one_begun()
-    assert training.job.trained_digest is None
+    assert training.job.previous_digest is None
     training.finish()
     assert (await bench.ended()).outcome == "completed"
 
@@ -76,11 +76,11 @@ async def test_a_due_time_during_a_run_by_hand_is_skipped(bench: Workbench) -> N
     await bench.rec.run_task("t")
     training = await bench.one_begun()
     await bench.clock.advance(20)
-    assert ((await bench.task())["skipped"], bench.trainings.begun) == (1, 2)
+    assert ((await bench.task())["skipped"], bench.trainings.started_count) == (1, 2)
     training.finish()
     await bench.ended()
     await bench.clock.advance(90)
-    assert bench.trainings.begun == 3
+    assert bench.trainings.started_count == 3
 
 
 async def test_stopping_a_training(bench: Workbench) -> None:
@@ -121,13 +121,13 @@ async def test_a_paused_task_runs_no_more_until_it_is_resumed(bench: Workbench, 
     await enable(False)
     await bench.clock.advance(1000)
     task = await bench.task()
-    assert (task["enabled"], task["next_run_at"], bench.trainings.begun) == (False, None, 1)
+    assert (task["enabled"], task["next_run_at"], bench.trainings.started_count) == (False, None, 1)
     assert (await bench.rec.restart_scheduler())["tasks_skipped"]["t"].startswith("The task is paused")
     await bench.clock.advance(1000)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     await enable(True)
     await bench.clock.settle()
-    assert bench.trainings.begun == 2  # what was missed is made up for by one run
+    assert bench.trainings.started_count == 2  # what was missed is made up for by one run
     assert await bench.next_due() == 100
 
 

@@ -27,7 +27,7 @@ async def test_a_model_that_has_a_version_waits_for_an_interval(bench: Workbench
     await bench.clock.advance(30)
     await bench.add_task("another", interval=70)
     await bench.clock.settle()
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     assert await bench.next_due("another") == 40  # an interval after the model's training was completed
 
 
@@ -69,7 +69,7 @@ async def test_after_any_downtime_there_is_one_run_at_once(
     async with AsyncExitStack() as stack:
         bench = await Workbench.open(stack, data_dir, settings, clock)
         assert (await bench.finish(few_interactions(4))).outcome == "completed"
-        assert (bench.trainings.begun, bench.elapsed(), await bench.next_due()) == (1, 0, 100)
+        assert (bench.trainings.started_count, bench.elapsed(), await bench.next_due()) == (1, 0, 100)
 
 
 @pytest.mark.parametrize(("jump", "wait"), [(0, 60), (30, 30), (10**9, 0), (-30, 90), (-(10**9), 100)])
@@ -85,10 +85,10 @@ async def test_a_restart_believes_the_wall_clock_for_an_interval_at_most(
     async with AsyncExitStack() as stack:
         bench = await Workbench.open(stack, data_dir, settings, clock)
         await clock.settle()
-        assert bench.trainings.begun == (wait == 0)
+        assert bench.trainings.started_count == (wait == 0)
         await clock.advance(wait)
-        assert bench.trainings.begun == 1
-        assert bench.trainings.under_way
+        assert bench.trainings.started_count == 1
+        assert bench.trainings.running
 
 
 async def test_jumps_of_the_wall_clock_neither_add_nor_lose_a_run(bench: Workbench) -> None:
@@ -96,7 +96,7 @@ async def test_jumps_of_the_wall_clock_neither_add_nor_lose_a_run(bench: Workben
     for number, jump in enumerate((1, -1, 3600, -3600, 86400, -86400, 50 * 31_536_000, -50 * 31_536_000)):
         bench.clock.jump(jump)
         await bench.look()
-        assert not bench.trainings.under_way
+        assert not bench.trainings.running
         await bench.clock.advance(100)
         await bench.finish(few_interactions(2 + number))
         assert bench.elapsed() == 100 * (number + 1)
@@ -129,9 +129,9 @@ async def test_a_failed_first_run_waits_for_its_next_due_time(bench: Workbench) 
     await bench.look()
     await bench.rec.restart_scheduler()
     await bench.clock.advance(99)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     await bench.clock.advance(1)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_unchanged_data_makes_no_new_version(bench: Workbench) -> None:
@@ -161,14 +161,14 @@ async def test_two_tasks_never_train_one_model_at_once(bench: Workbench) -> None
     skipped = await bench.events.next(RunSkipped)
     assert (skipped.task_name, skipped.reason) == ("two", "Model 'm' is being trained by task 'one'.")
     await bench.clock.advance(65)
-    assert (bench.trainings.begun, (await bench.task("two"))["skipped"]) == (1, 3)
+    assert (bench.trainings.started_count, (await bench.task("two"))["skipped"]) == (1, 3)
     training.finish()
     await bench.ended()
     await bench.clock.advance(25)
-    assert bench.trainings.under_way[0].job.model_version == 2
+    assert bench.trainings.running[0].job.model_version == 2
     assert (await bench.task("two"))["running"] is True
     await bench.clock.advance(10)
-    assert (bench.trainings.begun, (await bench.task("one"))["skipped"]) == (2, 1)
+    assert (bench.trainings.started_count, (await bench.task("one"))["skipped"]) == (2, 1)
 
 
 async def test_two_models_are_trained_side_by_side(bench: Workbench) -> None:
@@ -176,7 +176,7 @@ async def test_two_models_are_trained_side_by_side(bench: Workbench) -> None:
     await bench.add_task("one")
     await bench.add_task("two", model_id="n")
     await bench.clock.settle()
-    assert {training.job.model_id for training in bench.trainings.under_way} == {"m", "n"}
+    assert {training.job.model_id for training in bench.trainings.running} == {"m", "n"}
 
 
 @pytest.mark.parametrize("by_file", [True, False], ids=["by file", "by HTTP verb"])
@@ -194,9 +194,9 @@ async def test_an_edited_interval_counts_from_the_last_due_time(
         await bench.clock.settle()
     if wait:
         await bench.clock.advance(wait - 0.1)
-        assert bench.trainings.begun == 1
+        assert bench.trainings.started_count == 1
         await bench.clock.advance(0.1)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_an_edit_leaves_other_loops_alone(bench: Workbench) -> None:
@@ -255,7 +255,7 @@ async def test_a_missing_model_or_chef_skips_the_run_until_it_appears(bench: Wor
         assert (listed["last_status"], listed["running"]) == ("skipped", False)
         assert said in listed["last_error"]
         assert said in (await bench.rec.restart_scheduler())["tasks_skipped"]["t"]
-        assert bench.trainings.begun == 0
+        assert bench.trainings.started_count == 0
         await create()
         await bench.clock.settle()
     await bench.finish()
@@ -286,10 +286,10 @@ async def test_a_chef_that_was_away_at_a_due_time_is_made_up_for(bench: Workbenc
     await bench.trained()
     await bench.rec.delete_data_chef("c")
     await bench.clock.advance(150)
-    assert (bench.trainings.begun, (await bench.task())["skipped"]) == (1, 1)
+    assert (bench.trainings.started_count, (await bench.task())["skipped"]) == (1, 1)
     await bench.rec.create_data_chef_from_csv("c", file_path="rows.csv")
     await bench.clock.settle()
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_a_task_given_another_model_trains_that_one(bench: Workbench) -> None:
@@ -305,10 +305,10 @@ async def test_a_task_removed_and_added_again_begins_anew(bench: Workbench) -> N
     await bench.rec.remove_model_task("t")
     assert await bench.rec.list_tasks() == {}
     await bench.clock.advance(500)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     await bench.add_task()
     await bench.clock.settle()
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
     assert ((await bench.task())["runs"], (await bench.task())["skipped"]) == (1, 0)
 
 
@@ -321,4 +321,4 @@ async def test_many_adds_at_once_leave_one_loop_each(bench: Workbench) -> None:
         started = [await events.next(RunStarted) for _ in models]
     await bench.clock.settle()
     assert sorted(event.model_id for event in started) == sorted(models)
-    assert bench.trainings.begun == len(models)
+    assert bench.trainings.started_count == len(models)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from recserver.core.errors import RecServerError
-from recserver.storage.folder_watcher import Watcher
+from recserver.storage.folder_watcher import FolderWatcher
 from tests.helpers.state_machine import BROKEN, MODELS, TASKS, Driven
 
 names, models = st.sampled_from(TASKS), st.sampled_from(MODELS)
@@ -64,8 +64,8 @@ class Clockwork(RuleBasedStateMachine):
         driven = self.driven
         owed = []
         for name in TASKS:
-            loop = driven.rec.parts.scheduler.loop(name)
-            free = loop and loop.spec.model_id not in driven.rec.parts.trainer.runs and not loop.firing
+            loop = driven.rec.services.scheduler.loop(name)
+            free = loop and loop.spec.model_id not in driven.rec.services.trainer.runs and not loop.is_firing
             alone = free and len({one["model_id"] for one in driven.good.values()}) == len(driven.good)
             if loop and alone and not loop.spec.schedule and loop.due <= driven.bench.clock.monotonic() + seconds:
                 owed.append((name, driven.past[name].counts["runs"]))
@@ -123,14 +123,14 @@ class Clockwork(RuleBasedStateMachine):
     @precondition(lambda self: self.driven.trainings.under_way)
     @rule(which=st.integers(0, 1), users=st.integers(2, 5))
     def finish(self, which: int, users: int) -> None:
-        under_way = self.driven.trainings.under_way
+        under_way = self.driven.trainings.running
         self.driven.do(self.driven.finish(under_way[which % len(under_way)], users))
         self.check()
 
     @precondition(lambda self: self.driven.trainings.under_way)
     @rule(which=st.integers(0, 1), how=st.sampled_from(["transient", "wait", "long", "lasts", "fault", "died"]))
     def fail(self, which: int, how: str) -> None:
-        under_way = self.driven.trainings.under_way
+        under_way = self.driven.trainings.running
         self.driven.do(self.driven.fail(under_way[which % len(under_way)], how))
         self.check()
 
@@ -138,23 +138,23 @@ class Clockwork(RuleBasedStateMachine):
     def periods_go_by(self, name: str, users: list[int]) -> None:
         """From due time to due time, every run ending well."""
         for number in users:
-            loop = self.driven.rec.parts.scheduler.loop(name)
+            loop = self.driven.rec.services.scheduler.loop(name)
             if loop is None or loop.due == float("inf"):
                 return
             self.time_passes(max(0.0, loop.due - self.driven.bench.clock.monotonic()))
-            for training in list(self.driven.trainings.under_way):
+            for training in list(self.driven.trainings.running):
                 self.driven.do(self.driven.finish(training, number))
                 self.check()
 
     @rule(name=names, how=st.sampled_from(["wait", "died"]))
     def fail_again_and_again(self, name: str, how: str) -> None:
         """From a due time on, every attempt at it fails."""
-        loop = self.driven.rec.parts.scheduler.loop(name)
+        loop = self.driven.rec.services.scheduler.loop(name)
         if loop is None or loop.due == float("inf"):
             return
         self.time_passes(max(0.0, loop.due - self.driven.bench.clock.monotonic()))
         for _ in range(4):
-            training = [one for one in self.driven.trainings.under_way if one.job.model_id == loop.spec.model_id]
+            training = [one for one in self.driven.trainings.running if one.job.model_id == loop.spec.model_id]
             if not training:
                 return
             self.driven.do(self.driven.fail(training[0], how))
@@ -165,13 +165,13 @@ class Clockwork(RuleBasedStateMachine):
     def stop_training(self, model: str) -> None:
         assert self.ask("stop_training", model_id=model)
         self.check()
-        assert model not in self.driven.rec.parts.trainer.runs
+        assert model not in self.driven.rec.services.trainer.runs
 
     @rule(cancel=st.booleans())
     def stop_scheduler(self, cancel: bool) -> None:
         driven = self.driven
         assert self.ask("stop_scheduler", cancel_running=cancel)
-        assert not (cancel and driven.trainings.under_way)
+        assert not (cancel and driven.trainings.running)
         driven.note()  # what began before the answer was allowed to
         driven.scheduled = False
         for name in TASKS:
@@ -203,14 +203,14 @@ MANY = settings(FEW, max_examples=20_000, stateful_step_count=50)
 
 
 def run(profile: hypothesis.settings) -> None:
-    async def never(_: Watcher) -> None:
+    async def never(_: FolderWatcher) -> None:
         """Files are looked at when a rule says so: reports in real time would differ from one try to the next."""
         await asyncio.get_running_loop().create_future()
 
     logging.disable(logging.CRITICAL)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Watcher, "run", never)
+            patch.setattr(FolderWatcher, "run", never)
             run_state_machine_as_test(Clockwork, settings=profile)
     finally:
         logging.disable(logging.NOTSET)

@@ -28,7 +28,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def noting(temporary: Path, path: Path) -> None:
         replace(temporary, path)
         if path.name.endswith("_config.json"):
-            seen.append(files.object_in(path)["status"])
+            seen.append(files.read_object_sync(path)["status"])
         elif path.parent.name == "models" and path.suffix != ".commit":
             seen.append(path.name)
 
@@ -134,11 +134,11 @@ async def test_a_run_ends_even_if_nothing_can_be_written(
 
     await bench.trained()
     await bench.clock.advance(100)
-    monkeypatch.setattr(files, "put_in_place", full)
+    monkeypatch.setattr(files, "replace_durably", full)
     ended = await bench.finish(few_interactions(5))
     assert ended.outcome == "failed"
     assert (await bench.task())["last_error"] == ended.error
-    assert not bench.rec.parts.trainer.runs
+    assert not bench.rec.services.trainer.runs
     monkeypatch.undo()
     await bench.clock.advance(100)
     assert (await bench.finish(few_interactions(5))).outcome == "completed"
@@ -167,7 +167,7 @@ async def test_a_config_that_cannot_be_used_fails_its_runs_and_is_not_overwritte
     ended = await bench.ended()
     assert ended.outcome == "failed"
     assert ended.error
-    assert bench.trainings.begun == 0
+    assert bench.trainings.started_count == 0
     if content in ("{", '["a list"]'):
         assert path.read_text() == content
 
@@ -179,7 +179,7 @@ async def test_hyperparameters_that_mean_nothing_any_more_are_passed_over(bench:
     config["notes"] = {"mine": [1, 2.5, "\ud800", None]}
     path.write_text(json.dumps(config))
     await bench.trained()
-    job = bench.trainings.all[-1].job
+    job = bench.trainings.trainings[-1].job
     assert job.hyperparameters.keys() >= nmf.default_params.keys()
     assert "from_long_ago" not in job.hyperparameters
     after = json.loads(path.read_text())

@@ -20,7 +20,7 @@ from recserver.storage import atomic_files as files
 from recserver.testing import ScriptedExecutor, few_interactions
 from recserver.training.executors.protocol import OnProgress
 from recserver.training.jobs import TrainingJob, TrainingResult
-from recserver.training.run import Order
+from recserver.training.run import TrainingRequest
 from recserver.training.task import TaskSpec
 from tests.helpers.workbench import Workbench
 
@@ -60,17 +60,17 @@ async def test_a_stopped_training_is_gone_and_recorded(
     for _ in range(turns):  # wherever the run is by then: not begun, about to begin, under way
         await asyncio.sleep(0)
     await stop(bench)
-    assert not bench.rec.parts.trainer.runs
-    assert not bench.trainings.under_way
+    assert not bench.rec.services.trainer.runs
+    assert not bench.trainings.running
     await advancing
     await bench.clock.advance(1000)
-    assert not bench.trainings.under_way
-    assert bench.trainings.begun <= 2
+    assert not bench.trainings.running
+    assert bench.trainings.started_count <= 2
     assert config(bench)["status"] in ("completed", "stopped")
-    if bench.trainings.begun == 2:
+    if bench.trainings.started_count == 2:
         assert config(bench)["status"] == "stopped"
         assert config(bench)["stopped_at"]
-        assert bench.rec.parts.journal.get("t").last_status in ("stopped", None)
+        assert bench.rec.services.task_state.get("t").last_status in ("stopped", None)
     assert {path: path.read_bytes() for path in trio} == trio
     assert (await bench.rec.recommend("u0", model_id="m"))["model_version"] == 1
 
@@ -118,17 +118,17 @@ async def test_many_stops_at_once_end_a_training_once_and_entirely(data_dir: Pat
 
 
 async def test_a_training_stopped_before_its_first_step_never_begins(bench: Workbench) -> None:
-    parts = bench.rec.parts
+    parts = bench.rec.services
     trainer = parts.trainer
     recorder = RunRecorder(
-        journal=parts.journal, history=parts.history, clock=parts.clock, events=bench.rec.events
+        task_state=parts.task_state, history=parts.history, clock=parts.clock, events=bench.rec.events
     )
     task = TaskSpec(task_name="t", model_id="m", interactions_data_chef_id="c", interval=60)
-    order = Order("1", task, await parts.models.read("m"), {"c": {"type": "csv"}})
+    order = TrainingRequest("1", task, await parts.models.read("m"), {"c": {"type": "csv"}})
     run = trainer.start(order, recorder.open(order, None))
     async with asyncio.timeout(5):
         assert await trainer.stop([run]) == ["m"]
-    assert (run.log.record.outcome, bench.trainings.begun) == ("stopped", 0)
+    assert (run.log.record.outcome, bench.trainings.started_count) == ("stopped", 0)
 
 
 async def test_a_stop_waits_for_those_that_end_in_time(bench: Workbench) -> None:
@@ -152,7 +152,7 @@ async def test_a_stop_may_leave_trainings_alone(bench: Workbench) -> None:
     listed = await bench.task()
     assert (listed["last_status"], listed["running"], listed["next_run_at"]) == ("completed", False, None)
     await bench.clock.advance(1000)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
 
 
 async def test_a_stop_that_comes_while_the_model_is_saved_lets_it_be_saved(
@@ -183,7 +183,7 @@ async def test_a_stop_that_comes_while_the_model_is_saved_lets_it_be_saved(
 async def test_a_stop_that_comes_while_the_end_is_recorded_changes_nothing(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    journal = bench.rec.parts.journal
+    journal = bench.rec.services.task_state
     recording, go_on, prepare = asyncio.Event(), asyncio.Event(), journal.prepare
 
     async def slowly(task_name: str, **changes: Any) -> None:
@@ -218,9 +218,9 @@ async def test_restarts_at_once_leave_one_loop_a_task_and_repeat_nothing(bench: 
     await bench.clock.settle()
     loops = [task for task in asyncio.all_tasks() if task.get_name().startswith("recserver: loop of task")]
     assert len(loops) == 3
-    assert (bench.trainings.begun, await bench.next_due()) == (3, 50)
+    assert (bench.trainings.started_count, await bench.next_due()) == (3, 50)
     await bench.clock.advance(50)
-    assert bench.trainings.begun == 4
+    assert bench.trainings.started_count == 4
 
 
 async def test_stops_and_restarts_in_any_order_end_in_what_was_asked_last(bench: Workbench) -> None:
@@ -233,7 +233,7 @@ async def test_stops_and_restarts_in_any_order_end_in_what_was_asked_last(bench:
     assert await bench.next_due() == 100
     await bench.clock.advance(100)
     await bench.finish(few_interactions(5))
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_restarting_often_starves_nobody(bench: Workbench) -> None:
@@ -242,7 +242,7 @@ async def test_restarting_often_starves_nobody(bench: Workbench) -> None:
         await bench.clock.advance(30)
         await bench.rec.stop_scheduler()
         await bench.rec.restart_scheduler()
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
 
 
 async def test_a_stopped_scheduler_runs_nothing_until_it_is_started(bench: Workbench) -> None:
@@ -253,10 +253,10 @@ async def test_a_stopped_scheduler_runs_nothing_until_it_is_started(bench: Workb
     assert (added["scheduled"], added["next_run_at"]) == (False, None)
     await bench.write_task(interval=1)
     await bench.clock.advance(250)
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     await bench.rec.restart_scheduler()
     await bench.clock.settle()
-    assert {training.job.model_id for training in bench.trainings.under_way} == {"m", "n"}
+    assert {training.job.model_id for training in bench.trainings.running} == {"m", "n"}
 
 
 async def test_deleting_a_model_ends_its_training(bench: Workbench) -> None:

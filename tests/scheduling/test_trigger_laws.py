@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recserver import Settings
-from recserver.scheduling.triggers import MOST_COUNTED, Cron, Every
+from recserver.scheduling.triggers import MAX_MISSED_COUNTED, CronTrigger, IntervalTrigger
 from recserver.testing import few_interactions
 from tests.helpers.manual_clock import HandClock
 from tests.helpers.workbench import Workbench
@@ -38,20 +38,20 @@ zones = st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/
 @given(interval=intervals, age=st.floats(-1e9, 1e9))
 def test_an_interval_begins_within_itself(interval: float, age: float) -> None:
     clock = HandClock()
-    due = Every(interval).first(clock.now() - timedelta(seconds=age), clock)
+    due = IntervalTrigger(interval).first_due(clock.now() - timedelta(seconds=age), clock)
     assert -1e-6 <= due - clock.monotonic() <= interval + 1e-6
-    assert Every(interval).first(None, clock) == clock.monotonic()
+    assert IntervalTrigger(interval).first_due(None, clock) == clock.monotonic()
 
 
 @given(interval=intervals, late=seconds)
 def test_what_passed_of_an_interval_is_counted_by_division(interval: float, late: float) -> None:
     clock = HandClock()
     due = clock.monotonic() - late
-    missed, following = Every(interval).passed(due, clock)
+    missed, following = IntervalTrigger(interval).missed_and_next(due, clock)
     slack = 1e-5 * max(1.0, late / 1e6)
     assert clock.monotonic() - slack <= following <= clock.monotonic() + interval + slack
     assert abs(following - due - missed * interval) <= slack
-    assert Every(interval).still_due(due, clock) == due
+    assert IntervalTrigger(interval).corrected_due(due, clock) == due
 
 
 @given(expression=expressions, zone=zones, wall=walls, late=seconds)
@@ -60,26 +60,26 @@ def test_a_moment_is_never_in_the_past_and_never_met_twice(
 ) -> None:
     clock = HandClock(wall)
     try:
-        cron = Cron(expression, zone)
-        due = cron.first(wall, clock)
+        cron = CronTrigger(expression, zone)
+        due = cron.first_due(wall, clock)
     except Exception as error:  # no month has such a day
         assert type(error).__name__ == "CronSimError"
         return
     clock.advance(late % 1e7)
-    missed, following = cron.passed(due, clock)
+    missed, following = cron.missed_and_next(due, clock)
     assert (missed > 0) == (due - clock.monotonic() <= 0.001 if due != float("inf") else False)
-    assert missed <= MOST_COUNTED
+    assert missed <= MAX_MISSED_COUNTED
     assert following > clock.monotonic() - 1e-6
-    before = cron.met(following, clock)
-    again = cron.after(following, clock)
+    before = cron.wall_time(following, clock)
+    again = cron.next_due(following, clock)
     assert again == pytest.approx(following, abs=0.002)
     if again != float("inf"):
         clock.advance(again - clock.monotonic())
-        due = cron.still_due(again, clock)
+        due = cron.corrected_due(again, clock)
         assert abs(due - clock.monotonic()) < 0.002
-        cron.after(due, clock)
-        assert missed == 0 or cron.met(due, clock) > before
-    assert cron.first(None, clock) == clock.monotonic()
+        cron.next_due(due, clock)
+        assert missed == 0 or cron.wall_time(due, clock) > before
+    assert cron.first_due(None, clock) == clock.monotonic()
 
 
 @given(expression=expressions, zone=zones, wall=walls, jumps=st.lists(st.floats(-1e9, 1e9), max_size=6))
@@ -87,9 +87,9 @@ def test_wherever_the_clock_is_set_the_next_moment_lies_ahead_and_is_true(
     expression: str, zone: str, wall: datetime, jumps: list[float]
 ) -> None:
     clock = HandClock(wall)
-    cron = Cron(expression, zone)
+    cron = CronTrigger(expression, zone)
     try:
-        due = cron.first(wall, clock)
+        due = cron.first_due(wall, clock)
     except Exception as error:
         assert type(error).__name__ == "CronSimError"
         return
@@ -97,24 +97,28 @@ def test_wherever_the_clock_is_set_the_next_moment_lies_ahead_and_is_true(
         if not 1970 < clock.now().year + jump / 31_556_952 < 2300:
             continue
         clock.jump(jump)
-        due = cron.still_due(due, clock)
+        due = cron.corrected_due(due, clock)
         assert due >= clock.monotonic()
         if due <= clock.monotonic():
-            due = cron.after(due, clock)
-        fresh = Cron(expression, zone)
-        ahead = fresh.first(clock.now(), clock)
+            due = cron.next_due(due, clock)
+        fresh = CronTrigger(expression, zone)
+        ahead = fresh.first_due(clock.now(), clock)
         # The next moment of a fresh schedule, or the one behind it if that was met before the clock was set back.
         assert due >= ahead - 0.001
 
 
-@pytest.mark.parametrize("schedule", [Every(1), Cron("* * * * *", "Europe/Berlin"), Cron("0 0 29 2 *", "UTC")])
-def test_however_long_ago_it_was_the_next_due_time_is_found_at_once(schedule: Every | Cron) -> None:
+@pytest.mark.parametrize(
+    "schedule", [IntervalTrigger(1), CronTrigger("* * * * *", "Europe/Berlin"), CronTrigger("0 0 29 2 *", "UTC")]
+)
+def test_however_long_ago_it_was_the_next_due_time_is_found_at_once(
+    schedule: IntervalTrigger | CronTrigger,
+) -> None:
     clock = HandClock(datetime(1975, 1, 1, tzinfo=UTC))
-    due = schedule.first(clock.now(), clock)
+    due = schedule.first_due(clock.now(), clock)
     clock.advance(100 * 31_536_000)
     begun = time.process_time()
-    assert schedule.after(due, clock) >= clock.monotonic()
-    assert schedule.first(datetime(1975, 1, 1, tzinfo=UTC), clock) >= clock.monotonic()
+    assert schedule.next_due(due, clock) >= clock.monotonic()
+    assert schedule.first_due(datetime(1975, 1, 1, tzinfo=UTC), clock) >= clock.monotonic()
     assert time.process_time() - begun < 0.5
 
 
@@ -165,11 +169,11 @@ async def test_truth_table(data_dir: Path, settings: Settings, past: str, late: 
         await clock.settle()
         interval = 200 if state == "edited" else 100
         starts = state != "removed" and (past == "never ran" or 100 * late >= interval)
-        assert bench.trainings.begun == starts
+        assert bench.trainings.started_count == starts
         if state == "removed":
             assert await bench.rec.list_tasks() == {}
             await clock.advance(1000)
-            assert bench.trainings.begun == 0
+            assert bench.trainings.started_count == 0
             return
         task = await bench.task()
         assert task["interrupted"] == (past == "interrupted")
@@ -180,12 +184,12 @@ async def test_truth_table(data_dir: Path, settings: Settings, past: str, late: 
         if starts:
             await bench.finish(few_interactions(6))
         await clock.advance(await bench.next_due() + 0.01)
-        assert bench.trainings.begun == starts + 1
+        assert bench.trainings.started_count == starts + 1
 
 
 async def in_a_running_server(bench: Workbench, late: float, state: str) -> None:
     """The rows of tasks that run while due times pass: they are counted, none is started."""
-    training = bench.trainings.under_way[0]
+    training = bench.trainings.running[0]
     if state == "stopped":
         await bench.rec.stop_scheduler(cancel_running=False)
     elif state == "edited":
@@ -194,7 +198,7 @@ async def in_a_running_server(bench: Workbench, late: float, state: str) -> None
         await bench.rec.remove_model_task("t")
         assert training.cancelled
     await bench.clock.suspend(100 * late)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
     interval = 200 if state == "edited" else 100
     if state != "removed":
         training.finish(few_interactions(5))
@@ -203,7 +207,7 @@ async def in_a_running_server(bench: Workbench, late: float, state: str) -> None
     if state in ("enabled", "edited"):
         assert await bench.next_due() == pytest.approx(interval - 100 * late % interval, abs=0.01)
         await bench.clock.advance(await bench.next_due())
-        assert bench.trainings.begun == 3
+        assert bench.trainings.started_count == 3
     else:
         await bench.clock.advance(1000)
-        assert bench.trainings.begun == 2
+        assert bench.trainings.started_count == 2

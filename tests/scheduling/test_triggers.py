@@ -12,7 +12,7 @@ import pytest
 
 from recserver import Settings
 from recserver.core.errors import InvalidInput
-from recserver.scheduling.triggers import Cron
+from recserver.scheduling.triggers import CronTrigger
 from recserver.testing import FakeClock, few_interactions
 from recserver.training import task as tasks
 from tests.helpers.manual_clock import HandClock
@@ -28,14 +28,14 @@ def at(text: str) -> datetime:
 def moments(expression: str, zone: str, start: str, days: float) -> list[str]:
     """When a loop would fire by the wall clock of UTC, from ``start`` on; looked at every 60 s as loops do."""
     clock = HandClock(at(start))
-    cron, end, fired = Cron(expression, zone), clock.now() + timedelta(days=days), list[str]()
-    due = cron.first(clock.now(), clock)
+    cron, end, fired = CronTrigger(expression, zone), clock.now() + timedelta(days=days), list[str]()
+    due = cron.first_due(clock.now(), clock)
     while clock.now() < end:
         clock.advance(min(60.0, max(0.0, due - clock.monotonic())))
-        due = cron.still_due(due, clock)
+        due = cron.corrected_due(due, clock)
         if due <= clock.monotonic():
             assert len(fired) < 1000, f"a storm: {fired[-3:]}"
-            due = cron.after(due, clock)
+            due = cron.next_due(due, clock)
             fired.append(f"{clock.now():%d %H:%M}")
     return fired
 
@@ -71,16 +71,16 @@ def test_summer_time_skips_and_doubles_no_run(
 @pytest.mark.parametrize("drift", [-0.03, 0.0, 0.004, 0.9])
 def test_every_minute_is_met_by_clocks_that_differ(drift: float) -> None:
     clock = HandClock(at("2026-01-01T00:00:07.2Z"))
-    cron, met = Cron("* * * * *", "UTC"), list[datetime]()
-    due = cron.first(clock.now(), clock)
+    cron, met = CronTrigger("* * * * *", "UTC"), list[datetime]()
+    due = cron.first_due(clock.now(), clock)
     while len(met) < 20:
         wait = max(0.0, due - clock.monotonic())
         clock.advance(wait + max(drift, 0.0))
         clock.jump(min(drift, 0.0) if wait > 1 else 0.0)  # the wall clock is slow
-        due = cron.still_due(due, clock)
+        due = cron.corrected_due(due, clock)
         if due <= clock.monotonic():
-            due = cron.after(due, clock)
-            met.append(cron.met(due, clock))
+            due = cron.next_due(due, clock)
+            met.append(cron.wall_time(due, clock))
     assert met == [at("2026-01-01T00:01Z") + timedelta(minutes=number) for number in range(20)]
 
 
@@ -95,9 +95,9 @@ async def runs_at(bench: Workbench, seconds: float, step: float = 30) -> list[st
     begun = []
     for _ in range(round(seconds / step)):
         await bench.clock.advance(step)
-        while bench.trainings.under_way:
+        while bench.trainings.running:
             begun.append(f"{bench.clock.now():%Y-%m-%d %H:%M:%S}")
-            await bench.finish(few_interactions(2 + len(bench.trainings.all) % 7))
+            await bench.finish(few_interactions(2 + len(bench.trainings.trainings) % 7))
     return begun
 
 
@@ -146,7 +146,7 @@ async def test_a_clock_set_to_and_fro_makes_no_storm(bench: Workbench) -> None:
     for jump in (YEAR, -YEAR, 50 * YEAR, -50 * YEAR, DAY, -DAY, HOUR, -HOUR):
         bench.clock.jump(jump)
         assert len(await runs_at(bench, 120)) <= 1
-    assert bench.trainings.begun <= 9
+    assert bench.trainings.started_count <= 9
     assert 0 < await bench.next_due() <= 2 * HOUR
 
 
@@ -201,7 +201,7 @@ async def test_moments_during_a_long_run_are_skipped_and_counted(bench: Workbenc
     await bench.clock.advance(60)
     training = await bench.one_begun()  # at 03:05
     await bench.clock.advance(15 * 60)
-    assert bench.trainings.begun == 2
+    assert bench.trainings.started_count == 2
     training.finish(few_interactions(5))
     await bench.ended()
     task = await bench.task()
@@ -212,7 +212,7 @@ async def test_moments_that_a_new_expression_names_in_the_past_are_not_made_up_f
     await scheduled(bench, "0 4 * * *")  # its run was due at 03:04:05
     assert await runs_at(bench, 600) == []
     await bench.write_task(schedule="5 3 * * *")  # 03:05 has passed when this is written
-    assert bench.trainings.begun == 1
+    assert bench.trainings.started_count == 1
     assert (await bench.task())["next_run_at"] == "2026-01-03T03:05:00.000Z"
 
 
@@ -269,7 +269,11 @@ async def test_what_is_no_schedule_is_refused_in_a_sentence(
     await bench.write_task(interval=None, **wrong)
     task = await bench.task()
     assert said in task["last_error"]
-    assert (task["next_run_at"], bench.rec.parts.scheduler.loop("t"), bench.trainings.begun) == (None, None, 0)
+    assert (task["next_run_at"], bench.rec.services.scheduler.loop("t"), bench.trainings.started_count) == (
+        None,
+        None,
+        0,
+    )
     await bench.write_task(interval=None, schedule="0 0 * * *", timezone="UTC")
     await bench.finish()
     assert (await bench.task())["next_run_at"] == "2026-01-03T00:00:00.000Z"
@@ -284,14 +288,14 @@ async def test_without_the_package_a_schedule_says_what_to_install(
         await bench.rec.add_model_task("t", model_id="m", data_chef_id="c", schedule="0 0 * * *")
     await bench.write_task(schedule="0 0 * * *")
     assert "pip install" in (await bench.task())["last_error"]
-    assert bench.rec.parts.scheduler.loop("t") is None
+    assert bench.rec.services.scheduler.loop("t") is None
     await bench.write_task(schedule=None)
     await bench.finish()
 
 
 async def test_a_planned_run_takes_the_place_of_no_moment() -> None:
     clock = FakeClock(at("2026-01-01T00:00:30Z"))
-    cron = Cron("* * * * *", "UTC")
-    cron.first(clock.now(), clock)
-    assert cron.after(clock.monotonic(), clock) == clock.monotonic() + 30
+    cron = CronTrigger("* * * * *", "UTC")
+    cron.first_due(clock.now(), clock)
+    assert cron.next_due(clock.monotonic(), clock) == clock.monotonic() + 30
     await asyncio.sleep(0)

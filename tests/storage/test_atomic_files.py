@@ -15,7 +15,7 @@ import pytest
 
 from recserver.core.errors import InvalidInput
 from recserver.registry.model_store import ModelStore
-from recserver.scheduling.task_state import Journal
+from recserver.scheduling.task_state import TaskStateStore
 from recserver.storage import atomic_files as files
 from recserver.storage import disk
 from recserver.training.task_store import TaskStore
@@ -82,7 +82,7 @@ async def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
     )
     while not writing.done():
         assert await files.read_object(path) in contents
-        assert await files.names_in(tmp_path, ".json") == ["x.json"]
+        assert await files.list_names(tmp_path, ".json") == ["x.json"]
     await writing
     assert names(tmp_path) == ["x.json"]
 
@@ -90,14 +90,14 @@ async def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
 async def test_a_cancelled_write_is_over_when_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it could still rename its file when the next write, which knows better, has done so."""
     path, renaming, go_on = tmp_path / "x.json", asyncio.Event(), threading.Event()
-    put_in_place, loop = files.put_in_place, asyncio.get_running_loop()
+    put_in_place, loop = files.replace_durably, asyncio.get_running_loop()
 
     def slowly(temporary: Path, path: Path) -> None:
         loop.call_soon_threadsafe(renaming.set)
         go_on.wait()
         put_in_place(temporary, path)
 
-    monkeypatch.setattr(files, "put_in_place", slowly)
+    monkeypatch.setattr(files, "replace_durably", slowly)
     write = asyncio.ensure_future(files.write_object(path, {"early": True}))
     await renaming.wait()
     write.cancel()
@@ -182,8 +182,8 @@ async def test_a_link_is_followed_and_replaced_by_a_file(tmp_path: Path) -> None
 async def test_names_that_are_not_unicode_or_hidden_are_passed_over(tmp_path: Path) -> None:
     for name in (b"a.json", b"\xff.json", b".b.json", b".c.json.0123456789ab.tmp", b"d.json~", b"e.JSON"):
         (tmp_path / os.fsdecode(name)).write_text("{}")
-    assert await files.names_in(tmp_path, ".json") == ["a.json"]
-    assert await files.names_in(tmp_path / "none", ".json") == []
+    assert await files.list_names(tmp_path, ".json") == ["a.json"]
+    assert await files.list_names(tmp_path / "none", ".json") == []
 
 
 async def test_what_a_killed_server_left_half_written_is_listed_nowhere_and_removed(tmp_path: Path) -> None:
@@ -198,9 +198,9 @@ async def test_what_a_killed_server_left_half_written_is_listed_nowhere_and_remo
     models, tasks = ModelStore(tmp_path), TaskStore(tmp_path)
     assert await models.ids() == ["a"]
     assert await tasks.names() == ["a_config"]
-    await models.clear_temporaries()
+    await models.remove_temporaries()
     assert names(tmp_path) == [".hidden", "a.tmp", "a_config.json"]
-    await ModelStore(tmp_path / "none").clear_temporaries()
+    await ModelStore(tmp_path / "none").remove_temporaries()
 
 
 async def test_a_damaged_journal_is_begun_anew_and_an_unwritable_one_is_remembered(
@@ -208,10 +208,10 @@ async def test_a_damaged_journal_is_begun_anew_and_an_unwritable_one_is_remember
 ) -> None:
     path = tmp_path / ".scheduler.json"
     path.write_text('{"t": {"runs": "many"}}')
-    journal = Journal(path)
+    journal = TaskStateStore(path)
     await journal.open()
     await asyncio.gather(*(journal.update(f"t{number}", runs=number) for number in range(30)))
-    again = Journal(path)
+    again = TaskStateStore(path)
     await again.open()
     assert [again.get(f"t{number}").runs for number in range(30)] == list(range(30))
     broken("rename", monkeypatch, errno.ENOSPC)
@@ -223,7 +223,7 @@ async def test_a_damaged_journal_is_begun_anew_and_an_unwritable_one_is_remember
 async def test_what_can_be_read_of_a_journal_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / ".scheduler.json"
     path.write_text('{"t": {"runs": "many"}, "u": {"runs": 3}}')
-    journal = Journal(path)
+    journal = TaskStateStore(path)
     await journal.open()
     assert (journal.names, journal.get("u").runs) == (["u"], 3)
     assert "runs of task t cannot be read" in caplog.text

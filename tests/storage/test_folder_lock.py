@@ -14,7 +14,7 @@ import pytest
 from recserver import RecServer, Settings
 from recserver.core.errors import DataFolderInUse, ServerCannotStart
 from recserver.storage import folder_lock as module
-from recserver.storage.folder_lock import DataLock, refuse_if_locked
+from recserver.storage.folder_lock import DataLock, require_unlocked
 from recserver.testing import ScriptedExecutor
 from recserver.training.trainer import Trainer
 from tests.helpers.pids import children_of
@@ -34,22 +34,22 @@ def a_server(data_dir: Path, settings: Settings) -> RecServer:
 def test_the_file_names_the_holder_as_long_as_there_is_one(lock: DataLock, tmp_path: Path) -> None:
     file = tmp_path / ".lock"
     file.write_text("what a longer or a killed holder left there, however long that may have been" * 2)
-    lock.take()
+    lock.acquire()
     assert json.loads(file.read_text())["pid"] == os.getpid()
     with pytest.raises(DataFolderInUse, match=f"process {os.getpid()} on host"):
-        DataLock(tmp_path).take()
+        DataLock(tmp_path).acquire()
     with pytest.raises(DataFolderInUse, match=f"process {os.getpid()} on host"):
-        refuse_if_locked(tmp_path)
+        require_unlocked(tmp_path)
     assert json.loads(file.read_text())["pid"] == os.getpid()  # those refused left it alone
     lock.release()
     assert file.read_text() == ""
-    refuse_if_locked(tmp_path)
-    DataLock(tmp_path).take()
+    require_unlocked(tmp_path)
+    DataLock(tmp_path).acquire()
 
 
 def test_looking_makes_no_file(tmp_path: Path) -> None:
-    refuse_if_locked(tmp_path)
-    refuse_if_locked(tmp_path / "nowhere")
+    require_unlocked(tmp_path)
+    require_unlocked(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -59,8 +59,8 @@ def test_a_holder_that_does_not_say_who_it_is(lock: DataLock, tmp_path: Path, co
         file.write(content)
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(DataFolderInUse, match="in use by another server: stop that one"):
-            lock.take()
-    lock.take()
+            lock.acquire()
+    lock.acquire()
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> list[float]:
@@ -81,7 +81,7 @@ def test_who_only_looks_is_waited_for(lock: DataLock, tmp_path: Path, monkeypatc
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         waits = meanwhile(monkeypatch, lambda: fcntl.flock(file, fcntl.LOCK_UN))
-        lock.take()
+        lock.acquire()
     assert len(waits) == 1
 
 
@@ -93,7 +93,7 @@ def test_who_has_just_taken_it_is_waited_for_until_it_says_who_it_is(
         fcntl.flock(held, fcntl.LOCK_EX)
         waits = meanwhile(monkeypatch, lambda: file.write_text('{"pid": 17, "host": "h"}'))
         with pytest.raises(DataFolderInUse, match="process 17 on host 'h'"):
-            lock.take()
+            lock.acquire()
     assert len(waits) == 1
 
 
@@ -104,8 +104,8 @@ def test_a_disk_without_locks_is_used_with_a_warning(
     def refuse(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(module, "_try", refuse)
-    lock.take()
+    monkeypatch.setattr(module, "_try_lock", refuse)
+    lock.acquire()
     assert os.strerror(number) in caplog.text and "keeps no locks" in caplog.text
 
 
@@ -154,7 +154,7 @@ async def test_a_failed_opening_lets_go(
 
     async def fail(_: Trainer) -> None:
         with pytest.raises(DataFolderInUse):
-            await asyncio.to_thread(DataLock(data_dir).take)
+            await asyncio.to_thread(DataLock(data_dir).acquire)
         raise LookupError("a fault")
 
     with monkeypatch.context() as patch:
@@ -168,7 +168,7 @@ async def test_a_failed_opening_lets_go(
 async def test_an_opening_that_is_cancelled_lets_go(
     data_dir: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, loop = DataLock.take, asyncio.get_running_loop()
+    real, loop = DataLock.acquire, asyncio.get_running_loop()
     opening = asyncio.ensure_future(a_server(data_dir, settings).__aenter__())
 
     def cancel_then_take(lock: DataLock) -> None:
@@ -176,7 +176,7 @@ async def test_an_opening_that_is_cancelled_lets_go(
         real(lock)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DataLock, "take", cancel_then_take)
+        patch.setattr(DataLock, "acquire", cancel_then_take)
         await asyncio.wait([opening])
     assert opening.cancelled()
     async with a_server(data_dir, settings):

@@ -16,7 +16,7 @@ from recserver import RecServer, Settings
 from recserver.core.clock import SystemClock
 from recserver.core.events import RunSkipped, TasksReconciled
 from recserver.storage import folder_watcher as watcher
-from recserver.storage.folder_watcher import Watcher
+from recserver.storage.folder_watcher import FolderWatcher
 from recserver.testing import ScriptedExecutor
 
 NEVER = 3600.0
@@ -51,11 +51,11 @@ class Looks:
 async def watching(folder: Path, rescan: float) -> AsyncIterator[Looks]:
     """Watch a folder for as long as the block lasts."""
     looks = Looks(folder)
-    one = Watcher((folder.parent, folder), looks.look, rescan, SystemClock())
+    one = FolderWatcher((folder.parent, folder), looks.look, rescan, SystemClock())
     work = asyncio.create_task(one.run())
     try:
         async with asyncio.timeout(10):
-            await one.armed.wait()
+            await one.ready.wait()
         yield looks
     finally:
         work.cancel()
@@ -162,7 +162,7 @@ async def test_where_nothing_can_be_watched_the_folders_are_polled(
 
     monkeypatch.setattr(watcher, "awatch", exhausted)
     looks = Looks(folder)
-    work = asyncio.create_task(Watcher((folder,), looks.look, 0.1, SystemClock()).run())
+    work = asyncio.create_task(FolderWatcher((folder,), looks.look, 0.1, SystemClock()).run())
     (folder / "a.json").write_text("{}")
     await looks.until(lambda seen: seen == {"a.json": "{}"})
     assert caplog.text.count("the folders are polled instead") == 1
@@ -177,7 +177,7 @@ async def test_even_where_nothing_can_be_polled_the_folders_are_looked_at(
 
     monkeypatch.setattr(watcher, "awatch", impossible)
     looks = Looks(folder)
-    work = asyncio.create_task(Watcher((folder,), looks.look, 0.01, SystemClock()).run())
+    work = asyncio.create_task(FolderWatcher((folder,), looks.look, 0.01, SystemClock()).run())
     for number in range(3):
         (folder / "a.json").write_text(str(number))
         await looks.until(lambda seen, number=number: seen == {"a.json": str(number)})
@@ -193,9 +193,9 @@ async def test_a_fault_in_looking_does_not_end_the_watching(
         await looks.look()
         raise ValueError("what was found there")
 
-    one = Watcher((folder,), faulty, NEVER, SystemClock())
+    one = FolderWatcher((folder,), faulty, NEVER, SystemClock())
     work = asyncio.create_task(one.run())
-    await one.armed.wait()
+    await one.ready.wait()
     for number in range(2):
         (folder / "a.json").write_text(str(number))
         await looks.until(lambda seen, number=number: seen == {"a.json": str(number)})
@@ -215,7 +215,7 @@ async def test_task_files_take_effect_without_a_restart(data_dir: Path, settings
 
             text = json.dumps(task)
             path.write_text(text[:20])  # half of it, as a slow writer leaves it
-            await reconciled(lambda _: "t" in rec.parts.scheduler.faults)
+            await reconciled(lambda _: "t" in rec.services.scheduler.file_errors)
             assert "not valid JSON" in (await rec.list_tasks())["t"]["last_error"]
             path.write_text(text)
             await reconciled(lambda event: event.task_names == ("t",))
@@ -223,7 +223,7 @@ async def test_task_files_take_effect_without_a_restart(data_dir: Path, settings
             path.write_text(json.dumps(task | {"interval": 90}))
             await reconciled(lambda _: interval(rec) == 90)
             path.write_text("{")
-            await reconciled(lambda _: "t" in rec.parts.scheduler.faults)
+            await reconciled(lambda _: "t" in rec.services.scheduler.file_errors)
             assert interval(rec) == 90
             shutil.rmtree(path.parent)
             await reconciled(lambda event: event.task_names == ())
@@ -234,5 +234,5 @@ async def test_task_files_take_effect_without_a_restart(data_dir: Path, settings
 
 def interval(rec: RecServer) -> float | None:
     """The interval with which the loop of task ``t`` runs."""
-    loop = rec.parts.scheduler.loop("t")
+    loop = rec.services.scheduler.loop("t")
     return loop and loop.spec.interval

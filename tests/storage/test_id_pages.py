@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.algorithms.interactions import RECENT_DAYS
-from recserver.storage.model_file.id_table import IdTable, pack_ids
+from recserver.algorithms.interactions import RECENT_HALF_LIFE_DAYS
+from recserver.storage.model_file.id_table import IdIndex, pack_ids
 from tests.helpers.planted_tastes import some
 
 IDS = sorted(
@@ -43,7 +43,7 @@ def naive(ids: list[str], n: int, prefix: str, after: str) -> list[str]:
 
 
 def page(ids: list[str], n: int, prefix: str = "", after: str = "") -> list[str]:
-    table = IdTable(*pack_ids(ids))
+    table = IdIndex(*pack_ids(ids))
     return [table[place] for place in table.page(n, prefix, after)]
 
 
@@ -84,13 +84,13 @@ def test_recent_shares_are_sums_of_halves() -> None:
     interactions = some(users=30, items=20, seed=4)
     for span in (1.0, 86_400 * 45, 86_400 * 365 * 40):
         times = 1.7e9 - random.random(interactions.n_pairs) * span
-        shares = replace(interactions, times=times).recent_shares(NOW)
+        shares = replace(interactions, times=times).recent_popularity(NOW)
         assert shares is not None
         assert shares.dtype == np.float32 and shares.shape == (20,)
         latest = max(times.tolist())
         sums = [0.0] * 20
         for item, time in zip(interactions.indices.tolist(), times.tolist(), strict=True):
-            sums[item] += math.pow(2, -(latest - time) / (RECENT_DAYS * 24 * 3600))
+            sums[item] += math.pow(2, -(latest - time) / (RECENT_HALF_LIFE_DAYS * 24 * 3600))
         expected = [one / math.fsum(sums) for one in sums]
         np.testing.assert_allclose(shares, expected, rtol=1e-5, atol=1e-30)
         assert shares.sum() == pytest.approx(1, rel=1e-5)
@@ -99,28 +99,28 @@ def test_recent_shares_are_sums_of_halves() -> None:
 def test_an_interaction_counts_half_of_one_a_month_later() -> None:
     interactions = some(users=2, items=2, seed=0)
     times = np.zeros(interactions.n_pairs)
-    times[interactions.indices == 1] = RECENT_DAYS * 86_400
+    times[interactions.indices == 1] = RECENT_HALF_LIFE_DAYS * 86_400
     counts = interactions.item_counts()
-    shares = replace(interactions, times=times).recent_shares(NOW)
+    shares = replace(interactions, times=times).recent_popularity(NOW)
     assert shares is not None
     assert shares[0] / shares[1] == pytest.approx(counts[0] / counts[1] / 2)
 
 
 def test_without_times_nothing_is_known_of_late() -> None:
     interactions = some()
-    assert interactions.recent_shares(NOW) is None
+    assert interactions.recent_popularity(NOW) is None
     nobody = replace(
         interactions, times=np.zeros(0), indices=np.zeros(0, np.int32), ratings=np.zeros(0, np.float32)
     )
-    assert nobody.recent_shares(NOW) is None
+    assert nobody.recent_popularity(NOW) is None
 
 
 def test_one_time_in_the_future_is_a_mistake_and_ages_nothing() -> None:
     interactions = some(users=2, items=2, seed=0)
     times = np.full(interactions.n_pairs, NOW)
-    expected = replace(interactions, times=times).recent_shares(NOW)
+    expected = replace(interactions, times=times).recent_popularity(NOW)
     times[0] = NOW + 75 * 365 * 86_400
     assert expected is not None
-    np.testing.assert_allclose(replace(interactions, times=times).recent_shares(NOW), expected)
-    all_of_them = replace(interactions, times=times + 1e10).recent_shares(NOW)
+    np.testing.assert_allclose(replace(interactions, times=times).recent_popularity(NOW), expected)
+    all_of_them = replace(interactions, times=times + 1e10).recent_popularity(NOW)
     np.testing.assert_allclose(all_of_them, expected)

@@ -7,13 +7,13 @@ import pytest
 
 from recserver.core.errors import UnreadableModel
 from recserver.storage.model_file import id_table as module
-from recserver.storage.model_file.id_table import IdTable, pack_ids
+from recserver.storage.model_file.id_table import IdIndex, pack_ids
 
 IDS = sorted(["a", "ab", "a\x00", "b", "é", "日本", "😀", "\uffff", "z" * 300], key=str.encode)
 
 
-def table(*ids: str) -> IdTable:
-    return IdTable(*pack_ids(ids))
+def table(*ids: str) -> IdIndex:
+    return IdIndex(*pack_ids(ids))
 
 
 def test_ids_are_found() -> None:
@@ -42,11 +42,11 @@ def test_offsets_may_lie_anywhere_in_memory() -> None:
     content, offsets = pack_ids(IDS)
     shifted = np.frombuffer(b"x" + offsets.tobytes(), np.int64, offset=1)
     strided = np.repeat(offsets, 2)[::2]
-    assert [IdTable(content, moved).find(IDS[4]) for moved in (shifted, strided)] == [4, 4]
+    assert [IdIndex(content, moved).find(IDS[4]) for moved in (shifted, strided)] == [4, 4]
 
 
 def test_many_ids_over_several_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 7)
+    monkeypatch.setattr(module, "_BLOCK", 7)
     many = sorted({f"ü{n * 37 % 1000}" for n in range(1000)}, key=str.encode)
     ids = table(*many)
     assert [ids.find(text) for text in many] == list(range(1000))
@@ -95,7 +95,7 @@ def test_ids_out_of_order_or_doubled_are_refused(ids: list[str]) -> None:
 )
 def test_damaged_tables_are_refused(content: bytes, offsets: list[int]) -> None:
     with pytest.raises(UnreadableModel, match="table of ids"):
-        IdTable(np.frombuffer(content, np.uint8), np.array(offsets, np.int64))
+        IdIndex(np.frombuffer(content, np.uint8), np.array(offsets, np.int64))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_damaged_tables_are_refused(content: bytes, offsets: list[int]) -> None:
 )
 def test_tables_of_other_kinds_are_refused(content: np.ndarray, offsets: np.ndarray) -> None:
     with pytest.raises(UnreadableModel, match="wrong kind"):
-        IdTable(content, offsets)
+        IdIndex(content, offsets)
 
 
 def test_ids_with_lone_surrogates_cannot_be_packed() -> None:

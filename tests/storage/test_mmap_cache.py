@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from recserver.core.errors import UnreadableModel
-from recserver.recommend.model.loading import open_packed
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
@@ -40,7 +40,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
     path = write_model(tmp_path / "m.pkl", items=LARGE, k=16)
-    assert path.stat().st_size > snapshots.SMALLEST
+    assert path.stat().st_size > snapshots.MIN_BYTES
     return path
 
 
@@ -58,12 +58,12 @@ def asked(model: Recommender) -> Any:
 
 
 def test_a_large_file_is_copied_once_and_mapped_by_all(large: Path, temporary: Path) -> None:
-    first, one = open_packed(large)
+    first, one = load_model(large)
     (snapshot,) = kept(temporary)
     assert is_mapped(snapshot) and not is_mapped(large)
     assert snapshot.stat().st_mode & 0o777 == 0o600 and snapshot.parent.stat().st_mode & 0o777 == 0o700
-    second, other = open_packed(large)
-    assert (first.checked, second.checked) == (False, True)
+    second, other = load_model(large)
+    assert (first.verified, second.verified) == (False, True)
     assert (first.sha256, first.size, first.header) == (second.sha256, second.size, second.header)
     assert asked(one) == asked(other) == asked(Recommender.from_artifact(artifact.load(large)))
     assert kept(temporary) == [snapshot]
@@ -72,12 +72,12 @@ def test_a_large_file_is_copied_once_and_mapped_by_all(large: Path, temporary: P
 
 
 def test_a_small_file_is_read(tmp_path: Path, temporary: Path) -> None:
-    open_packed(write_model(tmp_path / "m.pkl"))
+    load_model(write_model(tmp_path / "m.pkl"))
     assert kept(temporary) == []
 
 
 def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path) -> None:
-    _, model = open_packed(large)
+    _, model = load_model(large)
     code = (
         "import sys; from pathlib import Path; from recserver.recommend.model.loading import open_packed\n"
         "from recserver.recommend.pipeline import recommend, Query\n"
@@ -116,25 +116,25 @@ def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> 
 def test_a_model_file_that_somebody_else_locks_for_ever_is_read(
     large: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "ATTEMPTS", 3)
+    monkeypatch.setattr(snapshots, "MAX_LOCK_ATTEMPTS", 3)
     with large.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        packed, model = open_packed(large)
-    assert not packed.checked and asked(model)
+        packed, model = load_model(large)
+    assert not packed.verified and asked(model)
     assert kept(temporary) == []
 
 
 @pytest.mark.parametrize("written", [b"", b"garbage", b"\xff" * 3_000_000])
 def test_a_file_written_over_in_place_changes_no_answer(large: Path, written: bytes) -> None:
-    _, first = open_packed(large)
-    _, second = open_packed(large)
+    _, first = load_model(large)
+    _, second = load_model(large)
     before = asked(first)
     with large.open("r+b") as same:
         same.truncate(len(written))
         same.write(written)
     assert asked(first) == asked(second) == before
     with pytest.raises(UnreadableModel):
-        open_packed(large)
+        load_model(large)
 
 
 def test_a_damaged_file_keeps_no_snapshot(large: Path, temporary: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_damaged_file_keeps_no_snapshot(large: Path, temporary: Path) -> None:
     content[len(content) // 2] ^= 1
     large.write_bytes(content)
     with pytest.raises(UnreadableModel, match="checksum"):
-        open_packed(large)
+        load_model(large)
     assert kept(temporary) == []
 
 
@@ -152,7 +152,7 @@ def test_parts_that_do_not_fit_keep_no_snapshot(large: Path, temporary: Path) ->
     artifact.pack(large, found.header, {**found.arrays, "item_counts": found.arrays["item_counts"][1:]})
     for _ in range(2):
         with pytest.raises(UnreadableModel, match="do not fit together"):
-            open_packed(large)
+            load_model(large)
     assert kept(temporary) == []
 
 
@@ -166,20 +166,20 @@ def test_what_changes_while_it_is_copied_keeps_no_snapshot(
         return sendfile(*arguments)
 
     monkeypatch.setattr(os, "sendfile", touching)
-    packed, model = open_packed(large)
-    assert not packed.checked and asked(model)
+    packed, model = load_model(large)
+    assert not packed.verified and asked(model)
     assert kept(temporary) == []
 
 
 def test_snapshots_that_nobody_maps_go_when_another_is_made(large: Path, tmp_path: Path, temporary: Path) -> None:
-    model = open_packed(large)[1]
+    model = load_model(large)[1]
     (held,) = kept(temporary)
     (held.parent / ".litter").write_bytes(b"of a process that was killed")
-    other = open_packed(write_model(tmp_path / "other.pkl", items=LARGE, k=16))
+    other = load_model(write_model(tmp_path / "other.pkl", items=LARGE, k=16))
     assert held in kept(temporary) and len(kept(temporary)) == 2
     del model
     del other
-    open_packed(write_model(tmp_path / "third.pkl", items=LARGE, k=16))
+    load_model(write_model(tmp_path / "third.pkl", items=LARGE, k=16))
     assert held not in kept(temporary) and len(kept(temporary)) == 1
 
 
@@ -187,7 +187,7 @@ def test_snapshots_that_nobody_maps_go_when_another_is_made(large: Path, tmp_pat
 def test_where_there_is_no_private_folder_files_are_read(
     large: Path, temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    open_packed(large)
+    load_model(large)
     folder = kept(temporary)[0].parent
     kept(temporary)[0].unlink()
     if fault == "mode":
@@ -204,8 +204,8 @@ def test_where_there_is_no_private_folder_files_are_read(
             raise error
 
         monkeypatch.setattr(*((os, "sendfile") if fault == "full" else (tempfile, "mkstemp")), fails)
-    packed, model = open_packed(large)
-    assert not packed.checked and asked(model)
+    packed, model = load_model(large)
+    assert not packed.verified and asked(model)
     assert [one for one in tmp_path.rglob("*-*-*") if one.is_file() and one.stat().st_size] == []
     assert not [line for line in Path("/proc/self/maps").read_text().splitlines() if str(temporary) in line]
 
@@ -213,14 +213,14 @@ def test_where_there_is_no_private_folder_files_are_read(
 def test_no_more_files_are_mapped_than_descriptors_allow(
     large: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "MOST_MAPPED", 0)
-    packed, _ = open_packed(large)
-    assert not packed.checked and kept(temporary) == []
+    monkeypatch.setattr(snapshots, "MAX_MAPPED", 0)
+    packed, _ = load_model(large)
+    assert not packed.verified and kept(temporary) == []
 
 
 def test_a_snapshot_that_was_cut_short_is_not_used(large: Path, temporary: Path) -> None:
-    open_packed(large)
+    load_model(large)
     (snapshot,) = kept(temporary)
     os.truncate(snapshot, 100)
-    packed, model = open_packed(large)
-    assert not packed.checked and asked(model)
+    packed, model = load_model(large)
+    assert not packed.verified and asked(model)

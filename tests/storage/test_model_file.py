@@ -26,7 +26,7 @@ import pytest
 from recserver.core.errors import UnreadableModel
 from recserver.storage import model_file as artifact
 from recserver.storage.model_file import Artifact, PackedFile, load, pack
-from recserver.storage.model_file.id_table import IdTable, pack_ids
+from recserver.storage.model_file.id_table import IdIndex, pack_ids
 
 IDS = sorted(["a", "ab", "a\x00", "b", "é", "日本", "😀", "\uffff", "z" * 300], key=str.encode)
 
@@ -179,7 +179,7 @@ def test_round_trip(file: Path) -> None:
         assert found.arrays[name].dtype == array.dtype
         assert found.arrays[name].shape == array.shape
         np.testing.assert_array_equal(found.arrays[name], array)
-    assert list(IdTable(found.arrays["ids"], found.arrays["offsets"])) == IDS
+    assert list(IdIndex(found.arrays["ids"], found.arrays["offsets"])) == IDS
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1", ">f4", ">i8"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recserver.storage import atomic_files as files
-from recserver.storage.transaction import record_of
+from recserver.storage.transaction import record_path
 from tests.helpers.three_versions import copied, recovered
 
 
@@ -22,12 +22,12 @@ def stuck_at(patch: pytest.MonkeyPatch, name: str) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         unlink(path)
 
-    patch.setattr(files.disk, "unlink", refuse)
+    patch.setattr(files.disk, "remove_files_sync", refuse)
 
 
 def put_back(folder: Path, name: str, text: str) -> None:
     """Put a file in place by hand, later than all that was done before, as the file system's clock has it."""
-    path, record = folder / name, record_of(folder, "m")
+    path, record = folder / name, record_path(folder, "m")
     path.write_text(text)
     while path.stat().st_ctime_ns <= record.stat().st_ctime_ns:  # a tick is a few milliseconds
         path.write_text(text)
@@ -46,7 +46,7 @@ async def test_what_was_put_back_while_a_deletion_was_stuck_stays(
         put_back(models.folder, file, text)
     now = await recovered(models.folder)
     assert now.items() >= mine.items()
-    assert not record_of(models.folder, "m").exists()
+    assert not record_path(models.folder, "m").exists()
     assert await recovered(models.folder) == now
 
 

@@ -19,7 +19,7 @@ from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
 from recserver.registry.version_store import VersionStore
 from recserver.storage import atomic_files as files
-from recserver.storage.transaction import Changes, finish, finish_all, record_of
+from recserver.storage.transaction import Transaction, complete, complete_all, record_path
 from tests.helpers.failing_disk import FailingDisk, PowerCut
 from tests.helpers.three_versions import content, copied, packed, publish, recovered, version
 
@@ -27,15 +27,15 @@ Operation = Callable[[ModelStore, VersionStore], Awaitable[object]]
 
 
 async def keep(models: ModelStore, versions: VersionStore) -> None:
-    await versions.keep("m", packed(models, 4), version(4), ModelStatus.FAILED, error="not promoted")
+    await versions.store_candidate("m", packed(models, 4), version(4), ModelStatus.FAILED, error="not promoted")
 
 
 async def go_back(models: ModelStore, versions: VersionStore) -> None:
-    await versions.serve("m", await versions.find("m", 2), None)
+    await versions.activate("m", await versions.find("m", 2), None)
 
 
 async def pin(models: ModelStore, versions: VersionStore) -> None:
-    await versions.change("m", (await versions.find("m", 1)).model_copy(update={"pinned": True}))
+    await versions.update("m", (await versions.find("m", 1)).model_copy(update={"pinned": True}))
 
 
 async def prune(models: ModelStore, versions: VersionStore) -> None:
@@ -51,16 +51,16 @@ async def create(models: ModelStore, versions: VersionStore) -> None:
 
 
 async def move(models: ModelStore, versions: VersionStore) -> None:
-    await models.move("m", ModelStatus.TRAINING)
+    await models.set_status("m", ModelStatus.TRAINING)
 
 
 async def adopt(models: ModelStore, versions: VersionStore) -> None:
-    await versions.adopt("m", models.pickle("m"), version(9))
+    await versions.store_serving("m", models.model_path("m"), version(9))
 
 
 async def mend(models: ModelStore, versions: VersionStore) -> None:
-    status = await models.pickle_status("m")
-    await versions.replace("m", await versions.find("m", 2), status, "m.pkl.broken-now", ["mine"])
+    status = await models.get_file_stat("m")
+    await versions.replace_damaged("m", await versions.find("m", 2), status, "m.pkl.broken-now", ["mine"])
 
 
 OPERATIONS: list[Operation] = [publish, keep, go_back, pin, prune, delete, create, move, adopt, mend]
@@ -173,25 +173,25 @@ async def test_a_change_that_is_not_finished_is_seen_as_done(
     await publish(models, versions)
     assert (tmp_path / "now" / "m.pkl").read_text() == "version 3"
     assert (await models.read("m")).config["model_version"] == await versions.serving("m") == 4
-    assert (await asyncio.to_thread(models.to_load, "m")).read_text() == "version 4"
+    assert (await asyncio.to_thread(models.load_path, "m")).read_text() == "version 4"
     with pytest.raises(OSError, match="Input/output"):
         await models.delete("m")  # not before the other is finished
     monkeypatch.undo()
     await go_back(models, versions)
     assert (tmp_path / "now" / "m.pkl").read_text() == "version 2"
-    assert [one.model_version for one in await versions.all("m")] == [4, 3, 2, 1]
+    assert [one.model_version for one in await versions.read_all("m")] == [4, 3, 2, 1]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"put": 1}', '{"put": [["../x", "m.pkl"]], "remove": []}',
                                   '{"put": [], "remove": ["/etc/hostname"]}'])  # fmt: skip
 def test_a_record_that_we_did_not_write_is_put_aside(before: Path, text: str) -> None:
-    record = record_of(before, "m")
+    record = record_path(before, "m")
     (before.parent / "x").write_text("not ours")
     record.write_text(text)
     old = content(before)
     with pytest.raises(InvalidInput):
-        finish(record)
-    assert finish_all(before)
+        complete(record)
+    assert complete_all(before)
     old[".m.commit.broken"] = old.pop(".m.commit")
     assert content(before) == old
     assert (before.parent / "x").read_text() == "not ours"
@@ -202,18 +202,18 @@ async def test_changes_of_one_model_wait_for_each_other(before: Path) -> None:
     versions = VersionStore(models)
     await asyncio.gather(
         *(publish(models, versions, number) for number in range(4, 14)),
-        *(models.move("m", ModelStatus.MODIFIED, **{f"k{number}": number}) for number in range(10)),
+        *(models.set_status("m", ModelStatus.MODIFIED, **{f"k{number}": number}) for number in range(10)),
     )
     config = json.loads((before / "m_config.json").read_text())
     assert config["mine"] == "kept"
     assert [config[f"k{number}"] for number in range(10)] == list(range(10))
-    assert len(await versions.all("m")) == 13
+    assert len(await versions.read_all("m")) == 13
     assert (before / "m.pkl").samefile(versions.path("m", await versions.serving("m")))
 
 
 def test_leaving_a_change_without_committing_changes_nothing(before: Path) -> None:
     old = content(before)
-    with Changes(before, "m") as changes:
+    with Transaction(before, "m") as changes:
         changes.write(before / "m_config.json", b"{}")
         changes.remove(before / "m.pkl")
     assert content(before) == old
@@ -243,7 +243,7 @@ async def test_a_start_at_which_the_disk_fails_loses_nothing_of_a_change(
         with monkeypatch.context() as patch:
             patch.setattr(files, "disk", FailingDisk(folder, fail, step))
             with suppress(OSError):
-                await parts[0].clear_temporaries()
+                await parts[0].remove_temporaries()
         assert await recovered(folder) == new, step
 
 
@@ -253,14 +253,14 @@ async def test_a_file_that_is_another_by_now_is_not_replaced(before: Path) -> No
     old = content(before)
     for damaged in (None, (before / "m_config.json").stat()):
         with pytest.raises(ModelChanged, match="changed meanwhile"):
-            await versions.replace("m", await versions.find("m", 2), damaged, "m.pkl.broken-now")
+            await versions.replace_damaged("m", await versions.find("m", 2), damaged, "m.pkl.broken-now")
     assert content(before) == old
 
 
 async def test_what_is_served_already_can_be_served_again_without_litter(before: Path) -> None:
     models = ModelStore(before)
     versions = VersionStore(models)
-    await versions.serve("m", await versions.find("m", 3), None)
+    await versions.activate("m", await versions.find("m", 3), None)
     assert not [name for name in content(before) if name.endswith(".tmp")]
     await models.delete("m")
     assert list(content(before)) == ["other_config.json"]
@@ -280,7 +280,7 @@ async def test_a_status_is_not_overwritten_by_a_change_that_is_finished_later(
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "replace", stuck)
         await publish(models, VersionStore(models))
-    await models.move("m", ModelStatus.TRAINING)
-    await ModelStore(before).clear_temporaries()
+    await models.set_status("m", ModelStatus.TRAINING)
+    await ModelStore(before).remove_temporaries()
     config = (await models.read("m")).config
     assert (config["status"], config["model_version"]) == ("training", 4)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import ALGORITHMS, algorithm
-from recserver.algorithms.protocol import Algorithm, Factors, Surroundings
+from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
+from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.algorithms.svd import SVD
 from recserver.core.errors import TrainingFailed
 from recserver.testing import AlgorithmSuite
@@ -45,7 +45,7 @@ def called(suite: AlgorithmSuite, test: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("test", TESTS)
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", ALGORITHM_PATHS)
 def test_ours_pass(name: str, test: str, tmp_path: Path) -> None:
     called(Ours(name), test, tmp_path)
 
@@ -69,8 +69,8 @@ class Wrong(SVD):
         return super().check(hyperparameters, ignore=ignore)
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+    ) -> FittedModel:
         self.fits += 1
         self._stumble(interactions)
         if self.fault == "halves the ratings" and interactions.n_pairs:
@@ -95,7 +95,7 @@ class Wrong(SVD):
         if self.fault == "fails raw" and not (ratings > 0).any():
             raise ValueError("max() of an empty sequence")
 
-    def _spoilt(self, factors: Factors, surroundings: Surroundings) -> Factors:
+    def _spoilt(self, factors: FittedModel, surroundings: FitContext) -> FittedModel:
         users, items = factors.users, factors.items
         if self.fault == "is double" and len(items) == 25:
             users = users.astype(np.float64)
@@ -201,4 +201,4 @@ def test_numbers_that_float32_cannot_bear_are_a_training_failed(
 ) -> None:
     full = interactions_of([(n // 20, n % 20, rating) for n in range(600)])
     with np.errstate(all="ignore"), pytest.raises(TrainingFailed, match=sentence):
-        algorithm(name).fit(full, given, Surroundings())
+        load_algorithm(name).fit(full, given, FitContext())

@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from recserver.algorithms.evaluation.splitting import Holdout, hold_out
-from recserver.testing.algorithm_under_test import interactions_of, planted
-from recserver.training.algorithm_comparison import Row, compare, fitting_algorithms, popularity, verdict
+from recserver.testing.algorithm_under_test import clustered_rows, interactions_of
+from recserver.training.algorithm_comparison import (
+    CandidateOutcome,
+    applicable_algorithms,
+    compare,
+    conclusions,
+    popularity_metrics,
+)
 from recserver.training.jobs import CandidateResult, Progress
 from recserver.training.worker.candidate import load_holdout, peak_megabytes, save_holdout
 
@@ -38,39 +44,43 @@ dying, broken, chatty = Dying(), Broken(), Chatty()
 """
 
 
-def row(name: str, ndcg: float, seconds: float) -> Row:
+def row(name: str, ndcg: float, seconds: float) -> CandidateOutcome:
     metrics = {"ndcg_at_10": ndcg}
-    return Row(name, CandidateResult(metrics=metrics, hyperparameters={}, seconds=seconds, peak_mb=1.0))
+    return CandidateOutcome(
+        name, CandidateResult(metrics=metrics, hyperparameters={}, seconds=seconds, peak_mb=1.0)
+    )
 
 
 def held_out() -> Holdout:
-    holdout = hold_out(interactions_of(planted()))
+    holdout = hold_out(interactions_of(clustered_rows()))
     assert holdout is not None
     return holdout
 
 
 def test_the_best_is_named_and_whatever_is_nearly_as_good_and_much_quicker() -> None:
     rows = [row("als", 0.298, 4.0), row("nmf", 0.3, 12.0), row("svd", 0.2969, 1.0), row("ease", 0.299, 4.1)]
-    assert verdict(rows, BASELINE, 50) == [
+    assert conclusions(rows, BASELINE, 50) == [
         "Take nmf: its ndcg_at_10 of 0.3000 is the best.",
         "als comes within 1 % of that (0.2980), in 4.0 seconds, not 12.0.",
     ]
-    assert verdict([*rows, Row("popular", error="It failed.")], BASELINE, 50) == verdict(rows, BASELINE, 50)
-    assert verdict([Row("nmf", error="It failed.")], BASELINE, 50) == []
+    assert conclusions([*rows, CandidateOutcome("popular", error="It failed.")], BASELINE, 50) == conclusions(
+        rows, BASELINE, 50
+    )
+    assert conclusions([CandidateOutcome("nmf", error="It failed.")], BASELINE, 50) == []
 
 
 def test_what_speaks_against_the_best_is_said() -> None:
-    _, worse, few = verdict([row("nmf", 0.1, 1.0)], BASELINE, 49)
+    _, worse, few = conclusions([row("nmf", 0.1, 1.0)], BASELINE, 49)
     assert worse.startswith("That is no better than recommending what is popular (0.1000)")
     assert few == "Only 49 users could be evaluated: with fewer than 50 chance decides."
-    assert len(verdict([row("popular", 0.1, 1.0)], BASELINE, 50)) == 1
+    assert len(conclusions([row("popular", 0.1, 1.0)], BASELINE, 50)) == 1
 
 
 def test_a_holdout_is_the_same_in_another_process(tmp_path: Path) -> None:
     holdout = held_out()
     save_holdout(holdout, tmp_path / "one.npz")
     again = load_holdout(tmp_path / "one.npz")
-    assert popularity(again) == popularity(holdout)
+    assert popularity_metrics(again) == popularity_metrics(holdout)
     assert (again.training.users, again.training.items) == (holdout.training.users, holdout.training.items)
     for name in ("indptr", "indices", "ratings"):
         was, now = getattr(holdout.training, name), getattr(again.training, name)
@@ -92,15 +102,15 @@ def test_one_that_dies_or_breaks_costs_its_own_row(tmp_path: Path, monkeypatch: 
     assert [one.algorithm for one in rows] == list(names)
     assert rows[0].error is not None and rows[0].error.startswith("The process was ended by signal 9:")
     assert rows[1].error == "broken failed by a fault of its own (KeyError: 'rank'): report it to its authors."
-    assert rows[2].result is not None and rows[2].result.metrics == popularity(held_out())
+    assert rows[2].result is not None and rows[2].result.metrics == popularity_metrics(held_out())
     assert ("chatty", 1) in [(name, one.iteration) for name, one in told]
 
 
 def test_ease_is_left_out_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    interactions = interactions_of(planted())
-    assert "ease" in fitting_algorithms(interactions)[0]
-    monkeypatch.setattr("recserver.algorithms.ease.MOST_ITEMS", 100)
-    names, said = fitting_algorithms(interactions)
+    interactions = interactions_of(clustered_rows())
+    assert "ease" in applicable_algorithms(interactions)[0]
+    monkeypatch.setattr("recserver.algorithms.ease.MAX_ITEMS", 100)
+    names, said = applicable_algorithms(interactions)
     assert "ease" not in names and said == ["ease is left out: it takes at most 100 items, not 160."]
 
 

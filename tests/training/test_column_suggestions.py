@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from recserver.chefs.row_rules import row_rules
-from recserver.training.ingest.column_suggestions import Known, suggestions
+from recserver.training.ingest.column_suggestions import SourceFacts, column_hints
 
 
 @pytest.mark.parametrize(
@@ -92,35 +92,35 @@ from recserver.training.ingest.column_suggestions import Known, suggestions
     ids=range(26),
 )  # fmt: skip
 def test_the_nearest_columns_are_suggested(found: list[str], entry: dict[str, Any], sentences: list[str]) -> None:
-    assert suggestions(found, row_rules(entry)) == sentences
+    assert column_hints(found, row_rules(entry)) == sentences
 
 
 def test_no_column_is_suggested_for_two() -> None:
-    advice = suggestions(["user"], row_rules({}))
+    advice = column_hints(["user"], row_rules({}))
     assert advice[0] == "There is no column user_id; found 'user': add user->user_id to rename_columns."
     assert "user->item_id" not in advice[1].partition("like")[0]
 
 
 def test_a_column_that_holds_objects_is_not_suggested() -> None:
-    known = Known(nested={"user": "objects (id)"})
-    assert suggestions(["user", "userid", "item_id"], row_rules({}), known)[0] == (
+    known = SourceFacts(nested={"user": "objects (id)"})
+    assert column_hints(["user", "userid", "item_id"], row_rules({}), known)[0] == (
         "There is no column user_id; found 'userid': add userid->user_id to rename_columns."
     )
-    assert suggestions(["user", "item_id", "note"], row_rules({}), known) == [
+    assert column_hints(["user", "item_id", "note"], row_rules({}), known) == [
         "There is no plain user_id: 'user' holds objects (id), and what lies within cannot be renamed: "
         "the source must give plain ids."
     ]
 
 
 def test_a_column_that_holds_no_numbers_is_not_offered_as_the_rating() -> None:
-    known = Known(numeric=lambda name: name != "stars")
-    assert suggestions(["user_id", "item_id", "stars"], row_rules({}), known) == []
-    (sentence,) = suggestions(["user_id", "item_id", "stars", "points"], row_rules({}), known)
+    known = SourceFacts(is_numeric=lambda name: name != "stars")
+    assert column_hints(["user_id", "item_id", "stars"], row_rules({}), known) == []
+    (sentence,) = column_hints(["user_id", "item_id", "stars", "points"], row_rules({}), known)
     assert "points->rating" in sentence
 
 
 def test_many_columns_are_not_all_listed() -> None:
-    assert "'c19' and 10 more:" in suggestions([f"c{n}" for n in range(30)], row_rules({}))[0]
+    assert "'c19' and 10 more:" in column_hints([f"c{n}" for n in range(30)], row_rules({}))[0]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,9 @@ def test_many_columns_are_not_all_listed() -> None:
 )  # fmt: skip
 def test_the_corrected_text_makes_everything_right(found: list[str]) -> None:
     start = "With all of that it is rename_columns: "
-    (text,) = (one.removeprefix(start) for one in suggestions(found, row_rules({})) if one.startswith(start))
-    advice = suggestions(found, row_rules({"rename_columns": text}))
+    (text,) = (one.removeprefix(start) for one in column_hints(found, row_rules({})) if one.startswith(start))
+    advice = column_hints(found, row_rules({"rename_columns": text}))
     if advice:
         assert "Without a column rating" in advice[0]
         text = advice[1].partition("it is rename_columns: ")[2]
-        assert suggestions(found, row_rules({"rename_columns": text})) == []
+        assert column_hints(found, row_rules({"rename_columns": text})) == []

@@ -10,7 +10,7 @@ import numpy as np
 from recserver.algorithms.interactions import Interactions
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.jobs import TrainingJob
-from recserver.training.worker.train import digest_of
+from recserver.training.worker.train import training_digest
 
 
 def job() -> TrainingJob:
@@ -34,7 +34,7 @@ def interactions(times: list[float] | None) -> Interactions:
 
 def test_what_people_come_back_to_is_new() -> None:
     """The pairs are the same, and another item is what happened of late."""
-    found = [digest_of(job(), interactions(times)) for times in (None, [1, 2], [2, 1])]
+    found = [training_digest(job(), interactions(times)) for times in (None, [1, 2], [2, 1])]
     assert len(set(found)) == 3
-    assert digest_of(job(), interactions([1, 2])) == found[1]
-    assert digest_of(job(), replace(interactions([1, 2]), rows_used=3)) == found[1]
+    assert training_digest(job(), interactions([1, 2])) == found[1]
+    assert training_digest(job(), replace(interactions([1, 2]), rows_used=3)) == found[1]

@@ -13,7 +13,7 @@ import pytest
 from recserver.algorithms.evaluation import metrics
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import TrainingFailed
 from recserver.training.jobs import Progress, TrainingJob
@@ -41,35 +41,35 @@ class ByHand:
         return 0
 
     def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
     ) -> dict[str, Any]:
         return {}
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+    ) -> FittedModel:
         self.learned.append(interactions)
         users, items = (
             np.array([self.factors.get(one, [1.0]) for one in ids], np.float32)
             for ids in (interactions.users, interactions.items)
         )
-        return Factors(users, items, dict(hyperparameters))
+        return FittedModel(users, items, dict(hyperparameters))
 
 
 class Popular(ByHand):
     """An algorithm that recommends what is popular."""
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+    ) -> FittedModel:
         users = np.ones((len(interactions.users), 1), np.float32)
-        return Factors(users, interactions.item_counts().astype(np.float32).reshape(-1, 1), {})
+        return FittedModel(users, interactions.item_counts().astype(np.float32).reshape(-1, 1), {})
 
 
 class Broken(ByHand):
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+    ) -> FittedModel:
         raise TrainingFailed("There is nothing to learn.")
 
 

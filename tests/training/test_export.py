@@ -14,16 +14,16 @@ from pydantic import TypeAdapter
 
 from recserver.core.errors import ExportFailed, InvalidInput, UnreadableModel
 from recserver.recommend.query import Query
-from recserver.recommend.request_options import ExportWishes
+from recserver.recommend.request_options import ExportOptions
 from recserver.training.export import export_worker as exports
 from recserver.training.export.export_job import (
-    ENDINGS,
+    EXTENSIONS,
     ExportJob,
     ExportProgress,
     FileTarget,
     check_file,
     check_table,
-    stated,
+    to_json,
 )
 from recserver.training.export.export_worker import export
 from tests.helpers.exported import ODD_IDS, in_file, wanted, write_crowd
@@ -48,15 +48,15 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parsed(wishes: dict[str, Any]) -> dict[str, Any]:
-    return dict(TypeAdapter(ExportWishes).validate_python(wishes))
+    return dict(TypeAdapter(ExportOptions).validate_python(wishes))
 
 
 def job(model: Path, out: Path, wishes: dict[str, Any] | None = None) -> ExportJob:
     """As it comes to a worker: by way of JSON."""
-    ending = next(one for one in ENDINGS if out.name.endswith(one))
+    ending = next(one for one in EXTENSIONS if out.name.endswith(one))
     made = ExportJob(
-        model_id=model.stem, model=model, wishes=stated(parsed(wishes or {})),
-        target=FileTarget(out=out, ending=ending),
+        model_id=model.stem, model=model, options=to_json(parsed(wishes or {})),
+        target=FileTarget(out=out, extension=ending),
     )  # fmt: skip
     return ExportJob.model_validate_json(made.model_dump_json())
 
@@ -64,7 +64,7 @@ def job(model: Path, out: Path, wishes: dict[str, Any] | None = None) -> ExportJ
 @pytest.mark.parametrize("wishes", WISHES, ids=str)
 def test_what_is_exported_is_what_is_recommended(films: Path, tmp_path: Path, wishes: dict[str, Any]) -> None:
     result = export(job(films, tmp_path / "top.parquet", wishes), lambda _: None)
-    expected = wanted(films, Query.of(parsed(wishes)))
+    expected = wanted(films, Query.from_options(parsed(wishes)))
     assert in_file(tmp_path / "top.parquet", "films") == expected
     assert (result.rows, result.users, result.model_version) == (len(expected), 10, 1)
 
@@ -75,7 +75,7 @@ def test_users_for_whom_nothing_is_left_have_no_rows(films: Path, tmp_path: Path
     assert "eve" not in users and len(users) == 9  # she has seen everything
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", EXTENSIONS)
 def test_odd_ids_come_back_from_every_format(tmp_path: Path, ending: str) -> None:
     model = write_crowd(tmp_path / "odd.pkl", ODD_IDS, [f"{one}!" for one in ODD_IDS])
     export(job(model, tmp_path / f"top{ending}", {"n": 1000}), lambda _: None)
@@ -83,7 +83,7 @@ def test_odd_ids_come_back_from_every_format(tmp_path: Path, ending: str) -> Non
     assert rows == wanted(model, Query(n=1000)) and len(rows) == len(ODD_IDS) ** 2
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", EXTENSIONS)
 def test_a_file_without_rows_is_one_all_the_same(films: Path, tmp_path: Path, ending: str) -> None:
     result = export(job(films, tmp_path / f"top{ending}", {"candidates": []}), lambda _: None)
     assert result.rows == 0 and in_file(tmp_path / f"top{ending}", "films") == []
@@ -93,8 +93,8 @@ def test_a_file_without_rows_is_one_all_the_same(films: Path, tmp_path: Path, en
 def test_the_size_of_batches_changes_nothing(
     films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int, rows: int
 ) -> None:
-    monkeypatch.setattr(exports, "TOGETHER", together)
-    monkeypatch.setattr(exports, "WRITTEN_TOGETHER", rows)
+    monkeypatch.setattr(exports, "USERS_PER_BATCH", together)
+    monkeypatch.setattr(exports, "ROWS_PER_WRITE", rows)
     result = export(job(films, tmp_path / "top.parquet"), lambda _: None)
     assert in_file(tmp_path / "top.parquet", "films") == wanted(films)
     assert result.rows == len(wanted(films))
@@ -111,8 +111,8 @@ def test_parquet_has_plain_kinds_and_small_pages_of_ids(films: Path, tmp_path: P
 
 
 def test_it_tells_how_far_it_is(films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "TOGETHER", 4)
-    monkeypatch.setattr(exports, "SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr(exports, "USERS_PER_BATCH", 4)
+    monkeypatch.setattr(exports, "REPORT_INTERVAL", 0.0)
     told: list[ExportProgress] = []
     export(job(films, tmp_path / "top.csv"), told.append)
     assert [(one.users_done, one.users) for one in told] == [(0, 10), (4, 10), (8, 10), (10, 10)]
@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_is_told(films: Path, tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("wishes", WISHES, ids=str)
 def test_wishes_are_the_same_after_they_were_stated(wishes: dict[str, Any]) -> None:
-    assert parsed(stated(parsed(wishes))) == parsed(wishes)
+    assert parsed(to_json(parsed(wishes))) == parsed(wishes)
 
 
 @pytest.mark.parametrize("name", ["top.parquet", "TOP.Csv", "a-b_c.1.csv.gz", "x.jsonl"])

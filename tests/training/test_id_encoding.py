@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recserver.training.ingest import id_encoding as entities
-from recserver.training.ingest.id_encoding import Vocabulary, id_codes
+from recserver.training.ingest.id_encoding import Vocabulary, encode_ids
 from tests.helpers.source_columns import batch, built, column, pairs
 
 MISSING, EMPTY, OVERLONG = "is missing", "is empty", "is longer than 256 characters"
@@ -97,10 +97,10 @@ def test_every_kind_of_column_means_the_same(values: Any, meant: list[str]) -> N
 
 def names(values: Any) -> list[str]:
     """The id of each value, or why it is none."""
-    found = id_codes(values)
+    found = encode_ids(values)
     ids = found.ids.to_pylist()
     assert len(set(ids)) == len(ids) or isinstance(values, pa.DictionaryArray)
-    return [ids[code] if code >= 0 else entities.REASONS[-1 - code] for code in found.codes.tolist()]
+    return [ids[code] if code >= 0 else entities.INVALID_REASONS[-1 - code] for code in found.codes.tolist()]
 
 
 scalars = st.one_of(
@@ -119,10 +119,10 @@ def test_what_a_value_means_does_not_depend_on_its_neighbours(values: list[Any])
 def test_a_vocabulary_is_ascending_and_holds_what_rows_were_added_for(batches: list[list[str]]) -> None:
     for unmerged in (0, 2**20):  # merging after each batch, and once at the end
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(entities, "UNMERGED_BYTES", unmerged)
+            patch.setattr(entities, "MAX_PENDING_BYTES", unmerged)
             vocabulary = Vocabulary()
             for one in batches:
-                found = id_codes(pa.array(one, pa.string()))
+                found = encode_ids(pa.array(one, pa.string()))
                 kept = np.array([text != "never" for text in one], bool)
                 vocabulary.add(found.codes[kept], found.ids)
             ids, places = vocabulary.finish()

@@ -150,15 +150,15 @@ def test_columns_are_renamed_swapped_and_replaced() -> None:
     ids=range(6),
 )
 def test_only_the_columns_that_count_are_asked_for(entry: dict[str, Any], names: set[str]) -> None:
-    assert InteractionsBuilder(row_rules(entry)).wanted() == names
+    assert InteractionsBuilder(row_rules(entry)).required_columns() == names
 
 
 def test_everything_that_was_read_is_accounted_for() -> None:
     builder = InteractionsBuilder(row_rules({}))
     rows = batch(user_id=["u", "", "w"], item_id=["i", "j", "k"])
-    builder.add(Batch(rows.found, rows.columns, 100, (Rejection("is no JSON object", 2, "7"),)))
+    builder.add(Batch(rows.column_names, rows.columns, 100, (Rejection("is no JSON object", 2, "7"),)))
     builder.add(batch(user_id=[""], item_id=["x"]))
-    builder.add(Batch(rows.found, {}, 20, (Rejection("is no JSON object"),)))
+    builder.add(Batch(rows.column_names, {}, 20, (Rejection("is no JSON object"),)))
     assert (builder.rows_read, builder.rows_kept, builder.n_bytes) == (7, 2, 120)
     assert builder.rejected == {"user_id is empty": 2, "the row is no JSON object": 3}
     assert builder.examples == {"user_id is empty": "user_id='', item_id='j'", "the row is no JSON object": "7"}

@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recserver.chefs.protocol import Batch, Rejection, StartOver
+from recserver.chefs.protocol import Batch, Rejection, RestartRead
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed, SourceUnchanged
 from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.attribute_arrays import MOST_ATTRIBUTES
-from recserver.recommend.model.item_attributes import Attributes, required
+from recserver.recommend.model.attribute_arrays import MAX_ATTRIBUTES
+from recserver.recommend.model.item_attributes import Attributes, require_attributes
 from recserver.recommend.model.recommender import Recommender
 from recserver.storage.model_file import load
-from recserver.training.ingest.attribute_columns import AttributeColumn, FoundAttribute
-from recserver.training.ingest.attribute_values import texts_of
-from recserver.training.ingest.item_features import Features, collect_features
+from recserver.training.ingest.attribute_columns import AttributeColumn, EncodedAttribute
+from recserver.training.ingest.attribute_values import text_values
+from recserver.training.ingest.item_features import ItemFeatures, collect_features
 from recserver.training.jobs import Progress, TrainingJob, TrainingResult
 from recserver.training.worker.train import train
 
@@ -51,7 +51,7 @@ class Source:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def read(self, text: str, name: str = "films.csv", **more: Any) -> Features:
+    def read(self, text: str, name: str = "films.csv", **more: Any) -> ItemFeatures:
         path = self.folder / name
         path.write_text(text)
         return collect_features(job(self.folder, entry_of(path, **more)), ITEMS, lambda _: None)
@@ -62,14 +62,16 @@ def source(tmp_path: Path) -> Source:
     return Source(tmp_path)
 
 
-def told(found: Features) -> list[dict[str, Any]]:
+def told(found: ItemFeatures) -> list[dict[str, Any]]:
     """What is known of each item."""
-    assert found.packed is not None
-    attributes = Attributes.of({"attributes": found.packed.header}, found.packed.arrays, len(ITEMS))
-    return [required(attributes).of_item(place) for place in range(len(ITEMS))]
+    assert found.attributes is not None
+    attributes = Attributes.from_arrays(
+        {"attributes": found.attributes.header}, found.attributes.arrays, len(ITEMS)
+    )
+    return [require_attributes(attributes).item_values(place) for place in range(len(ITEMS))]
 
 
-def kinds(found: Features) -> dict[str, str]:
+def kinds(found: ItemFeatures) -> dict[str, str]:
     assert found.report is not None
     return found.report.attributes
 
@@ -98,8 +100,8 @@ def test_a_csv_file(source: Source) -> None:
 def test_values_of_other_items_are_not_stored(source: Source) -> None:
     found = source.read("item_id,genre,n\na,Comedy,1\nz,Western,many\n")
     assert kinds(found) == {"genre": "text", "n": "number"}
-    assert found.packed is not None
-    assert found.packed.arrays["attribute_text"].tobytes() == b"Comedy"
+    assert found.attributes is not None
+    assert found.attributes.arrays["attribute_text"].tobytes() == b"Comedy"
 
 
 def test_json_lines(source: Source) -> None:
@@ -165,14 +167,14 @@ def test_repeated_rows_unite_texts_and_keep_the_last_number(source: Source) -> N
     ]
 
 
-def kind_of(*values: Any, several_batches: bool = False) -> tuple[FoundAttribute | None, list[str]]:
+def kind_of(*values: Any, several_batches: bool = False) -> tuple[EncodedAttribute | None, list[str]]:
     """What a column of these values becomes."""
     column = AttributeColumn("n")
     parts = [[value] for value in values] if several_batches else [list(values)]
     for part in parts:
         array = np.empty(len(part), object)
         array[:] = part
-        column.add(texts_of(array), np.arange(len(part), dtype=np.int32))
+        column.add(text_values(array), np.arange(len(part), dtype=np.int32))
     return column.finish()
 
 
@@ -217,7 +219,7 @@ def test_the_kind_of_a_column_is_that_of_all_its_values(
     found, _ = kind_of(*values, several_batches=several_batches)
     assert found is not None
     assert found.kind == kind
-    held = sorted(found.texts if found.worth is None else found.worth.tolist())
+    held = sorted(found.texts if found.numbers is None else found.numbers.tolist())
     assert held == sorted(known)
 
 
@@ -253,18 +255,18 @@ def test_one_odd_value_among_thousands_makes_text(odd: int) -> None:
 def test_text_in_a_dictionary_counts_as_often_as_it_occurs() -> None:
     values = pa.array(["a|b", "x" * 300, "c", None, "d"])
     column = pa.DictionaryArray.from_arrays(pa.array([2, 0, None, 1, 0, 1, 3], pa.int8()), values)
-    found = texts_of(column)
+    found = text_values(column)
     pairs = list(zip(found.rows.tolist(), found.texts.take(pa.array(found.codes)).to_pylist(), strict=True))
     assert pairs == [(0, "c"), (1, "a"), (1, "b"), (4, "a"), (4, "b")]
-    assert (found.several.tolist(), found.overlong.tolist()) == ([1, 4], [3, 5])
+    assert (found.multivalued.tolist(), found.too_long.tolist()) == ([1, 4], [3, 5])
 
 
 def test_text_that_is_not_utf8_is_left_out() -> None:
     binary = pa.array([b"x", b"\xff", b"y|\xc3\xa4"])
     text = pa.Array.from_buffers(pa.string(), 3, binary.buffers())
-    found = texts_of(text)
+    found = text_values(text)
     assert found.texts.take(pa.array(found.codes)).to_pylist() == ["x", "y", "ä"]
-    assert (found.rows.tolist(), found.foreign.tolist()) == ([0, 2, 2], [1])
+    assert (found.rows.tolist(), found.unsupported.tolist()) == ([0, 2, 2], [1])
 
 
 def test_rows_without_an_id_are_counted(source: Source) -> None:
@@ -290,9 +292,9 @@ def test_names_that_no_condition_could_name(source: Source) -> None:
 
 
 def test_no_more_attributes_than_there_may_be(source: Source) -> None:
-    names = [f"n{number}" for number in range(MOST_ATTRIBUTES + 3)]
+    names = [f"n{number}" for number in range(MAX_ATTRIBUTES + 3)]
     found = source.read(f"{','.join(names)},item_id\n{'1,' * len(names)}a\n")
-    assert list(kinds(found)) == names[:MOST_ATTRIBUTES]
+    assert list(kinds(found)) == names[:MAX_ATTRIBUTES]
     assert found.warnings == ["Items have at most 32 attributes: 'n32', 'n33', 'n34' were left out."]
 
 
@@ -304,7 +306,7 @@ def test_columns_that_are_there_twice(source: Source) -> None:
 
 def test_features_of_other_items_only(source: Source) -> None:
     found = source.read("item_id,genre\n1,x\n")
-    assert found.packed is None
+    assert found.attributes is None
     assert [one.partition(":")[0] for one in found.warnings] == [
         "No row of the item features is about an item of the interactions",
         "The item features have no attributes",
@@ -356,7 +358,7 @@ class Scripted:
         for batch in self._batches:
             yield batch
             if len(self.asked) == 1:
-                raise StartOver
+                raise RestartRead
 
 
 def test_batches_that_change_their_kind_and_start_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,7 +414,7 @@ def test_a_training_stores_the_attributes_and_says_so(tmp_path: Path) -> None:
     assert "features" in result.data_report.seconds
     assert "1 of 3 rows of the item features were left out (item_id is empty: 1)." in result.warnings
     recommender = Recommender.from_artifact(load(tmp_path / "packed"))
-    assert required(recommender.attributes).of_item(1) == {"genre": ["x", "y"]}
+    assert require_attributes(recommender.attributes).item_values(1) == {"genre": ["x", "y"]}
 
 
 @pytest.mark.parametrize("features", [None, "item_id,genre\nz,x\n"], ids=["no item features", "of other items"])
@@ -465,8 +467,10 @@ def test_movielens(test_data: Path, tmp_path: Path) -> None:
     entry = {"type": "csv", "path": str(folder / "movies.csv"), "rename_columns": "movieId->item_id,genres->genre"}
     made = job(tmp_path, entry).model_copy(update={"policy": SourcePolicy(data_dir=tmp_path, csv_roots=(folder,))})
     found = collect_features(made, items, lambda _: None)
-    assert found.packed is not None and found.warnings == []
-    attributes = required(Attributes.of({"attributes": found.packed.header}, found.packed.arrays, len(items)))
+    assert found.attributes is not None and found.warnings == []
+    attributes = require_attributes(
+        Attributes.from_arrays({"attributes": found.attributes.header}, found.attributes.arrays, len(items))
+    )
     genres = movies["genres"].reindex(items).fillna("").str.split("|")
     for genre in ("Comedy", "Film-Noir", "(no genres listed)"):
         expected = [genre in one for one in genres]

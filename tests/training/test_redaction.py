@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recserver.chefs.protocol import Batch
-from recserver.chefs.redaction import Hiding
+from recserver.chefs.redaction import Redactor
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
 from recserver.training.jobs import PreviewJob
@@ -43,11 +43,11 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_sentences(said: str, told: str) -> None:
-    assert Hiding(ENTRY).in_sentence(said) == told
+    assert Redactor(ENTRY).redact_message(said) == told
 
 
 def test_rows_show_neither() -> None:
-    shown = Hiding(ENTRY).in_value({"a": ["canary/of the environment", "canary-written"], "b": 7})
+    shown = Redactor(ENTRY).redact_value({"a": ["canary/of the environment", "canary-written"], "b": 7})
     assert "canary" not in str(shown) and shown["b"] == 7
 
 
@@ -73,4 +73,4 @@ def test_secrets_that_begin_alike_leave_nothing_of_each_other(monkeypatch: pytes
     monkeypatch.setenv("SHORT", "sk_live_BBBB")
     entry = {"auth": {"token": "sk_live_CCCC"}, "headers": {"a": "${LONG}", "b": "${SHORT}"}}
     said = "sk_live_BBBB sk_live_AAAA_and_more sk_live_CCCC sk_live_CC… sk_live_A… end"
-    assert Hiding(entry).in_sentence(said) == "${SHORT} ${LONG} ******** ********… ${LONG}… end"
+    assert Redactor(entry).redact_message(said) == "${SHORT} ${LONG} ******** ********… ${LONG}… end"

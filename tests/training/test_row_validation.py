@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from recserver.chefs.protocol import Batch, Rejection
 from recserver.chefs.row_rules import row_rules
 from recserver.training.ingest import value_parsing as numbers
-from recserver.training.ingest.row_validation import judge, rejections
-from recserver.training.ingest.value_parsing import ratings_of, times_of
+from recserver.training.ingest.row_validation import rejected_rows, validate
+from recserver.training.ingest.value_parsing import parse_ratings, parse_times
 from tests.helpers.source_columns import batch, column
 
 scalars = st.one_of(
@@ -28,9 +28,9 @@ scalars = st.one_of(
 
 @given(st.lists(scalars, max_size=12))
 def test_a_rating_does_not_depend_on_its_neighbours_and_is_finite(values: list[Any]) -> None:
-    together, unreadable = ratings_of(column(*values))
+    together, unreadable = parse_ratings(column(*values))
     assert np.isfinite(together).all()
-    alone = [ratings_of(column(value)) for value in values]
+    alone = [parse_ratings(column(value)) for value in values]
     assert together.tolist() == [rating for ratings, _ in alone for rating in ratings.tolist()]
     assert unreadable.tolist() == [one for _, marks in alone for one in marks.tolist()]
 
@@ -48,13 +48,13 @@ def test_one_odd_value_among_many_is_looked_at_alone(monkeypatch: pytest.MonkeyP
     texts = [str(1_500_000_000 + second) for second in range(5_000)]
     texts[1234] = "never"
     for array in (pa.array(texts), pa.array(texts).dictionary_encode()):
-        found = times_of(array)
+        found = parse_times(array)
         assert np.isnan(found[1234]) and np.isfinite(np.delete(found, 1234)).all()
         assert found[[0, -1]].tolist() == [1_500_000_000, 1_500_004_999]
         assert looked_at == ["never"]
         looked_at.clear()
     indices = pa.array([place for place in range(5_000) if place != 1234], pa.int32())
-    assert np.isfinite(times_of(pa.DictionaryArray.from_arrays(indices, pa.array(texts)))).all()
+    assert np.isfinite(parse_times(pa.DictionaryArray.from_arrays(indices, pa.array(texts)))).all()
     assert looked_at == [], "a value that does not occur was looked at"
 
 
@@ -76,7 +76,7 @@ def test_a_rating_that_is_no_finite_number_is_one(value: object, rating: float) 
     unreadable = rating == 1 and not is_missing(value)
 
     def judged(values: Any) -> tuple[list[float], list[bool]]:
-        ratings, marks = ratings_of(values)
+        ratings, marks = parse_ratings(values)
         return ratings.tolist(), marks.tolist()
 
     assert judged(column(value)) == ([rating], [unreadable])
@@ -94,7 +94,7 @@ def test_a_rating_that_is_no_finite_number_is_one(value: object, rating: float) 
     ids=range(9),
 )  # fmt: skip
 def test_ratings_come_in_any_kind_of_column(values: Any) -> None:
-    ratings, unreadable = ratings_of(values)
+    ratings, unreadable = parse_ratings(values)
     infinite = not isinstance(values, np.ndarray) and str(values.type) == "double" and values[1].as_py() == 1e300
     assert ratings.tolist() == [2, 1]
     assert unreadable.tolist() == [False, infinite or isinstance(values, np.ndarray)]
@@ -105,8 +105,8 @@ def test_rows_whose_rating_is_no_number_are_kept_and_counted() -> None:
         ("user_id", "item_id", "rating"),
         {"user_id": column("u", "", "u"), "item_id": column("i", "i", "j"), "rating": column("0,5", "x", None)},
     )
-    judged = judge(rows, row_rules({}))
-    assert judged.good.tolist() == [True, False, True]
+    judged = validate(rows, row_rules({}))
+    assert judged.valid.tolist() == [True, False, True]
     assert [(one.reason, one.rows.tolist(), one.example) for one in judged.replaced] == [
         ("rating is no number", [0], "rating='0,5'")
     ]
@@ -126,17 +126,17 @@ TIMES = [
 @pytest.mark.parametrize("value", TIMES, ids=repr)
 def test_times_are_dates_epochs_of_any_unit_or_iso_texts(value: object) -> None:
     value = value.item() if isinstance(value, np.datetime64) else value
-    assert times_of(column(value)).tolist() == [SECONDS]
-    together = times_of(column(value, "2026-01-02", 7, None))
+    assert parse_times(column(value)).tolist() == [SECONDS]
+    together = parse_times(column(value, "2026-01-02", 7, None))
     assert together[:3].tolist() == [SECONDS, SECONDS - 43200, 7]
     assert math.isnan(together[3])
     if isinstance(value, str):
-        assert times_of(pa.array([value, value]).dictionary_encode()).tolist() == [SECONDS, SECONDS]
+        assert parse_times(pa.array([value, value]).dictionary_encode()).tolist() == [SECONDS, SECONDS]
 
 
 @pytest.mark.parametrize("value", [None, "", "soon", math.nan, math.inf, True, [1], b"1", "2026-13-01", "24:00"])
 def test_what_is_no_time_is_unknown(value: object) -> None:
-    assert math.isnan(times_of(column(value))[0])
+    assert math.isnan(parse_times(column(value))[0])
 
 
 @pytest.mark.parametrize(
@@ -147,25 +147,25 @@ def test_what_is_no_time_is_unknown(value: object) -> None:
     ids=range(9),
 )  # fmt: skip
 def test_times_come_in_any_kind_of_column(values: Any) -> None:
-    assert times_of(values).tolist() == [SECONDS]
-    day = times_of(pa.array([date(2026, 1, 2), None]))
+    assert parse_times(values).tolist() == [SECONDS]
+    day = parse_times(pa.array([date(2026, 1, 2), None]))
     assert day[0] == SECONDS - 43200
     assert math.isnan(day[1])
 
 
 @given(st.lists(st.one_of(scalars, st.sampled_from(["2026-01-02", "2026-01-02T03:04:05Z", NOON])), max_size=8))
 def test_a_time_does_not_depend_on_its_neighbours(values: list[Any]) -> None:
-    together = times_of(column(*values))
-    alone = np.array([times_of(column(value))[0] for value in values], np.float64)
+    together = parse_times(column(*values))
+    alone = np.array([parse_times(column(value))[0] for value in values], np.float64)
     assert np.array_equal(together, alone, equal_nan=True)
 
 
 def test_events_are_worth_their_weight_and_others_are_left_out() -> None:
     rules = row_rules({"event_weights": {"view": 1, "order": 5, "ad": 0, 7: 2}, "rename_columns": "what->event"})
     rows = batch(user_id=["u"] * 7, item_id=["i"] * 7, what=["view", " order ", "ad", "share", None, 7, 7.0])
-    judged = judge(rows, rules)
-    assert judged.ratings[judged.good].tolist() == [1, 5, 2, 2]
-    assert {fault.reason: fault.rows.tolist() for fault in judged.faults} == {
+    judged = validate(rows, rules)
+    assert judged.ratings[judged.valid].tolist() == [1, 5, 2, 2]
+    assert {fault.reason: fault.rows.tolist() for fault in judged.errors} == {
         "event has the weight 0": [2],
         "event has no weight in event_weights": [3],
         "event is missing": [4],
@@ -174,12 +174,12 @@ def test_events_are_worth_their_weight_and_others_are_left_out() -> None:
 
 def test_events_that_arrow_cannot_compare_are_no_events() -> None:
     rules = row_rules({"event_weights": {"view": 1}})
-    judged = judge(batch(user_id=["u"] * 2, item_id=["i"] * 2, event=[["view"], "view"]), rules)
-    assert judged.good.tolist() == [False, True]
+    judged = validate(batch(user_id=["u"] * 2, item_id=["i"] * 2, event=[["view"], "view"]), rules)
+    assert judged.valid.tolist() == [False, True]
 
 
 def test_a_constant_rating_takes_no_notice_of_the_source() -> None:
-    judged = judge(batch(user_id=["u"], item_id=["i"], rating=[9]), row_rules({"constant_rating": 2}))
+    judged = validate(batch(user_id=["u"], item_id=["i"], rating=[9]), row_rules({"constant_rating": 2}))
     assert judged.ratings.tolist() == [2]
 
 
@@ -191,28 +191,28 @@ def test_each_row_is_named_once_for_the_first_thing_that_is_wrong_with_it() -> N
         event=["view", "?", "?", "?", "?", "view"],
         at=[1, None, None, None, None, "soon"],
     )
-    judged = judge(rows, rules)
-    assert [(fault.reason, fault.rows.tolist(), fault.example) for fault in judged.faults] == [
+    judged = validate(rows, rules)
+    assert [(fault.reason, fault.rows.tolist(), fault.example) for fault in judged.errors] == [
         ("user_id is missing", [1], "user_id=None, item_id='', event='?', at=None"),
         ("user_id is empty", [2], "user_id='', item_id='j', event='?', at=None"),
         ("item_id is missing", [3], "user_id='w', item_id=None, event='?', at=None"),
         ("event has no weight in event_weights", [4], "user_id='x', item_id='k', event='?', at=None"),
         ("at is no time", [5], "user_id='y', item_id='l', event='view', at='soon'"),
     ]
-    assert judged.good.tolist() == [True, False, False, False, False, False]
+    assert judged.valid.tolist() == [True, False, False, False, False, False]
 
 
 def test_a_column_that_the_batch_lacks_is_missing_in_every_row() -> None:
-    judged = judge(batch(item_id=["i", "j"]), row_rules({}))
-    assert [(fault.reason, fault.rows.tolist()) for fault in judged.faults] == [("user_id is missing", [0, 1])]
+    judged = validate(batch(item_id=["i", "j"]), row_rules({}))
+    assert [(fault.reason, fault.rows.tolist()) for fault in judged.errors] == [("user_id is missing", [0, 1])]
 
 
 def test_what_the_chef_left_out_is_counted_as_well() -> None:
     rows = batch(user_id=["u", ""], item_id=["i", "j"])
     ragged = type(rows)(
-        rows.found, rows.columns, rejected=(Rejection("has more fields than the header", 3, "a,b,c"),)
+        rows.column_names, rows.columns, rejected=(Rejection("has more fields than the header", 3, "a,b,c"),)
     )
-    assert list(rejections(ragged, judge(ragged, row_rules({})))) == [
+    assert list(rejected_rows(ragged, validate(ragged, row_rules({})))) == [
         ("the row has more fields than the header", 3, "a,b,c"),
         ("user_id is empty", 1, "user_id='', item_id='j'"),
     ]

@@ -16,12 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recserver.chefs.protocol import Batch, Rejection, StartOver
+from recserver.chefs.protocol import Batch, Rejection, RestartRead
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
 from recserver.training.jobs import Preview, PreviewJob
-from recserver.training.preview.json_values import plain
-from recserver.training.preview.source_preview import JUDGED_ROWS, MOST_BYTES, preview
+from recserver.training.preview.json_values import to_json_value
+from recserver.training.preview.source_preview import MAX_PREVIEW_BYTES, VALIDATED_ROWS, preview
 from tests.helpers.source_columns import column
 
 Look = Callable[..., Preview]
@@ -139,7 +139,7 @@ def test_more_rows_are_judged_than_shown_and_no_more_than_needed(look_at: Look) 
     good = batch(user_id=["u"] * 400, item_id=["i"] * 400)
     late = batch(user_id=["u"] * 399 + [""], item_id=["i"] * 400)
     seen = look_at(good, late, good, good, rows=3)
-    assert (len(seen.raw), len(seen.renamed), seen.rows_read) == (3, 3, JUDGED_ROWS)
+    assert (len(seen.raw), len(seen.renamed), seen.rows_read) == (3, 3, VALIDATED_ROWS)
     assert seen.rejected == {"user_id is empty": 1}
     assert (ListedChef.given, ListedChef.closed) == (3, True)
 
@@ -152,7 +152,7 @@ def test_rows_of_several_batches_are_shown_together(look_at: Look) -> None:
 def test_what_a_chef_itself_leaves_out_is_counted(look_at: Look) -> None:
     one = batch(user_id=["u"], item_id=["i"])
     ragged = Rejection("has more fields than the header", 2, "line 7: a,b,c")
-    seen = look_at(Batch(one.found, one.columns, rejected=(ragged,)))
+    seen = look_at(Batch(one.column_names, one.columns, rejected=(ragged,)))
     assert seen.rejected == {"the row has more fields than the header": 2}
     assert seen.examples == {"the row has more fields than the header": "line 7: a,b,c"}
     assert (len(seen.raw), seen.rows_read) == (1, 3)
@@ -166,7 +166,7 @@ def test_a_chef_may_start_over_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             Hesitant.tries += 1
             yield batch(user_id=["u"], item_id=[f"of try {self.tries}"])
             if self.tries == 1:
-                raise StartOver
+                raise RestartRead
 
     monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda kind: Hesitant)
     seen = preview(PreviewJob(data_chef={}, policy=SourcePolicy(data_dir=tmp_path)))
@@ -222,7 +222,7 @@ def test_values_of_every_kind_become_json(look_at: Look, value: object, shown: o
 
 
 def test_nested_values_are_shortened_as_a_whole() -> None:
-    shown = plain({f"key {n}": "x" * 100 for n in range(5)})
+    shown = to_json_value({f"key {n}": "x" * 100 for n in range(5)})
     assert isinstance(shown, str) and len(shown) == 200 and shown.startswith('{"key 0": "xxx')
 
 
@@ -264,7 +264,7 @@ def test_columns_of_every_kind_are_shown(look_at: Look, array: Any) -> None:
 def test_however_large_the_rows_are_the_answer_stays_small(look_at: Look, columns: int, text: str) -> None:
     wide = {f"{'c' * 300}{n}": [text] * 1000 for n in range(columns)}
     seen = look_at(batch(**wide, user_id=["u"] * 1000, item_id=["i"] * 1000), rows=1000)
-    assert len(json.dumps(seen.model_dump())) < 2 * MOST_BYTES
+    assert len(json.dumps(seen.model_dump())) < 2 * MAX_PREVIEW_BYTES
     assert len(seen.raw) == len(seen.renamed) < 1000
     assert all(row["user_id"] == "u" for row in seen.renamed)
     assert seen.rows_read == 1000
@@ -326,5 +326,5 @@ def test_errors_hide_what_a_variable_stands_for(tmp_path: Path, monkeypatch: pyt
 def test_the_file_is_let_go(look_at_csv: Look) -> None:
     look_at_csv("user_id,item_id\n")
     before = len(list(Path("/proc/self/fd").iterdir()))
-    assert look_at_csv("user_id,item_id,note\n" + "u,i,n\n" * 50_000, rows=1).rows_read == JUDGED_ROWS
+    assert look_at_csv("user_id,item_id,note\n" + "u,i,n\n" * 50_000, rows=1).rows_read == VALIDATED_ROWS
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -15,13 +15,13 @@ import pytest
 
 from recserver.chefs.chef_entry import object_column
 from recserver.chefs.protocol import Batch
-from recserver.chefs.redaction import Hiding
+from recserver.chefs.redaction import Redactor
 from recserver.chefs.row_rules import row_rules
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.jobs import Preview, PreviewJob
-from recserver.training.preview.misread_sources import Seen
+from recserver.training.preview.misread_sources import SourceSample
 from recserver.training.preview.source_preview import preview
-from recserver.training.preview.suggestions import advice
+from recserver.training.preview.suggestions import preview_hints
 
 Look = Callable[..., Preview]
 ROW = {"user_id": "ann", "item_id": "tea"}
@@ -204,13 +204,13 @@ def test_columns_that_hold_objects_are_not_to_be_renamed(look_at_answer: Look, e
 def test_columns_of_every_kind_are_known_for_what_they_hold(column: Any, what: str | None) -> None:
     entry: dict[str, Any] = {"type": "sql"}
     columns = {"user_id": column, "item_id": column}
-    seen = Seen(entry, row_rules(entry), list(columns), columns, 1, None)
+    seen = SourceSample(entry, row_rules(entry), list(columns), columns, 1, None)
     sentences = [
         f"'{name}' holds {what}, and what lies within cannot be renamed: the source must give plain ids, each as "
         "a column of its own."
         for name in columns
     ]
-    assert advice(seen, {}, {}, (), Hiding(entry)) == ([] if what is None else sentences)
+    assert preview_hints(seen, {}, {}, (), Redactor(entry)) == ([] if what is None else sentences)
 
 
 @pytest.mark.parametrize(
@@ -240,8 +240,8 @@ def test_only_numbers_are_offered_as_ratings(look_at_file: Look) -> None:
 )
 def test_columns_of_the_same_name_are_told_apart_where_they_come_from(kind: str, cure: str) -> None:
     entry = {"type": kind, "path": "rows.csv"}
-    seen = Seen(entry, row_rules({}), ["user_id", "user_id", "item_id"], {}, 1, None)
-    assert advice(seen, {}, {}, (), Hiding(entry)) == [
+    seen = SourceSample(entry, row_rules({}), ["user_id", "user_id", "item_id"], {}, 1, None)
+    assert preview_hints(seen, {}, {}, (), Redactor(entry)) == [
         f"The source has two columns named 'user_id': give one of them another name {cure}."
     ]
 

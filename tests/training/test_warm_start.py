@@ -52,7 +52,7 @@ class Data:
             data_chef=chef,
             policy=SourcePolicy(data_dir=self.folder),
             out=self.file(self.version),
-            earlier=earlier or (self.file(self.version - 1) if self.version > 1 else None),
+            previous_model=earlier or (self.file(self.version - 1) if self.version > 1 else None),
         )
         return train(job, lambda _: None)
 

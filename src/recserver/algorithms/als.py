@@ -17,7 +17,7 @@ from pydantic import Field
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.core.validation.values import WholeNumber
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Matrix = NDArray[np.float32]
 BLOCK_CELLS = 2**21
 """Numbers of the gathered factors, and of the systems, that are in memory together: 8 MiB each, or one row's."""
 
-SMALLEST_RIDGE = 1e-6
+MIN_RIDGE = 1e-6
 
 
 class ALSParams(Params):
@@ -50,52 +50,54 @@ class ALS(BaseAlgorithm[ALSParams]):
     params = ALSParams
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
         from threadpoolctl import threadpool_limits
 
-        from recserver.algorithms.preprocessing import lowered, worth_matrix
+        from recserver.algorithms.preprocessing import clamp_rank, weight_matrix
 
-        params, notes = self.used(hyperparameters), list[str]()
-        params = lowered(params, interactions, notes)
-        worth, rule = worth_matrix(interactions, notes, params.feedback)
+        params, notes = self.resolve(hyperparameters), list[str]()
+        params = clamp_rank(params, interactions, notes)
+        worth, rule = weight_matrix(interactions, notes, params.feedback)
         turned = worth.T.tocsr()
         random = np.random.default_rng(params.random_state)
         users, items = (
             random.standard_normal((n, params.n_components), np.float32) * np.float32(0.01) for n in worth.shape
         )
-        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(surroundings.threads) as pool:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(context.threads) as pool:
             for iteration in range(1, params.max_iter + 1):
                 _solve(worth, users, items, params, pool)
                 _solve(turned, items, users, params, pool)
-                surroundings.told(iteration, params.max_iter, _loss(worth, users, items, params))
+                context.on_iteration(iteration, params.max_iter, _loss(worth, users, items, params))
         metrics = {"n_components": params.n_components}
         fold_in = FoldIn(
             np.ones(len(items), np.float32),
             items.T @ items,
             rule,
-            l2=params.regularization + SMALLEST_RIDGE,
-            confidence=params.alpha,
+            l2=params.regularization + MIN_RIDGE,
+            alpha=params.alpha,
         )
-        return Factors(
-            users, items, params.model_dump(), metrics, tuple(notes), fold_in=fold_in, strengths=worth.data
+        return FittedModel(
+            users, items, params.model_dump(), metrics, tuple(notes), fold_in=fold_in, confidences=worth.data
         )
 
 
-def _solve(worth: csr_array, factors: Matrix, fixed: Matrix, params: ALSParams, pool: ThreadPoolExecutor) -> None:
+def _solve(
+    weights: csr_array, factors: Matrix, fixed: Matrix, params: ALSParams, pool: ThreadPoolExecutor
+) -> None:
     """Set each row of ``factors`` to the best one for ``fixed``."""
     k = factors.shape[1]
     common = fixed.T @ fixed
-    common[np.diag_indices(k)] += np.float32(params.regularization + SMALLEST_RIDGE)
-    lengths = np.diff(worth.indptr)
+    common[np.diag_indices(k)] += np.float32(params.regularization + MIN_RIDGE)
+    lengths = np.diff(weights.indptr)
 
     def one(rows: NDArray[np.intp]) -> None:
         width = max(1, int(lengths[rows].max()))
-        places = worth.indptr[rows][:, None] + np.arange(width)
+        places = weights.indptr[rows][:, None] + np.arange(width)
         there = np.arange(width) < lengths[rows][:, None]
         places = np.where(there, places, 0)
-        own = np.where(there, worth.data[places], 0) * np.float32(params.alpha)
-        gathered = fixed[worth.indices[places]]
+        own = np.where(there, weights.data[places], 0) * np.float32(params.alpha)
+        gathered = fixed[weights.indices[places]]
         systems = common + (gathered * own[:, :, None]).transpose(0, 2, 1) @ gathered
         right = np.einsum("rl,rlk->rk", np.where(own > 0, 1 + own, 0), gathered)
         factors[rows] = np.linalg.solve(systems, right[:, :, None])[:, :, 0]
@@ -116,15 +118,15 @@ def _blocks(lengths: NDArray[np.int64], k: int) -> Iterator[NDArray[np.intp]]:
         start = end
 
 
-def _loss(worth: csr_array, users: Matrix, items: Matrix, params: ALSParams) -> float:
+def _loss(weights: csr_array, users: Matrix, items: Matrix, params: ALSParams) -> float:
     everywhere = float(((users.T @ users).astype(np.float64) * (items.T @ items)).sum())
     total = everywhere + params.regularization * sum(float(np.square(one).sum()) for one in (users, items))
     step = max(1, BLOCK_CELLS // users.shape[1])
-    rows = np.repeat(np.arange(len(users)), np.diff(worth.indptr))
-    for start in range(0, worth.nnz, step):
+    rows = np.repeat(np.arange(len(users)), np.diff(weights.indptr))
+    for start in range(0, weights.nnz, step):
         some = slice(start, start + step)
-        foretold = np.einsum("pk,pk->p", users[rows[some]], items[worth.indices[some]])
-        confidence = 1 + np.float32(params.alpha) * worth.data[some]
+        foretold = np.einsum("pk,pk->p", users[rows[some]], items[weights.indices[some]])
+        confidence = 1 + np.float32(params.alpha) * weights.data[some]
         total += float((confidence * np.square(1 - foretold) - np.square(foretold)).sum(dtype=np.float64))
     return total
 

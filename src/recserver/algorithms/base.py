@@ -8,12 +8,12 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Surroundings
-from recserver.core.errors import FieldError, InvalidInput, shown
-from recserver.core.validation.messages import field_errors, in_words
+from recserver.algorithms.protocol import FitContext
+from recserver.core.errors import FieldError, InvalidInput, quoted
+from recserver.core.validation.messages import field_errors, format_error
 from recserver.core.validation.values import WholeNumber, real_number
 
-ALWAYS_IGNORED = frozenset({"batch_size"})
+IGNORED_PARAMS = frozenset({"batch_size"})
 """Accepted with a warning, whatever the algorithm: older clients send it."""
 
 
@@ -49,15 +49,15 @@ class BaseAlgorithm(Generic[ParamsT]):
     ) -> tuple[dict[str, Any], list[str]]:
         return check_params(self.params, hyperparameters, ignore)
 
-    def used(self, hyperparameters: Mapping[str, Any]) -> ParamsT:
+    def resolve(self, hyperparameters: Mapping[str, Any]) -> ParamsT:
         """All hyperparameters: the given ones, else this algorithm's defaults."""
         return self.params(**{**self.default_params, **hyperparameters})
 
-    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
         return 0
 
-    def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    def tune(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> dict[str, Any]:
         return {}
 
@@ -71,19 +71,19 @@ def check_params(
         InvalidInput: naming every wrong one and what is allowed.
     """
     passed_over = [
-        name for name in given if name not in params.model_fields and name in {*ALWAYS_IGNORED, *ignore}
+        name for name in given if name not in params.model_fields and name in {*IGNORED_PARAMS, *ignore}
     ]
     kept = {name: value for name, value in given.items() if name not in passed_over}
     try:
         checked = params.model_validate(kept)
     except ValidationError as error:
-        problems = [_with_known_names(one, params) for one in field_errors(error, "hyperparameters")]
-        raise InvalidInput("; ".join(in_words(one) for one in problems) + ".", problems) from None
-    warnings = [f"The hyperparameter {shown(name)} is not used and was ignored." for name in passed_over]
+        problems = [_name_known_params(one, params) for one in field_errors(error, "hyperparameters")]
+        raise InvalidInput("; ".join(format_error(one) for one in problems) + ".", problems) from None
+    warnings = [f"The hyperparameter {quoted(name)} is not used and was ignored." for name in passed_over]
     return checked.model_dump(include=set(kept)), warnings
 
 
-def _with_known_names(problem: FieldError, params: type[Params]) -> FieldError:
+def _name_known_params(problem: FieldError, params: type[Params]) -> FieldError:
     if problem.msg != "is not known here":
         return problem
     known = f"known are {', '.join(params.model_fields)}" if params.model_fields else "there are none"

@@ -15,12 +15,12 @@ from pydantic import Field
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.neighbors import Neighbors
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 from recserver.core.validation.values import WholeNumber
 
-MOST_ITEMS = 20_000
+MAX_ITEMS = 20_000
 """The fit takes 8 bytes for each pair of items, twice over for a moment: 3.2 GB and 6.4 GB."""
 
 BLOCK = 256
@@ -33,7 +33,7 @@ class EASEParams(Params):
     """Hyperparameters of ease."""
 
     regularization: Annotated[Real, Field(gt=0, le=1e9)] = 300.0
-    neighbors: Annotated[WholeNumber, Field(ge=1, le=MOST_ITEMS)] = 500
+    neighbors: Annotated[WholeNumber, Field(ge=1, le=MAX_ITEMS)] = 500
     feedback: Feedback = "auto"
 
 
@@ -45,29 +45,29 @@ class EASE(BaseAlgorithm[EASEParams]):
     params = EASEParams
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
-        from recserver.algorithms.preprocessing import worth_matrix
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
+        from recserver.algorithms.preprocessing import weight_matrix
 
-        params, notes = self.used(hyperparameters), list[str]()
+        params, notes = self.resolve(hyperparameters), list[str]()
         n_items = len(interactions.items)
-        if n_items > MOST_ITEMS:
+        if n_items > MAX_ITEMS:
             raise TrainingFailed(
-                f"ease needs memory for the square of the catalogue and takes at most {MOST_ITEMS} items, not "
+                f"ease needs memory for the square of the catalogue and takes at most {MAX_ITEMS} items, not "
                 f"{n_items}: use nmf, whose neighbours do the same for the items that are alike."
             )
-        matrix, rule = worth_matrix(interactions, notes, params.feedback)
+        matrix, rule = weight_matrix(interactions, notes, params.feedback)
         products = (matrix.T @ matrix).toarray()
         products[np.diag_indices(n_items)] += np.float32(params.regularization)
-        weights = _inverse(products)
+        weights = _invert_in_place(products)
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0)
-        neighbors = strongest(weights, params.neighbors, matrix.data)
+        neighbors = keep_largest(weights, params.neighbors, matrix.data)
         fold_in = FoldIn.without_factors(rule, n_items)
-        return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
+        return FittedModel.from_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
 
 
-def _inverse(products: Square) -> Square:
+def _invert_in_place(products: Square) -> Square:
     """The inverse of a symmetric positive definite matrix, in its place.
 
     By one thread: more would round otherwise, and by way of Cholesky one takes about as long as two do without.
@@ -91,7 +91,7 @@ def _inverse(products: Square) -> Square:
     return inverse
 
 
-def strongest(weights: Square, n: int, strengths: Any) -> Neighbors:
+def keep_largest(weights: Square, n: int, confidences: Any) -> ItemItemWeights:
     """Of each column the ``n`` weights of the largest magnitude. ``weights`` lose the others."""
     if n < len(weights):
         for start in range(0, len(weights), BLOCK):
@@ -100,11 +100,11 @@ def strongest(weights: Square, n: int, strengths: Any) -> Neighbors:
             some[magnitudes < np.partition(magnitudes, -n, axis=0)[-n]] = 0
     kept = weights != 0
     lengths = np.count_nonzero(kept, axis=1)
-    return Neighbors(
+    return ItemItemWeights(
         indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         indices=np.nonzero(kept)[1].astype(np.int32),
         weights=weights[kept],
-        strengths=strengths,
+        confidences=confidences,
     )
 
 

@@ -22,14 +22,14 @@ Matrix = NDArray[np.floating[Any]]
 
 Feedback = Literal["implicit", "weighted", "ratings"]
 
-FULL_EXCHANGES = 3
+MAX_FULL_EXCHANGES = 3
 """Of all that is wrong at once, without getting fewer wrong ones, before coordinates are added one by one."""
 
-MOST_EXCHANGES = 1000
+MAX_EXCHANGES = 1000
 """A handful is usual; only rounding could let them go on for ever."""
 
-LARGEST_EXPONENT = 0.5
-LARGEST_NUMBER, SMALLEST_MEAN = 1e38, 1e-45
+MAX_EXPONENT = 0.5
+MAX_NUMBER, MIN_MEAN_LOG = 1e38, 1e-45
 """Of what a model file says: beyond, powers and products would leave the range of double precision."""
 
 RIDGE = 1e-7
@@ -37,7 +37,7 @@ RIDGE = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
-class Worth:
+class Weighting:
     """What a rating is worth.
 
     Attributes:
@@ -49,7 +49,7 @@ class Worth:
     feedback: Feedback = "implicit"
     mean_log: float = 1.0
 
-    def of(self, ratings: NDArray[Any]) -> NDArray[Any]:
+    def weights(self, ratings: NDArray[Any]) -> NDArray[Any]:
         """Of each rating, in an array of the same type."""
         worth: NDArray[Any]
         positive = np.maximum(ratings, ratings.dtype.type(0))
@@ -77,14 +77,14 @@ class FoldIn:
         confidence: a of als; 0 for the others.
     """
 
-    inputs: NDArray[np.float32]
+    input_scale: NDArray[np.float32]
     gram: NDArray[np.float32]
-    worth: Worth
+    weighting: Weighting
     exponent: float = 0.0
     nonnegative: bool = False
     l2: float = 0.0
     l1: float = 0.0
-    confidence: float = 0.0
+    alpha: float = 0.0
     _system: Matrix = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -93,7 +93,7 @@ class FoldIn:
         object.__setattr__(self, "_system", system)
 
     @classmethod
-    def of(cls, header: object, inputs: NDArray[Any], gram: NDArray[Any]) -> Self:
+    def from_header(cls, header: object, inputs: NDArray[Any], gram: NDArray[Any]) -> Self:
         """What a model file says in :meth:`header` and two arrays.
 
         Raises:
@@ -107,50 +107,48 @@ class FoldIn:
         for name in ("mean_log", "exponent", "l2", "l1", "confidence"):
             number: Any = header.get(name)
             is_number = isinstance(number, int | float) and not isinstance(number, bool)
-            least = SMALLEST_MEAN if name == "mean_log" else 0
-            if not is_number or not least <= number <= (
-                LARGEST_EXPONENT if name == "exponent" else LARGEST_NUMBER
-            ):
+            least = MIN_MEAN_LOG if name == "mean_log" else 0
+            if not is_number or not least <= number <= (MAX_EXPONENT if name == "exponent" else MAX_NUMBER):
                 raise ValueError(f"{name} is out of range")
             numbers[name] = float(number)
         if header.get("feedback") not in get_args(Feedback) or type(header.get("nonnegative")) is not bool:
             raise ValueError("what ratings are worth is missing")
-        worth = Worth(header["feedback"], numbers.pop("mean_log"))
+        worth = Weighting(header["feedback"], numbers.pop("mean_log"))
         return cls(inputs, gram, worth, nonnegative=header["nonnegative"], **numbers)
 
     @classmethod
-    def without_factors(cls, worth: Worth, n_items: int) -> Self:
+    def without_factors(cls, weighting: Weighting, n_items: int) -> Self:
         """Where a model has neighbours only: interactions speak by what they are worth."""
-        return cls(np.ones(n_items, np.float32), np.zeros((0, 0), np.float32), worth)
+        return cls(np.ones(n_items, np.float32), np.zeros((0, 0), np.float32), weighting)
 
     def header(self) -> dict[str, str | float | bool]:
         """What a model file says of it beside ``inputs`` and ``gram``."""
         return {
-            "feedback": self.worth.feedback,
-            "mean_log": float(self.worth.mean_log),
+            "feedback": self.weighting.feedback,
+            "mean_log": float(self.weighting.mean_log),
             "exponent": float(self.exponent),
             "nonnegative": self.nonnegative,
             "l2": float(self.l2),
             "l1": float(self.l1),
-            "confidence": float(self.confidence),
+            "confidence": float(self.alpha),
         }
 
     def fits(self, shape: tuple[int, int]) -> bool:
         """Whether it belongs to item factors of a shape, (k, items)."""
-        return self.gram.shape == (shape[0], shape[0]) and self.inputs.shape == (shape[1],)
+        return self.gram.shape == (shape[0], shape[0]) and self.input_scale.shape == (shape[1],)
 
-    def strengths(self, worth: Vector) -> Vector:
+    def confidences(self, weights: Vector) -> Vector:
         """How much each of somebody's interactions speaks."""
-        strengths: Vector = worth * _sum(worth) ** -self.exponent
+        strengths: Vector = weights * _positive_sum(weights) ** -self.exponent
         return strengths
 
-    def worth_of(self, strengths: Vector) -> Vector:
+    def weights_of(self, confidences: Vector) -> Vector:
         """The inverse of :meth:`strengths`, in double precision."""
-        total = _sum(strengths) ** (1 / (1 - self.exponent))
-        worth: Vector = strengths.astype(np.float64) * total**self.exponent
+        total = _positive_sum(confidences) ** (1 / (1 - self.exponent))
+        worth: Vector = confidences.astype(np.float64) * total**self.exponent
         return worth
 
-    def solve(self, own: Matrix, places: NDArray[np.int32], worth: Vector) -> Vector:
+    def solve(self, own_factors: Matrix, indices: NDArray[np.int32], weights: Vector) -> Vector:
         """The factors of somebody, shape (k,).
 
         Args:
@@ -158,44 +156,48 @@ class FoldIn:
             places: which items these are.
             worth: of each interaction.
         """
-        system, spoken = self._equations(own, places, worth)
+        system, spoken = self._equations(own_factors, indices, weights)
         target = spoken.sum(axis=1) - self.l1
-        return _nonnegative(system, target) if self.nonnegative else _solved(system, target)
+        return _solve_nonnegative(system, target) if self.nonnegative else _solve(system, target)
 
-    def shares(self, factors: Vector, own: Matrix, places: NDArray[np.int32], worth: Vector) -> Matrix:
+    def shares(self, factors: Vector, own_factors: Matrix, indices: NDArray[np.int32], weights: Vector) -> Matrix:
         """What of somebody's factors each of their interactions accounts for, shape (k, interactions).
 
         They add up to the factors exactly. Solved factors are linear in the interactions, but for l1; that, and
         what a training left unsolved, goes to all interactions by their worth.
         """
-        system, spoken = self._equations(own, places, worth)
+        system, spoken = self._equations(own_factors, indices, weights)
         active = np.flatnonzero(factors)
         shares = np.zeros(spoken.shape)
-        shares[active] = _solved(system[np.ix_(active, active)], spoken[active])
-        return shares + np.outer(factors - shares.sum(axis=1), worth / _sum(worth))
+        shares[active] = _solve(system[np.ix_(active, active)], spoken[active])
+        return shares + np.outer(factors - shares.sum(axis=1), weights / _positive_sum(weights))
 
-    def _equations(self, own: Matrix, places: NDArray[np.int32], worth: Vector) -> tuple[Matrix, Matrix]:
+    def _equations(
+        self, own_factors: Matrix, indices: NDArray[np.int32], weights: Vector
+    ) -> tuple[Matrix, Matrix]:
         """The system's matrix, shape (k, k), and each interaction's part of its right side, (k, interactions)."""
-        if not self.confidence:
-            return self._system, own * (self.strengths(worth) * self.inputs[places])
-        extra = self.confidence * worth
-        return self._system + (own * extra) @ own.T, own * np.where(worth > 0, 1 + extra, 0.0)
+        if not self.alpha:
+            return self._system, own_factors * (self.confidences(weights) * self.input_scale[indices])
+        extra = self.alpha * weights
+        return self._system + (own_factors * extra) @ own_factors.T, own_factors * np.where(
+            weights > 0, 1 + extra, 0.0
+        )
 
 
-def _sum(numbers: Vector) -> float:
+def _positive_sum(numbers: Vector) -> float:
     """Their sum, 1 if it is not positive."""
     total = float(numbers.sum(dtype=np.float64))
     return total if total > 0 else 1.0
 
 
-def _solved(system: Matrix, target: Matrix) -> Matrix:
+def _solve(system: Matrix, target: Matrix) -> Matrix:
     try:
         return np.linalg.solve(system, target)
     except np.linalg.LinAlgError:
         return np.linalg.lstsq(system, target)[0]
 
 
-def _nonnegative(system: Matrix, target: Vector) -> Vector:
+def _solve_nonnegative(system: Matrix, target: Vector) -> Vector:
     """``argmin over w >= 0 of w system w' / 2 - target w'``, by block principal pivoting (Kim and Park 2011).
 
     Args:
@@ -205,32 +207,32 @@ def _nonnegative(system: Matrix, target: Vector) -> Vector:
     count = len(target)
     tolerance = 1e-10 * float(np.abs(target).max(initial=0.0))
     positive = target > 0.5 * target.max(initial=0.0)
-    fewest, spare = count + 1, FULL_EXCHANGES
+    fewest, spare = count + 1, MAX_FULL_EXCHANGES
     while spare:
         found = np.zeros(count)
         active = np.flatnonzero(positive)
-        found[active] = _solved(system[np.ix_(active, active)], target[active])
+        found[active] = _solve(system[np.ix_(active, active)], target[active])
         slope = system @ found - target
         wrong = np.flatnonzero(np.where(positive, found < 0, slope < -tolerance))
         if not len(wrong):
             return found
         if len(wrong) < fewest:
-            fewest, spare = len(wrong), FULL_EXCHANGES
+            fewest, spare = len(wrong), MAX_FULL_EXCHANGES
         else:
             spare -= 1
         positive[wrong] ^= True
-    return _one_by_one(system, target, tolerance)
+    return _active_set(system, target, tolerance)
 
 
-def _one_by_one(system: Matrix, target: Vector, tolerance: float) -> Vector:
+def _active_set(system: Matrix, target: Vector, tolerance: float) -> Vector:
     """As :func:`_nonnegative`, by an active set (Lawson and Hanson 1974): every step lowers what is minimised.
 
     That takes more steps, but also ends where components can hardly be told apart.
     """
     found, positive, best = np.zeros(len(target)), np.zeros(len(target), np.bool_), -1
-    for _ in range(MOST_EXCHANGES):
+    for _ in range(MAX_EXCHANGES):
         active = np.flatnonzero(positive)
-        wanted = _solved(system[np.ix_(active, active)], target[active])
+        wanted = _solve(system[np.ix_(active, active)], target[active])
         below = np.flatnonzero(wanted <= 0)
         if len(below):
             now = found[active]

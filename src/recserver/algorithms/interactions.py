@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RECENT_DAYS = 30.0
+RECENT_HALF_LIFE_DAYS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Interactions:
         """Shape (items,): how many users interacted with each item."""
         return np.bincount(self.indices, minlength=len(self.items)).astype(np.int64)
 
-    def recent_shares(self, now: float) -> NDArray[np.float32] | None:
+    def recent_popularity(self, now: float) -> NDArray[np.float32] | None:
         """Float32, shape (items,), adding up to 1: each item's share of what happened of late; None without times.
 
         An interaction counts half as much as one :data:`RECENT_DAYS` later. Times after ``now``, in seconds since
@@ -62,7 +62,7 @@ class Interactions:
             return None
         past = self.times[self.times <= now]
         ages = np.maximum(0.0, (past.max() if len(past) else now) - self.times)
-        weights = 0.5 ** (ages / (RECENT_DAYS * 86_400))
+        weights = 0.5 ** (ages / (RECENT_HALF_LIFE_DAYS * 86_400))
         shares = np.bincount(self.indices, weights / weights.sum(), minlength=len(self.items))
         return shares.astype(np.float32)
 
@@ -83,7 +83,7 @@ class Interactions:
         }
 
 
-def places_in(known: Iterable[str], ids: Sequence[str]) -> NDArray[np.int64]:
+def indices_in(known: Iterable[str], ids: Sequence[str]) -> NDArray[np.int64]:
     """Where each id stands among those that are known, shape (ids,); -1 if nowhere."""
     places = {one: place for place, one in enumerate(known)}
     return np.fromiter((places.get(one, -1) for one in ids), np.int64, len(ids))

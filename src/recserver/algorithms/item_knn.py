@@ -10,7 +10,7 @@ from pydantic import Field
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.core.validation.values import WholeNumber
 
 
@@ -30,18 +30,18 @@ class ItemKNN(BaseAlgorithm[ItemKNNParams]):
     params = ItemKNNParams
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
         """Weights are ``z_i . z_j / (|z_i| |z_j| + shrinkage)``: few common users prove little."""
-        from recserver.algorithms.item_weights import Columns, as_neighbors, nearest, sparse_rows
-        from recserver.algorithms.preprocessing import worth_matrix
+        from recserver.algorithms.item_weights import ItemColumns, as_neighbors, nearest_items, sparse_rows
+        from recserver.algorithms.preprocessing import weight_matrix
 
-        params, notes = self.used(hyperparameters), list[str]()
-        worth, rule = worth_matrix(interactions, notes, params.feedback)
-        found = nearest(Columns.of(worth), params.neighbors, surroundings.threads, params.shrinkage)
+        params, notes = self.resolve(hyperparameters), list[str]()
+        worth, rule = weight_matrix(interactions, notes, params.feedback)
+        found = nearest_items(ItemColumns.of(worth), params.neighbors, context.threads, params.shrinkage)
         neighbors = as_neighbors(sparse_rows(*found), worth.data)
         fold_in = FoldIn.without_factors(rule, len(interactions.items))
-        return Factors.of_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
+        return FittedModel.from_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
 
 
 item_knn = ItemKNN(neighbors=100)

@@ -6,7 +6,7 @@ import logging
 from functools import cache
 from typing import Any
 
-from recserver.algorithms.builtin import OURS
+from recserver.algorithms.builtin import BUILTIN_ALGORITHMS
 from recserver.algorithms.protocol import Algorithm
 from recserver.core import entry_points
 
@@ -15,30 +15,30 @@ logger = logging.getLogger(__name__)
 GROUP = "recserver.algorithms"
 """The entry points of plug-ins."""
 
-ALGORITHMS = {name: entry.at for name, entry in OURS.items()}
+ALGORITHM_PATHS = {name: entry.import_path for name, entry in BUILTIN_ALGORITHMS.items()}
 
 
 @cache
-def algorithm(name: str) -> Algorithm:
+def load_algorithm(name: str) -> Algorithm:
     """The algorithm called ``name``.
 
     Raises:
         InvalidInput: if there is none, naming those there are.
     """
-    found: Algorithm = entry_points.load("algorithm", name, ALGORITHMS, GROUP)
+    found: Algorithm = entry_points.load("algorithm", name, ALGORITHM_PATHS, GROUP)
     return found
 
 
-def algorithms_described() -> dict[str, dict[str, Any]]:
+def describe_algorithms() -> dict[str, dict[str, Any]]:
     """Every algorithm that can be loaded, ours first: what it is, what for, and with which hyperparameters."""
     found = {}
-    for name in dict.fromkeys([*OURS, *entry_points.installed_names(GROUP)]):
+    for name in dict.fromkeys([*BUILTIN_ALGORITHMS, *entry_points.installed_names(GROUP)]):
         try:
-            method = algorithm(name)
+            method = load_algorithm(name)
         except Exception:  # whatever an installed package raises is no reason to name no other
             logger.exception("the algorithm %s cannot be loaded", name)
             continue
-        said = OURS.get(name, method)
+        said = BUILTIN_ALGORITHMS.get(name, method)
         found[name] = {
             "algorithm": name,
             "model_type": method.model_type,

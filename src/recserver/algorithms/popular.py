@@ -9,7 +9,7 @@ import numpy as np
 
 from recserver.algorithms.base import BaseAlgorithm, Params
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 
 
 class PopularParams(Params):
@@ -24,12 +24,12 @@ class Popular(BaseAlgorithm[PopularParams]):
     params = PopularParams
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
-        self.used(hyperparameters)
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
+        self.resolve(hyperparameters)
         users = np.ones((len(interactions.users), 1), np.float32)
         shares = interactions.item_counts() / len(interactions.users)
-        return Factors(users, shares.astype(np.float32)[:, None], {}, {"n_components": 1})
+        return FittedModel(users, shares.astype(np.float32)[:, None], {}, {"n_components": 1})
 
 
 popular = Popular()

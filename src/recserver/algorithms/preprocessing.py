@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from recserver.algorithms.base import Feedback, Params
-from recserver.algorithms.fold_in import FoldIn, Worth
+from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
 from recserver.core.errors import TrainingFailed
 
 Vector = NDArray[np.float32]
 ParamsT = TypeVar("ParamsT", bound=Params)
 
-LARGEST_RATING = 1e12
+MAX_RATING = 1e12
 """Where ratings are taken as they are: sums of their squares, and those of factors, stay within float32."""
-EXPONENT = 0.3
+DEGREE_EXPONENT = 0.3
 """By which degrees are evened out: 0.5 is a little worse nearly everywhere, 0 a good deal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Matrices:
+class InputMatrices:
     """One set of interactions in three weightings; D is the diagonal of degrees, B what pairs are worth.
 
     Attributes:
@@ -37,11 +37,11 @@ class Matrices:
             ``|B|^2 / |D_users^-e B|^2``.
     """
 
-    factored: csr_array
-    strengths: csr_array
-    worth: csr_array
+    normalised: csr_array
+    confidences: csr_array
+    weights: csr_array
     item_scale: Vector
-    rule: Worth
+    weighting: Weighting
     ridge_unit: float
 
     def fold_in(
@@ -56,16 +56,16 @@ class Matrices:
             solved: ``nonnegative``, ``l2``, ``l1``.
         """
         inputs = share / np.square(np.where(scale > 0, scale, np.float32(1)))
-        return FoldIn(inputs.astype(np.float32), items.T @ items, self.rule, exponent=exponent, **solved)
+        return FoldIn(inputs.astype(np.float32), items.T @ items, self.weighting, exponent=exponent, **solved)
 
 
-def matrices(
+def input_matrices(
     interactions: Interactions,
-    notes: list[str],
+    warnings: list[str],
     *,
     feedback: Feedback,
     exponent: float,
-) -> Matrices:
+) -> InputMatrices:
     """What to fit.
 
     Args:
@@ -78,9 +78,9 @@ def matrices(
     Raises:
         TrainingFailed: if no rating is positive.
     """
-    positive = _positive(interactions, notes)
-    rule = _rule(positive, feedback, as_they_are=not exponent, weighted=interactions.weighted)
-    worth = rule.of(positive)
+    positive = _clip_negative(interactions, warnings)
+    rule = _weighting(positive, feedback, raw_ratings=not exponent, weighted=interactions.weighted)
+    worth = rule.weights(positive)
     shape = len(interactions.users), len(interactions.items)
     index = np.int32 if interactions.n_pairs < 2**31 else np.int64
     indptr, indices = interactions.indptr.astype(index), interactions.indices
@@ -90,7 +90,7 @@ def matrices(
     square = float(np.square(worth, dtype=np.float64).sum())
     even = worth * (np.count_nonzero(worth) / square) ** 0.5
     factored = strengths * (items**-exponent).astype(np.float32)[indices]
-    return Matrices(
+    return InputMatrices(
         csr_array((factored, indices, indptr), shape=shape),
         csr_array((strengths, indices, indptr), shape=shape),
         csr_array((even.astype(np.float32), indices, indptr), shape=shape),
@@ -100,31 +100,33 @@ def matrices(
     )
 
 
-def worth_matrix(interactions: Interactions, notes: list[str], feedback: Feedback) -> tuple[csr_array, Worth]:
+def weight_matrix(
+    interactions: Interactions, warnings: list[str], feedback: Feedback
+) -> tuple[csr_array, Weighting]:
     """What each pair is worth, shape (users, items), not evened out; see :func:`matrices`. And the rule for it."""
-    positive = _positive(interactions, notes)
-    rule = _rule(positive, feedback, as_they_are=False, weighted=interactions.weighted)
+    positive = _clip_negative(interactions, warnings)
+    rule = _weighting(positive, feedback, raw_ratings=False, weighted=interactions.weighted)
     shape = len(interactions.users), len(interactions.items)
-    return csr_array((rule.of(positive), interactions.indices, interactions.indptr), shape=shape), rule
+    return csr_array((rule.weights(positive), interactions.indices, interactions.indptr), shape=shape), rule
 
 
-def lowered(params: ParamsT, interactions: Interactions, notes: list[str], fewer: int = 0) -> ParamsT:
+def clamp_rank(params: ParamsT, interactions: Interactions, warnings: list[str], margin: int = 0) -> ParamsT:
     """``params`` with as many ``n_components`` as the data allow, less ``fewer`` but at least 1."""
     asked: int = getattr(params, "n_components")  # noqa: B009 - every Params of a factorisation has it
     users, items = len(interactions.users), len(interactions.items)
-    rank = max(1, min(asked, min(users, items) - fewer))
+    rank = max(1, min(asked, min(users, items) - margin))
     if rank == asked:
         return params
-    notes.append(
+    warnings.append(
         f"n_components was lowered from {asked} to {rank}: {users} users and {items} items allow no more."
     )
     return params.model_copy(update={"n_components": rank})
 
 
-def _positive(interactions: Interactions, notes: list[str]) -> Vector:
+def _clip_negative(interactions: Interactions, warnings: list[str]) -> Vector:
     negative = int((interactions.ratings < 0).sum())
     if negative:
-        notes.append(f"{negative} negative ratings count as 0: no algorithm here knows dislike.")
+        warnings.append(f"{negative} negative ratings count as 0: no algorithm here knows dislike.")
     positive = np.maximum(interactions.ratings, np.float32(0))
     if not positive.any():
         raise TrainingFailed(
@@ -134,27 +136,27 @@ def _positive(interactions: Interactions, notes: list[str]) -> Vector:
     return positive
 
 
-def _rule(ratings: Vector, feedback: Feedback, *, as_they_are: bool, weighted: bool) -> Worth:
+def _weighting(ratings: Vector, feedback: Feedback, *, raw_ratings: bool, weighted: bool) -> Weighting:
     if feedback == "auto":
-        if as_they_are:
-            _require_moderate(ratings)
-            return Worth("ratings")
+        if raw_ratings:
+            _check_rating_range(ratings)
+            return Weighting("ratings")
         feedback = "weighted" if weighted else "implicit"
     if feedback == "implicit":
-        return Worth("implicit")
-    return Worth("weighted", float(np.log1p(ratings[ratings > 0]).mean(dtype=np.float64)))
+        return Weighting("implicit")
+    return Weighting("weighted", float(np.log1p(ratings[ratings > 0]).mean(dtype=np.float64)))
 
 
-def _require_moderate(ratings: Vector) -> None:
+def _check_rating_range(ratings: Vector) -> None:
     largest = float(ratings.max())
-    if largest > LARGEST_RATING:
+    if largest > MAX_RATING:
         raise TrainingFailed(
-            f"The largest rating is {largest:g}, and beyond {LARGEST_RATING:g} nothing can be computed with "
+            f"The largest rating is {largest:g}, and beyond {MAX_RATING:g} nothing can be computed with "
             'ratings as they are: divide them, or take feedback "weighted" or weighting "degree".'
         )
 
 
-def _degrees(of: NDArray[np.int32], worth: Vector, n: int) -> NDArray[np.float64]:
+def _degrees(of: NDArray[np.int32], weights: Vector, n: int) -> NDArray[np.float64]:
     """Sums of worth, shape (n,); 1 for whoever has none."""
-    sums = np.bincount(of, worth, minlength=n)
+    sums = np.bincount(of, weights, minlength=n)
     return np.where(sums > 0, sums, 1.0)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.neighbors import Neighbors
+from recserver.algorithms.neighbors import ItemItemWeights
 
 Told = Callable[[int, int, float], None]
 """Is told after each iteration of a fit: its number from 1, how many there will be at most, the loss."""
 
 
 @dataclass(frozen=True, slots=True)
-class Factors:
+class FittedModel:
     """A fitted model: the score of item ``i`` for user ``u`` is ``users[u] @ items[i]``, and what neighbors add.
 
     Attributes:
@@ -45,21 +45,21 @@ class Factors:
     hyperparameters: dict[str, Any]
     metrics: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    neighbors: Neighbors | None = None
+    neighbors: ItemItemWeights | None = None
     item_scale: NDArray[np.float32] | None = None
     fold_in: FoldIn | None = None
-    strengths: NDArray[np.float32] | None = None
-    started_warm: bool = False
+    confidences: NDArray[np.float32] | None = None
+    warm_started: bool = False
 
     @classmethod
-    def of_neighbors(
+    def from_neighbors(
         cls,
-        neighbors: Neighbors,
+        neighbors: ItemItemWeights,
         n_users: int,
         hyperparameters: dict[str, Any],
         warnings: Sequence[str] = (),
         fold_in: FoldIn | None = None,
-    ) -> Factors:
+    ) -> FittedModel:
         """A model that has item-item weights only."""
         users, items = (np.zeros((n, 0), np.float32) for n in (n_users, len(neighbors.indptr) - 1))
         return cls(users, items, hyperparameters, {}, tuple(warnings), neighbors, fold_in=fold_in)
@@ -71,19 +71,19 @@ class Factors:
         if self.neighbors is not None:
             for place, user in enumerate(users.tolist()):
                 own = slice(interactions.indptr[user], interactions.indptr[user + 1])
-                scores[place] += self.neighbors.scores(interactions.indices[own], self.neighbors.strengths[own])
+                scores[place] += self.neighbors.scores(interactions.indices[own], self.neighbors.confidences[own])
         return scores
 
     def is_finite(self) -> bool:
         """Whether every number is."""
         parts = [self.users, self.items]
         if self.neighbors is not None:
-            parts += [self.neighbors.weights, self.neighbors.strengths]
+            parts += [self.neighbors.weights, self.neighbors.confidences]
         return all(bool(np.isfinite(part).all()) for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class WarmStart:
     """The factors of an earlier fit, for users and items of a later one.
 
     Attributes:
@@ -96,7 +96,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class FitContext:
     """What a fit may use beside its data; an algorithm is free to ignore it.
 
     Attributes:
@@ -106,8 +106,8 @@ class Surroundings:
     """
 
     threads: int = 1
-    told: Told = lambda iteration, iterations, loss: None
-    start: Start | None = None
+    on_iteration: Told = lambda iteration, iterations, loss: None
+    warm_start: WarmStart | None = None
 
 
 class Algorithm(Protocol):
@@ -134,12 +134,12 @@ class Algorithm(Protocol):
         """
         ...
 
-    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
         """How many fits in a row may start from the one before them, before one is cold; 0 if none can."""
         ...
 
-    def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    def tune(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> dict[str, Any]:
         """Values for hyperparameters that were left to the data; empty if there are none, or too few data.
 
@@ -148,8 +148,8 @@ class Algorithm(Protocol):
         ...
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
         """Fit a model. Equal input gives equal output.
 
         A training does so twice: with a part of its interactions, to evaluate on the rest, and with all.

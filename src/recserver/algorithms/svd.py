@@ -11,7 +11,7 @@ from pydantic import Field
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 from recserver.core.validation.values import WholeNumber
 
@@ -40,19 +40,19 @@ class SVD(BaseAlgorithm[SVDParams]):
     params = SVDParams
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
         from sklearn.decomposition import TruncatedSVD
         from threadpoolctl import threadpool_limits
 
-        from recserver.algorithms.preprocessing import EXPONENT, lowered, matrices
+        from recserver.algorithms.preprocessing import DEGREE_EXPONENT, clamp_rank, input_matrices
 
-        params, notes = self.used(hyperparameters), list[str]()
+        params, notes = self.resolve(hyperparameters), list[str]()
         least = 1 if params.algorithm == "arpack" else 0  # arpack finds fewer than there are
-        params = lowered(params, interactions, notes, fewer=least)
-        exponent = EXPONENT if params.weighting == "degree" else 0.0
-        found = matrices(interactions, notes, feedback=params.feedback, exponent=exponent)
-        algorithm = params.algorithm if min(found.factored.shape) > least else "randomized"
+        params = clamp_rank(params, interactions, notes, margin=least)
+        exponent = DEGREE_EXPONENT if params.weighting == "degree" else 0.0
+        found = input_matrices(interactions, notes, feedback=params.feedback, exponent=exponent)
+        algorithm = params.algorithm if min(found.normalised.shape) > least else "randomized"
         model = TruncatedSVD(
             params.n_components,
             algorithm=algorithm,
@@ -64,22 +64,22 @@ class SVD(BaseAlgorithm[SVDParams]):
             threadpool_limits(1, user_api="blas"),  # more would round otherwise, and take longer
             np.errstate(invalid="ignore", divide="ignore"),
         ):
-            users = _fitted(model, found.factored)
+            users = _fit_users(model, found.normalised)
         explained = float(np.nan_to_num(model.explained_variance_ratio_, posinf=0.0).sum(dtype=np.float64))
         explained = explained if explained < 1.01 else 0.0  # of next to no variance anything is a large share
         components = np.ascontiguousarray(model.components_.T[: len(interactions.items)], np.float32)
-        return Factors(
+        return FittedModel(
             users=np.ascontiguousarray(users, np.float32),
             items=components * found.item_scale[:, None],
             hyperparameters=params.model_dump(),
             metrics={"n_components": params.n_components, "explained_variance_ratio": explained},
             warnings=tuple(notes),
             fold_in=found.fold_in(exponent=exponent, items=components, scale=found.item_scale),
-            strengths=found.strengths.data,
+            confidences=found.confidences.data,
         )
 
 
-def _fitted(model: TruncatedSVD, matrix: csr_array) -> NDArray[np.float32]:
+def _fit_users(model: TruncatedSVD, matrix: csr_array) -> NDArray[np.float32]:
     """The users' factors. scikit-learn refuses a single column: an empty one beside it changes nothing.
 
     Raises:

@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_ROWS = 64
+MAX_ROWS = 64
 """Scores of which the largest is looked at first."""
 
 
-def best(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:
+def top_n(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:
     """The positions of the ``n`` highest scores, best first; equal ones by position.
 
     Args:
         scores: shape (items,). ``-inf`` marks items that are left out.
         n: at least 1; fewer positions come back where fewer items are left.
     """
-    candidates = reaching(scores, n)
+    candidates = top_candidates(scores, n)
     order = np.argsort(-scores[candidates], kind="stable")[:n]  # candidates ascend, so ties stay by position
     found: NDArray[np.intp] = candidates[order]
     return found
 
 
-def reaching(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> NDArray[np.intp]:
+def top_candidates(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> NDArray[np.intp]:
     """The positions, ascending, of all scores at most ``margin`` below the nth highest, and of few others.
 
     The scores are laid out in rows, and the nth best of the columns' maxima is a lower bound for the nth best of
@@ -34,8 +34,8 @@ def reaching(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> 
         scores: shape (items,). ``-inf`` marks items that are left out: they never come.
         n: at least 1. Where fewer items are left, all of them come.
     """
-    low = float(nth_of_maxima(scores, n))
-    candidates = _from(scores, low - margin)
+    low = float(nth_lower_bound(scores, n))
+    candidates = _at_least(scores, low - margin)
     if len(candidates) < 2 * n:
         return candidates
     reached = scores[candidates]
@@ -43,16 +43,16 @@ def reaching(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> 
     if len(above) < n:  # it is the nth highest; as many may score the same, a selection among them would be slow
         return candidates
     nth = np.partition(above, len(above) - n)[len(above) - n]
-    return candidates[_from(reached, float(nth) - margin)]
+    return candidates[_at_least(reached, float(nth) - margin)]
 
 
-def _from(scores: NDArray[np.floating[Any]], floor: float) -> NDArray[np.intp]:
+def _at_least(scores: NDArray[np.floating[Any]], floor: float) -> NDArray[np.intp]:
     lowest = float(np.finfo(scores.dtype).min)  # a floor below it is none, and has no place among the scores
     found: NDArray[np.intp] = (scores >= floor if floor >= lowest else scores > -np.inf).nonzero()[0]
     return found
 
 
-def nth_of_maxima(scores: NDArray[np.floating[Any]], n: int) -> NDArray[Any]:
+def nth_lower_bound(scores: NDArray[np.floating[Any]], n: int) -> NDArray[Any]:
     """At most the nth highest of each row: the nth highest of the maxima of a few scores each, or ``-inf``.
 
     Args:
@@ -63,7 +63,7 @@ def nth_of_maxima(scores: NDArray[np.floating[Any]], n: int) -> NDArray[Any]:
         Shape (...); ``-inf`` where there are too few items for it to say anything.
     """
     *others, items = scores.shape
-    rows = min(MOST_ROWS, items // (4 * n))
+    rows = min(MAX_ROWS, items // (4 * n))
     if rows <= 1:
         return np.full(others, -np.inf, scores.dtype)
     columns = items // rows

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from recserver.chefs.protocol import Column
 from recserver.chefs.row_rules import RowRules
 from recserver.chefs.secrets import REFERENCE, missing_variables
-from recserver.core.errors import FieldError, InvalidInput, SourceFailed, shown
-from recserver.core.validation.messages import field_errors, in_words
+from recserver.core.errors import FieldError, InvalidInput, SourceFailed, quoted
+from recserver.core.validation.messages import field_errors, format_error
 
 _PORT_REFERENCE = re.compile(rf"(?<=:){REFERENCE.pattern}(?=[/?]|$)")
 
@@ -38,10 +38,10 @@ def read_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
         return model.model_validate({key: value for key, value in entry.items() if value is not None})
     except ValidationError as error:
         problems = field_errors(error)
-        raise InvalidInput(f"{in_words(problems[0])}.", problems) from None
+        raise InvalidInput(f"{format_error(problems[0])}.", problems) from None
 
 
-def refused(field: str, problem: object) -> InvalidInput:
+def invalid_field(field: str, problem: object) -> InvalidInput:
     """The error that says what is wrong with one field."""
     return InvalidInput(f"{field}: {problem}.", [FieldError((field,), str(problem))])
 
@@ -51,7 +51,7 @@ def has_reference(text: str) -> bool:
     return REFERENCE.search(text) is not None
 
 
-def probe(text: str) -> str:
+def with_placeholders(text: str) -> str:
     """``text`` with something harmless in the place of each variable, to check the rest of it."""
     return REFERENCE.sub("x", _PORT_REFERENCE.sub("1", text))
 
@@ -61,7 +61,9 @@ def variable_warnings(entry: Mapping[str, Any]) -> list[str]:
     return [f"The environment variable {name} is not set." for name in missing_variables(entry)]
 
 
-def positions(header: Sequence[str], wanted: Collection[str] | None, source: str, cure: str) -> dict[str, int]:
+def column_indices(
+    header: Sequence[str], wanted: Collection[str] | None, source: str, hint: str
+) -> dict[str, int]:
     """Where the wanted columns stand in ``header``; those it lacks are left out.
 
     Where everything is wanted, None, names that occur twice are left out as well.
@@ -74,7 +76,7 @@ def positions(header: Sequence[str], wanted: Collection[str] | None, source: str
         wanted = {name for name, times in occurring.items() if name and times == 1}
     twice = next((name for name in header if name in wanted and occurring[name] > 1), None)
     if twice is not None:
-        raise SourceFailed(f"{source} has two columns named {shown(twice)}: {cure}.")
+        raise SourceFailed(f"{source} has two columns named {quoted(twice)}: {hint}.")
     return {name: place for place, name in enumerate(header) if name in wanted}
 
 
@@ -83,7 +85,7 @@ def object_column(values: Sequence[Any]) -> NDArray[Any]:
     return np.fromiter(values, dtype=object, count=len(values))
 
 
-def column_of(values: Sequence[Any], *, from_json: bool = False) -> Column:
+def to_column(values: Sequence[Any], *, from_json: bool = False) -> Column:
     """``values`` as an Arrow array, if they are of one kind that Arrow holds without changing anything.
 
     Args:
@@ -100,7 +102,7 @@ def column_of(values: Sequence[Any], *, from_json: bool = False) -> Column:
         return object_column(values)
 
 
-def joined(parts: Sequence[Column]) -> Column:
+def concat_columns(parts: Sequence[Column]) -> Column:
     """Parts of one column as one; without a change of any value, so as Python objects if their kinds differ."""
     import pyarrow as pa
 
@@ -114,6 +116,6 @@ def joined(parts: Sequence[Column]) -> Column:
     return pa.chunked_array([one.cast(kind) if pa.types.is_null(one.type) else one for one in arrays], kind)
 
 
-def no_rows() -> Column:
+def empty_column() -> Column:
     """A column of nothing."""
     return object_column([])

@@ -13,7 +13,7 @@ import yaml
 from recserver.core.errors import InvalidInput, StorageUnreadable
 from recserver.storage import atomic_files as files
 
-DEEPEST = 20
+MAX_DEPTH = 20
 
 Entries = dict[str, dict[str, Any]]
 
@@ -24,7 +24,7 @@ class ChefStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = asyncio.Lock()
-        self._last: tuple[bytes, dict[str, Any]] = b"", {}
+        self._parsed: tuple[bytes, dict[str, Any]] = b"", {}
         """The text that was parsed last, and what it says: the file is read often and changes rarely."""
 
     async def read(self) -> Entries:
@@ -48,9 +48,9 @@ class ChefStore:
             if data_chef_id in whole:
                 await self._save({name: entry for name, entry in whole.items() if name != data_chef_id})
 
-    async def clear_temporaries(self) -> None:
+    async def remove_temporaries(self) -> None:
         """Remove what a killed server left half written."""
-        await files.clear_temporaries(self.path.parent)
+        await files.remove_temporaries(self.path.parent)
 
     async def _load(self) -> dict[str, Any]:
         try:
@@ -61,8 +61,8 @@ class ChefStore:
             raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error}") from None
         except OSError as error:
             raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error.strerror}.") from None
-        if text == self._last[0]:
-            return self._last[1]
+        if text == self._parsed[0]:
+            return self._parsed[1]
         try:
             content = await asyncio.to_thread(_parse, text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -71,17 +71,17 @@ class ChefStore:
             raise StorageUnreadable(
                 f"restaurant_data.yaml cannot be parsed{where}: correct it by hand. Nothing was changed."
             ) from None
-        self._last = text, content
+        self._parsed = text, content
         return content
 
-    async def _save(self, whole: dict[str, Any]) -> None:
-        text = await asyncio.to_thread(_render, whole)
-        if len(text) > files.LARGEST_DOCUMENT:  # it could not be read again
+    async def _save(self, entries: dict[str, Any]) -> None:
+        text = await asyncio.to_thread(_render, entries)
+        if len(text) > files.MAX_DOCUMENT_BYTES:  # it could not be read again
             raise InvalidInput(
-                f"restaurant_data.yaml would be larger than {files.LARGEST_DOCUMENT} bytes: "
+                f"restaurant_data.yaml would be larger than {files.MAX_DOCUMENT_BYTES} bytes: "
                 "shorten this data chef, or delete some that are not needed."
             )
-        await files.write_whole(self.path, text, files.PRIVATE)
+        await files.write_atomic(self.path, text, files.PRIVATE)
 
 
 class _Loader(yaml.SafeLoader):
@@ -96,16 +96,16 @@ class _Loader(yaml.SafeLoader):
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if isinstance(key, yaml.ScalarNode) and key.tag in _READ_AS_SOMETHING:
-                key.tag = _TEXT
+            if isinstance(key, yaml.ScalarNode) and key.tag in _NON_TEXT_TAGS:
+                key.tag = _TEXT_TAG
         return node
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
             raise ValueError("aliases are not read here")
         self.depth += 1
-        if self.depth > DEEPEST:
-            raise ValueError(f"nested deeper than {DEEPEST}")
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}")
         try:
             return super().compose_node(parent, index)
         finally:
@@ -120,7 +120,7 @@ class _Loader(yaml.SafeLoader):
         number = super().construct_yaml_float(node)
         return number if math.isfinite(number) else self.construct_scalar(node)
 
-    def refuse(self, node: yaml.Node) -> Any:
+    def reject(self, node: yaml.Node) -> Any:
         """For kinds of data that JSON does not have."""
         raise ValueError(f"{node.tag} is not read here")
 
@@ -131,14 +131,14 @@ class _Loader(yaml.SafeLoader):
         return mapping
 
 
-_TEXT = "tag:yaml.org,2002:str"
-_READ_AS_SOMETHING = {
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_NON_TEXT_TAGS = {
     f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "merge", "null", "timestamp", "value")
 }
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)
 for _kind in ("binary", "omap", "pairs", "set"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.refuse)
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.reject)
 
 
 def _parse(text: bytes) -> dict[str, Any]:
@@ -150,6 +150,6 @@ def _parse(text: bytes) -> dict[str, Any]:
     return content
 
 
-def _render(whole: dict[str, Any]) -> bytes:
-    text = yaml.safe_dump(whole, sort_keys=True, allow_unicode=True, default_flow_style=False)
+def _render(entries: dict[str, Any]) -> bytes:
+    text = yaml.safe_dump(entries, sort_keys=True, allow_unicode=True, default_flow_style=False)
     return str(text).encode()

@@ -11,7 +11,7 @@ from recserver.core.errors import FieldError, InvalidInput
 GROUP = "recserver.chefs"
 """The entry points of plug-ins."""
 
-CHEFS = {
+CHEF_PATHS = {
     "csv": "recserver.chefs.files.file_chef:CsvChef",
     "sql": "recserver.chefs.sql.sql_chef:SqlChef",
     "api": "recserver.chefs.rest.rest_chef:ApiChef",
@@ -19,7 +19,7 @@ CHEFS = {
 
 
 @cache
-def chef_class(kind: str) -> type[Chef]:
+def load_chef_class(kind: str) -> type[Chef]:
     """The class of the data chefs whose ``type`` is ``kind``.
 
     Raises:
@@ -28,5 +28,5 @@ def chef_class(kind: str) -> type[Chef]:
     if not kind:
         message = "is missing: say csv, sql or api"
         raise InvalidInput(f"type: {message}.", [FieldError(("type",), message)])
-    found: type[Chef] = entry_points.load("type", kind, CHEFS, GROUP)
+    found: type[Chef] = entry_points.load("type", kind, CHEF_PATHS, GROUP)
     return found

@@ -24,7 +24,7 @@ way, above all dictionary-encoded text: then each distinct id is looked at once.
 """
 
 
-class StartOver(Exception):
+class RestartRead(Exception):
     """Raised by a chef in the middle of its rows: forget them, and read from the beginning, once more.
 
     A quick way through a source may find out late that it is none.
@@ -60,7 +60,7 @@ class Batch:
         hints: what whoever wrote the data chef should know, a sentence each.
     """
 
-    found: tuple[str, ...]
+    column_names: tuple[str, ...]
     columns: Mapping[str, Column]
     n_bytes: int = 0
     rejected: tuple[Rejection, ...] = ()

@@ -8,11 +8,11 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from recserver.core.errors import shown
+from recserver.core.errors import quoted
 from recserver.core.validation.values import unicode_text
 
-LONGEST_NAME = 256
-MOST_PAIRS = 1000
+MAX_NAME_LENGTH = 256
+MAX_RENAMES = 1000
 
 EXAMPLE = "write it like userId->user_id,movieId->item_id"
 
@@ -26,36 +26,36 @@ def parse_renames(value: object) -> dict[str, str]:
     if value is None or value == "":
         return {}
     if isinstance(value, str):
-        pairs = [_split(part) for part in islice(value.split(","), MOST_PAIRS + 1)]
+        pairs = [_split(part) for part in islice(value.split(","), MAX_RENAMES + 1)]
     elif isinstance(value, Mapping):
-        items = islice(value.items(), MOST_PAIRS + 1)
+        items = islice(value.items(), MAX_RENAMES + 1)
         pairs = [(str(old).strip(), new.strip() if isinstance(new, str) else "") for old, new in items]
     else:
         raise ValueError(f"must be text or an object: {EXAMPLE}")
-    return _checked(pairs)
+    return _validated(pairs)
 
 
 def _split(part: str) -> tuple[str, str]:
     old, arrow, new = part.partition("->" if "->" in part else ":")
     if not arrow:
-        raise ValueError(f"{shown(part.strip())} is not a pair of names: {EXAMPLE}")
+        raise ValueError(f"{quoted(part.strip())} is not a pair of names: {EXAMPLE}")
     return old.strip(), new.strip()
 
 
-def _checked(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _validated(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     renames: dict[str, str] = {}
     for old, new in pairs:
         for name in (old, new):
             unicode_text(name)
-            if not name or len(name) > LONGEST_NAME or "," in name or "->" in name:
-                raise ValueError(f"{shown(name)} is not usable as a column name here: {EXAMPLE}")
+            if not name or len(name) > MAX_NAME_LENGTH or "," in name or "->" in name:
+                raise ValueError(f"{quoted(name)} is not usable as a column name here: {EXAMPLE}")
         if old in renames:
-            raise ValueError(f"{shown(old)} is renamed twice: keep one")
+            raise ValueError(f"{quoted(old)} is renamed twice: keep one")
         if new in renames.values():
-            raise ValueError(f"two columns become {shown(new)}: keep one")
+            raise ValueError(f"two columns become {quoted(new)}: keep one")
         renames[old] = new
-    if len(renames) > MOST_PAIRS:
-        raise ValueError(f"names more than {MOST_PAIRS} columns: keep those that a training needs")
+    if len(renames) > MAX_RENAMES:
+        raise ValueError(f"names more than {MAX_RENAMES} columns: keep those that a training needs")
     return renames
 
 
@@ -64,7 +64,7 @@ def canonical_renames(value: object) -> str:
     return ",".join(f"{old}->{new}" for old, new in parse_renames(value).items())
 
 
-def rename(columns: Iterable[str], renames: Mapping[str, str]) -> dict[str, str]:
+def renamed_columns(columns: Iterable[str], renames: Mapping[str, str]) -> dict[str, str]:
     """New name → the source's name, for every column that stays.
 
     A renamed column replaces one that already bears its new name.

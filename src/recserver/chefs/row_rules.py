@@ -8,13 +8,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
 
-from recserver.chefs.rename_columns import LONGEST_NAME, RenameColumns, parse_renames
-from recserver.core.errors import shown
+from recserver.chefs.rename_columns import MAX_NAME_LENGTH, RenameColumns, parse_renames
+from recserver.core.errors import quoted
 from recserver.core.validation.values import real_number, unicode_text
 
-MOST_EVENTS = 1000
-LARGEST_WEIGHT = 1e6
-LONGEST_HALF_LIFE = 36_600.0
+MAX_EVENTS = 1000
+MAX_WEIGHT = 1e6
+MAX_HALF_LIFE_DAYS = 36_600.0
 """Days: a hundred years."""
 
 
@@ -33,7 +33,7 @@ class RepeatedPairs(StrEnum):
 
 def _weight(value: object) -> float:
     number = real_number(value)
-    if not 0 <= number <= LARGEST_WEIGHT:
+    if not 0 <= number <= MAX_WEIGHT:
         raise ValueError("must be a number from 0 to 1000000")
     return number
 
@@ -41,23 +41,23 @@ def _weight(value: object) -> float:
 def _weights(value: object) -> dict[str, float]:
     if not isinstance(value, Mapping) or not value:
         raise ValueError('must be an object of events and their weights, such as {"view": 1, "order": 5}')
-    if len(value) > MOST_EVENTS:
-        raise ValueError(f"must name at most {MOST_EVENTS} events")
+    if len(value) > MAX_EVENTS:
+        raise ValueError(f"must name at most {MAX_EVENTS} events")
     weights = {}
     for name, weight in value.items():
         if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
-            raise ValueError(f"{shown(name)} is no event: names are text")
+            raise ValueError(f"{quoted(name)} is no event: names are text")
         try:
             weights[unicode_text(str(name).strip())] = _weight(weight)
         except ValueError as error:
-            raise ValueError(f"the weight of {shown(name)} {error}") from None
+            raise ValueError(f"the weight of {quoted(name)} {error}") from None
     return weights
 
 
 def _half_life(value: object) -> float:
     number = real_number(value)
-    if not 0 < number <= LONGEST_HALF_LIFE:
-        raise ValueError(f"must be days, more than 0 and at most {LONGEST_HALF_LIFE:g}")
+    if not 0 < number <= MAX_HALF_LIFE_DAYS:
+        raise ValueError(f"must be days, more than 0 and at most {MAX_HALF_LIFE_DAYS:g}")
     return number
 
 
@@ -67,7 +67,7 @@ def _repeated(value: object) -> object:
     return value
 
 
-ColumnName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=LONGEST_NAME)]
+ColumnName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_NAME_LENGTH)]
 Weight = Annotated[float, BeforeValidator(_weight)]
 EventWeights = Annotated[dict[str, float], BeforeValidator(_weights)]
 HalfLife = Annotated[float, BeforeValidator(_half_life)]
@@ -107,17 +107,17 @@ class RowRules(BaseModel):
         return parse_renames(self.rename_columns)
 
     @property
-    def events(self) -> str | None:
+    def used_event_column(self) -> str | None:
         """The column that is read for events, after renaming."""
         return (self.event_column or "event") if self.event_weights is not None else None
 
     @property
-    def times(self) -> str | None:
+    def used_timestamp_column(self) -> str | None:
         """The column that is read for times, after renaming."""
         return self.timestamp_column or ("timestamp" if self.half_life_days is not None else None)
 
     @property
-    def repeated(self) -> RepeatedPairs:
+    def used_repeated_pairs(self) -> RepeatedPairs:
         """As given; else the largest for weighted events, so that a view after an order takes nothing away, and
         the last for everything else: it is what the user said most recently."""
         if self.repeated_pairs is not None:
@@ -125,20 +125,20 @@ class RowRules(BaseModel):
         return RepeatedPairs.MAX if self.event_weights is not None else RepeatedPairs.LAST
 
     @property
-    def weigh(self) -> bool:
+    def is_weighted(self) -> bool:
         """Whether what a row is worth is an amount: the more, the surer."""
         weighted = self.event_weights is not None or self.half_life_days is not None
         return weighted or self.repeated_pairs is RepeatedPairs.SUM
 
-    def needed(self) -> dict[str, bool]:
+    def required_columns(self) -> dict[str, bool]:
         """Name after renaming → whether a training cannot do without it."""
         columns = {"user_id": True, "item_id": True}
-        if self.events is not None:
-            columns[self.events] = True
+        if self.used_event_column is not None:
+            columns[self.used_event_column] = True
         elif self.constant_rating is None:
             columns["rating"] = False
-        if self.times is not None:
-            columns[self.times] = True
+        if self.used_timestamp_column is not None:
+            columns[self.used_timestamp_column] = True
         return columns
 
 

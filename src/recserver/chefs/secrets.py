@@ -21,16 +21,16 @@ MASK = "********"
 Entry = Mapping[str, Any]
 Replace = Callable[[str], str]
 
-TELLING = 6
+MIN_PREFIX = 6
 """Characters of a variable's value that are not told, not even as the beginning of it."""
 
-SHORTEST_SECRET = 4
+MIN_SECRET_LENGTH = 4
 """Characters of a variable's value. A shorter one stands by chance in any sentence."""
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 URL_KEYS = ("url", "connection")
 
-AUTH_KEYS = ("token", "key", "password")
+SECRET_AUTH_KEYS = ("token", "key", "password")
 """Keys of an entry's ``auth`` that hold secrets."""
 
 _ONLY_REFERENCES = re.compile(rf"(?:{REFERENCE.pattern})+")
@@ -46,7 +46,7 @@ _USERINFO = {
     "url": re.compile(_HEAD + _NO_PORT + _REST, re.DOTALL),
     "connection": re.compile(_HEAD + _REST, re.DOTALL),
 }
-_ELSEWHERE = frozenset({"host", "hostaddr", "port", "service", "unix_socket", "dsn", "server"})
+_HOST_PARAMETERS = frozenset({"host", "hostaddr", "port", "service", "unix_socket", "dsn", "server"})
 _PORTS = {"http": "80", "https": "443", "postgresql": "5432", "postgres": "5432", "mysql": "3306"}
 
 
@@ -123,7 +123,7 @@ def restore_masked(new: Entry, stored: Entry | None) -> dict[str, Any]:
     if isinstance(config, Mapping) and config.get("password") == MASK:
         known = old_config if isinstance(old_config, Mapping) else {}
         hosts = _config_host(config), _config_host(known)
-        _same_host(("db_config", "password"), *hosts, known.get("password"))
+        _require_same_host(("db_config", "password"), *hosts, known.get("password"))
         restored["db_config"] = {**config, "password": known["password"]}
     for key in URL_KEYS:
         if isinstance(text := new.get(key), str):
@@ -139,7 +139,7 @@ def _restore_part(part: str, given: Mapping[str, Any], new: Entry, old: Entry) -
     known = stored if isinstance(stored, Mapping) else {}
     here, there = (_url_host("url", str(one.get("url", ""))) for one in (new, old))
     for name in (name for name, value in given.items() if value == MASK):
-        _same_host((part, str(name)), here, there, known.get(name))
+        _require_same_host((part, str(name)), here, there, known.get(name))
     return {name: known[name] if value == MASK else value for name, value in given.items()}
 
 
@@ -151,13 +151,13 @@ def _restore_url(key: str, text: str, stored: object) -> str:
     def restore(place: str, secret: str) -> str:
         if secret != MASK:
             return secret
-        _same_host((key,), _url_host(key, text), _url_host(key, before), known.get(place))
+        _require_same_host((key,), _url_host(key, text), _url_host(key, before), known.get(place))
         return known[place]
 
     return _url_secrets(key, text, restore)
 
 
-def _same_host(loc: tuple[str, ...], host: object, stored_host: object, stored_secret: object) -> None:
+def _require_same_host(loc: tuple[str, ...], host: object, stored_host: object, stored_secret: object) -> None:
     if not stored_secret or stored_secret == MASK:
         problem = f"holds {MASK}, but no secret is stored for it: give the secret itself"
     elif host != stored_host:
@@ -183,7 +183,7 @@ def _url_host(key: str, text: str) -> object:
     if not colon or not port.isdigit():
         host, port = authority.removesuffix(":"), _PORTS.get(dialect, "")
     names = ((unquote_plus(name).lower(), value) for _, name, value in _PARAMETER.findall(text))
-    return dialect, host, port, sorted(pair for pair in names if pair[0] in _ELSEWHERE)
+    return dialect, host, port, sorted(pair for pair in names if pair[0] in _HOST_PARAMETERS)
 
 
 def _with_secrets(entry: Entry, replace: Replace) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _with_secrets(entry: Entry, replace: Replace) -> dict[str, Any]:
     for key in URL_KEYS:
         if isinstance(text := entry.get(key), str):
             changed[key] = _url_secrets(key, text, lambda _, secret: replace(secret))
-    for part, is_secret in (("auth", AUTH_KEYS.__contains__), ("headers", _SECRET_HEADER.search)):
+    for part, is_secret in (("auth", SECRET_AUTH_KEYS.__contains__), ("headers", _SECRET_HEADER.search)):
         pairs = entry.get(part)
         if isinstance(pairs, str) and pairs:
             changed[part] = replace(pairs)
@@ -255,40 +255,40 @@ def _map_texts(value: Any, change: Replace) -> Any:
     return value
 
 
-def hide_variables(text: str, entry: Entry) -> str:
+def redact_variables(text: str, entry: Entry) -> str:
     """``text`` with every ``${NAME}`` of the entry as written, wherever what it stands for has slipped in."""
-    return without(text, variables_of(entry))
+    return redact(text, variable_redactions(entry))
 
 
-def variables_of(entry: Entry) -> dict[str, str]:
+def variable_redactions(entry: Entry) -> dict[str, str]:
     """What the environment variables of ``entry`` stand for, in every form that it may take → ``${NAME}``."""
     found: dict[str, str] = {}
     for name in sorted(_references(entry)):
         value = os.environ.get(name, "")
-        if len(value) >= SHORTEST_SECRET:
+        if len(value) >= MIN_SECRET_LENGTH:
             forms = value, quote(value), quote(value, safe=""), repr(value)[1:-1]
             found |= dict.fromkeys(forms, f"${{{name}}}")
     return found
 
 
-def without(text: str, told: Mapping[str, str]) -> str:
+def redact(text: str, replacements: Mapping[str, str]) -> str:
     """``text`` with what each secret is told as in its place, also where only the beginning of a secret stands.
 
     Sentences shorten what they quote. Of secrets that begin alike the one that shares most is meant.
     """
-    if not told:
+    if not replacements:
         return text
-    heads = re.compile("|".join(re.escape(secret[:TELLING]) for secret in told))
+    heads = re.compile("|".join(re.escape(secret[:MIN_PREFIX]) for secret in replacements))
     parts, end = list[str](), 0
     while found := heads.search(text, end):
         rest = text[found.start() :]
-        shared, secret = max((_in_common(one, rest), one) for one in told)
-        parts += text[end : found.start()], told[secret]
+        shared, secret = max((_common_prefix_length(one, rest), one) for one in replacements)
+        parts += text[end : found.start()], replacements[secret]
         end = found.start() + shared
     return "".join(parts) + text[end:]
 
 
-def _in_common(one: str, other: str) -> int:
+def _common_prefix_length(one: str, other: str) -> int:
     """How many characters two texts begin with alike."""
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 

@@ -27,7 +27,7 @@ def _networks(*texts: str) -> Networks:
     return tuple(ip_network(text) for text in texts)
 
 
-NEVER = _networks(
+BLOCKED_NETWORKS = _networks(
     "0.0.0.0/8",  # this network: Linux connects 0.0.0.0 to itself
     "169.254.0.0/16",  # link-local, with the metadata services of most clouds
     "100.100.100.200/32",  # metadata: Alibaba
@@ -41,7 +41,7 @@ NEVER = _networks(
     "fd20:ce::254/128",  # metadata: Google
     "ff00::/8",  # multicast
 )
-LOCAL = _networks(
+PRIVATE_NETWORKS = _networks(
     "10.0.0.0/8",
     "100.64.0.0/10",
     "127.0.0.0/8",
@@ -51,7 +51,7 @@ LOCAL = _networks(
     "fc00::/7",
     "fec0::/10",
 )
-_EMBEDDED_AT: tuple[tuple[IPv6Network, int], ...] = tuple(
+_IPV4_EMBEDDINGS: tuple[tuple[IPv6Network, int], ...] = tuple(
     (IPv6Network(network), shift)
     for network, shift in (
         ("::ffff:0:0/96", 0),  # mapped
@@ -65,15 +65,15 @@ _EMBEDDED_AT: tuple[tuple[IPv6Network, int], ...] = tuple(
 )
 """IPv6 networks whose addresses carry an IPv4 address, and how many bits stand behind it."""
 
-_NUMERIC = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
+_NUMERIC_HOST = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
 
 
-def refusal(address: Address, *, allow_private: bool) -> str | None:
+def address_error(address: Address, *, allow_private: bool) -> str | None:
     """Why ``address`` may not be reached, or None. IPv6 forms of an IPv4 address count as that address."""
-    forms = (address, *_embedded(address))
-    if any(form in network for form in forms for network in NEVER if form.version == network.version):
+    forms = (address, *_embedded_ipv4(address))
+    if any(form in network for form in forms for network in BLOCKED_NETWORKS if form.version == network.version):
         return f"{address} is a link-local, metadata, multicast or reserved address: no data chef may reach it"
-    if not allow_private and any(_is_local(form) for form in forms):
+    if not allow_private and any(_is_private(form) for form in forms):
         return (
             f"{address} is an address of this machine or of a private network: to allow those, set "
             "RECSERVER_ALLOW_PRIVATE_SOURCES=true"
@@ -81,22 +81,22 @@ def refusal(address: Address, *, allow_private: bool) -> str | None:
     return None
 
 
-def host_refusal(host: str, *, allow_private: bool) -> str | None:
+def host_error(host: str, *, allow_private: bool) -> str | None:
     """Why ``host`` may not be reached as far as its text tells, or None. Names are not looked up."""
     name = unicodedata.normalize("NFKC", host).lower().strip("[]").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         name = "127.0.0.1"
-    address = literal_address(name)
-    return refusal(address, allow_private=allow_private) if address else None
+    address = parse_address(name)
+    return address_error(address, allow_private=allow_private) if address else None
 
 
-def literal_address(host: str) -> Address | None:
+def parse_address(host: str) -> Address | None:
     """The address that ``host`` spells, in any of the forms that resolvers take (``127.1``, ``0x7f000001``)."""
     try:
         return ip_address(host.partition("%")[0])
     except ValueError:
         pass
-    if not _NUMERIC.fullmatch(host):
+    if not _NUMERIC_HOST.fullmatch(host):
         return None
     try:
         return IPv4Address(socket.inet_aton(host))
@@ -104,7 +104,7 @@ def literal_address(host: str) -> Address | None:
         return None
 
 
-class ConnectGuard:
+class GuardedSocketFactory:
     """Makes the sockets of a connector, unless the address that they are for is refused.
 
     Attributes:
@@ -112,7 +112,7 @@ class ConnectGuard:
     """
 
     def __init__(self, *, allow_private: bool) -> None:
-        self.refused = ""
+        self.last_error = ""
         self._allow_private = allow_private
 
     def __call__(self, info: tuple[Any, ...]) -> socket.socket:
@@ -123,23 +123,25 @@ class ConnectGuard:
         """
         family, kind, protocol, _, place = info
         address = ip_address(str(place[0]).partition("%")[0])
-        if problem := refusal(address, allow_private=self._allow_private):
-            self.refused = problem
+        if problem := address_error(address, allow_private=self._allow_private):
+            self.last_error = problem
             raise PermissionError(problem)
         return socket.socket(family, kind, protocol)
 
 
-def _is_local(address: Address) -> bool:
-    listed = any(address in network for network in LOCAL if address.version == network.version)
-    return listed or (not address.is_global and not _embedded(address))
+def _is_private(address: Address) -> bool:
+    listed = any(address in network for network in PRIVATE_NETWORKS if address.version == network.version)
+    return listed or (not address.is_global and not _embedded_ipv4(address))
 
 
-def _embedded(address: Address) -> list[IPv4Address]:
+def _embedded_ipv4(address: Address) -> list[IPv4Address]:
     if isinstance(address, IPv4Address) or address.is_loopback or address.is_unspecified:
         return []
     found = [
-        IPv4Address((int(address) >> shift) & 0xFFFFFFFF) for network, shift in _EMBEDDED_AT if address in network
+        IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
+        for network, shift in _IPV4_EMBEDDINGS
+        if address in network
     ]
-    if address in _EMBEDDED_AT[-1][0]:  # Teredo also carries its client, each bit turned over
+    if address in _IPV4_EMBEDDINGS[-1][0]:  # Teredo also carries its client, each bit turned over
         found.append(IPv4Address(~int(address) & 0xFFFFFFFF))
     return found

@@ -11,8 +11,8 @@ import typer
 from recserver.cli.commands.evaluate_options import evaluate
 from recserver.cli.commands.recommend_options import recommend
 from recserver.cli.commands.serve_options import serve
-from recserver.core.errors import RecServerError, shown
-from recserver.server.workers.process_setup import refuse, write_whatever_comes
+from recserver.core.errors import RecServerError, quoted
+from recserver.server.workers.process_setup import exit_with_error, replace_unencodable
 from recserver.training.run_outcome import RunOutcome
 
 app = typer.Typer(
@@ -42,24 +42,24 @@ app.command()(recommend)
 app.command()(serve)
 
 
-def _count(value: int) -> int:
+def _check_count(value: int) -> int:
     """A number of rows or runs, if the server would take it."""
-    from recserver.core.validation.values import count
+    from recserver.core.validation.values import parse_count
 
     try:
-        return count(value)
+        return parse_count(value)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
-def _outcome(value: str | None) -> str | None:
+def _check_outcome(value: str | None) -> str | None:
     """An outcome, if there is such a one."""
     if value is not None and value not in list(RunOutcome):
-        raise typer.BadParameter(f"{shown(value)} is no outcome: take one of {', '.join(RunOutcome)}")
+        raise typer.BadParameter(f"{quoted(value)} is no outcome: take one of {', '.join(RunOutcome)}")
     return value
 
 
-ReadFolder = Annotated[
+ExistingFolder = Annotated[
     Path,
     typer.Option("--data", envvar="RECSERVER_DATA", help="Data folder, with config/; it must be there already."),
 ]
@@ -81,7 +81,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
 
 
 @chefs_app.command("list")
-def list_chefs(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None:
+def list_chefs(data: ExistingFolder = Path("data"), as_json: AsJson = False) -> None:
     """Show all data chefs of a data folder."""
     from recserver.cli.commands.chefs import list_chefs as run
 
@@ -91,8 +91,8 @@ def list_chefs(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None
 @chefs_app.command("preview")
 def preview_chef(
     data_chef_id: Annotated[str, typer.Argument(metavar="ID", help="The data chef.")],
-    data: ReadFolder = Path("data"),
-    rows: Annotated[int, typer.Option("--rows", callback=_count, help="How many rows to show.")] = 20,
+    data: ExistingFolder = Path("data"),
+    rows: Annotated[int, typer.Option("--rows", callback=_check_count, help="How many rows to show.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show the first rows of a source, before and after renaming, and what to change.
@@ -104,10 +104,10 @@ def preview_chef(
     run(data, data_chef_id, rows=rows, as_json=as_json)
 
 
-def _format(value: str | None) -> str | None:
+def _check_format(value: str | None) -> str | None:
     """A format of exported models, if there is such a one."""
     if value not in (None, "npz", "safetensors"):
-        raise typer.BadParameter(f"{shown(value)} is no format: take npz or safetensors")
+        raise typer.BadParameter(f"{quoted(value)} is no format: take npz or safetensors")
     return value
 
 
@@ -116,7 +116,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Even if it exists.
 
 
 @models_app.command("list")
-def list_models(data: ReadFolder = Path("data"), as_json: AsJson = False) -> None:
+def list_models(data: ExistingFolder = Path("data"), as_json: AsJson = False) -> None:
     """Show all models of a data folder."""
     from recserver.cli.commands.models import list_models as run
 
@@ -126,9 +126,9 @@ def list_models(data: ReadFolder = Path("data"), as_json: AsJson = False) -> Non
 @models_app.command("export")
 def export_model(
     model_id: ModelId,
-    data: ReadFolder = Path("data"),
+    data: ExistingFolder = Path("data"),
     output: Annotated[Path | None, typer.Option("--output", help="The file to write [ID.FORMAT].")] = None,
-    kind: Annotated[str, typer.Option("--format", callback=_format, help="npz or safetensors.")] = "npz",
+    kind: Annotated[str, typer.Option("--format", callback=_check_format, help="npz or safetensors.")] = "npz",
     overwrite: Overwrite = False,
 ) -> None:
     """Write a trained version as arrays that numpy, PyTorch and others read."""
@@ -142,9 +142,10 @@ def import_model(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="A file of factors and ids.")],
     model_id: ModelId,
     *,
-    data: ReadFolder = Path("data"),
+    data: ExistingFolder = Path("data"),
     kind: Annotated[
-        str | None, typer.Option("--format", callback=_format, help="npz or safetensors [by the file's ending].")
+        str | None,
+        typer.Option("--format", callback=_check_format, help="npz or safetensors [by the file's ending]."),
     ] = None,
     algorithm: Annotated[
         str, typer.Option("--algorithm", help="What the next training of a new model uses.")
@@ -156,7 +157,7 @@ def import_model(
     """Make a model of factors and ids. A running server takes it up by itself."""
     from recserver.cli.commands.models import import_model as run
 
-    run(data, source, model_id, kind=kind, name=algorithm, overwrite=overwrite)
+    run(data, source, model_id, kind=kind, algorithm_name=algorithm, overwrite=overwrite)
 
 
 Url = Annotated[
@@ -224,9 +225,10 @@ def history(
     *,
     model_id: Annotated[str | None, typer.Option("--model", help="Only of this model.")] = None,
     outcome: Annotated[
-        str | None, typer.Option("--outcome", callback=_outcome, help=f"Only these: {', '.join(RunOutcome)}.")
+        str | None,
+        typer.Option("--outcome", callback=_check_outcome, help=f"Only these: {', '.join(RunOutcome)}."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", callback=_count, help="How many runs to show.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", callback=_check_count, help="How many runs to show.")] = 20,
     run_id: Annotated[str | None, typer.Option("--run", help="Show this one run, with all details.")] = None,
     url: Url = None,
     as_json: AsJson = False,
@@ -250,7 +252,7 @@ def version() -> None:
     typer.echo(f"recserver {version_of('recserver')}")
 
 
-def _one_numerical_thread() -> None:
+def _limit_numerical_threads() -> None:
     """One answer is too small a computation to be shared out: threads only wait for each other.
 
     Trainings are not concerned, they set their own number. It must be said before numpy is first imported.
@@ -261,9 +263,9 @@ def _one_numerical_thread() -> None:
 
 def main() -> None:
     """Entry point of ``recserver``: errors of ours become one sentence and an exit status."""
-    _one_numerical_thread()
-    write_whatever_comes()
+    _limit_numerical_threads()
+    replace_unencodable()
     try:
         app()
     except RecServerError as error:
-        refuse(error)
+        exit_with_error(error)

@@ -12,21 +12,21 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from recserver.cli.output import WrongOption
+from recserver.cli.output import UsageError
 from recserver.core.errors import RecServerError
 
-ANSWER = aiohttp.ClientTimeout(total=60, sock_connect=10)
+REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 """Stopping a training is answered when it has stopped; everything else takes far less."""
 
-STREAM = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)
+STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)
 """A silent stream shows every 15 seconds that it lives."""
 
-OPENING_SECONDS = 5.0
+STREAM_OPEN_SECONDS = 5.0
 """For a stream of events to open. What holds it back longer would hold back the events as well."""
 
-LONGEST_EVENT = 2**20
+MAX_EVENT_BYTES = 2**20
 
-_NO_STREAM = 404, 405, 501
+_NO_STREAM_STATUSES = 404, 405, 501
 """Statuses of an address that has no stream of events."""
 
 Event = tuple[str, dict[str, Any]]
@@ -50,17 +50,17 @@ class Client:
     def __init__(self, base: URL, session: aiohttp.ClientSession) -> None:
         self._base = base
         self._session = session
-        self.name = str(base.with_user(None)).rstrip("/")
+        self.address = str(base.with_user(None)).rstrip("/")
         """Its address, for sentences."""
 
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
         """The body of the answer to a GET; arguments that are None are left out."""
         given = {name: str(value) for name, value in query.items() if value is not None}
-        return await self._ask("GET", path, params=given)
+        return await self._request("GET", path, params=given)
 
     async def post(self, path: str, **body: Any) -> dict[str, Any]:
         """The body of the answer to a POST."""
-        return await self._ask("POST", path, json=body)
+        return await self._request("POST", path, json=body)
 
     @asynccontextmanager
     async def events(self, **query: str) -> AsyncIterator[AsyncIterator[Event] | None]:
@@ -69,52 +69,52 @@ class Client:
         Iterating ends when the stream does, for whatever reason.
         """
         try:
-            async with asyncio.timeout(OPENING_SECONDS):
+            async with asyncio.timeout(STREAM_OPEN_SECONDS):
                 response = await self._session.get(
                     self._base / "events",
                     params=query,
-                    timeout=STREAM,
+                    timeout=STREAM_TIMEOUT,
                     allow_redirects=False,
-                    read_bufsize=LONGEST_EVENT,
+                    read_bufsize=MAX_EVENT_BYTES,
                 )
         except TimeoutError:
             yield None
             return
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._away(error) from None
+            raise self._unreachable(error) from None
         async with response:
             if response.status == 200 and response.content_type == "text/event-stream":
                 yield _events(response.content)
                 return
-            if response.status not in (200, *_NO_STREAM):
-                self._understood(response.status, await response.read())
+            if response.status not in (200, *_NO_STREAM_STATUSES):
+                self._parse_response(response.status, await response.read())
             yield None
 
-    async def _ask(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
+    async def _request(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
         try:
             # a key must not follow a redirection to somebody else
             async with self._session.request(
-                method, self._base / path, timeout=ANSWER, allow_redirects=False, **sent
+                method, self._base / path, timeout=REQUEST_TIMEOUT, allow_redirects=False, **sent
             ) as response:
                 content = await response.read()
         except TimeoutError:
-            raise CommandFailed(f"The server at {self.name} did not answer in time.") from None
+            raise CommandFailed(f"The server at {self.address} did not answer in time.") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise self._away(error) from None
-        return self._understood(response.status, content)
+            raise self._unreachable(error) from None
+        return self._parse_response(response.status, content)
 
-    def _away(self, error: Exception) -> CommandFailed:
+    def _unreachable(self, error: Exception) -> CommandFailed:
         cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
         if isinstance(cause, ConnectionError) and cause.errno:
             why = os.strerror(cause.errno)  # in its own words asyncio repeats the address
         else:
             why = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         return CommandFailed(
-            f"No server answers at {self.name} ({why}): start one with recserver serve, "
+            f"No server answers at {self.address} ({why}): start one with recserver serve, "
             "or name another with --url or RECSERVER_URL."
         )
 
-    def _understood(self, status: int, content: bytes) -> dict[str, Any]:
+    def _parse_response(self, status: int, content: bytes) -> dict[str, Any]:
         try:
             body = json.loads(content)
         except (ValueError, RecursionError):
@@ -124,33 +124,33 @@ class Client:
         if isinstance(body, dict) and status == 200:
             return body
         sentence = body.get("error") if isinstance(body, dict) else None
-        raise CommandFailed(str(sentence) if sentence else self._foreign(status), status)
+        raise CommandFailed(str(sentence) if sentence else self._not_recserver(status), status)
 
-    def _foreign(self, status: int) -> str:
-        return f"What answers at {self.name} is no recserver (status {status}): name one with --url."
+    def _not_recserver(self, status: int) -> str:
+        return f"What answers at {self.address} is no recserver (status {status}): name one with --url."
 
-    def unusable(self) -> CommandFailed:
+    def unexpected_response(self) -> CommandFailed:
         """For an answer that is not what this version of the command line knows."""
-        return CommandFailed(f"The server at {self.name} is of a version that this command does not know.")
+        return CommandFailed(f"The server at {self.address} is of a version that this command does not know.")
 
 
 @asynccontextmanager
-async def connected(url: str | None) -> AsyncIterator[Client]:
+async def connect(url: str | None) -> AsyncIterator[Client]:
     """A client of the server at ``url``; None is this machine, at the port that the settings name.
 
     Raises:
         WrongOption: if the address or the key cannot be one.
     """
-    base, headers = _address(url), _key()
+    base, headers = _base_url(url), _auth_headers()
     async with aiohttp.ClientSession(headers=headers) as session:
         yield Client(base, session)
 
 
-def _address(url: str | None) -> URL:
+def _base_url(url: str | None) -> URL:
     if url is None:
         port = os.environ.get("RECSERVER_PORT", "").strip() or "9999"
         if not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
-            raise WrongOption("RECSERVER_PORT does not say where the server listens: name it with --url.")
+            raise UsageError("RECSERVER_PORT does not say where the server listens: name it with --url.")
         return URL(f"http://127.0.0.1:{port}")
     try:
         base = URL(url.strip())
@@ -158,14 +158,14 @@ def _address(url: str | None) -> URL:
     except ValueError:
         usable = False
     if not usable:
-        raise WrongOption("The address of the server cannot be used: write it like http://127.0.0.1:9999.")
+        raise UsageError("The address of the server cannot be used: write it like http://127.0.0.1:9999.")
     return base.with_query(None).with_fragment(None)
 
 
-def _key() -> Mapping[str, str]:
+def _auth_headers() -> Mapping[str, str]:
     key = os.environ.get("RECSERVER_API_KEY", "").strip()
     if not key.isprintable():
-        raise WrongOption("RECSERVER_API_KEY holds characters that no key has: set it to the server's.")
+        raise UsageError("RECSERVER_API_KEY holds characters that no key has: set it to the server's.")
     return {"X-API-Key": key} if key else {}
 
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recserver.core.errors import InvalidInput, shown
+from recserver.core.errors import InvalidInput, quoted
 from recserver.registry.model_store import ModelStore
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from recserver.storage.model_file import Artifact
 
 
-def existing(data: Path) -> Path:
+def require_folder(data: Path) -> Path:
     """The data folder as an absolute path.
 
     Raises:
@@ -26,16 +26,16 @@ def existing(data: Path) -> Path:
     return folder
 
 
-def store_of(data: Path) -> ModelStore:
+def open_store(data: Path) -> ModelStore:
     """The models of a data folder.
 
     Raises:
         InvalidInput: if it is not there.
     """
-    return ModelStore(existing(data) / "models")
+    return ModelStore(require_folder(data) / "models")
 
 
-def packed_of(data: Path, model_id: str | None) -> tuple[str, Path]:
+def find_model_file(data: Path, model_id: str | None) -> tuple[str, Path]:
     """A model, and where its packed version lies.
 
     Args:
@@ -44,34 +44,34 @@ def packed_of(data: Path, model_id: str | None) -> tuple[str, Path]:
     Raises:
         InvalidInput: if there is no such model, or nothing of it that was trained.
     """
-    store = store_of(data)
+    store = open_store(data)
     known = asyncio.run(store.ids())
-    there = ", ".join(map(shown, known)) or "none"
+    there = ", ".join(map(quoted, known)) or "none"
     if model_id is None and len(known) != 1:
         raise InvalidInput(f"Which model is not said: name one with --model; there are: {there}.")
     model_id = known[0] if model_id is None else model_id
     if model_id not in known:
-        raise InvalidInput(f"There is no model {shown(model_id)} in {data}; there are: {there}.")
-    path = store.to_load(model_id)
+        raise InvalidInput(f"There is no model {quoted(model_id)} in {data}; there are: {there}.")
+    path = store.load_path(model_id)
     if not path.exists():
-        raise _untrained(model_id)
+        raise _never_trained(model_id)
     return model_id, path
 
 
-def opened_of(data: Path, model_id: str | None) -> tuple[str, Artifact, Recommender]:
+def open_model(data: Path, model_id: str | None) -> tuple[str, Artifact, Recommender]:
     """A model of :func:`packed_of`, opened.
 
     Raises:
         InvalidInput, UnreadableModel: if that cannot be.
     """
-    from recserver.recommend.model.loading import open_packed
+    from recserver.recommend.model.loading import load_model
 
-    model_id, path = packed_of(data, model_id)
+    model_id, path = find_model_file(data, model_id)
     try:
-        return model_id, *open_packed(path)
+        return model_id, *load_model(path)
     except FileNotFoundError:  # it was deleted meanwhile
-        raise _untrained(model_id) from None
+        raise _never_trained(model_id) from None
 
 
-def _untrained(model_id: str) -> InvalidInput:
-    return InvalidInput(f"Model {shown(model_id)} was never trained: train it first.")
+def _never_trained(model_id: str) -> InvalidInput:
+    return InvalidInput(f"Model {quoted(model_id)} was never trained: train it first.")

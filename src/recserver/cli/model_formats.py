@@ -20,48 +20,48 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.cli.model_extras import carried
-from recserver.core.errors import InvalidInput, shown
+from recserver.cli.model_extras import pack_extras
+from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.values import entity_id
-from recserver.recommend.model.model_arrays import norms
-from recserver.storage.atomic_files import put_in_place, temporary_beside, unlink
-from recserver.storage.model_file import LARGEST, Artifact
+from recserver.recommend.model.model_arrays import column_norms
+from recserver.storage.atomic_files import remove_files_sync, replace_durably, temporary_path
+from recserver.storage.model_file import MAX_FILE_BYTES, Artifact
 from recserver.storage.model_file.id_table import pack_ids
 
-Parts: TypeAlias = dict[str, NDArray[Any]]
+NamedArrays: TypeAlias = dict[str, NDArray[Any]]
 
 FORMATS = "npz", "safetensors"
 
 
-def parts_of(packed: Artifact) -> Parts:
+def export_arrays(packed: Artifact) -> NamedArrays:
     """The arrays of a model file, factors of items in rows as other tools have them."""
     parts = packed.arrays | {"item_factors": np.ascontiguousarray(packed.arrays["item_factors"].T)}
-    return parts | carried(packed, parts)
+    return parts | pack_extras(packed, parts)
 
 
-def write(path: Path, parts: Mapping[str, NDArray[Any]], kind: str) -> None:
+def write(path: Path, arrays: Mapping[str, NDArray[Any]], kind: str) -> None:
     """Write ``path`` whole or not at all, replacing what was there.
 
     Raises:
         InvalidInput: if it cannot be written.
     """
-    temporary = temporary_beside(path)
+    temporary = temporary_path(path)
     try:
         if kind == "safetensors":
-            _safetensors().save_file(dict(parts), temporary)
+            _safetensors().save_file(dict(arrays), temporary)
         else:
             with temporary.open("xb") as file:
-                np.savez(file, **parts)  # type: ignore[arg-type]  # no name of ours is allow_pickle
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # no name of ours is allow_pickle
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        put_in_place(temporary, path)
+        replace_durably(temporary, path)
     except OSError as error:
-        raise InvalidInput(f"{shown(path)} cannot be written ({error.strerror}): check its folder.") from None
+        raise InvalidInput(f"{quoted(path)} cannot be written ({error.strerror}): check its folder.") from None
     finally:
-        unlink([temporary])
+        remove_files_sync([temporary])
 
 
-def read(path: Path, kind: str) -> Parts:
+def read(path: Path, kind: str) -> NamedArrays:
     """The arrays of a file. Nothing in it is unpickled.
 
     Raises:
@@ -69,23 +69,25 @@ def read(path: Path, kind: str) -> Parts:
     """
     if kind not in FORMATS:
         raise InvalidInput(
-            f"{shown(path)} ends in no known format: say with --format if it is npz or safetensors."
+            f"{quoted(path)} ends in no known format: say with --format if it is npz or safetensors."
         )
     if not path.is_file():
         raise InvalidInput(
-            f"There is no file {shown(path)}: name one that was exported, or written by another tool."
+            f"There is no file {quoted(path)}: name one that was exported, or written by another tool."
         )
     try:
         return _read_npz(path) if kind == "npz" else dict(_safetensors().load_file(path))
     except InvalidInput:
         raise
     except (OSError, MemoryError) as error:
-        raise InvalidInput(f"{shown(path)} cannot be read ({error}): check the file and the memory.") from None
+        raise InvalidInput(f"{quoted(path)} cannot be read ({error}): check the file and the memory.") from None
     except Exception as error:  # each of the two readers has a dozen ways to say it
-        raise InvalidInput(f"{shown(path)} is no {kind} file of plain arrays ({error}): write it again.") from None
+        raise InvalidInput(
+            f"{quoted(path)} is no {kind} file of plain arrays ({error}): write it again."
+        ) from None
 
 
-def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
+def import_arrays(arrays: Mapping[str, NDArray[Any]]) -> NamedArrays:
     """The arrays of a model file, ids in order, of those that another tool wrote.
 
     Ids may also be arrays of text, ``user_ids`` and ``item_ids``; ``seen_*``, ``item_counts`` and what belongs to
@@ -94,16 +96,16 @@ def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
     Raises:
         InvalidInput: if something is missing, or does not fit together.
     """
-    users, user_rank, user_order = _ids(parts, "user")
-    items, item_rank, item_order = _ids(parts, "item")
-    user_factors, item_factors = _factors(parts, "user", len(users)), _factors(parts, "item", len(items))
+    users, user_rank, user_order = _ids(arrays, "user")
+    items, item_rank, item_order = _ids(arrays, "item")
+    user_factors, item_factors = _factors(arrays, "user", len(users)), _factors(arrays, "item", len(items))
     if user_factors.shape[1] != item_factors.shape[1]:
-        raise _wrong(f"users have {user_factors.shape[1]} factors and items {item_factors.shape[1]}")
+        raise _invalid(f"users have {user_factors.shape[1]} factors and items {item_factors.shape[1]}")
     by_component = np.ascontiguousarray(item_factors[item_order].T)
-    indptr, indices, pair_order = _seen(parts, user_rank, item_rank)
-    counts = _whole(parts, "item_counts") if "item_counts" in parts else None
+    indptr, indices, pair_order = _seen(arrays, user_rank, item_rank)
+    counts = _integers(arrays, "item_counts") if "item_counts" in arrays else None
     if counts is not None and (counts.shape != (len(items),) or (counts < 0).any()):
-        raise _wrong("item_counts are not one count for each item")
+        raise _invalid("item_counts are not one count for each item")
     user_text, user_offsets = pack_ids(users)
     item_text, item_offsets = pack_ids(items)
     return {
@@ -113,11 +115,11 @@ def packed_arrays(parts: Mapping[str, NDArray[Any]]) -> Parts:
         "item_offsets": item_offsets,
         "user_factors": np.ascontiguousarray(user_factors[user_order]),
         "item_factors": by_component,
-        "item_norms": norms(by_component),
+        "item_norms": column_norms(by_component),
         "seen_indptr": indptr,
         "seen_indices": indices,
         "item_counts": np.bincount(indices, minlength=len(items)) if counts is None else counts[item_order],
-        **_neighbors(parts, item_rank, pair_order),
+        **_neighbors(arrays, item_rank, pair_order),
     }
 
 
@@ -129,40 +131,42 @@ def _safetensors() -> Any:
     return safetensors.numpy
 
 
-def _read_npz(path: Path) -> Parts:
+def _read_npz(path: Path) -> NamedArrays:
     with zipfile.ZipFile(path) as archive:
         held = sum(one.file_size for one in archive.infolist())
-    if held > LARGEST:
-        raise InvalidInput(f"{shown(path)} holds {held} bytes, more than the {LARGEST} allowed: make it smaller.")
+    if held > MAX_FILE_BYTES:
+        raise InvalidInput(
+            f"{quoted(path)} holds {held} bytes, more than the {MAX_FILE_BYTES} allowed: make it smaller."
+        )
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _wrong(what: str) -> InvalidInput:
+def _invalid(what: str) -> InvalidInput:
     return InvalidInput(f"The file holds no model: {what}. Correct it and write it again.")
 
 
-def _part(parts: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
-    if name not in parts:
-        raise _wrong(f"{name} is missing")
-    return parts[name]
+def _required(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    if name not in arrays:
+        raise _invalid(f"{name} is missing")
+    return arrays[name]
 
 
-def _whole(parts: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.int64]:
-    array = _part(parts, name)
+def _integers(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.int64]:
+    array = _required(arrays, name)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise _wrong(f"{name} is no row of whole numbers")
+        raise _invalid(f"{name} is no row of whole numbers")
     return array.astype(np.int64)
 
 
-def _ids(parts: Mapping[str, NDArray[Any]], kind: str) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+def _ids(arrays: Mapping[str, NDArray[Any]], kind: str) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """The ids in order of their bytes; the new place of each old one; the old place of each new one."""
     try:
-        ids = [entity_id(one) for one in _texts(parts, kind)]
+        ids = [entity_id(one) for one in _texts(arrays, kind)]
     except ValueError as error:  # UnicodeDecodeError is one
-        raise _wrong(f"an id of a {kind} cannot be used, {error}") from None
+        raise _invalid(f"an id of a {kind} cannot be used, {error}") from None
     if len(set(ids)) < len(ids):
-        raise _wrong(f"an id of a {kind} stands there twice")
+        raise _invalid(f"an id of a {kind} stands there twice")
     encoded = [one.encode() for one in ids]
     order = np.array(sorted(range(len(ids)), key=encoded.__getitem__), np.int64)
     rank = np.empty_like(order)
@@ -170,25 +174,25 @@ def _ids(parts: Mapping[str, NDArray[Any]], kind: str) -> tuple[list[str], NDArr
     return [ids[place] for place in order.tolist()], rank, order
 
 
-def _texts(parts: Mapping[str, NDArray[Any]], kind: str) -> list[str]:
-    if (listed := parts.get(f"{kind}_ids")) is not None:
+def _texts(arrays: Mapping[str, NDArray[Any]], kind: str) -> list[str]:
+    if (listed := arrays.get(f"{kind}_ids")) is not None:
         if listed.ndim != 1 or listed.dtype.kind not in "USiu":
-            raise _wrong(f"{kind}_ids is no row of texts or whole numbers")
+            raise _invalid(f"{kind}_ids is no row of texts or whole numbers")
         return [one.decode() if isinstance(one, bytes) else str(one) for one in listed.tolist()]
-    text, offsets = _part(parts, f"{kind}_text"), _whole(parts, f"{kind}_offsets")
+    text, offsets = _required(arrays, f"{kind}_text"), _integers(arrays, f"{kind}_offsets")
     if text.ndim != 1 or text.dtype != np.uint8:
-        raise _wrong(f"{kind}_text is no row of bytes")
+        raise _invalid(f"{kind}_text is no row of bytes")
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(text) or (np.diff(offsets) < 0).any():
-        raise _wrong(f"{kind}_offsets do not fit {kind}_text")
+        raise _invalid(f"{kind}_offsets do not fit {kind}_text")
     content, ends = text.tobytes(), offsets.tolist()
     return [content[start:end].decode() for start, end in pairwise(ends)]
 
 
-def _factors(parts: Mapping[str, NDArray[Any]], kind: str, count: int) -> NDArray[np.float32]:
-    array = _part(parts, f"{kind}_factors")
+def _factors(arrays: Mapping[str, NDArray[Any]], kind: str, count: int) -> NDArray[np.float32]:
+    array = _required(arrays, f"{kind}_factors")
     sound = array.dtype.kind in "fiu" and array.ndim == 2 and len(array) == count
-    if not sound or not (array.shape[1] or "neighbor_weights" in parts):
-        raise _wrong(f"{kind}_factors are not numbers of shape ({count}, k), but {array.dtype} of {array.shape}")
+    if not sound or not (array.shape[1] or "neighbor_weights" in arrays):
+        raise _invalid(f"{kind}_factors are not numbers of shape ({count}, k), but {array.dtype} of {array.shape}")
     return _finite(array, f"{kind}_factors")
 
 
@@ -196,28 +200,28 @@ def _finite(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):
         numbers = array.astype(np.float32)
     if not np.isfinite(numbers).all():
-        raise _wrong(f"{name} hold NaN or infinity")
+        raise _invalid(f"{name} hold NaN or infinity")
     return numbers
 
 
 def _neighbors(
-    parts: Mapping[str, NDArray[Any]], item_rank: NDArray[np.int64], pair_order: NDArray[np.int64]
-) -> Parts:
+    arrays: Mapping[str, NDArray[Any]], item_rank: NDArray[np.int64], pair_order: NDArray[np.int64]
+) -> NamedArrays:
     """Item-item weights in the new order; nothing if there are none.
 
     Args:
         pair_order: the old place of each seen pair.
     """
-    if not any(name in parts for name in ("neighbor_indptr", "neighbor_indices", "neighbor_weights")):
+    if not any(name in arrays for name in ("neighbor_indptr", "neighbor_indices", "neighbor_weights")):
         return {}
     items = len(item_rank)
-    indptr, indices = _whole(parts, "neighbor_indptr"), _whole(parts, "neighbor_indices")
-    _require_rows(indptr, indices, (items, items), "neighbor", "items")
-    lengths = {"neighbor_weights": len(indices), "seen_strengths": len(parts.get("seen_indices", ()))}
+    indptr, indices = _integers(arrays, "neighbor_indptr"), _integers(arrays, "neighbor_indices")
+    _check_csr(indptr, indices, (items, items), "neighbor", "items")
+    lengths = {"neighbor_weights": len(indices), "seen_strengths": len(arrays.get("seen_indices", ()))}
     for name, length in lengths.items():
-        if _part(parts, name).shape != (length,) or parts[name].dtype.kind not in "fiu":
-            raise _wrong(f"{name} are not {length} numbers in a row")
-    weights, strengths = (_finite(parts[name], name) for name in lengths)
+        if _required(arrays, name).shape != (length,) or arrays[name].dtype.kind not in "fiu":
+            raise _invalid(f"{name} are not {length} numbers in a row")
+    weights, strengths = (_finite(arrays[name], name) for name in lengths)
     rows, columns = np.repeat(item_rank, np.diff(indptr)), item_rank[indices]
     order = np.lexsort((columns, rows))
     return {
@@ -228,27 +232,27 @@ def _neighbors(
     }
 
 
-def _require_rows(
+def _check_csr(
     indptr: NDArray[np.int64], indices: NDArray[np.int64], shape: tuple[int, int], name: str, of: str
 ) -> None:
     """Refuse what are no compressed sparse rows of this shape."""
     if indptr.shape != (shape[0] + 1,) or indptr[0] != 0 or indptr[-1] != len(indices):
-        raise _wrong(f"{name}_indptr does not fit {name}_indices and the {of}")
+        raise _invalid(f"{name}_indptr does not fit {name}_indices and the {of}")
     if (np.diff(indptr) < 0).any():
-        raise _wrong(f"{name}_indptr does not fit {name}_indices and the {of}")
+        raise _invalid(f"{name}_indptr does not fit {name}_indices and the {of}")
     if len(indices) and not 0 <= indices.min() <= indices.max() < shape[1]:
-        raise _wrong(f"{name}_indices name items that are not there")
+        raise _invalid(f"{name}_indices name items that are not there")
 
 
 def _seen(
-    parts: Mapping[str, NDArray[Any]], user_rank: NDArray[np.int64], item_rank: NDArray[np.int64]
+    arrays: Mapping[str, NDArray[Any]], user_rank: NDArray[np.int64], item_rank: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """What users have seen, as sparse rows of the new order, each pair once; and the old place of each pair."""
     users, items = len(user_rank), len(item_rank)
-    if "seen_indptr" not in parts and "seen_indices" not in parts:
+    if "seen_indptr" not in arrays and "seen_indices" not in arrays:
         return np.zeros(users + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int64)
-    indptr, indices = _whole(parts, "seen_indptr"), _whole(parts, "seen_indices")
-    _require_rows(indptr, indices, (users, items), "seen", "users")
+    indptr, indices = _integers(arrays, "seen_indptr"), _integers(arrays, "seen_indices")
+    _check_csr(indptr, indices, (users, items), "seen", "users")
     rows = np.repeat(user_rank, np.diff(indptr))
     pairs, order = np.unique(rows * items + item_rank[indices], return_index=True)  # in order, and each once
     found = np.concatenate([[0], np.cumsum(np.bincount(pairs // items, minlength=users))]) if items else indptr

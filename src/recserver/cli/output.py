@@ -14,19 +14,19 @@ from rich.text import Text
 
 from recserver.core.errors import RecServerError
 
-FAILED = 1
+EXIT_FAILED = 1
 """Exit status when what was asked cannot be done."""
 
-WRONG = 2
+EXIT_USAGE = 2
 """Exit status when an option is wrong."""
 
-WIDEST_CELL = 40
+MAX_CELL_WIDTH = 40
 
-ROOMY = 150
+WIDE_TERMINAL = 150
 """Characters of a terminal that has room for sentences within a table."""
 
 
-class WrongOption(RecServerError):
+class UsageError(RecServerError):
     """An option, or the environment variable that stands in its place, cannot be used."""
 
 
@@ -34,21 +34,21 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def failing_quietly() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Make of what goes wrong one sentence, and an exit status that scripts can tell from wrong options."""
     try:
         yield
-    except WrongOption as error:
-        complain(str(error))
-        sys.exit(WRONG)
+    except UsageError as error:
+        print_error(str(error))
+        sys.exit(EXIT_USAGE)
     except RecServerError as error:
-        complain(str(error))
-        sys.exit(FAILED)
+        print_error(str(error))
+        sys.exit(EXIT_FAILED)
 
 
-def complain(sentence: str) -> None:
+def print_error(message: str) -> None:
     """Say a sentence on standard error."""
-    print(f"recserver: {printable(sentence)}", file=sys.stderr)  # noqa: T201 - this is the command line
+    print(f"recserver: {printable(message)}", file=sys.stderr)  # noqa: T201 - this is the command line
 
 
 def printable(text: str) -> str:
@@ -56,19 +56,19 @@ def printable(text: str) -> str:
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
-def in_a_line(value: object) -> str:
+def one_line(value: object) -> str:
     """A value in one line of printable text: text as it is, None as ``-``, anything else as JSON."""
     if value is None or value == "":
         return "-" if value is None else "''"
     return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def cell(value: Any, longest: int | None = WIDEST_CELL) -> Text:
+def cell(value: Any, max_length: int | None = MAX_CELL_WIDTH) -> Text:
     """A value in a table, shortened to ``longest`` characters."""
-    text = in_a_line(value)
+    text = one_line(value)
     if value is None or value == "":
         return Text(text, style="dim")
-    return Text(text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…")
+    return Text(text if max_length is None or len(text) <= max_length else f"{text[: max_length - 1]}…")
 
 
 def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -79,7 +79,7 @@ def print_json(content: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def print_rows(
-    heads: Sequence[str], rows: Sequence[Sequence[Any]], *, named_by: str, spared: Sequence[str] = ()
+    headers: Sequence[str], rows: Sequence[Sequence[Any]], *, key_column: str, optional_columns: Sequence[str] = ()
 ) -> None:
     """A table whose last column holds sentences.
 
@@ -90,26 +90,26 @@ def print_rows(
         spared: columns that a narrow terminal does without.
     """
     if not console.is_terminal:
-        _print_lines(heads, rows)
+        _print_lines(headers, rows)
         return
-    narrow = console.width < ROOMY
-    left_out = {*spared, heads[-1]} if narrow else set()
-    kept = [place for place, head in enumerate(heads) if head not in left_out]
+    narrow = console.width < WIDE_TERMINAL
+    left_out = {*optional_columns, headers[-1]} if narrow else set()
+    kept = [place for place, head in enumerate(headers) if head not in left_out]
     table = Table()
     for place in kept:
-        table.add_column(heads[place], overflow="fold")
+        table.add_column(headers[place], overflow="fold")
     for row in rows:
         table.add_row(*(cell(row[place], None) for place in kept))
-    if narrow and spared:
-        table.caption = f"A wider terminal, a pipe and --json show {', '.join(spared)} as well."
+    if narrow and optional_columns:
+        table.caption = f"A wider terminal, a pipe and --json show {', '.join(optional_columns)} as well."
     console.print(table)
     for row in rows if narrow else ():
         if row[-1] is not None:
-            console.print(f"{in_a_line(row[heads.index(named_by)])}: {in_a_line(row[-1])}", markup=False)
+            console.print(f"{one_line(row[headers.index(key_column)])}: {one_line(row[-1])}", markup=False)
 
 
-def _print_lines(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    lines = [list(heads), *([in_a_line(value) for value in row] for row in rows)]
+def _print_lines(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    lines = [list(headers), *([one_line(value) for value in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))

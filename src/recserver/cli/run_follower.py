@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.cli.client import Client, CommandFailed, Event
-from recserver.cli.run_progress import Display, Seen
+from recserver.cli.run_progress import Display, RunProgress
 from recserver.core.clock import Clock
 from recserver.training.run_outcome import RunOutcome
 from recserver.training.run_record import RunRecord
@@ -18,7 +18,7 @@ from recserver.training.run_record import RunRecord
 POLL_SECONDS = 1.0
 """Events do not tell everything: iterations, the loss and the time left are asked for."""
 
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 """Questions in a row without an answer, and no events either; then the server counts as gone."""
 
 STAGES = (
@@ -27,7 +27,7 @@ STAGES = (
 """In the order in which they come. An answer may be older than the event before it."""
 
 
-class Follower:
+class RunFollower:
     """Follows one run.
 
     Attributes:
@@ -38,12 +38,12 @@ class Follower:
         self.run_id: str | None = None
         self._client, self._display, self._clock = client, display, clock
         self._model_id: str | None = None
-        self._seen = Seen()
-        self._listens = False
-        self._look_now = asyncio.Event()
-        self._reading: tuple[float, int] | None = None
+        self._progress = RunProgress()
+        self._is_listening = False
+        self._poll_now = asyncio.Event()
+        self._reading_since: tuple[float, int] | None = None
 
-    async def begin(self, task_name: str) -> dict[str, Any]:
+    async def run(self, task_name: str) -> dict[str, Any]:
         """Run a task, and return the record of its run when that has ended.
 
         Raises:
@@ -52,11 +52,11 @@ class Follower:
         async with self._client.events(task_name=task_name) as events:  # first, so that none is missed
             answer = await self._client.post("run_task", task_name=task_name)
             self.run_id = str(answer.get("run_id"))
-            self._display.show(self._seen)
-            return await self._end(events)
+            self._display.show(self._progress)
+            return await self._wait(events)
 
-    async def _end(self, events: AsyncIterator[Event] | None) -> dict[str, Any]:
-        self._listens = events is not None
+    async def _wait(self, events: AsyncIterator[Event] | None) -> dict[str, Any]:
+        self._is_listening = events is not None
         polling = asyncio.create_task(self._poll())
         listening = asyncio.create_task(self._listen(events)) if events is not None else None
         tasks = [one for one in (polling, listening) if one is not None]
@@ -79,9 +79,9 @@ class Follower:
             if name == "run_ended":
                 return told
             if name == "run_progressed":
-                self._note(told)
-        self._listens = False
-        self._look_now.set()
+                self._update(told)
+        self._is_listening = False
+        self._poll_now.set()
         return None
 
     async def _poll(self) -> dict[str, Any]:
@@ -89,26 +89,26 @@ class Follower:
         failures = 0
         while True:
             try:
-                ended = await self._look()
+                ended = await self._poll_once()
                 failures = 0
             except CommandFailed as error:
                 if error.status is not None and error.status < 500:
                     raise
-                ended, failures = None, failures + (not self._listens)
-                if failures >= MOST_FAILURES:
-                    raise self._gone() from None
+                ended, failures = None, failures + (not self._is_listening)
+                if failures >= MAX_FAILURES:
+                    raise self._server_gone() from None
             if ended is not None:
                 return ended
-            await self._clock.wait(self._look_now, self._clock.monotonic() + POLL_SECONDS)
-            self._look_now.clear()
+            await self._clock.wait(self._poll_now, self._clock.monotonic() + POLL_SECONDS)
+            self._poll_now.clear()
 
-    async def _look(self) -> dict[str, Any] | None:
+    async def _poll_once(self) -> dict[str, Any] | None:
         """The record of the run if it has ended."""
         if self._model_id is not None:
             with suppress(_ModelGone):
                 status = await self._status(self._model_id)
                 if status.get("run_id") == self.run_id:
-                    self._note(status, may_be_late=True)
+                    self._update(status, may_be_stale=True)
                     return None
         record = await self._client.get("get_run", run_id=self.run_id)
         self._model_id = str(record.get("model_id"))
@@ -129,33 +129,35 @@ class Follower:
         try:
             return await self._client.get("get_run", run_id=self.run_id)
         except CommandFailed:
-            usual = RunRecord(data_chef_id="", trigger="run_task", started_at="", **_of(RunRecord, ended))
+            usual = RunRecord(
+                data_chef_id="", trigger="run_task", started_at="", **_known_fields(RunRecord, ended)
+            )
             return usual.model_dump()
 
-    def _note(self, told: Mapping[str, Any], *, may_be_late: bool = False) -> None:
-        known = self._seen.model_dump(exclude={"rows_per_second"})
-        if told.get("stage") != self._seen.stage:
+    def _update(self, fields: Mapping[str, Any], *, may_be_stale: bool = False) -> None:
+        known = self._progress.model_dump(exclude={"rows_per_second"})
+        if fields.get("stage") != self._progress.stage:
             known |= dict.fromkeys(("queue_position", "iteration", "iterations", "loss"))
         try:
-            seen = Seen.model_validate(known | _of(Seen, told))
+            seen = RunProgress.model_validate(known | _known_fields(RunProgress, fields))
         except ValidationError:
-            raise self._client.unusable() from None
-        if not (may_be_late and _is_older(seen, self._seen)):
-            self._seen = seen.model_copy(update={"rows_per_second": self._pace(seen)})
-            self._display.show(self._seen)
+            raise self._client.unexpected_response() from None
+        if not (may_be_stale and _is_older(seen, self._progress)):
+            self._progress = seen.model_copy(update={"rows_per_second": self._rows_per_second(seen)})
+            self._display.show(self._progress)
 
-    def _pace(self, seen: Seen) -> float | None:
+    def _rows_per_second(self, progress: RunProgress) -> float | None:
         """Rows a second since the first were read."""
-        if seen.stage != "reading":
-            self._reading = None
+        if progress.stage != "reading":
+            self._reading_since = None
             return None
         now = self._clock.monotonic()
-        since, rows = self._reading = self._reading or (now, seen.rows_read)
-        return (seen.rows_read - rows) / (now - since) if now > since else None
+        since, rows = self._reading_since = self._reading_since or (now, progress.rows_read)
+        return (progress.rows_read - rows) / (now - since) if now > since else None
 
-    def _gone(self) -> CommandFailed:
+    def _server_gone(self) -> CommandFailed:
         return CommandFailed(
-            f"The server at {self._client.name} went away during run {self.run_id}: once it is back, "
+            f"The server at {self._client.address} went away during run {self.run_id}: once it is back, "
             f"recserver tasks history --run {self.run_id} tells how that ended."
         )
 
@@ -164,11 +166,11 @@ class _ModelGone(Exception):
     """The model of the run was deleted."""
 
 
-def _of(kind: type[Seen] | type[RunRecord], told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in told.items() if name in kind.model_fields}
+def _known_fields(kind: type[RunProgress] | type[RunRecord], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in kind.model_fields}
 
 
-def _is_older(one: Seen, other: Seen) -> bool:
+def _is_older(one: RunProgress, other: RunProgress) -> bool:
     """Whether ``one`` is from before ``other``, by their stages."""
     if one.stage not in STAGES or other.stage not in STAGES:
         return False

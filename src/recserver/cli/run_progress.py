@@ -12,14 +12,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from recserver.cli.output import console, printable
 from recserver.core.clock import Clock
 
-SECONDS_BETWEEN_LINES = 30.0
+LINE_INTERVAL = 30.0
 """Elsewhere than on a terminal, a stage that goes on is told of so often."""
 
-ALMOST = 0.99
+MAX_SHARE = 0.99
 """Where the bar waits for a run that takes longer than the one before."""
 
 
-class Seen(BaseModel):
+class RunProgress(BaseModel):
     """How far a run is, as far as is known."""
 
     model_config = ConfigDict(frozen=True)
@@ -51,7 +51,7 @@ class Seen(BaseModel):
         return ", ".join(known)
 
     @property
-    def in_words(self) -> str:
+    def summary(self) -> str:
         """All of it in a line."""
         return printable(f"{self.stage}: {self.details}" if self.details else self.stage)
 
@@ -60,7 +60,7 @@ class Seen(BaseModel):
         """How much is done, 0 to 1; None if nobody knows."""
         if self.eta_seconds is not None and self.elapsed_seconds is not None:
             whole = self.elapsed_seconds + self.eta_seconds
-            return min(ALMOST, self.elapsed_seconds / whole) if whole > 0 else None
+            return min(MAX_SHARE, self.elapsed_seconds / whole) if whole > 0 else None
         if self.iteration is not None and self.iterations:
             return min(1.0, self.iteration / self.iterations)
         return None
@@ -69,19 +69,19 @@ class Seen(BaseModel):
 class Display(Protocol):
     """Shows how far a run is."""
 
-    def show(self, seen: Seen) -> None:
+    def show(self, progress: RunProgress) -> None:
         """It came to this."""
         ...
 
 
-class Silence:
+class NoDisplay:
     """Shows nothing."""
 
-    def show(self, seen: Seen) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Nothing."""
 
 
-class Lines:
+class LineDisplay:
     """A line whenever the stage or the place in the queue changes, and now and then in between."""
 
     def __init__(self, clock: Clock) -> None:
@@ -89,15 +89,15 @@ class Lines:
         self._last: tuple[str, int | None] | None = None
         self._since = clock.monotonic()
 
-    def show(self, seen: Seen) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Print a line if it is time for one."""
-        now, at = self._clock.monotonic(), (seen.stage, seen.queue_position)
-        if at != self._last or now - self._since >= SECONDS_BETWEEN_LINES:
+        now, at = self._clock.monotonic(), (progress.stage, progress.queue_position)
+        if at != self._last or now - self._since >= LINE_INTERVAL:
             self._last, self._since = at, now
-            console.print(seen.in_words, markup=False)
+            console.print(progress.summary, markup=False)
 
 
-class Bar:
+class BarDisplay:
     """A bar that lives as long as the block."""
 
     def __init__(self, on: Console) -> None:
@@ -119,27 +119,27 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def show(self, seen: Seen) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Redraw it."""
-        left = f"about {duration(seen.eta_seconds)} left" if seen.eta_seconds else ""
+        left = f"about {format_duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
         told: dict[str, Any] = {
-            "description": printable(seen.stage),
-            "details": ", ".join(part for part in (left, seen.details) if part),
+            "description": printable(progress.stage),
+            "details": ", ".join(part for part in (left, progress.details) if part),
         }
-        if seen.share is not None:
-            told |= {"total": 1.0, "completed": seen.share}
+        if progress.share is not None:
+            told |= {"total": 1.0, "completed": progress.share}
         self._progress.update(self._job, **told)
 
 
-def display(clock: Clock, *, as_json: bool) -> AbstractContextManager[Display]:
+def make_display(clock: Clock, *, as_json: bool) -> AbstractContextManager[Display]:
     """What suits the place that is written to. With ``as_json`` standard output stays clean."""
     on = Console(stderr=True, highlight=False, soft_wrap=True) if as_json else console
     if on.is_terminal:
-        return Bar(on)
-    return nullcontext(Silence() if as_json else Lines(clock))
+        return BarDisplay(on)
+    return nullcontext(NoDisplay() if as_json else LineDisplay(clock))
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """``12.3 s``, ``4 min 5 s``, ``2 h 3 min``; ``-`` if nobody knows."""
     if seconds is None:
         return "-"

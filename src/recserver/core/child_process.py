@@ -8,7 +8,7 @@ import signal
 import sys
 
 
-def die_with(parent: int) -> None:
+def kill_with_parent(parent: int) -> None:
     """Ask the kernel, where it can, to kill this process as soon as the parent is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -16,6 +16,6 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """The environment variables of a process that finds the same modules as this one."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in sys.path if one)}

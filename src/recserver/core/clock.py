@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Protocol
 
-LONGEST_SLEEP = 60.0
+MAX_SLEEP = 60.0
 """Seconds. No single sleep is longer, so that a resume from suspend is noticed within a minute."""
 
 
@@ -44,17 +44,17 @@ class SystemClock:
             if remaining <= 0:
                 return False
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(remaining, LONGEST_SLEEP)):
+                async with asyncio.timeout(min(remaining, MAX_SLEEP)):
                     await event.wait()
         return True
 
 
-def pause(seconds: float) -> None:
+def blocking_sleep(seconds: float) -> None:
     """Let a thread that is not the event loop's wait."""
     time.sleep(seconds)
 
 
-async def a_turn() -> None:
+async def yield_to_loop() -> None:
     """Let everything run that is ready to, a timeout that has come above all."""
     await asyncio.sleep(0)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-LONGEST_PATH = 200
+MAX_PATH_LENGTH = 200
 """Characters of a path in a sentence."""
 
 
@@ -48,7 +48,7 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
     def __init__(self, model_id: str) -> None:
-        super().__init__(f"There is no model {shown(model_id)}: GET /list_models names those there are.")
+        super().__init__(f"There is no model {quoted(model_id)}: GET /list_models names those there are.")
 
 
 class DataChefNotFound(NotFound):
@@ -57,7 +57,7 @@ class DataChefNotFound(NotFound):
     def __init__(self, data_chef_id: str) -> None:
         self.data_chef_id = data_chef_id
         super().__init__(
-            f"There is no data chef {shown(data_chef_id)}: GET /list_data_chefs names those there are."
+            f"There is no data chef {quoted(data_chef_id)}: GET /list_data_chefs names those there are."
         )
 
 
@@ -65,14 +65,14 @@ class TaskNotFound(NotFound):
     code = "task_not_found"
 
     def __init__(self, task_name: str) -> None:
-        super().__init__(f"There is no task {shown(task_name)}: GET /list_tasks names those there are.")
+        super().__init__(f"There is no task {quoted(task_name)}: GET /list_tasks names those there are.")
 
 
 class RunNotFound(NotFound):
     code = "run_not_found"
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"There is no run {shown(run_id)}: GET /list_runs names those that are remembered.")
+        super().__init__(f"There is no run {quoted(run_id)}: GET /list_runs names those that are remembered.")
 
 
 class UserNotFound(NotFound):
@@ -80,7 +80,7 @@ class UserNotFound(NotFound):
 
     def __init__(self, model_id: str, user_id: str) -> None:
         super().__init__(
-            f"Model {shown(model_id)} knows no user {shown(user_id)}: GET /users names those it was trained on."
+            f"Model {quoted(model_id)} knows no user {quoted(user_id)}: GET /users names those it was trained on."
         )
 
 
@@ -89,17 +89,17 @@ class ItemNotFound(NotFound):
 
     def __init__(self, model_id: str, item_id: str) -> None:
         super().__init__(
-            f"Model {shown(model_id)} knows no item {shown(item_id)}: GET /items names those it was trained on."
+            f"Model {quoted(model_id)} knows no item {quoted(item_id)}: GET /items names those it was trained on."
         )
 
 
 class VersionNotFound(NotFound):
     code = "version_not_found"
 
-    def __init__(self, model_id: str, number: int | None) -> None:
-        which = "version that served before" if number is None else f"version {number}"
+    def __init__(self, model_id: str, model_version: int | None) -> None:
+        which = "version that served before" if model_version is None else f"version {model_version}"
         super().__init__(
-            f"Model {shown(model_id)} has no {which}: GET /list_model_versions names those that are kept."
+            f"Model {quoted(model_id)} has no {which}: GET /list_model_versions names those that are kept."
         )
 
 
@@ -129,7 +129,7 @@ class ModelChanged(Conflict):
     code = "model_busy"
 
     def __init__(self, model_id: str) -> None:
-        super().__init__(f"The files of model {shown(model_id)} changed meanwhile: try again.")
+        super().__init__(f"The files of model {quoted(model_id)} changed meanwhile: try again.")
 
 
 class ModelInUse(Conflict):
@@ -140,7 +140,7 @@ class ModelNotTrained(Conflict):
     code = "model_not_trained"
 
 
-class ExportUnderWay(Conflict):
+class ExportInProgress(Conflict):
     """Another export writes to the same place."""
 
     code = "export_under_way"
@@ -164,7 +164,7 @@ class Draining(RecServerError):
     code = "draining"
 
 
-class WriterAway(RecServerError):
+class WriterUnavailable(RecServerError):
     """The process of this service that writes its data folder does not answer just now."""
 
     code = "writer_away"
@@ -191,7 +191,7 @@ class NoNewModel(RecServerError):
         super().__init__(message)
         self.data_report = data_report
 
-    def told(self, message: str, data_report: dict[str, Any] | None = None) -> Self:
+    def with_message(self, message: str, data_report: dict[str, Any] | None = None) -> Self:
         """The same in other words, and with what was read."""
         other = copy(self)
         other.args, other.data_report = (message,), data_report or self.data_report
@@ -216,10 +216,10 @@ class TrainingFailed(NoNewModel):
         *,
         transient: bool = False,
         retry_after: float | None = None,
-        fault: bool = False,
+        is_internal: bool = False,
     ) -> None:
         super().__init__(message, data_report)
-        self.transient, self.retry_after, self.fault = transient, retry_after, fault
+        self.transient, self.retry_after, self.is_internal = transient, retry_after, is_internal
 
 
 class SourceFailed(TrainingFailed):
@@ -266,20 +266,24 @@ class DataFolderInUse(ServerCannotStart):
         )
 
 
-def shown(text: object) -> str:
-    """``text`` quoted for a sentence: control characters escaped, shortened to 80 characters."""
-    quoted = repr(str(text))
-    return quoted if len(quoted) <= 80 else f"{quoted[:77]}…'"
+def quoted(text: object) -> str:
+    """``text`` escaped for a sentence: control characters escaped, shortened to 80 characters."""
+    escaped = repr(str(text))
+    return escaped if len(escaped) <= 80 else f"{escaped[:77]}…'"
 
 
-def reason_of(error: OSError) -> str:
+def os_error_text(error: OSError) -> str:
     """What the system said, and of which file."""
     what = error.strerror or str(error) or type(error).__name__
     path = error.filename2 or error.filename
-    return what if path is None else f"{what}: {_printable(os.fsdecode(path))}"
+    return what if path is None else f"{what}: {_escaped(os.fsdecode(path))}"
 
 
-def _printable(text: str) -> str:
+def _escaped(text: str) -> str:
     """``text`` with its control characters escaped, the middle left out where it is long."""
     plain = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-    return plain if len(plain) <= LONGEST_PATH else f"{plain[: LONGEST_PATH // 2]}…{plain[-LONGEST_PATH // 2 :]}"
+    return (
+        plain
+        if len(plain) <= MAX_PATH_LENGTH
+        else f"{plain[: MAX_PATH_LENGTH // 2]}…{plain[-MAX_PATH_LENGTH // 2 :]}"
+    )

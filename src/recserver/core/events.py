@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-MOST_WAITING = 10_000
+MAX_QUEUED = 10_000
 """Events kept for a listener that does not keep up; older ones are dropped."""
 
 
@@ -126,18 +126,18 @@ class Subscription:
     """The events that one listener has not taken yet."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Event] = deque(maxlen=MOST_WAITING)
-        self._some = asyncio.Event()
-        self._ended = False
+        self._queue: deque[Event] = deque(maxlen=MAX_QUEUED)
+        self._available = asyncio.Event()
+        self._closed = False
 
     def push(self, event: Event) -> None:
-        self._waiting.append(event)
-        self._some.set()
+        self._queue.append(event)
+        self._available.set()
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let whoever iterates come to the end, once it has taken what waits."""
-        self._ended = True
-        self._some.set()
+        self._closed = True
+        self._available.set()
 
     async def next(self, kind: type[E], where: Callable[[E], bool] = lambda _: True) -> E:
         """The next event of one kind for which ``where`` holds; the events before it are passed over."""
@@ -152,9 +152,9 @@ class Subscription:
 
     async def _take(self) -> Event | None:
         """The oldest event that waits; None if there will be none."""
-        while not self._waiting:
-            if self._ended:
+        while not self._queue:
+            if self._closed:
                 return None
-            self._some.clear()
-            await self._some.wait()
-        return self._waiting.popleft()
+            self._available.clear()
+            await self._available.wait()
+        return self._queue.popleft()

@@ -12,7 +12,7 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 logger = logging.getLogger(__name__)
 
 
-class TaskOwner:
+class BackgroundTasks:
     """Coroutines started here end with it; a fault in one touches neither the others nor the host.
 
     The TaskGroup is held open by a task of its own, not by whoever opens the server: a group held open in the
@@ -26,7 +26,7 @@ class TaskOwner:
     async def open(self) -> None:
         """Be ready to start coroutines."""
         ready = asyncio.Event()
-        self._root = asyncio.create_task(self._live(ready), name="recserver")
+        self._root = asyncio.create_task(self._run_group(ready), name="recserver")
         await ready.wait()
 
     def start(self, work: Work, name: str) -> asyncio.Task[None]:
@@ -42,7 +42,7 @@ class TaskOwner:
             await asyncio.wait([self._root])
             self._root = self._group = None
 
-    async def _live(self, ready: asyncio.Event) -> None:
+    async def _run_group(self, ready: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
             ready.set()

@@ -10,22 +10,22 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from recserver.core.errors import shown
+from recserver.core.errors import quoted
 from recserver.core.validation.values import unicode_text
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 
-NOT_IN_NAMES = frozenset("<>=!*:|")
+RESERVED_CHARACTERS = frozenset("<>=!*:|")
 """Characters that no attribute's name holds, so that a condition reads in one way only."""
 
-LONGEST_ATTRIBUTE = 100
-LONGEST_VALUE = 256
+MAX_ATTRIBUTE_LENGTH = 100
+MAX_VALUE_LENGTH = 256
 """Characters of one value; texts that are longer are no values of attributes."""
-MOST_VALUES = 100
-MOST_CONDITIONS = 50
+MAX_VALUES = 100
+MAX_CONDITIONS = 50
 
 EXAMPLE = "write it like genre=Comedy, price<20 or released>=2020-01-01"
-_FORM = re.compile(r"([^<>=!]*)(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
+_PATTERN = re.compile(r"([^<>=!]*)(!=|<=|>=|=|<|>)(.*)", re.DOTALL)
 _OPERATOR_SIGNS = ("=", "<", ">")
 _KEYS = frozenset({"attribute", "operator", "value", "values"})
 
@@ -54,9 +54,9 @@ class Condition:
         return f"{self.attribute}{self.operator}{' or '.join(self.values)}"
 
 
-def usable_attribute(name: str) -> bool:
+def is_attribute_name(name: str) -> bool:
     """Whether an attribute may be called so."""
-    return 0 < len(name) <= LONGEST_ATTRIBUTE and name == name.strip() and NOT_IN_NAMES.isdisjoint(name)
+    return 0 < len(name) <= MAX_ATTRIBUTE_LENGTH and name == name.strip() and RESERVED_CHARACTERS.isdisjoint(name)
 
 
 def parse_condition(condition: object) -> Condition:
@@ -69,15 +69,15 @@ def parse_condition(condition: object) -> Condition:
     if isinstance(condition, Condition):
         return condition
     if isinstance(condition, str):
-        form = _FORM.fullmatch(condition)
+        form = _PATTERN.fullmatch(condition)
         if form is None:
-            raise ValueError(f"{shown(condition)} is no condition: {EXAMPLE}")
+            raise ValueError(f"{quoted(condition)} is no condition: {EXAMPLE}")
         attribute, operator, value = form.groups()
         if value.lstrip()[:1] in _OPERATOR_SIGNS:
             raise ValueError(
-                f"{shown(condition)} has two operators: {EXAMPLE}, or give attribute, operator and value apart"
+                f"{quoted(condition)} has two operators: {EXAMPLE}, or give attribute, operator and value apart"
             )
-        return _checked(attribute, operator, [value])
+        return _validated(attribute, operator, [value])
     if not isinstance(condition, Mapping):
         raise ValueError(f"a condition must be text or an object: {EXAMPLE}")
     return _from_object(condition)
@@ -86,7 +86,7 @@ def parse_condition(condition: object) -> Condition:
 def _from_object(parts: Mapping[object, object]) -> Condition:
     if unknown := next((key for key in parts if key not in _KEYS), None):
         raise ValueError(
-            f"{shown(unknown)} is no part of a condition: give attribute, operator, and value or values"
+            f"{quoted(unknown)} is no part of a condition: give attribute, operator, and value or values"
         )
     attribute, operator = parts.get("attribute"), parts.get("operator", "=")
     if not isinstance(attribute, str):
@@ -94,11 +94,11 @@ def _from_object(parts: Mapping[object, object]) -> Condition:
     if operator not in OPERATORS:
         raise ValueError(f"the operator of a condition must be one of {' '.join(OPERATORS)}")
     if ("value" in parts) == ("values" in parts):
-        raise ValueError(f"a condition on {shown(attribute)} must have value or values, one of the two")
+        raise ValueError(f"a condition on {quoted(attribute)} must have value or values, one of the two")
     values = parts["values"] if "values" in parts else [parts["value"]]
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise ValueError(f"the values of a condition on {shown(attribute)} must be a list")
-    return _checked(attribute, str(operator), [_as_text(value, attribute) for value in values])
+        raise ValueError(f"the values of a condition on {quoted(attribute)} must be a list")
+    return _validated(attribute, str(operator), [_as_text(value, attribute) for value in values])
 
 
 def _as_text(value: object, attribute: str) -> str:
@@ -106,33 +106,33 @@ def _as_text(value: object, attribute: str) -> str:
         return "true" if value else "false"
     if isinstance(value, float) and math.isfinite(value):
         return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, int) and abs(value) < 10**LONGEST_VALUE:
+    if isinstance(value, int) and abs(value) < 10**MAX_VALUE_LENGTH:
         return str(value)
     if not isinstance(value, str):
-        raise ValueError(f"a value of a condition on {shown(attribute)} must be text or a number")
+        raise ValueError(f"a value of a condition on {quoted(attribute)} must be text or a number")
     return value
 
 
-def _checked(attribute: str, operator: str, values: list[str]) -> Condition:
+def _validated(attribute: str, operator: str, values: list[str]) -> Condition:
     name = unicode_text(attribute.strip())
     if not name:
         raise ValueError(f"a condition must begin with the name of an attribute: {EXAMPLE}")
-    if not usable_attribute(name):
+    if not is_attribute_name(name):
         raise ValueError(
-            f"{shown(name)} is no name of an attribute: names have up to {LONGEST_ATTRIBUTE} characters and none "
-            f"of {' '.join(sorted(NOT_IN_NAMES))}"
+            f"{quoted(name)} is no name of an attribute: names have up to {MAX_ATTRIBUTE_LENGTH} characters "
+            f"and none of {' '.join(sorted(RESERVED_CHARACTERS))}"
         )
-    if not 1 <= len(values) <= MOST_VALUES:
-        raise ValueError(f"a condition on {shown(name)} must have 1 to {MOST_VALUES} values")
+    if not 1 <= len(values) <= MAX_VALUES:
+        raise ValueError(f"a condition on {quoted(name)} must have 1 to {MAX_VALUES} values")
     if len(values) > 1 and operator not in ("=", "!="):
-        raise ValueError(f"a condition on {shown(name)} with {operator} must have one value")
+        raise ValueError(f"a condition on {quoted(name)} with {operator} must have one value")
     texts = tuple(dict.fromkeys(unicode_text(value.strip()) for value in values))
     for text in texts:
         if not text:
-            raise ValueError(f"a condition on {shown(name)} must have a value: {EXAMPLE}")
-        if len(text) > LONGEST_VALUE:
+            raise ValueError(f"a condition on {quoted(name)} must have a value: {EXAMPLE}")
+        if len(text) > MAX_VALUE_LENGTH:
             raise ValueError(
-                f"a value of a condition on {shown(name)} must have at most {LONGEST_VALUE} characters"
+                f"a value of a condition on {quoted(name)} must have at most {MAX_VALUE_LENGTH} characters"
             )
     return Condition(name, operator, texts[0] if len(texts) == 1 else texts)
 
@@ -147,8 +147,8 @@ def parse_conditions(conditions: object) -> list[Condition]:
         conditions = [conditions]
     if not isinstance(conditions, Sequence):
         raise ValueError(f"must be a list of conditions: {EXAMPLE}")
-    if len(conditions) > MOST_CONDITIONS:
-        raise ValueError(f"must be at most {MOST_CONDITIONS} conditions")
+    if len(conditions) > MAX_CONDITIONS:
+        raise ValueError(f"must be at most {MAX_CONDITIONS} conditions")
     return [parse_condition(one) for one in conditions]
 
 

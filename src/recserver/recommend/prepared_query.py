@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 
 from recserver.core.errors import FieldError, InvalidInput
 from recserver.recommend.filters import Condition
-from recserver.recommend.model.item_attributes import required
+from recserver.recommend.model.item_attributes import require_attributes
 from recserver.recommend.model.recommender import Recommender, Scores
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import MaxPer, Popularity
 from recserver.recommend.reranking import Quota
-from recserver.recommend.user_profile import LARGEST
+from recserver.recommend.user_profile import FLOAT32_MAX
 
 Mask = NDArray[np.bool_]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-FARTHEST = 10_000
+MAX_RERANKED = 10_000
 """Items that are gone through one by one at most."""
 
-NO_TIMES = "needs times, and this model has none: name the column that holds them in its data chef, and train"
+NEEDS_TIMES = "needs times, and this model has none: name the column that holds them in its data chef, and train"
 
 
 _BATCH_OPTIONS = frozenset({"n", "offset", "exclude_seen", "exclude", "candidates", "filters", "fallback"})
@@ -37,7 +37,7 @@ _SINGLE_DEFAULTS = [(one.name, one.default) for one in fields(Query) if one.name
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedQuery:
     """A query in the terms of one version of a model, for as many users as one likes.
 
     Attributes:
@@ -49,40 +49,42 @@ class Prepared:
     """
 
     query: Query
-    sent: dict[int, float]
-    left: Mask | None
+    extra_ratings: dict[int, float]
+    allowed: Mask | None
     boosts: list[tuple[Mask, np.float32]]
     quotas: list[Quota]
     popularity: Scores | None
 
     @classmethod
-    def of(cls, model: Recommender, query: Query) -> Self:
+    def for_model(cls, model: Recommender, query: Query) -> Self:
         """
         Raises:
             InvalidInput: if the query asks for what the model does not know.
         """
-        _require_near(model, query)
+        _check_depth(model, query)
         told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
-        mask = _mask(model)
+        mask = _condition_mask(model)
 
         def quota(asked: MaxPer) -> Quota:
-            return Quota(*required(model.attributes).values_of(asked.attribute), asked.count)
+            return Quota(*require_attributes(model.attributes).values_of(asked.attribute), asked.count)
 
         return cls(
             query=query,
-            sent={place: rating for place, rating in told if place is not None},
-            left=_left(model, query, mask),
-            boosts=[(_asked("boost", mask, one.condition), np.float32(one.factor - 1)) for one in query.boosts],
-            quotas=[_asked("max_per", quota, one) for one in query.max_per],
+            extra_ratings={place: rating for place, rating in told if place is not None},
+            allowed=_allowed_items(model, query, mask),
+            boosts=[
+                (_as_field_error("boost", mask, one.condition), np.float32(one.factor - 1)) for one in query.boosts
+            ],
+            quotas=[_as_field_error("max_per", quota, one) for one in query.max_per],
             popularity=_popularity(model, query.fallback),
         )
 
     @property
-    def is_plain(self) -> bool:
+    def is_batchable(self) -> bool:
         """Whether every option that differs from its default is one that batch scoring supports."""
         return all(getattr(self.query, name) == default for name, default in _SINGLE_DEFAULTS)
 
-    def boosted(self, scores: Scores, places: NDArray[np.intp] | None = None) -> Scores:
+    def apply_boosts(self, scores: Scores, indices: NDArray[np.intp] | None = None) -> Scores:
         """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;
         finite ones stay finite, and what is left out stays so.
 
@@ -90,13 +92,13 @@ class Prepared:
             places: of the items that the scores are of; None for all.
         """
         for mask, more in self.boosts:
-            own = mask if places is None else mask[places]
+            own = mask if indices is None else mask[indices]
             with np.errstate(over="ignore", invalid="ignore"):
                 raised = scores + more * np.abs(scores)
-            scores = np.where(own & (scores > -np.inf), np.clip(raised, -LARGEST, LARGEST), scores)
+            scores = np.where(own & (scores > -np.inf), np.clip(raised, -FLOAT32_MAX, FLOAT32_MAX), scores)
         return scores
 
-    def stretched(self, error: float) -> float:
+    def boosted_error(self, error: float) -> float:
         """How far apart boosts may take scores that are ``error`` apart.
 
         Each boost rounds both, by no more than scores that were added up may be apart and each time anew.
@@ -104,40 +106,40 @@ class Prepared:
         return error * (1 + len(self.boosts)) * math.prod(1 + abs(float(more)) for _, more in self.boosts)
 
 
-def _require_near(model: Recommender, query: Query) -> None:
+def _check_depth(model: Recommender, query: Query) -> None:
     """Where each item depends on those before, they are gone through one by one, which must end."""
     end = min(query.offset + query.n, len(model.items))
-    if (query.diversity or query.max_per) and query.offset < len(model.items) and end > FARTHEST:
-        problem = f"must not reach beyond item {FARTHEST}, n included, where diversity or max_per is given"
+    if (query.diversity or query.max_per) and query.offset < len(model.items) and end > MAX_RERANKED:
+        problem = f"must not reach beyond item {MAX_RERANKED}, n included, where diversity or max_per is given"
         raise InvalidInput(f"offset: {problem}.", [FieldError(("offset",), problem)])
 
 
-def _left(model: Recommender, query: Query, mask: Callable[[Condition], Mask]) -> Mask | None:
+def _allowed_items(model: Recommender, query: Query, mask: Callable[[Condition], Mask]) -> Mask | None:
     if not query.filters and not query.exclude and query.candidates is None:
         return None
     left = np.full(len(model.items), query.candidates is None)
     if query.candidates is not None:
-        left[model.places(query.candidates)] = True
-    left[model.places(query.exclude)] = False
+        left[model.indices_of(query.candidates)] = True
+    left[model.indices_of(query.exclude)] = False
     for condition in query.filters:
-        left &= _asked("filter", mask, condition)
+        left &= _as_field_error("filter", mask, condition)
     return left
 
 
 def _popularity(model: Recommender, popularity: Popularity | None) -> Scores | None:
     if popularity != "recent":
         return model.popularity if popularity else None
-    if model.recent is None:  # told to whoever asks: what is refused does not depend on the user
-        raise InvalidInput(f"popularity: {NO_TIMES}.", [FieldError(("popularity",), NO_TIMES)])
-    return model.recent
+    if model.recent_popularity is None:  # told to whoever asks: what is refused does not depend on the user
+        raise InvalidInput(f"popularity: {NEEDS_TIMES}.", [FieldError(("popularity",), NEEDS_TIMES)])
+    return model.recent_popularity
 
 
-def _mask(model: Recommender) -> Callable[[Condition], Mask]:
-    return lambda condition: required(model.attributes).mask(condition)
+def _condition_mask(model: Recommender) -> Callable[[Condition], Mask]:
+    return lambda condition: require_attributes(model.attributes).mask(condition)
 
 
-def _asked(field: str, look: Callable[[T], R], one: T) -> R:
+def _as_field_error(field: str, read: Callable[[T], R], value: T) -> R:
     try:
-        return look(one)
+        return read(value)
     except ValueError as error:
         raise InvalidInput(f"{field}: {error}.", [FieldError((field,), str(error))]) from None

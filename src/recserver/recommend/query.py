@@ -9,7 +9,7 @@ from typing import Any, Self
 from recserver.recommend.filters import Condition
 from recserver.recommend.request_options import Boost, Interaction, MaxPer, Popularity
 
-_NAMES = {"filter": "filters", "boost": "boosts"}
+_FIELD_NAMES = {"filter": "filters", "boost": "boosts"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Query:
                 object.__setattr__(self, name, tuple(value))
 
     @classmethod
-    def of(cls, wishes: Mapping[str, Any]) -> Self:
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
         """What ``wishes`` say, under the names that requests have for it."""
-        given = {_NAMES.get(name, name): value for name, value in wishes.items()}
+        given = {_FIELD_NAMES.get(name, name): value for name, value in options.items()}
         fallback, popularity = given.pop("fallback", True), given.pop("popularity", "overall")
         return cls(fallback=popularity if fallback else None, **given)

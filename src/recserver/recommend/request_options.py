@@ -10,17 +10,17 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import PlainValidator
 from typing_extensions import TypedDict  # that of typing will do from Python 3.12 on
 
-from recserver.core.errors import shown
-from recserver.core.validation.values import Count, Switch, count, entity_id, real_number, whole_number
-from recserver.recommend.filters import Condition, Conditions, parse_condition, usable_attribute
+from recserver.core.errors import quoted
+from recserver.core.validation.values import Bool, Count, entity_id, parse_count, real_number, whole_number
+from recserver.recommend.filters import Condition, Conditions, is_attribute_name, parse_condition
 
-MOST_IDS = 10_000
+MAX_IDS = 10_000
 """Items or users that one request may name in a list."""
 
-MOST_BOOSTS = 50
-MOST_QUOTAS = 10
-LARGEST_BOOST = 1000.0
-LARGEST_RATING = 1e9
+MAX_BOOSTS = 50
+MAX_QUOTAS = 10
+MAX_BOOST = 1000.0
+MAX_RATING = 1e9
 """Magnitude of a rating that is sent along."""
 
 _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
@@ -52,7 +52,7 @@ class MaxPer:
     count: int
 
 
-def decimal(value: object) -> float:
+def non_negative_number(value: object) -> float:
     """A number of at least 0; text is plain decimal, such as ``0.5``.
 
     Raises:
@@ -64,15 +64,15 @@ def decimal(value: object) -> float:
     return number
 
 
-def share(value: object) -> float:
+def fraction(value: object) -> float:
     """A number from 0 to 1."""
-    number = decimal(value)
+    number = non_negative_number(value)
     if number > 1:
         raise ValueError("must be from 0 to 1")
     return number
 
 
-def offset(value: object) -> int:
+def parse_offset(value: object) -> int:
     """A whole number of at least 0."""
     number = whole_number(value)
     if number < 0:
@@ -80,13 +80,13 @@ def offset(value: object) -> int:
     return number
 
 
-def listed(read: Callable[[object], T], most: int) -> Callable[[object], list[T]]:
+def list_of(read: Callable[[object], T], max_length: int) -> Callable[[object], list[T]]:
     """Reads a list with ``read``, or a single thing as a list of one."""
 
     def read_all(value: object) -> list[T]:
         values = value if isinstance(value, list | tuple) else [value]
-        if len(values) > most:
-            raise ValueError(f"must hold {most} at most")
+        if len(values) > max_length:
+            raise ValueError(f"must hold {max_length} at most")
         return [read(one) for one in values]
 
     return read_all
@@ -106,8 +106,8 @@ def parse_interaction(value: object) -> Interaction:
         raise ValueError("each interaction must have an item_id")
     rating = value.get("rating")
     number = 1.0 if rating is None else real_number(rating)
-    if abs(number) > LARGEST_RATING:
-        raise ValueError(f"the rating of an interaction must be from -{LARGEST_RATING:g} to {LARGEST_RATING:g}")
+    if abs(number) > MAX_RATING:
+        raise ValueError(f"the rating of an interaction must be from -{MAX_RATING:g} to {MAX_RATING:g}")
     return Interaction(_item_id(value["item_id"]), number)
 
 
@@ -118,7 +118,7 @@ def _item_id(value: object) -> str:
         raise ValueError(f"each item's id {error}") from None
 
 
-def _parts(value: object, sign: str, names: tuple[str, str]) -> Mapping[str, Any]:
+def _split_pair(value: object, sign: str, names: tuple[str, str]) -> Mapping[str, Any]:
     """Two named parts: those of an object, or what a text has before and after its last ``sign``."""
     if isinstance(value, str):
         first, _, last = value.rpartition(sign)
@@ -134,16 +134,16 @@ def parse_boost(value: object) -> Boost:
     """
     if isinstance(value, Boost):
         return value
-    parts = _parts(value, "*", ("filter", "factor"))
+    parts = _split_pair(value, "*", ("filter", "factor"))
     if set(parts) != {"filter", "factor"} or not parts["filter"]:
-        raise ValueError(f"{shown(value)} is no boost: write it like genre=Comedy*1.5")
+        raise ValueError(f"{quoted(value)} is no boost: write it like genre=Comedy*1.5")
     try:
-        factor = decimal(parts["factor"])
+        factor = non_negative_number(parts["factor"])
     except ValueError:
-        given = shown(parts["factor"])
+        given = quoted(parts["factor"])
         raise ValueError(f"the factor of a boost must be a number such as 1.5, not {given}") from None
-    if factor > LARGEST_BOOST:
-        raise ValueError(f"the factor of a boost must be from 0 to {LARGEST_BOOST:g}")
+    if factor > MAX_BOOST:
+        raise ValueError(f"the factor of a boost must be from 0 to {MAX_BOOST:g}")
     return Boost(parse_condition(parts["filter"]), factor)
 
 
@@ -155,35 +155,35 @@ def parse_max_per(value: object) -> MaxPer:
     """
     if isinstance(value, MaxPer):
         return value
-    parts = _parts(value, ":", ("attribute", "count"))
+    parts = _split_pair(value, ":", ("attribute", "count"))
     name = parts.get("attribute")
     if set(parts) != {"attribute", "count"} or not isinstance(name, str) or not name:
-        raise ValueError(f"{shown(value)} is no quota: write it like genre:2")
-    if not usable_attribute(name.strip()):
-        raise ValueError(f"{shown(name)} is no name of an attribute: write a quota like genre:2")
+        raise ValueError(f"{quoted(value)} is no quota: write it like genre:2")
+    if not is_attribute_name(name.strip()):
+        raise ValueError(f"{quoted(name)} is no name of an attribute: write a quota like genre:2")
     try:
-        return MaxPer(name.strip(), count(parts["count"]))
+        return MaxPer(name.strip(), parse_count(parts["count"]))
     except ValueError as error:
         raise ValueError(f"the count of a quota {error}") from None
 
 
-def part_of_id(value: object) -> str:
+def id_prefix(value: object) -> str:
     """What an id begins with, or comes after; may be empty."""
     return "" if value == "" else entity_id(value)
 
 
-PartOfId = Annotated[str, PlainValidator(part_of_id)]
-ItemIds = Annotated[list[str], PlainValidator(listed(_item_id, MOST_IDS))]
-UserIds = Annotated[list[str], PlainValidator(listed(entity_id, MOST_IDS))]
-Interactions = Annotated[list[Interaction], PlainValidator(listed(parse_interaction, MOST_IDS))]
-Boosts = Annotated[list[Boost], PlainValidator(listed(parse_boost, MOST_BOOSTS))]
-MaxPers = Annotated[list[MaxPer], PlainValidator(listed(parse_max_per, MOST_QUOTAS))]
-Share = Annotated[float, PlainValidator(share)]
-Offset = Annotated[int, PlainValidator(offset)]
+IdPrefix = Annotated[str, PlainValidator(id_prefix)]
+ItemIds = Annotated[list[str], PlainValidator(list_of(_item_id, MAX_IDS))]
+UserIds = Annotated[list[str], PlainValidator(list_of(entity_id, MAX_IDS))]
+Interactions = Annotated[list[Interaction], PlainValidator(list_of(parse_interaction, MAX_IDS))]
+Boosts = Annotated[list[Boost], PlainValidator(list_of(parse_boost, MAX_BOOSTS))]
+MaxPers = Annotated[list[MaxPer], PlainValidator(list_of(parse_max_per, MAX_QUOTAS))]
+Fraction = Annotated[float, PlainValidator(fraction)]
+Offset = Annotated[int, PlainValidator(parse_offset)]
 Popularity = Literal["overall", "recent"]
 
 
-class Choice(TypedDict, total=False):
+class ItemOptions(TypedDict, total=False):
     """Which items may come, and in which order; :class:`recserver.recommend.query.Query` says what each means."""
 
     n: Count
@@ -192,43 +192,43 @@ class Choice(TypedDict, total=False):
     filter: Conditions
     boost: Boosts
     max_per: MaxPers
-    diversity: Share
+    diversity: Fraction
 
 
-class ExportWishes(Choice, total=False):
+class ExportOptions(ItemOptions, total=False):
     """What may be wished of a list for every user that a model knows."""
 
-    exclude_seen: Switch
+    exclude_seen: Bool
 
 
-class Wishes(Choice, total=False):
+class RequestOptions(ItemOptions, total=False):
     """What may be wished of every list that is answered."""
 
     offset: Offset
 
 
-class SessionWishes(Wishes, total=False):
+class SessionOptions(RequestOptions, total=False):
     """What may be wished of a list for somebody without a name."""
 
-    exclude_seen: Switch
-    explain: Switch
-    fallback: Switch
+    exclude_seen: Bool
+    explain: Bool
+    fallback: Bool
     popularity: Popularity
 
 
-class PersonalWishes(SessionWishes, total=False):
+class UserOptions(SessionOptions, total=False):
     """What may be wished of a list for a user."""
 
     interactions: Interactions
 
 
-class RankWishes(TypedDict, total=False):
+class RankOptions(TypedDict, total=False):
     """What may be wished where the items are given."""
 
-    exclude_seen: Switch
+    exclude_seen: Bool
     interactions: Interactions
     boost: Boosts
-    diversity: Share
-    explain: Switch
-    fallback: Switch
+    diversity: Fraction
+    explain: Bool
+    fallback: Bool
     popularity: Popularity

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.recommend.model.recommender import Recommender, Scores
-from recserver.recommend.scoring import Places
-from recserver.recommend.similarity import Likenesses
+from recserver.recommend.scoring import Indices
+from recserver.recommend.similarity import PoolSimilarities
 
-POOL = 500
+POOL_SIZE = 500
 """Items among which unlike ones are looked for; those that score less follow in the order of their scores."""
 
-Ranked = Callable[[int], tuple[Places, Scores]]
+TopN = Callable[[int], tuple[Indices, Scores]]
 """Gives so many of the best items, or all that are left: their places and scores, best first."""
 
 
@@ -30,64 +30,64 @@ class Quota:
 
     indptr: NDArray[np.int64]
     codes: NDArray[np.int32]
-    most: int
+    max_count: int
 
 
-def pick(
-    model: Recommender, ranked: Ranked, first: int, n: int, *, diversity: float, quotas: Sequence[Quota]
-) -> Places:
+def rerank(
+    model: Recommender, top_n: TopN, offset: int, n: int, *, diversity: float, quotas: Sequence[Quota]
+) -> Indices:
     """The places of ``n`` items after the ``first`` ones of the order that is asked for.
 
     Args:
         diversity: weight of unlikeness to the items before, from 0 to 1.
     """
-    end = min(first + n, len(model.items))
-    order = _unlike(model, ranked, diversity) if diversity else _by_score(ranked, 2 * end)
-    found = list(_within(order, quotas, end))
-    return np.array(found[first:], np.intp)
+    end = min(offset + n, len(model.items))
+    order = _diversified(model, top_n, diversity) if diversity else _in_score_order(top_n, 2 * end)
+    found = list(_within_quotas(order, quotas, end))
+    return np.array(found[offset:], np.intp)
 
 
-def _by_score(ranked: Ranked, count: int) -> Iterator[int]:
+def _in_score_order(top_n: TopN, count: int) -> Iterator[int]:
     """Best first; looked for twice as far each time that more are taken."""
     given = 0
     while True:
         count = max(1, count)
-        places = ranked(count)[0].tolist()
+        places = top_n(count)[0].tolist()
         yield from places[given:]
         if len(places) < count:
             return
         given, count = len(places), 2 * count
 
 
-def _unlike(model: Recommender, ranked: Ranked, diversity: float) -> Iterator[int]:
+def _diversified(model: Recommender, top_n: TopN, diversity: float) -> Iterator[int]:
     """By maximal marginal relevance (Carbonell and Goldstein 1998), the best first.
 
     Each time the item with the largest ``(1 - diversity) relevance - diversity likeness``: its score, from 0 to 1
     within the pool, and the largest likeness to any before it.
     """
-    pool, scores = ranked(POOL)
+    pool, scores = top_n(POOL_SIZE)
     if len(pool):
         own = scores.astype(np.float64)
         relevance = (own - own[-1]) / ((own[0] - own[-1]) or 1.0)
-        likenesses, likest = Likenesses(model, pool), np.full(len(pool), -1.0)
+        likenesses, likest = PoolSimilarities(model, pool), np.full(len(pool), -1.0)
         left = np.zeros(len(pool))
         number = 0
         for _ in range(len(pool)):
             yield int(pool[number])
             left[number] = -np.inf
-            likest = np.maximum(likest, likenesses.to(number))
+            likest = np.maximum(likest, likenesses.similarities_to(number))
             number = int(np.argmax(left + (1 - diversity) * relevance - diversity * likest))
     taken = set(pool.tolist())
-    yield from (place for place in _by_score(ranked, 2 * POOL) if place not in taken)
+    yield from (place for place in _in_score_order(top_n, 2 * POOL_SIZE) if place not in taken)
 
 
-def _within(order: Iterator[int], quotas: Sequence[Quota], count: int) -> Iterator[int]:
+def _within_quotas(order: Iterator[int], quotas: Sequence[Quota], count: int) -> Iterator[int]:
     """The first ``count`` places that the quotas leave."""
     taken: list[Counter[int]] = [Counter() for _ in quotas]
     for place in order if count else ():
         values = [quota.codes[quota.indptr[place] : quota.indptr[place + 1]].tolist() for quota in quotas]
         full = (
-            counter[value] >= quota.most
+            counter[value] >= quota.max_count
             for quota, counter, own in zip(quotas, taken, values, strict=True)
             for value in own
         )

@@ -14,23 +14,23 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.recommend.model.recommender import Recommender, Scores, weighed
-from recserver.recommend.user_profile import LARGEST, Person
+from recserver.recommend.model.recommender import Recommender, Scores, factor_scores
+from recserver.recommend.user_profile import FLOAT32_MAX, UserProfile
 
-ROUNDING = 2.0**-23
+ROUNDING_UNIT = 2.0**-23
 """Of a sum or a product in single precision, relative to it, at most; and as much again to be on the safe side."""
 
-SMALLEST, SMALLEST_NORM = 2.0**-126, 2.0**-63
+MIN_NORMAL, MIN_NORM = 2.0**-126, 2.0**-63
 """What is smaller may become zero, or lose digits: a number in single precision; one that is squared."""
 
-STEP = 2**14
+BLOCK_PAIRS = 2**14
 """Exact scores that are added up together."""
 
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ItemScores:
     """Scores of all items for somebody.
 
     Attributes:
@@ -39,36 +39,36 @@ class Scored:
         exact: tells the exact scores of the items at some places, shape (places,).
     """
 
-    rough: Scores
+    approximate: Scores
     error: float
-    exact: Callable[[Places], Scores]
+    exact: Callable[[Indices], Scores]
 
     @classmethod
-    def known(cls, scores: Scores) -> Self:
+    def from_exact(cls, scores: Scores) -> Self:
         """Scores that are exact as they are."""
         return cls(scores.copy(), 0.0, scores.__getitem__)
 
 
-def scored(model: Recommender, person: Person) -> Scored:
+def score_items(model: Recommender, profile: UserProfile) -> ItemScores:
     """The scores of all items for somebody: what the factors say, and what the neighbours of the items do."""
-    rough, said = weighed(person.factors, model.item_factors), None
+    rough, said = factor_scores(profile.factors, model.item_factors), None
     if model.neighbors is not None:
-        said = model.neighbors.scores(person.items, person.strengths)
+        said = model.neighbors.scores(profile.items, profile.confidences)
         rough += said
-    active = person.factors.nonzero()[0]
-    factors = person.factors[active, np.newaxis]
+    active = profile.factors.nonzero()[0]
+    factors = profile.factors[active, np.newaxis]
 
-    def exact(places: Places) -> Scores:
+    def exact(places: Indices) -> Scores:
         def of(some: slice) -> Scores:
             own = model.item_factors[active[:, np.newaxis], places[some]]
-            return added_up(factors, own, None if said is None else said[places[some]])
+            return exact_scores(factors, own, None if said is None else said[places[some]])
 
-        return in_steps(len(places), of)
+        return in_blocks(len(places), of)
 
-    return Scored(rough, error(model, person.factors, said), exact)
+    return ItemScores(rough, error_bound(model, profile.factors, said), exact)
 
 
-def error(model: Recommender, factors: NDArray[np.float32], said: Scores | None) -> float:
+def error_bound(model: Recommender, factors: NDArray[np.float32], neighbor_scores: Scores | None) -> float:
     """How far a score in single precision may be from the exact one, in whatever order it was added up.
 
     A sum of k products is off by at most k roundings of the sum of their magnitudes (Higham, Accuracy and
@@ -79,12 +79,18 @@ def error(model: Recommender, factors: NDArray[np.float32], said: Scores | None)
         said: what neighbours say of each item.
     """
     own = factors.astype(np.float64)
-    largest = float(np.sqrt(own @ own)) * (model.largest_norm + len(own) * SMALLEST_NORM)
-    heard = 0.0 if said is None else float(max(said.max(initial=0.0), -said.min(initial=0.0)))
-    return ROUNDING * ((len(own) + 3) * largest + 2 * heard) + (len(own) + 3) * SMALLEST
+    largest = float(np.sqrt(own @ own)) * (model.max_norm + len(own) * MIN_NORM)
+    heard = (
+        0.0
+        if neighbor_scores is None
+        else float(max(neighbor_scores.max(initial=0.0), -neighbor_scores.min(initial=0.0)))
+    )
+    return ROUNDING_UNIT * ((len(own) + 3) * largest + 2 * heard) + (len(own) + 3) * MIN_NORMAL
 
 
-def added_up(factors: NDArray[np.float32], item_factors: NDArray[np.float32], said: Scores | None) -> Scores:
+def exact_scores(
+    factors: NDArray[np.float32], item_factors: NDArray[np.float32], neighbor_scores: Scores | None
+) -> Scores:
     """The exact scores of pairs of somebody and an item, shape (pairs,).
 
     Args:
@@ -97,15 +103,15 @@ def added_up(factors: NDArray[np.float32], item_factors: NDArray[np.float32], sa
         sums = np.add.accumulate(products, axis=0, out=products)[-1]  # one after the other, whatever the shape
     else:
         sums = np.zeros(item_factors.shape[1])
-    if said is not None:
-        sums += said
-    told: Scores = np.clip(sums, -LARGEST, LARGEST).astype(np.float32)
+    if neighbor_scores is not None:
+        sums += neighbor_scores
+    told: Scores = np.clip(sums, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
     told += 0.0  # there is no -0.0, which would depend on the components that are missing
     return told
 
 
-def in_steps(count: int, of: Callable[[slice], Scores]) -> Scores:
+def in_blocks(count: int, compute: Callable[[slice], Scores]) -> Scores:
     """``count`` exact scores, found a few at a time: what :func:`added_up` holds meanwhile is large."""
-    if count <= STEP:
-        return of(slice(count))
-    return np.concatenate([of(slice(start, start + STEP)) for start in range(0, count, STEP)])
+    if count <= BLOCK_PAIRS:
+        return compute(slice(count))
+    return np.concatenate([compute(slice(start, start + BLOCK_PAIRS)) for start in range(0, count, BLOCK_PAIRS)])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn, Vector
 
-LARGEST = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Source(StrEnum):
@@ -28,7 +28,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class UserProfile:
     """Somebody's factors and interactions, in the terms of one version of a model.
 
     Attributes:
@@ -41,17 +41,17 @@ class Person:
 
     factors: NDArray[np.float32]
     items: NDArray[np.int32]
-    strengths: NDArray[np.float32]
+    confidences: NDArray[np.float32]
     source: Source
-    worth: Vector | None = None
+    weights: Vector | None = None
 
 
-def folded_in(
+def fold_in_user(
     known: tuple[NDArray[np.int32], Vector] | None,
-    sent: Mapping[int, float],
+    extra_ratings: Mapping[int, float],
     fold_in: FoldIn,
     item_factors: NDArray[np.float32],
-) -> Person | None:
+) -> UserProfile | None:
     """Somebody after interactions that a request tells of; None if these, and what was known, say nothing.
 
     Args:
@@ -60,8 +60,8 @@ def folded_in(
         sent: places of items and their ratings; they count in place of what was known of these.
         item_factors: float32, shape (k, items).
     """
-    places = np.fromiter(sent, np.int32, len(sent))
-    worth = fold_in.worth.of(np.fromiter(sent.values(), np.float64, len(sent)))
+    places = np.fromiter(extra_ratings, np.int32, len(extra_ratings))
+    worth = fold_in.weighting.weights(np.fromiter(extra_ratings.values(), np.float64, len(extra_ratings)))
     if known is not None:
         kept = ~np.isin(known[0], places)
         places, worth = np.append(known[0][kept], places), np.append(known[1][kept], worth)
@@ -69,13 +69,13 @@ def folded_in(
         return None
     order = np.argsort(places)
     places, worth = places[order], worth[order]
-    factors, strengths = fold_in.solve(item_factors[:, places], places, worth), fold_in.strengths(worth)
-    if not all(np.abs(one).max(initial=0.0) <= LARGEST for one in (factors, strengths)):
+    factors, strengths = fold_in.solve(item_factors[:, places], places, worth), fold_in.confidences(worth)
+    if not all(np.abs(one).max(initial=0.0) <= FLOAT32_MAX for one in (factors, strengths)):
         return None
-    return Person(
+    return UserProfile(
         factors=factors.astype(np.float32),
         items=places,
-        strengths=strengths.astype(np.float32),
+        confidences=strengths.astype(np.float32),
         source=Source.FOLD_IN if known is None else Source.PERSONAL,
-        worth=worth,
+        weights=worth,
     )

@@ -35,7 +35,7 @@ async def read_all_consistently(models: ModelStore, look: Look[T]) -> list[tuple
     """Every model and what ``look`` finds, as :func:`read_consistently` returns it of one."""
     moment = models.locks.moment()
     ids, known = await models.ids(), dict[str, tuple[StoredModel, T]]()
-    for model in await models.all(ids):
+    for model in await models.read_all(ids):
         known[model.model_id] = model, await look(model)
     moments: dict[str, Moment] = dict.fromkeys(ids, moment)
     while changed := [one for one in ids if models.locks.changed_since(one, moments[one])]:

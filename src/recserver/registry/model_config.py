@@ -8,7 +8,7 @@ from typing import Any
 from recserver.registry.model_status import ModelStatus
 from recserver.storage.model_file.version_numbers import is_version
 
-CONFIG, METADATA, PICKLE, LEGACY = "_config.json", "_metadata.json", ".pkl", ".json"
+CONFIG_SUFFIX, METADATA_SUFFIX, PICKLE_SUFFIX, LEGACY_SUFFIX = "_config.json", "_metadata.json", ".pkl", ".json"
 
 
 def new_config(
@@ -31,7 +31,7 @@ def new_config(
         "hyperparameters": dict(hyperparameters),
         "created_at": created_at,
         "status": ModelStatus.INITIALIZING.value,
-        "model_path": f"models/{model_id}{PICKLE}",
+        "model_path": f"models/{model_id}{PICKLE_SUFFIX}",
     }
 
 
@@ -41,7 +41,7 @@ def highest_version(*contents: Mapping[str, Any]) -> int:
     return max((one for one in numbers if is_version(one)), default=0)
 
 
-def id_of(name: str) -> str | None:
+def model_id_from(name: str) -> str | None:
     """The id of the model whose config is called ``name``; None for a file that is no config."""
     stem = name.removesuffix(".json")
     if stem.endswith("_config"):
@@ -51,10 +51,10 @@ def id_of(name: str) -> str | None:
 
 def has_legacy_name(model_id: str) -> bool:
     """Whether ``{id}.json`` would be this model's config: for the id ``a_config`` it is that of model ``a``."""
-    return id_of(f"{model_id}{LEGACY}") == model_id
+    return model_id_from(f"{model_id}{LEGACY_SUFFIX}") == model_id
 
 
-def completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str, Any]:
+def with_defaults(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str, Any]:
     """``raw`` with the keys that every model has, first and filled in where they are missing."""
 
     def text(*names: str, default: str) -> str:
@@ -72,6 +72,6 @@ def completed(model_id: str, raw: dict[str, Any], created_at: str) -> dict[str, 
         "hyperparameters": hyperparameters if isinstance(hyperparameters, dict) else {},
         "created_at": text("created_at", default=created_at),
         "status": status if status in list(ModelStatus) else ModelStatus.INITIALIZING.value,
-        "model_path": f"models/{model_id}{PICKLE}",
+        "model_path": f"models/{model_id}{PICKLE_SUFFIX}",
     }
     return always | {key: value for key, value in raw.items() if key not in always}

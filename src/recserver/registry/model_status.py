@@ -29,18 +29,18 @@ class ModelStatus(StrEnum):
         return self in (ModelStatus.TRAINING, ModelStatus.VALIDATING)
 
 
-_AT_REST = frozenset({ModelStatus.TRAINING, ModelStatus.MODIFIED})
+_FROM_IDLE = frozenset({ModelStatus.TRAINING, ModelStatus.MODIFIED})
 TRANSITIONS: dict[ModelStatus, frozenset[ModelStatus]] = {
-    ModelStatus.INITIALIZING: _AT_REST,
+    ModelStatus.INITIALIZING: _FROM_IDLE,
     # completed: a scheduled run that found nothing new leaves the status as it was
     ModelStatus.TRAINING: frozenset(
         {ModelStatus.VALIDATING, ModelStatus.FAILED, ModelStatus.STOPPED, ModelStatus.COMPLETED}
     ),
     ModelStatus.VALIDATING: frozenset({ModelStatus.COMPLETED, ModelStatus.FAILED, ModelStatus.STOPPED}),
-    ModelStatus.COMPLETED: _AT_REST,
+    ModelStatus.COMPLETED: _FROM_IDLE,
     # completed: a version that was refused is promoted by hand
-    ModelStatus.FAILED: _AT_REST | {ModelStatus.COMPLETED},
-    ModelStatus.STOPPED: _AT_REST,
-    ModelStatus.MODIFIED: _AT_REST,
+    ModelStatus.FAILED: _FROM_IDLE | {ModelStatus.COMPLETED},
+    ModelStatus.STOPPED: _FROM_IDLE,
+    ModelStatus.MODIFIED: _FROM_IDLE,
 }
 """Every legal change of status. There is no other, save deletion."""

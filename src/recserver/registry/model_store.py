@@ -19,14 +19,22 @@ import aiofiles.os
 
 from recserver.core.clock import timestamp
 from recserver.core.errors import InvalidInput, ModelNotFound
-from recserver.registry.model_config import CONFIG, LEGACY, METADATA, PICKLE, completed, has_legacy_name, id_of
+from recserver.registry.model_config import (
+    CONFIG_SUFFIX,
+    LEGACY_SUFFIX,
+    METADATA_SUFFIX,
+    PICKLE_SUFFIX,
+    has_legacy_name,
+    model_id_from,
+    with_defaults,
+)
 from recserver.registry.model_locks import ModelLocks, Moment
 from recserver.registry.model_status import TRANSITIONS, ModelStatus
 from recserver.storage import atomic_files as files
-from recserver.storage.transaction import Changes, finish, finish_all, pending, record_of
+from recserver.storage.transaction import Transaction, complete, complete_all, pending_files, record_path
 
-VERSIONS = ".versions"
-BROKEN = ".broken-"
+VERSIONS_FOLDER = ".versions"
+QUARANTINE_SUFFIX = ".broken-"
 """What follows the name of a damaged file that was put aside, and is followed by the time."""
 _VERSION_FILE = re.compile(r"[0-9]+\.(pkl|json)")
 
@@ -45,8 +53,8 @@ class StoredModel:
 
     model_id: str
     config: dict[str, Any]
-    pickle: stat_result | None
-    unreadable: str | None = None
+    file_stat: stat_result | None
+    unreadable_reason: str | None = None
 
     @property
     def status(self) -> str:
@@ -62,8 +70,8 @@ class ModelStore:
 
     async def ids(self) -> list[str]:
         """The ids of all models: those with a config, of the present or the legacy name."""
-        names = await files.names_in(self.folder, ".json")
-        return sorted({one for name in names if (one := id_of(name))})
+        names = await files.list_names(self.folder, ".json")
+        return sorted({one for name in names if (one := model_id_from(name))})
 
     async def read(self, model_id: str) -> StoredModel:
         """One model, as it stands between two changes of it: none is under way when this returns.
@@ -86,13 +94,13 @@ class ModelStore:
         except FileNotFoundError:
             raise ModelNotFound(model_id) from None
         except InvalidInput as error:
-            path, raw, unreadable = self.path(model_id, CONFIG), {}, str(error)
-        config = completed(model_id, raw, _changed_at(path))
+            path, raw, unreadable = self.path(model_id, CONFIG_SUFFIX), {}, str(error)
+        config = with_defaults(model_id, raw, _modified_at(path))
         if unreadable:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
-        return StoredModel(model_id, config, self.status_of(model_id), unreadable)
+        return StoredModel(model_id, config, self.file_stat_sync(model_id), unreadable)
 
-    async def all(self, ids: Iterable[str] | None = None) -> list[StoredModel]:
+    async def read_all(self, ids: Iterable[str] | None = None) -> list[StoredModel]:
         """Those models, or every one, that are still there when they are read."""
         ids = await self.ids() if ids is None else ids
         return await asyncio.to_thread(self._read_all, ids) if ids else []
@@ -104,50 +112,52 @@ class ModelStore:
                 found.append(self._read(model_id, names))
         return found
 
-    async def pickles(self) -> dict[str, stat_result | None]:
+    async def file_stats(self) -> dict[str, stat_result | None]:
         """The status of every model's ``.pkl``, None where there is no such regular file."""
         ids = await self.ids()
-        return await asyncio.to_thread(lambda: {one: self.status_of(one) for one in ids})
+        return await asyncio.to_thread(lambda: {one: self.file_stat_sync(one) for one in ids})
 
     async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
         """Write a new model's config. What an earlier model of that id left goes once that is done."""
         async with self.locks.changing(model_id):
-            await files.to_the_end(self._create, model_id, config)
+            await files.to_thread_shielded(self._create, model_id, config)
 
     def _create(self, model_id: str, config: Mapping[str, Any]) -> None:
-        with Changes(self.folder, model_id) as changes:
+        with Transaction(self.folder, model_id) as changes:
             for path in self._all_paths(model_id):
-                if path != self.path(model_id, CONFIG):
+                if path != self.path(model_id, CONFIG_SUFFIX):
                     changes.remove(path)
-            changes.write(self.path(model_id, CONFIG), files.as_json(dict(config)))
+            changes.write(self.path(model_id, CONFIG_SUFFIX), files.json_bytes(dict(config)))
             changes.commit()
         self._remove_folder(model_id)
 
-    async def move(self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any) -> None:
+    async def set_status(
+        self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any
+    ) -> None:
         """Change a model's status on disk, and other keys with it; all other keys survive.
 
         Raises:
             ModelNotFound: if its config is gone.
         """
         async with self.locks.changing(model_id):
-            await files.to_the_end(self._move, model_id, status, frozenset(drop), changes)
+            await files.to_thread_shielded(self._update_config, model_id, status, frozenset(drop), changes)
 
-    def _move(
+    def _update_config(
         self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
     ) -> None:
-        finish(record_of(self.folder, model_id))  # else it would come later, and overwrite this
-        files.put_whole(*self.changed_config(model_id, status, drop, changes))
+        complete(record_path(self.folder, model_id))  # else it would come later, and overwrite this
+        files.write_atomic_sync(*self.render_config(model_id, status, drop, changes))
 
-    async def change(self, model_id: str, **changes: Any) -> None:
+    async def update_config(self, model_id: str, **changes: Any) -> None:
         """Change keys of a model's config; its status stays.
 
         Raises:
             ModelNotFound: if its config is gone.
         """
         async with self.locks.changing(model_id):
-            await files.to_the_end(self._move, model_id, None, frozenset(), changes)
+            await files.to_thread_shielded(self._update_config, model_id, None, frozenset(), changes)
 
-    def changed_config(
+    def render_config(
         self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
     ) -> tuple[Path, bytes]:
         """Where a model's config lies, and what it says after a change; both while the model's lock is held.
@@ -159,36 +169,36 @@ class ModelStore:
             path, raw = self._read_config(model_id)
         except (FileNotFoundError, InvalidInput):
             raise ModelNotFound(model_id) from None
-        raw.setdefault("created_at", _changed_at(path))  # which this write would change
+        raw.setdefault("created_at", _modified_at(path))  # which this write would change
         content = {key: value for key, value in raw.items() if key not in drop} | dict(changes)
         if status is not None:
             before = raw.get("status", ModelStatus.INITIALIZING)
             if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
                 logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
             content["status"] = status.value
-        return self.path(model_id, CONFIG), files.as_json(content)
+        return self.path(model_id, CONFIG_SUFFIX), files.json_bytes(content)
 
     async def metadata(self, model_id: str) -> dict[str, Any]:
         """What was written with the version that serves; empty if there is nothing readable."""
-        return await asyncio.to_thread(self.metadata_of, model_id)
+        return await asyncio.to_thread(self.metadata_sync, model_id)
 
-    def metadata_of(self, model_id: str) -> dict[str, Any]:
+    def metadata_sync(self, model_id: str) -> dict[str, Any]:
         """What :meth:`metadata` returns, read in the calling thread."""
         try:
-            return files.object_in(self._now(model_id, METADATA))
+            return files.read_object_sync(self._current_path(model_id, METADATA_SUFFIX))
         except (FileNotFoundError, InvalidInput):
             return {}
 
-    def config_of(self, model_id: str) -> dict[str, Any]:
+    def config_sync(self, model_id: str) -> dict[str, Any]:
         """A model's config as it is written, read in the calling thread; empty if it cannot be read."""
         try:
             return self._read_config(model_id)[1]
         except (FileNotFoundError, InvalidInput):
             return {}
 
-    def status_of(self, model_id: str) -> stat_result | None:
+    def file_stat_sync(self, model_id: str) -> stat_result | None:
         """What :meth:`pickle_status` returns, asked for in the calling thread."""
-        return files.regular_status(self._now(model_id, PICKLE))
+        return files.regular_file_stat(self._current_path(model_id, PICKLE_SUFFIX))
 
     async def files_of(self, model_id: str) -> list[str]:
         """Every file of a model, those of its versions included, relative to the data folder."""
@@ -212,11 +222,11 @@ class ModelStore:
         """Remove every file of a model, all or none of them, and name them, relative to the data folder."""
         async with self.locks.changing(model_id):
             names = await self.files_of(model_id)
-            await files.to_the_end(self._delete, model_id)
+            await files.to_thread_shielded(self._delete, model_id)
         return names
 
     def _delete(self, model_id: str) -> None:
-        with Changes(self.folder, model_id) as changes:
+        with Transaction(self.folder, model_id) as changes:
             for path in self._all_paths(model_id):
                 changes.remove(path)
             changes.commit()
@@ -224,10 +234,10 @@ class ModelStore:
 
     def _remove_folder(self, model_id: str) -> None:
         with contextlib.suppress(OSError):  # not empty: somebody keeps files of his own there, or other models do
-            files.disk.remove_folder(self.versions(model_id))
-            files.disk.remove_folder(self.folder / VERSIONS)
+            files.disk.remove_folder(self.versions_folder(model_id))
+            files.disk.remove_folder(self.folder / VERSIONS_FOLDER)
 
-    async def identity(self) -> tuple[int, int] | None:
+    async def folder_identity(self) -> tuple[int, int] | None:
         """Which folder the models lie in, by device and inode; None if it is gone."""
         try:
             status = await aiofiles.os.stat(self.folder)
@@ -235,27 +245,27 @@ class ModelStore:
             return None
         return status.st_dev, status.st_ino
 
-    async def clear_temporaries(self) -> None:
+    async def remove_temporaries(self) -> None:
         """Complete the changes that a killed server had committed, and remove what else it left half written."""
-        if not await asyncio.to_thread(finish_all, self.folder):
+        if not await asyncio.to_thread(complete_all, self.folder):
             return  # what is still to be put in place is among the temporary files
         for folder in await asyncio.to_thread(self._folders):
-            await files.clear_temporaries(folder)
+            await files.remove_temporaries(folder)
 
     def _folders(self) -> list[Path]:
-        return [self.folder, *(path for path in self.folder.glob(f"{VERSIONS}/*") if path.is_dir())]
+        return [self.folder, *(path for path in self.folder.glob(f"{VERSIONS_FOLDER}/*") if path.is_dir())]
 
-    def pickle(self, model_id: str) -> Path:
+    def model_path(self, model_id: str) -> Path:
         """Where the packed model lies."""
-        return self.path(model_id, PICKLE)
+        return self.path(model_id, PICKLE_SUFFIX)
 
-    async def pickle_status(self, model_id: str) -> stat_result | None:
+    async def get_file_stat(self, model_id: str) -> stat_result | None:
         """Status of the packed model; None if there is no such regular file."""
-        return await asyncio.to_thread(self.status_of, model_id)
+        return await asyncio.to_thread(self.file_stat_sync, model_id)
 
-    def to_load(self, model_id: str) -> Path:
+    def load_path(self, model_id: str) -> Path:
         """Where the packed model lies now, a change that is not finished considered."""
-        return self._now(model_id, PICKLE)
+        return self._current_path(model_id, PICKLE_SUFFIX)
 
     def _read_config(self, model_id: str, names: Container[str] | None = None) -> tuple[Path, dict[str, Any]]:
         """The path and content of a model's config.
@@ -265,33 +275,38 @@ class ModelStore:
         """
         if not files.is_plain_name(model_id):
             raise FileNotFoundError
-        for ending in (CONFIG, LEGACY) if has_legacy_name(model_id) else (CONFIG,):
+        for ending in (CONFIG_SUFFIX, LEGACY_SUFFIX) if has_legacy_name(model_id) else (CONFIG_SUFFIX,):
             path = self.path(model_id, ending)
-            if path.name in names if names is not None else files.is_called_so(path):
-                return path, files.object_in(self._now(model_id, ending))
+            if path.name in names if names is not None else files.exists_case_sensitive(path):
+                return path, files.read_object_sync(self._current_path(model_id, ending))
         raise FileNotFoundError
 
     def _all_paths(self, model_id: str) -> list[Path]:
         """Every file that there is of a model, its config first."""
-        endings = (CONFIG, METADATA, PICKLE, *((LEGACY,) if has_legacy_name(model_id) else ()))
+        endings = (
+            CONFIG_SUFFIX,
+            METADATA_SUFFIX,
+            PICKLE_SUFFIX,
+            *((LEGACY_SUFFIX,) if has_legacy_name(model_id) else ()),
+        )
         own = [path for ending in endings if os.path.lexists(path := self.path(model_id, ending))]
-        own += sorted(self.folder.glob(f"{glob.escape(self.pickle(model_id).name)}{BROKEN}*"))
-        versions = self.versions(model_id)
+        own += sorted(self.folder.glob(f"{glob.escape(self.model_path(model_id).name)}{QUARANTINE_SUFFIX}*"))
+        versions = self.versions_folder(model_id)
         return own + sorted(path for path in versions.glob("*") if _VERSION_FILE.fullmatch(path.name))
 
-    def versions(self, model_id: str) -> Path:
+    def versions_folder(self, model_id: str) -> Path:
         """The folder of a model's versions."""
-        return self.folder / VERSIONS / model_id
+        return self.folder / VERSIONS_FOLDER / model_id
 
-    def _now(self, model_id: str, ending: str) -> Path:
+    def _current_path(self, model_id: str, ending: str) -> Path:
         """Where the content of a file lies: a change that was committed may still have to put it in place."""
         path = self.path(model_id, ending)
-        return pending(record_of(self.folder, model_id)).get(path, path)
+        return pending_files(record_path(self.folder, model_id)).get(path, path)
 
     def path(self, model_id: str, ending: str) -> Path:
         return self.folder / f"{model_id}{ending}"
 
 
-def _changed_at(path: Path) -> str:
-    status = files.regular_status(path)
+def _modified_at(path: Path) -> str:
+    status = files.regular_file_stat(path)
     return timestamp(datetime.fromtimestamp(status.st_mtime if status else 0, UTC))

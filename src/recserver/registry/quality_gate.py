@@ -8,20 +8,20 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from recserver.core.validation.values import Switch, real_number
+from recserver.core.validation.values import Bool, real_number
 
-Share = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
+Fraction = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
 
-ENOUGH = 50
+MIN_EVALUATED_USERS = 50
 """Evaluated users from which on a model is held against popularity."""
 
-SPREAD = 0.3
+NDCG_STD = 0.3
 """Standard deviation of one user's NDCG, about; half the range is the most it could be."""
 
-FEW = 10
+NEGLIGIBLE_DIFFERENCE = 10
 """So many fewer interactions, users or items are no sign of anything, whatever their share."""
 
-COUNTS = {"n_interactions": "interactions", "n_users": "users", "n_items": "items"}
+COUNT_LABELS = {"n_interactions": "interactions", "n_users": "users", "n_items": "items"}
 
 
 class QualityGate(BaseModel):
@@ -29,14 +29,14 @@ class QualityGate(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_drop: Share = 0.1
+    max_drop: Fraction = 0.1
     """Share by which NDCG@10 may be lower than that of the version that serves."""
-    min_share: Share = 0.5
+    min_share: Fraction = 0.5
     """Share of the serving version's interactions, users and items that there must be at least."""
-    beat_popularity: Switch = True
+    beat_popularity: Bool = True
     """Whether NDCG@10 must be higher than that of recommending what is popular."""
 
-    def objection(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
+    def rejection_reason(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
         """Why a version with the metrics ``new`` should not replace one with the metrics ``serving``.
 
         Args:
@@ -47,34 +47,34 @@ class QualityGate(BaseModel):
             A sentence with both figures; None if nothing speaks against it.
         """
         return (
-            self._too_little(new, serving, version)
-            or self._worse(new, serving, version)
-            or self._idle(new, serving)
+            self._too_few_data(new, serving, version)
+            or self._lower_ndcg(new, serving, version)
+            or self._no_better_than_popular(new, serving)
         )
 
-    def _too_little(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
-        for key, what in COUNTS.items():
+    def _too_few_data(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
+        for key, what in COUNT_LABELS.items():
             now, before = _number(new, key), _number(serving, key)
             if now is None or before is None:
                 continue
-            if now < self.min_share * before and before - now > FEW:
+            if now < self.min_share * before and before - now > NEGLIGIBLE_DIFFERENCE:
                 return (
                     f"it knows {now:.0f} {what} and version {version}, which serves, {before:.0f}, and less than "
                     f"{self.min_share:.0%} of them is suspicious: see that the source is complete"
                 )
         return None
 
-    def _worse(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
+    def _lower_ndcg(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
         now, before = _number(new, "ndcg_at_10"), _number(serving, "ndcg_at_10")
         people, earlier = (_number(one, "evaluated_users") for one in (new, serving))
-        if people == 0 and earlier is not None and earlier >= ENOUGH:
+        if people == 0 and earlier is not None and earlier >= MIN_EVALUATED_USERS:
             return (
                 f"it could be evaluated on 0 users and version {version}, which serves, on {earlier:.0f}: see "
                 "that the source still has several interactions a user"
             )
-        if now is None or before is None or not _same_measure(new, serving):
+        if now is None or before is None or not _same_split(new, serving):
             return None
-        by_chance = 2 * SPREAD * math.sqrt(1 / max(people or 1, 1) + 1 / max(earlier or 1, 1))
+        by_chance = 2 * NDCG_STD * math.sqrt(1 / max(people or 1, 1) + 1 / max(earlier or 1, 1))
         if now >= before - max(self.max_drop * before, by_chance):
             return None
         return (
@@ -82,14 +82,14 @@ class QualityGate(BaseModel):
             "what changed in the data or the hyperparameters"
         )
 
-    def _idle(self, new: Mapping[str, Any], serving: Mapping[str, Any]) -> str | None:
+    def _no_better_than_popular(self, new: Mapping[str, Any], serving: Mapping[str, Any]) -> str | None:
         now, popular = _number(new, "ndcg_at_10"), _number(new, "popularity_ndcg_at_10")
         if not self.beat_popularity or now is None or popular is None or now > popular:
             return None
-        if (_number(new, "evaluated_users") or 0) < ENOUGH:
+        if (_number(new, "evaluated_users") or 0) < MIN_EVALUATED_USERS:
             return None
         before = _number(serving, "ndcg_at_10")
-        if before is not None and now > before and _same_measure(new, serving):
+        if before is not None and now > before and _same_split(new, serving):
             return None  # better than what serves, if not yet good
         return (
             f"its NDCG@10 is {now:.4f} and recommending what is popular gives {popular:.4f}: see that the columns "
@@ -97,7 +97,7 @@ class QualityGate(BaseModel):
         )
 
 
-def _same_measure(new: Mapping[str, Any], serving: Mapping[str, Any]) -> bool:
+def _same_split(new: Mapping[str, Any], serving: Mapping[str, Any]) -> bool:
     """Whether both were evaluated on the same kind of hold-out, so that their figures compare."""
     return bool(new.get("split_by_time") == serving.get("split_by_time"))
 

@@ -11,26 +11,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from recserver.core.clock import Clock
-from recserver.core.errors import ModelChanged, ModelNotFound, ModelUnavailable, UnreadableModel, reason_of
-from recserver.registry.model_cache import Catalog
-from recserver.registry.model_store import BROKEN, ModelStore
+from recserver.core.errors import ModelChanged, ModelNotFound, ModelUnavailable, UnreadableModel, os_error_text
+from recserver.registry.model_cache import ModelCache
+from recserver.registry.model_store import QUARANTINE_SUFFIX, ModelStore
 from recserver.registry.version_files import Version
-from recserver.registry.version_integrity import digest_of, open_version
-from recserver.registry.version_lifecycle import CHOSEN
+from recserver.registry.version_integrity import file_sha256, open_version
+from recserver.registry.version_lifecycle import CHOSEN_VERSION_KEY
 from recserver.registry.version_store import VersionStore
-from recserver.storage.atomic_files import without_waiting
+from recserver.storage.atomic_files import open_nonblocking
 from recserver.storage.model_file.format import OPENING
 
 logger = logging.getLogger(__name__)
 
 
-class Mender:
+class ModelRepairer:
     """Lets kept versions serve where what should serve cannot."""
 
-    def __init__(self, *, models: ModelStore, store: VersionStore, catalog: Catalog, clock: Clock) -> None:
-        self._models, self._store, self._catalog, self._clock = models, store, catalog, clock
+    def __init__(self, *, models: ModelStore, store: VersionStore, model_cache: ModelCache, clock: Clock) -> None:
+        self._models, self._store, self._model_cache, self._clock = models, store, model_cache, clock
 
-    async def mend(self, model_id: str) -> bool:
+    async def repair(self, model_id: str) -> bool:
         """Put the version that served, else the newest good one, in the place of a damaged or missing file.
 
         What is damaged is kept under another name. A file that is none of ours is left alone.
@@ -43,7 +43,7 @@ class Mender:
         """
         published = await self._models.metadata(model_id)
         try:
-            mendable, damaged = await asyncio.to_thread(self._mendable, model_id, published)
+            mendable, damaged = await asyncio.to_thread(self._damaged_file, model_id, published)
         except FileNotFoundError:  # it went meanwhile, or is a link that leads nowhere
             return False
         later: OSError | None = None
@@ -58,7 +58,7 @@ class Mender:
             except FileNotFoundError:
                 reason = "its file is gone"
             except OSError as error:
-                reason, later = reason_of(error), error
+                reason, later = os_error_text(error), error
             except (ModelChanged, ModelNotFound) as error:  # whoever did that has seen to it
                 reason = str(error)
             logger.warning("version %d of model %s is of no use: %s", number, model_id, reason)
@@ -66,34 +66,34 @@ class Mender:
             raise later
         return False
 
-    def _mendable(self, model_id: str, published: Mapping[str, Any]) -> tuple[bool, os.stat_result | None]:
+    def _damaged_file(self, model_id: str, published: Mapping[str, Any]) -> tuple[bool, os.stat_result | None]:
         """Whether a model's file is ours and damaged, or missing; and its status, None if it is missing."""
-        path = self._models.to_load(model_id)
+        path = self._models.load_path(model_id)
         if not os.path.lexists(path):
             return True, None
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             return False, status
-        with open(path, "rb", opener=without_waiting) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             opening = file.read(len(OPENING))
         ours = OPENING.startswith(opening) or status.st_size == published.get("size")
-        return ours and "sha256" in published and digest_of(path) != published["sha256"], status
+        return ours and "sha256" in published and file_sha256(path) != published["sha256"], status
 
     async def _candidates(self, model_id: str) -> list[Version]:
         """The versions that may serve, the one that should first, then the newest."""
         serving = await self._store.serving(model_id)
-        versions = [one for one in await self._store.all(model_id) if one.promoted and not one.unrecorded]
+        versions = [one for one in await self._store.read_all(model_id) if one.promoted and not one.unrecorded]
         return sorted(versions, key=lambda one: one.model_version != serving)  # which keeps their order otherwise
 
     async def _put_in_place(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
         number, serving = version.model_version, await self._store.serving(model_id)
         path = self._store.path(model_id, number)
         recommender = await asyncio.to_thread(open_version, path, version)
-        aside = f"{self._models.pickle(model_id).name}{BROKEN}{self._clock.now():%Y%m%dT%H%M%S}"
-        drop = () if number == serving else (CHOSEN,)  # nobody chose this one
+        aside = f"{self._models.model_path(model_id).name}{QUARANTINE_SUFFIX}{self._clock.now():%Y%m%dT%H%M%S}"
+        drop = () if number == serving else (CHOSEN_VERSION_KEY,)  # nobody chose this one
         async with self._models.locks.changing(model_id):
-            file = await self._store.replace(model_id, version, damaged, aside, drop)
-            self._catalog.swap(model_id, recommender, file)
+            file = await self._store.replace_damaged(model_id, version, damaged, aside, drop)
+            self._model_cache.activate(model_id, recommender, file)
         was = "missing" if damaged is None else f"damaged and is kept as {aside}"
         logger.error("model %s: its file is %s; version %d serves", model_id, was, number)
         return True

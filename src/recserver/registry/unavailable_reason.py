@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from recserver.core.errors import reason_of, shown
+from recserver.core.errors import os_error_text, quoted
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
 from recserver.storage.model_file.version_numbers import is_version
 
 
-def untrained(model: StoredModel, *, for_good: bool = False) -> str:
+def unavailable_reason(model: StoredModel, *, permanent: bool = False) -> str:
     """Why a model without a file cannot serve.
 
     Args:
         for_good: whether it is known that no kept version can take the place of the file.
     """
-    if model.unreadable:
-        return model.unreadable
-    name, error = shown(model.model_id), model.config.get("error")
+    if model.unreadable_reason:
+        return model.unreadable_reason
+    name, error = quoted(model.model_id), model.config.get("error")
     in_training = ModelStatus(model.status).in_training
     if model.status == ModelStatus.COMPLETED or is_version(model.config.get("model_version")):
-        return f"The trained file of model {name} is missing{_instead(error, for_good, in_training)}"
+        return f"The trained file of model {name} is missing{_missing_file_advice(error, permanent, in_training)}"
     if error:
         return f"Model {name} was never trained; its last training failed: {error}"
     if in_training:
@@ -27,9 +27,9 @@ def untrained(model: StoredModel, *, for_good: bool = False) -> str:
     return f"Model {name} was never trained: add a task that trains it."
 
 
-def _instead(error: object, for_good: bool, in_training: bool) -> str:
+def _missing_file_advice(error: object, permanent: bool, in_training: bool) -> str:
     """What can be hoped for where a trained file is missing."""
-    if not for_good:
+    if not permanent:
         return ": the server that writes the folder looks for a kept version; if there is none, train it again."
     if in_training:
         return ", and the model is being trained: ask again when its status is completed."
@@ -37,9 +37,9 @@ def _instead(error: object, for_good: bool, in_training: bool) -> str:
     return f", and no kept version can take its place{failed}: train the model again."
 
 
-def waits_for_the_disk(model_id: str, error: OSError) -> str:
+def repair_pending_reason(model_id: str, error: OSError) -> str:
     """Why a kept version does not serve yet in the place of a file that is damaged or missing."""
     return (
-        f"The trained file of model {shown(model_id)} is damaged or missing, and no kept version can be put in "
-        f"its place just now ({reason_of(error)}): check the disk, and it is tried again by itself."
+        f"The trained file of model {quoted(model_id)} is damaged or missing, and no kept version can be put in "
+        f"its place just now ({os_error_text(error)}): check the disk, and it is tried again by itself."
     )

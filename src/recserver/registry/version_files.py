@@ -15,13 +15,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recserver.core.errors import InvalidInput
-from recserver.core.validation.messages import first_problem
+from recserver.core.validation.messages import first_error
 from recserver.registry.model_config import highest_version
 from recserver.registry.model_store import ModelStore
 from recserver.storage import atomic_files as files
-from recserver.storage.model_file.version_numbers import LARGEST_VERSION, is_version, next_version
+from recserver.storage.model_file.version_numbers import MAX_VERSION, is_version, next_version
 
-TOLD = (
+TRAINED_CONFIG_KEYS = (
     "training_completed_at",
     "last_saved_at",
     "model_version",
@@ -31,7 +31,7 @@ TOLD = (
 )
 """What a training that ended well leaves in the model's config."""
 
-PINS = "pinned_versions"
+PINNED_KEY = "pinned_versions"
 """Key of a model's config with the numbers that are pinned, so that a damaged record cannot lose a pin."""
 
 _NAME = re.compile(r"([1-9][0-9]{0,15})\.(?:pkl|json)")
@@ -44,7 +44,7 @@ class Version(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model_version: int = Field(ge=1, le=LARGEST_VERSION, strict=True)
+    model_version: int = Field(ge=1, le=MAX_VERSION, strict=True)
     created_at: str
     metadata: dict[str, Any]
     """What the model's metadata file says while it serves."""
@@ -72,13 +72,13 @@ class VersionFiles:
 
     def path(self, model_id: str, number: int) -> Path:
         """Where the packed model of a version lies."""
-        return self._models.versions(model_id) / f"{number}.pkl"
+        return self._models.versions_folder(model_id) / f"{number}.pkl"
 
-    def record(self, model_id: str, number: int) -> Path:
+    def record_path(self, model_id: str, number: int) -> Path:
         """Where it is told what a version is."""
-        return self._models.versions(model_id) / f"{number}.json"
+        return self._models.versions_folder(model_id) / f"{number}.json"
 
-    def all(self, model_id: str) -> list[Version]:
+    def read_all(self, model_id: str) -> list[Version]:
         """A model's versions, damaged ones included, newest first; the one that serves is among them."""
         serving = self.serving(model_id)
         found = {number: self._read(model_id, number, serving) for number in self.numbers(model_id)}
@@ -98,7 +98,7 @@ class VersionFiles:
     def numbers(self, model_id: str) -> set[int]:
         """The numbers of which there is a packed model or a record."""
         try:
-            names = os.listdir(self._models.versions(model_id))  # noqa: PTH208 - the names alone
+            names = os.listdir(self._models.versions_folder(model_id))  # noqa: PTH208 - the names alone
         except (FileNotFoundError, NotADirectoryError):
             return set()
         numbers = {int(found[1]) for name in names if (found := _NAME.fullmatch(name))}
@@ -107,60 +107,60 @@ class VersionFiles:
     def highest(self, model_id: str) -> int:
         """The highest number that a version ever had, as far as files tell that can be believed; 0 if none."""
         told = (
-            highest_version(self._models.config_of(model_id)),
-            highest_version(self._models.metadata_of(model_id)),
+            highest_version(self._models.config_sync(model_id)),
+            highest_version(self._models.metadata_sync(model_id)),
         )
         return next_version(*told, *self.numbers(model_id)) - 1
 
     def pins(self, model_id: str) -> set[int]:
         """The numbers that the model's config has as pinned; the records of versions may know of more."""
-        pins = self._models.config_of(model_id).get(PINS)
+        pins = self._models.config_sync(model_id).get(PINNED_KEY)
         return {one for one in pins if is_version(one)} if isinstance(pins, list) else set()
 
     def serving(self, model_id: str) -> Version | None:
         """The version that serves, as the model's own files tell of it."""
-        metadata, status = self._models.metadata_of(model_id), self._models.status_of(model_id)
+        metadata, status = self._models.metadata_sync(model_id), self._models.file_stat_sync(model_id)
         number = highest_version(metadata)
         if not number or status is None:
             return None
-        config = self._models.config_of(model_id)
+        config = self._models.config_sync(model_id)
         return Version(
             model_version=number,
             created_at=str(metadata.get("saved_at", "")),
             metadata=metadata,
-            config={key: config[key] for key in TOLD if key in config},
+            config={key: config[key] for key in TRAINED_CONFIG_KEYS if key in config},
             size=status.st_size,
         )
 
     def _read(self, model_id: str, number: int, serving: Version | None) -> Version:
         told = serving if serving is not None and serving.model_version == number else None
-        version = self._recorded(model_id, number, told)
+        version = self._read_record(model_id, number, told)
         try:
-            return _measured(version, self.path(model_id, number).lstat())
+            return _with_file_stat(version, self.path(model_id, number).lstat())
         except OSError as error:
             if told is not None:
                 return told
             missing = "missing" if isinstance(error, FileNotFoundError) else "out of reach"
             return version.model_copy(update={"damaged": f"its file {number}.pkl is {missing}"})
 
-    def _recorded(self, model_id: str, number: int, told: Version | None) -> Version:
+    def _read_record(self, model_id: str, number: int, fallback: Version | None) -> Version:
         """A version as its record tells of it, else as the model's own files do, in case it serves."""
-        record = self.record(model_id, number)
+        record = self.record_path(model_id, number)
         try:
-            version = Version.model_validate(files.object_in(record))
+            version = Version.model_validate(files.read_object_sync(record))
             if version.model_version != number:
                 raise InvalidInput(f"it is that of version {version.model_version}")
         except (OSError, InvalidInput, ValidationError) as error:
-            why = first_problem(error) if isinstance(error, ValidationError) else error
+            why = first_error(error) if isinstance(error, ValidationError) else error
             logger.warning("version %d of model %s cannot be used: %s", number, model_id, why)
             damaged = f"its record {record.name} is missing or cannot be read"
-            return told or Version(
+            return fallback or Version(
                 model_version=number, created_at="", metadata={}, promoted=False, damaged=damaged, unrecorded=True
             )
         return version
 
 
-def _measured(version: Version, status: os.stat_result) -> Version:
+def _with_file_stat(version: Version, status: os.stat_result) -> Version:
     """A version whose file has that status."""
     recorded, damaged = version.metadata.get("size", status.st_size), version.damaged
     if not stat.S_ISREG(status.st_mode):

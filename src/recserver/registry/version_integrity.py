@@ -6,17 +6,17 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from recserver.core.errors import ModelUnavailable, UnreadableModel, reason_of, shown
-from recserver.recommend.model.loading import open_packed
+from recserver.core.errors import ModelUnavailable, UnreadableModel, os_error_text, quoted
+from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.registry.version_files import Version
 from recserver.storage import model_file as artifact
-from recserver.storage.atomic_files import stamp_of, without_waiting
+from recserver.storage.atomic_files import file_stamp, open_nonblocking
 
-LARGEST_TO_READ = 256 * 2**20
+MAX_HASHED_BYTES = 256 * 2**20
 """Bytes of a file that is read to the end to list it; of a larger one the beginning and the end are looked at."""
 
-MOST_REMEMBERED = 10_000
+MAX_CACHED = 10_000
 """Files of which it is remembered what was found."""
 
 
@@ -29,15 +29,17 @@ def open_version(path: Path, version: Version) -> Recommender:
     """
     if version.unrecorded:
         raise UnreadableModel(f"{path.name} has no record.", str(version.damaged))
-    packed, recommender = open_packed(path)
+    packed, recommender = load_model(path)
     if packed.sha256 != version.metadata.get("sha256", packed.sha256):
         raise UnreadableModel(f"{path.name} is another file.", "it is another file than was kept")
     return recommender
 
 
-def refusal(model_id: str, number: int, error: UnreadableModel, others: Sequence[int]) -> UnreadableModel:
+def unusable_version_error(
+    model_id: str, number: int, error: UnreadableModel, others: Sequence[int]
+) -> UnreadableModel:
     """Why a version cannot serve, and which could instead, in the words of who asked for it."""
-    name = f"Version {number} of model {shown(model_id)}"
+    name = f"Version {number} of model {quoted(model_id)}"
     if isinstance(error, ModelUnavailable):
         return ModelUnavailable(
             f"{name} cannot be read just now ({error.reason}): check its file's permissions and the disk, then "
@@ -50,44 +52,44 @@ def refusal(model_id: str, number: int, error: UnreadableModel, others: Sequence
     return UnreadableModel(f"{name} is damaged ({error.reason}): {instead}.", error.reason)
 
 
-class Inspector:
+class IntegrityChecker:
     """Finds damage in kept versions; what was read once is remembered until the file changes."""
 
     def __init__(self) -> None:
-        self._found: dict[Path, tuple[tuple[int, int, int], str | None]] = {}
+        self._cache: dict[Path, tuple[tuple[int, int, int], str | None]] = {}
 
-    def damage(self, path: Path, version: Version) -> str | None:
+    def find_damage(self, path: Path, version: Version) -> str | None:
         """Why a version cannot serve, as half a sentence; None if nothing speaks against it. Not for the loop."""
         if version.damaged is not None:
             return version.damaged
         try:
-            stamp = stamp_of(path.stat())
-            known = self._found.get(path)
+            stamp = file_stamp(path.stat())
+            known = self._cache.get(path)
             if known is None or known[0] != stamp:
-                if len(self._found) >= MOST_REMEMBERED:
-                    self._found.clear()
-                known = self._found[path] = stamp, _damage(path, version)
+                if len(self._cache) >= MAX_CACHED:
+                    self._cache.clear()
+                known = self._cache[path] = stamp, _find_damage(path, version)
             return known[1]
         except ModelUnavailable as error:
             return f"its file cannot be read just now, {error.reason}"
         except OSError as error:
-            return f"its file cannot be read just now, {reason_of(error)}"
+            return f"its file cannot be read just now, {os_error_text(error)}"
 
 
-def _damage(path: Path, version: Version) -> str | None:
+def _find_damage(path: Path, version: Version) -> str | None:
     try:
-        artifact.look(path)
+        artifact.check_ends(path)
     except ModelUnavailable:
         raise
     except UnreadableModel as error:
         return error.reason
     recorded = version.metadata.get("sha256")
-    if recorded is None or path.stat().st_size > LARGEST_TO_READ or digest_of(path) == recorded:
+    if recorded is None or path.stat().st_size > MAX_HASHED_BYTES or file_sha256(path) == recorded:
         return None
     return "its content is not what was kept"
 
 
-def digest_of(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hex."""
-    with open(path, "rb", opener=without_waiting) as file:
+    with open(path, "rb", opener=open_nonblocking) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

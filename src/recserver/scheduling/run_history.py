@@ -22,19 +22,19 @@ from pydantic import ValidationError
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import StorageUnreadable
 from recserver.training.run_outcome import RunOutcome
-from recserver.training.run_record import RunRecord, run_ids_from
+from recserver.training.run_record import RunRecord, run_id_prefix
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+SCHEMA_VERSION = 1
 """SQLite's ``user_version`` of the tables below."""
 
-MOST_WAITING = 10_000
+MAX_PENDING = 10_000
 """Runs that are kept in memory while they cannot be written; beyond that the oldest are lost."""
 
 RETRY_SECONDS = 30.0
 
-SPARED = 100
+MIN_RUNS_PER_TASK = 100
 """The newest runs of each task that age alone does not remove: a clock that is set wrong makes everything old."""
 
 COLUMNS = ["run_id", "task_name", "model_id", "outcome", "started_at", "content"]
@@ -48,17 +48,17 @@ CREATE INDEX IF NOT EXISTS runs_by_task ON runs (task_name, run_id);
 CREATE INDEX IF NOT EXISTS runs_by_model ON runs (model_id, run_id);
 """
 
-_FORGET_OLD = """
+_DELETE_OLD = """
 DELETE FROM runs WHERE run_id < ? AND run_id IN (
   SELECT run_id FROM (
     SELECT run_id, row_number() OVER (PARTITION BY task_name ORDER BY run_id DESC) AS place FROM runs
   ) WHERE place > ?
 )
 """
-_FORGET_MANY = "DELETE FROM runs WHERE run_id <= (SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1 OFFSET ?)"
+_DELETE_EXCESS = "DELETE FROM runs WHERE run_id <= (SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1 OFFSET ?)"
 
 
-class History:
+class RunHistory:
     """The runs of the past, newest first."""
 
     def __init__(self, path: Path, clock: Clock, *, keep_days: float, keep_runs: int) -> None:
@@ -73,21 +73,21 @@ class History:
         self._keep_days, self._keep_runs = keep_days, keep_runs
         self._database: aiosqlite.Connection | None = None
         self._identity: tuple[int, int] | None = None
-        self._waiting: dict[str, RunRecord] = {}
-        self._some = asyncio.Event()
+        self._pending: dict[str, RunRecord] = {}
+        self._has_pending = asyncio.Event()
         self._lock = asyncio.Lock()
         self._failing = False
-        self._ours: set[str] | None = set()
+        self._own_run_ids: set[str] | None = set()
         """Runs of this server, until those that an earlier one left are closed."""
 
-    def note(self, run: RunRecord) -> None:
+    def add(self, run: RunRecord) -> None:
         """Remember what is known of a run now; it is written soon."""
-        self._waiting[run.run_id] = run
-        if self._ours is not None:
-            self._ours.add(run.run_id)
-        if len(self._waiting) > MOST_WAITING:
-            del self._waiting[next(iter(self._waiting))]
-        self._some.set()
+        self._pending[run.run_id] = run
+        if self._own_run_ids is not None:
+            self._own_run_ids.add(run.run_id)
+        if len(self._pending) > MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+        self._has_pending.set()
 
     async def open(self) -> None:
         """Be ready to write. What is in the way is told of when something is to be written."""
@@ -95,51 +95,51 @@ class History:
             try:
                 await self._open()
             except sqlite3.OperationalError as error:
-                self._not_written(error)
+                self._log_write_failure(error)
             except sqlite3.DatabaseError as error:
-                await self._put_aside(error)
+                await self._quarantine(error)
             except OSError as error:
-                self._not_written(error)
+                self._log_write_failure(error)
 
     async def run(self) -> None:
         """Write what is noted, until cancelled."""
         while True:
-            await self._some.wait()
-            self._some.clear()
-            if not await self._written():
+            await self._has_pending.wait()
+            self._has_pending.clear()
+            if not await self._flush():
                 await self._clock.wait(asyncio.Event(), self._clock.monotonic() + RETRY_SECONDS)
-                self._some.set()
+                self._has_pending.set()
 
-    async def close_left_open(self, error: str) -> None:
+    async def close_interrupted(self, error: str) -> None:
         """Mark the runs that an earlier server did not see end as failed for ``error``."""
         try:
-            left = await self.page(limit=MOST_WAITING, outcome=RunOutcome.RUNNING)
+            left = await self.page(limit=MAX_PENDING, outcome=RunOutcome.RUNNING)
         except StorageUnreadable:
-            self._ours = None
+            self._own_run_ids = None
             return
-        ours, self._ours = self._ours or set(), None
+        ours, self._own_run_ids = self._own_run_ids or set(), None
         now = timestamp(self._clock.now())
         for run in left:
             if run.run_id not in ours:  # whatever the clock showed when they were begun
                 changes = {"outcome": RunOutcome.FAILED.value, "error": error, "ended_at": now}
-                self.note(run.model_copy(update=changes))
+                self.add(run.model_copy(update=changes))
 
     async def close(self) -> None:
         """Write what is left, and let the file go."""
-        await self._written()
+        await self._flush()
         async with self._lock:
-            await self._let_go()
+            await self._disconnect()
 
-    async def find(self, run_id: str) -> RunRecord | None:
+    async def get(self, run_id: str) -> RunRecord | None:
         """One run.
 
         Raises:
             StorageUnreadable: if the history cannot be read.
         """
-        found = await self._rows("run_id = :run_id", {"run_id": run_id}, 1)
+        found = await self._query("run_id = :run_id", {"run_id": run_id}, 1)
         return found[0] if found else None
 
-    async def page(self, *, limit: int, before: str | None = None, **equal: str | None) -> list[RunRecord]:
+    async def page(self, *, limit: int, before: str | None = None, **filters: str | None) -> list[RunRecord]:
         """Runs, newest first.
 
         Args:
@@ -150,51 +150,51 @@ class History:
         Raises:
             StorageUnreadable: if the history cannot be read.
         """
-        given = {name: value for name, value in equal.items() if value is not None}
+        given = {name: value for name, value in filters.items() if value is not None}
         conditions = [f"{name} = :{name}" for name in given]
         if before is not None:
             conditions.append("run_id < :before")
-        return await self._rows(" AND ".join(conditions) or "1", given | {"before": before}, limit)
+        return await self._query(" AND ".join(conditions) or "1", given | {"before": before}, limit)
 
-    async def _rows(self, condition: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
-        if not await self._written():
-            raise self._unreadable()
+    async def _query(self, condition: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
+        if not await self._flush():
+            raise self._unreadable_error()
         async with self._lock:
             try:
-                return await runs_in(await self._open(), condition, values, limit)
+                return await select_runs(await self._open(), condition, values, limit)
             except (sqlite3.OperationalError, OSError):
-                raise self._unreadable() from None
+                raise self._unreadable_error() from None
             except sqlite3.DatabaseError as error:
-                await self._put_aside(error)
+                await self._quarantine(error)
                 return []
 
-    def _unreadable(self) -> StorageUnreadable:
+    def _unreadable_error(self) -> StorageUnreadable:
         return StorageUnreadable(
             f"The history {self._path.name} cannot be read or written: see that the disk has room and the folder "
             "can be written; the log says more."
         )
 
-    async def _written(self) -> bool:
+    async def _flush(self) -> bool:
         """Whether everything noted so far stands in the database."""
         async with self._lock:
-            if not self._waiting:
+            if not self._pending:
                 return True
             try:
                 await self._write()
             except sqlite3.OperationalError as error:  # the disk is full, the folder is read-only
-                return self._not_written(error)
+                return self._log_write_failure(error)
             except sqlite3.DatabaseError as error:
-                await self._put_aside(error)
+                await self._quarantine(error)
                 try:
                     await self._write()
                 except (sqlite3.Error, OSError) as again:
-                    return self._not_written(again)
+                    return self._log_write_failure(again)
             except OSError as error:
-                return self._not_written(error)
+                return self._log_write_failure(error)
             self._failing = False
             return True
 
-    def _not_written(self, error: Exception) -> bool:
+    def _log_write_failure(self, error: Exception) -> bool:
         if not self._failing:  # once, not for every run
             logger.warning("%s could not be written and waits in memory: %s", self._path.name, error)
         self._failing = True
@@ -202,59 +202,59 @@ class History:
 
     async def _write(self) -> None:
         database = await self._open()
-        runs = dict(self._waiting)
+        runs = dict(self._pending)
         rows = [(*(getattr(run, name) for name in COLUMNS[:-1]), run.model_dump_json()) for run in runs.values()]
         await database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)", rows)
-        oldest = run_ids_from(self._clock.now() - timedelta(days=self._keep_days))
-        await database.execute(_FORGET_OLD, (oldest, SPARED))
-        await database.execute(_FORGET_MANY, (self._keep_runs,))
+        oldest = run_id_prefix(self._clock.now() - timedelta(days=self._keep_days))
+        await database.execute(_DELETE_OLD, (oldest, MIN_RUNS_PER_TASK))
+        await database.execute(_DELETE_EXCESS, (self._keep_runs,))
         await database.commit()
         for run_id, run in runs.items():
-            if self._waiting.get(run_id) is run:
-                del self._waiting[run_id]
+            if self._pending.get(run_id) is run:
+                del self._pending[run_id]
 
     async def _open(self) -> aiosqlite.Connection:
         """The database as it is on the disk now: it may have been removed meanwhile."""
-        identity = await asyncio.to_thread(_identity, self._path)
+        identity = await asyncio.to_thread(_file_identity, self._path)
         if self._database is not None and identity == self._identity:
             return self._database
-        await self._let_go()
+        await self._disconnect()
         database = await aiosqlite.connect(self._path)
         try:
-            await check(database)
+            await check_schema(database)
             await database.execute("PRAGMA journal_mode = WAL")
             await database.execute("PRAGMA synchronous = NORMAL")
-            await database.executescript(f"{_TABLES} PRAGMA user_version = {FORMAT};")
+            await database.executescript(f"{_TABLES} PRAGMA user_version = {SCHEMA_VERSION};")
         except BaseException:
             await database.close()
             raise
-        self._database, self._identity = database, await asyncio.to_thread(_identity, self._path)
+        self._database, self._identity = database, await asyncio.to_thread(_file_identity, self._path)
         return database
 
-    async def _let_go(self) -> None:
+    async def _disconnect(self) -> None:
         if self._database is not None:
             await self._database.close()
         self._database = None
 
-    async def _put_aside(self, error: Exception) -> None:
-        await self._let_go()
+    async def _quarantine(self, error: Exception) -> None:
+        await self._disconnect()
         aside = f"{self._path.name}.broken-{self._clock.now():%Y%m%dT%H%M%S}"
         logger.error(
             "%s cannot be used (%s): it is kept as %s, and a new one begins", self._path.name, error, aside
         )
-        await asyncio.to_thread(_move_aside, self._path, aside)
+        await asyncio.to_thread(_rename_database, self._path, aside)
 
 
-async def runs_in(
+async def select_runs(
     database: aiosqlite.Connection, condition: str, values: Mapping[str, Any], limit: int
 ) -> list[RunRecord]:
     """The newest runs that fulfil a condition in SQL."""
     query = f"SELECT content FROM runs WHERE {condition} ORDER BY run_id DESC LIMIT :limit"  # noqa: S608 - ours
     async with database.execute(query, {**values, "limit": limit}) as cursor:
-        return [run for row in await cursor.fetchall() if (run := _read(row[0])) is not None]
+        return [run for row in await cursor.fetchall() if (run := _parse_run(row[0])) is not None]
 
 
-async def check(database: aiosqlite.Connection) -> None:
+async def check_schema(database: aiosqlite.Connection) -> None:
     """See that a database is empty or a history.
 
     Raises:
@@ -262,7 +262,7 @@ async def check(database: aiosqlite.Connection) -> None:
     """
     async with database.execute("PRAGMA user_version") as cursor:
         version = await cursor.fetchone()
-    if version is None or version[0] not in (0, FORMAT):
+    if version is None or version[0] not in (0, SCHEMA_VERSION):
         raise sqlite3.DatabaseError("it was made by another version of recserver")
     async with database.execute("SELECT type FROM sqlite_master LIMIT 1") as cursor:
         is_empty = await cursor.fetchone() is None
@@ -272,7 +272,7 @@ async def check(database: aiosqlite.Connection) -> None:
         raise sqlite3.DatabaseError("its tables are not those of a history")
 
 
-def _read(content: str) -> RunRecord | None:
+def _parse_run(content: str) -> RunRecord | None:
     """A run as it was written; None if it cannot be read, by this version at least."""
     try:
         return RunRecord.model_validate_json(content)
@@ -281,7 +281,7 @@ def _read(content: str) -> RunRecord | None:
         return None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _file_identity(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:
@@ -289,7 +289,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _move_aside(path: Path, name: str) -> None:
+def _rename_database(path: Path, name: str) -> None:
     try:
         for ending in ("-wal", "-shm", ""):  # the log first: a new database must not find that of another
             with contextlib.suppress(FileNotFoundError):

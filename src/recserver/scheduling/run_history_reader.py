@@ -13,25 +13,25 @@ from urllib.parse import quote
 import aiosqlite
 
 from recserver.core.errors import StorageUnreadable
-from recserver.scheduling.run_history import History, check, runs_in
+from recserver.scheduling.run_history import RunHistory, check_schema, select_runs
 from recserver.training.run_record import RunRecord
 
 
-class HistoryReader(History):
+class ReadOnlyRunHistory(RunHistory):
     """The history that another server writes, or none does. It is opened for each look, and closed again."""
 
     async def open(self) -> None:
         """There is nothing to prepare."""
 
-    async def _rows(self, condition: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
-        address = await asyncio.to_thread(_address, self._path)
+    async def _query(self, condition: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
+        address = await asyncio.to_thread(_sqlite_uri, self._path)
         if address is None:
             return []
         try:
             async with AsyncExitStack() as stack:
                 database = await stack.enter_async_context(aiosqlite.connect(address, uri=True))
-                await check(database)
-                return await runs_in(database, condition, values, limit)
+                await check_schema(database)
+                return await select_runs(database, condition, values, limit)
         except sqlite3.Error as error:
             raise StorageUnreadable(
                 f"The history {self._path.name} cannot be read without writing ({error}): try again, or ask the "
@@ -39,7 +39,7 @@ class HistoryReader(History):
             ) from None
 
 
-def _address(path: Path) -> str | None:
+def _sqlite_uri(path: Path) -> str | None:
     """How SQLite is to open a history so that it makes no file beside it; None if there is no history.
 
     While somebody writes, or after they were killed, what is new stands in ``-wal``, which is read by the index

@@ -13,27 +13,27 @@ from typing import Protocol
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import InvalidInput
 from recserver.core.events import EventBus, TasksReconciled
-from recserver.core.task_group import TaskOwner
-from recserver.scheduling.task_loop import Fire, TaskLoop
-from recserver.scheduling.triggers import Schedule, schedule_of
+from recserver.core.task_group import BackgroundTasks
+from recserver.scheduling.task_loop import OnDue, TaskLoop
+from recserver.scheduling.triggers import Trigger, trigger_for
 from recserver.training.task import TaskSpec
 
 logger = logging.getLogger(__name__)
 
-Wanted = Callable[[], Awaitable[Mapping[str, TaskSpec | InvalidInput]]]
+ReadTasks = Callable[[], Awaitable[Mapping[str, TaskSpec | InvalidInput]]]
 """All tasks as their files describe them now, or why a file cannot be used."""
 
 
 class FirstDue(Protocol):
     """When a task is due first, in seconds of ``clock.monotonic()``."""
 
-    async def __call__(self, spec: TaskSpec, schedule: Schedule, *, edited: bool = False) -> float: ...
+    async def __call__(self, spec: TaskSpec, trigger: Trigger, *, edited: bool = False) -> float: ...
 
 
 @dataclass(slots=True)
-class _Running:
+class _RunningLoop:
     loop: TaskLoop
-    work: asyncio.Task[None]
+    task: asyncio.Task[None]
 
 
 class Scheduler:
@@ -42,13 +42,13 @@ class Scheduler:
     def __init__(
         self,
         *,
-        wanted: Wanted,
+        read_tasks: ReadTasks,
         first_due: FirstDue,
-        fire: Fire,
-        obstacle: Callable[[TaskSpec], Awaitable[str | None]],
-        corrected: Callable[[TaskSpec], Awaitable[bool]],
-        retire: Callable[[str], Awaitable[None]],
-        owner: TaskOwner,
+        fire: OnDue,
+        blocking_reason: Callable[[TaskSpec], Awaitable[str | None]],
+        has_new_definition: Callable[[TaskSpec], Awaitable[bool]],
+        discard_task: Callable[[str], Awaitable[None]],
+        background: BackgroundTasks,
         clock: Clock,
         events: EventBus,
     ) -> None:
@@ -60,14 +60,18 @@ class Scheduler:
             corrected: whether a task that has nothing to show for itself was given another definition.
             retire: ends the run and forgets the past of a task that is gone or has become another, by name.
         """
-        self._wanted, self._first_due, self._fire = wanted, first_due, fire
-        self._obstacle, self._corrected, self._retire = obstacle, corrected, retire
-        self._owner, self._clock, self._events = owner, clock, events
+        self._read_tasks, self._first_due, self._fire = read_tasks, first_due, fire
+        self._blocking_reason, self._has_new_definition, self._discard_task = (
+            blocking_reason,
+            has_new_definition,
+            discard_task,
+        )
+        self._background, self._clock, self._events = background, clock, events
         self._lock = asyncio.Lock()
-        self._loops: dict[str, _Running] = {}
-        self._known: frozenset[str] = frozenset()
+        self._loops: dict[str, _RunningLoop] = {}
+        self._known_tasks: frozenset[str] = frozenset()
         self.is_running = False
-        self.faults: dict[str, str] = {}
+        self.file_errors: dict[str, str] = {}
         """Tasks whose file cannot be used, with the reason. The last good definition runs on."""
 
     @property
@@ -98,56 +102,58 @@ class Scheduler:
         """End all loops. Runs under way are not touched."""
         async with self._lock:
             self.is_running = False
-            await self._end(list(self._loops))
+            await self._stop_loops(list(self._loops))
 
     async def reconcile(self) -> None:
         """Start, change and end loops until they are those that the files ask for."""
         async with self._lock:
-            wanted = await self._wanted()
-            self.faults = {name: str(one) for name, one in wanted.items() if isinstance(one, InvalidInput)}
-            gone = self._known - wanted.keys()
-            self._known = frozenset(wanted)
+            wanted = await self._read_tasks()
+            self.file_errors = {name: str(one) for name, one in wanted.items() if isinstance(one, InvalidInput)}
+            gone = self._known_tasks - wanted.keys()
+            self._known_tasks = frozenset(wanted)
             paused = [name for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled]
-            await self._end([name for name in self._loops if name in gone or name in paused])
+            await self._stop_loops([name for name in self._loops if name in gone or name in paused])
             for name in sorted(gone):  # with a loop or without: paused ones and those of a stopped scheduler too
-                await self._retire(name)
+                await self._discard_task(name)
             if not self.is_running:
                 return
             for name, spec in wanted.items():
                 if isinstance(spec, TaskSpec) and spec.enabled:
-                    await self._ensure(name, spec)
+                    await self._start_or_update(name, spec)
             self._events.publish(TasksReconciled(tuple(self.task_names)))
 
-    async def _ensure(self, name: str, spec: TaskSpec) -> None:
+    async def _start_or_update(self, name: str, spec: TaskSpec) -> None:
         running = self._loops.get(name)
-        if running is not None and running.loop.spec.subject != spec.subject:  # it has become another task
-            await self._end([name])
-            await self._retire(name)
+        if (
+            running is not None and running.loop.spec.training_key != spec.training_key
+        ):  # it has become another task
+            await self._stop_loops([name])
+            await self._discard_task(name)
             running = None
         if running is None:
-            schedule = schedule_of(spec)
+            schedule = trigger_for(spec)
             loop = TaskLoop(spec, schedule, await self._first_due(spec, schedule), self._fire, self._clock)
-            self._loops[name] = _Running(loop, self._owner.start(loop.run, f"loop of task {name}"))
-            logger.info("task %s trains model %s %s", name, spec.model_id, spec.rhythm)
+            self._loops[name] = _RunningLoop(loop, self._background.start(loop.run, f"loop of task {name}"))
+            logger.info("task %s trains model %s %s", name, spec.model_id, spec.schedule_text)
             return
         loop = running.loop
         if loop.spec != spec:
-            await self._change(loop, spec)
-        if loop.blocked and loop.blocked != await self._obstacle(spec):
-            loop.blocked = None
-            loop.plan(min(loop.due, await self._first_due(spec, loop.schedule)))
-        if await self._corrected(spec) and not loop.firing:
-            loop.plan(self._clock.monotonic())
+            await self._update_loop(loop, spec)
+        if loop.blocking_reason and loop.blocking_reason != await self._blocking_reason(spec):
+            loop.blocking_reason = None
+            loop.reschedule(min(loop.due, await self._first_due(spec, loop.trigger)))
+        if await self._has_new_definition(spec) and not loop.is_firing:
+            loop.reschedule(self._clock.monotonic())
 
-    async def _change(self, loop: TaskLoop, spec: TaskSpec) -> None:
-        before, schedule = loop.spec, schedule_of(spec)
+    async def _update_loop(self, loop: TaskLoop, spec: TaskSpec) -> None:
+        before, schedule = loop.spec, trigger_for(spec)
         other_rhythm = (spec.schedule, spec.timezone) != (before.schedule, before.timezone)
         due = await self._first_due(spec, schedule, edited=True) if other_rhythm else None
-        loop.change(spec, schedule, due)
-        logger.info("task %s was changed: model %s %s", spec.task_name, spec.model_id, spec.rhythm)
+        loop.update(spec, schedule, due)
+        logger.info("task %s was changed: model %s %s", spec.task_name, spec.model_id, spec.schedule_text)
 
-    async def _end(self, names: list[str]) -> None:
-        ended = [self._loops.pop(name).work for name in names]
+    async def _stop_loops(self, names: list[str]) -> None:
+        ended = [self._loops.pop(name).task for name in names]
         for work in ended:
             work.cancel()
         if ended:

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from recserver.core.clock import Clock
-from recserver.scheduling.triggers import Schedule
+from recserver.scheduling.triggers import Trigger
 from recserver.training.task import TaskSpec
 
 logger = logging.getLogger(__name__)
 
-Fire = Callable[["TaskLoop", float, int], Awaitable[float | None]]
+OnDue = Callable[["TaskLoop", float, int], Awaitable[float | None]]
 """Runs a task once, for the due time given and as the attempt given, and returns when the run has ended: the
 seconds after which another attempt may help, or None if none would."""
 
@@ -20,7 +20,7 @@ seconds after which another attempt may help, or None if none would."""
 class TaskLoop:
     """Waits for one task's due times, by its :class:`~recserver.scheduling.triggers.Schedule`."""
 
-    def __init__(self, spec: TaskSpec, schedule: Schedule, due: float, fire: Fire, clock: Clock) -> None:
+    def __init__(self, spec: TaskSpec, trigger: Trigger, due: float, fire: OnDue, clock: Clock) -> None:
         """
         Args:
             schedule: of this loop alone.
@@ -28,21 +28,21 @@ class TaskLoop:
         """
         self.spec = spec
         self.due = due
-        self.blocked: str | None = None
+        self.blocking_reason: str | None = None
         """Why the last due time met nothing that could run: a missing model or data chef."""
-        self.firing = False
+        self.is_firing = False
         """Whether a run is under way, or about to be."""
         self.retry_at: float | None = None
         """When another attempt is made at what failed; always before the next due time."""
-        self.schedule = schedule
+        self.trigger = trigger
         self.coalesced = 0
         """Due times before the last one that were missed, and made up for by it."""
         self.attempts = 0
         """Runs begun for the last due time; whoever begins one counts it here."""
-        self.last_run: str | None = None
+        self.last_run_id: str | None = None
         """The last of them."""
         self._last_due: float | None = None
-        self._planned = False
+        self._rescheduled = False
         self._fire = fire
         self._clock = clock
         self._changed = asyncio.Event()
@@ -50,40 +50,40 @@ class TaskLoop:
     async def run(self) -> None:
         """Run the task whenever it is due, until cancelled."""
         while True:
-            if await self._clock.wait(self._changed, self._wake()):
+            if await self._clock.wait(self._changed, self._next_wake()):
                 self._changed.clear()
                 continue
             now = self._clock.monotonic()
             if self.retry_at is not None and self.retry_at <= now and self._last_due is not None:
-                await self._try(self._last_due, self.attempts + 1)
+                await self._attempt(self._last_due, self.attempts + 1)
                 continue
-            if not self._planned:
-                self.due = self.schedule.still_due(self.due, self._clock)
+            if not self._rescheduled:
+                self.due = self.trigger.corrected_due(self.due, self._clock)
             if self.due <= self._clock.monotonic():
-                self.attempts, self._last_due, self._planned = 0, self.due, False
-                self.coalesced = max(0, self.schedule.passed(self.due, self._clock)[0] - 1)
-                self.due = self.schedule.after(self.due, self._clock)
-                await self._try(self._last_due, 1)
+                self.attempts, self._last_due, self._rescheduled = 0, self.due, False
+                self.coalesced = max(0, self.trigger.missed_and_next(self.due, self._clock)[0] - 1)
+                self.due = self.trigger.next_due(self.due, self._clock)
+                await self._attempt(self._last_due, 1)
 
-    def _wake(self) -> float:
+    def _next_wake(self) -> float:
         wake = self.due if self.retry_at is None else min(self.due, self.retry_at)
-        again = self.schedule.look_again
+        again = self.trigger.recheck_seconds
         return wake if again is None else min(wake, self._clock.monotonic() + again)
 
-    async def _try(self, due: float, attempt: int) -> None:
-        self.firing, self.retry_at = True, None
+    async def _attempt(self, due: float, attempt: int) -> None:
+        self.is_firing, self.retry_at = True, None
         wait = None
         try:
             wait = await self._fire(self, due, attempt)
         except Exception:  # a fault in one run must not end the task for good
             logger.exception("task %s", self.spec.task_name)
         finally:
-            self.firing = False
-        if wait is not None and not self._planned:
+            self.is_firing = False
+        if wait is not None and not self._rescheduled:
             retry_at = self._clock.monotonic() + wait
             self.retry_at = retry_at if retry_at < self.due else None
 
-    def change(self, spec: TaskSpec, schedule: Schedule, due: float | None) -> None:
+    def update(self, spec: TaskSpec, trigger: Trigger, due: float | None) -> None:
         """Take a new definition.
 
         Args:
@@ -95,22 +95,22 @@ class TaskLoop:
             start = self.due - float(self.spec.interval or 0) if self._last_due is None else self._last_due
             due = start + float(spec.interval or 0)
         if due is not None:
-            self.schedule = schedule
-            self._due_at(due)
+            self.trigger = trigger
+            self._set_due(due)
         self.spec = spec
 
-    def plan(self, due: float) -> None:
+    def reschedule(self, due: float) -> None:
         """Make ``due`` the next due time; one in the past means at once, or when the run under way has ended."""
-        self._due_at(due)
-        self._planned = True
+        self._set_due(due)
+        self._rescheduled = True
 
-    def _due_at(self, due: float) -> None:
+    def _set_due(self, due: float) -> None:
         self.due, self.retry_at = due, None
         self._changed.set()
 
     def skip_missed(self) -> int:
         """Pass over the due times that came while a run was under way, and say how many they were."""
-        if self._planned:
+        if self._rescheduled:
             return 0
-        missed, self.due = self.schedule.passed(self.due, self._clock)
+        missed, self.due = self.trigger.missed_and_next(self.due, self._clock)
         return missed

@@ -17,11 +17,11 @@ from recserver.storage import atomic_files as files
 logger = logging.getLogger(__name__)
 
 
-LARGEST = 2**26
+MAX_BYTES = 2**26
 """Bytes of the file: a record has about a thousand."""
 
 
-class TaskRecord(BaseModel):
+class TaskState(BaseModel):
     """One task's past."""
 
     last_due_at: str | None = None
@@ -58,57 +58,57 @@ class TaskRecord(BaseModel):
     """Runs one after the other, up to now, whose worker process died."""
 
 
-class Journal:
+class TaskStateStore:
     """The records of all tasks. A damaged or unwritable file never stops training."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._records: dict[str, TaskRecord] = {}
+        self._states: dict[str, TaskState] = {}
         self._lines: dict[str, bytes] = {}
         """Each record as it is written."""
         self._lock = asyncio.Lock()
-        self._changes = self._saved = 0
+        self._changes_made = self._changes_saved = 0
 
     async def open(self) -> None:
         """Read what an earlier server left, and remove what it left half written.
 
         A file that cannot be read is put aside; a record that cannot be used is left out.
         """
-        await files.clear_temporaries(self._path.parent)
-        self._records, self._lines = {}, {}
+        await files.remove_temporaries(self._path.parent)
+        self._states, self._lines = {}, {}
         try:
-            await self.look_again()
+            await self.refresh()
         except InvalidInput as error:
             aside = self._path.with_name(f"{self._path.name}.broken")
             logger.warning("what is known of past runs is lost: %s It is kept as %s.", error, aside.name)
             with suppress(OSError):
                 await asyncio.to_thread(self._path.replace, aside)
 
-    async def look_again(self) -> None:
+    async def refresh(self) -> None:
         """Read what the file says now.
 
         Raises:
             InvalidInput: if it cannot be read; what was known before still is.
         """
         try:
-            content = await files.read_object(self._path, LARGEST)
+            content = await files.read_object(self._path, MAX_BYTES)
         except FileNotFoundError:
             content = {}
-        self._records, self._lines = {}, {}
+        self._states, self._lines = {}, {}
         for name, one in content.items():
             try:
-                self._put(name, TaskRecord.model_validate(one))
+                self._put(name, TaskState.model_validate(one))
             except ValidationError:
                 logger.warning("what is known of past runs of task %s cannot be read and is left out", name)
 
     @property
     def names(self) -> list[str]:
         """The tasks of which something is known, those without a file included."""
-        return list(self._records)
+        return list(self._states)
 
-    def get(self, task_name: str) -> TaskRecord:
+    def get(self, task_name: str) -> TaskState:
         """A task's record; an empty one if nothing is known."""
-        return self._records.get(task_name, TaskRecord())
+        return self._states.get(task_name, TaskState())
 
     async def update(self, task_name: str, **changes: Any) -> None:
         """Change some fields of a task's record and save them."""
@@ -124,40 +124,40 @@ class Journal:
         """Change some fields of a task's record; :meth:`flush` saves what :meth:`prepare` has not."""
         prepared = self._lines.get(task_name)
         self._put(task_name, self.get(task_name).model_copy(update=changes))
-        self._changes += self._lines[task_name] != prepared
+        self._changes_made += self._lines[task_name] != prepared
 
     async def flush(self) -> None:
         """Save what is not saved yet."""
-        if self._saved < self._changes:
-            await self._save_changes(self._changes)
+        if self._changes_saved < self._changes_made:
+            await self._save_changes(self._changes_made)
 
-    async def forget(self, task_name: str) -> None:
+    async def delete(self, task_name: str) -> None:
         """Drop a task's record."""
-        if self._records.pop(task_name, None) is not None:
+        if self._states.pop(task_name, None) is not None:
             del self._lines[task_name]
             await self._save()
 
-    def _put(self, task_name: str, record: TaskRecord) -> None:
-        self._records[task_name], self._lines[task_name] = record, _line(task_name, record)
+    def _put(self, task_name: str, state: TaskState) -> None:
+        self._states[task_name], self._lines[task_name] = state, _line(task_name, state)
 
     async def _save(self) -> None:
-        self._changes += 1
-        await self._save_changes(self._changes)
+        self._changes_made += 1
+        await self._save_changes(self._changes_made)
 
     async def _save_changes(self, mine: int) -> None:
         async with self._lock:
-            if self._saved >= mine:  # written along with an earlier change
+            if self._changes_saved >= mine:  # written along with an earlier change
                 return
-            changes = self._changes
+            changes = self._changes_made
             content = b"{\n" + b",\n".join(line for _, line in sorted(self._lines.items())) + b"\n}\n"
             try:
-                await files.write_whole(self._path, content)
-                self._saved = changes
+                await files.write_atomic(self._path, content)
+                self._changes_saved = changes
             except OSError as error:
                 logger.warning("%s could not be saved: %s", self._path.name, error)
 
 
-def _line(task_name: str, record: TaskRecord) -> bytes:
+def _line(task_name: str, record: TaskState) -> bytes:
     """A record as the file has it."""
     line = f"{json.dumps(task_name)}: {json.dumps(record.model_dump(), ensure_ascii=False)}"
     return line.encode(errors="backslashreplace")

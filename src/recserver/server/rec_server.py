@@ -17,23 +17,23 @@ from aiohttp import web
 from recserver.core.clock import Clock, SystemClock
 from recserver.core.errors import Draining, ServerCannotStart
 from recserver.core.events import EventBus
-from recserver.core.task_group import TaskOwner
+from recserver.core.task_group import BackgroundTasks
 from recserver.server.components import (
-    build,
-    end_trainings,
-    folder_to_follow,
-    folder_to_write,
+    build_services,
+    open_for_reading,
+    open_for_writing,
     start_following,
     start_writing,
+    stop_jobs,
 )
 from recserver.server.http.app import build_app
 from recserver.server.http.auth import Access
-from recserver.server.http.writer_proxy import ALONE, Company
+from recserver.server.http.writer_proxy import NO_PEERS, Peers
 from recserver.server.service import Service
-from recserver.server.service.operation import Parts
+from recserver.server.service.operation import Services
 from recserver.server.settings import Settings, load_settings
-from recserver.server.sockets import BACKLOG, listen, url_of
-from recserver.storage.folder_lock import refuse_if_locked
+from recserver.server.sockets import BACKLOG, base_url, listen
+from recserver.storage.folder_lock import require_unlocked
 from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.executors.protocol import Executor
 
@@ -70,30 +70,30 @@ class RecServer(Service):
         self.settings = load_settings() if settings is None else settings
         self.read_only = self.settings.read_only
         self.events = EventBus()
-        self.holder: int | None = None
+        self.lock_holder: int | None = None
         """The process that others are told has the data folder; None is this one."""
         self._clock = clock or SystemClock()
         self._executor = executor
-        self._parts: Parts | None = None
+        self._services: Services | None = None
         self._resources = AsyncExitStack()
 
     @property
-    def parts(self) -> Parts:
-        if self._parts is None:
+    def services(self) -> Services:
+        if self._services is None:
             raise Draining("The server is not open: use it inside 'async with RecServer(...)'.")
-        return self._parts
+        return self._services
 
     @property
     def is_open(self) -> bool:
         """Whether verbs can be called."""
-        return self._parts is not None
+        return self._services is not None
 
     async def __aenter__(self) -> Self:
         if self.is_open:
             raise ServerCannotStart("This RecServer is open already: one 'async with' is enough.")
         async with AsyncExitStack() as stack:
             try:
-                self._parts = await self._open(stack)
+                self._services = await self._open(stack)
             except OSError as error:
                 raise ServerCannotStart(
                     f"The data folder {self.data_dir} cannot be used ({error.strerror}: {error.filename}): "
@@ -108,7 +108,7 @@ class RecServer(Service):
         try:
             await self._resources.aclose()
         finally:
-            self._parts = None
+            self._services = None
 
     async def cleanup_ctx(self, app: web.Application) -> AsyncIterator[None]:
         """For ``app.cleanup_ctx.append(rec.cleanup_ctx)``: open with the host application, close with it."""
@@ -120,7 +120,7 @@ class RecServer(Service):
 
         Host, Origin and keys are the host's business, unless the settings name a key.
         """
-        return self._app(self._access() if self.settings.api_key else None)
+        return self._build_app(self._access() if self.settings.api_key else None)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
@@ -134,14 +134,14 @@ class RecServer(Service):
             return [listener]
 
         try:
-            async with self.serve_at(bind):
-                yield url_of(self.settings.host, listener.getsockname()[1])
+            async with self.serve_on(bind):
+                yield base_url(self.settings.host, listener.getsockname()[1])
         finally:
             listener.close()
 
     @asynccontextmanager
-    async def serve_at(
-        self, bind: Callable[[], Awaitable[Sequence[socket.socket]]], company: Company = ALONE
+    async def serve_on(
+        self, bind: Callable[[], Awaitable[Sequence[socket.socket]]], peers: Peers = NO_PEERS
     ) -> AsyncIterator[None]:
         """Answer on sockets for as long as the block lasts, as :meth:`serve` does.
 
@@ -150,7 +150,7 @@ class RecServer(Service):
             company: the other processes of the service.
         """
         runner = web.AppRunner(
-            self._app(self._access(), company),
+            self._build_app(self._access(), peers),
             handle_signals=False,
             shutdown_timeout=self.settings.shutdown_grace,
             access_log=None,
@@ -164,28 +164,28 @@ class RecServer(Service):
             yield
         finally:
             self.draining = True
-            if opens and self._parts:  # no training has to wait for slow clients
-                await end_trainings(self._parts)
+            if opens and self._services:  # no training has to wait for slow clients
+                await stop_jobs(self._services)
             await runner.cleanup()
             for listener in listeners:
                 listener.close()
             self.draining = False
 
-    def _app(self, access: Access | None, company: Company = ALONE) -> web.Application:
+    def _build_app(self, access: Access | None, peers: Peers = NO_PEERS) -> web.Application:
         return build_app(
             self,
             access=access,
-            company=company,
+            peers=peers,
             max_body_bytes=self.settings.max_body_bytes,
             answer_cache_bytes=self.settings.answer_cache * 2**20,
-            lifecycle=self._open_if_nobody_has,
+            lifecycle=self._open_if_closed,
         )
 
     def _access(self) -> Access:
         key = self.settings.api_key
         return Access(key.get_secret_value() if key else None, self.settings.allowed_origins)
 
-    async def _open_if_nobody_has(self, app: web.Application) -> AsyncIterator[None]:
+    async def _open_if_closed(self, app: web.Application) -> AsyncIterator[None]:
         if self.is_open:
             yield
         else:
@@ -197,26 +197,26 @@ class RecServer(Service):
             return await asyncio.to_thread(listen, self.settings)
         except ServerCannotStart:
             if not self.is_open and not self.read_only:  # started twice: the lock of its folder says more
-                await asyncio.to_thread(refuse_if_locked, self.data_dir)
+                await asyncio.to_thread(require_unlocked, self.data_dir)
             raise
 
-    async def _open(self, stack: AsyncExitStack) -> Parts:
+    async def _open(self, stack: AsyncExitStack) -> Services:
         """Open every part; ``stack`` closes them in the opposite order, and unlocks the folder last."""
-        settings, owner = self.settings, TaskOwner()
+        settings, owner = self.settings, BackgroundTasks()
         if self.read_only:
-            data = await folder_to_follow(self.data_dir)
+            data = await open_for_reading(self.data_dir)
         else:
-            data = await folder_to_write(self.data_dir, stack, self.holder)
+            data = await open_for_writing(self.data_dir, stack, self.lock_holder)
         executor = self._executor
         if executor is None:
             executor = await asyncio.to_thread(_worker_processes, settings)
         stack.push_async_callback(executor.close)
-        memory = await asyncio.to_thread(settings.model_bytes)
-        parts = build(
-            data, settings, memory, clock=self._clock, events=self.events, executor=executor, owner=owner
+        memory = await asyncio.to_thread(settings.model_memory_bytes)
+        parts = build_services(
+            data, settings, memory, clock=self._clock, events=self.events, executor=executor, background=owner
         )
         await owner.open()
-        stack.callback(parts.together.close)
+        stack.callback(parts.batcher.close)
         stack.push_async_callback(parts.history.close)
         stack.push_async_callback(owner.close)
         if self.read_only:

@@ -16,9 +16,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import ServerCannotStart
 from recserver.core.validation.messages import field_errors
-from recserver.training.jobs import Limits
+from recserver.training.jobs import TrainingLimits
 
-SHORTEST_KEY = 16
+MIN_KEY_LENGTH = 16
 """Characters of an API key."""
 
 
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
 
     @field_validator("allowed_origins", "csv_roots", mode="before")
     @classmethod
-    def _listed(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         """A list may be written plainly, with commas between, or as JSON."""
         if not isinstance(value, str):
             return value
@@ -111,20 +111,20 @@ class Settings(BaseSettings):
 
     @field_validator("api_key")
     @classmethod
-    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+    def _check_api_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is None:
             return None
         stripped = key.get_secret_value().strip()  # as headers are, on their way here
-        if len(stripped) < SHORTEST_KEY:
+        if len(stripped) < MIN_KEY_LENGTH:
             raise ValueError(
-                f"an API key needs at least {SHORTEST_KEY} characters: make one with "
+                f"an API key needs at least {MIN_KEY_LENGTH} characters: make one with "
                 "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
             )
         return SecretStr(stripped)
 
     @field_validator("allowed_origins")
     @classmethod
-    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
             parts = urlsplit(origin)
             if parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/"):
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
         return tuple(origin.rstrip("/").lower() for origin in origins)
 
     @model_validator(mode="after")
-    def _closed_by_default(self) -> Self:
+    def _require_api_key(self) -> Self:
         if not self.on_loopback and self.api_key is None:
             raise ValueError(
                 f"listening on {self.host} would let anybody on the network in: "
@@ -146,11 +146,11 @@ class Settings(BaseSettings):
         return is_loopback(self.host)
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> TrainingLimits:
         """What a training may take whose task says nothing of it."""
-        return Limits(seconds=self.training_time_limit, memory=self.training_memory_limit)
+        return TrainingLimits(seconds=self.training_time_limit, memory=self.training_memory_limit)
 
-    def model_bytes(self) -> int:
+    def model_memory_bytes(self) -> int:
         """Bytes of model files that may be in memory. Reads files of the system: not for the loop."""
         return self.model_memory * 2**20 if self.model_memory else available_memory() // 2
 

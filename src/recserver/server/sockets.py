@@ -12,7 +12,7 @@ BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
 
-def listen(settings: Settings, *, beside: bool = False) -> socket.socket:
+def listen(settings: Settings, *, shared: bool = False) -> socket.socket:
     """A socket that listens on the settings' address; who connects waits until the server has opened.
 
     Args:
@@ -23,12 +23,12 @@ def listen(settings: Settings, *, beside: bool = False) -> socket.socket:
     """
     try:
         address, family = _address(settings), _family(settings)
-        return socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=beside)
+        return socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=shared)
     except OSError as error:
-        raise _refusal(settings, error) from None
+        raise _listen_error(settings, error) from None
 
 
-def share(listener: socket.socket) -> None:
+def allow_sharing(listener: socket.socket) -> None:
     """Let others of this user listen beside a socket that listened alone.
 
     A port that was shared from the beginning could be shared with a stranger who says the same.
@@ -36,7 +36,7 @@ def share(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
-def listen_privately(path: Path) -> socket.socket:
+def listen_unix(path: Path) -> socket.socket:
     """A Unix socket that listens at ``path``, in place of one that a killed process left there.
 
     Raises:
@@ -56,7 +56,7 @@ def listen_privately(path: Path) -> socket.socket:
     return listener
 
 
-def hold(settings: Settings) -> socket.socket:
+def reserve_address(settings: Settings) -> socket.socket:
     """A socket that has the settings' address, and the port that 0 stands for, without listening there.
 
     As long as it is open, only processes of this user that share the port may listen on it.
@@ -73,11 +73,11 @@ def hold(settings: Settings) -> socket.socket:
         holder.bind(_address(settings))
     except OSError as error:
         holder.close()
-        raise _refusal(settings, error) from None
+        raise _listen_error(settings, error) from None
     return holder
 
 
-def url_of(host: str, port: int) -> str:
+def base_url(host: str, port: int) -> str:
     """The address that people use."""
     host = host.strip("[]")
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -91,7 +91,7 @@ def _address(settings: Settings) -> tuple[str, int]:
     return settings.host.strip("[]"), settings.port
 
 
-def _refusal(settings: Settings, error: OSError) -> ServerCannotStart:
+def _listen_error(settings: Settings, error: OSError) -> ServerCannotStart:
     return ServerCannotStart(
         f"Cannot listen on {settings.host}:{settings.port} ({error.strerror or error}): "
         "choose another with --host or --port."

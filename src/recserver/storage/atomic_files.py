@@ -20,10 +20,10 @@ from recserver.core.errors import InvalidInput
 from recserver.core.validation.json_depth import levels
 from recserver.storage.disk import Disk
 
-LARGEST_DOCUMENT = 2**20
+MAX_DOCUMENT_BYTES = 2**20
 """Bytes of a JSON or YAML file."""
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Levels that a JSON file may be nested."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
@@ -38,7 +38,7 @@ disk = Disk()
 """Through which everything is changed that is on the disk."""
 
 
-async def read_document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
+async def read_document(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """The content of a small regular file.
 
     Args:
@@ -49,36 +49,38 @@ async def read_document(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
         InvalidInput: if it is no regular file, or larger than that.
         OSError: if it cannot be read.
     """
-    return await asyncio.to_thread(document_in, path, largest)
+    return await asyncio.to_thread(read_document_sync, path, max_bytes)
 
 
-def document_in(path: Path, largest: int = LARGEST_DOCUMENT) -> bytes:
+def read_document_sync(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """What :func:`read_document` returns, read in the calling thread."""
-    with open(path, "rb", opener=without_waiting) as file:
+    with open(path, "rb", opener=open_nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InvalidInput(f"{path.name} is not a regular file: put one in its place, or remove it.")
-        content = file.read(largest + 1)
-    if len(content) > largest:
-        raise InvalidInput(f"{path.name} is larger than {largest} bytes: make it smaller.")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise InvalidInput(f"{path.name} is larger than {max_bytes} bytes: make it smaller.")
     return content
 
 
-async def read_object(path: Path, largest: int = LARGEST_DOCUMENT) -> dict[str, Any]:
+async def read_object(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
         FileNotFoundError: if there is none.
         InvalidInput: if it cannot be read as one, with the reason.
     """
-    return await asyncio.to_thread(object_in, path, largest)
+    return await asyncio.to_thread(read_object_sync, path, max_bytes)
 
 
-def object_in(path: Path, largest: int = LARGEST_DOCUMENT) -> dict[str, Any]:
+def read_object_sync(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, Any]:
     """What :func:`read_object` returns, read in the calling thread."""
     try:
-        content = json.loads(document_in(path, largest), parse_constant=_no_number, parse_float=_finite)
-        if any(depth >= DEEPEST for depth, _ in enumerate(levels(content))):
-            raise ValueError(f"it is nested deeper than {DEEPEST}")
+        content = json.loads(
+            read_document_sync(path, max_bytes), parse_constant=_reject_constant, parse_float=_parse_finite
+        )
+        if any(depth >= MAX_DEPTH for depth, _ in enumerate(levels(content))):
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -92,24 +94,24 @@ def object_in(path: Path, largest: int = LARGEST_DOCUMENT) -> dict[str, Any]:
 
 async def write_object(path: Path, content: dict[str, Any], mode: int = READABLE) -> None:
     """Replace ``path`` by ``content`` as JSON, whole or not at all."""
-    await write_whole(path, as_json(content), mode)
+    await write_atomic(path, json_bytes(content), mode)
 
 
-def as_json(content: dict[str, Any]) -> bytes:
+def json_bytes(content: dict[str, Any]) -> bytes:
     """``content`` as a file that people can read."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return text.encode(errors="backslashreplace")  # half a character stays an escape
 
 
-async def write_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
+async def write_atomic(path: Path, content: bytes, mode: int = READABLE) -> None:
     """Replace ``path`` by ``content``, whole or not at all, and durably once this returns.
 
     Cancelling waits for the end, so that no write outlives its call and overtakes the next one.
     """
-    await to_the_end(put_whole, path, content, mode)
+    await to_thread_shielded(write_atomic_sync, path, content, mode)
 
 
-async def to_the_end(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+async def to_thread_shielded(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
     """Do ``work`` in a thread. Cancelling waits for its end."""
     working = asyncio.ensure_future(asyncio.to_thread(work, *given, **named))
     try:
@@ -119,35 +121,35 @@ async def to_the_end(work: Callable[P, T], *given: P.args, **named: P.kwargs) ->
         raise
 
 
-def put_whole(path: Path, content: bytes, mode: int = READABLE) -> None:
+def write_atomic_sync(path: Path, content: bytes, mode: int = READABLE) -> None:
     """What :func:`write_whole` does, in the calling thread."""
-    temporary = temporary_beside(path)
+    temporary = temporary_path(path)
     try:
         disk.create(temporary, content, mode)
-        put_in_place(temporary, path)
+        replace_durably(temporary, path)
     except BaseException:
-        forget(temporary)
+        unlink_quietly(temporary)
         raise
 
 
-def put_in_place(temporary: Path, path: Path) -> None:
+def replace_durably(temporary: Path, path: Path) -> None:
     """Rename a finished file to its name, durably. It replaces what was there."""
     disk.replace(temporary, path)
     disk.sync_folder(path.parent)
 
 
-def forget(temporary: Path) -> None:
+def unlink_quietly(temporary: Path) -> None:
     """Remove a file that is of no more use, if it is there; what cannot be removed now, the next start removes."""
     with contextlib.suppress(OSError):
         disk.unlink(temporary)
 
 
-async def remove(paths: Iterable[Path]) -> list[Path]:
+async def remove_files(paths: Iterable[Path]) -> list[Path]:
     """Remove the files that exist, durably, and name them."""
-    return await to_the_end(unlink, paths)
+    return await to_thread_shielded(remove_files_sync, paths)
 
 
-def unlink(paths: Iterable[Path]) -> list[Path]:
+def remove_files_sync(paths: Iterable[Path]) -> list[Path]:
     """What :func:`remove` does, in the calling thread."""
     removed = []
     for path in paths:
@@ -161,7 +163,7 @@ def unlink(paths: Iterable[Path]) -> list[Path]:
     return removed
 
 
-async def names_in(folder: Path, *endings: str) -> list[str]:
+async def list_names(folder: Path, *extensions: str) -> list[str]:
     """The names of the folder's files with one of the endings, ascending.
 
     Hidden ones are passed over, and so are those that are not Unicode: nobody could be told of them.
@@ -170,7 +172,9 @@ async def names_in(folder: Path, *endings: str) -> list[str]:
         names = await aiofiles.os.listdir(folder)
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if name.endswith(endings) and not name.startswith(".") and _is_text(name))
+    return sorted(
+        name for name in names if name.endswith(extensions) and not name.startswith(".") and _is_text(name)
+    )
 
 
 def is_plain_name(name: str) -> bool:
@@ -178,7 +182,7 @@ def is_plain_name(name: str) -> bool:
     return bool(name) and not name.startswith(".") and not set(name) & set("/\\\0") and Path(name).name == name
 
 
-def is_called_so(path: Path) -> bool:
+def exists_case_sensitive(path: Path) -> bool:
     """Whether there is a file of exactly that name: where ``A`` and ``a`` are one file they are not one name."""
     if not os.path.lexists(path):
         return False
@@ -186,7 +190,7 @@ def is_called_so(path: Path) -> bool:
     return not os.path.lexists(other_case) or path.name in os.listdir(path.parent)  # noqa: PTH208 - names alone
 
 
-async def clear_temporaries(folder: Path) -> None:
+async def remove_temporaries(folder: Path) -> None:
     """Remove what a killed server left half written."""
     try:
         names = await aiofiles.os.listdir(folder)
@@ -194,10 +198,10 @@ async def clear_temporaries(folder: Path) -> None:
         return
     for name in filter(_is_temporary, names):
         with contextlib.suppress(OSError):  # litter is no reason not to start
-            await remove([folder / name])
+            await remove_files([folder / name])
 
 
-def temporary_beside(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """A new hidden name beside ``path``, which no listing of models or tasks picks up."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
@@ -214,7 +218,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def regular_status(path: Path) -> os.stat_result | None:
+def regular_file_stat(path: Path) -> os.stat_result | None:
     """Status of a regular file; None if there is none."""
     try:
         status = path.stat()
@@ -223,20 +227,20 @@ def regular_status(path: Path) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def stamp_of(status: os.stat_result) -> tuple[int, int, int]:
+def file_stamp(status: os.stat_result) -> tuple[int, int, int]:
     """What tells one state of a file from another."""
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def without_waiting(path: str, flags: int) -> int:
+def open_nonblocking(path: str, flags: int) -> int:
     """For ``opener`` of :func:`open`: of a named pipe, do not wait for who would write to it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _no_number(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
-    return number if math.isfinite(number) else _no_number(text)
+    return number if math.isfinite(number) else _reject_constant(text)

@@ -15,19 +15,19 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from recserver.core.clock import pause
+from recserver.core.clock import blocking_sleep
 from recserver.core.errors import DataFolderInUse, ServerCannotStart
 from recserver.storage.atomic_files import READABLE
 
-NAME = ".lock"
+LOCK_FILE = ".lock"
 
-PAUSE = 0.02
+LOCK_RETRY_SECONDS = 0.02
 """Seconds between two attempts of a server that found the lock taken."""
 
-ATTEMPTS = 25
+MAX_LOCK_ATTEMPTS = 25
 """How often it is tried while whoever has it has not written yet who it is."""
 
-_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_LOCKS_UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What file systems answer that keep no locks."""
 
 logger = logging.getLogger(__name__)
@@ -35,14 +35,14 @@ logger = logging.getLogger(__name__)
 if sys.platform == "win32":
     import msvcrt
 
-    def _try(descriptor: int) -> None:
+    def _try_lock(descriptor: int) -> None:
         os.lseek(descriptor, 2**30, os.SEEK_SET)  # nobody can read a locked byte: one far behind the text
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _try(descriptor: int) -> None:
+    def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -58,7 +58,7 @@ class DataLock:
         self._holder = holder
         self._descriptor: int | None = None
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take the lock, or find out who has it.
 
         Raises:
@@ -67,7 +67,7 @@ class DataLock:
             OSError: if the lock's file cannot be opened.
         """
         try:
-            descriptor = os.open(self._folder / NAME, os.O_RDWR | os.O_CREAT, READABLE)
+            descriptor = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, READABLE)
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
@@ -76,7 +76,7 @@ class DataLock:
                 "or choose another with --data."
             ) from None
         try:
-            _lock(descriptor, self._folder)
+            _acquire(descriptor, self._folder)
         except BaseException:
             os.close(descriptor)
             raise
@@ -93,7 +93,7 @@ class DataLock:
             os.close(descriptor)
 
 
-def refuse_if_locked(folder: Path) -> None:
+def require_unlocked(folder: Path) -> None:
     """See that no server has the folder. Nothing is made or written for that.
 
     Raises:
@@ -101,28 +101,30 @@ def refuse_if_locked(folder: Path) -> None:
     """
     folder = folder.resolve()
     try:
-        descriptor = os.open(folder / NAME, os.O_RDWR)
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR)
     except OSError:  # nobody has ever locked it, or nobody can
         return
     try:
         with suppress(OSError):
-            _lock(descriptor, folder)
+            _acquire(descriptor, folder)
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _acquire(descriptor: int, folder: Path) -> None:
     holder = None
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_LOCK_ATTEMPTS):
         try:
-            _try(descriptor)
+            _try_lock(descriptor)
         except (BlockingIOError, PermissionError):  # how a lock that is taken shows, on POSIX and on Windows
             if holder is not None:
                 break
-            pause(PAUSE)  # it may be held only by somebody who looks, or by somebody about to say who it is
+            blocking_sleep(
+                LOCK_RETRY_SECONDS
+            )  # it may be held only by somebody who looks, or by somebody about to say who it is
             holder = _holder(descriptor)
         except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
+            if error.errno not in _LOCKS_UNSUPPORTED:
                 raise
             logger.warning(
                 "the file system of %s keeps no locks (%s): nothing but you keeps a second server from it",

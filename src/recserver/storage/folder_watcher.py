@@ -15,12 +15,12 @@ from recserver.core.clock import Clock
 
 logger = logging.getLogger(__name__)
 
-ENDINGS = (".json", ".pkl", ".yaml")
+EXTENSIONS = (".json", ".pkl", ".yaml")
 
 Identity = tuple[tuple[int, int] | None, ...]
 
 
-class Watcher:
+class FolderWatcher:
     """A change is only a reason to look again; what to do about it is decided by what is there then.
 
     Change reports are a courtesy of the system: a folder that was removed and made again is silent for good,
@@ -31,10 +31,10 @@ class Watcher:
     def __init__(
         self,
         folders: tuple[Path, ...],
-        look_again: Callable[[], Awaitable[None]],
-        rescan: float,
+        refresh: Callable[[], Awaitable[None]],
+        rescan_seconds: float,
         clock: Clock,
-        hidden: frozenset[str] = frozenset(),
+        hidden_names: frozenset[str] = frozenset(),
     ) -> None:
         """
         Args:
@@ -43,13 +43,13 @@ class Watcher:
             hidden: names of hidden files that matter too.
         """
         self._folders = folders
-        self._look_again = look_again
-        self._rescan = rescan
+        self._refresh = refresh
+        self._rescan_seconds = rescan_seconds
         self._clock = clock
-        self._hidden = hidden
+        self._hidden_names = hidden_names
         self._polling: bool | None = None  # None leaves it to watchfiles
         self._rescan_due = 0.0
-        self.armed = asyncio.Event()
+        self.ready = asyncio.Event()
         """Set once changes are being watched for, and the folders were looked at since."""
 
     async def run(self) -> None:
@@ -63,19 +63,19 @@ class Watcher:
             except (OSError, RuntimeError) as error:  # no more watches to be had, or a fault in the library
                 logger.warning("changes cannot be watched for (%s): the folders are polled instead", error)
                 self._polling = True
-            await self._clock.wait(asyncio.Event(), self._clock.monotonic() + self._rescan)
-            await self._look()
+            await self._clock.wait(asyncio.Event(), self._clock.monotonic() + self._rescan_seconds)
+            await self._refresh_safely()
 
     async def _watch(self) -> None:
         """Watch the folders as they are now; return when they are others."""
-        watched = await asyncio.to_thread(self._identity)
+        watched = await asyncio.to_thread(self._identities)
         there = [folder for folder, known in zip(self._folders, watched, strict=True) if known is not None]
         reports = awatch(
             *there,
             watch_filter=None,  # else changes that are not ours would put off the rescan for ever
             recursive=False,
             force_polling=self._polling,
-            rust_timeout=round(self._rescan * 1000),
+            rust_timeout=round(self._rescan_seconds * 1000),
             yield_on_timeout=True,
             step=50,
             debounce=400,
@@ -84,42 +84,42 @@ class Watcher:
             # Asking for a report begins the watching; what changed before that is seen by looking then.
             report = asyncio.ensure_future(anext(reports))
             try:
-                await self._look()
-                self.armed.set()
+                await self._refresh_safely()
+                self.ready.set()
                 changes: set[FileChange] = set()
-                while not self._replaced(changes) and await asyncio.to_thread(self._identity) == watched:
+                while not self._folder_replaced(changes) and await asyncio.to_thread(self._identities) == watched:
                     changes = await report
                     report = asyncio.ensure_future(anext(reports))
-                    if not changes or self._matter(changes) or self._clock.monotonic() >= self._rescan_due:
-                        await self._look()
+                    if not changes or self._are_relevant(changes) or self._clock.monotonic() >= self._rescan_due:
+                        await self._refresh_safely()
             finally:
                 report.cancel()
                 await asyncio.gather(report, return_exceptions=True)
 
-    async def _look(self) -> None:
-        self._rescan_due = self._clock.monotonic() + self._rescan
+    async def _refresh_safely(self) -> None:
+        self._rescan_due = self._clock.monotonic() + self._rescan_seconds
         try:
-            await self._look_again()
+            await self._refresh()
         except Exception:  # what was found there must not end the watching
             logger.exception("looking at the changed files")
 
-    def _identity(self) -> Identity:
-        return tuple(_identity_of(folder) for folder in self._folders)
+    def _identities(self) -> Identity:
+        return tuple(_folder_identity(folder) for folder in self._folders)
 
-    def _matter(self, changes: set[FileChange]) -> bool:
+    def _are_relevant(self, changes: set[FileChange]) -> bool:
         """Whether a change is one of a file of ours, or of a folder."""
         paths = [Path(path) for _, path in changes]
-        return any(path in self._folders or self._is_ours(path.name) for path in paths)
+        return any(path in self._folders or self._is_relevant(path.name) for path in paths)
 
-    def _is_ours(self, name: str) -> bool:
-        return name in self._hidden or (name.endswith(ENDINGS) and not name.startswith("."))
+    def _is_relevant(self, name: str) -> bool:
+        return name in self._hidden_names or (name.endswith(EXTENSIONS) and not name.startswith("."))
 
-    def _replaced(self, changes: set[FileChange]) -> bool:
+    def _folder_replaced(self, changes: set[FileChange]) -> bool:
         """Whether a folder was removed or made. The one there now may even bear the number of the one before."""
         return any(change != Change.modified and Path(path) in self._folders for change, path in changes)
 
 
-def _identity_of(folder: Path) -> tuple[int, int] | None:
+def _folder_identity(folder: Path) -> tuple[int, int] | None:
     try:
         status = folder.stat()
     except OSError:

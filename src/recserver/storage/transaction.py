@@ -21,13 +21,13 @@ from typing import Any, Self
 from recserver.core.errors import InvalidInput
 from recserver.storage import atomic_files as files
 
-ENDING = ".commit"
-BROKEN = ".broken"
+RECORD_SUFFIX = ".commit"
+BROKEN_SUFFIX = ".broken"
 
 logger = logging.getLogger(__name__)
 
 
-class Changes:
+class Transaction:
     """A change of several files of one folder and those in it. Slow: not for the loop.
 
     Leaving the ``with`` block without :meth:`commit` leaves everything as it was.
@@ -40,21 +40,21 @@ class Changes:
             name: of what is changed; there is one change of it at a time.
         """
         self._folder = folder
-        self._record = record_of(folder, name)
-        self._put: list[tuple[Path, Path]] = []
-        self._remove: list[Path] = []
+        self._record = record_path(folder, name)
+        self._replacements: list[tuple[Path, Path]] = []
+        self._removals: list[Path] = []
         self._committed = False
 
     def __enter__(self) -> Self:
-        finish(self._record)  # what an earlier change could not do at once
+        complete(self._record)  # what an earlier change could not do at once
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._committed:
-            for temporary, _ in self._put:
-                files.forget(temporary)
+            for temporary, _ in self._replacements:
+                files.unlink_quietly(temporary)
 
     def write(self, path: Path, content: bytes, mode: int = files.READABLE) -> None:
         """Stage ``content`` for ``path``."""
@@ -64,13 +64,13 @@ class Changes:
         """Stage the content of ``source``, which stays, for ``path``, without copying it where that can be."""
         files.disk.link(source, self._stage(path))
 
-    def move(self, temporary: Path, path: Path) -> None:
+    def move_into_place(self, temporary: Path, path: Path) -> None:
         """Put ``temporary``, a finished file in the folder of ``path``, in the place of ``path``."""
-        self._put.append((temporary, path))
+        self._replacements.append((temporary, path))
 
     def remove(self, path: Path) -> None:
         """Remove ``path``, if it is there."""
-        self._remove.append(path)
+        self._removals.append(path)
 
     def commit(self) -> None:
         """Do it all, or, if this raises OSError, nothing of it.
@@ -78,23 +78,30 @@ class Changes:
         Once the record is written the change is made. What hinders the renames then is logged, and they are
         made up for by the next change, or at the next start.
         """
-        for folder in {path.parent for _, path in self._put}:
+        for folder in {path.parent for _, path in self._replacements}:
             files.disk.sync_folder(folder)
         content: dict[str, Any] = {
-            "put": [[self._name(temporary), self._name(path)] for temporary, path in self._put],
-            "remove": [self._name(path) for path in self._remove],
-            "as": {self._name(path): known for path in self._remove if (known := _identity(path)) is not None},
+            "put": [
+                [self._relative_name(temporary), self._relative_name(path)]
+                for temporary, path in self._replacements
+            ],
+            "remove": [self._relative_name(path) for path in self._removals],
+            "as": {
+                self._relative_name(path): known
+                for path in self._removals
+                if (known := _inode_and_ctime(path)) is not None
+            },
         }
         self._write_record(content)
         try:
-            finish(self._record, at_once=True)
+            complete(self._record, just_committed=True)
         except OSError as error:
             logger.warning("%s is not finished yet (%s): the next start does it", self._record.name, error)
 
     def _write_record(self, content: dict[str, Any]) -> None:
         self._committed = True
         try:
-            files.put_whole(self._record, files.as_json(content))
+            files.write_atomic_sync(self._record, files.json_bytes(content))
         except OSError:
             if os.path.lexists(self._record):  # not for good, perhaps: its files must not go before it has
                 files.disk.unlink(self._record)
@@ -103,20 +110,20 @@ class Changes:
             raise
 
     def _stage(self, path: Path) -> Path:
-        temporary = files.temporary_beside(path)
-        self._put.append((temporary, path))
+        temporary = files.temporary_path(path)
+        self._replacements.append((temporary, path))
         return temporary
 
-    def _name(self, path: Path) -> str:
+    def _relative_name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
 
 
-def record_of(folder: Path, name: str) -> Path:
+def record_path(folder: Path, name: str) -> Path:
     """Where the record of a change of ``name`` lies while it is made."""
-    return folder / f".{name}{ENDING}"
+    return folder / f".{name}{RECORD_SUFFIX}"
 
 
-def pending(record: Path) -> dict[Path, Path]:
+def pending_files(record: Path) -> dict[Path, Path]:
     """Where the new content of files lies that a change has not put in place yet, by their path."""
     if not os.path.lexists(record):
         return {}
@@ -127,7 +134,7 @@ def pending(record: Path) -> dict[Path, Path]:
     return {path: temporary for temporary, path in puts if os.path.lexists(temporary)}
 
 
-def finish(record: Path, *, at_once: bool = False) -> None:
+def complete(record: Path, *, just_committed: bool = False) -> None:
     """Do what is left of a change that was committed, if there is a record of one.
 
     Args:
@@ -138,7 +145,7 @@ def finish(record: Path, *, at_once: bool = False) -> None:
     """
     try:
         puts, removes, known = _read(record)
-        if not at_once and (others := _put_there_since(record, removes, known)):
+        if not just_committed and (others := _replaced_since(record, removes, known)):
             logger.warning(
                 "%s is not finished: %s was put in place since, so what it was to remove stays",
                 record.name, ", ".join(path.name for path in others),
@@ -159,28 +166,30 @@ def finish(record: Path, *, at_once: bool = False) -> None:
     files.disk.sync_folder(record.parent)
 
 
-def finish_all(folder: Path) -> bool:
+def complete_all(folder: Path) -> bool:
     """Do what is left of all changes that a killed server had committed; what is no record is put aside.
 
     Returns:
         Whether nothing is left.
     """
-    complete = True
-    for record in sorted(folder.glob(f".*{ENDING}")):
+    all_done = True
+    for record in sorted(folder.glob(f".*{RECORD_SUFFIX}")):
         try:
-            finish(record)
+            complete(record)
             logger.info("%s: a change that was under way when the server ended is complete", record.name)
         except InvalidInput as error:
-            logger.warning("a change cannot be completed: %s It is kept as %s%s", error, record.name, BROKEN)
+            logger.warning(
+                "a change cannot be completed: %s It is kept as %s%s", error, record.name, BROKEN_SUFFIX
+            )
             with contextlib.suppress(OSError):
-                record.replace(record.with_name(record.name + BROKEN))
+                record.replace(record.with_name(record.name + BROKEN_SUFFIX))
         except OSError as error:
-            complete = False
+            all_done = False
             logger.warning("%s could not be completed: %s", record.name, error)
-    return complete
+    return all_done
 
 
-def _identity(path: Path) -> list[int] | None:
+def _inode_and_ctime(path: Path) -> list[int] | None:
     """What tells a file from any other of its name; None if there is none."""
     try:
         status = path.lstat()
@@ -189,7 +198,7 @@ def _identity(path: Path) -> list[int] | None:
     return [status.st_ino, status.st_ctime_ns]
 
 
-def _put_there_since(record: Path, removes: list[Path], known: Mapping[str, Any]) -> list[Path]:
+def _replaced_since(record: Path, removes: list[Path], known: Mapping[str, Any]) -> list[Path]:
     """Those of the files to remove that are others than when the record was written.
 
     A file is another if it is newer than the record, which nobody can pretend, and not the one that is known. The
@@ -198,7 +207,7 @@ def _put_there_since(record: Path, removes: list[Path], known: Mapping[str, Any]
     committed, seen = record.lstat().st_ctime_ns, [one[0] for one in known.values()]
 
     def is_other(path: Path) -> bool:
-        now, before = _identity(path), known.get(path.relative_to(record.parent).as_posix())
+        now, before = _inode_and_ctime(path), known.get(path.relative_to(record.parent).as_posix())
         if now is None or now == before or now[1] <= committed:
             return False
         # Of two names of one file, removing the first makes the other one new as well.
@@ -217,7 +226,7 @@ def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path], dict[str, 
         InvalidInput: if it is no record.
     """
     try:
-        content = files.object_in(record)
+        content = files.read_object_sync(record)
     except InvalidInput:
         raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None
     folder = record.parent

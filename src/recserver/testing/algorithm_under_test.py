@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import algorithm
-from recserver.algorithms.protocol import Algorithm, Factors, Surroundings
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 from recserver.testing.observed_chef import check, is_sentence
 
@@ -30,45 +30,48 @@ class AlgorithmUnderTest:
     hyperparameters: ClassVar[Mapping[str, Any]] = {}
     """What to fit with in place of the defaults; fewer iterations, say."""
 
-    def method(self) -> Algorithm:
+    def algorithm(self) -> Algorithm:
         """The algorithm, found as a server finds it. Override it where nothing is installed."""
-        return algorithm(self.name)
+        return load_algorithm(self.name)
 
-    def fitted(self, interactions: Interactions, threads: int = 1) -> Factors:
+    def fitted(self, interactions: Interactions, threads: int = 1) -> FittedModel:
         """A fit as a training does it: what is left to the data is chosen before."""
-        method, surroundings = self.method(), Surroundings(threads)
+        method, surroundings = self.algorithm(), FitContext(threads)
         given = {**method.default_params, **self.hyperparameters}
-        chosen = method.choose(interactions, given, surroundings)
+        chosen = method.tune(interactions, given, surroundings)
         return method.fit(interactions, {**given, **chosen}, surroundings)
 
-    def fits(self, what: str, interactions: Interactions) -> Factors:
+    def check_fits(self, description: str, interactions: Interactions) -> FittedModel:
         """A fit to data of which a sentence says what they are; they can be learned from, and the fit is sound."""
         try:
             factors = self.fitted(interactions)
         except Exception as error:
-            raise AssertionError(f"The algorithm must learn from {what}, and raised {error!r}.") from error
-        check_sound(factors, what, interactions)
+            raise AssertionError(f"The algorithm must learn from {description}, and raised {error!r}.") from error
+        check_sound(factors, description, interactions)
         return factors
 
-    def refuses(self, what: str, interactions: Interactions) -> None:
+    def check_refuses(self, description: str, interactions: Interactions) -> None:
         """There is nothing to learn from such data, and the algorithm says so."""
-        for how, fit in self._ways():
+        for how, fit in self._fit_variants():
             try:
                 fit(interactions)
             except TrainingFailed as error:
                 sentence = str(error)
-                check(is_sentence(sentence), f"TrainingFailed for {what} must be a sentence, not {sentence!r}.")
+                check(
+                    is_sentence(sentence),
+                    f"TrainingFailed for {description} must be a sentence, not {sentence!r}.",
+                )
             except Exception as error:
-                raise AssertionError(f"{how} {what} must raise TrainingFailed, not {error!r}.") from error
+                raise AssertionError(f"{how} {description} must raise TrainingFailed, not {error!r}.") from error
             else:
-                raise AssertionError(f"{how} {what} must raise TrainingFailed: there is nothing to learn.")
+                raise AssertionError(f"{how} {description} must raise TrainingFailed: there is nothing to learn.")
 
-    def _ways(self) -> Sequence[tuple[str, Callable[[Interactions], Factors]]]:
-        method = self.method()
+    def _fit_variants(self) -> Sequence[tuple[str, Callable[[Interactions], FittedModel]]]:
+        method = self.algorithm()
         given = {**method.default_params, **self.hyperparameters}
         return [
             ("A training on", self.fitted),
-            ("A fit without choosing to", lambda one: method.fit(one, given, Surroundings())),
+            ("A fit without choosing to", lambda one: method.fit(one, given, FitContext())),
         ]
 
 
@@ -87,7 +90,7 @@ def interactions_of(rows: Sequence[Row]) -> Interactions:
     )
 
 
-def some(users: int, items: int, share: float = 0.2, seed: int = 0) -> list[Row]:
+def random_rows(users: int, items: int, share: float = 0.2, seed: int = 0) -> list[Row]:
     """Random rows, at least one a user, of ratings from 1 to 5."""
     random = np.random.default_rng(seed)
     taken = random.random((users, items)) < share
@@ -96,7 +99,7 @@ def some(users: int, items: int, share: float = 0.2, seed: int = 0) -> list[Row]
     return [(user, item, float(ratings[user, item])) for user, item in np.argwhere(taken).tolist()]
 
 
-def planted(users: int = 240, kinds: int = 8, items_each: int = 20) -> list[Row]:
+def clustered_rows(users: int = 240, kinds: int = 8, items_each: int = 20) -> list[Row]:
     """Everybody is of a kind, and takes half of the items of that kind, and a few of all others."""
     random = np.random.default_rng(1)
     kind_of = np.arange(users) % kinds
@@ -105,46 +108,48 @@ def planted(users: int = 240, kinds: int = 8, items_each: int = 20) -> list[Row]
     return [(user, item, 4.0 if own[user, item] else 3.0) for user, item in np.argwhere(taken).tolist()]
 
 
-def check_sound(factors: Factors, what: str, interactions: Interactions) -> None:
+def check_sound(factors: FittedModel, description: str, interactions: Interactions) -> None:
     """Shapes, types and numbers are what recserver takes."""
     n_users, n_items = len(interactions.users), len(interactions.items)
     for name, array, rows in (("users", factors.users, n_users), ("items", factors.items, n_items)):
         check(
             isinstance(array, np.ndarray) and array.dtype == np.float32,
-            f"Of {what}: {name} must be an array of float32, not {getattr(array, 'dtype', type(array))}.",
+            f"Of {description}: {name} must be an array of float32, not {getattr(array, 'dtype', type(array))}.",
         )
         check(
             array.ndim == 2 and len(array) == rows,
-            f"Of {what}: {name} must be of shape ({rows}, k), not {array.shape}.",
+            f"Of {description}: {name} must be of shape ({rows}, k), not {array.shape}.",
         )
     widths = factors.users.shape[1], factors.items.shape[1]
-    check(widths[0] == widths[1], f"Of {what}: users and items must have as many factors, not {widths}.")
+    check(widths[0] == widths[1], f"Of {description}: users and items must have as many factors, not {widths}.")
     if factors.neighbors is not None:
-        _check_neighbors(factors, what, interactions)
-    check(factors.is_finite(), f"Of {what}: every number must be finite.")
+        _check_neighbors(factors, description, interactions)
+    check(factors.is_finite(), f"Of {description}: every number must be finite.")
     try:
         json.dumps([factors.metrics, factors.hyperparameters], allow_nan=False)
     except (TypeError, ValueError) as error:
         raise AssertionError(
-            f"Of {what}: metrics and hyperparameters must be what JSON can hold ({error}): {factors.metrics}."
+            f"Of {description}: metrics and hyperparameters must be what JSON can hold ({error}): "
+            f"{factors.metrics}."
         ) from error
     for warning in factors.warnings:
-        check(is_sentence(warning), f"Of {what}: each warning must be a sentence, not {warning!r}.")
+        check(is_sentence(warning), f"Of {description}: each warning must be a sentence, not {warning!r}.")
 
 
-def _check_neighbors(factors: Factors, what: str, interactions: Interactions) -> None:
+def _check_neighbors(factors: FittedModel, description: str, interactions: Interactions) -> None:
     found, n_items = factors.neighbors, len(interactions.items)
     if found is None:
         return
     kinds = {"indptr": np.int64, "indices": np.int32, "weights": np.float32, "strengths": np.float32}
     for name, kind in kinds.items():
         own = getattr(found, name).dtype
-        check(own == kind, f"Of {what}: the neighbours' {name} must be {np.dtype(kind)}, not {own}.")
-    lengths = len(found.indptr), len(found.weights), len(found.strengths)
+        check(own == kind, f"Of {description}: the neighbours' {name} must be {np.dtype(kind)}, not {own}.")
+    lengths = len(found.indptr), len(found.weights), len(found.confidences)
     expected = n_items + 1, len(found.indices), interactions.n_pairs
     check(
         lengths == expected,
-        f"Of {what}: the neighbours' indptr, weights and strengths must have {expected} entries, not {lengths}.",
+        f"Of {description}: the neighbours' indptr, weights and strengths must have {expected} entries, "
+        f"not {lengths}.",
     )
     rows = np.repeat(np.arange(n_items), np.diff(found.indptr))
     places = rows * n_items + found.indices
@@ -152,15 +157,15 @@ def _check_neighbors(factors: Factors, what: str, interactions: Interactions) ->
         found.indptr[0] == 0
         and found.indptr[-1] == len(found.indices)
         and bool((np.diff(found.indptr) >= 0).all()),
-        f"Of {what}: the neighbours' indptr must lead from 0 to the number of weights, ascending.",
+        f"Of {description}: the neighbours' indptr must lead from 0 to the number of weights, ascending.",
     )
     check(
         bool((np.diff(places) > 0).all()) and bool(((found.indices >= 0) & (found.indices < n_items)).all()),
-        f"Of {what}: the neighbours' indices must be items, ascending within a row.",
+        f"Of {description}: the neighbours' indices must be items, ascending within a row.",
     )
 
 
-def differs(one: Factors, other: Factors) -> str | None:
+def first_difference(one: FittedModel, other: FittedModel) -> str | None:
     """The name of an array in which two fits differ; None if they are the same to the last bit."""
     for name in ("users", "items", "item_scale"):
         if not _same(getattr(one, name), getattr(other, name)):

@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from recserver.chefs.lookup import chef_class
+from recserver.chefs.lookup import load_chef_class
 from recserver.chefs.secrets import MASK, mask_entry
 from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.testing.chef_under_test import BATCH_ROWS, COLUMNS, FEW, MANY, ChefUnderTest
+from recserver.testing.chef_under_test import BATCH_ROWS, COLUMNS, FEW_ROWS, MANY_ROWS, ChefUnderTest
 from recserver.testing.observed_chef import (
     as_text,
     check,
     close,
+    environment_variable,
     is_sentence,
     read,
-    touching,
-    variable,
-    with_text,
+    replace_text,
+    watch_access,
 )
 from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import Preview, PreviewJob, Progress
 
-VARIABLE = "RECSERVER_CONFORMANCE_SECRET"
+VARIABLE_NAME = "RECSERVER_CONFORMANCE_SECRET"
 """The environment variable that holds a secret meanwhile."""
 
 
@@ -42,7 +42,7 @@ class DataChefSuite(ChefUnderTest):
 
     def test_unusable_entries_are_refused(self, tmp_path: Path) -> None:
         for entry in self.unusable:
-            kind = chef_class(str(entry["type"]))
+            kind = load_chef_class(str(entry["type"]))
             try:
                 kind(entry, self.policy(tmp_path))
             except InvalidInput as error:
@@ -53,20 +53,22 @@ class DataChefSuite(ChefUnderTest):
                 raise AssertionError(f"{entry} must raise InvalidInput in the constructor.")
 
     def test_the_constructor_does_not_contact_the_source(self, tmp_path: Path) -> None:
-        good = self.source(tmp_path, COLUMNS, FEW)
+        good = self.source(tmp_path, COLUMNS, FEW_ROWS)
         for name, entry in (("a good entry", good), ("an entry whose source is missing", self.missing)):
-            kind = chef_class(str(entry["type"]))
-            before = self.contacts()
-            with touching(tmp_path) as touched:
+            kind = load_chef_class(str(entry["type"]))
+            before = self.contact_count()
+            with watch_access(tmp_path) as touched:
                 try:
                     kind(entry, self.policy(tmp_path))
                 except Exception as error:
                     raise AssertionError(f"The constructor must take {name}, and raised {error!r}.") from error
             check(not touched, f"The constructor must not contact the source of {name}, and did: {touched}.")
-            check(self.contacts() == before, f"The constructor must not contact the source of {name}, and did.")
+            check(
+                self.contact_count() == before, f"The constructor must not contact the source of {name}, and did."
+            )
 
     def test_warnings_are_sentences(self, tmp_path: Path) -> None:
-        good = self.make(self.source(tmp_path, COLUMNS, FEW), tmp_path).warnings()
+        good = self.make(self.source(tmp_path, COLUMNS, FEW_ROWS), tmp_path).warnings()
         check(good == [], f"warnings() must be empty while the source is there, not {good!r}.")
         try:
             found = self.make(self.missing, tmp_path).warnings()
@@ -84,9 +86,9 @@ class DataChefSuite(ChefUnderTest):
         reading = read(self.make_few(tmp_path), None)
         check(reading.names() == set(COLUMNS), f"batches(None) must give all of {COLUMNS}, not {reading.names()}.")
         notes = as_text(reading.values("note"))
-        check(notes == [row[3] for row in FEW], f"The column 'note' came as {notes}.")
+        check(notes == [row[3] for row in FEW_ROWS], f"The column 'note' came as {notes}.")
 
-    def test_only_wanted_columns_come(self, tmp_path: Path) -> None:
+    def test_only_requested_columns_come(self, tmp_path: Path) -> None:
         wanted = {"item_id", "note", "no such column"}
         try:
             reading = read(self.make_few(tmp_path), wanted)
@@ -95,17 +97,17 @@ class DataChefSuite(ChefUnderTest):
         given = wanted - {"no such column"}
         check(reading.names() == given, f"batches({wanted}) must give {given}, not {reading.names()}.")
         items = as_text(reading.values("item_id"))
-        check(items == [row[1] for row in FEW], f"The column 'item_id' came as {items}.")
+        check(items == [row[1] for row in FEW_ROWS], f"The column 'item_id' came as {items}.")
 
     def test_batches_are_well_formed(self, tmp_path: Path) -> None:
-        entry = self.source(tmp_path, COLUMNS, MANY)
+        entry = self.source(tmp_path, COLUMNS, MANY_ROWS)
         for wanted in (None, {"user_id", "item_id"}):
             batches = read(self.make(entry, tmp_path), wanted).batches
             for place, batch in enumerate(batches):
                 where = f"Batch {place} of batches({wanted})"
                 check(
-                    set(COLUMNS) >= set(batch.found) >= set(batch.columns),
-                    f"{where}: found must name the columns of the source, not {batch.found!r}.",
+                    set(COLUMNS) >= set(batch.column_names) >= set(batch.columns),
+                    f"{where}: found must name the columns of the source, not {batch.column_names!r}.",
                 )
                 lengths = {name: len(column) for name, column in batch.columns.items()}
                 check(len(set(lengths.values())) <= 1, f"{where}: columns must be equally long, not {lengths}.")
@@ -114,33 +116,33 @@ class DataChefSuite(ChefUnderTest):
                         isinstance(column, np.ndarray | pa.Array | pa.ChunkedArray),
                         f"{where}: column {name!r} must be a numpy or Arrow array, not {type(column)}.",
                     )
-            last = batches[-1].found
+            last = batches[-1].column_names
             check(
                 set(last) == set(COLUMNS),
                 f"batches({wanted}): found must name all columns in the end, wanted or not, and names {last}.",
             )
 
     def test_rows_come_complete_and_in_order(self, tmp_path: Path) -> None:
-        entry = self.source(tmp_path, COLUMNS, MANY)
+        entry = self.source(tmp_path, COLUMNS, MANY_ROWS)
         for wanted in (None, {"user_id", "item_id", "rating"}):
             reading = read(self.make(entry, tmp_path), wanted)
             for place, name in enumerate(COLUMNS[:2]):
-                came, is_there = as_text(reading.values(name)), [row[place] for row in MANY]
+                came, is_there = as_text(reading.values(name)), [row[place] for row in MANY_ROWS]
                 check(len(came) == len(is_there), f"{len(is_there)} rows are there, {len(came)} came of {name!r}.")
                 check(came == is_there, f"batches({wanted}): the values of {name!r} are not those of the source.")
             ratings = [float(one) for one in reading.values("rating")]
-            check(ratings == [row[2] for row in MANY], "The values of 'rating' are not those of the source.")
+            check(ratings == [row[2] for row in MANY_ROWS], "The values of 'rating' are not those of the source.")
 
     def test_batches_are_about_as_long_as_asked_for(self, tmp_path: Path) -> None:
-        reading = read(self.make(self.source(tmp_path, COLUMNS, MANY), tmp_path), None)
+        reading = read(self.make(self.source(tmp_path, COLUMNS, MANY_ROWS), tmp_path), None)
         longest = max((batch.n_rows for batch in reading.batches), default=0)
         check(
-            longest <= self.longest_batch,
+            longest <= self.max_batch_rows,
             f"policy.batch_rows asks for about {BATCH_ROWS} rows a batch; the longest has {longest}.",
         )
 
     def test_reading_again_gives_the_same(self, tmp_path: Path) -> None:
-        entry = self.source(tmp_path, COLUMNS, FEW)
+        entry = self.source(tmp_path, COLUMNS, FEW_ROWS)
         chef = self.make(entry, tmp_path)
         first = as_text(read(chef, None).values("user_id"))
         for how, one in (("the same chef", chef), ("another chef of the same entry", self.make(entry, tmp_path))):
@@ -160,19 +162,19 @@ class DataChefSuite(ChefUnderTest):
             raise AssertionError(f"An empty source must raise SourceFailed or nothing, not {error!r}.") from error
         check(rows == 0, f"An empty source must give no rows, not {rows}.")
 
-    def test_starting_over_happens_once_at_most(self, tmp_path: Path) -> None:
+    def test_restarting_happens_once_at_most(self, tmp_path: Path) -> None:
         chef = self.make_few(tmp_path)
-        starts = read(chef, {"user_id", "item_id", "rating"}).starts_over
+        starts = read(chef, {"user_id", "item_id", "rating"}).restarts
         check(starts <= 1, f"StartOver may be raised once in a reading, and was raised {starts} times.")
-        starts = read(chef, None).starts_over
+        starts = read(chef, None).restarts
         check(starts == 0, "StartOver must not be raised by batches(None): a preview does not start over.")
 
     # How the source is let go, and what is said of one that is not there
 
-    def test_the_source_is_let_go(self, tmp_path: Path) -> None:
-        chef = self.make(self.source(tmp_path, COLUMNS, MANY), tmp_path)
+    def test_the_source_is_closed(self, tmp_path: Path) -> None:
+        chef = self.make(self.source(tmp_path, COLUMNS, MANY_ROWS), tmp_path)
         read(chef, None)  # what a library opens once for all is open now
-        before = self.held()
+        before = self.open_handles()
         for how in ("closed after the first batch", "read to its end"):
             batches = chef.batches(None)
             next(batches, None)
@@ -181,16 +183,16 @@ class DataChefSuite(ChefUnderTest):
             else:
                 close(batches)
             del batches
-            more = self.held() - before
+            more = self.open_handles() - before
             check(
                 more <= 0, f"When batches() is {how}, the source must be let go: {more} more are open than before."
             )
 
     def test_a_missing_source_fails_with_a_sentence(self, tmp_path: Path) -> None:
-        sentence = self.failure_of(self.missing, tmp_path)
+        sentence = self.failure_message(self.missing, tmp_path)
         check(is_sentence(sentence), f"SourceFailed must say in one sentence what is wrong, not {sentence!r}.")
 
-    def test_a_secret_is_told_to_nobody(self, tmp_path: Path) -> None:
+    def test_secrets_are_never_revealed(self, tmp_path: Path) -> None:
         if not self.secret:
             return
         check(
@@ -201,20 +203,22 @@ class DataChefSuite(ChefUnderTest):
             "recserver does not know that this is a secret, and would show it: keep it in auth, headers, "
             f"db_config.password or the URL in url or connection, where it is shown as {MASK}.",
         )
-        sentence = self.failure_of(self.missing, tmp_path)
+        sentence = self.failure_message(self.missing, tmp_path)
         check(self.secret not in sentence, f"SourceFailed must not tell the secret: {sentence!r}.")
-        entry = with_text(self.missing, self.secret, f"${{{VARIABLE}}}")
-        with variable(VARIABLE, self.secret):
-            sentence = self.failure_of(entry, tmp_path)
+        entry = replace_text(self.missing, self.secret, f"${{{VARIABLE_NAME}}}")
+        with environment_variable(VARIABLE_NAME, self.secret):
+            sentence = self.failure_message(entry, tmp_path)
             check(self.secret not in sentence, f"SourceFailed must not tell a variable's value: {sentence!r}.")
-        with variable(VARIABLE, None):
+        with environment_variable(VARIABLE_NAME, None):
             found = self.make(entry, tmp_path).warnings()
             check(
-                VARIABLE in " ".join(found), f"warnings() must name a variable that is not set, not say {found}."
+                VARIABLE_NAME in " ".join(found),
+                f"warnings() must name a variable that is not set, not say {found}.",
             )
-            sentence = self.failure_of(entry, tmp_path)
+            sentence = self.failure_message(entry, tmp_path)
             check(
-                VARIABLE in sentence, f"SourceFailed must name a variable that is not set, not say {sentence!r}."
+                VARIABLE_NAME in sentence,
+                f"SourceFailed must name a variable that is not set, not say {sentence!r}.",
             )
 
     # What recserver makes of it
@@ -231,7 +235,7 @@ class DataChefSuite(ChefUnderTest):
         entry = dict(self.source(tmp_path, ("customer", "product", "stars"), rows))
         entry["rename_columns"] = "customer->user_id,product->item_id,stars->rating"
         told: list[Progress] = []
-        collected = collect(self.job_of(entry, tmp_path), told.append)
+        collected = collect(self.training_job(entry, tmp_path), told.append)
         found = collected.interactions
         users = np.repeat(found.users, np.diff(found.indptr)).tolist()
         items = [found.items[place] for place in found.indices]
@@ -247,14 +251,17 @@ class DataChefSuite(ChefUnderTest):
         )
 
     def test_a_preview_shows_the_first_rows(self, tmp_path: Path) -> None:
-        seen = self.preview_of(self.source(tmp_path, COLUMNS, FEW), tmp_path)
+        seen = self.preview_of(self.source(tmp_path, COLUMNS, FEW_ROWS), tmp_path)
         check(set(seen.columns) == set(COLUMNS), f"A preview should name {COLUMNS}, and named {seen.columns}.")
-        check(seen.rows_read == len(FEW), f"A preview should read {len(FEW)} rows, and read {seen.rows_read}.")
+        check(
+            seen.rows_read == len(FEW_ROWS),
+            f"A preview should read {len(FEW_ROWS)} rows, and read {seen.rows_read}.",
+        )
         shown = [(row.get("user_id"), row.get("item_id"), row.get("rating")) for row in seen.renamed]
-        check(shown == [row[:3] for row in FEW[:2]], f"A preview of two rows showed {shown}.")
+        check(shown == [row[:3] for row in FEW_ROWS[:2]], f"A preview of two rows showed {shown}.")
 
     def test_a_worker_process_needs_only_the_entry(self, tmp_path: Path) -> None:
-        entry = dict(self.source(tmp_path, COLUMNS, FEW))
+        entry = dict(self.source(tmp_path, COLUMNS, FEW_ROWS))
         try:
             again = json.loads(json.dumps(entry))
         except (TypeError, ValueError) as error:
@@ -262,13 +269,13 @@ class DataChefSuite(ChefUnderTest):
         check(again == entry, f"An entry must be the same after a journey as JSON: {entry} became {again}.")
         here = self.preview_of(entry, tmp_path)
         try:
-            there = asyncio.run(_in_a_worker(self.look_at(entry, tmp_path)))
+            there = asyncio.run(_preview_in_worker(self.preview_job(entry, tmp_path)))
         except Exception as error:
             raise AssertionError(f"A worker process cannot read the source: {error}") from error
         check(there == here, f"A worker process saw {there}, and this process {here}.")
 
 
-async def _in_a_worker(job: PreviewJob) -> Preview:
+async def _preview_in_worker(job: PreviewJob) -> Preview:
     executor = ProcessExecutor(1)
     try:
         return await executor.preview(job)

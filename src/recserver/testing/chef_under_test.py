@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from recserver.chefs.lookup import chef_class
+from recserver.chefs.lookup import load_chef_class
 from recserver.chefs.protocol import Chef
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
@@ -17,8 +17,8 @@ from recserver.training.preview.source_preview import preview
 BATCH_ROWS = 100
 
 COLUMNS = "user_id", "item_id", "rating", "note"
-FEW = [(f"u{n}", f"i{n % 3}", n % 5 + 1, f"note {n}") for n in range(6)]
-MANY = [(f"u{n}", f"i{n % 7}", n % 5 + 1, "x" * 300) for n in range(12 * BATCH_ROWS)]
+FEW_ROWS = [(f"u{n}", f"i{n % 3}", n % 5 + 1, f"note {n}") for n in range(6)]
+MANY_ROWS = [(f"u{n}", f"i{n % 7}", n % 5 + 1, "x" * 300) for n in range(12 * BATCH_ROWS)]
 """Of a usual width, so that chefs which count bytes come to about as many rows."""
 
 Row = tuple[Any, ...]
@@ -36,7 +36,7 @@ class ChefUnderTest:
     secret: ClassVar[str] = ""
     """The password or token in ``missing``, if the chef takes one: written out, of letters, digits and hyphens."""
 
-    longest_batch: ClassVar[int] = 10 * BATCH_ROWS
+    max_batch_rows: ClassVar[int] = 10 * BATCH_ROWS
     """Rows of a batch where about 100 are asked for. Raise it for a source that comes in larger pieces anyway."""
 
     def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[Row]) -> Mapping[str, Any]:
@@ -51,23 +51,23 @@ class ChefUnderTest:
         """What the chef may reach. Override it to allow more."""
         return SourcePolicy(data_dir=data_dir, batch_rows=BATCH_ROWS, source_timeout=20.0)
 
-    def contacts(self) -> int:
+    def contact_count(self) -> int:
         """How often the source was contacted so far. Override it where Python cannot tell, as with C drivers."""
         return 0
 
-    def held(self) -> int:
+    def open_handles(self) -> int:
         """How many connections or files are open. Override it where a count of this process's files is not it."""
         return open_files()
 
     def make(self, entry: Mapping[str, Any], data_dir: Path) -> Chef:
         """The chef of an entry, as a worker makes it."""
-        return chef_class(str(entry["type"]))(entry, self.policy(data_dir))
+        return load_chef_class(str(entry["type"]))(entry, self.policy(data_dir))
 
     def make_few(self, data_dir: Path) -> Chef:
         """The chef of a source of few rows."""
-        return self.make(self.source(data_dir, COLUMNS, FEW), data_dir)
+        return self.make(self.source(data_dir, COLUMNS, FEW_ROWS), data_dir)
 
-    def failure_of(self, entry: Mapping[str, Any], data_dir: Path) -> str:
+    def failure_message(self, entry: Mapping[str, Any], data_dir: Path) -> str:
         """What SourceFailed says when this source is read."""
         try:
             chef = self.make(entry, data_dir)
@@ -80,15 +80,15 @@ class ChefUnderTest:
             ) from error
         raise AssertionError("A missing source must raise SourceFailed when it is read, and raised nothing.")
 
-    def look_at(self, entry: Mapping[str, Any], data_dir: Path) -> PreviewJob:
+    def preview_job(self, entry: Mapping[str, Any], data_dir: Path) -> PreviewJob:
         """A look at the first two rows."""
         return PreviewJob(data_chef=dict(entry), policy=self.policy(data_dir), rows=2)
 
     def preview_of(self, entry: Mapping[str, Any], data_dir: Path) -> Preview:
         """What a look at the first two rows shows."""
-        return preview(self.look_at(entry, data_dir))
+        return preview(self.preview_job(entry, data_dir))
 
-    def job_of(self, entry: Mapping[str, Any], data_dir: Path) -> TrainingJob:
+    def training_job(self, entry: Mapping[str, Any], data_dir: Path) -> TrainingJob:
         """A training from the source of an entry."""
         return TrainingJob(
             model_id="conformance",

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-_TURNS = 50
+_IDLE_TURNS = 50
 """Turns of the event loop in which nothing may begin before it counts as settled."""
 
 
@@ -27,8 +27,8 @@ class FakeClock:
         self._monotonic = 1000.0
         self._wall = wall
         self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-        self._thread = _OneThread()
-        asyncio.get_running_loop().set_default_executor(self._thread)
+        self._executor = _SingleThreadExecutor()
+        asyncio.get_running_loop().set_default_executor(self._executor)
 
     def monotonic(self) -> float:
         return self._monotonic
@@ -61,13 +61,13 @@ class FakeClock:
         end = self._monotonic + seconds
         await self.settle()
         while self.deadlines and self.deadlines[0] <= end:
-            await self._become(self.deadlines[0])
-        await self._become(end)
+            await self._set_time(self.deadlines[0])
+        await self._set_time(end)
 
     async def suspend(self, seconds: float) -> None:
         """Let the machine sleep: time has passed all at once, and all who waited for any of it wake together."""
         await self.settle()
-        await self._become(self._monotonic + seconds)
+        await self._set_time(self._monotonic + seconds)
 
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward, or back, as an administrator would. Nothing else moves."""
@@ -77,14 +77,14 @@ class FakeClock:
         """Return when nothing happens any more until time passes or a test acts."""
         quiet = False
         while not quiet:
-            before = self._thread.jobs
+            before = self._executor.jobs
             # The only thread has done everything that was asked of it when it has done this.
-            await asyncio.get_running_loop().run_in_executor(self._thread, int)
-            for _ in range(_TURNS):
+            await asyncio.get_running_loop().run_in_executor(self._executor, int)
+            for _ in range(_IDLE_TURNS):
                 await asyncio.sleep(0)
-            quiet = self._thread.jobs == before
+            quiet = self._executor.jobs == before
 
-    async def _become(self, moment: float) -> None:
+    async def _set_time(self, moment: float) -> None:
         self._wall += timedelta(seconds=moment - self._monotonic)
         self._monotonic = moment
         for deadline, woken in self._sleepers:
@@ -93,7 +93,7 @@ class FakeClock:
         await self.settle()
 
 
-class _OneThread(ThreadPoolExecutor):
+class _SingleThreadExecutor(ThreadPoolExecutor):
     """A single worker thread that counts its jobs."""
 
     def __init__(self) -> None:

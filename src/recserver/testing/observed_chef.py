@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recserver.chefs.protocol import Batch, Chef, StartOver
+from recserver.chefs.protocol import Batch, Chef, RestartRead
 
-MOST_STARTS = 5
+MAX_RESTARTS = 5
 """A chef that starts over more often than this never comes to an end."""
 
-_OUTWARD = frozenset(
+_EXTERNAL_EVENTS = frozenset(
     {"socket.connect", "socket.getaddrinfo", "socket.sendto", "sqlite3.connect", "subprocess.Popen"}
 )
-_INWARD = frozenset({"open", "os.listdir", "os.scandir"})
+_FILE_EVENTS = frozenset({"open", "os.listdir", "os.scandir"})
 
 
-def check(holds: object, message: str) -> None:
+def check(condition: object, message: str) -> None:
     """Raise an AssertionError with that sentence unless ``holds``. Unlike ``assert``, ``python -O`` keeps it."""
     __tracebackhide__ = True
-    if not holds:
+    if not condition:
         raise AssertionError(message)
 
 
@@ -46,14 +46,14 @@ class Reading:
     """
 
     batches: list[Batch] = field(default_factory=list)
-    starts_over: int = 0
+    restarts: int = 0
 
     def values(self, name: str) -> list[Any]:
         """One column of all batches; None in those that lack it."""
         found: list[Any] = []
         for batch in self.batches:
             column = batch.columns.get(name)
-            found += [None] * batch.n_rows if column is None else _listed(column)
+            found += [None] * batch.n_rows if column is None else _to_list(column)
         return found
 
     def names(self) -> set[str]:
@@ -61,15 +61,15 @@ class Reading:
         return {name for batch in self.batches for name in batch.columns}
 
 
-def read(chef: Chef, wanted: Collection[str] | None) -> Reading:
+def read(chef: Chef, columns: Collection[str] | None) -> Reading:
     """Everything that the chef gives, whatever it looks like."""
     reading = Reading()
     while True:
         try:
-            reading.batches = list(chef.batches(wanted))
-        except StartOver:
-            reading.starts_over += 1
-            check(reading.starts_over < MOST_STARTS, "The chef raises StartOver without end.")
+            reading.batches = list(chef.batches(columns))
+        except RestartRead:
+            reading.restarts += 1
+            check(reading.restarts < MAX_RESTARTS, "The chef raises StartOver without end.")
         else:
             return reading
 
@@ -91,7 +91,7 @@ def open_files() -> int:
 
 
 @contextmanager
-def variable(name: str, value: str | None) -> Iterator[None]:
+def environment_variable(name: str, value: str | None) -> Iterator[None]:
     """An environment variable that has this value meanwhile, or is not set."""
     before = os.environ.pop(name, None)
     if value is not None:
@@ -104,38 +104,38 @@ def variable(name: str, value: str | None) -> Iterator[None]:
             os.environ[name] = before
 
 
-class _Watch:
+class _AuditWatch:
     """Python's own reports of what a process does. They can be listened to only for good, so it is one for all."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.touched: list[str] = []
-        self._listens = False
+        self._is_started = False
 
-    def listen(self) -> None:
+    def start(self) -> None:
         """Begin, if it has not begun."""
-        if not self._listens:
-            sys.addaudithook(self._heard)
-            self._listens = True
+        if not self._is_started:
+            sys.addaudithook(self._on_event)
+            self._is_started = True
 
-    def _heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.folder is None:
             return
-        if event in _OUTWARD:
+        if event in _EXTERNAL_EVENTS:
             self.touched.append(event)
-        elif event in _INWARD and arguments and isinstance(arguments[0], str | bytes | os.PathLike):
+        elif event in _FILE_EVENTS and arguments and isinstance(arguments[0], str | bytes | os.PathLike):
             path = os.fsdecode(arguments[0])
             if path.startswith(str(self.folder)):
                 self.touched.append(f"{event} of {path}")
 
 
-_watch = _Watch()
+_watch = _AuditWatch()
 
 
 @contextmanager
-def touching(folder: Path) -> Iterator[list[str]]:
+def watch_access(folder: Path) -> Iterator[list[str]]:
     """What is done meanwhile in ``folder``, over the network or by other programs, as far as Python tells."""
-    _watch.listen()
+    _watch.start()
     _watch.folder, _watch.touched = folder, []
     try:
         yield _watch.touched
@@ -148,7 +148,7 @@ def as_text(values: Iterable[Any]) -> list[str]:
     return [str(one) for one in values]
 
 
-def with_text(entry: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
+def replace_text(entry: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
     """``entry`` with ``new`` in the place of ``old`` wherever it stands."""
 
     def replaced(value: Any) -> Any:
@@ -161,7 +161,7 @@ def with_text(entry: Mapping[str, Any], old: str, new: str) -> dict[str, Any]:
     return {name: replaced(value) for name, value in entry.items()}
 
 
-def _listed(column: Any) -> list[Any]:
+def _to_list(column: Any) -> list[Any]:
     for name in ("to_pylist", "tolist"):
         if hasattr(column, name):
             return list(getattr(column, name)())

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import algorithm
-from recserver.algorithms.protocol import Factors
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.protocol import FittedModel
 from recserver.core.errors import ExportFailed, RecServerError, SourceUnchanged, TrainingFailed
 from recserver.training.executors.protocol import OnExportProgress, OnProgress
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult
 from recserver.training.export.export_worker import export
 from recserver.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 from recserver.training.preview.source_preview import preview
-from recserver.training.worker.train import digest_of, finish_training
+from recserver.training.worker.train import finish_training, training_digest
 
 
 @dataclass(slots=True, eq=False)
@@ -45,7 +45,7 @@ class ScriptedTraining:
         learned = few_interactions() if interactions is None else interactions
 
         def ending() -> TrainingResult:
-            result = _packed(self.job, learned)
+            result = _pack_result(self.job, learned)
             if self.tamper is not None:
                 self.tamper(self.job.out)
             return result
@@ -67,25 +67,25 @@ class ScriptedExecutor:
     """
 
     def __init__(self) -> None:
-        self.all: list[ScriptedTraining] = []
+        self.trainings: list[ScriptedTraining] = []
         """Every training begun so far, oldest first."""
-        self.under_way: list[ScriptedTraining] = []
+        self.running: list[ScriptedTraining] = []
         """Those that have not ended."""
-        self._taken = 0
-        self._news = asyncio.Condition()
+        self._handed_out = 0
+        self._started = asyncio.Condition()
 
     @property
-    def begun(self) -> int:
+    def started_count(self) -> int:
         """How many trainings were begun so far."""
-        return len(self.all)
+        return len(self.trainings)
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         training = ScriptedTraining(job, on_progress)
-        self.under_way.append(training)
-        self.all.append(training)
+        self.running.append(training)
+        self.trainings.append(training)
         try:
-            async with self._news:
-                self._news.notify_all()
+            async with self._started:
+                self._started.notify_all()
             training.progress("fitting")
             ending = await training._ending
             return await asyncio.to_thread(ending)
@@ -93,7 +93,7 @@ class ScriptedExecutor:
             training.cancelled = True
             raise
         finally:
-            self.under_way.remove(training)
+            self.running.remove(training)
 
     async def preview(self, job: PreviewJob) -> Preview:
         """Look at the source as a worker would, in a thread of this process."""
@@ -113,10 +113,10 @@ class ScriptedExecutor:
 
     async def next(self) -> ScriptedTraining:
         """The first training that was not handed out yet; waits for it to begin."""
-        async with self._news:
-            await self._news.wait_for(lambda: self._taken < len(self.all))
-        self._taken += 1
-        return self.all[self._taken - 1]
+        async with self._started:
+            await self._started.wait_for(lambda: self._handed_out < len(self.trainings))
+        self._handed_out += 1
+        return self.trainings[self._handed_out - 1]
 
     async def close(self) -> None:
         """Nothing is left to end."""
@@ -136,12 +136,12 @@ def few_interactions(users: int = 3, items: int = 4) -> Interactions:
     )
 
 
-def _packed(job: TrainingJob, interactions: Interactions) -> TrainingResult:
+def _pack_result(job: TrainingJob, interactions: Interactions) -> TrainingResult:
     """What a training would make of ``interactions``, with factors that are cheap instead of fitted."""
-    digest = digest_of(job, interactions)
-    if digest == job.trained_digest:
+    digest = training_digest(job, interactions)
+    if digest == job.previous_digest:
         raise SourceUnchanged("The data and the hyperparameters are those of the last training.")
     users = np.ones((len(interactions.users), 1), np.float32)
     items = np.linspace(1, 0.5, len(interactions.items), dtype=np.float32).reshape(-1, 1)
-    factors = Factors(users, items, dict(job.hyperparameters), {"n_components": 1})
-    return finish_training(job, algorithm(job.algorithm), interactions, factors, digest)
+    factors = FittedModel(users, items, dict(job.hyperparameters), {"n_components": 1})
+    return finish_training(job, load_algorithm(job.algorithm), interactions, factors, digest)

@@ -12,27 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms.evaluation.metrics import measured
+from recserver.algorithms.evaluation.metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import Holdout
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import ALGORITHMS, algorithm
+from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, shown
+from recserver.core.errors import InvalidInput, quoted
 from recserver.training.executors.process_pool import worker_command, worker_environment
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import CandidateJob, CandidateResult, PreviewJob, Progress, TrainingJob
 from recserver.training.preview.source_preview import preview
-from recserver.training.worker.evaluate import ENOUGH_USERS
+from recserver.training.worker.evaluate import MIN_EVALUATED_USERS
 
-NEAR, QUICKER = 0.99, 1 / 3
+NEAR_BEST_SHARE, MAX_TIME_SHARE = 0.99, 1 / 3
 """An algorithm of this share of the best one's ndcg_at_10, in this share of its seconds, is worth a word."""
 
-Follow = Callable[[str, Progress], None]
+OnCandidateProgress = Callable[[str, Progress], None]
 """Is told which algorithm is at work, and how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnNames:
     """What a file calls what a training needs. None is what a data chef takes where nothing is said."""
 
     user: str | None = None
@@ -40,26 +40,26 @@ class Columns:
     rating: str | None = None
     timestamp: str | None = None
 
-    def entry(self, name: str) -> dict[str, Any]:
+    def chef_entry(self, name: str) -> dict[str, Any]:
         """The data chef of the file called ``name``."""
         named = {"user_id": self.user, "item_id": self.item, "rating": self.rating}
         renames = {old: new for new, old in named.items() if old is not None and old != new}
         times = {} if self.timestamp is None else {"timestamp_column": self.timestamp}
         return {"type": "csv", "path": name, "rename_columns": renames, **times}
 
-    def needed(self) -> dict[str, str]:
+    def required(self) -> dict[str, str]:
         """The columns that must be there, and which option names each."""
         wanted = {"user": self.user or "user_id", "item": self.item or "item_id"}
         wanted |= {"rating": self.rating or "", "timestamp": self.timestamp or ""}
         return {name: f"--{option}" for option, name in wanted.items() if name}
 
 
-class NoColumn(InvalidInput):
+class MissingColumn(InvalidInput):
     """A file lacks a column that was named, or that has no other name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CandidateOutcome:
     """What came of one algorithm: a result, or why there is none."""
 
     algorithm: str
@@ -72,7 +72,7 @@ class Row:
         return -1.0 if self.result is None else self.result.metrics["ndcg_at_10"]
 
 
-def read_file(path: Path, columns: Columns, policy: SourcePolicy) -> Interactions:
+def read_file(path: Path, columns: ColumnNames, policy: SourcePolicy) -> Interactions:
     """The rows of a file, judged as those of a data chef are.
 
     Args:
@@ -84,12 +84,14 @@ def read_file(path: Path, columns: Columns, policy: SourcePolicy) -> Interaction
     """
     file = path.resolve()
     policy = policy.model_copy(update={"data_dir": file.parent})
-    entry = columns.entry(file.name)
+    entry = columns.chef_entry(file.name)
     found = preview(PreviewJob(data_chef=entry, policy=policy, rows=1)).columns
-    for name, option in columns.needed().items():
+    for name, option in columns.required().items():
         if found and name not in found:
-            there = ", ".join(map(shown, found))
-            raise NoColumn(f"{path.name} has no column {shown(name)} but {there}: name the right one by {option}.")
+            there = ", ".join(map(quoted, found))
+            raise MissingColumn(
+                f"{path.name} has no column {quoted(name)} but {there}: name the right one by {option}."
+            )
     job = TrainingJob(
         model_id="", model_version=1, algorithm="", hyperparameters={}, data_chef_id="",
         data_chef=entry, policy=policy, out=Path(),
@@ -97,30 +99,30 @@ def read_file(path: Path, columns: Columns, policy: SourcePolicy) -> Interaction
     return collect(job, lambda _: None).interactions
 
 
-def fitting_algorithms(interactions: Interactions) -> tuple[list[str], list[str]]:
+def applicable_algorithms(interactions: Interactions) -> tuple[list[str], list[str]]:
     """The names of ours that can learn from such data, and a sentence for each that cannot."""
-    from recserver.algorithms.ease import MOST_ITEMS
+    from recserver.algorithms.ease import MAX_ITEMS
 
-    names = [name for name in ALGORITHMS if name != "auto"]  # which is one of the others
-    if len(interactions.items) <= MOST_ITEMS:
+    names = [name for name in ALGORITHM_PATHS if name != "auto"]  # which is one of the others
+    if len(interactions.items) <= MAX_ITEMS:
         return names, []
     names.remove("ease")
-    return names, [f"ease is left out: it takes at most {MOST_ITEMS} items, not {len(interactions.items)}."]
+    return names, [f"ease is left out: it takes at most {MAX_ITEMS} items, not {len(interactions.items)}."]
 
 
-def checked(names: Collection[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def validate_candidates(names: Collection[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Algorithm → all hyperparameters of its fit: those given, else its defaults.
 
     Raises:
         InvalidInput: if there is no such algorithm, or it does not take them.
     """
-    if strange := [name for name in given if name not in names]:
+    if strange := [name for name in overrides if name not in names]:
         raise InvalidInput(
-            f"{shown(strange[0])} is not compared: give hyperparameters of {', '.join(names)} only."
+            f"{quoted(strange[0])} is not compared: give hyperparameters of {', '.join(names)} only."
         )
     found = {}
     for name in names:
-        method, own = algorithm(name), given.get(name, {})
+        method, own = load_algorithm(name), overrides.get(name, {})
         if not isinstance(own, Mapping):
             raise InvalidInput(f'The hyperparameters of {name} are no object: write it like {{"{name}": {{}}}}.')
         try:
@@ -131,8 +133,8 @@ def checked(names: Collection[str], given: Mapping[str, Any]) -> dict[str, dict[
 
 
 def compare(
-    holdout: Holdout, candidates: Mapping[str, Mapping[str, Any]], threads: int, follow: Follow
-) -> list[Row]:
+    holdout: Holdout, candidates: Mapping[str, Mapping[str, Any]], threads: int, on_progress: OnCandidateProgress
+) -> list[CandidateOutcome]:
     """Fit and measure each of some algorithms. One that fails costs its own row only.
 
     Args:
@@ -148,11 +150,11 @@ def compare(
             CandidateJob(holdout=path, algorithm=name, hyperparameters=dict(own), threads=threads)
             for name, own in candidates.items()
         ]
-        return [_row(job, follow) for job in jobs]
+        return [_run_candidate(job, on_progress) for job in jobs]
 
 
-def _row(job: CandidateJob, follow: Follow) -> Row:
-    follow(job.algorithm, Progress(stage="starting"))
+def _run_candidate(job: CandidateJob, on_progress: OnCandidateProgress) -> CandidateOutcome:
+    on_progress(job.algorithm, Progress(stage="starting"))
     process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
         worker_command("low"),
         stdin=subprocess.PIPE,
@@ -163,7 +165,7 @@ def _row(job: CandidateJob, follow: Follow) -> Row:
         encoding="utf-8",
     )
     try:
-        return _answer(process, job, follow)
+        return _follow_worker(process, job, on_progress)
     finally:
         process.kill()
         process.wait()
@@ -172,43 +174,47 @@ def _row(job: CandidateJob, follow: Follow) -> Row:
                 pipe.close()
 
 
-def _answer(process: subprocess.Popen[str], job: CandidateJob, follow: Follow) -> Row:
+def _follow_worker(
+    process: subprocess.Popen[str], job: CandidateJob, on_progress: OnCandidateProgress
+) -> CandidateOutcome:
     """Hand ``job`` to the process and follow its answers to the last one."""
     name = job.algorithm
     if process.stdin is None or process.stdout is None:
-        return Row(name, error="The process has no pipes: this is a fault in recserver.")
+        return CandidateOutcome(name, error="The process has no pipes: this is a fault in recserver.")
     try:
         process.stdin.write(f'{{"candidate": {job.model_dump_json()}}}\n')
         process.stdin.flush()
         for line in process.stdout:
             said, content = next(iter(json.loads(line).items()))
             if said == "progress":
-                follow(name, Progress.model_validate(content))
+                on_progress(name, Progress.model_validate(content))
             elif said == "result":
-                return Row(name, CandidateResult.model_validate(content))
+                return CandidateOutcome(name, CandidateResult.model_validate(content))
             elif said == "crashed":
                 last = str(content["traceback"]).strip().splitlines()[-1]
-                return Row(name, error=f"{name} failed by a fault of its own ({last}): report it to its authors.")
+                return CandidateOutcome(
+                    name, error=f"{name} failed by a fault of its own ({last}): report it to its authors."
+                )
             else:
-                return Row(name, error=str(content["error"]))
+                return CandidateOutcome(name, error=str(content["error"]))
     except BrokenPipeError:
         pass  # the same as the end of its output
-    return Row(name, error=_ended(process.wait()))
+    return CandidateOutcome(name, error=_exit_message(process.wait()))
 
 
-def _ended(status: int) -> str:
+def _exit_message(status: int) -> str:
     if status >= 0:
         return f"The process ended by itself with status {status}: a library in it may have failed."
     return f"The process was ended by signal {-status}: the system may have run out of memory, so try less data."
 
 
-def popularity(holdout: Holdout) -> dict[str, float]:
+def popularity_metrics(holdout: Holdout) -> dict[str, float]:
     """The metrics of recommending to everybody what most have and they do not."""
     counts = holdout.training.item_counts().astype(np.float32)
-    return measured(holdout, lambda users: np.tile(counts, (len(users), 1)))
+    return ranking_metrics(holdout, lambda users: np.tile(counts, (len(users), 1)))
 
 
-def verdict(rows: Sequence[Row], baseline: Mapping[str, float], n_users: int) -> list[str]:
+def conclusions(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float], n_users: int) -> list[str]:
     """Which algorithm to take, a sentence each for that and for what speaks against it."""
     best = max(rows, key=lambda row: row.ndcg, default=None)
     if best is None or best.result is None:
@@ -218,7 +224,9 @@ def verdict(rows: Sequence[Row], baseline: Mapping[str, float], n_users: int) ->
     near = [
         (row.result.seconds, row)
         for row in rows
-        if row.result is not None and row.ndcg >= NEAR * own and row.result.seconds <= QUICKER * seconds
+        if row.result is not None
+        and row.ndcg >= NEAR_BEST_SHARE * own
+        and row.result.seconds <= MAX_TIME_SHARE * seconds
     ]
     for took, row in sorted(near, key=lambda one: one[0]):
         said.append(
@@ -229,6 +237,8 @@ def verdict(rows: Sequence[Row], baseline: Mapping[str, float], n_users: int) ->
             f"That is no better than recommending what is popular ({baseline['ndcg_at_10']:.4f}): check that the "
             "columns are the right ones."
         )
-    if n_users < ENOUGH_USERS:
-        said.append(f"Only {n_users} users could be evaluated: with fewer than {ENOUGH_USERS} chance decides.")
+    if n_users < MIN_EVALUATED_USERS:
+        said.append(
+            f"Only {n_users} users could be evaluated: with fewer than {MIN_EVALUATED_USERS} chance decides."
+        )
     return said

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from recserver.core.clock import Clock
-from recserver.core.errors import Draining, ExportFailed, ExportUnderWay, RecServerError, reason_of
-from recserver.core.task_group import TaskOwner
-from recserver.storage.atomic_files import put_in_place, remove, to_the_end
+from recserver.core.errors import Draining, ExportFailed, ExportInProgress, RecServerError, os_error_text
+from recserver.core.task_group import BackgroundTasks
+from recserver.storage.atomic_files import remove_files, replace_durably, to_thread_shielded
 from recserver.training.executors.protocol import Executor
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 
-BEAT = 2.0
+HEARTBEAT_SECONDS = 2.0
 """Seconds after which an export that has nothing new to tell says so: a listener that is gone is noticed by it."""
 
 logger = logging.getLogger(__name__)
@@ -32,51 +32,51 @@ class Export:
 
     def __init__(self, clock: Clock) -> None:
         self.progress: ExportProgress | None = None
-        self.ending: ExportResult | RecServerError | None = None
+        self.result: ExportResult | RecServerError | None = None
         self._clock = clock
-        self._news = asyncio.Event()
+        self._updated = asyncio.Event()
 
-    def note(self, progress: ExportProgress) -> None:
+    def update(self, progress: ExportProgress) -> None:
         """It has come so far."""
         self.progress = progress
-        self._news.set()
+        self._updated.set()
 
-    def end(self, ending: ExportResult | RecServerError) -> None:
+    def finish(self, result: ExportResult | RecServerError) -> None:
         """It has ended, if it had not before."""
-        self.ending = self.ending or ending
-        self._news.set()
+        self.result = self.result or result
+        self._updated.set()
 
-    async def begun(self) -> None:
+    async def wait_until_started(self) -> None:
         """Return once nothing is left that could be refused.
 
         Raises:
             RecServerError: why it ended before that.
         """
-        while self.progress is None and self.ending is None:
-            await self.news()
-        if isinstance(self.ending, RecServerError):
-            raise self.ending
+        while self.progress is None and self.result is None:
+            await self.wait_for_update()
+        if isinstance(self.result, RecServerError):
+            raise self.result
 
-    async def news(self) -> None:
+    async def wait_for_update(self) -> None:
         """Return when there is something new to tell, or nothing was for a while."""
-        await self._clock.wait(self._news, self._clock.monotonic() + BEAT)
-        self._news.clear()
+        await self._clock.wait(self._updated, self._clock.monotonic() + HEARTBEAT_SECONDS)
+        self._updated.clear()
 
 
 class Exporter:
     """Runs exports, at most one at a time to the same place."""
 
-    def __init__(self, executor: Executor, owner: TaskOwner, clock: Clock) -> None:
-        self._executor, self._owner, self._clock = executor, owner, clock
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+    def __init__(self, executor: Executor, background: BackgroundTasks, clock: Clock) -> None:
+        self._executor, self._background, self._clock = executor, background, clock
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     @property
-    def busy(self) -> list[asyncio.Task[None]]:
+    def running(self) -> list[asyncio.Task[None]]:
         """The exports under way."""
-        return list(self._under_way.values())
+        return list(self._running.values())
 
     @asynccontextmanager
-    async def export(self, job: ExportJob, place: str, file: Path | None) -> AsyncIterator[Export]:
+    async def export(self, job: ExportJob, destination: str, file: Path | None) -> AsyncIterator[Export]:
         """An export, for as long as the block lasts: when that ends before it, the export is cancelled.
 
         Args:
@@ -86,17 +86,17 @@ class Exporter:
         Raises:
             ExportUnderWay: if there is one to the same place.
         """
-        if place in self._under_way:
-            raise ExportUnderWay(
+        if destination in self._running:
+            raise ExportInProgress(
                 "Another export to the same place is under way: wait for it, or name another place."
             )
         export = Export(self._clock)
-        work = self._owner.start(partial(self._conduct, export, job, file), f"export of {job.model_id}")
-        self._under_way[place] = work
+        work = self._background.start(partial(self._run, export, job, file), f"export of {job.model_id}")
+        self._running[destination] = work
 
         def ended(_: asyncio.Task[None]) -> None:
-            del self._under_way[place]
-            export.end(Draining("The server is closing, and the export was cancelled: try again."))
+            del self._running[destination]
+            export.finish(Draining("The server is closing, and the export was cancelled: try again."))
 
         work.add_done_callback(ended)
         try:
@@ -106,26 +106,28 @@ class Exporter:
 
     async def stop(self) -> None:
         """Cancel all exports. Nothing of them runs any more when this returns."""
-        await asyncio.gather(*map(_cancel, self.busy))
+        await asyncio.gather(*map(_cancel, self.running))
 
-    async def _conduct(self, export: Export, job: ExportJob, file: Path | None) -> None:
+    async def _run(self, export: Export, job: ExportJob, file: Path | None) -> None:
         """Everything of an export. What is half done of it is undone however it ends."""
         try:
-            ending = await self._ending(export, job, file)
+            ending = await self._perform(export, job, file)
         finally:
-            await _undo(job, file)
-        export.end(ending)
+            await _clean_up(job, file)
+        export.finish(ending)
 
-    async def _ending(self, export: Export, job: ExportJob, file: Path | None) -> ExportResult | RecServerError:
+    async def _perform(self, export: Export, job: ExportJob, file: Path | None) -> ExportResult | RecServerError:
         try:
-            result = await self._executor.export(job, export.note)
+            result = await self._executor.export(job, export.update)
             if isinstance(job.target, FileTarget) and file is not None:
-                await to_the_end(put_in_place, job.target.out, file)
+                await to_thread_shielded(replace_durably, job.target.out, file)
         except RecServerError as error:
             logger.warning("export of model %s failed: %s", job.model_id, error)
             return error
         except OSError as error:
-            return ExportFailed(f"The file could not be put in its place ({reason_of(error)}): check the disk.")
+            return ExportFailed(
+                f"The file could not be put in its place ({os_error_text(error)}): check the disk."
+            )
         except Exception:
             logger.exception("export of model %s", job.model_id)
             return ExportFailed("A fault in recserver: the server's log has the details.")
@@ -136,16 +138,16 @@ class Exporter:
         return result
 
 
-async def _undo(job: ExportJob, file: Path | None) -> None:
+async def _clean_up(job: ExportJob, file: Path | None) -> None:
     if isinstance(job.target, FileTarget):
         try:
-            await remove([job.target.out])
+            await remove_files([job.target.out])
         except OSError:  # the next start of the server removes it
             logger.warning("%s could not be removed", job.target.out)
     elif file is not None:
-        from recserver.training.export.sqlite_export import take_back
+        from recserver.training.export.sqlite_export import roll_back_unfinished
 
-        await to_the_end(take_back, file)
+        await to_thread_shielded(roll_back_unfinished, file)
 
 
 async def _cancel(work: asyncio.Task[None]) -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from recserver.chefs.source_policy import SourcePolicy
 
 
-class Limits(BaseModel):
+class TrainingLimits(BaseModel):
     """What one training may take; None means as much as there is."""
 
     model_config = ConfigDict(frozen=True)
@@ -44,9 +44,9 @@ class TrainingJob(BaseModel):
     policy: SourcePolicy
     out: Path
     """File that the worker writes the packed model to."""
-    earlier: Path | None = None
+    previous_model: Path | None = None
     """The model file of the version that serves, to start from where that helps."""
-    trained_digest: str | None = None
+    previous_digest: str | None = None
     """Digest of what the last training learned from; an equal one ends this training early."""
     source_state: dict[str, Any] = Field(default_factory=dict)
     """What the last training kept of its source, to ask whether anything changed."""

@@ -10,16 +10,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.core.clock import Clock, timestamp
-from recserver.core.errors import InvalidInput, shown
-from recserver.core.validation.messages import first_problem
+from recserver.core.errors import InvalidInput, quoted
+from recserver.core.validation.messages import first_error
 from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
 from recserver.registry.quality_gate import QualityGate
-from recserver.registry.version_lifecycle import NOT_PROMOTED, ModelVersions
+from recserver.registry.version_lifecycle import NOT_PROMOTED_PREFIX, ModelVersions
 from recserver.registry.version_store import Version
 from recserver.training.jobs import TrainingResult
-from recserver.training.run import Outcome, Run
+from recserver.training.run import Run, RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Publisher:
 
     async def publish(
         self, run: Run, packed: Path, result: TrainingResult, recommender: Recommender, serving: int | None
-    ) -> Outcome:
+    ) -> RunResult:
         """Put a packed model in place with all that is told about it, and let it answer, if the gate allows it.
 
         Args:
@@ -42,78 +42,84 @@ class Publisher:
             ModelNotFound: if the model's config is gone.
             OSError: if it cannot be written; the version before serves on.
         """
-        version = _version(run, result, recommender, timestamp(self._clock.now()))
+        version = _new_version(run, result, recommender, timestamp(self._clock.now()))
         metrics = version.metadata["metrics"]
         told = {"hyperparameters": result.hyperparameters, "metrics": metrics, "warnings": result.warnings}
         for warning in result.warnings:
             logger.warning("model %s: %s", run.model_id, warning)
-        ending = Outcome(
+        ending = RunResult(
             "completed",
             model_version=version.model_version,
             data_report=version.metadata["data_report"],
             details=told,
         )
         if serving is not None:
-            if objection := await self._objection(run, metrics, serving):
-                return await self._refuse(run, packed, version, ending, objection)
-            if await self._versions.pinned(run.model_id):
-                return await self._keep(run, packed, version, ending, serving)
+            if objection := await self._rejection_reason(run, metrics, serving):
+                return await self._store_rejected(run, packed, version, ending, objection)
+            if await self._versions.pinned_version(run.model_id):
+                return await self._store_unpromoted(run, packed, version, ending, serving)
         await self._versions.publish(run.model_id, packed, version, recommender)
         return ending
 
-    async def learned(self, model: StoredModel, newest: Version | None) -> dict[str, Any]:
+    async def previous_training(self, model: StoredModel, newest: Version | None) -> dict[str, Any]:
         """What a training of unchanged data is compared with: what was learned from last, for a job.
 
         Nothing, if the last training ended badly, or if its version would serve now were it made again: then it is
         to be made again.
         """
         refused = model.status == ModelStatus.FAILED and str(model.config.get("error", "")).startswith(
-            NOT_PROMOTED
+            NOT_PROMOTED_PREFIX
         )
         if newest is None or not (refused or model.status in (ModelStatus.COMPLETED, ModelStatus.STOPPED)):
             return {}
         digest, state = newest.metadata.get("data_digest"), newest.metadata.get("source_state")
-        if not isinstance(digest, str) or not await self._stands(model, newest):
+        if not isinstance(digest, str) or not await self._still_applies(model, newest):
             return {}
         return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}
 
-    async def _stands(self, model: StoredModel, newest: Version) -> bool:
+    async def _still_applies(self, model: StoredModel, newest: Version) -> bool:
         """Whether the version that was trained last serves, or what keeps it from serving would do so again."""
         serving, chosen = await self._versions.serving(model.model_id)
         if newest.promoted:  # gone back from by hand, else it was lost
             return serving in (newest.model_version, chosen)
-        if await self._versions.pinned(model.model_id):
+        if await self._versions.pinned_version(model.model_id):
             return True
         before, now = await self._versions.metrics(model.model_id), newest.metadata.get("metrics")
-        return quality_gate(model).objection(now if isinstance(now, dict) else {}, before, serving) is not None
+        return (
+            quality_gate(model).rejection_reason(now if isinstance(now, dict) else {}, before, serving) is not None
+        )
 
-    async def _objection(self, run: Run, metrics: dict[str, Any], serving: int) -> str | None:
-        if run.order.force:
+    async def _rejection_reason(self, run: Run, metrics: dict[str, Any], serving: int) -> str | None:
+        if run.request.force:
             return None
         before = await self._versions.metrics(run.model_id)
-        return quality_gate(run.order.model).objection(metrics, before, serving)
+        return quality_gate(run.request.model).rejection_reason(metrics, before, serving)
 
-    async def _refuse(self, run: Run, packed: Path, version: Version, ending: Outcome, objection: str) -> Outcome:
+    async def _store_rejected(
+        self, run: Run, packed: Path, version: Version, result: RunResult, reason: str
+    ) -> RunResult:
         error = (
-            f"{NOT_PROMOTED}: version {version.model_version} is kept but does not serve, for {objection}, or "
+            f"{NOT_PROMOTED_PREFIX}: version {version.model_version} is kept but does not serve, for {reason}, or "
             "POST /promote_model."
         )
-        await self._versions.keep(
+        await self._versions.store_candidate(
             run.model_id, packed, version, ModelStatus.FAILED, error=error, failed_at=version.created_at
         )
-        return Outcome("failed", error, ending.model_version, ending.data_report, details=ending.details)
+        return RunResult("failed", error, result.model_version, result.data_report, details=result.details)
 
-    async def _keep(self, run: Run, packed: Path, version: Version, ending: Outcome, serving: int) -> Outcome:
+    async def _store_unpromoted(
+        self, run: Run, packed: Path, version: Version, result: RunResult, serving: int
+    ) -> RunResult:
         said = (
             f"Version {version.model_version} is kept but does not serve: version {serving} is pinned; POST "
             "/promote_model or unpin it."
         )
         logger.warning("model %s: %s", run.model_id, said)
-        warnings = [*ending.details["warnings"], said]
+        warnings = [*result.details["warnings"], said]
         changes = {"training_completed_at": version.created_at, "training_warnings": warnings}
-        await self._versions.keep(run.model_id, packed, version, ModelStatus.COMPLETED, **changes)
-        details = {**ending.details, "warnings": warnings}
-        return Outcome("completed", None, ending.model_version, ending.data_report, details=details)
+        await self._versions.store_candidate(run.model_id, packed, version, ModelStatus.COMPLETED, **changes)
+        details = {**result.details, "warnings": warnings}
+        return RunResult("completed", None, result.model_version, result.data_report, details=details)
 
 
 def quality_gate(model: StoredModel) -> QualityGate:
@@ -126,14 +132,14 @@ def quality_gate(model: StoredModel) -> QualityGate:
         return QualityGate.model_validate(model.config.get("quality_gate") or {})
     except ValidationError as error:
         raise InvalidInput(
-            f"The quality_gate of model {shown(model.model_id)} cannot be used ({first_problem(error)}): correct "
+            f"The quality_gate of model {quoted(model.model_id)} cannot be used ({first_error(error)}): correct "
             "its config."
         ) from None
 
 
-def _version(run: Run, result: TrainingResult, recommender: Recommender, now: str) -> Version:
+def _new_version(run: Run, result: TrainingResult, recommender: Recommender, now: str) -> Version:
     """What is told of a new version, in the metadata and in the config."""
-    metrics = _finite({"training_time": round(run.elapsed, 3)} | result.model_metrics)
+    metrics = _finite_metrics({"training_time": round(run.elapsed, 3)} | result.model_metrics)
     metadata = {
         "model_id": run.model_id,
         "model_type": result.model_type,
@@ -160,6 +166,6 @@ def _version(run: Run, result: TrainingResult, recommender: Recommender, now: st
     return Version(model_version=recommender.model_version, created_at=now, metadata=metadata, config=config)
 
 
-def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
+def _finite_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics that can be written as JSON."""
     return {key: one for key, one in metrics.items() if not isinstance(one, float) or math.isfinite(one)}

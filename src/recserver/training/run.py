@@ -12,19 +12,19 @@ from typing import Any, Protocol
 
 from recserver.chefs.chef_store import Entries
 from recserver.core.clock import Clock
-from recserver.core.errors import RecServerError, TrainingFailed, WorkerDied, reason_of
+from recserver.core.errors import RecServerError, TrainingFailed, WorkerDied, os_error_text
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
 from recserver.training.jobs import Progress
 from recserver.training.run_record import RunRecord
 from recserver.training.task import TaskSpec
 
-FAULT = "A fault in recserver: the server's log has the details."
+INTERNAL_ERROR = "A fault in recserver: the server's log has the details."
 """The error of a run whose traceback the log holds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TrainingRequest:
     """What is to be run, and why.
 
     Attributes:
@@ -45,33 +45,33 @@ class Order:
     force: bool = False
 
     @property
-    def chef(self) -> dict[str, Any]:
+    def interactions_chef(self) -> dict[str, Any]:
         """The entry of the data chef that gives the interactions."""
         return self.chefs[self.task.interactions_data_chef_id]
 
     @property
-    def item_features(self) -> dict[str, Any] | None:
+    def item_features_chef(self) -> dict[str, Any] | None:
         """The entry of the data chef that tells the attributes of items, if the task names one."""
         chef = self.task.item_features_data_chef_id
         return None if chef is None else self.chefs[chef]
 
     @property
-    def definition(self) -> str:
+    def definition_digest(self) -> str:
         """A digest of everything people wrote that decides how a run ends."""
         config = self.model.config
-        parts = [config["algorithm"], config["hyperparameters"], config["created_at"], self.chef]
-        if self.item_features is not None:
-            parts.append(self.item_features)
+        parts = [config["algorithm"], config["hyperparameters"], config["created_at"], self.interactions_chef]
+        if self.item_features_chef is not None:
+            parts.append(self.item_features_chef)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode(errors="replace")).hexdigest()
 
     @property
-    def always_fits(self) -> bool:
+    def fit_if_unchanged(self) -> bool:
         """Whether unchanged data are learned from all the same."""
         return self.trigger == "run_task"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """How a training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``.
 
     Attributes:
@@ -84,29 +84,30 @@ class Outcome:
         details: what else the history tells: algorithm, hyperparameters, metrics, warnings.
     """
 
-    kind: str
+    outcome: str
     error: str | None = None
     model_version: int | None = None
     data_report: dict[str, Any] | None = None
     transient: bool = False
     retry_after: float | None = None
     worker_died: bool = False
-    fault: bool = False
+    is_internal: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def failure_of(error: Exception) -> Outcome:
+def failure_of(error: Exception) -> RunResult:
     """What a training comes to that is ended by an error."""
     if isinstance(error, TrainingFailed):
-        return Outcome(
+        return RunResult(
             "failed", str(error), data_report=error.data_report, transient=error.transient,
-            retry_after=error.retry_after, worker_died=isinstance(error, WorkerDied), fault=error.fault,
+            retry_after=error.retry_after, worker_died=isinstance(error,
+            WorkerDied), is_internal=error.is_internal,
         )  # fmt: skip
     if isinstance(error, RecServerError):
-        return Outcome("failed", str(error))
+        return RunResult("failed", str(error))
     if isinstance(error, OSError):
-        return Outcome("failed", f"The model could not be saved: {reason_of(error)}.")
-    return Outcome("failed", FAULT, fault=True)
+        return RunResult("failed", f"The model could not be saved: {os_error_text(error)}.")
+    return RunResult("failed", INTERNAL_ERROR, is_internal=True)
 
 
 class RunLog(Protocol):
@@ -127,11 +128,11 @@ class RunLog(Protocol):
         """Let it be seen that the run is under way."""
         ...
 
-    async def prepare_end(self, outcome: Outcome) -> None:
+    async def prepare_end(self, outcome: RunResult) -> None:
         """Save how the run ended."""
         ...
 
-    def end(self, run: Run, outcome: Outcome) -> None:
+    def end(self, run: Run, outcome: RunResult) -> None:
         """Let it be seen how the run ended."""
         ...
 
@@ -154,67 +155,67 @@ class Run:
         before: the model's status until then.
     """
 
-    def __init__(self, order: Order, log: RunLog, clock: Clock) -> None:
-        self.order = order
+    def __init__(self, request: TrainingRequest, log: RunLog, clock: Clock) -> None:
+        self.request = request
         self.log = log
         self.progress = Progress(stage="waiting")
         self.status: ModelStatus | None = None
         self.begun = asyncio.Event()
-        self.outcome: asyncio.Future[Outcome] = asyncio.Future()
+        self.result: asyncio.Future[RunResult] = asyncio.Future()
         self.started = clock.monotonic()
-        self.before = ModelStatus(order.model.status)
+        self.previous_status = ModelStatus(request.model.status)
         self._clock = clock
-        self._stages: dict[str, float] = {}
+        self._stage_seconds: dict[str, float] = {}
         self._stage_since = self.started
-        self._work: asyncio.Task[Any] | None = None
-        self._stop_asked = False
+        self._task: asyncio.Task[Any] | None = None
+        self._stop_requested = False
 
     @property
     def task_name(self) -> str:
-        return self.order.task.task_name
+        return self.request.task.task_name
 
     @property
     def model_id(self) -> str:
-        return self.order.task.model_id
+        return self.request.task.model_id
 
     @property
     def elapsed(self) -> float:
         """Seconds since it began."""
         return self._clock.monotonic() - self.started
 
-    def note(self, progress: Progress) -> None:
+    def update_progress(self, progress: Progress) -> None:
         """It came further."""
         if progress.stage != self.progress.stage:
             self._end_stage()
         self.progress = progress
 
-    def enter(self, stage: str) -> None:
+    def enter_stage(self, stage: str) -> None:
         """A stage begins of which no worker tells."""
-        self.note(Progress(stage=stage, rows_read=self.progress.rows_read))
+        self.update_progress(Progress(stage=stage, rows_read=self.progress.rows_read))
 
-    def stages(self) -> dict[str, float]:
+    def stage_seconds(self) -> dict[str, float]:
         """Seconds by stage, up to now, in the order in which they began."""
         self._end_stage()
-        return {stage: round(seconds, 3) for stage, seconds in self._stages.items()}
+        return {stage: round(seconds, 3) for stage, seconds in self._stage_seconds.items()}
 
     def _end_stage(self) -> None:
         now, stage = self._clock.monotonic(), self.progress.stage
-        self._stages[stage] = self._stages.get(stage, 0.0) + now - self._stage_since
+        self._stage_seconds[stage] = self._stage_seconds.get(stage, 0.0) + now - self._stage_since
         self._stage_since = now
 
     def stop(self) -> None:
         """Ask the training to end. What it does to end well, or to record how it ended, is not interrupted."""
-        if not self._stop_asked and self._work is not None:
-            self._work.cancel()
-        self._stop_asked = True
+        if not self._stop_requested and self._task is not None:
+            self._task.cancel()
+        self._stop_requested = True
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
         """The part of a training that :meth:`stop` ends, by cancelling it; at once if that was asked before."""
-        if self._stop_asked:
+        if self._stop_requested:
             raise asyncio.CancelledError
-        self._work = asyncio.current_task()
+        self._task = asyncio.current_task()
         try:
             yield
         finally:
-            self._work = None
+            self._task = None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recserver.training.run_outcome import RunOutcome
 
 
-def run_ids_from(moment: datetime) -> str:
+def run_id_prefix(moment: datetime) -> str:
     """What the ids of runs begin with that were given at ``moment``: they sort like the times of that."""
     utc = moment.astimezone(UTC)
     return f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03}"
@@ -20,7 +20,7 @@ def run_ids_from(moment: datetime) -> str:
 
 def new_run_id(now: datetime) -> str:
     """An id that no other run has. Later ones of one process sort behind earlier ones, also in one instant."""
-    return f"{run_ids_from(now)}-{next(_COUNT) % 2**24:06x}{secrets.token_hex(3)}"
+    return f"{run_id_prefix(now)}-{next(_COUNT) % 2**24:06x}{secrets.token_hex(3)}"
 
 
 _COUNT = count()

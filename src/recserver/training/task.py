@@ -17,17 +17,17 @@ from pydantic import (
     model_validator,
 )
 
-from recserver.core.errors import InvalidInput, shown
-from recserver.core.validation.messages import first_problem
-from recserver.core.validation.values import Interval, KnownId, Switch, interval_seconds, whole_number
+from recserver.core.errors import InvalidInput, quoted
+from recserver.core.validation.messages import first_error
+from recserver.core.validation.values import Bool, Interval, KnownId, interval_seconds, whole_number
 
 try:
     from cronsim import CronSim, CronSimError
 except ModuleNotFoundError:  # an extra
     CronSim = None  # type: ignore[assignment,misc]
 
-LONGEST_EXPRESSION = 200
-LARGEST_MEMORY = 2**24
+MAX_CRON_LENGTH = 200
+MAX_MEMORY = 2**24
 """MiB."""
 
 
@@ -44,7 +44,7 @@ def _cron(expression: str) -> str:
     return " ".join(fields)
 
 
-def zone_called(name: str) -> tzinfo:
+def time_zone(name: str) -> tzinfo:
     """A time zone. The first time that one is asked for, a small file is read.
 
     Raises:
@@ -55,22 +55,20 @@ def zone_called(name: str) -> tzinfo:
 
 def _zone(name: str) -> str:
     try:
-        zone_called(name)
+        time_zone(name)
     except (OSError, ValueError, KeyError):
-        raise ValueError(f"{shown(name)} is no time zone: name one like Europe/Berlin or UTC") from None
+        raise ValueError(f"{quoted(name)} is no time zone: name one like Europe/Berlin or UTC") from None
     return name
 
 
 def _memory(value: object) -> int:
     number = whole_number(value)
-    if not 1 <= number <= LARGEST_MEMORY:
+    if not 1 <= number <= MAX_MEMORY:
         raise ValueError("must be a whole number of MiB, from 1 to 16777216")
     return number
 
 
-CronExpression = Annotated[
-    str, StringConstraints(strict=True, max_length=LONGEST_EXPRESSION), AfterValidator(_cron)
-]
+CronExpression = Annotated[str, StringConstraints(strict=True, max_length=MAX_CRON_LENGTH), AfterValidator(_cron)]
 ZoneName = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_zone)]
 TimeLimit = Annotated[int | float, BeforeValidator(interval_seconds)]
 MemoryLimit = Annotated[int, BeforeValidator(_memory)]
@@ -92,7 +90,7 @@ class TaskSpec(BaseModel):
     """A cron expression of five fields."""
     timezone: ZoneName = "UTC"
     """That ``schedule`` is meant in."""
-    enabled: Switch = True
+    enabled: Bool = True
     """Whether the scheduler runs it."""
     time_limit: TimeLimit | None = None
     """Seconds that one training may take."""
@@ -100,7 +98,7 @@ class TaskSpec(BaseModel):
     """MiB that one training may take, beyond what an idle worker takes."""
 
     @model_validator(mode="after")
-    def _is_due_sometime(self) -> Self:
+    def _require_schedule(self) -> Self:
         if self.interval is None and self.schedule is None:
             raise ValueError("interval: is missing")
         return self
@@ -117,22 +115,22 @@ class TaskSpec(BaseModel):
             return cls.model_validate(known | {"task_name": task_name})
         except ValidationError as error:
             raise InvalidInput(
-                f"tasks/{task_name}.json cannot be scheduled: {first_problem(error)}. Correct the file."
+                f"tasks/{task_name}.json cannot be scheduled: {first_error(error)}. Correct the file."
             ) from None
 
-    def for_file(self) -> dict[str, Any]:
+    def to_file(self) -> dict[str, Any]:
         """What is written of it: six keys, and of the others those that say something."""
         content = self.model_dump()
         usual = {name: field.default for name, field in type(self).model_fields.items()}
-        return {name: value for name, value in content.items() if name in _ALWAYS or value != usual[name]}
+        return {name: value for name, value in content.items() if name in _ALWAYS_WRITTEN or value != usual[name]}
 
     @property
-    def subject(self) -> tuple[str, tuple[str, ...]]:
+    def training_key(self) -> tuple[str, tuple[str, ...]]:
         """What a run is about: a task that changes in this has become another."""
         return self.model_id, self.chef_ids()
 
     @property
-    def rhythm(self) -> str:
+    def schedule_text(self) -> str:
         """When it runs, in words."""
         return f"every {self.interval} s" if self.schedule is None else f"at {self.schedule} ({self.timezone})"
 
@@ -146,7 +144,7 @@ class TaskSpec(BaseModel):
         return tuple(chef for chef in chefs if chef)
 
 
-_ALWAYS = frozenset(
+_ALWAYS_WRITTEN = frozenset(
     {
         "task_name", "model_id", "interactions_data_chef_id", "user_features_data_chef_id",
         "item_features_data_chef_id", "interval",

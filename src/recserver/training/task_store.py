@@ -11,7 +11,7 @@ from recserver.core.errors import InvalidInput
 from recserver.storage import atomic_files as files
 from recserver.training.task import TaskSpec
 
-ENDING = ".json"
+EXTENSION = ".json"
 
 
 class TaskStore:
@@ -22,9 +22,9 @@ class TaskStore:
 
     async def names(self) -> list[str]:
         """The names of all tasks, broken ones included."""
-        return [name.removesuffix(ENDING) for name in await files.names_in(self.folder, ENDING)]
+        return [name.removesuffix(EXTENSION) for name in await files.list_names(self.folder, EXTENSION)]
 
-    async def all(self) -> dict[str, TaskSpec | InvalidInput]:
+    async def read_all(self) -> dict[str, TaskSpec | InvalidInput]:
         """Every task as its file describes it now, or why that cannot be used."""
         return await asyncio.to_thread(self._specs, await self.names())
 
@@ -32,7 +32,7 @@ class TaskStore:
         found: dict[str, TaskSpec | InvalidInput] = {}
         for name in task_names:
             try:
-                found[name] = TaskSpec.from_file(name, files.object_in(self._path(name)))
+                found[name] = TaskSpec.from_file(name, files.read_object_sync(self._path(name)))
             except InvalidInput as error:
                 found[name] = error
             except FileNotFoundError:  # it was removed meanwhile
@@ -59,7 +59,7 @@ class TaskStore:
         except InvalidInput as error:
             return error
 
-    async def readable(self, task_name: str) -> dict[str, Any]:
+    async def displayable(self, task_name: str) -> dict[str, Any]:
         """What of a broken task file can be shown: the keys of a task, None where one cannot be read."""
         try:
             content = await self.read(task_name)
@@ -67,19 +67,19 @@ class TaskStore:
             content = {}
         return {key: content.get(key) for key in TaskSpec.model_fields} | {"task_name": task_name}
 
-    async def write(self, task: TaskSpec, *, keep: bool) -> None:
+    async def write(self, task: TaskSpec, *, keep_unknown_keys: bool) -> None:
         """Write a task; keys of the file that are not the task's survive if ``keep``."""
-        content = await self.read(task.task_name) if keep else {}
+        content = await self.read(task.task_name) if keep_unknown_keys else {}
         kept = {name: value for name, value in content.items() if name not in TaskSpec.model_fields}
-        await files.write_object(self._path(task.task_name), kept | task.for_file())
+        await files.write_object(self._path(task.task_name), kept | task.to_file())
 
     async def delete(self, task_name: str) -> None:
         """Remove a task's file, if there is one."""
-        await files.remove([self._path(task_name)])
+        await files.remove_files([self._path(task_name)])
 
-    async def clear_temporaries(self) -> None:
+    async def remove_temporaries(self) -> None:
         """Remove what a killed server left half written."""
-        await files.clear_temporaries(self.folder)
+        await files.remove_temporaries(self.folder)
 
     def _path(self, task_name: str) -> Path:
-        return self.folder / f"{task_name}{ENDING}"
+        return self.folder / f"{task_name}{EXTENSION}"

@@ -142,7 +142,7 @@ async def test_a_client_that_leaves_is_nobodys_fault(films: Api, caplog: pytest.
 
 async def test_a_failure_in_mid_stream_ends_the_connection(films: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no second response within the first, and the client does not wait for one."""
-    found = verbs.recommended_many
+    found = verbs.recommend_many
     calls = iter(range(10_000))
 
     def failing(*given: Any) -> Any:
@@ -182,7 +182,7 @@ async def test_a_wrong_wish_is_refused_for_nobody_too(films: Api) -> None:
 async def test_a_client_that_takes_nothing_is_let_go(
     films: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(web_lines, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(web_lines, "WRITE_TIMEOUT", 0.2)
     await films.ok("GET", "/health")
     before = asyncio.all_tasks()
     client = await Reading.of(films, "/recommend_batch", LONG)

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer, Settings
-from recserver.algorithms.lookup import ALGORITHMS, algorithm
+from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.core.events import RunEnded
 from recserver.server.http.routes import PREFIXES
 from recserver.testing import ScriptedExecutor
@@ -246,9 +246,9 @@ async def test_lists_of_an_empty_server(api: Api) -> None:
     assert await api.ok("GET", "/health") == {"status": "ok"}
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", ALGORITHM_PATHS)
 async def test_default_params_can_be_sent_back(api: Api, name: str) -> None:
-    defaults = algorithm(name).default_params
+    defaults = load_algorithm(name).default_params
     answer = await api.ok("POST", "/create_model", {**MODEL, "algorithm": name, "hyperparameters": defaults})
     assert answer["hyperparameters"] == json.loads(json.dumps(defaults)) and "warnings" not in answer
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from recserver.algorithms.lookup import ALGORITHMS
+from recserver.algorithms.lookup import ALGORITHM_PATHS
 from recserver.core.events import RunEnded, RunStarted
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api
@@ -41,7 +41,7 @@ async def test_the_available_algorithms_say_what_they_are_for(api: Api) -> None:
     for prefix in ("", "/api/v1"):
         answer = await api.ok("GET", f"{prefix}/get_available_algorithms")
         assert set(answer) == {"algorithms"}
-        assert list(answer["algorithms"]) == list(ALGORITHMS)
+        assert list(answer["algorithms"]) == list(ALGORITHM_PATHS)
         for name, one in answer["algorithms"].items():
             assert set(one) == {"algorithm", "model_type", "default_params", "description", "use_case"}
             assert (one["algorithm"], one["model_type"]) == (name, name.split("_fast")[0].split("_accurate")[0])
@@ -65,7 +65,7 @@ async def test_plug_ins_are_available_and_broken_ones_are_not_named(
     )
     monkeypatch.syspath_prepend(tmp_path / "site")
     found = (await api.ok("GET", "/get_available_algorithms"))["algorithms"]
-    assert set(found) == {*ALGORITHMS, "toy"}
+    assert set(found) == {*ALGORITHM_PATHS, "toy"}
     assert (found["toy"]["description"], found["toy"]["use_case"]) == ("A toy.", "")
 
 
@@ -83,7 +83,7 @@ async def test_create_model(api: Api, trainings: ScriptedExecutor) -> None:
     assert set(config) == CONFIG
     assert config["model_name"] == "My Recommendation Model" and config["message"] == "Model description"
     assert config["model_path"] == "models/my_model.pkl"
-    assert trainings.begun == 0
+    assert trainings.started_count == 0
 
 
 async def test_a_model_that_says_little_gets_defaults(api: Api) -> None:
@@ -332,7 +332,7 @@ async def test_stop_and_restart_the_scheduler(trained: Api, trainings: ScriptedE
         assert (answer["is_running"], answer["tasks_scheduled"]) == (True, 0)
         assert set(answer["tasks_skipped"]) == {"t", "x"}
     assert await trained.ok("GET", "/get_scheduler_status") == running
-    assert trainings.begun == 1
+    assert trainings.started_count == 1
 
 
 async def test_stop_cancels_what_runs_unless_told_not_to(trained: Api, trainings: ScriptedExecutor) -> None:

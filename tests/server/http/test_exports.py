@@ -51,7 +51,7 @@ def left_of(api: Api) -> list[str]:
 
 async def all_ended(api: Api) -> None:
     """Return once no export is under way."""
-    while busy := api.rec.parts.exporter.busy:
+    while busy := api.rec.services.exporter.running:
         await asyncio.wait(busy)
 
 
@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_ends_it_and_leaves_nothing(crowd: Api) -> No
     async with following(crowd, CROWD) as client:
         await client.line()
         assert len(left_of(crowd)) == 1
-        (pid,) = crowd.rec.parts.executor.pids  # type: ignore[attr-defined]
+        (pid,) = crowd.rec.services.executor.pids  # type: ignore[attr-defined]
         client.leave()
     await ended(pid, 20)
     await all_ended(crowd)
@@ -197,7 +197,7 @@ async def test_two_to_one_place_are_not_made_at_a_time(crowd: Api) -> None:
 async def test_a_worker_that_dies_is_told_in_the_last_line(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         await client.line()
-        os.kill(crowd.rec.parts.executor.pids[0], signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(crowd.rec.services.executor.pids[0], signal.SIGKILL)  # type: ignore[attr-defined]
         last = await client.last()
     assert (last["status"], last["code"], last["file"]) == ("failed", "export_failed", "exports/top.jsonl")
     assert "killed by signal 9" in last["error"] and left_of(crowd) == []
@@ -249,5 +249,5 @@ async def test_a_library_call_that_is_closed_ends_it(crowd: Api) -> None:
     answer = await crowd.rec.export_recommendations(**CROWD)
     assert (await anext(answer))["status"] == "running"
     await answer.aclose()
-    assert crowd.rec.parts.exporter.busy == [] and left_of(crowd) == []
-    assert crowd.rec.parts.executor.pids == []  # type: ignore[attr-defined]
+    assert crowd.rec.services.exporter.running == [] and left_of(crowd) == []
+    assert crowd.rec.services.executor.pids == []  # type: ignore[attr-defined]

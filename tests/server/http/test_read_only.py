@@ -28,7 +28,7 @@ ADDRESSES = [(prefix, route) for prefix in PREFIXES for route in ROUTES]
 
 def changes(route: Route) -> bool:
     """Whether a route is there to change something. A new one is taken for such unless it is a GET."""
-    return route.method != "GET" and route.verb not in LOOKS
+    return route.method != "GET" and route.operation not in LOOKS
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def test_whatever_else_a_deletion_says_is_refused(reader: Api, dry_run: st
     assert (answer.status, answer.code) == (409, "read_only")
 
 
-@pytest.mark.parametrize("name", sorted({route.verb for route in ROUTES if changes(route)}))
+@pytest.mark.parametrize("name", sorted({route.operation for route in ROUTES if changes(route)}))
 async def test_the_library_refuses_the_same(reader: Api, trained: Api, name: str) -> None:
     verb: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
     with pytest.raises(ReadOnly, match="is read-only"):
@@ -83,7 +83,7 @@ async def test_the_library_refuses_the_same(reader: Api, trained: Api, name: str
 
 def test_every_public_verb_has_a_route() -> None:
     verbs = {name for name in dir(Service) if hasattr(getattr(Service, name), "fields")}
-    assert verbs == {route.verb for route in ROUTES}
+    assert verbs == {route.operation for route in ROUTES}
 
 
 async def test_it_answers_as_the_writer_does(reader: Api, trained: Api) -> None:

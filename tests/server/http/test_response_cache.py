@@ -9,7 +9,7 @@ from aiohttp import ClientSession
 
 from recserver import RecServer, Settings
 from recserver.core.events import RunEnded
-from recserver.server.http.response_cache import OVERHEAD, Answers
+from recserver.server.http.response_cache import ENTRY_OVERHEAD, ResponseCache
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 
@@ -19,7 +19,7 @@ PATH = "/recommend?user_id=u0&model_id=m"
 @pytest.fixture
 def looked(trained: Api, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Users for whom an answer was looked for."""
-    together, found = trained.rec.parts.together, list[str]()
+    together, found = trained.rec.services.batcher, list[str]()
     recommend = type(together).recommend
 
     async def counted(self: Any, model: Any, user_id: str, query: Any) -> Any:
@@ -111,28 +111,28 @@ class Version:
 
 def test_the_answers_asked_for_last_stay_within_their_room() -> None:
     version = Version()
-    answers = Answers(lambda model_id: version, 3 * (OVERHEAD + 100))
+    answers = ResponseCache(lambda model_id: version, 3 * (ENTRY_OVERHEAD + 100))
     for address in "abc":
-        answers.keep(address, "m", b"x" * 99, version)
-    assert answers.find("a") == b"x" * 99
-    answers.keep("d", "m", b"y" * 99, version)
-    assert [answers.find(one) is not None for one in "abcd"] == [True, False, True, True]
-    answers.keep("a", "m", b"z", version)
-    answers.keep("e", "m", b"x" * 10_000, version)  # more than there is room for
-    assert answers.find("a") == b"z" and answers.find("e") is None and answers.find("c") is not None
+        answers.put(address, "m", b"x" * 99, version)
+    assert answers.get("a") == b"x" * 99
+    answers.put("d", "m", b"y" * 99, version)
+    assert [answers.get(one) is not None for one in "abcd"] == [True, False, True, True]
+    answers.put("a", "m", b"z", version)
+    answers.put("e", "m", b"x" * 10_000, version)  # more than there is room for
+    assert answers.get("a") == b"z" and answers.get("e") is None and answers.get("c") is not None
 
 
 def test_an_answer_of_a_version_that_was_replaced_meanwhile_is_not_kept() -> None:
     before, after = Version(), Version()
-    answers = Answers(lambda model_id: after, 10_000)
-    answers.keep("a", "m", b"x", before)
-    assert answers.find("a") is None
+    answers = ResponseCache(lambda model_id: after, 10_000)
+    answers.put("a", "m", b"x", before)
+    assert answers.get("a") is None
 
 
 def test_a_version_is_not_kept_in_memory_by_its_answers() -> None:
     serving = {"m": Version()}
-    answers = Answers(serving.get, 10_000)
-    answers.keep("a", "m", b"x", serving["m"])
-    assert answers.find("a") == b"x"
+    answers = ResponseCache(serving.get, 10_000)
+    answers.put("a", "m", b"x", serving["m"])
+    assert answers.get("a") == b"x"
     del serving["m"]
-    assert answers.find("a") is None
+    assert answers.get("a") is None

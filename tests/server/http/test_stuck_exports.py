@@ -16,7 +16,7 @@ from recserver.core.errors import ExportFailed
 from recserver.testing import FakeClock, ScriptedExecutor
 from recserver.training.executors.protocol import OnExportProgress
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
-from recserver.training.exporter import BEAT
+from recserver.training.exporter import HEARTBEAT_SECONDS
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.cut_off import cut_off_in
 from tests.helpers.model_files import put_model
@@ -64,7 +64,7 @@ async def test_one_that_has_nothing_new_to_tell_says_so(api: Api, clock: FakeClo
     lines = await api.rec.export_recommendations(**BODY)
     assert await anext(lines) == RUNNING
     again = asyncio.ensure_future(anext(lines))
-    await clock.advance(BEAT - 0.1)
+    await clock.advance(HEARTBEAT_SECONDS - 0.1)
     assert not again.done()
     await clock.advance(0.2)
     assert await again == RUNNING
@@ -82,9 +82,9 @@ async def test_a_client_that_is_gone_is_noticed_although_nothing_happens(
         response.close()
     async with asyncio.timeout(20):
         while not odd.cancelled.is_set():
-            await clock.advance(BEAT)
+            await clock.advance(HEARTBEAT_SECONDS)
             await api.get("/health")  # the server has had a look at its connections
-    while busy := api.rec.parts.exporter.busy:
+    while busy := api.rec.services.exporter.running:
         await asyncio.wait(busy)
     assert list((api.rec.data_dir / "exports").iterdir()) == []
 
@@ -125,7 +125,7 @@ class Stuck(Odd):
 async def test_a_client_that_leaves_before_it_begins_ends_it(
     data_dir: Path, settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recserver.server.http.ndjson.LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("recserver.server.http.ndjson.DISCONNECT_POLL_SECONDS", 0.01)
     put_model(data_dir / "models", "m")
     stuck = Stuck()
     api = await serve(RecServer(data_dir, settings, executor=stuck))
@@ -135,7 +135,7 @@ async def test_a_client_that_leaves_before_it_begins_ends_it(
         asking.cancel()
         async with asyncio.timeout(20):
             await stuck.cancelled.wait()
-    while busy := api.rec.parts.exporter.busy:
+    while busy := api.rec.services.exporter.running:
         await asyncio.wait(busy)
     assert list((api.rec.data_dir / "exports").iterdir()) == []
 
@@ -150,7 +150,7 @@ async def test_a_client_that_left_before_the_first_line_is_no_fault(
     async with ClientSession() as session:
         with pytest.raises(ClientError):
             await session.post(f"{api.url}/export_recommendations", json=BODY)
-    while busy := api.rec.parts.exporter.busy:
+    while busy := api.rec.services.exporter.running:
         await asyncio.wait(busy)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from recserver import RecServer, Settings
 from recserver.core.events import TasksReconciled
 from recserver.server.http.routes import ROUTES
-from recserver.server.http.writer_proxy import Company, Writer
-from recserver.server.sockets import listen, listen_privately
+from recserver.server.http.writer_proxy import Peers, WriterClient
+from recserver.server.sockets import listen, listen_unix
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Answer, Api
 
@@ -44,9 +44,9 @@ async def follower_of(path: Path, rec: RecServer, stack: AsyncExitStack) -> Api:
     """A client of a server beside ``rec``, which asks the socket at ``path``."""
     settings = rec.settings.model_copy(update={"read_only": True})
     server = RecServer(rec.data_dir, settings, executor=ScriptedExecutor())
-    writer = await stack.enter_async_context(Writer(path))
+    writer = await stack.enter_async_context(WriterClient(path))
     listener = listen(settings)
-    await stack.enter_async_context(server.serve_at(beside_the_loop(lambda: listener), Company(writer)))
+    await stack.enter_async_context(server.serve_on(beside_the_loop(lambda: listener), Peers(writer)))
     session = await stack.enter_async_context(ClientSession())
     return Api(f"http://127.0.0.1:{listener.getsockname()[1]}", session, server)
 
@@ -55,7 +55,7 @@ async def follower_of(path: Path, rec: RecServer, stack: AsyncExitStack) -> Api:
 async def follower(trained: Api, tmp_path: Path, stack: AsyncExitStack) -> Api:
     """A client of a server that follows the one of ``trained``."""
     path = tmp_path / "requests"
-    await stack.enter_async_context(trained.rec.serve_at(beside_the_loop(lambda: listen_privately(path))))
+    await stack.enter_async_context(trained.rec.serve_on(beside_the_loop(lambda: listen_unix(path))))
     return await follower_of(path, trained.rec, stack)
 
 
@@ -129,7 +129,7 @@ async def test_only_who_has_the_key_is_passed_on(
 ) -> None:
     guarded = settings.model_copy(update={"api_key": SecretStr(KEY)})
     rec, path = RecServer(data_dir, guarded, executor=ScriptedExecutor()), tmp_path / "requests"
-    await stack.enter_async_context(rec.serve_at(beside_the_loop(lambda: listen_privately(path))))
+    await stack.enter_async_context(rec.serve_on(beside_the_loop(lambda: listen_unix(path))))
     follower = await follower_of(path, rec, stack)
     assert (await follower.get("/health")).status == 200
     for headers, status in (({}, 401), ({"X-API-Key": KEY}, 200), ({"Authorization": f"Bearer {KEY}"}, 200)):

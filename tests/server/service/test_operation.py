@@ -26,7 +26,7 @@ from recserver.core.errors import (
 )
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
-from recserver.server.service.operation import fields
+from recserver.server.service.operation import parameter_names
 from recserver.testing import ScriptedExecutor
 
 
@@ -41,11 +41,11 @@ async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
         yield server
 
 
-@pytest.mark.parametrize("verb", sorted({route.verb for route in ROUTES}))
+@pytest.mark.parametrize("verb", sorted({route.operation for route in ROUTES}))
 def test_every_route_has_its_verb(verb: str) -> None:
     method = getattr(Service, verb)
     assert asyncio.iscoroutinefunction(method) and method.__doc__
-    assert "self" not in fields(method)
+    assert "self" not in parameter_names(method)
 
 
 async def test_all_faults_are_reported_together(rec: RecServer) -> None:
@@ -123,7 +123,7 @@ async def test_a_closed_server_says_so(
 
 
 async def test_giving_up_while_waiting_for_another_change_changes_nothing(rec: RecServer) -> None:
-    async with rec.parts.changing:
+    async with rec.services.write_lock:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await rec.create_model("a", algorithm="nmf")

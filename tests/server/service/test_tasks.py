@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.server.service.tasks import NOT_READ, NOT_USED
+from recserver.server.service.tasks import INTERVAL_UNUSED, USER_FEATURES_UNREAD
 from recserver.testing import ScriptedExecutor
 
 RUNS = " and runs every 60 s."
@@ -75,17 +75,23 @@ async def test_a_restarted_scheduler_says_what_it_leaves_out(rec: RecServer) -> 
 
 async def test_an_interval_beside_a_schedule_is_warned_of(rec: RecServer) -> None:
     both = await rec.add_model_task("both", model_id="m", data_chef_id="c", interval=60, schedule="0 3 * * *")
-    assert both["warnings"] == [NOT_USED] and both["message"] == "Task both was added and runs at 0 3 * * * (UTC)."
+    assert (
+        both["warnings"] == [INTERVAL_UNUSED]
+        and both["message"] == "Task both was added and runs at 0 3 * * * (UTC)."
+    )
     one = await rec.add_model_task("one", model_id="m", data_chef_id="c", schedule="0 3 * * *")
     all_of_it = await rec.add_model_task(
         "all", model_id="m", data_chef_id="c", interval=60, schedule="0 3 * * *", user_features_data_chef_id="c"
     )
-    assert "warnings" not in one and all_of_it["warnings"] == [NOT_READ, NOT_USED]
+    assert "warnings" not in one and all_of_it["warnings"] == [USER_FEATURES_UNREAD, INTERVAL_UNUSED]
     assert (await rec.update_task_interval("both", interval=60)).keys() == {
         "message", "task_name", "interval", "next_run_at"
     }  # fmt: skip
     by_hand = {"model_id": "m", "interactions_data_chef_id": "c", "interval": 60, "schedule": "0 3 * * *"}
     (rec.data_dir / "tasks/hand.json").write_text(json.dumps(by_hand))
     listed = await rec.list_tasks()
-    assert listed["hand"]["warnings"] == [NOT_USED] and listed["all"]["warnings"] == [NOT_READ, NOT_USED]
+    assert listed["hand"]["warnings"] == [INTERVAL_UNUSED] and listed["all"]["warnings"] == [
+        USER_FEATURES_UNREAD,
+        INTERVAL_UNUSED,
+    ]
     assert not [name for name in ("both", "one", "t") if "warnings" in listed[name]]

@@ -48,20 +48,20 @@ def path(tmp_path: Path) -> Path:
 
 async def test_without_followers_nothing_is_waited_for() -> None:
     followers = Followers()
-    followers.changed()
-    await followers.settled()
+    followers.notify_change()
+    await followers.wait_settled()
 
 
 async def test_what_was_changed_is_taken_up_before_it_is_settled(path: Path) -> None:
     followers, one, other = Followers(), Looking(), Looking()
-    async with followers.listening(path), one.following(path), other.following(path):
+    async with followers.listen(path), one.following(path), other.following(path):
         await asyncio.gather(one.wants.wait(), other.wants.wait())  # whoever comes looks first of all
-        await followers.settled()
+        await followers.wait_settled()
         assert (one.looks, other.looks) == (1, 1)
         one.may.clear()
         one.wants.clear()
-        followers.changed()
-        settled = asyncio.ensure_future(followers.settled())
+        followers.notify_change()
+        settled = asyncio.ensure_future(followers.wait_settled())
         await one.wants.wait()
         assert not settled.done()
         one.may.set()
@@ -71,12 +71,12 @@ async def test_what_was_changed_is_taken_up_before_it_is_settled(path: Path) -> 
 
 async def test_one_that_has_gone_holds_nobody_up(path: Path) -> None:
     followers, one = Followers(), Looking()
-    async with followers.listening(path):
+    async with followers.listen(path):
         async with one.following(path):
             await one.wants.wait()
             one.may.clear()
-            followers.changed()
-            settled = asyncio.ensure_future(followers.settled())
+            followers.notify_change()
+            settled = asyncio.ensure_future(followers.wait_settled())
         await settled
 
 
@@ -84,14 +84,14 @@ async def test_one_that_takes_too_long_is_let_go_and_comes_back(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     followers, one = Followers(), Looking()
-    async with followers.listening(path), one.following(path):
+    async with followers.listen(path), one.following(path):
         await one.wants.wait()
-        await followers.settled()
-        monkeypatch.setattr(module, "PATIENCE", 0.01)
+        await followers.wait_settled()
+        monkeypatch.setattr(module, "SETTLE_TIMEOUT", 0.01)
         one.may.clear()
-        followers.changed()
+        followers.notify_change()
         with caplog.at_level(logging.WARNING):
-            await followers.settled()
+            await followers.wait_settled()
         assert "did not take up a change of models" in caplog.text
         one.wants.clear()
         one.may.set()
@@ -102,11 +102,11 @@ async def test_one_that_takes_too_long_is_let_go_and_comes_back(
 async def test_a_look_that_failed_is_taken_again(path: Path, fault: Exception) -> None:
     followers, one = Followers(), Looking()
     one.fault = fault
-    async with one.following(path), followers.listening(path):
+    async with one.following(path), followers.listen(path):
         while one.looks < 2:
             await one.wants.wait()
             one.wants.clear()
-            await asyncio.wait_for(followers.settled(), 5)
+            await asyncio.wait_for(followers.wait_settled(), 5)
 
 
 async def test_a_writer_that_comes_back_is_found(path: Path) -> None:
@@ -115,9 +115,9 @@ async def test_a_writer_that_comes_back_is_found(path: Path) -> None:
         for _ in range(2):
             one.wants.clear()
             followers = Followers()
-            async with followers.listening(path):
+            async with followers.listen(path):
                 await one.wants.wait()
-                await followers.settled()
+                await followers.wait_settled()
     assert one.looks == 2
 
 
@@ -128,23 +128,23 @@ async def test_a_writer_that_comes_back_waits_for_those_who_follow(
     async with one.following(path):
         await one.abreast.wait()  # nobody is there to follow
         other.may.clear()
-        async with followers.listening(path), other.following(path):
-            back = asyncio.ensure_future(followers.gathered(2))
+        async with followers.listen(path), other.following(path):
+            back = asyncio.ensure_future(followers.wait_connected(2))
             await other.wants.wait()
             assert not back.done() and not other.abreast.is_set()
             other.may.set()
             await back
             assert (one.looks, other.looks) == (1, 1)
             await other.abreast.wait()
-            monkeypatch.setattr(module, "GATHERING", 0.01)
-            await followers.gathered(3)  # one of them does not come
+            monkeypatch.setattr(module, "GATHER_TIMEOUT", 0.01)
+            await followers.wait_connected(3)  # one of them does not come
 
 
 async def test_who_cannot_look_is_waited_for(path: Path) -> None:
     followers, one = Followers(), Looking()
-    async with followers.listening(path), one.following(path):
-        await followers.gathered(1)
+    async with followers.listen(path), one.following(path):
+        await followers.wait_connected(1)
         one.fault = OSError("the disk")
-        followers.changed()
-        await followers.settled()
+        followers.notify_change()
+        await followers.wait_settled()
         assert one.looks == 3

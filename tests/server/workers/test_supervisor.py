@@ -12,9 +12,9 @@ import pytest
 from recserver import Settings
 from recserver.core.errors import ServerCannotStart
 from recserver.server.workers.supervisor import ServingProcess, socket_folder, supervise
-from recserver.server.workers.worker_config import Place, Role
+from recserver.server.workers.worker_config import Role, WorkerConfig
 
-PLACE = Place(Role.FOLLOWER, "data", "127.0.0.1", 1, "folder", 1, 2)
+PLACE = WorkerConfig(Role.FOLLOWER, "data", "127.0.0.1", 1, "folder", 1, 2)
 
 
 class Waiting:
@@ -53,11 +53,11 @@ class ShortLived(ServingProcess):
 async def test_what_keeps_dying_is_started_less_and_less_often(
     monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    monkeypatch.setattr(Place, "command", lambda _, *, first: command)
+    monkeypatch.setattr(WorkerConfig, "command", lambda _, *, first: command)
     clock = Waiting()
     process = ShortLived(iter([5.0] * 7 + [60.0] + [5.0] * 2), asyncio.Event(), clock)
     assert not await process.start()
-    await process.keep()
+    await process.keep_running()
     assert clock.waits == [0, 1, 2, 4, 8, 16, 30, 0, 1, 2]
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from recserver.algorithms.lookup import algorithm
-from recserver.chefs.lookup import chef_class
+from recserver.algorithms.lookup import load_algorithm
+from recserver.chefs.lookup import load_chef_class
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.jobs import TrainingJob
@@ -21,8 +21,8 @@ from tests.helpers.worker_jobs import PLUGINS, MakeJob
 def plugins_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test plug-ins are on the path, as an installed package is; workers have the server's path."""
     monkeypatch.syspath_prepend(PLUGINS)
-    algorithm("quick")  # found once and for all, as in a server that has used it before
-    chef_class("steps")
+    load_algorithm("quick")  # found once and for all, as in a server that has used it before
+    load_chef_class("steps")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recserver.core.errors import ExportFailed
-from recserver.training.executors.process_pool import EXPORTS, ProcessExecutor
+from recserver.training.executors.process_pool import MAX_EXPORTS, ProcessExecutor
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 from tests.helpers.exported import in_file, put_crowd, wanted
 from tests.helpers.pids import lives
@@ -42,7 +42,7 @@ class Exporting:
 
 def job(model: Path, out: Path) -> ExportJob:
     return ExportJob(
-        model_id=model.stem, model=model, wishes={"n": 1}, target=FileTarget(out=out, ending=".jsonl")
+        model_id=model.stem, model=model, options={"n": 1}, target=FileTarget(out=out, extension=".jsonl")
     )
 
 
@@ -79,7 +79,7 @@ async def test_neither_waits_for_the_other(
     assert (await pool.export(job(few, tmp_path / "top"), lambda _: None)).rows == 5
     assert not training.task.done()
     training.task.cancel()
-    exports = [Exporting(pool, job(crowd, tmp_path / f"top{number}")) for number in range(EXPORTS)]
+    exports = [Exporting(pool, job(crowd, tmp_path / f"top{number}")) for number in range(MAX_EXPORTS)]
     for one in exports:
         await one.begun()
     waiting = Exporting(pool, job(few, tmp_path / "later"))

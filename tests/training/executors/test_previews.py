@@ -13,7 +13,7 @@ import pytest
 
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
-from recserver.training.executors.process_pool import PREVIEWS, ProcessExecutor
+from recserver.training.executors.process_pool import MAX_PREVIEWS, ProcessExecutor
 from recserver.training.jobs import PreviewJob
 from tests.helpers.pids import ended, lives
 from tests.helpers.worker_jobs import MakeJob, Started
@@ -97,7 +97,7 @@ async def test_who_finds_all_places_taken_is_told_so(
     hasty: ProcessExecutor, make_look: MakeLook, fifo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hasty, "_preview_seconds", 100.0)
-    blocked = [asyncio.create_task(hasty.preview(make_look(["wait", str(fifo)]))) for _ in range(PREVIEWS)]
+    blocked = [asyncio.create_task(hasty.preview(make_look(["wait", str(fifo)]))) for _ in range(MAX_PREVIEWS)]
     opened = await asyncio.to_thread(fifo.open, "wb")  # they have their places
     monkeypatch.setattr(hasty, "_preview_seconds", 0.1)
     with pytest.raises(SourceFailed) as failure:

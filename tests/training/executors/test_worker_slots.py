@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.executors.worker_slots import Places
+from recserver.training.executors.worker_slots import WorkerSlots
 from tests.helpers.worker_jobs import MakeJob, Started
 
 
@@ -19,7 +19,7 @@ class Crowd:
     """Takers of places, each of which keeps its own until told to go."""
 
     def __init__(self, size: int) -> None:
-        self.places, self.size = Places(size), size
+        self.places, self.size = WorkerSlots(size), size
         self.told: defaultdict[int, list[int]] = defaultdict(list)
         self.inside: list[int] = []
         self.entered: list[int] = []
@@ -33,7 +33,7 @@ class Crowd:
         return number
 
     async def _stay(self, number: int) -> None:
-        async with self.places.one(self.told[number].append):
+        async with self.places.acquire(self.told[number].append):
             self.inside.append(number)
             self.entered.append(number)
             assert len(self.inside) <= self.size, "a place was given twice"

@@ -6,11 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from recserver.algorithms.auto.params import CANDIDATES, AutoParams, given_to
+from recserver.algorithms.auto.params import CANDIDATES, AutoParams, initial_hyperparameters
 from recserver.algorithms.base import BaseAlgorithm
-from recserver.algorithms.builtin import ours
+from recserver.algorithms.builtin import builtin_algorithm
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.core.errors import FieldError, InvalidInput
 
 
@@ -33,30 +33,30 @@ class Auto(BaseAlgorithm[AutoParams]):
                 f"hyperparameters.hyperparameters: {message}.",
                 [FieldError(("hyperparameters", "hyperparameters"), message)],
             )
-        allowed, more = ours(name).check(own, ignore=own if ignore else ())
+        allowed, more = builtin_algorithm(name).check(own, ignore=own if ignore else ())
         return {**checked, "hyperparameters": allowed}, [*warnings, *more]
 
-    def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    def tune(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> dict[str, Any]:
-        params = self.used(hyperparameters)
+        params = self.resolve(hyperparameters)
         if params.algorithm is not None:
             return {}
-        from recserver.algorithms.auto.search import choose
+        from recserver.algorithms.auto.search import select_algorithm
 
-        return choose(interactions, params, surroundings)
+        return select_algorithm(interactions, params, context)
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
-        params = self.used(hyperparameters)
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
+        params = self.resolve(hyperparameters)
         name, notes = params.algorithm, list(params.notes or ())
         if name is None:
             name = params.algorithms[0]
             notes.append(f"{name} was fitted, the first of algorithms: the data are too few to compare any.")
-        method = ours(name)
+        method = builtin_algorithm(name)
         own = method.check(params.hyperparameters or {})[0]
-        factors = method.fit(interactions, {**given_to(name, params), **own}, surroundings)
+        factors = method.fit(interactions, {**initial_hyperparameters(name, params), **own}, context)
         used = params.model_dump(exclude_none=True, mode="json")
         return replace(
             factors,

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from recserver.algorithms.auto.params import AutoParams, given_to
-from recserver.algorithms.builtin import ours
-from recserver.algorithms.evaluation.metrics import ndcg_of_each
+from recserver.algorithms.auto.params import AutoParams, initial_hyperparameters
+from recserver.algorithms.builtin import builtin_algorithm
+from recserver.algorithms.evaluation.metrics import ndcg_per_ranking
 from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Surroundings
+from recserver.algorithms.protocol import FitContext
 from recserver.core.clock import Clock, SystemClock
 from recserver.core.errors import TrainingFailed
 
-FEWEST_USERS = 20
+MIN_USERS = 20
 """With fewer to ask, chance would choose."""
 
 
@@ -31,32 +31,32 @@ class Comparison:
     """
 
     scores: dict[str, float] = field(default_factory=dict)
-    chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tuned: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    expected: float = 0.0
-    taken: float = 0.0
+    expected_seconds: float = 0.0
+    actual_seconds: float = 0.0
 
-    def seconds(self, usual: float) -> float:
+    def estimate(self, typical: float) -> float:
         """How long something will take here that usually takes so long. A second or less so far proves little."""
-        return usual * (self.taken + 1) / (self.expected + 1)
+        return typical * (self.actual_seconds + 1) / (self.expected_seconds + 1)
 
 
 class _OutOfTime(Exception):
     """The budget is used up."""
 
 
-def choose(
-    interactions: Interactions, params: AutoParams, surroundings: Surroundings, clock: Clock | None = None
+def select_algorithm(
+    interactions: Interactions, params: AutoParams, context: FitContext, clock: Clock | None = None
 ) -> dict[str, Any]:
     """The best of ``params.algorithms`` by NDCG@10 on pairs that are held out. Nothing if the data are too few."""
     holdout = hold_out(interactions)
-    if holdout is None or len(holdout.users) < FEWEST_USERS:
+    if holdout is None or len(holdout.users) < MIN_USERS:
         return {}
     clock, found = clock or SystemClock(), Comparison()
-    usual = {name: usual_seconds(name, holdout.training) for name in params.algorithms}
+    usual = {name: typical_seconds(name, holdout.training) for name in params.algorithms}
     end = clock.monotonic() + params.time_budget
     for name in sorted(usual, key=usual.__getitem__):
-        left, needed = end - clock.monotonic(), found.seconds(usual[name])
+        left, needed = end - clock.monotonic(), found.estimate(usual[name])
         if needed > left:
             found.notes.append(
                 f"{name} was not compared: it would take about {needed:.3g} seconds, and of the time_budget "
@@ -64,60 +64,61 @@ def choose(
             )
             continue
         began = clock.monotonic()
-        _compare(name, holdout, params, _limited(surroundings, clock, end), found)
+        _compare(name, holdout, params, _with_deadline(context, clock, end), found)
         if name in found.scores:
-            found.expected, found.taken = found.expected + usual[name], found.taken + clock.monotonic() - began
-    return _choice(found, usual)
+            found.expected_seconds, found.actual_seconds = (
+                found.expected_seconds + usual[name],
+                found.actual_seconds + clock.monotonic() - began,
+            )
+    return _selection(found, usual)
 
 
-def _compare(
-    name: str, holdout: Holdout, params: AutoParams, surroundings: Surroundings, found: Comparison
-) -> None:
+def _compare(name: str, holdout: Holdout, params: AutoParams, context: FitContext, comparison: Comparison) -> None:
     """Choose and fit as the algorithm itself would, and measure."""
-    method, given, training = ours(name), given_to(name, params), holdout.training
+    method, given, training = builtin_algorithm(name), initial_hyperparameters(name, params), holdout.training
     try:
-        chosen = method.choose(training, given, surroundings)
-        factors = method.fit(training, {**given, **chosen}, surroundings)
+        chosen = method.tune(training, given, context)
+        factors = method.fit(training, {**given, **chosen}, context)
     except TrainingFailed as error:
-        found.notes.append(f"{name} was not compared: {error}")
+        comparison.notes.append(f"{name} was not compared: {error}")
     except MemoryError:
-        found.notes.append(f"{name} was not compared: there is too little memory for it.")
+        comparison.notes.append(f"{name} was not compared: there is too little memory for it.")
     except _OutOfTime:
-        found.notes.append(f"{name} was not compared: it did not end within the time_budget.")
+        comparison.notes.append(f"{name} was not compared: it did not end within the time_budget.")
     else:
         if factors.is_finite():
-            found.chosen[name] = chosen
-            (found.scores[name],) = ndcg_of_each(holdout, lambda users: [factors.scores(training, users)])
+            comparison.tuned[name] = chosen
+            (comparison.scores[name],) = ndcg_per_ranking(holdout, lambda users: [factors.scores(training, users)])
         else:
-            found.notes.append(f"{name} was not compared: its fit ended in values that are not finite.")
+            comparison.notes.append(f"{name} was not compared: its fit ended in values that are not finite.")
 
 
-def _limited(surroundings: Surroundings, clock: Clock, end: float) -> Surroundings:
+def _with_deadline(context: FitContext, clock: Clock, deadline: float) -> FitContext:
     """The same, but whoever tells of an iteration after the end is ended."""
 
     def told(iteration: int, iterations: int, loss: float) -> None:
-        if clock.monotonic() > end:
+        if clock.monotonic() > deadline:
             raise _OutOfTime
-        surroundings.told(iteration, iterations, loss)
+        context.on_iteration(iteration, iterations, loss)
 
-    return replace(surroundings, told=told, start=None)
+    return replace(context, on_iteration=told, warm_start=None)
 
 
-def _choice(found: Comparison, usual: Mapping[str, float]) -> dict[str, Any]:
-    if not found.scores:
-        name = min(usual, key=usual.__getitem__)
-        notes = [*found.notes, f"{name} was taken because it is the cheapest: raise time_budget to compare."]
+def _selection(comparison: Comparison, typical: Mapping[str, float]) -> dict[str, Any]:
+    if not comparison.scores:
+        name = min(typical, key=typical.__getitem__)
+        notes = [*comparison.notes, f"{name} was taken because it is the cheapest: raise time_budget to compare."]
         return {"algorithm": name, "hyperparameters": {}, "compared": {}, "notes": notes}
-    name = max(found.scores, key=found.scores.__getitem__)
+    name = max(comparison.scores, key=comparison.scores.__getitem__)
     return {
         "algorithm": name,
-        "hyperparameters": found.chosen[name],
-        "compared": {one: round(score, 6) for one, score in found.scores.items()},
-        "notes": found.notes,
+        "hyperparameters": comparison.tuned[name],
+        "compared": {one: round(score, 6) for one, score in comparison.scores.items()},
+        "notes": comparison.notes,
     }
 
 
-def usual_seconds(name: str, interactions: Interactions) -> float:
+def typical_seconds(name: str, interactions: Interactions) -> float:
     """About how long choosing and fitting take on one core of a usual machine, to tell the cheap from the dear."""
     pairs, users, items = interactions.n_pairs, len(interactions.users), len(interactions.items)
     rows, squares = users + items, float(items) ** 2

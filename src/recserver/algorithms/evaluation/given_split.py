@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from recserver.algorithms.evaluation.splitting import Holdout, Rows, pairs_of
-from recserver.algorithms.interactions import Interactions, places_in
+from recserver.algorithms.evaluation.splitting import Holdout, Indices, pair_indices
+from recserver.algorithms.interactions import Interactions, indices_in
 
 
-def given_holdout(training: Interactions, test: Interactions) -> Holdout | None:
+def holdout_from_split(training: Interactions, test: Interactions) -> Holdout | None:
     """The hold-out of two sets of interactions. None if nobody can be evaluated.
 
     Everybody who is in both is evaluated, on the pairs of ``test`` that have a positive rating and are not in
     ``training``: what a user has is not recommended, so it cannot be foretold. An item that is not in ``training``
     can only be missed.
     """
-    users = places_in(training.users, test.users)
-    items = places_in(training.items, test.items)
+    users = indices_in(training.users, test.users)
+    items = indices_in(training.items, test.items)
     known = np.flatnonzero(users >= 0)
-    pairs, rows = pairs_of(test.indptr, known)
+    pairs, rows = pair_indices(test.indptr, known)
     owners, columns = users[known][rows], items[test.indices[pairs]]
-    relevant = (test.ratings[pairs] > 0) & ~_occur(training, owners, columns)
+    relevant = (test.ratings[pairs] > 0) & ~_contains_pairs(training, owners, columns)
     owners, columns = owners[relevant], columns[relevant]
     if not len(owners):
         return None
@@ -35,7 +35,9 @@ def given_holdout(training: Interactions, test: Interactions) -> Holdout | None:
     )
 
 
-def _occur(interactions: Interactions, rows: Rows, columns: Rows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _contains_pairs(
+    interactions: Interactions, rows: Indices, columns: Indices
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Whether each pair is among the interactions; a column of -1 is not."""
     width = len(interactions.items)
     owners = np.repeat(np.arange(len(interactions.users)), np.diff(interactions.indptr))

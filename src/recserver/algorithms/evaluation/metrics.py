@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms.evaluation.splitting import Holdout, Rows, pairs_of
-from recserver.algorithms.top_n import best
+from recserver.algorithms.evaluation.splitting import Holdout, Indices, pair_indices
+from recserver.algorithms.top_n import top_n
 
-SHORT, LONG = 10, 20
+TOP_K, RECALL_K = 10, 20
 """How many items are recommended to each user: recall looks at the long list, everything else at the short one."""
 BLOCK_CELLS = 2**22
 """Scores that are in memory together: 16 MiB."""
 
-Score = Callable[[Rows], NDArray[np.float32]]
+ScoreUsers = Callable[[Indices], NDArray[np.float32]]
 """From some rows to the scores of all items, shape (rows, items)."""
 
 
-def measured(holdout: Holdout, score: Score) -> dict[str, float]:
+def ranking_metrics(holdout: Holdout, score: ScoreUsers) -> dict[str, float]:
     """The metrics of a ranking of all items, those that the user has in the training part left out.
 
     Every held-out item is relevant, and none more than another. With L the items recommended to a user, best
@@ -34,21 +34,21 @@ def measured(holdout: Holdout, score: Score) -> dict[str, float]:
     first 10 (Herlocker et al. 2004). Equal scores stand in the order of the items' ids, as when serving.
     """
     n_held = np.diff(holdout.indptr)
-    hits = np.zeros((len(holdout.users), LONG), bool)
+    hits = np.zeros((len(holdout.users), RECALL_K), bool)
     recommended = np.zeros(len(holdout.training.items), bool)
     for places in _blocks(holdout):
-        for place, ranked in _rankings(holdout, places, score(holdout.users[places])):
+        for place, ranked in _top_items(holdout, places, score(holdout.users[places])):
             hits[place, : len(ranked)] = _hits(holdout, place, ranked)
-            recommended[ranked[:SHORT]] = True
+            recommended[ranked[:TOP_K]] = True
     return {
-        "ndcg_at_10": float((hits[:, :SHORT] @ _GAINS / _ideal(n_held)).mean()),
+        "ndcg_at_10": float((hits[:, :TOP_K] @ _DISCOUNTS / _ideal_dcg(n_held)).mean()),
         "recall_at_20": float((hits.sum(axis=1) / n_held).mean()),
-        "hr_at_10": float(hits[:, :SHORT].any(axis=1).mean()),
+        "hr_at_10": float(hits[:, :TOP_K].any(axis=1).mean()),
         "coverage_at_10": float(recommended.mean()),
     }
 
 
-def ndcg_of_each(holdout: Holdout, scores: Callable[[Rows], Iterable[NDArray[np.float32]]]) -> list[float]:
+def ndcg_per_ranking(holdout: Holdout, scores: Callable[[Indices], Iterable[NDArray[np.float32]]]) -> list[float]:
     """``ndcg_at_10`` of several rankings.
 
     Args:
@@ -56,26 +56,26 @@ def ndcg_of_each(holdout: Holdout, scores: Callable[[Rows], Iterable[NDArray[np.
             the next is asked for.
     """
     sums: dict[int, float] = {}
-    ideal = _ideal(np.diff(holdout.indptr))
+    ideal = _ideal_dcg(np.diff(holdout.indptr))
     for places in _blocks(holdout):
         for number, one in enumerate(scores(holdout.users[places])):
-            for place, ranked in _rankings(holdout, places, one):
-                found = _hits(holdout, place, ranked[:SHORT])
-                sums[number] = sums.get(number, 0.0) + found @ _GAINS[: len(found)] / ideal[place]
+            for place, ranked in _top_items(holdout, places, one):
+                found = _hits(holdout, place, ranked[:TOP_K])
+                sums[number] = sums.get(number, 0.0) + found @ _DISCOUNTS[: len(found)] / ideal[place]
     return [float(total) / len(holdout.users) for total in sums.values()]
 
 
-_GAINS = 1 / np.log2(np.arange(SHORT) + 2)
+_DISCOUNTS = 1 / np.log2(np.arange(TOP_K) + 2)
 
 
-def _ideal(n_held: Rows) -> NDArray[np.float64]:
+def _ideal_dcg(n_held: Indices) -> NDArray[np.float64]:
     """The gain of a perfect list for so many held-out items."""
-    best_first: NDArray[np.float64] = np.cumsum(_GAINS)[np.minimum(n_held, SHORT) - 1]
+    best_first: NDArray[np.float64] = np.cumsum(_DISCOUNTS)[np.minimum(n_held, TOP_K) - 1]
     return best_first
 
 
-def _hits(holdout: Holdout, place: int, ranked: NDArray[np.intp]) -> NDArray[np.bool_]:
-    return np.isin(ranked, holdout.items[holdout.indptr[place] : holdout.indptr[place + 1]])
+def _hits(holdout: Holdout, index: int, ranked: NDArray[np.intp]) -> NDArray[np.bool_]:
+    return np.isin(ranked, holdout.items[holdout.indptr[index] : holdout.indptr[index + 1]])
 
 
 def _blocks(holdout: Holdout) -> Iterator[slice]:
@@ -84,14 +84,14 @@ def _blocks(holdout: Holdout) -> Iterator[slice]:
         yield slice(start, min(start + size, len(holdout.users)))
 
 
-def _rankings(
-    holdout: Holdout, places: slice, scores: NDArray[np.float32]
+def _top_items(
+    holdout: Holdout, block: slice, scores: NDArray[np.float32]
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
     """The best items for each evaluated user of a block, as columns of the training part, at most ``LONG``.
 
     ``scores`` lose what the users have seen.
     """
-    pairs, rows = pairs_of(holdout.training.indptr, holdout.users[places])
+    pairs, rows = pair_indices(holdout.training.indptr, holdout.users[block])
     scores[rows, holdout.training.indices[pairs]] = -np.inf
     for number, one in enumerate(scores):
-        yield places.start + number, best(one, LONG)
+        yield block.start + number, top_n(one, RECALL_K)

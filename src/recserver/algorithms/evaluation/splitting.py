@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from recserver.algorithms.interactions import Interactions
 
-MOST_PAIRS = 2_000_000
+MAX_PAIRS = 2_000_000
 """The fit of an evaluation gets a sample of the users from here on, so that its time does not grow further."""
-MOST_USERS = 2_000
+MAX_USERS = 2_000
 """Of more evaluated users a sample is taken: a mean over so many is as good."""
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +32,17 @@ class Holdout:
     """
 
     training: Interactions
-    users: Rows
-    indptr: Rows
-    items: Rows
+    users: Indices
+    indptr: Indices
+    items: Indices
     by_time: bool
 
 
 def hold_out(
     interactions: Interactions,
     *,
-    most_pairs: int = MOST_PAIRS,
-    most_users: int = MOST_USERS,
+    max_pairs: int = MAX_PAIRS,
+    max_users: int = MAX_USERS,
     seed: int = 0,
     use_times: bool = True,
 ) -> Holdout | None:
@@ -61,22 +61,22 @@ def hold_out(
         seed: other numbers than 0 leave other things to chance.
         use_times: whether times count where they are known.
     """
-    hashed = _hashes(interactions.users) ^ _salt(seed)
-    users = _shuffled(hashed)
-    n_sampled = np.searchsorted(np.cumsum(np.diff(interactions.indptr)[users]), most_pairs, side="right")
+    hashed = _id_hashes(interactions.users) ^ _seed_salt(seed)
+    users = _hash_order(hashed)
+    n_sampled = np.searchsorted(np.cumsum(np.diff(interactions.indptr)[users]), max_pairs, side="right")
     sample = np.sort(users[: max(1, n_sampled)])
-    pairs, rows = pairs_of(interactions.indptr, sample)
+    pairs, rows = pair_indices(interactions.indptr, sample)
     columns = interactions.indices[pairs]
-    chance = _mixed((hashed[sample][rows] << np.uint64(32)) | _hashes(interactions.items)[columns])
+    chance = _mix_bits((hashed[sample][rows] << np.uint64(32)) | _id_hashes(interactions.items)[columns])
     times = interactions.times[pairs] if use_times and interactions.times is not None else None
-    held = _latest_fifth(rows, chance, times)
+    held = _held_out_mask(rows, chance, times)
     relevant = held & (interactions.ratings[pairs] > 0)
     if not relevant.any():
         return None
-    training, places = _part(interactions, sample, pairs[~held], rows[~held])
+    training, places = _subset(interactions, sample, pairs[~held], rows[~held])
     n_held = np.bincount(rows[relevant], minlength=len(sample))
     evaluated = np.flatnonzero(n_held)
-    evaluated = np.sort(evaluated[_shuffled(hashed[sample][evaluated])][:most_users])
+    evaluated = np.sort(evaluated[_hash_order(hashed[sample][evaluated])][:max_users])
     chosen = np.isin(rows, evaluated) & relevant
     return Holdout(
         training=training,
@@ -87,7 +87,7 @@ def hold_out(
     )
 
 
-def pairs_of(indptr: Rows, users: Rows) -> tuple[Rows, Rows]:
+def pair_indices(indptr: Indices, users: Indices) -> tuple[Indices, Indices]:
     """Where the pairs of some rows stand, shape (their pairs,), and which of ``users`` each belongs to."""
     lengths = np.diff(indptr)[users]
     rows = np.repeat(np.arange(len(users)), lengths)
@@ -95,7 +95,9 @@ def pairs_of(indptr: Rows, users: Rows) -> tuple[Rows, Rows]:
     return np.arange(len(rows)) + (indptr[users] - firsts)[rows], rows
 
 
-def _latest_fifth(rows: Rows, chance: NDArray[np.uint64], times: NDArray[np.float64] | None) -> NDArray[np.bool_]:
+def _held_out_mask(
+    rows: Indices, chance: NDArray[np.uint64], times: NDArray[np.float64] | None
+) -> NDArray[np.bool_]:
     """Bool, shape (pairs,): whether each pair is held out. Chance decides between pairs of the same time."""
     keys = (chance, rows) if times is None else (chance, times, rows)
     order = np.lexsort(keys)
@@ -107,7 +109,9 @@ def _latest_fifth(rows: Rows, chance: NDArray[np.uint64], times: NDArray[np.floa
     return held
 
 
-def _part(interactions: Interactions, users: Rows, pairs: Rows, rows: Rows) -> tuple[Interactions, Rows]:
+def _subset(
+    interactions: Interactions, users: Indices, pairs: Indices, rows: Indices
+) -> tuple[Interactions, Indices]:
     """Some pairs of some users, each of whom has one; and the new column of each item, -1 if it has none."""
     columns = interactions.indices[pairs]
     occurs = np.bincount(columns, minlength=len(interactions.items)) > 0
@@ -125,21 +129,21 @@ def _part(interactions: Interactions, users: Rows, pairs: Rows, rows: Rows) -> t
     return part, places
 
 
-def _shuffled(hashed: NDArray[np.uint64]) -> Rows:
+def _hash_order(hashed: NDArray[np.uint64]) -> Indices:
     """Positions in an order that their hashes decide."""
-    return np.argsort(_mixed(hashed), kind="stable")
+    return np.argsort(_mix_bits(hashed), kind="stable")
 
 
-def _salt(seed: int) -> np.uint64:
+def _seed_salt(seed: int) -> np.uint64:
     """As many bits as a hash has; 0 for the seed 0, which changes nothing."""
-    return np.uint64(_mixed(np.array([seed], np.uint64))[0] & np.uint64(2**32 - 1))
+    return np.uint64(_mix_bits(np.array([seed], np.uint64))[0] & np.uint64(2**32 - 1))
 
 
-def _hashes(ids: Sequence[str]) -> NDArray[np.uint64]:
+def _id_hashes(ids: Sequence[str]) -> NDArray[np.uint64]:
     return np.fromiter((crc32(one.encode()) for one in ids), np.uint64, len(ids))
 
 
-def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix_bits(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Every bit of each number depends on all of it: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)

@@ -20,13 +20,13 @@ import numpy as np
 
 from recserver.algorithms.base import BaseAlgorithm
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.neighbors import Neighbors
-from recserver.algorithms.nmf.params import BLEND, REGULARIZATION, NMFParams
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.nmf.params import DEFAULT_BLEND, DEFAULT_REGULARIZATION, NMFParams
+from recserver.algorithms.protocol import FitContext, FittedModel
 
 if TYPE_CHECKING:
     from recserver.algorithms.nmf.hals import Factorisation
-    from recserver.algorithms.preprocessing import Matrices
+    from recserver.algorithms.preprocessing import InputMatrices
 
 
 class NMF(BaseAlgorithm[NMFParams]):
@@ -36,65 +36,75 @@ class NMF(BaseAlgorithm[NMFParams]):
     model_class = "NMFRecommendationModel"
     params = NMFParams
 
-    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
-        params = self.used(hyperparameters)
+    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+        params = self.resolve(hyperparameters)
         return params.warm_starts if params.solver == "hals" else 0
 
-    def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
+    def tune(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> dict[str, Any]:
-        from recserver.algorithms.nmf.tuning import choose
+        from recserver.algorithms.nmf.tuning import tune
 
-        return choose(interactions, self.used(hyperparameters), surroundings)
+        return tune(interactions, self.resolve(hyperparameters), context)
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-    ) -> Factors:
-        from recserver.algorithms.nmf.fit import factors_of, fit_neighbors, fold_in_of, start_of, to_fit
-        from recserver.algorithms.preprocessing import lowered
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    ) -> FittedModel:
+        from recserver.algorithms.nmf.fit import (
+            build_fold_in,
+            fit_factors,
+            fit_neighbors,
+            prepare,
+            usable_warm_start,
+        )
+        from recserver.algorithms.preprocessing import clamp_rank
 
         notes: list[str] = []
-        params = self.used(hyperparameters)
-        params = lowered(params, interactions, notes).model_copy(update=_decided(params))
-        found = to_fit(interactions, params, notes)
-        fit = factors_of(found, params, surroundings, notes)
-        neighbors = fit_neighbors(found, params, fit.columns, surroundings.threads) if params.blend else None
+        params = self.resolve(hyperparameters)
+        params = clamp_rank(params, interactions, notes).model_copy(update=_resolved_defaults(params))
+        found = prepare(interactions, params, notes)
+        fit = fit_factors(found, params, context, notes)
+        neighbors = fit_neighbors(found, params, fit.columns, context.threads) if params.blend else None
         return replace(
-            _assembled(found, params, fit, neighbors, notes),
-            fold_in=fold_in_of(found, params, fit.columns),
-            started_warm=start_of(params, surroundings) is not None,
+            _fitted_model(found, params, fit, neighbors, notes),
+            fold_in=build_fold_in(found, params, fit.columns),
+            warm_started=usable_warm_start(params, context) is not None,
         )
 
 
-def _decided(params: NMFParams) -> dict[str, Any]:
+def _resolved_defaults(params: NMFParams) -> dict[str, Any]:
     """What holds where nothing was given and nothing chosen."""
-    blend = BLEND if params.blend is None else params.blend
-    regularization = REGULARIZATION if params.weighting == "degree" and not params.alpha else 0.0
+    blend = DEFAULT_BLEND if params.blend is None else params.blend
+    regularization = DEFAULT_REGULARIZATION if params.weighting == "degree" and not params.alpha else 0.0
     return {
         "blend": blend if params.neighbors else 0.0,
         "regularization": regularization if params.regularization is None else params.regularization,
     }
 
 
-def _assembled(
-    found: Matrices, params: NMFParams, fit: Factorisation, neighbors: Neighbors | None, notes: list[str]
-) -> Factors:
-    scale = found.item_scale * np.float32(1 - (params.blend or 0.0))
-    return Factors(
-        users=fit.rows,
-        items=fit.columns * scale[:, None],
+def _fitted_model(
+    inputs: InputMatrices,
+    params: NMFParams,
+    factorisation: Factorisation,
+    neighbors: ItemItemWeights | None,
+    warnings: list[str],
+) -> FittedModel:
+    scale = inputs.item_scale * np.float32(1 - (params.blend or 0.0))
+    return FittedModel(
+        users=factorisation.rows,
+        items=factorisation.columns * scale[:, None],
         hyperparameters=params.model_dump(),
         metrics={
             "n_components": params.n_components,
-            "reconstruction_error": fit.error,
-            "iterations": fit.iterations,
+            "reconstruction_error": factorisation.error,
+            "iterations": factorisation.iterations,
             "has_user_features": False,
             "has_item_features": False,
         },
-        warnings=tuple(notes),
+        warnings=tuple(warnings),
         neighbors=neighbors,
         item_scale=scale,
-        strengths=found.strengths.data,
+        confidences=inputs.confidences.data,
     )
 
 

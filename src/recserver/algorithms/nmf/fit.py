@@ -10,8 +10,8 @@ from scipy.sparse import csr_array
 
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.item_weights import L2, Columns, as_neighbors, item_weights, nearest
-from recserver.algorithms.neighbors import Neighbors
+from recserver.algorithms.item_weights import RIDGE, ItemColumns, as_neighbors, item_weights, nearest_items
+from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.algorithms.nmf.hals import (
     Factorisation,
     Matrix,
@@ -21,53 +21,58 @@ from recserver.algorithms.nmf.hals import (
     random_start,
 )
 from recserver.algorithms.nmf.params import NMFParams
-from recserver.algorithms.preprocessing import EXPONENT, Matrices, matrices
-from recserver.algorithms.protocol import Surroundings
+from recserver.algorithms.preprocessing import DEGREE_EXPONENT, InputMatrices, input_matrices
+from recserver.algorithms.protocol import FitContext
 
 
-def to_fit(interactions: Interactions, params: NMFParams, notes: list[str]) -> Matrices:
+def prepare(interactions: Interactions, params: NMFParams, warning_messages: list[str]) -> InputMatrices:
     """The matrices that the hyperparameters ask for."""
-    return matrices(interactions, notes, feedback=params.feedback, exponent=_exponent(params))
+    return input_matrices(interactions, warning_messages, feedback=params.feedback, exponent=_exponent(params))
 
 
 def _exponent(params: NMFParams) -> float:
-    return EXPONENT if params.weighting == "degree" else 0.0
+    return DEGREE_EXPONENT if params.weighting == "degree" else 0.0
 
 
-def factors_of(found: Matrices, params: NMFParams, surroundings: Surroundings, notes: list[str]) -> Factorisation:
+def fit_factors(
+    inputs: InputMatrices, params: NMFParams, context: FitContext, warning_messages: list[str]
+) -> Factorisation:
     """The factors of ``found.factored``."""
-    penalties = penalties_of(found.factored, params)
+    penalties = penalties_for(inputs.normalised, params)
     if params.solver != "hals":
-        return _by_scikit_learn(found.factored, params, penalties)
+        return _fit_with_sklearn(inputs.normalised, params, penalties)
     if params.init != "random":
-        notes.append(f'init "{params.init}" is used by the solvers cd and mu only: hals started at random.')
+        warning_messages.append(
+            f'init "{params.init}" is used by the solvers cd and mu only: hals started at random.'
+        )
     return factorize(
-        found.factored,
-        start_of(params, surroundings) or random_start(found.factored, params.n_components, params.random_state),
+        inputs.normalised,
+        usable_warm_start(params, context)
+        or random_start(inputs.normalised, params.n_components, params.random_state),
         penalties,
         max_iter=params.max_iter,
         tol=params.tol,
-        threads=surroundings.threads,
-        told=surroundings.told,
+        threads=context.threads,
+        on_iteration=context.on_iteration,
     )
 
 
-def fit_neighbors(found: Matrices, params: NMFParams, item_factors: Matrix, threads: int) -> Neighbors:
+def fit_neighbors(inputs: InputMatrices, params: NMFParams, item_factors: Matrix, threads: int) -> ItemItemWeights:
     """The neighbour term, times the blend. Items of the same largest factor are taken to be alike."""
-    columns = Columns.of(found.worth, params.random_state)
-    likest, _ = nearest(columns, params.neighbors, threads)
+    columns = ItemColumns.of(inputs.weights, params.random_state)
+    likest, _ = nearest_items(columns, params.neighbors, threads)
     order = np.lexsort((likest[:, 0], item_factors.argmax(axis=1))).astype(np.int32)
-    weights = item_weights(columns, likest, order, threads, L2 * found.ridge_unit)
-    return as_neighbors(weights * np.float32(params.blend or 0.0), found.strengths.data)
+    weights = item_weights(columns, likest, order, threads, RIDGE * inputs.ridge_unit)
+    return as_neighbors(weights * np.float32(params.blend or 0.0), inputs.confidences.data)
 
 
-def fold_in_of(found: Matrices, params: NMFParams, item_factors: Matrix) -> FoldIn:
+def build_fold_in(inputs: InputMatrices, params: NMFParams, item_factors: Matrix) -> FoldIn:
     """How factors follow from interactions, by the objective of the fit."""
-    own, share = penalties_of(found.factored, params)[0], 1 - (params.blend or 0.0)
-    return found.fold_in(
+    own, share = penalties_for(inputs.normalised, params)[0], 1 - (params.blend or 0.0)
+    return inputs.fold_in(
         exponent=_exponent(params),
         items=item_factors,
-        scale=found.item_scale * np.float32(share),
+        scale=inputs.item_scale * np.float32(share),
         share=share,
         nonnegative=True,
         l2=own.l2,
@@ -75,7 +80,7 @@ def fold_in_of(found: Matrices, params: NMFParams, item_factors: Matrix) -> Fold
     )
 
 
-def penalties_of(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty]:
+def penalties_for(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty]:
     """Of the users' and the items' factors: scikit-learn's, plus the share of the largest singular value."""
     users, items = matrix.shape
     share = params.regularization or 0.0
@@ -84,15 +89,15 @@ def penalties_of(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty
     return Penalty(shared + l2 * items, l1 * items), Penalty(shared + l2 * users, l1 * users)
 
 
-def start_of(params: NMFParams, surroundings: Surroundings) -> tuple[Matrix, Matrix] | None:
+def usable_warm_start(params: NMFParams, context: FitContext) -> tuple[Matrix, Matrix] | None:
     """The factors to start from; None for chance: there are none, of another rank, or for another solver."""
-    earlier = surroundings.start
+    earlier = context.warm_start
     if earlier is None or earlier.items.shape[1] != params.n_components or params.solver != "hals":
         return None
     return earlier.users, earlier.items
 
 
-def _by_scikit_learn(matrix: csr_array, params: NMFParams, penalties: tuple[Penalty, Penalty]) -> Factorisation:
+def _fit_with_sklearn(matrix: csr_array, params: NMFParams, penalties: tuple[Penalty, Penalty]) -> Factorisation:
     """scikit-learn multiplies the users' penalty by the number of items, and the items' by that of users."""
     from sklearn.decomposition import NMF as ScikitNMF
     from sklearn.exceptions import ConvergenceWarning

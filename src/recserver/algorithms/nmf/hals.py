@@ -27,14 +27,14 @@ from recserver.algorithms.protocol import Told
 
 Matrix = NDArray[np.float32]
 
-CHUNK = 32
+CHUNK_SIZE = 32
 """Coordinates whose mutual shares are kept current one by one; all others' are brought in by a product before."""
 BLOCK_CELLS = 2**19
 """Factors of a block: it and its products stay in a core's cache."""
-FEWEST_ROWS, MOST_ROWS = 1024, 4096
+MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 1024, 4096
 """Of a block: with fewer, threads wait for each other; with more, some get none."""
 GRAM_ROWS = 2**14
-SMALLEST = np.float32(1e-12)
+MIN_WEIGHT_SHARE = np.float32(1e-12)
 """Share of the largest weight, in place of one that is zero because its whole component is."""
 
 
@@ -45,7 +45,7 @@ class Penalty:
     l2: float = 0.0
     l1: float = 0.0
 
-    def of(self, factors: Matrix, gram: Matrix) -> float:
+    def value(self, factors: Matrix, gram: Matrix) -> float:
         return self.l2 / 2 * float(np.trace(gram)) + self.l1 * float(factors.sum(dtype=np.float64))
 
 
@@ -75,7 +75,7 @@ def factorize(
     max_iter: int,
     tol: float,
     threads: int = 1,
-    told: Told = lambda iteration, iterations, loss: None,
+    on_iteration: Told = lambda iteration, iterations, loss: None,
 ) -> Factorisation:
     """Minimise the objective of this module.
 
@@ -92,16 +92,16 @@ def factorize(
     turned = matrix.T.tocsr()
     norm = float(np.square(matrix.data, dtype=np.float64).sum())
     before, loss, iteration, square = np.inf, np.inf, 0, norm
-    with _threads(threads) as pool:
+    with _thread_pool(threads) as pool:
         gram = _gram(columns, pool)
         for iteration in range(1, max_iter + 1):
-            _update(matrix, rows, columns, _Rule.of(gram, penalties[0]), pool)
+            _update(matrix, rows, columns, _UpdateRule.of(gram, penalties[0]), pool)
             row_gram = _gram(rows, pool)
-            cross = _update(turned, columns, rows, _Rule.of(row_gram, penalties[1]), pool)
+            cross = _update(turned, columns, rows, _UpdateRule.of(row_gram, penalties[1]), pool)
             gram = _gram(columns, pool)
             square = max(0.0, norm - 2 * cross + float((row_gram.astype(np.float64) * gram).sum()))
-            loss = square / 2 + penalties[0].of(rows, row_gram) + penalties[1].of(columns, gram)
-            told(iteration, max_iter, loss)
+            loss = square / 2 + penalties[0].value(rows, row_gram) + penalties[1].value(columns, gram)
+            on_iteration(iteration, max_iter, loss)
             if tol and before - loss < tol * norm / 2:
                 break
             before = loss
@@ -130,7 +130,7 @@ def largest_singular_value(matrix: csr_array, steps: int = 12) -> float:
 
 
 @contextmanager
-def _threads(threads: int) -> Iterator[ThreadPoolExecutor]:
+def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads of ours in place of those of BLAS: both at once cost dearly."""
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         yield pool
@@ -138,14 +138,12 @@ def _threads(threads: int) -> Iterator[ThreadPoolExecutor]:
 
 def _gram(factors: Matrix, pool: ThreadPoolExecutor) -> Matrix:
     """``factors' factors``, summed in an order that does not depend on threads."""
-    parts = pool.map(
-        lambda start: _own_product(factors[start : start + GRAM_ROWS]), range(0, len(factors), GRAM_ROWS)
-    )
+    parts = pool.map(lambda start: _gram_of(factors[start : start + GRAM_ROWS]), range(0, len(factors), GRAM_ROWS))
     total: Matrix = sum(parts, np.zeros((factors.shape[1],) * 2, np.float32))
     return total
 
 
-def _own_product(part: Matrix) -> Matrix:
+def _gram_of(part: Matrix) -> Matrix:
     product: Matrix = part.T @ part
     return product
 
@@ -161,7 +159,7 @@ class _Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rule:
+class _UpdateRule:
     """How a row is updated, while the other side stands still and has the products G.
 
     The best value of coordinate t, all else equal, is
@@ -174,21 +172,23 @@ class _Rule:
     """
 
     weights: Matrix
-    toll: Matrix
+    l1_shares: Matrix
     chunks: list[_Chunk]
 
     @classmethod
-    def of(cls, gram: Matrix, penalty: Penalty) -> _Rule:
+    def of(cls, gram: Matrix, penalty: Penalty) -> _UpdateRule:
         k = len(gram)
         weights = np.diag(gram) + np.float32(penalty.l2)
-        weights = np.maximum(weights, max(weights.max() * SMALLEST, np.finfo(np.float32).tiny))
+        weights = np.maximum(weights, max(weights.max() * MIN_WEIGHT_SHARE, np.finfo(np.float32).tiny))
         shares = gram / weights[:, None]
         np.fill_diagonal(shares, 0)
-        chunks = [_chunk(shares, first, min(k, first + CHUNK)) for first in range(0, k, CHUNK)]
+        chunks = [_chunk(shares, first, min(k, first + CHUNK_SIZE)) for first in range(0, k, CHUNK_SIZE)]
         return cls(weights, (np.float32(penalty.l1) / weights)[:, None], chunks)
 
 
-def _update(matrix: csr_array, factors: Matrix, fixed: Matrix, rule: _Rule, pool: ThreadPoolExecutor) -> float:
+def _update(
+    matrix: csr_array, factors: Matrix, fixed: Matrix, rule: _UpdateRule, pool: ThreadPoolExecutor
+) -> float:
     """Update all of ``factors`` in place, once each.
 
     Returns:
@@ -196,26 +196,26 @@ def _update(matrix: csr_array, factors: Matrix, fixed: Matrix, rule: _Rule, pool
     """
     k = factors.shape[1]
     scaled = fixed / rule.weights
-    size = min(MOST_ROWS, max(FEWEST_ROWS, BLOCK_CELLS // k))
+    size = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_CELLS // k))
 
     def one(start: int) -> float:
         block = slice(start, start + size)
         wanted = np.ascontiguousarray((_rows(matrix, block) @ scaled).T)
         values = np.ascontiguousarray(factors[block].T)
         for chunk in rule.chunks:
-            _update_chunk(chunk, wanted, values, rule.toll)
+            _update_chunk(chunk, wanted, values, rule.l1_shares)
         factors[block] = values.T
         return float(np.einsum("kr,kr->k", values, wanted).astype(np.float64) @ rule.weights)
 
     return sum(pool.map(one, range(0, len(factors), size)))
 
 
-def _update_chunk(chunk: _Chunk, wanted: Matrix, values: Matrix, toll: Matrix) -> None:
+def _update_chunk(chunk: _Chunk, targets: Matrix, values: Matrix, l1_shares: Matrix) -> None:
     """Update some coordinates of a block. All arrays have a row for each coordinate."""
     here = slice(chunk.first, chunk.last)
     own = values[here]
     left = chunk.others @ values
-    np.subtract(wanted[here] - toll[here], left, out=left)
+    np.subtract(targets[here] - l1_shares[here], left, out=left)
     taken = np.empty(values.shape[1], np.float32)
     for t in range(len(own)):
         np.dot(chunk.own[t], own, out=taken)

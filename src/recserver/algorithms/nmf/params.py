@@ -12,15 +12,15 @@ from recserver.core.validation.values import WholeNumber
 if TYPE_CHECKING:
     pass
 
-REGULARIZATION, BLEND = 0.09, 0.7
+DEFAULT_REGULARIZATION, DEFAULT_BLEND = 0.09, 0.7
 """Where they are left to the data, and the data are too few to tell."""
 
 
-def _or_auto(value: object) -> object:
+def _auto_to_none(value: object) -> object:
     return None if value == "auto" else value
 
 
-Auto = BeforeValidator(_or_auto)
+Auto = BeforeValidator(_auto_to_none)
 
 
 class NMFParams(Params):
@@ -43,7 +43,7 @@ class NMFParams(Params):
     warm_starts: Annotated[WholeNumber, Field(ge=0, le=1000)] = 10
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.solver != "hals" and self.regularization and self.alpha and self.l1_ratio:
             raise ValueError(
                 f"regularization cannot be added to alpha and l1_ratio with solver {self.solver}: leave it out, "

@@ -6,58 +6,58 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
-from recserver.algorithms.evaluation.metrics import ndcg_of_each
-from recserver.algorithms.evaluation.splitting import Holdout, Rows, hold_out
+from recserver.algorithms.evaluation.metrics import ndcg_per_ranking
+from recserver.algorithms.evaluation.splitting import Holdout, Indices, hold_out
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf.fit import fit_neighbors, penalties_of, to_fit
+from recserver.algorithms.nmf.fit import fit_neighbors, penalties_for, prepare
 from recserver.algorithms.nmf.hals import Matrix, factorize, random_start
-from recserver.algorithms.nmf.params import REGULARIZATION, NMFParams
-from recserver.algorithms.protocol import Factors, Surroundings
+from recserver.algorithms.nmf.params import DEFAULT_REGULARIZATION, NMFParams
+from recserver.algorithms.protocol import FitContext, FittedModel
 
 REGULARIZATIONS = (0.3, 0.2, 0.13, 0.09, 0.06)
 """Tried in this order: each fit starts from the one before, which was held back more."""
 BLENDS = (0.0, 0.3, 0.5, 0.7, 0.9)
-FIRST_SWEEPS, FURTHER_SWEEPS = 12, 6
-MOST_USERS = 1_000
-MOST_PAIRS = 1_000_000
-FEWEST_USERS = 20
+FIRST_ITERATIONS, FURTHER_ITERATIONS = 12, 6
+MAX_USERS = 1_000
+MAX_PAIRS = 1_000_000
+MIN_USERS = 20
 """With fewer to ask, chance would choose."""
 
 Candidate = tuple[float, float]
 """A regularization and a blend."""
 
 
-def choose(interactions: Interactions, params: NMFParams, surroundings: Surroundings) -> dict[str, Any]:
+def tune(interactions: Interactions, params: NMFParams, context: FitContext) -> dict[str, Any]:
     """``regularization`` and ``blend``, where they are not given, by NDCG@10 on pairs that are held out."""
-    regularizations = _candidates(params)
+    regularizations = _regularization_candidates(params)
     blends = (BLENDS if params.blend is None else (params.blend,)) if params.neighbors else (0.0,)
     if len(regularizations) * len(blends) == 1:
         return {}
-    holdout = hold_out(interactions, most_pairs=MOST_PAIRS, most_users=MOST_USERS)
-    if holdout is None or len(holdout.users) < FEWEST_USERS:
+    holdout = hold_out(interactions, max_pairs=MAX_PAIRS, max_users=MAX_USERS)
+    if holdout is None or len(holdout.users) < MIN_USERS:
         return {}
-    found = _scores(holdout, params, regularizations, blends, surroundings)
-    regularization, blend = max(found, key=lambda one: (_around(found, one), found[one]))
+    found = _scores(holdout, params, regularizations, blends, context)
+    regularization, blend = max(found, key=lambda one: (_smoothed_score(found, one), found[one]))
     return {"regularization": regularization} | ({"blend": blend} if params.neighbors else {})
 
 
-def _around(found: Mapping[Candidate, float], candidate: Candidate) -> float:
+def _smoothed_score(scores: Mapping[Candidate, float], candidate: Candidate) -> float:
     """The mean of a candidate and those next to it: of 25 means over few users the highest is often luck."""
-    regularizations, blends = (sorted(set(values)) for values in zip(*found, strict=True))
+    regularizations, blends = (sorted(set(values)) for values in zip(*scores, strict=True))
     row, column = regularizations.index(candidate[0]), blends.index(candidate[1])
     near = [(one, candidate[1]) for one in regularizations[max(0, row - 1) : row + 2]]
     near += [(candidate[0], one) for one in blends[max(0, column - 1) : column + 2] if one != candidate[1]]
-    return fmean(found[one] for one in near)
+    return fmean(scores[one] for one in near)
 
 
-def _candidates(params: NMFParams) -> tuple[float, ...]:
+def _regularization_candidates(params: NMFParams) -> tuple[float, ...]:
     if params.regularization is not None:
         return (params.regularization,)
     if params.blend == 1:
-        return (REGULARIZATION,)  # factors have no say
+        return (DEFAULT_REGULARIZATION,)  # factors have no say
     if params.weighting == "none" or params.alpha:
         return (0.0,)
-    return REGULARIZATIONS if params.solver == "hals" else (REGULARIZATION,)
+    return REGULARIZATIONS if params.solver == "hals" else (DEFAULT_REGULARIZATION,)
 
 
 def _scores(
@@ -65,35 +65,35 @@ def _scores(
     params: NMFParams,
     regularizations: tuple[float, ...],
     blends: tuple[float, ...],
-    surroundings: Surroundings,
+    context: FitContext,
 ) -> dict[Candidate, float]:
     """NDCG@10 of each."""
-    found = to_fit(holdout.training, params, [])
-    rank = min(params.n_components, *found.factored.shape)
-    users, items = random_start(found.factored, rank, params.random_state)
+    found = prepare(holdout.training, params, [])
+    rank = min(params.n_components, *found.normalised.shape)
+    users, items = random_start(found.normalised, rank, params.random_state)
     neighbors, scores = None, {}
     for place, regularization in enumerate(regularizations):
         fit = factorize(
-            found.factored,
+            found.normalised,
             (users, items),
-            penalties_of(found.factored, params.model_copy(update={"regularization": regularization})),
-            max_iter=FURTHER_SWEEPS if place else FIRST_SWEEPS,
+            penalties_for(found.normalised, params.model_copy(update={"regularization": regularization})),
+            max_iter=FURTHER_ITERATIONS if place else FIRST_ITERATIONS,
             tol=params.tol,
-            threads=surroundings.threads,
-            told=surroundings.told,
+            threads=context.threads,
+            on_iteration=context.on_iteration,
         )
         users, items = fit.rows, fit.columns
         if neighbors is None and any(blends):
             whole = params.model_copy(update={"blend": 1.0})
-            neighbors = fit_neighbors(found, whole, items, surroundings.threads)
+            neighbors = fit_neighbors(found, whole, items, context.threads)
         scaled = items * found.item_scale[:, None]
-        parts = Factors(users, scaled, {}), Factors(users[:, :0], scaled[:, :0], {}, neighbors=neighbors)
+        parts = FittedModel(users, scaled, {}), FittedModel(users[:, :0], scaled[:, :0], {}, neighbors=neighbors)
 
-        def mixed(rows: Rows, parts: tuple[Factors, Factors] = parts) -> Iterator[Matrix]:
+        def mixed(rows: Indices, parts: tuple[FittedModel, FittedModel] = parts) -> Iterator[Matrix]:
             of_factors, of_neighbors = (part.scores(holdout.training, rows) for part in parts)
             for blend in blends:
                 yield (1 - blend) * of_factors + blend * of_neighbors
 
-        for blend, value in zip(blends, ndcg_of_each(holdout, mixed), strict=True):
+        for blend, value in zip(blends, ndcg_per_ranking(holdout, mixed), strict=True):
             scores[regularization, blend] = value
     return scores

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import BinaryIO
 
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed, shown
+from recserver.core.errors import SourceFailed, quoted
 
-OWN_FOLDERS = frozenset({"models", "tasks", "config"})
+RESERVED_FOLDERS = frozenset({"models", "tasks", "config"})
 """Folders of the data folder, in any case, that are recserver's own. So are names beginning with a dot."""
 
-LONGEST_NAME, LONGEST_PATH = 255, 4000
+MAX_NAME_BYTES, MAX_PATH_CHARS = 255, 4000
 """Bytes of a file's name, characters of a path: more than that no system takes."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
-def confined(text: str, policy: SourcePolicy) -> Path:
+def allowed_path(text: str, policy: SourcePolicy) -> Path:
     """The absolute path that ``text`` means, symbolic links followed. It need not exist.
 
     Raises:
@@ -30,46 +30,46 @@ def confined(text: str, policy: SourcePolicy) -> Path:
         raise ValueError("must be the path of a file, without control characters")
     if text.startswith(("~", "//")) or "\\" in text or _SCHEME.match(text):
         raise ValueError(
-            f"{shown(text)} is no plain path: give one with forward slashes, relative to the data folder, "
+            f"{quoted(text)} is no plain path: give one with forward slashes, relative to the data folder, "
             "without ~, drive or URL"
         )
     if (
-        any(len(part.encode(errors="replace")) > LONGEST_NAME for part in text.split("/"))
-        or len(text) > LONGEST_PATH
+        any(len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in text.split("/"))
+        or len(text) > MAX_PATH_CHARS
     ):
         raise ValueError("is longer than a path can be: shorten it")
     data_dir = policy.data_dir.resolve()
-    path = _followed(data_dir / text)
+    path = _resolve(data_dir / text)
     if not any(path.is_relative_to(root.resolve()) for root in (data_dir, *policy.csv_roots)):
         raise ValueError(
-            f"{shown(text)} lies outside the data folder: move the file there, or add its folder to "
+            f"{quoted(text)} lies outside the data folder: move the file there, or add its folder to "
             "RECSERVER_CSV_ROOTS"
         )
     inside = path.relative_to(data_dir).parts if path.is_relative_to(data_dir) else ()
-    if inside and (inside[0].casefold() in OWN_FOLDERS or inside[0].startswith(".")):
-        raise ValueError(f"{shown(text)} is one of recserver's own files: data chefs do not read those")
+    if inside and (inside[0].casefold() in RESERVED_FOLDERS or inside[0].startswith(".")):
+        raise ValueError(f"{quoted(text)} is one of recserver's own files: data chefs do not read those")
     return path
 
 
-def confined_now(text: str, policy: SourcePolicy) -> Path:
+def allowed_path_at_read(text: str, policy: SourcePolicy) -> Path:
     """As :func:`confined`, when the source is about to be read.
 
     Raises:
         SourceFailed: instead of the ValueError.
     """
     try:
-        return confined(text, policy)
+        return allowed_path(text, policy)
     except ValueError as error:
         raise SourceFailed(f"The file cannot be read: {error}.") from None
 
 
-def absence(path: Path, text: str) -> str | None:
+def missing_file_message(path: Path, text: str) -> str | None:
     """The sentence that says why there is nothing to read at ``path``, or None."""
     if path.is_file():
         return None
     if path.exists():
-        return f"{shown(text)} is no regular file: name a file."
-    return f"There is no file {shown(text)} ({path}): put it there before the training, or correct the path."
+        return f"{quoted(text)} is no regular file: name a file."
+    return f"There is no file {quoted(text)} ({path}): put it there before the training, or correct the path."
 
 
 def open_regular(path: Path, text: str) -> BinaryIO:
@@ -84,16 +84,16 @@ def open_regular(path: Path, text: str) -> BinaryIO:
         descriptor = os.open(path, flags)
     except OSError as error:
         raise SourceFailed(
-            absence(path, text) or f"The file {shown(text)} cannot be opened: {error.strerror}."
+            missing_file_message(path, text) or f"The file {quoted(text)} cannot be opened: {error.strerror}."
         ) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise SourceFailed(f"{shown(text)} is no regular file: name a file.")
+        raise SourceFailed(f"{quoted(text)} is no regular file: name a file.")
     return os.fdopen(descriptor, "rb")
 
 
-def _followed(path: Path) -> Path:
+def _resolve(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError):
-        raise ValueError(f"{shown(path)} cannot be followed: its links lead in a circle") from None
+        raise ValueError(f"{quoted(path)} cannot be followed: its links lead in a circle") from None

@@ -16,16 +16,16 @@ from recserver.core.errors import SourceFailed
 COMPRESSIONS = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstd": b"\x28\xb5\x2f\xfd"}
 """Kinds of compression, and what their files begin with."""
 
-SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+COMPRESSION_SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 
-LARGEST_RATIO = 200
+MAX_RATIO = 200
 """Bytes out for one byte in. Tables shrink by 3 to 30 times; what shrinks by more was made to fill memories."""
 
-RATIO_MATTERS_FROM = 64 * 2**20
+RATIO_CHECK_BYTES = 64 * 2**20
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
-STRANGERS = (
+OTHER_FORMATS = (
     (re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"), "a spreadsheet or a ZIP archive: save its table as CSV"),
     (re.compile(rb"PAR1"), "a Parquet file: give the data chef the format parquet"),
     (re.compile(rb"SQLite format 3\0"), "an SQLite database: make a data chef of type sql for it"),
@@ -36,12 +36,12 @@ STRANGERS = (
 )
 """What files that are no delimited text begin with, and what to say of them."""
 
-CHUNK = 2**16
+CHUNK_SIZE = 2**16
 
-MOST_XZ_MEMORY = 256 * 2**20
+MAX_XZ_MEMORY = 256 * 2**20
 """Bytes. The strongest compression needs a quarter of it; a file may ask for gigabytes."""
 
-_DAMAGES = (EOFError, OSError, zlib.error, lzma.LZMAError)
+_DECOMPRESSION_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 class SourceFile:
@@ -52,7 +52,7 @@ class SourceFile:
         compression: a key of :data:`COMPRESSIONS`, or None.
     """
 
-    def __init__(self, raw: BinaryIO, name: str, compression: str | None, most_bytes: int) -> None:
+    def __init__(self, raw: BinaryIO, name: str, compression: str | None, max_bytes: int) -> None:
         """
         Args:
             raw: the file.
@@ -62,8 +62,8 @@ class SourceFile:
         """
         self.name = name
         self._raw = raw
-        self._most_bytes = most_bytes
-        self._given = 0
+        self._max_bytes = max_bytes
+        self._bytes_out = 0
         begins = raw.peek(8)[:8]  # type: ignore[attr-defined]
         found = next((kind for kind, magic in COMPRESSIONS.items() if begins.startswith(magic)), None)
         if compression not in (None, "none") and found != compression and begins:
@@ -71,10 +71,10 @@ class SourceFile:
                 f"{name} is not compressed by {compression}: correct its compression, or leave it out."
             )
         self.compression = None if compression == "none" else found
-        self._stream = _decompressed(raw, self.compression)
+        self._stream = _open_decompressed(raw, self.compression)
 
     @property
-    def taken(self) -> int:
+    def bytes_read(self) -> int:
         """Bytes read from the file so far, as they lie on disk."""
         return self._raw.tell()
 
@@ -86,30 +86,30 @@ class SourceFile:
         """
         try:
             data: bytes = self._stream.read(size)
-        except _DAMAGES:
+        except _DECOMPRESSION_ERRORS:
             what = f"is a damaged {self.compression} file" if self.compression else "cannot be read to its end"
             raise SourceFailed(f"{self.name} {what}: write it anew.") from None
-        self._given += len(data)
-        if self._given > self._most_bytes:
+        self._bytes_out += len(data)
+        if self._bytes_out > self._max_bytes:
             raise SourceFailed(
-                f"{self.name} holds more than {self._most_bytes} bytes: split it, or raise "
+                f"{self.name} holds more than {self._max_bytes} bytes: split it, or raise "
                 "RECSERVER_MAX_FILE_BYTES."
             )
-        if self.compression and self._given > max(RATIO_MATTERS_FROM, LARGEST_RATIO * self.taken):
+        if self.compression and self._bytes_out > max(RATIO_CHECK_BYTES, MAX_RATIO * self.bytes_read):
             raise SourceFailed(
-                f"{self.name} grows more than {LARGEST_RATIO} times when it is decompressed, which tables do not: "
+                f"{self.name} grows more than {MAX_RATIO} times when it is decompressed, which tables do not: "
                 "decompress it by hand if it is right."
             )
         return data
 
 
-def _decompressed(raw: BinaryIO, compression: str | None) -> Any:
+def _open_decompressed(raw: BinaryIO, compression: str | None) -> Any:
     if compression == "gzip":
         return gzip.GzipFile(fileobj=raw, mode="rb")
     if compression == "bz2":
-        return _Streams(raw, bz2.BZ2Decompressor)
+        return _ConcatenatedStreams(raw, bz2.BZ2Decompressor)
     if compression == "xz":
-        return _Streams(raw, lambda: lzma.LZMADecompressor(memlimit=MOST_XZ_MEMORY))
+        return _ConcatenatedStreams(raw, lambda: lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY))
     if compression == "zstd":
         import pyarrow as pa
 
@@ -117,43 +117,45 @@ def _decompressed(raw: BinaryIO, compression: str | None) -> Any:
     return raw
 
 
-class _Streams:
+class _ConcatenatedStreams:
     """Compressed streams, one after the other, to the end of the file.
 
     Python's own readers take whatever follows the first stream and does not look like another for rubbish. It may
     be the damaged half of a table, so that its rows would be lost without a word.
     """
 
-    def __init__(self, raw: BinaryIO, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
-        self._raw, self._new = raw, new
-        self._stream = new()
-        self._ahead = b""
+    def __init__(
+        self, raw: BinaryIO, new_decompressor: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
+    ) -> None:
+        self._raw, self._new_decompressor = raw, new_decompressor
+        self._stream = new_decompressor()
+        self._buffer = b""
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; b"" at the end. Raises what decompressors do, EOFError if the file is cut off."""
         while True:
             if self._stream.eof:
-                self._ahead = self._stream.unused_data.lstrip(b"\0")  # padding, which xz allows
-                while not self._ahead:
-                    if not (more := self._raw.read(CHUNK)):
+                self._buffer = self._stream.unused_data.lstrip(b"\0")  # padding, which xz allows
+                while not self._buffer:
+                    if not (more := self._raw.read(CHUNK_SIZE)):
                         return b""
-                    self._ahead = more.lstrip(b"\0")
-                self._stream = self._new()
+                    self._buffer = more.lstrip(b"\0")
+                self._stream = self._new_decompressor()
             given = b""
             if self._stream.needs_input:
-                given, self._ahead = self._ahead or self._raw.read(CHUNK), b""
+                given, self._buffer = self._buffer or self._raw.read(CHUNK_SIZE), b""
                 if not given:
                     raise EOFError
             if data := self._stream.decompress(given, size):
                 return data
 
 
-def no_table(start: bytes) -> str | None:
+def other_format(start: bytes) -> str | None:
     """What a file is that begins like this, and what to do about it, if it cannot be delimited text."""
-    return next((what for beginning, what in STRANGERS if beginning.match(start)), None)
+    return next((what for beginning, what in OTHER_FORMATS if beginning.match(start)), None)
 
 
-def utf8(file: SourceFile, encoding: str | None) -> Callable[[int], bytes]:
+def utf8_reader(file: SourceFile, encoding: str | None) -> Callable[[int], bytes]:
     """A way to read ``file`` as UTF-8 without a byte order mark, up to about so many bytes at a time.
 
     What claims to be UTF-8 is handed on as it is: whoever takes it apart finds out better where it is not.
@@ -163,21 +165,21 @@ def utf8(file: SourceFile, encoding: str | None) -> Callable[[int], bytes]:
     if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
         ahead = [start.removeprefix(codecs.BOM_UTF8)]
         return lambda size: ahead.pop() if ahead and ahead[0] else file.read(size)
-    return _Transcoded(file, start, encoding).read
+    return _Transcoder(file, start, encoding).read
 
 
-class _Transcoded:
+class _Transcoder:
     """A file of another encoding, as UTF-8."""
 
     def __init__(self, file: SourceFile, start: bytes, encoding: str) -> None:
-        self._file, self._ahead, self._encoding = file, start, encoding
+        self._file, self._buffer, self._encoding = file, start, encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
         self._line = 1
 
     def read(self, size: int) -> bytes:
         text = ""
         while not text:  # a few bytes may be only the beginning of a character
-            data, self._ahead = self._ahead or self._file.read(size), b""
+            data, self._buffer = self._buffer or self._file.read(size), b""
             try:
                 text = self._decoder.decode(data, final=not data)
             except UnicodeError as error:

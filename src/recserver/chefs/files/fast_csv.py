@@ -15,20 +15,20 @@ from recserver.core.errors import SourceFailed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LONGEST_ROW = 16 * 2**20
+MAX_ROW_BYTES = 16 * 2**20
 """Bytes. A file without line ends would swallow the memory otherwise."""
 
-LONGEST_EXAMPLE = 200
+MAX_EXAMPLE_CHARS = 200
 
-LONGEST_SPLIT = 2**20
+MAX_SPLIT_CHARS = 2**20
 """Characters of a row that is looked into to see where its surplus begins."""
 
-LAST = "end of block"
+SENTINEL = "end of block"
 
-CACHED = 2**16
+CACHE_BLOCK_BYTES = 2**16
 """Bytes that are looked at together: they stay near the processor."""
 
-TOO_MANY = "has more fields than the header"
+EXTRA_FIELDS = "has more fields than the header"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Block:
 
     data: bytes
     line: int
-    to_the_end: bool = False
+    unbounded: bool = False
 
     @property
-    def quoted(self) -> bool:
+    def has_quotes(self) -> bool:
         """Whether it holds any quote."""
         return b'"' in self.data
 
@@ -62,13 +62,13 @@ class Layout:
         plain: those of which nearly every value differs, so that dictionaries of them are of no use.
     """
 
-    width: int
+    n_columns: int
     delimiter: str
-    places: dict[str, int]
-    plain: set[str] = field(default_factory=set)
+    column_indices: dict[str, int]
+    high_cardinality: set[str] = field(default_factory=set)
 
 
-def blocks(read: Callable[[int], bytes], start: bytes, line: int, size: int, name: str) -> Iterator[Block]:
+def split_blocks(read: Callable[[int], bytes], start: bytes, line: int, size: int, name: str) -> Iterator[Block]:
     """The text behind the header in blocks of about ``size`` bytes.
 
     Args:
@@ -81,33 +81,33 @@ def blocks(read: Callable[[int], bytes], start: bytes, line: int, size: int, nam
         more = read(size)
         waiting += more
         end = len(waiting) if not more else _end_of_rows(waiting)
-        if len(waiting) - end > LONGEST_ROW:
+        if len(waiting) - end > MAX_ROW_BYTES:
             if b'"' not in waiting:
                 raise SourceFailed(
-                    f"{name} has a row longer than {LONGEST_ROW >> 20} MiB after line {line}: look for missing "
+                    f"{name} has a row longer than {MAX_ROW_BYTES >> 20} MiB after line {line}: look for missing "
                     "line ends."
                 )
             end = -1  # one stray quote, as in 19" screen, or one that is never closed
-        if end < 0 or (not more and count(waiting, b'"') % 2):
-            yield Block(waiting, line, to_the_end=True)
+        if end < 0 or (not more and count_byte(waiting, b'"') % 2):
+            yield Block(waiting, line, unbounded=True)
             return
         if end:
             block, waiting = waiting[:end], waiting[end:]
             yield Block(block, line)
-            line += count(block, b"\n")
+            line += count_byte(block, b"\n")
         if not more:
             return
 
 
-def count(data: bytes, byte: bytes, end: int | None = None) -> int:
+def count_byte(data: bytes, byte: bytes, end: int | None = None) -> int:
     """As ``data.count(byte, 0, end)``, but several times as quick, and other threads run meanwhile."""
     import numpy as np
 
     if byte not in data:
         return 0
     numbers = np.frombuffer(data, np.uint8)[:end]
-    steps = range(0, len(numbers), CACHED)
-    return sum(int(np.count_nonzero(numbers[start : start + CACHED] == ord(byte))) for start in steps)
+    steps = range(0, len(numbers), CACHE_BLOCK_BYTES)
+    return sum(int(np.count_nonzero(numbers[start : start + CACHE_BLOCK_BYTES] == ord(byte))) for start in steps)
 
 
 def _end_of_rows(data: bytes) -> int:
@@ -117,7 +117,7 @@ def _end_of_rows(data: bytes) -> int:
     every end of a row.
     """
     end = data.rfind(b"\n") + 1
-    quotes = count(data, b'"', end)
+    quotes = count_byte(data, b'"', end)
     if quotes % 2:  # the last quote opens a field that goes on behind the end
         end = data.rfind(b"\n", 0, data.rfind(b'"', 0, end)) + 1
         quotes -= 1
@@ -131,7 +131,7 @@ def _end_of_rows(data: bytes) -> int:
     return end
 
 
-def parsed(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tuple[Rejection, ...]] | None:
+def parse_block(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tuple[Rejection, ...]] | None:
     """The wanted columns of a block, dictionary-encoded, and the rows with too many fields.
 
     None if the block holds anything that only the careful reader can judge: too few fields, text that is not
@@ -140,21 +140,24 @@ def parsed(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tu
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    if block.to_the_end or b"\0" in block.data:
+    if block.unbounded or b"\0" in block.data:
         return None
     too_long, example = 0, ""
 
     def judge_row(row: arrow_csv.InvalidRow) -> str:
         nonlocal too_long, example
-        if row.actual_columns > layout.width and _surplus(row.text, layout):
-            too_long, example = too_long + 1, example or row.text[:LONGEST_EXAMPLE]
+        if row.actual_columns > layout.n_columns and _has_extra_fields(row.text, layout):
+            too_long, example = too_long + 1, example or row.text[:MAX_EXAMPLE_CHARS]
             return "skip"
         return "error"
 
-    data = block.data + _last_row(layout) if block.quoted else block.data
-    names = [str(place) for place in range(layout.width)]
+    data = block.data + _sentinel_row(layout) if block.has_quotes else block.data
+    names = [str(place) for place in range(layout.n_columns)]
     text, encoded = pa.string(), pa.dictionary(pa.int32(), pa.string())
-    kinds = {str(place): text if name in layout.plain else encoded for name, place in layout.places.items()}
+    kinds = {
+        str(place): text if name in layout.high_cardinality else encoded
+        for name, place in layout.column_indices.items()
+    }
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(data),
@@ -168,37 +171,37 @@ def parsed(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tu
         )
     except pa.ArrowInvalid:
         return None
-    columns = {name: table[str(place)] for name, place in layout.places.items()}
-    if block.quoted:
-        if not all(len(one) and one[-1].as_py() == LAST for one in columns.values()):
+    columns = {name: table[str(place)] for name, place in layout.column_indices.items()}
+    if block.has_quotes:
+        if not all(len(one) and one[-1].as_py() == SENTINEL for one in columns.values()):
             return None
         columns = {name: one.slice(0, len(one) - 1) for name, one in columns.items()}
-    return columns, (Rejection(TOO_MANY, too_long, example),) if too_long else ()
+    return columns, (Rejection(EXTRA_FIELDS, too_long, example),) if too_long else ()
 
 
-def _last_row(layout: Layout) -> bytes:
+def _sentinel_row(layout: Layout) -> bytes:
     """A row put behind a block: an open quote would swallow it, as it swallows the rows before."""
-    return ("\n" + layout.delimiter.join([LAST] * layout.width) + "\n").encode()
+    return ("\n" + layout.delimiter.join([SENTINEL] * layout.n_columns) + "\n").encode()
 
 
-def ends_open(block: Block, layout: Layout) -> bool:
+def ends_inside_quotes(block: Block, layout: Layout) -> bool:
     """Whether a quote is open where a block ends, so that its last row goes on in the next.
 
     Where quotes stand in the middle of fields, counting them does not tell.
     """
-    if not block.quoted:
+    if not block.has_quotes:
         return False
-    text = (block.data + _last_row(layout)).decode("utf-8", "replace")
+    text = (block.data + _sentinel_row(layout)).decode("utf-8", "replace")
     try:
         last = deque(csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter), maxlen=1)[0]
     except csv.Error:  # a field of more than 128 KiB
         return True
-    return last != [LAST] * layout.width
+    return last != [SENTINEL] * layout.n_columns
 
 
-def _surplus(row: str, layout: Layout) -> bool:
+def _has_extra_fields(row: str, layout: Layout) -> bool:
     """Whether there is something in the first field too many: a comma at the end of a row does no harm."""
-    if len(row) > LONGEST_SPLIT:
+    if len(row) > MAX_SPLIT_CHARS:
         return True
     try:
         fields = (
@@ -206,10 +209,10 @@ def _surplus(row: str, layout: Layout) -> bool:
         )
     except csv.Error:
         return True
-    return len(fields) > layout.width and fields[layout.width] != ""
+    return len(fields) > layout.n_columns and fields[layout.n_columns] != ""
 
 
-def note_distinct(columns: dict[str, pa.ChunkedArray], layout: Layout) -> None:
+def detect_high_cardinality(columns: dict[str, pa.ChunkedArray], layout: Layout) -> None:
     """Learn from a block which columns are better read as plain text."""
     import pyarrow as pa
 
@@ -217,4 +220,4 @@ def note_distinct(columns: dict[str, pa.ChunkedArray], layout: Layout) -> None:
         if column.num_chunks and pa.types.is_dictionary(column.type):
             distinct = len(column.chunk(0).dictionary)
             if distinct > len(column) // 2 and len(column) > 1000:
-                layout.plain.add(name)
+                layout.high_cardinality.add(name)

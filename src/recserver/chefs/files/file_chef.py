@@ -16,38 +16,50 @@ from pydantic import AfterValidator, StringConstraints
 
 from recserver.chefs.chef_entry import (
     ChefEntry,
+    column_indices,
+    empty_column,
     has_reference,
-    no_rows,
-    positions,
+    invalid_field,
     read_entry,
-    refused,
     variable_warnings,
 )
-from recserver.chefs.files.allowed_paths import absence, confined, confined_now, open_regular
-from recserver.chefs.files.decompression import SUFFIXES, SourceFile, no_table, utf8
-from recserver.chefs.files.fast_csv import Block, Layout, blocks, ends_open, note_distinct, parsed
-from recserver.chefs.files.strict_csv import careful
+from recserver.chefs.files.allowed_paths import (
+    allowed_path,
+    allowed_path_at_read,
+    missing_file_message,
+    open_regular,
+)
+from recserver.chefs.files.decompression import COMPRESSION_SUFFIXES, SourceFile, other_format, utf8_reader
+from recserver.chefs.files.fast_csv import (
+    Block,
+    Layout,
+    detect_high_cardinality,
+    ends_inside_quotes,
+    parse_block,
+    split_blocks,
+)
+from recserver.chefs.files.strict_csv import parse_strict
 from recserver.chefs.protocol import Batch
 from recserver.chefs.secrets import expand_environment
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed, shown
+from recserver.core.errors import SourceFailed, quoted
 from recserver.core.validation.values import Text
 
-LONGEST_HEADER = 2**20
+MAX_HEADER_BYTES = 2**20
 DELIMITERS = ",;\t|"
 """Tried in this order where none is given."""
 
-FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 """What the ends of file names say; anything else is ``csv``."""
 
-BYTES_A_ROW = 320
-LARGEST_BLOCK, SMALLEST_BLOCK = 16 * 2**20, 2**12
+BYTES_PER_ROW = 320
+MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 16 * 2**20, 2**12
 """Bytes that are taken apart at a time. Larger ones gain nothing."""
 
-Read = Callable[[int], bytes]
+ReadBytes = Callable[[int], bytes]
 
 
-def _delimiter(value: str) -> str:
+def _check_delimiter(value: str) -> str:
     if value == "\\t":
         return "\t"
     if len(value) != 1 or not value.isascii() or value.isalnum() or value in '"\r\n\0 _':
@@ -55,12 +67,12 @@ def _delimiter(value: str) -> str:
     return value
 
 
-def _encoding(value: str) -> str:
+def _check_encoding(value: str) -> str:
     try:
         known = codecs.lookup(value)
         "a".encode(value)
     except (LookupError, ValueError):
-        raise ValueError(f"{shown(value)} is no text encoding: name one, such as cp1252") from None
+        raise ValueError(f"{quoted(value)} is no text encoding: name one, such as cp1252") from None
     return known.name
 
 
@@ -70,8 +82,8 @@ class CsvEntry(ChefEntry):
     path: Text
     format: Literal["csv", "jsonl", "parquet"] | None = None
     compression: Literal["none", "gzip", "bz2", "xz", "zstd"] | None = None
-    delimiter: Annotated[str, StringConstraints(strict=True), AfterValidator(_delimiter)] | None = None
-    encoding: Annotated[str, StringConstraints(strict=True), AfterValidator(_encoding)] | None = None
+    delimiter: Annotated[str, StringConstraints(strict=True), AfterValidator(_check_delimiter)] | None = None
+    encoding: Annotated[str, StringConstraints(strict=True), AfterValidator(_check_encoding)] | None = None
 
 
 class CsvChef:
@@ -94,26 +106,26 @@ class CsvChef:
         self._path = self._spec.path
         if not has_reference(self._path):
             try:
-                confined(self._path, policy)
+                allowed_path(self._path, policy)
             except ValueError as error:
-                raise refused("path", error) from None
+                raise invalid_field("path", error) from None
 
     def warnings(self) -> list[str]:
         if unset := variable_warnings({"path": self._path}):
             return unset
         try:
             text = str(expand_environment({"path": self._path})["path"])
-            missing = absence(confined_now(text, self._policy), text)
+            missing = missing_file_message(allowed_path_at_read(text, self._policy), text)
         except SourceFailed as error:
             missing = str(error)
         return [missing] if missing else []
 
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         path = str(expand_environment({"path": self._path})["path"])
-        name = f"The file {shown(path)}"
+        name = f"The file {quoted(path)}"
         spec, policy = self._spec, self._policy
-        with open_regular(confined_now(path, policy), path) as raw:
-            kind = spec.format or format_of(path)
+        with open_regular(allowed_path_at_read(path, policy), path) as raw:
+            kind = spec.format or format_from_name(path)
             if kind == "parquet":
                 from recserver.chefs.files.parquet import read_parquet
 
@@ -123,53 +135,57 @@ class CsvChef:
             if kind == "jsonl":
                 from recserver.chefs.files.json_lines import read_json_lines
 
-                found = read_json_lines(utf8(file, spec.encoding), wanted, policy.batch_rows, name)
+                found = read_json_lines(utf8_reader(file, spec.encoding), wanted, policy.batch_rows, name)
             else:
-                reading = _CsvReading(file, spec, policy.batch_rows)
+                reading = _CsvReader(file, spec, policy.batch_rows)
                 self.delimiter = reading.read_header()
                 found = reading.batches(wanted)
             counted = 0
             for batch in found:
-                yield replace(batch, n_bytes=file.taken - counted)
-                counted = file.taken
+                yield replace(batch, n_bytes=file.bytes_read - counted)
+                counted = file.bytes_read
 
 
-def format_of(path: str) -> str:
+def format_from_name(path: str) -> str:
     """What the end of a file's name says it holds."""
     name = PurePath(path.lower())
-    return FORMATS.get((name.with_suffix("") if name.suffix in SUFFIXES else name).suffix, "csv")
+    return FORMAT_BY_SUFFIX.get(
+        (name.with_suffix("") if name.suffix in COMPRESSION_SUFFIXES else name).suffix, "csv"
+    )
 
 
-class _CsvReading:
+class _CsvReader:
     """One way through a file of delimited text."""
 
     def __init__(self, file: SourceFile, spec: CsvEntry, batch_rows: int) -> None:
         self._name = file.name
-        self._read: Read = utf8(file, spec.encoding)
+        self._read: ReadBytes = utf8_reader(file, spec.encoding)
         self._delimiter = spec.delimiter
         self._batch_rows = batch_rows
-        self._size = max(SMALLEST_BLOCK, min(LARGEST_BLOCK, batch_rows * BYTES_A_ROW))
-        self._rows = 0
+        self._block_bytes = max(MIN_BLOCK_BYTES, min(MAX_BLOCK_BYTES, batch_rows * BYTES_PER_ROW))
+        self._rows_read = 0
 
     def read_header(self) -> str:
         """The delimiter. Raises SourceFailed if there is no header."""
-        self._begun = self._header()
+        self._parsed_header = self._parse_header()
         return self._delimiter or ","
 
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         """The rows, once the header was read."""
-        header, rest, line = self._begun
+        header, rest, line = self._parsed_header
         found = tuple(filter(None, header))
-        places = positions(header, wanted, self._name, "rename one of them in its header")
+        places = column_indices(header, wanted, self._name, "rename one of them in its header")
         layout = Layout(len(header), self._delimiter or ",", places)
-        yield Batch(found, {name: no_rows() for name in places})
+        yield Batch(found, {name: empty_column() for name in places})
         if not places:
             return
-        cut = blocks(self._read, rest, line, self._size, self._name)
-        for columns, rejected in self._parts(cut, layout):
+        cut = split_blocks(self._read, rest, line, self._block_bytes, self._name)
+        for columns, rejected in self._parse_blocks(cut, layout):
             yield Batch(found, columns, rejected=rejected)
 
-    def _parts(self, cut: Iterator[Block], layout: Layout) -> Iterator[tuple[dict[str, Any], Any]]:
+    def _parse_blocks(
+        self, pending_blocks: Iterator[Block], layout: Layout
+    ) -> Iterator[tuple[dict[str, Any], Any]]:
         """The blocks, taken apart ahead by several threads, in order; by the careful reader where need be."""
         from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -180,53 +196,58 @@ class _CsvReading:
         with ThreadPoolExecutor(threads) as pool:
             try:
                 while True:
-                    while len(ahead) <= threads and (block := next(cut, None)) is not None:
-                        ahead.append((block, pool.submit(parsed, block, layout)))
-                        if not layout.plain and self._rows == 0:
+                    while len(ahead) <= threads and (block := next(pending_blocks, None)) is not None:
+                        ahead.append((block, pool.submit(parse_block, block, layout)))
+                        if not layout.high_cardinality and self._rows_read == 0:
                             break  # the first block tells how the others are read best
                     if not ahead:
                         return
                     block, future = ahead.popleft()
                     if (part := future.result()) is not None:
-                        if self._rows == 0:
-                            note_distinct(part[0], layout)
-                        yield self._counted(part)
+                        if self._rows_read == 0:
+                            detect_high_cardinality(part[0], layout)
+                        yield self._count_rows(part)
                         continue
-                    more: Read = self._read if block.to_the_end else _nothing_more
-                    if not block.to_the_end and ends_open(block, layout):
-                        more = _Following([one for one, _ in ahead], cut, self._read).read
+                    more: ReadBytes = self._read if block.unbounded else _read_nothing
+                    if not block.unbounded and ends_inside_quotes(block, layout):
+                        more = _RemainingText([one for one, _ in ahead], pending_blocks, self._read).read
                         ahead.clear()
-                    for one in careful(
-                        block, more, layout, rows_before=self._rows, batch_rows=self._batch_rows, name=self._name
+                    for one in parse_strict(
+                        block,
+                        more,
+                        layout,
+                        rows_before=self._rows_read,
+                        batch_rows=self._batch_rows,
+                        name=self._name,
                     ):
-                        yield self._counted(one)
+                        yield self._count_rows(one)
             finally:
                 for _, future in ahead:
                     future.cancel()
 
-    def _counted(self, part: tuple[dict[str, Any], Any]) -> tuple[dict[str, Any], Any]:
+    def _count_rows(self, part: tuple[dict[str, Any], Any]) -> tuple[dict[str, Any], Any]:
         columns, rejected = part
-        self._rows += len(next(iter(columns.values()))) + sum(one.count for one in rejected)
+        self._rows_read += len(next(iter(columns.values()))) + sum(one.count for one in rejected)
         return part
 
-    def _header(self) -> tuple[list[str], bytes, int]:
+    def _parse_header(self) -> tuple[list[str], bytes, int]:
         """The names in the first line that is not blank, surrounding blanks removed; the text behind it; its line.
 
         Raises:
             SourceFailed: if there is none.
         """
         start = b""
-        while len(start) < LONGEST_HEADER and (more := self._read(min(self._size, LONGEST_HEADER))):
+        while len(start) < MAX_HEADER_BYTES and (more := self._read(min(self._block_bytes, MAX_HEADER_BYTES))):
             start += more
             first, line_end, _ = start.lstrip().partition(b"\n")
             if line_end and first.count(b'"') % 2 == 0:
                 break
-        if (other := no_table(start)) is not None:
+        if (other := other_format(start)) is not None:
             raise SourceFailed(f"{self._name} is {other}.")
         if b"\r" in start and b"\n" not in start:  # line ends of old Macs
-            start, self._read = start.replace(b"\r", b"\n"), _with_newlines(self._read)
-        text = start[:LONGEST_HEADER].decode("utf-8", "surrogateescape")
-        self._delimiter = self._delimiter_of(text.lstrip().partition("\n")[0])
+            start, self._read = start.replace(b"\r", b"\n"), _normalise_newlines(self._read)
+        text = start[:MAX_HEADER_BYTES].decode("utf-8", "surrogateescape")
+        self._delimiter = self._detect_delimiter(text.lstrip().partition("\n")[0])
         lines = io.StringIO(text, newline="")
         try:
             rows = csv.reader(lines, delimiter=self._delimiter)
@@ -235,7 +256,7 @@ class _CsvReading:
             names, text = None, "quote"
         consumed = text[: len(text) - len(lines.read())]
         rest = start[len(consumed.encode("utf-8", "surrogateescape")) :]
-        if names is None or (not rest and len(start) >= LONGEST_HEADER):
+        if names is None or (not rest and len(start) >= MAX_HEADER_BYTES):
             problem = "has no readable header line" if text.strip() else "is empty"
             raise SourceFailed(f"{self._name} {problem}: its first line must name the columns.")
         self._check_header(names)
@@ -255,7 +276,7 @@ class _CsvReading:
                 f"{self._name} is not UTF-8 at line 1: save it as UTF-8, or give its encoding, such as cp1252."
             ) from None
 
-    def _delimiter_of(self, header: str) -> str:
+    def _detect_delimiter(self, header: str) -> str:
         """As given; else the one that makes most columns of the header."""
 
         def columns(mark: str) -> int:
@@ -275,23 +296,23 @@ class _CsvReading:
         return self._delimiter
 
 
-class _Following:
+class _RemainingText:
     """The text behind a block, some of which was cut into blocks already."""
 
-    def __init__(self, ahead: list[Block], cut: Iterator[Block], read: Read) -> None:
-        self._blocks, self._rest = chain(ahead, cut), read
+    def __init__(self, queued: list[Block], pending_blocks: Iterator[Block], read: ReadBytes) -> None:
+        self._blocks, self._read_rest = chain(queued, pending_blocks), read
         self._data = b""
 
     def read(self, size: int) -> bytes:
         if not self._data:
-            self._data = next((one.data for one in self._blocks if one.data), b"") or self._rest(size)
+            self._data = next((one.data for one in self._blocks if one.data), b"") or self._read_rest(size)
         data, self._data = self._data[:size], self._data[size:]
         return data
 
 
-def _nothing_more(size: int) -> bytes:
+def _read_nothing(size: int) -> bytes:
     return b""
 
 
-def _with_newlines(read: Read) -> Read:
+def _normalise_newlines(read: ReadBytes) -> ReadBytes:
     return lambda size: read(size).replace(b"\r", b"\n")

@@ -10,20 +10,20 @@ from recserver.chefs.chef_entry import object_column
 from recserver.chefs.protocol import Batch, Rejection
 from recserver.core.errors import SourceFailed
 
-CHUNK = 2**20
-LONGEST_LINE = 8 * 2**20
-LONGEST_EXAMPLE = 200
+CHUNK_SIZE = 2**20
+MAX_LINE_BYTES = 8 * 2**20
+MAX_EXAMPLE_CHARS = 200
 
-LARGEST_BATCH = 8 * 2**20
+MAX_BATCH_BYTES = 8 * 2**20
 """Bytes of lines that are taken apart before they are handed over, however few rows they hold."""
 
-LONG_LINE = 2**16
+LONG_LINE_BYTES = 2**16
 """Bytes. Of longer lines the fields that nobody wants are let go at once."""
 
-LONGEST_NUMBER = 4000
+MAX_NUMBER_DIGITS = 4000
 """Digits. Python makes no number of more than 4300."""
 
-NO_OBJECT = "is no JSON object"
+NOT_AN_OBJECT = "is no JSON object"
 
 
 def read_json_lines(
@@ -46,28 +46,28 @@ def read_json_lines(
     rows: list[dict[str, Any]] = []
     strays: list[bytes] = []
     waiting = 0
-    for number, line in _lines(read, name):
+    for number, line in _read_lines(read, name):
         try:
             row = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            row = _patiently(number, line, name)
+            row = _parse_with_stdlib(number, line, name)
         waiting += len(line)
         if isinstance(row, dict):
             found.update(dict.fromkeys(row))
-            if len(line) > LONG_LINE and wanted is not None:
+            if len(line) > LONG_LINE_BYTES and wanted is not None:
                 row = {key: row[key] for key in wanted if key in row}
             rows.append(row)
         elif number == 1 and isinstance(row, list):
-            raise SourceFailed(_in_words(number, line, name))
+            raise SourceFailed(_error_message(number, line, name))
         else:
             strays.append(line)
-        if len(rows) + len(strays) >= batch_rows or waiting >= LARGEST_BATCH:
-            yield batch_of(rows, strays, found, wanted)
+        if len(rows) + len(strays) >= batch_rows or waiting >= MAX_BATCH_BYTES:
+            yield to_batch(rows, strays, found, wanted)
             rows, strays, waiting = [], [], 0
-    yield batch_of(rows, strays, found, wanted)
+    yield to_batch(rows, strays, found, wanted)
 
 
-def _patiently(number: int, line: bytes, name: str) -> Any:
+def _parse_with_stdlib(number: int, line: bytes, name: str) -> Any:
     """A line that the quick decoder refuses: 1e999, endless digits and half characters are JSON all the same, and
     for the judgement of rows.
 
@@ -79,32 +79,35 @@ def _patiently(number: int, line: bytes, name: str) -> Any:
         raise ValueError
 
     def whole(digits: str) -> int | str:
-        return int(digits) if len(digits) <= LONGEST_NUMBER else digits
+        return int(digits) if len(digits) <= MAX_NUMBER_DIGITS else digits
 
     try:
         return json.loads(line.decode(), parse_int=whole, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise SourceFailed(_in_words(number, line, name)) from None
+        raise SourceFailed(_error_message(number, line, name)) from None
 
 
-def batch_of(
-    rows: list[dict[str, Any]], strays: list[bytes], found: dict[str, None], wanted: Collection[str] | None
+def to_batch(
+    rows: list[dict[str, Any]],
+    non_objects: list[bytes],
+    column_names: dict[str, None],
+    wanted: Collection[str] | None,
 ) -> Batch:
     """Objects as columns; the elements that are none are left out."""
-    names = [name for name in found if wanted is None or name in wanted]
+    names = [name for name in column_names if wanted is None or name in wanted]
     left_out: tuple[Rejection, ...] = ()
-    if strays:
-        example = strays[0][:LONGEST_EXAMPLE].decode("utf-8", "replace")
-        left_out = (Rejection(NO_OBJECT, len(strays), example),)
+    if non_objects:
+        example = non_objects[0][:MAX_EXAMPLE_CHARS].decode("utf-8", "replace")
+        left_out = (Rejection(NOT_AN_OBJECT, len(non_objects), example),)
     columns = {name: object_column([row.get(name) for row in rows]) for name in names}
-    return Batch(tuple(found), columns, rejected=left_out)
+    return Batch(tuple(column_names), columns, rejected=left_out)
 
 
-def _lines(read: Callable[[int], bytes], name: str) -> Iterator[tuple[int, bytes]]:
+def _read_lines(read: Callable[[int], bytes], name: str) -> Iterator[tuple[int, bytes]]:
     """Each line that is not blank, with its number."""
     rest, number = b"", 0
     while True:
-        data = read(CHUNK)
+        data = read(CHUNK_SIZE)
         *lines, rest = (rest + data).split(b"\n") if data else (rest, b"")
         for line in lines:
             number += 1
@@ -112,13 +115,13 @@ def _lines(read: Callable[[int], bytes], name: str) -> Iterator[tuple[int, bytes
                 yield number, line
         if not data:
             return
-        if len(rest) > LONGEST_LINE:
+        if len(rest) > MAX_LINE_BYTES:
             raise SourceFailed(
-                f"{name} has a line longer than {LONGEST_LINE >> 20} MiB after line {number}: shorten it."
+                f"{name} has a line longer than {MAX_LINE_BYTES >> 20} MiB after line {number}: shorten it."
             )
 
 
-def _in_words(number: int, line: bytes, name: str) -> str:
+def _error_message(number: int, line: bytes, name: str) -> str:
     if number == 1 and line.lstrip().startswith(b"["):
         return f"{name} holds a JSON array: save it as JSON lines, one object a line."
     return f"{name} is not valid JSON at line {number}: it must hold one JSON object a line, in UTF-8."

@@ -6,13 +6,13 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
-from recserver.chefs.chef_entry import positions
+from recserver.chefs.chef_entry import column_indices
 from recserver.chefs.protocol import Batch
 from recserver.core.errors import SourceFailed
 
 
 def read_parquet(
-    raw: BinaryIO, wanted: Collection[str] | None, batch_rows: int, most_bytes: int, name: str
+    raw: BinaryIO, wanted: Collection[str] | None, batch_rows: int, max_bytes: int, name: str
 ) -> Iterator[Batch]:
     """The wanted columns; text comes dictionary-encoded, as it often lies in the file.
 
@@ -31,10 +31,10 @@ def read_parquet(
     try:
         schema = parquet.ParquetFile(raw).schema_arrow
         found = tuple(schema.names)
-        places = positions(found, wanted, name, "write them under different names")
+        places = column_indices(found, wanted, name, "write them under different names")
         texts = [one for one in places if pa.types.is_string(schema.field(one).type)]
         file = parquet.ParquetFile(raw, read_dictionary=texts)
-        _check_size(file, most_bytes, name)
+        _check_size(file, max_bytes, name)
     except (pa.ArrowException, OSError, ValueError):  # the last for names that are no text
         raise SourceFailed(broken) from None
     size, rows = os.fstat(raw.fileno()).st_size, max(1, file.metadata.num_rows)
@@ -44,7 +44,7 @@ def read_parquet(
     counted = done = 0
     try:
         for part in file.iter_batches(batch_size=batch_rows, columns=list(places)):
-            if any(map(_leads_nowhere, part.columns)):
+            if any(map(_has_invalid_indices, part.columns)):
                 raise SourceFailed(broken)
             done += part.num_rows
             share = size * done // rows
@@ -54,7 +54,7 @@ def read_parquet(
         raise SourceFailed(broken) from None
 
 
-def _leads_nowhere(column: Any) -> bool:
+def _has_invalid_indices(column: Any) -> bool:
     """Whether a column holds places that its dictionary lacks: damage that the reader itself does not see."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -65,9 +65,9 @@ def _leads_nowhere(column: Any) -> bool:
     return ends["max"] is not None and (ends["min"] < 0 or ends["max"] >= len(column.dictionary))
 
 
-def _check_size(file: Any, most_bytes: int, name: str) -> None:
+def _check_size(file: Any, max_bytes: int, name: str) -> None:
     groups = range(file.metadata.num_row_groups)
-    if sum(file.metadata.row_group(one).total_byte_size for one in groups) > most_bytes:
+    if sum(file.metadata.row_group(one).total_byte_size for one in groups) > max_bytes:
         raise SourceFailed(
-            f"{name} holds more than {most_bytes} bytes: split it, or raise RECSERVER_MAX_FILE_BYTES."
+            f"{name} holds more than {max_bytes} bytes: split it, or raise RECSERVER_MAX_FILE_BYTES."
         )

@@ -10,40 +10,40 @@ from typing import TYPE_CHECKING
 
 from recserver.chefs.secrets import mask_url
 from recserver.core.clock import SystemClock
-from recserver.core.errors import SourceFailed, shown
+from recserver.core.errors import SourceFailed, quoted
 
 if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-LONGEST_WAIT = 300.0
+MAX_RETRY_AFTER = 300.0
 """Seconds before another try that a source may ask for."""
 
-_LASTING = frozenset({HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED})
+_PERMANENT_STATUSES = frozenset({HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED})
 
 
-class Transient(SourceFailed):
+class TransientFailure(SourceFailed):
     """A failure that may be over in a moment."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message, transient=True, retry_after=retry_after)
 
 
-class NotThere(SourceFailed):
+class PageNotFound(SourceFailed):
     """The source answered 404."""
 
 
 def source_name(url: URL) -> str:
     """How sentences call what is fetched: its masked URL, shortened."""
-    return f"The source {shown(mask_url(str(url)))}"
+    return f"The source {quoted(mask_url(str(url)))}"
 
 
-def redirected_name(first: URL, target: URL) -> str:
+def redirect_name(first: URL, target: URL) -> str:
     """How sentences call what a redirect led to."""
-    return f"The address {shown(mask_url(str(target)))}, to which {shown(mask_url(str(first)))} redirects,"
+    return f"The address {quoted(mask_url(str(target)))}, to which {quoted(mask_url(str(first)))} redirects,"
 
 
-def why_refused(error: ValueError, subject: str = "it") -> str:
+def url_error_reason(error: ValueError, subject: str = "it") -> str:
     """The reason that :func:`recserver.chefs.rest.http_client.check_url` gives, as a part of a sentence."""
     return f"{subject} {error}" if str(error).startswith("must ") else str(error)
 
@@ -60,19 +60,19 @@ def check_status(response: aiohttp.ClientResponse, source: str, *, may_be_unchan
     known = status in HTTPStatus._value2member_map_
     phrase = f"{status} {HTTPStatus(status).phrase}" if known else str(status)
     says = f"{source} answered {phrase}"
-    if status == HTTPStatus.TOO_MANY_REQUESTS or (status >= 500 and status not in _LASTING):
-        wait = asked_wait(response.headers.get("Retry-After", ""))
-        if wait is not None and wait > LONGEST_WAIT:
+    if status == HTTPStatus.TOO_MANY_REQUESTS or (status >= 500 and status not in _PERMANENT_STATUSES):
+        wait = retry_after_seconds(response.headers.get("Retry-After", ""))
+        if wait is not None and wait > MAX_RETRY_AFTER:
             raise SourceFailed(f"{says} and asks to wait {wait:.0f} seconds: train from it less often.")
         cure = "ask it less often" if status == HTTPStatus.TOO_MANY_REQUESTS else "try again once it works"
-        raise Transient(f"{says}: {cure}.", wait)
+        raise TransientFailure(f"{says}: {cure}.", wait)
     if status == HTTPStatus.NOT_FOUND:
-        raise NotThere(f"{says}: check the address and its credentials.")
+        raise PageNotFound(f"{says}: check the address and its credentials.")
     cure = "try again once it works" if status >= 500 else "check the address and its credentials"
     raise SourceFailed(f"{says}: {cure}.")
 
 
-def asked_wait(text: str) -> float | None:
+def retry_after_seconds(text: str) -> float | None:
     """Seconds that a ``Retry-After`` header asks for, as a number or a date, and a little more."""
     if text.isascii() and text.isdigit() and len(text) < 10:
         seconds = float(text)
@@ -86,7 +86,7 @@ def asked_wait(text: str) -> float | None:
     return seconds + random.random() / 10  # noqa: S311 - so that not all come back at once
 
 
-def in_words(error: Exception, source: str, connect_seconds: float, read_seconds: float) -> SourceFailed:
+def connection_error(error: Exception, source: str, connect_seconds: float, read_seconds: float) -> SourceFailed:
     """What a fault of the connection means: a :class:`Transient` one where another try may help."""
     import aiohttp
 
@@ -108,7 +108,7 @@ def in_words(error: Exception, source: str, connect_seconds: float, read_seconds
             return SourceFailed(f"{source} {sentence}.")
     for kind, sentence in passing:
         if isinstance(error, kind):
-            return Transient(f"{source} {sentence}.")
+            return TransientFailure(f"{source} {sentence}.")
     if isinstance(error, aiohttp.ClientResponseError):
         return SourceFailed(
             f"{source} answered with something that is not HTTP, or in a compression that is not understood: "

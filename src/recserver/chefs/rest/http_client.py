@@ -10,33 +10,33 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from recserver.chefs.rest.error_messages import (
-    Transient,
+    TransientFailure,
     check_status,
-    in_words,
-    redirected_name,
+    connection_error,
+    redirect_name,
     source_name,
-    why_refused,
+    url_error_reason,
 )
 from recserver.chefs.rest.link_header import next_link
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.ssrf_guard import ConnectGuard, host_refusal
+from recserver.chefs.ssrf_guard import GuardedSocketFactory, host_error
 from recserver.core.errors import SourceFailed
 
 if TYPE_CHECKING:
     import aiohttp
     from yarl import URL
 
-MOST_REDIRECTS = 3
+MAX_REDIRECTS = 3
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 """A source that sends nothing for so long has failed."""
-CHUNK = 2**16
-LONGEST_URL = 8_000
+CHUNK_SIZE = 2**16
+MAX_URL_CHARS = 8_000
 
-TRIES = 3
-FIRST_WAIT = 1.0
+MAX_ATTEMPTS = 3
+FIRST_RETRY_DELAY = 1.0
 """Seconds before the second try, about; twice as long before the third."""
-WAITING_SHARE = 0.75
+MAX_WAIT_SHARE = 0.75
 """How much of the time that is left a wait may take: what comes after it takes time as well."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -54,7 +54,7 @@ def check_url(text: str, policy: SourcePolicy) -> URL:
     """
     from yarl import URL
 
-    if len(text) > LONGEST_URL or any(ord(letter) <= 32 or ord(letter) == 127 for letter in text):
+    if len(text) > MAX_URL_CHARS or any(ord(letter) <= 32 or ord(letter) == 127 for letter in text):
         raise ValueError("must be a URL without spaces and control characters, of at most 8000 characters")
     scheme, mark, rest = text.partition("://")
     if not mark or scheme.lower() not in ("http", "https"):
@@ -71,13 +71,13 @@ def check_url(text: str, policy: SourcePolicy) -> URL:
         host, port, url = None, None, URL()
     if not host or port is None or not 1 <= port <= 65535:
         raise ValueError("must name a host, and a port from 1 to 65535 if any")
-    if problem := host_refusal(host, allow_private=policy.allow_private_sources):
+    if problem := host_error(host, allow_private=policy.allow_private_sources):
         raise ValueError(problem)
     return url
 
 
 @dataclass(slots=True)
-class Answer:
+class Response:
     """What came of one request.
 
     Attributes:
@@ -94,10 +94,10 @@ class Answer:
     next_link: str | None = None
     redirected: bool = False
     body: bytes = b""
-    rest: AsyncGenerator[bytes] | None = None
+    remaining: AsyncGenerator[bytes] | None = None
 
 
-def check_next(url: URL, policy: SourcePolicy, source: str) -> URL:
+def check_next_url(url: URL, policy: SourcePolicy, source: str) -> URL:
     """The address of a next page, if a data chef may fetch it.
 
     Raises:
@@ -106,11 +106,11 @@ def check_next(url: URL, policy: SourcePolicy, source: str) -> URL:
     try:
         return check_url(str(url), policy)
     except ValueError as error:
-        why = why_refused(error, "its address")
+        why = url_error_reason(error, "its address")
         raise SourceFailed(f"{source} names a next page that is refused: {why}.") from None
 
 
-class Client:
+class HttpClient:
     """An HTTP client for one reading of one source. Use it as an asynchronous context manager.
 
     Attributes:
@@ -119,17 +119,17 @@ class Client:
     """
 
     def __init__(
-        self, policy: SourcePolicy, home: URL | None = None, headers: Mapping[str, str] | None = None
+        self, policy: SourcePolicy, base_url: URL | None = None, headers: Mapping[str, str] | None = None
     ) -> None:
         """
         Args:
             home: an address of the source.
             headers: what goes to the origin of ``home``, and to no other: credentials above all.
         """
-        self.taken = 0
+        self.bytes_received = 0
         self.policy = policy
-        self._guard = ConnectGuard(allow_private=policy.allow_private_sources)
-        self._origin = home.origin() if home is not None else None
+        self._guard = GuardedSocketFactory(allow_private=policy.allow_private_sources)
+        self._origin = base_url.origin() if base_url is not None else None
         self._headers = dict(headers or {})
         self._deadline = 0.0
 
@@ -153,7 +153,9 @@ class Client:
     ) -> None:
         await self._session.close()
 
-    async def get(self, url: URL, most: int, conditions: Mapping[str, str] | None = None) -> Answer:
+    async def get(
+        self, url: URL, max_bytes: int, conditional_headers: Mapping[str, str] | None = None
+    ) -> Response:
         """The answer to one request, redirects followed, tried again where that may help.
 
         Args:
@@ -169,38 +171,42 @@ class Client:
         tried = 0
 
         def wait_for(error: Exception) -> bool | float:
-            if not isinstance(error, Transient) or not self._may_wait(error.retry_after, tried):
+            if not isinstance(error, TransientFailure) or not self._can_retry(error.retry_after, tried):
                 return False
             return True if error.retry_after is None else error.retry_after
 
         try:
             async for attempt in stamina.retry_context(
-                on=wait_for, attempts=TRIES, timeout=None, wait_initial=FIRST_WAIT, wait_jitter=FIRST_WAIT
+                on=wait_for,
+                attempts=MAX_ATTEMPTS,
+                timeout=None,
+                wait_initial=FIRST_RETRY_DELAY,
+                wait_jitter=FIRST_RETRY_DELAY,
             ):
                 with attempt:
                     tried += 1
-                    return await self._begin(url, most, conditions or {})
-        except Transient as error:
+                    return await self._request(url, max_bytes, conditional_headers or {})
+        except TransientFailure as error:
             wait = error.retry_after
-            asks = f" It asks to wait {wait:.0f} seconds." if wait and not self._may_wait(wait, tried) else ""
+            asks = f" It asks to wait {wait:.0f} seconds." if wait and not self._can_retry(wait, tried) else ""
             times = f" It was tried {tried} times." if tried > 1 else ""
             raise SourceFailed(f"{error}{asks}{times}", transient=True, retry_after=wait) from None
         raise AssertionError("the last attempt returns or raises")
 
-    def _may_wait(self, asked: float | None, tried: int) -> bool:
+    def _can_retry(self, requested_delay: float | None, attempts: int) -> bool:
         """Whether there is time for another try after so many."""
-        wait = FIRST_WAIT * (2 ** (tried - 1) + 1) if asked is None else asked
-        return wait <= (self._deadline - asyncio.get_running_loop().time()) * WAITING_SHARE
+        wait = FIRST_RETRY_DELAY * (2 ** (attempts - 1) + 1) if requested_delay is None else requested_delay
+        return wait <= (self._deadline - asyncio.get_running_loop().time()) * MAX_WAIT_SHARE
 
-    async def _begin(self, url: URL, most: int, conditions: Mapping[str, str]) -> Answer:
-        answer = Answer()
-        chunks = self._counted(url, answer, conditions)
+    async def _request(self, url: URL, max_bytes: int, conditional_headers: Mapping[str, str]) -> Response:
+        answer = Response()
+        chunks = self._limited_chunks(url, answer, conditional_headers)
         begun = bytearray()
         try:
             async for data in chunks:
                 begun += data
-                if len(begun) > most:
-                    answer.rest = chunks
+                if len(begun) > max_bytes:
+                    answer.remaining = chunks
                     break
         except BaseException:
             await chunks.aclose()
@@ -208,47 +214,51 @@ class Client:
         answer.body = bytes(begun)
         return answer
 
-    async def _counted(self, url: URL, answer: Answer, conditions: Mapping[str, str]) -> AsyncGenerator[bytes]:
+    async def _limited_chunks(
+        self, url: URL, response: Response, conditional_headers: Mapping[str, str]
+    ) -> AsyncGenerator[bytes]:
         import aiohttp
 
-        answer.source = source = source_name(url)
-        self._guard.refused = ""
+        response.source = source = source_name(url)
+        self._guard.last_error = ""
         try:
-            async with aclosing(self._followed(url, answer, conditions)) as chunks:
+            async with aclosing(self._follow_redirects(url, response, conditional_headers)) as chunks:
                 async for data in chunks:
-                    self.taken += len(data)
-                    if self.taken > self.policy.max_source_bytes:
+                    self.bytes_received += len(data)
+                    if self.bytes_received > self.policy.max_source_bytes:
                         raise SourceFailed(
                             f"{source} sent more than {self.policy.max_source_bytes} bytes: ask it for less, or "
                             "raise RECSERVER_MAX_SOURCE_BYTES."
                         )
                     yield data
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            if self._guard.refused and isinstance(error, aiohttp.ClientConnectorError):
+            if self._guard.last_error and isinstance(error, aiohttp.ClientConnectorError):
                 raise SourceFailed(
-                    f"{answer.source} leads to an address that is refused: {self._guard.refused}."
+                    f"{response.source} leads to an address that is refused: {self._guard.last_error}."
                 ) from None
-            raise in_words(error, answer.source, CONNECT_SECONDS, READ_SECONDS) from None
+            raise connection_error(error, response.source, CONNECT_SECONDS, READ_SECONDS) from None
 
-    async def _followed(self, url: URL, answer: Answer, conditions: Mapping[str, str]) -> AsyncGenerator[bytes]:
+    async def _follow_redirects(
+        self, url: URL, answer: Response, conditional_headers: Mapping[str, str]
+    ) -> AsyncGenerator[bytes]:
         first = url
-        for _ in range(MOST_REDIRECTS + 1):
-            headers = {**self._headers, **conditions} if url.origin() == self._origin else {}
+        for _ in range(MAX_REDIRECTS + 1):
+            headers = {**self._headers, **conditional_headers} if url.origin() == self._origin else {}
             async with self._session.get(url, allow_redirects=False, headers=headers) as response:
                 if response.status not in _REDIRECTS or "Location" not in response.headers:
-                    check_status(response, answer.source, may_be_unchanged=bool(conditions))
+                    check_status(response, answer.source, may_be_unchanged=bool(conditional_headers))
                     answer.status, answer.headers = response.status, response.headers
                     answer.next_link = next_link(response.headers.getall("Link", []), response.url)
-                    async for data in response.content.iter_chunked(CHUNK):
+                    async for data in response.content.iter_chunked(CHUNK_SIZE):
                         yield data
                     return
-                url = self._next_hop(response, answer.source)
-                answer.redirected, answer.source = True, redirected_name(first, url)
+                url = self._redirect_target(response, answer.source)
+                answer.redirected, answer.source = True, redirect_name(first, url)
         raise SourceFailed(
-            f"{source_name(first)} redirects more than {MOST_REDIRECTS} times: give the final address."
+            f"{source_name(first)} redirects more than {MAX_REDIRECTS} times: give the final address."
         )
 
-    def _next_hop(self, response: aiohttp.ClientResponse, source: str) -> URL:
+    def _redirect_target(self, response: aiohttp.ClientResponse, source: str) -> URL:
         from yarl import URL
 
         try:
@@ -260,5 +270,5 @@ class Client:
         try:
             return check_url(str(target), self.policy)
         except ValueError as error:
-            why = why_refused(error)
+            why = url_error_reason(error)
             raise SourceFailed(f"{source} redirects to an address that is refused: {why}.") from None

@@ -10,13 +10,13 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from recserver.chefs.rest.json_stream import WRAPPERS, rows_reader
-from recserver.chefs.rest.paginators import at
-from recserver.core.errors import SourceFailed, shown
+from recserver.chefs.rest.json_stream import WRAPPER_KEYS, make_row_parser
+from recserver.chefs.rest.paginators import value_at_path
+from recserver.core.errors import SourceFailed, quoted
 
-PART = 2**18
+CHUNK_SIZE = 2**18
 
-_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(slots=True)
@@ -39,35 +39,35 @@ class Page:
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
     n_rows: int = 0
-    strays: list[str] = field(default_factory=list)
-    found: tuple[str, ...] = ()
-    started: bool = True
-    more: bool | None = None
+    non_objects: list[str] = field(default_factory=list)
+    column_names: tuple[str, ...] = ()
+    has_content: bool = True
+    has_more: bool | None = None
     document: Any = None
     rows: list[Any] | None = None
-    speaks: bool = False
+    is_message: bool = False
     hints: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """How many elements the page had."""
-        return self.n_rows + len(self.strays)
+        return self.n_rows + len(self.non_objects)
 
 
-def page_of(elements: list[Any], wanted: Collection[str] | None) -> Page:
+def page_from_rows(rows_or_others: list[Any], wanted: Collection[str] | None) -> Page:
     """The elements of an array of rows as a page."""
     page = Page()
-    rows = elements
-    if set(map(type, elements)) - {dict}:
-        rows = [one for one in elements if isinstance(one, dict)]
-        stray = next(one for one in elements if not isinstance(one, dict))
-        text = reprlib.repr(stray) if isinstance(stray, list) else shown(stray).strip("'\"")
-        page.strays = [text] + [""] * (len(elements) - len(rows) - 1)
+    rows = rows_or_others
+    if set(map(type, rows_or_others)) - {dict}:
+        rows = [one for one in rows_or_others if isinstance(one, dict)]
+        stray = next(one for one in rows_or_others if not isinstance(one, dict))
+        text = reprlib.repr(stray) if isinstance(stray, list) else quoted(stray).strip("'\"")
+        page.non_objects = [text] + [""] * (len(rows_or_others) - len(rows) - 1)
     page.n_rows = len(rows)
     first = tuple(rows[0]) if rows else ()
     uniform = set().union(*rows) == set(first)
-    page.found = first if uniform else tuple(dict.fromkeys(chain.from_iterable(rows)))
-    for name in page.found:
+    page.column_names = first if uniform else tuple(dict.fromkeys(chain.from_iterable(rows)))
+    for name in page.column_names:
         if wanted is None or name in wanted:
             try:
                 page.columns[name] = list(map(itemgetter(name), rows))
@@ -76,7 +76,7 @@ def page_of(elements: list[Any], wanted: Collection[str] | None) -> Page:
     return page
 
 
-def whole_page(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
+def parse_page(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
     """The rows of an answer. They are those that :mod:`recserver.chefs.rest.json_stream` finds.
 
     Args:
@@ -92,85 +92,89 @@ def whole_page(body: bytes, wanted: Collection[str] | None, selector: str | None
 
     body = body.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n")
     if not body:
-        return Page(started=False)
+        return Page(has_content=False)
     try:
-        if _HALF_CHARACTER.search(body):  # decoders differ on what half a character is
+        if _SURROGATE_ESCAPE.search(body):  # decoders differ on what half a character is
             raise ValueError
         document = msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        return _lines(body, wanted, selector) or _slowly(body, wanted, selector, source)
+        return _parse_lines(body, wanted, selector) or _parse_incrementally(body, wanted, selector, source)
     if selector is not None:
-        rows = _selected(document, selector, source)
-        page = page_of(rows, wanted)
+        rows = _select_rows(document, selector, source)
+        page = page_from_rows(rows, wanted)
         page.rows = rows
     elif isinstance(document, list):
-        page = page_of(document, wanted)
+        page = page_from_rows(document, wanted)
     elif isinstance(document, dict):
-        page = _of_object(document, wanted)
+        page = _page_from_object(document, wanted)
     else:
         raise SourceFailed(f"{source} answered with a single value: rows must be JSON objects.")
     page.document = document
     return page
 
 
-def _selected(document: Any, selector: str, source: str) -> list[Any]:
-    rows = at(document, selector)
+def _select_rows(document: Any, selector: str, source: str) -> list[Any]:
+    rows = value_at_path(document, selector)
     if not isinstance(rows, list | dict):
         raise SourceFailed(
-            f"{source} has no rows at {shown(selector)}: correct the data_selector of the data chef."
+            f"{source} has no rows at {quoted(selector)}: correct the data_selector of the data chef."
         )
     return rows if isinstance(rows, list) else [rows]
 
 
-def _of_object(document: dict[str, Any], wanted: Collection[str] | None) -> Page:
+def _page_from_object(document: dict[str, Any], wanted: Collection[str] | None) -> Page:
     """An object that holds the rows, or is one."""
-    arrays = [document[key] for key in document if key in WRAPPERS and isinstance(document[key], list)]
+    arrays = [document[key] for key in document if key in WRAPPER_KEYS and isinstance(document[key], list)]
     filled = next((one for one in arrays if one and isinstance(one[0], dict)), None)
     own = wanted is not None and any(key in wanted for key in document)
     if filled is None and (own or not any(one == [] for one in arrays)):
-        page = page_of([document], wanted)
-        page.speaks = wanted is not None and not own
+        page = page_from_rows([document], wanted)
+        page.is_message = wanted is not None and not own
         return page
-    page = page_of(filled or [], wanted)
+    page = page_from_rows(filled or [], wanted)
     page.rows = filled
     if "has_next" in document:
-        page.more = bool(document["has_next"])
+        page.has_more = bool(document["has_next"])
     elif "next" in document:
-        page.more = document["next"] not in (None, "", False)
+        page.has_more = document["next"] not in (None, "", False)
     return page
 
 
-def _lines(body: bytes, wanted: Collection[str] | None, selector: str | None) -> Page | None:
+def _parse_lines(body: bytes, wanted: Collection[str] | None, selector: str | None) -> Page | None:
     """JSON lines that each hold one row; None if that is not what ``body`` is."""
     import msgspec
 
     try:
-        if selector is not None or _HALF_CHARACTER.search(body):
+        if selector is not None or _SURROGATE_ESCAPE.search(body):
             return None
         documents = msgspec.json.Decoder().decode_lines(body)
     except (ValueError, RecursionError):
         return None
-    if not all(isinstance(one, dict) and WRAPPERS.isdisjoint(one) for one in documents):
+    if not all(isinstance(one, dict) and WRAPPER_KEYS.isdisjoint(one) for one in documents):
         return None
-    return page_of(documents, wanted)
+    return page_from_rows(documents, wanted)
 
 
-def _slowly(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
+def _parse_incrementally(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
     """Several documents, wrappers in lines, broken text: bit by bit."""
-    reader = rows_reader(wanted, source, selector)
-    rows = [row for part in in_parts(body) for row in reader.feed(part)]
-    page = page_of([*rows, *reader.close()], wanted)
-    page.strays = [""] * reader.strays
-    page.found, page.more, page.started = tuple(reader.found), reader.more, reader.started
+    reader = make_row_parser(wanted, source, selector)
+    rows = [row for part in split_body(body) for row in reader.feed(part)]
+    page = page_from_rows([*rows, *reader.close()], wanted)
+    page.non_objects = [""] * reader.n_non_objects
+    page.column_names, page.has_more, page.has_content = (
+        tuple(reader.column_names),
+        reader.has_more,
+        reader.has_content,
+    )
     return page
 
 
-def in_parts(body: bytes) -> Iterator[bytes]:
+def split_body(body: bytes) -> Iterator[bytes]:
     """``body`` cut up: a reader that takes it bit by bit notes many times as much as it is given."""
-    return (body[start : start + PART] for start in range(0, len(body), PART))
+    return (body[start : start + CHUNK_SIZE] for start in range(0, len(body), CHUNK_SIZE))
 
 
-class LikePages:
+class FastPageDecoder:
     """Decodes pages like one that was seen: of their rows only the wanted fields. Several times as quick."""
 
     def __init__(self, page: Page, wanted: Collection[str] | None) -> None:
@@ -180,25 +184,25 @@ class LikePages:
         """
         import msgspec
 
-        self._found = page.found
-        self._names = [name for name in page.found if wanted is None or name in wanted]
-        later = [name for name in wanted or () if name not in page.found]  # they may come yet
+        self._column_names = page.column_names
+        self._names = [name for name in page.column_names if wanted is None or name in wanted]
+        later = [name for name in wanted or () if name not in page.column_names]  # they may come yet
         fields = {f"field{place}": name for place, name in enumerate([*self._names, *later])}
         row = msgspec.defstruct("Row", [(one, Any, None) for one in fields], rename=fields)
         self._columns = {name: attrgetter(one) for one, name in fields.items()}
-        self._later = later
+        self._extra_names = later
         self._decode = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
 
-    def page(self, body: bytes) -> Page | None:
+    def decode(self, body: bytes) -> Page | None:
         """An array of objects as a page; None if ``body`` is anything else."""
-        if not body.startswith(b"[") or _HALF_CHARACTER.search(body):
+        if not body.startswith(b"[") or _SURROGATE_ESCAPE.search(body):
             return None
         try:
             rows = self._decode(body)
         except (ValueError, RecursionError):
             return None
         columns = {name: list(map(column, rows)) for name, column in self._columns.items()}
-        come = [name for name in self._later if any(value is not None for value in columns[name])]
+        come = [name for name in self._extra_names if any(value is not None for value in columns[name])]
         come.sort(key=lambda name: (body.find(f'"{name}"'.encode()), name))
         columns = {name: columns[name] for name in (*self._names, *come)}
-        return Page(columns=columns, n_rows=len(rows), found=(*self._found, *come))
+        return Page(columns=columns, n_rows=len(rows), column_names=(*self._column_names, *come))

@@ -14,21 +14,21 @@ from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
-from recserver.core.errors import SourceFailed, shown
+from recserver.core.errors import SourceFailed, quoted
 
-WRAPPERS = frozenset({"items", "data", "results"})
+WRAPPER_KEYS = frozenset({"items", "data", "results"})
 
-MOST_LISTED = 1000
+MAX_LIST_VALUES = 1000
 """Values of a list within a row that are kept."""
 
 Row = dict[str, Any]
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_STARTS = frozenset({"start_map", "start_array"})
-_ENDS = frozenset({"end_map", "end_array"})
+_START_EVENTS = frozenset({"start_map", "start_array"})
+_END_EVENTS = frozenset({"end_map", "end_array"})
 
 
-class JsonRows:
+class JsonRowParser:
     """Takes the bytes of one answer and gives its rows.
 
     Attributes:
@@ -43,28 +43,28 @@ class JsonRows:
     def __init__(self, wanted: Collection[str] | None, source: str) -> None:
         import ijson
 
-        self.found: dict[str, None] = {}
-        self.rows = self.strays = 0
-        self.started = False
-        self.more: bool | None = None
+        self.column_names: dict[str, None] = {}
+        self.n_rows = self.n_non_objects = 0
+        self.has_content = False
+        self.has_more: bool | None = None
         self._wanted = None if wanted is None else frozenset(wanted)
         self._source = source
-        self._head = b""
+        self._bom_buffer = b""
         self._events = ijson.sendable_list()
         self._parser = ijson.basic_parse_coro(self._events, multiple_values=True)
-        self._failures = (ijson.JSONError, ValueError, SystemError)  # the last for endless digits
-        self._out: list[Row] = []
+        self._parse_errors = (ijson.JSONError, ValueError, SystemError)  # the last for endless digits
+        self._completed: list[Row] = []
         self._depth = 0
         self._key = ""
-        self._outer: Row | None = None
+        self._top_object: Row | None = None
         """The fields of the top-level object that we are in, of all keys: it may be a row or a wrapper."""
         self._row: Row | None = None
-        self._elements_at = -1
+        self._element_depth = -1
         """Depth at which the elements of an array of rows stand; -1 outside of one."""
-        self._undecided = False
+        self._maybe_wrapper = False
         """Whether an array under one of :data:`WRAPPERS` has just begun."""
-        self._wraps = self._wraps_nothing = False
-        self._list: list[object] | None = None
+        self._is_wrapper = self._has_empty_wrapper = False
+        self._list_value: list[object] | None = None
         """The list that we are in, if it is a value of a row."""
 
     def feed(self, data: bytes) -> list[Row]:
@@ -73,13 +73,13 @@ class JsonRows:
         Raises:
             SourceFailed: if it is not JSON, or nothing that rows could be.
         """
-        if not self.started:
-            self._head += data
-            if len(self._head) < len(_BYTE_ORDER_MARK):
+        if not self.has_content:
+            self._bom_buffer += data
+            if len(self._bom_buffer) < len(_BYTE_ORDER_MARK):
                 return []
-            data, self._head = self._head.removeprefix(_BYTE_ORDER_MARK), b""
-            self.started = bool(data.strip())
-        return self._parsed(data)
+            data, self._bom_buffer = self._bom_buffer.removeprefix(_BYTE_ORDER_MARK), b""
+            self.has_content = bool(data.strip())
+        return self._parse(data)
 
     def close(self) -> list[Row]:
         """The rows that the end of the answer completes.
@@ -88,178 +88,182 @@ class JsonRows:
             SourceFailed: if the answer ends in the middle.
         """
         rows: list[Row] = []
-        if self._head:
-            data, self._head = self._head, b""
-            self.started = bool(data.strip())
-            rows = self._parsed(data)
-        if not self.started:
+        if self._bom_buffer:
+            data, self._bom_buffer = self._bom_buffer, b""
+            self.has_content = bool(data.strip())
+            rows = self._parse(data)
+        if not self.has_content:
             return rows
         try:
             self._parser.close()
-        except self._failures:
+        except self._parse_errors:
             raise SourceFailed(f"{self._source} broke off in the middle of its JSON: try again.") from None
-        return rows + self._digest()
+        return rows + self._process_events()
 
-    def _parsed(self, data: bytes) -> list[Row]:
+    def _parse(self, data: bytes) -> list[Row]:
         if not data:  # to the parser that would be the end
             return []
         try:
             self._parser.send(data)
-        except self._failures:
-            raise SourceFailed(not_json(data, self._source)) from None
-        return self._digest()
+        except self._parse_errors:
+            raise SourceFailed(not_json_message(data, self._source)) from None
+        return self._process_events()
 
-    def _digest(self) -> list[Row]:
+    def _process_events(self) -> list[Row]:
         for event, value in self._events:
             if event == "map_key":
-                self._name(value)
-            elif event in _STARTS:
-                self._begin(event == "start_map")
-            elif event in _ENDS:
-                self._end()
+                self._on_key(value)
+            elif event in _START_EVENTS:
+                self._on_start(event == "start_map")
+            elif event in _END_EVENTS:
+                self._on_end()
             else:
-                self._scalar(value)
+                self._on_scalar(value)
         del self._events[:]
-        out, self._out = self._out, []
-        self.rows += len(out)
+        out, self._completed = self._completed, []
+        self.n_rows += len(out)
         return out
 
-    def _name(self, key: str) -> None:
+    def _on_key(self, key: str) -> None:
         self._key = key
-        if self._row is not None and self._depth == self._elements_at + 1:
-            self.found[key] = None
+        if self._row is not None and self._depth == self._element_depth + 1:
+            self.column_names[key] = None
 
-    def _begin(self, is_object: bool) -> None:
-        self._list = None
-        if self._undecided:
-            self._decide(is_object)
+    def _on_start(self, is_object: bool) -> None:
+        self._list_value = None
+        if self._maybe_wrapper:
+            self._resolve_wrapper(is_object)
         if self._depth == 0:
             if is_object:
-                self._outer, self._wraps, self._wraps_nothing = {}, False, False
+                self._top_object, self._is_wrapper, self._has_empty_wrapper = {}, False, False
             else:
-                self._elements_at = 1
-        elif self._depth == self._elements_at:
+                self._element_depth = 1
+        elif self._depth == self._element_depth:
             if is_object:
                 self._row = {}
             else:
-                self.strays += 1
+                self.n_non_objects += 1
         else:
             values: list[object] = []
-            kept = self._keep(values)
-            self._list = values if kept and not is_object else None
-            self._undecided = (
-                not (is_object or self._wraps)
+            kept = self._store_field(values)
+            self._list_value = values if kept and not is_object else None
+            self._maybe_wrapper = (
+                not (is_object or self._is_wrapper)
                 and self._depth == 1
-                and self._outer is not None
-                and self._key in WRAPPERS
+                and self._top_object is not None
+                and self._key in WRAPPER_KEYS
             )
         self._depth += 1
 
-    def _end(self) -> None:
+    def _on_end(self) -> None:
         self._depth -= 1
-        self._list = None
-        if self._undecided:
-            self._undecided = False
-            self._wraps_nothing = True
-        if self._row is not None and self._depth == self._elements_at:
-            self._out.append(self._row)
+        self._list_value = None
+        if self._maybe_wrapper:
+            self._maybe_wrapper = False
+            self._has_empty_wrapper = True
+        if self._row is not None and self._depth == self._element_depth:
+            self._completed.append(self._row)
             self._row = None
-        elif self._depth == self._elements_at - 1:
-            self._elements_at = -1
-        if self._depth == 0 and self._outer is not None:
-            self._end_outer(self._outer)
-            self._outer = None
+        elif self._depth == self._element_depth - 1:
+            self._element_depth = -1
+        if self._depth == 0 and self._top_object is not None:
+            self._finish_top_object(self._top_object)
+            self._top_object = None
 
-    def _end_outer(self, fields: Row) -> None:
+    def _finish_top_object(self, fields: Row) -> None:
         wanted = {key: value for key, value in fields.items() if self._wanted is None or key in self._wanted}
-        if self._wraps or (self._wraps_nothing and (self._wanted is None or not wanted)):
+        if self._is_wrapper or (self._has_empty_wrapper and (self._wanted is None or not wanted)):
             if "has_next" in fields:
-                self.more = bool(fields["has_next"])
+                self.has_more = bool(fields["has_next"])
             elif "next" in fields:
-                self.more = fields["next"] not in (None, "", False)
+                self.has_more = fields["next"] not in (None, "", False)
             return
-        self.found.update(dict.fromkeys(fields))
-        self._out.append(wanted)
+        self.column_names.update(dict.fromkeys(fields))
+        self._completed.append(wanted)
 
-    def _scalar(self, value: object) -> None:
-        if self._undecided:
-            self._undecided = False
+    def _on_scalar(self, value: object) -> None:
+        if self._maybe_wrapper:
+            self._maybe_wrapper = False
         if self._depth == 0:
             raise SourceFailed(f"{self._source} answered with a single value: rows must be JSON objects.")
-        if self._depth == self._elements_at:
-            self.strays += 1
+        if self._depth == self._element_depth:
+            self.n_non_objects += 1
             return
         value = float(value) if isinstance(value, Decimal) else value
-        if self._list is None:
-            self._keep(value)
-        elif len(self._list) < MOST_LISTED:
-            self._list.append(value)
+        if self._list_value is None:
+            self._store_field(value)
+        elif len(self._list_value) < MAX_LIST_VALUES:
+            self._list_value.append(value)
 
-    def _keep(self, value: object) -> bool:
+    def _store_field(self, value: object) -> bool:
         """Remember the value of a field, if it is one of a row or of the top-level object; tell whether it is."""
         if self._row is not None:
-            kept = self._depth == self._elements_at + 1 and (self._wanted is None or self._key in self._wanted)
+            kept = self._depth == self._element_depth + 1 and (self._wanted is None or self._key in self._wanted)
             if kept:
                 self._row[self._key] = value
             return kept
-        if self._outer is not None and self._depth == 1:
-            self._outer[self._key] = value
+        if self._top_object is not None and self._depth == 1:
+            self._top_object[self._key] = value
             return True
         return False
 
-    def _decide(self, is_object: bool) -> None:
-        self._undecided = False
+    def _resolve_wrapper(self, is_object: bool) -> None:
+        self._maybe_wrapper = False
         if is_object:
-            self._wraps = True
-            self._elements_at = 2
+            self._is_wrapper = True
+            self._element_depth = 2
 
 
-class SelectedRows(JsonRows):
+class SelectedRowParser(JsonRowParser):
     """As :class:`JsonRows`, for rows that stand at a place of their own: ``data.items``."""
 
     def __init__(self, selector: str, source: str) -> None:
         super().__init__(None, source)
         self._selector = selector
-        self._parts = selector.split(".")
-        self._on = 0
+        self._selector_keys = selector.split(".")
+        self._matched_depth = 0
         """How many objects we are in that lead to the place."""
-        self._was_there = False
+        self._selector_found = False
 
     def close(self) -> list[Row]:
         rows = super().close()
-        if self.started and not self._was_there:
+        if self.has_content and not self._selector_found:
             raise SourceFailed(
-                f"{self._source} has no rows at {shown(self._selector)}: correct the data_selector of the data "
+                f"{self._source} has no rows at {quoted(self._selector)}: correct the data_selector of the data "
                 "chef."
             )
         return rows
 
-    def _begin(self, is_object: bool) -> None:
-        if self._elements_at >= 0:
-            super()._begin(is_object)
+    def _on_start(self, is_object: bool) -> None:
+        if self._element_depth >= 0:
+            super()._on_start(is_object)
             return
-        if self._depth == self._on and (self._depth == 0 or self._key == self._parts[self._depth - 1]):
-            if self._depth == len(self._parts):
-                self._was_there = True
-                self._elements_at = self._depth if is_object else self._depth + 1
+        if self._depth == self._matched_depth and (
+            self._depth == 0 or self._key == self._selector_keys[self._depth - 1]
+        ):
+            if self._depth == len(self._selector_keys):
+                self._selector_found = True
+                self._element_depth = self._depth if is_object else self._depth + 1
                 self._row = {} if is_object else None
             elif is_object:
-                self._on += 1
+                self._matched_depth += 1
         self._depth += 1
 
-    def _end(self) -> None:
-        super()._end()
-        self._on = min(self._on, self._depth)
-        if self._row is None and self._elements_at == len(self._parts):
-            self._elements_at = -1  # it was one object, and the row
+    def _on_end(self) -> None:
+        super()._on_end()
+        self._matched_depth = min(self._matched_depth, self._depth)
+        if self._row is None and self._element_depth == len(self._selector_keys):
+            self._element_depth = -1  # it was one object, and the row
 
 
-def rows_reader(wanted: Collection[str] | None, source: str, selector: str | None) -> JsonRows | SelectedRows:
+def make_row_parser(
+    wanted: Collection[str] | None, source: str, selector: str | None
+) -> JsonRowParser | SelectedRowParser:
     """What takes the rows out of an answer as it arrives."""
-    return JsonRows(wanted, source) if selector is None else SelectedRows(selector, source)
+    return JsonRowParser(wanted, source) if selector is None else SelectedRowParser(selector, source)
 
 
-def not_json(data: bytes, source: str) -> str:
+def not_json_message(data: bytes, source: str) -> str:
     """What to say of bytes that are not JSON."""
     kind = "HTML or XML" if data.lstrip().startswith(b"<") else "text that is not valid JSON"
     return f"{source} answered with {kind}: it must be an address that gives JSON."

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from yarl import URL
 
-_BETWEEN = re.compile(r"[\s,]*")
+_SEPARATORS = re.compile(r"[\s,]*")
 _TARGET = re.compile(r"<([^<>]*)>")
 _PARAMETER = re.compile(r'\s*;\s*([^\s;,="]*)(?:\s*=\s*("(?:[^"\\]|\\.)*"|[^\s;,"]*))?')
-_ESCAPED = re.compile(r"\\(.)")
+_QUOTED_PAIR = re.compile(r"\\(.)")
 
 
 def next_link(headers: Iterable[str], base: URL) -> str | None:
@@ -35,17 +35,17 @@ def _links(text: str) -> Iterator[tuple[str, list[str]]]:
     """Each link of one header: its target, and its relation types in small letters."""
     place = 0
     while place < len(text):
-        if between := _BETWEEN.match(text, place):
+        if between := _SEPARATORS.match(text, place):
             place = between.end()
         if target := _TARGET.match(text, place):
             place, relations = target.end(), None
             while parameter := _PARAMETER.match(text, place):
                 place = parameter.end()
                 if relations is None and parameter[1].lower() == "rel":  # only the first one counts
-                    relations = _plain(parameter[2] or "").lower().split()
+                    relations = _unquote(parameter[2] or "").lower().split()
             yield target[1].strip(), relations or []
         place = text.find(",", place) + 1 or len(text)
 
 
-def _plain(value: str) -> str:
-    return _ESCAPED.sub(r"\1", value[1:-1]) if value.startswith('"') else value
+def _unquote(value: str) -> str:
+    return _QUOTED_PAIR.sub(r"\1", value[1:-1]) if value.startswith('"') else value

@@ -7,15 +7,22 @@ from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from recserver.chefs.chef_entry import column_of, has_reference, probe, read_entry, refused, variable_warnings
+from recserver.chefs.chef_entry import (
+    has_reference,
+    invalid_field,
+    read_entry,
+    to_column,
+    variable_warnings,
+    with_placeholders,
+)
 from recserver.chefs.protocol import Batch, Rejection
-from recserver.chefs.rest.error_messages import source_name, why_refused
-from recserver.chefs.rest.http_client import Client, check_url
-from recserver.chefs.rest.json_stream import rows_reader
+from recserver.chefs.rest.error_messages import source_name, url_error_reason
+from recserver.chefs.rest.http_client import HttpClient, check_url
+from recserver.chefs.rest.json_stream import make_row_parser
 from recserver.chefs.rest.rest_entry import ApiEntry
 from recserver.chefs.secrets import expand_environment
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.clock import a_turn
+from recserver.core.clock import yield_to_loop
 from recserver.core.errors import InvalidInput, SourceFailed, SourceUnchanged
 
 if TYPE_CHECKING:
@@ -23,10 +30,10 @@ if TYPE_CHECKING:
 
     from recserver.chefs.rest.json_pages import Page
 
-LARGEST_WHOLE = 8 * 2**20
+MAX_BUFFERED_BYTES = 8 * 2**20
 """Bytes of a single answer that is decoded at once; a larger one is taken apart as it arrives."""
 
-NO_OBJECT = "is no JSON object"
+NOT_AN_OBJECT = "is no JSON object"
 
 
 class ApiChef:
@@ -45,18 +52,18 @@ class ApiChef:
         if has_reference(spec.url.partition("://")[0]):
             return
         try:
-            check_url(probe(spec.url), policy)
+            check_url(with_placeholders(spec.url), policy)
         except ValueError as error:
-            raise refused("url", error) from None
+            raise invalid_field("url", error) from None
 
     def warnings(self) -> list[str]:
         return variable_warnings(self._entry)
 
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
-        spec, url = self._now()
-        client = Client(self._policy, url, spec.request_headers())
-        rows = _Rows(client)
-        stream = self._stream(spec, url, rows, wanted)
+        spec, url = self._resolve_entry()
+        client = HttpClient(self._policy, url, spec.request_headers())
+        rows = _BatchBuffer(client)
+        stream = self._read_batches(spec, url, rows, wanted)
         with asyncio.Runner() as runner:
             deadline = runner.get_loop().time() + self._policy.source_timeout
 
@@ -71,12 +78,12 @@ class ApiChef:
                 while batch := runner.run(step()):
                     yield batch
             except SourceFailed:
-                if rows.waiting:  # they count as read
-                    yield rows.batch()
+                if rows.n_pending:  # they count as read
+                    yield rows.flush()
                 raise
             except TimeoutError:
-                if rows.waiting:
-                    yield rows.batch()
+                if rows.n_pending:
+                    yield rows.flush()
                 raise SourceFailed(
                     f"{source_name(url)} took longer than {self._policy.source_timeout:g} seconds: ask it for "
                     "less, or raise RECSERVER_SOURCE_TIMEOUT."
@@ -84,7 +91,7 @@ class ApiChef:
             finally:
                 runner.run(close())
 
-    def _now(self) -> tuple[ApiEntry, URL]:
+    def _resolve_entry(self) -> tuple[ApiEntry, URL]:
         """The entry with its variables replaced, and its URL, both checked.
 
         Raises:
@@ -98,56 +105,56 @@ class ApiChef:
         try:
             return spec, check_url(spec.url, self._policy)
         except ValueError as error:
-            raise SourceFailed(f"The source's url cannot be fetched: {why_refused(error)}.") from None
+            raise SourceFailed(f"The source's url cannot be fetched: {url_error_reason(error)}.") from None
 
-    async def _stream(
-        self, spec: ApiEntry, url: URL, rows: _Rows, wanted: Collection[str] | None
+    async def _read_batches(
+        self, spec: ApiEntry, url: URL, buffer: _BatchBuffer, wanted: Collection[str] | None
     ) -> AsyncGenerator[Batch]:
-        from recserver.chefs.rest.page_fetching import pages
+        from recserver.chefs.rest.page_fetching import fetch_pages
 
-        async with rows.client as client:
+        async with buffer.client as client:
             parts = (
-                self._one_answer(spec, url, client, wanted)
-                if spec.pages is None
-                else pages(spec, url, client, wanted)
+                self._read_single_response(spec, url, client, wanted)
+                if spec.effective_paginator is None
+                else fetch_pages(spec, url, client, wanted)
             )
             async with aclosing(parts):
                 async for page in parts:
-                    rows.add(page)
-                    if rows.waiting >= self._policy.batch_rows:
-                        yield rows.batch()
-            yield rows.batch()
+                    buffer.add(page)
+                    if buffer.n_pending >= self._policy.batch_rows:
+                        yield buffer.flush()
+            yield buffer.flush()
 
-    async def _one_answer(
-        self, spec: ApiEntry, url: URL, client: Client, wanted: Collection[str] | None
+    async def _read_single_response(
+        self, spec: ApiEntry, url: URL, client: HttpClient, wanted: Collection[str] | None
     ) -> AsyncGenerator[Page]:
         """The rows of a source without pages, in one part if it is small."""
-        from recserver.chefs.rest.json_pages import in_parts, page_of, whole_page
+        from recserver.chefs.rest.json_pages import page_from_rows, parse_page, split_body
 
         source = source_name(url)
-        answer = await client.get(url, LARGEST_WHOLE, self._conditions())
+        answer = await client.get(url, MAX_BUFFERED_BYTES, self._conditional_headers())
         if answer.status == 304:
             raise SourceUnchanged(f"{source} says that nothing has changed since the last training.")
         tags = {"etag": answer.headers.get("ETag"), "last_modified": answer.headers.get("Last-Modified")}
         self.validators = {} if answer.redirected else {name: text for name, text in tags.items() if text}
-        if answer.rest is None:
-            page = whole_page(answer.body, wanted, spec.data_selector, source)
-            if not page.started:
+        if answer.remaining is None:
+            page = parse_page(answer.body, wanted, spec.data_selector, source)
+            if not page.has_content:
                 raise SourceFailed(f"{source} gave an empty answer: it must give JSON.")
             yield page
             return
-        reader = rows_reader(wanted, source, spec.data_selector)
-        async with aclosing(answer.rest) as rest:
-            for part in in_parts(answer.body):
-                yield page_of(reader.feed(part), wanted)
+        reader = make_row_parser(wanted, source, spec.data_selector)
+        async with aclosing(answer.remaining) as rest:
+            for part in split_body(answer.body):
+                yield page_from_rows(reader.feed(part), wanted)
             async for data in rest:
-                yield page_of(reader.feed(data), wanted)
-                await a_turn()  # what has arrived already is no waiting, and time must run out all the same
-        last = page_of(reader.close(), wanted)
-        last.strays, last.found = [""] * reader.strays, tuple(reader.found)
+                yield page_from_rows(reader.feed(data), wanted)
+                await yield_to_loop()  # what has arrived already is no waiting, and time must run out all the same
+        last = page_from_rows(reader.close(), wanted)
+        last.non_objects, last.column_names = [""] * reader.n_non_objects, tuple(reader.column_names)
         yield last
 
-    def _conditions(self) -> dict[str, str]:
+    def _conditional_headers(self) -> dict[str, str]:
         names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
         return {names[name]: text for name, text in self.validators.items() if name in names}
 
@@ -156,27 +163,27 @@ def _check_auth(spec: ApiEntry) -> None:
     try:
         spec.request_headers()
     except ValueError as error:
-        raise refused("auth", error) from None
+        raise invalid_field("auth", error) from None
 
 
-class _Rows:
+class _BatchBuffer:
     """Rows on their way into batches, out of the answers that ``client`` gets."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: HttpClient) -> None:
         self.client = client
-        self._counted = 0
+        self._bytes_reported = 0
         self._hints: tuple[str, ...] = ()
-        self._found: dict[str, None] = {}
+        self._column_names: dict[str, None] = {}
         self._columns: dict[str, list[Any]] = {}
         self._n_rows = 0
-        self._strays: list[str] = []
+        self._non_objects: list[str] = []
 
     @property
-    def waiting(self) -> int:
-        return self._n_rows + len(self._strays)
+    def n_pending(self) -> int:
+        return self._n_rows + len(self._non_objects)
 
     def add(self, page: Page) -> None:
-        self._found.update(dict.fromkeys(page.found))
+        self._column_names.update(dict.fromkeys(page.column_names))
         self._hints += page.hints
         for name in page.columns:
             if name not in self._columns:
@@ -184,15 +191,18 @@ class _Rows:
         for name, values in self._columns.items():
             values.extend(page.columns.get(name) or [None] * page.n_rows)
         self._n_rows += page.n_rows
-        self._strays += page.strays
+        self._non_objects += page.non_objects
 
-    def batch(self) -> Batch:
+    def flush(self) -> Batch:
         """What is waiting, and all bytes that came since the batch before."""
         hints, self._hints = self._hints, ()
-        n_bytes, self._counted = self.client.taken - self._counted, self.client.taken
-        example = next(filter(None, self._strays), "")
-        left_out = (Rejection(NO_OBJECT, len(self._strays), example),) if self._strays else ()
-        columns = {name: column_of(values, from_json=True) for name, values in self._columns.items()}
+        n_bytes, self._bytes_reported = (
+            self.client.bytes_received - self._bytes_reported,
+            self.client.bytes_received,
+        )
+        example = next(filter(None, self._non_objects), "")
+        left_out = (Rejection(NOT_AN_OBJECT, len(self._non_objects), example),) if self._non_objects else ()
+        columns = {name: to_column(values, from_json=True) for name, values in self._columns.items()}
         self._columns = {name: [] for name in self._columns}
-        self._n_rows, self._strays = 0, []
-        return Batch(tuple(self._found), columns, n_bytes, left_out, hints)
+        self._n_rows, self._non_objects = 0, []
+        return Batch(tuple(self._column_names), columns, n_bytes, left_out, hints)

@@ -13,18 +13,18 @@ from urllib.parse import unquote
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from recserver.chefs.chef_entry import has_reference
-from recserver.chefs.ssrf_guard import host_refusal, refusal
-from recserver.core.errors import SourceFailed, shown
-from recserver.core.validation.values import Switch, Text, whole_number
+from recserver.chefs.ssrf_guard import address_error, host_error
+from recserver.core.errors import SourceFailed, quoted
+from recserver.core.validation.values import Bool, Text, whole_number
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mssql": "pyodbc", "oracle": "oracledb"}
-EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mssql": "mssql", "oracle": "oracle"}
-_ALIASES = {"postgres": "postgresql", "mariadb": "mysql"}
+PACKAGE_EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mssql": "mssql", "oracle": "oracle"}
+_DIALECT_ALIASES = {"postgres": "postgresql", "mariadb": "mysql"}
 
-_HARMLESS = {
+_ALLOWED_PARAMETERS = {
     "sqlite": {"mode=ro"},
     "postgresql": {
         "application_name",
@@ -47,7 +47,7 @@ def _text_or_number(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _port(value: object) -> object:
+def _check_port(value: object) -> object:
     if isinstance(value, str) and has_reference(value):
         return value
     number = whole_number(value)
@@ -56,14 +56,14 @@ def _port(value: object) -> object:
     return number
 
 
-def _kind(value: object) -> str:
+def _check_type(value: object) -> str:
     kind = str(value).lower()
-    if kind not in ("sqlite", "postgresql", "mysql", *_ALIASES):
+    if kind not in ("sqlite", "postgresql", "mysql", *_DIALECT_ALIASES):
         raise ValueError("must be sqlite, postgresql or mysql")
     return kind
 
 
-Written = Annotated[Text, BeforeValidator(_text_or_number)]
+TextOrNumber = Annotated[Text, BeforeValidator(_text_or_number)]
 
 
 class DbConfig(BaseModel):
@@ -71,24 +71,24 @@ class DbConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    type: Annotated[str, BeforeValidator(_kind)]
-    database: Written
+    type: Annotated[str, BeforeValidator(_check_type)]
+    database: TextOrNumber
     host: Text | None = None
-    port: Annotated[int | str | None, BeforeValidator(_port)] = None
-    user: Written | None = None
-    username: Written | None = None
-    password: Written | None = Field(None, repr=False)
-    ssl: Switch = False
+    port: Annotated[int | str | None, BeforeValidator(_check_port)] = None
+    user: TextOrNumber | None = None
+    username: TextOrNumber | None = None
+    password: TextOrNumber | None = Field(None, repr=False)
+    ssl: Bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, value: Any) -> Any:
+    def _drop_nulls(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
         return {key: part for key, part in value.items() if part is not None and part != ""}
 
     @model_validator(mode="after")
-    def _one_user(self) -> Self:
+    def _check_user(self) -> Self:
         if self.user and self.username and self.user != self.username:
             raise ValueError("user and username differ: give one")
         return self
@@ -113,19 +113,19 @@ class Database:
     trusted: bool = False
 
 
-def from_config(config: DbConfig) -> Database:
+def database_from_config(config: DbConfig) -> Database:
     """The database that a checked ``db_config`` without references means.
 
     Raises:
         ValueError: with a sentence.
     """
-    dialect = _ALIASES.get(config.type, config.type)
+    dialect = _DIALECT_ALIASES.get(config.type, config.type)
     if dialect == "sqlite":
         return Database("sqlite", path=config.database)
     from sqlalchemy import URL
 
     host = config.host or "localhost"
-    check_place(host, config.database)
+    check_host_and_database(host, config.database)
     encrypted = config.ssl and dialect == "postgresql"
     url = URL.create(
         f"{dialect}+{DRIVERS[dialect]}",
@@ -145,10 +145,10 @@ def dialect_of(text: str) -> str | None:
     if has_reference(scheme):
         return None
     name = scheme.lower().partition("+")[0]
-    return _ALIASES.get(name, name)
+    return _DIALECT_ALIASES.get(name, name)
 
 
-def from_url(text: str, *, trusted: bool = False) -> Database:
+def database_from_url(text: str, *, trusted: bool = False) -> Database:
     """The database that a URL without references means. A driver named in it gives way to ours.
 
     Raises:
@@ -158,7 +158,7 @@ def from_url(text: str, *, trusted: bool = False) -> Database:
     from sqlalchemy.exc import ArgumentError
 
     dialect = dialect_of(text)
-    if "://" not in text or dialect not in _HARMLESS:
+    if "://" not in text or dialect not in _ALLOWED_PARAMETERS:
         raise ValueError("must be a database URL such as postgresql://user:${PASSWORD}@host/database")
     if "\0" in unquote(text):
         raise ValueError("holds a NUL character, at which drivers would stop reading: leave it out")
@@ -171,19 +171,19 @@ def from_url(text: str, *, trusted: bool = False) -> Database:
         if url.host or url.username:
             raise ValueError("has a host: write sqlite:///name.db for a file in the data folder")
         return Database("sqlite", path=url.database or "", trusted=trusted)
-    check_place(url.host or "localhost", url.database or "")
+    check_host_and_database(url.host or "localhost", url.database or "")
     driver = url.set(drivername=f"{dialect}+{DRIVERS[dialect]}")
     return Database(dialect, url=driver, trusted=trusted)
 
 
 def _check_parameters(dialect: str, parameters: Mapping[str, str]) -> None:
     for name, value in parameters.items():
-        allowed = _HARMLESS[dialect]
+        allowed = _ALLOWED_PARAMETERS[dialect]
         if (name not in allowed and f"{name}={value}" not in allowed) or (name == "driver" and "/" in value):
-            raise ValueError(f"has the parameter {shown(name)}, which is not allowed here: leave it out")
+            raise ValueError(f"has the parameter {quoted(name)}, which is not allowed here: leave it out")
 
 
-def check_place(host: str, database: str) -> None:
+def check_host_and_database(host: str, database: str) -> None:
     """Refuse a host that no data chef may reach, and a name that is more than a database's name.
 
     Raises:
@@ -193,19 +193,20 @@ def check_place(host: str, database: str) -> None:
         raise ValueError("the host must be one name or address")
     if "=" in database or "://" in database:
         raise ValueError("the database must be a plain name")
-    if problem := host_refusal(host, allow_private=True):
+    if problem := host_error(host, allow_private=True):
         raise ValueError(problem)
 
 
-def missing_driver(dialect: str, doing: str = "Reading") -> str | None:
+def missing_driver_message(dialect: str, action: str = "Reading") -> str | None:
     """The sentence that says how to install the driver of ``dialect``, or None if it is there."""
     driver = DRIVERS.get(dialect)
     if driver is None or find_spec(driver):
         return None
-    return f'{doing} {dialect} needs a driver that is not installed: pip install "recserver[{EXTRAS[dialect]}]"'
+    extra = PACKAGE_EXTRAS[dialect]
+    return f'{action} {dialect} needs a driver that is not installed: pip install "recserver[{extra}]"'
 
 
-def check_resolved(url: URL) -> None:
+def check_resolved_address(url: URL) -> None:
     """Refuse a server whose name leads to an address that no data chef may reach.
 
     Databases usually stand in private networks, so those are allowed whatever the policy for REST sources.
@@ -218,8 +219,8 @@ def check_resolved(url: URL) -> None:
     try:
         found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise SourceFailed(f"The database's host {shown(url.host)} cannot be found: correct its name.") from None
+        raise SourceFailed(f"The database's host {quoted(url.host)} cannot be found: correct its name.") from None
     for *_, place in found:
         address = ip_address(str(place[0]).partition("%")[0])
-        if problem := refusal(address, allow_private=True):
+        if problem := address_error(address, allow_private=True):
             raise SourceFailed(f"The database cannot be read: {problem}.")

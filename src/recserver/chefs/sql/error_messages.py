@@ -11,75 +11,75 @@ from urllib.parse import quote, quote_plus
 from recserver.chefs.secrets import scrub
 from recserver.core.errors import SourceFailed
 
-LONGEST_ANSWER = 200
+MAX_ERROR_CHARS = 200
 """Characters of a driver's complaint that are passed on."""
 
-_AWAY = "The database cannot be reached"
-_BROKE_OFF = "The connection broke off"
-_WAS_STOPPED = "The query was stopped on the database server"
+_CANNOT_CONNECT = "The database cannot be reached"
+_CONNECTION_LOST = "The connection broke off"
+_QUERY_CANCELLED = "The query was stopped on the database server"
 
-_TOO_LONG = frozenset({3024, 1969})  # MySQL, MariaDB
-_STOPPED = frozenset({"57014", 1317})
+_TIMEOUT_CODES = frozenset({3024, 1969})  # MySQL, MariaDB
+_CANCELLED_CODES = frozenset({"57014", 1317})
 
 
-class _Cure(NamedTuple):
+class _ErrorRule(NamedTuple):
     """By what a complaint is known, and what to do about it; ``writing``: where it was we who wrote."""
 
     codes: frozenset[str | int]
-    words: re.Pattern[str]
-    reading: str
-    writing: str | None = None
+    pattern: re.Pattern[str]
+    read_hint: str
+    write_hint: str | None = None
 
 
 # Codes are those of PostgreSQL (text) and of MySQL (numbers). Errors of connecting, and all errors of the quick
 # driver for PostgreSQL, have no code: they are known by their text, in English at least.
-_CURES: tuple[_Cure, ...] = (
-    _Cure(
+_ERROR_RULES: tuple[_ErrorRule, ...] = (
+    _ErrorRule(
         frozenset({"28P01", "28000", 1045, 1698}),
         re.compile(r"password authentication failed|no password supplied|no pg_hba\.conf entry|role .+ exist"),
         "Correct the user and the password",
     ),
-    _Cure(
+    _ErrorRule(
         frozenset({"3D000", 1044, 1049}),
         re.compile(r'^database ".+" does not exist'),
         "Correct the name of the database",
     ),
-    _Cure(
+    _ErrorRule(
         frozenset(),
         re.compile(r"cryptography.* package is required"),
         "Set ssl: true in db_config, or: pip install cryptography",
     ),
-    _Cure(
+    _ErrorRule(
         frozenset({"57P01", "57P02", "57P03", "08006", "08003", 1053, 1927, 2006, 2013}),
         re.compile(r"terminating connection|connection has been closed|closed the connection|unexpected eof|EOF "),
-        f"{_BROKE_OFF}: train again, and if it happens again, ask whoever runs the database",
-        f"{_BROKE_OFF}: export again, and if it happens again, ask whoever runs the database",
+        f"{_CONNECTION_LOST}: train again, and if it happens again, ask whoever runs the database",
+        f"{_CONNECTION_LOST}: export again, and if it happens again, ask whoever runs the database",
     ),
-    _Cure(
+    _ErrorRule(
         frozenset(),
         re.compile(r"support SSL|SSL is required|SSL connection is|certificate|ssl_?error|\bTLS\b", re.IGNORECASE),
         "Correct the encryption: the parameters of the connection, or TLS on the database server",
     ),
-    _Cure(
+    _ErrorRule(
         frozenset({"42P01", "42703", "42601", "42883", 1054, 1064, 1146, 1305}),
         re.compile(r"^no such (table|column|function)|^(relation|column) .+ does not exist"),
         "Correct the query",
         "Name another table, or correct this one",
     ),
-    _Cure(
+    _ErrorRule(
         frozenset({"42501", 1142, 1143, 1227, 1370}),
         re.compile(r"^permission denied"),
         "Let the user of the connection read what the query asks for",
         "Let the user of the connection make, read and change the table",
     ),
-    _Cure(
+    _ErrorRule(
         frozenset(),
         re.compile(r"^attempt to write a readonly database"),
         "A program was killed while it wrote to the file: open it once with one that may write, which undoes that",
         "Let whoever runs recserver write to the file and its folder, or name another",
     ),
 )  # fmt: skip
-_UNREACHABLE = re.compile(
+_CANNOT_CONNECT_PATTERN = re.compile(
     r"can't connect|connection (refused|timed out|timeout|reset)|timeout expired|unreachable|no route",
     re.IGNORECASE,
 )
@@ -91,7 +91,7 @@ _PREFIXES = re.compile(
 
 
 @contextmanager
-def in_time(out_of_time: Callable[[], bool]) -> Iterator[None]:
+def raise_timeout(timed_out: Callable[[], bool]) -> Iterator[None]:
     """What a driver complains of once the time is over is that the time is over, whatever its words for it.
 
     Raises:
@@ -100,18 +100,21 @@ def in_time(out_of_time: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if out_of_time():
+        if timed_out():
             raise TimeoutError from None
         raise
 
 
-def failure(error: Exception, secrets: Iterable[str], seconds: float) -> SourceFailed:
+def source_failure(error: Exception, secrets: Iterable[str], seconds: float) -> SourceFailed:
     """What a driver complained of as an error of ours; a server that is away, or hung up, may be back soon."""
-    sentence = in_words(error, secrets, seconds)
-    return SourceFailed(sentence, transient=any(words in sentence for words in (_AWAY, _BROKE_OFF, _WAS_STOPPED)))
+    sentence = error_message(error, secrets, seconds)
+    return SourceFailed(
+        sentence,
+        transient=any(words in sentence for words in (_CANNOT_CONNECT, _CONNECTION_LOST, _QUERY_CANCELLED)),
+    )
 
 
-def in_words(error: Exception, secrets: Iterable[str], seconds: float, *, writing: bool = False) -> str:
+def error_message(error: Exception, secrets: Iterable[str], seconds: float, *, writing: bool = False) -> str:
     """What a driver complained of and what to do, without what it must not tell.
 
     Args:
@@ -122,23 +125,23 @@ def in_words(error: Exception, secrets: Iterable[str], seconds: float, *, writin
     cause = getattr(error, "orig", None) or error
     numbers = (getattr(cause, "sqlstate", None), cause.args[0] if len(cause.args) > 1 else None)
     given = {one for one in numbers if isinstance(one, str | int)}
-    if isinstance(cause, TimeoutError) or given & _TOO_LONG:
+    if isinstance(cause, TimeoutError) or given & _TIMEOUT_CODES:
         return (
             f"The query took longer than {seconds:g} seconds: make it quicker, or raise RECSERVER_SOURCE_TIMEOUT."
         )
-    said = _said(cause, secrets)
-    if given & _STOPPED or "canceling statement" in said:
-        return f"{_WAS_STOPPED}: {said}. {'Export' if writing else 'Train'} again."
-    for cure in _CURES:
-        if given & cure.codes or cure.words.search(said):
-            return f"The database answered: {said}. {(writing and cure.writing) or cure.reading}."
-    if _UNREACHABLE.search(said):
-        return f"{_AWAY}: {said}. Check its host and port, and that it is running."
+    said = _driver_message(cause, secrets)
+    if given & _CANCELLED_CODES or "canceling statement" in said:
+        return f"{_QUERY_CANCELLED}: {said}. {'Export' if writing else 'Train'} again."
+    for cure in _ERROR_RULES:
+        if given & cure.codes or cure.pattern.search(said):
+            return f"The database answered: {said}. {(writing and cure.write_hint) or cure.read_hint}."
+    if _CANNOT_CONNECT_PATTERN.search(said):
+        return f"{_CANNOT_CONNECT}: {said}. Check its host and port, and that it is running."
     what = "the table" if writing else "the query"
     return f"The database answered: {said}. Check {what} and the connection."
 
 
-def _said(cause: BaseException, secrets: Iterable[str]) -> str:
+def _driver_message(cause: BaseException, secrets: Iterable[str]) -> str:
     """The first line of a complaint, without what drivers put before the words of the server."""
     known = list(secrets)
     encoded = [form for one in known for form in (quote(one, safe=""), quote(one, safe=" +"), quote_plus(one))]
@@ -147,4 +150,4 @@ def _said(cause: BaseException, secrets: Iterable[str]) -> str:
     if (prefixes := _PREFIXES.match(first)) is not None:
         first = first[prefixes.end() :]
         first = _SEVERITY.sub("", first) or first
-    return " ".join(first.split())[:LONGEST_ANSWER].rstrip(".")
+    return " ".join(first.split())[:MAX_ERROR_CHARS].rstrip(".")

@@ -9,25 +9,25 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from recserver.chefs.chef_entry import column_of, joined, no_rows, object_column, positions
+from recserver.chefs.chef_entry import column_indices, concat_columns, empty_column, object_column, to_column
 from recserver.chefs.protocol import Batch, Column
 from recserver.chefs.sql import adbc_reader as adbc
 from recserver.chefs.sql import sqlite_reader as sqlite
 
-FEW_ROWS = 5_000
+FAST_PATH_MIN_ROWS = 5_000
 """An answer of no more rows needs no quick way."""
 
-Chunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+RowChunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 def read_sqlite(
-    chunks: Iterator[Chunk],
+    chunks: Iterator[RowChunk],
     file: Path,
     query: str,
     wanted: Collection[str],
     *,
     batch_rows: int,
-    out_of_time: Callable[[], bool],
+    timed_out: Callable[[], bool],
 ) -> Iterator[Batch]:
     """Batches of a query on an SQLite file: quickly, if its answer is long and such that it can be.
 
@@ -40,61 +40,61 @@ def read_sqlite(
     for chunk in chunks:
         begun.append(chunk)
         n_rows += len(chunk[1])
-        if n_rows > FEW_ROWS:
+        if n_rows > FAST_PATH_MIN_ROWS:
             break
     names = begun[0][0]
-    kinds = _kinds(begun, _places(names, wanted)) if n_rows > FEW_ROWS else None
-    quick_query = adbc.guarded(query, kinds) if kinds else ""
-    if kinds and sqlite.scans_once(file, quick_query):
-        with suppress(adbc.NotQuick):
+    kinds = _value_types(begun, _column_indices(names, wanted)) if n_rows > FAST_PATH_MIN_ROWS else None
+    quick_query = adbc.with_text_check(query, kinds) if kinds else ""
+    if kinds and sqlite.is_single_scan(file, quick_query):
+        with suppress(adbc.FastPathUnavailable):
             yield from adbc.read_sqlite(
-                file, quick_query, names, kinds, batch_rows=batch_rows, out_of_time=out_of_time
+                file, quick_query, names, kinds, batch_rows=batch_rows, timed_out=timed_out
             )
             return
-    yield from batches(chain(begun, chunks), wanted, batch_rows)
+    yield from to_batches(chain(begun, chunks), wanted, batch_rows)
 
 
-def _kinds(chunks: Iterable[Chunk], places: Mapping[str, int]) -> dict[str, type] | None:
+def _value_types(chunks: Iterable[RowChunk], column_indices: Mapping[str, int]) -> dict[str, type] | None:
     """The type of the values of each column; None if one has several, or one that the quick way does not know."""
     kinds = {}
-    for name, place in places.items():
+    for name, place in column_indices.items():
         found = {type(row[place]) for _, rows in chunks for row in rows} - {type(None)}
-        if len(found) != 1 or not found <= adbc.SQLITE_TYPES.keys():
+        if len(found) != 1 or not found <= adbc.ARROW_TYPES.keys():
             return None
         kinds[name] = found.pop()
     return kinds
 
 
-def _places(names: Sequence[str], wanted: Collection[str] | None) -> dict[str, int]:
-    return positions(names, wanted, "The query's answer", "name one of them otherwise with AS")
+def _column_indices(names: Sequence[str], wanted: Collection[str] | None) -> dict[str, int]:
+    return column_indices(names, wanted, "The query's answer", "name one of them otherwise with AS")
 
 
-def _column(values: list[Any]) -> Column:
+def _to_column(values: list[Any]) -> Column:
     try:
-        return column_of(values)
+        return to_column(values)
     except TypeError:  # Arrow knows no decimals that are NaN or infinite
         return object_column(values)
 
 
-def batches(chunks: Iterator[Chunk], wanted: Collection[str] | None, batch_rows: int) -> Iterator[Batch]:
+def to_batches(chunks: Iterator[RowChunk], wanted: Collection[str] | None, batch_rows: int) -> Iterator[Batch]:
     """Rows from whatever driver as batches of about ``batch_rows``, only the wanted columns of them."""
     names, _ = next(chunks)
-    places = _places(names, wanted)
-    yield Batch(names, {name: no_rows() for name in places})
+    places = _column_indices(names, wanted)
+    yield Batch(names, {name: empty_column() for name in places})
     if not places:
         return
     parts: dict[str, list[Column]] = {name: [] for name in places}
     waiting = 0
 
     def batch() -> Batch:
-        whole = Batch(names, {name: joined(columns) for name, columns in parts.items()})
+        whole = Batch(names, {name: concat_columns(columns) for name, columns in parts.items()})
         for columns in parts.values():
             columns.clear()
         return whole
 
     for _, rows in chunks:
         for name, place in places.items():
-            parts[name].append(_column(list(map(itemgetter(place), rows))))
+            parts[name].append(_to_column(list(map(itemgetter(place), rows))))
         waiting += len(rows)
         if waiting >= batch_rows:
             yield batch()

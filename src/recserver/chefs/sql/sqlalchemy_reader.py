@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from recserver.chefs.protocol import Batch
 from recserver.chefs.sql import adbc_reader as adbc
-from recserver.chefs.sql.database_config import Database, check_resolved
-from recserver.chefs.sql.error_messages import in_time
+from recserver.chefs.sql.database_config import Database, check_resolved_address
+from recserver.chefs.sql.error_messages import raise_timeout
 from recserver.core.errors import SourceFailed
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 
-Chunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+RowChunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
-def read(
-    database: Database, query: str, size: int, seconds: float, out_of_time: Callable[[], bool]
-) -> Iterator[Chunk]:
+def read_rows(
+    database: Database, query: str, chunk_rows: int, seconds: float, timed_out: Callable[[], bool]
+) -> Iterator[RowChunk]:
     """(column names, up to ``size`` rows) until there are no more; at least once.
 
     Args:
@@ -41,42 +41,44 @@ def read(
     from sqlalchemy.pool import NullPool
 
     assert database.url is not None  # noqa: S101 - for the type checker
-    check_resolved(database.url)
+    check_resolved_address(database.url)
     engine = create_engine(
         database.url,
         poolclass=NullPool,
         hide_parameters=True,
-        connect_args=connect_arguments(database, seconds),
-        execution_options=READ_ONLY.get(database.dialect, {}),
+        connect_args=connect_args(database, seconds),
+        execution_options=READ_ONLY_OPTIONS.get(database.dialect, {}),
     )
     if database.dialect == "postgresql":
-        event.listen(engine, "connect", _take_any_time)
-    with engine.connect() as connection, in_time(out_of_time):
+        event.listen(engine, "connect", _load_invalid_times_as_text)
+    with engine.connect() as connection, raise_timeout(timed_out):
         mariadb = bool(getattr(engine.dialect, "is_mariadb", False))
-        for statement in opening(database.dialect, seconds, mariadb=mariadb):
+        for statement in setup_statements(database.dialect, seconds, mariadb=mariadb):
             connection.exec_driver_sql(statement)
-        yield from _rows(connection, query, size, out_of_time)
+        yield from _fetch_rows(connection, query, chunk_rows, timed_out)
 
 
-def _rows(connection: Connection, query: str, size: int, out_of_time: Callable[[], bool]) -> Iterator[Chunk]:
+def _fetch_rows(
+    connection: Connection, query: str, chunk_rows: int, timed_out: Callable[[], bool]
+) -> Iterator[RowChunk]:
     driver = connection.connection.driver_connection
     try:
-        result = connection.execution_options(yield_per=size, no_parameters=True).exec_driver_sql(query)
+        result = connection.execution_options(yield_per=chunk_rows, no_parameters=True).exec_driver_sql(query)
         if not result.returns_rows:
             raise SourceFailed("The query answers no rows, not even none: make it a SELECT.")
         names = tuple(result.keys())
         yield names, []
-        for rows in result.partitions(size):
-            if out_of_time():
+        for rows in result.partitions(chunk_rows):
+            if timed_out():
                 raise TimeoutError
             yield names, [tuple(row) for row in rows]
     except BaseException:
         if connection.dialect.name in ("mysql", "mariadb"):
-            _hang_up(connection, driver)  # here, where ``result`` is still there
+            _abort_connection(connection, driver)  # here, where ``result`` is still there
         raise
 
 
-def _hang_up(connection: Connection, driver: Any) -> None:
+def _abort_connection(connection: Connection, driver: Any) -> None:
     """End a connection whose answer was not read to its end.
 
     pymysql would read the rest of it first, be it for minutes: in closing, and wherever it is cleared away.
@@ -87,7 +89,7 @@ def _hang_up(connection: Connection, driver: Any) -> None:
         connection.invalidate()
 
 
-def _take_any_time(driver: Any, _: object) -> None:
+def _load_invalid_times_as_text(driver: Any, _: object) -> None:
     """Have dates and times that Python does not know, such as "infinity", come as text instead of an error."""
     from psycopg import DataError
     from psycopg.adapt import Loader
@@ -113,33 +115,33 @@ def _take_any_time(driver: Any, _: object) -> None:
             driver.adapters.register_loader(oid, tolerant(strict))
 
 
-def read_quickly(
-    database: Database, query: str, wanted: Collection[str], seconds: float, out_of_time: Callable[[], bool]
+def read_arrow(
+    database: Database, query: str, wanted: Collection[str], seconds: float, timed_out: Callable[[], bool]
 ) -> Iterator[Batch]:
     """As :mod:`recserver.chefs.sql.adbc_reader` reads it; nothing at all if the query is to be read in the
     ordinary way.
     """
     assert database.url is not None  # noqa: S101 - for the type checker
-    check_resolved(database.url)
+    check_resolved_address(database.url)
     url = database.url.update_query_dict(
-        {name: str(value) for name, value in connect_arguments(database, seconds).items()}
+        {name: str(value) for name, value in connect_args(database, seconds).items()}
     )
-    statements = ["SET TRANSACTION READ ONLY", *opening(database.dialect, seconds)]
-    with suppress(adbc.NotQuick):
-        yield from adbc.read_postgresql(url, query, wanted, statements, out_of_time)
+    statements = ["SET TRANSACTION READ ONLY", *setup_statements(database.dialect, seconds)]
+    with suppress(adbc.FastPathUnavailable):
+        yield from adbc.read_postgresql(url, query, wanted, statements, timed_out)
 
 
-_NOTICE_A_CLIENT_THAT_IS_GONE = (
+_SET_CONNECTION_CHECK = (
     "SELECT set_config(name, '2s', true) FROM pg_catalog.pg_settings "
     "WHERE name = 'client_connection_check_interval' AND strpos(version(), 'linux') > 0"
 )
 """PostgreSQL from version 14 on then ends a query within seconds whose worker was killed."""
 
-READ_ONLY: dict[str, dict[str, Any]] = {"postgresql": {"postgresql_readonly": True}}
+READ_ONLY_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"postgresql_readonly": True}}
 """Options with which SQLAlchemy begins the transaction."""
 
 
-def connect_arguments(database: Database, seconds: float) -> dict[str, Any]:
+def connect_args(database: Database, seconds: float) -> dict[str, Any]:
     """What the driver is told besides the URL."""
     if database.dialect == "postgresql":
         alive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -154,11 +156,11 @@ def connect_arguments(database: Database, seconds: float) -> dict[str, Any]:
     return {}
 
 
-def opening(dialect: str, seconds: float, *, mariadb: bool = False) -> list[str]:
+def setup_statements(dialect: str, seconds: float, *, mariadb: bool = False) -> list[str]:
     """Statements that come before the query, in its transaction."""
     milliseconds = max(1, ceil(seconds * 1000))
     if dialect == "postgresql":
-        return [f"SET LOCAL statement_timeout = {milliseconds}", _NOTICE_A_CLIENT_THAT_IS_GONE]
+        return [f"SET LOCAL statement_timeout = {milliseconds}", _SET_CONNECTION_CHECK]
     if dialect == "mysql":
         limit = (
             f"SET SESSION max_statement_time = {milliseconds / 1000:.3f}"

@@ -12,22 +12,24 @@ from urllib.parse import quote
 from recserver.chefs.files.allowed_paths import open_regular
 from recserver.chefs.sql.query_guard import is_denied
 
-STEPS_BETWEEN_LOOKS = 10_000
+PROGRESS_STEPS = 10_000
 """Virtual machine instructions after which the time is looked at: well below a millisecond's worth."""
 
-LONGEST_VALUE = 64 * 2**20
+MAX_VALUE_BYTES = 64 * 2**20
 """Bytes of one row or value."""
 
-_READING = frozenset(
+_READ_ACTIONS = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
 # json_each and full-text tables declare themselves like this; SQLite lets nobody write to sqlite_master so.
-_OF_VIRTUAL_TABLES = {(sqlite3.SQLITE_UPDATE, "sqlite_master"), (sqlite3.SQLITE_PRAGMA, "data_version")}
+_VIRTUAL_TABLE_ACTIONS = {(sqlite3.SQLITE_UPDATE, "sqlite_master"), (sqlite3.SQLITE_PRAGMA, "data_version")}
 
-Chunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+RowChunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
-def read(path: Path, name: str, query: str, size: int, out_of_time: Callable[[], bool]) -> Iterator[Chunk]:
+def read_rows(
+    path: Path, name: str, query: str, chunk_rows: int, timed_out: Callable[[], bool]
+) -> Iterator[RowChunk]:
     """(column names, up to ``size`` rows) until there are no more; at least once.
 
     Args:
@@ -46,16 +48,16 @@ def read(path: Path, name: str, query: str, size: int, out_of_time: Callable[[],
 
     def stop() -> bool:
         nonlocal late
-        late = out_of_time()
+        late = timed_out()
         return late
 
     with closing(_connect(path)) as connection:
-        connection.set_progress_handler(stop, STEPS_BETWEEN_LOOKS)
+        connection.set_progress_handler(stop, PROGRESS_STEPS)
         try:
             cursor = connection.execute(query)
             names = tuple(column[0] for column in cursor.description or ())
             yield names, []
-            while rows := cursor.fetchmany(size):
+            while rows := cursor.fetchmany(chunk_rows):
                 yield names, rows
         except sqlite3.OperationalError:
             if late:
@@ -63,7 +65,7 @@ def read(path: Path, name: str, query: str, size: int, out_of_time: Callable[[],
             raise
 
 
-def scans_once(path: Path, query: str) -> bool:
+def is_single_scan(path: Path, query: str) -> bool:
     """Whether ``query`` is allowed, and answered by going through one table from its beginning to its end.
 
     Such a query yields row after row: it neither sorts nor joins, and ends.
@@ -73,17 +75,19 @@ def scans_once(path: Path, query: str) -> bool:
             steps = [step[1] for step in connection.execute(f"EXPLAIN {query}")]
         except sqlite3.Error:
             return False
-    loops = [step for step in steps if step in _LOOPS]
-    return loops in (["Next"], ["Prev"]) and _COLLECTING.isdisjoint(steps)
+    loops = [step for step in steps if step in _LOOP_OPCODES]
+    return loops in (["Next"], ["Prev"]) and _MATERIALISING_OPCODES.isdisjoint(steps)
 
 
-_LOOPS = frozenset({"Next", "Prev", "VNext", "SorterNext", "Yield", "RowSetRead", "Program"})
-_COLLECTING = frozenset({"OpenEphemeral", "OpenAutoindex", "SorterOpen", "AggStep", "InitCoroutine", "VOpen"})
+_LOOP_OPCODES = frozenset({"Next", "Prev", "VNext", "SorterNext", "Yield", "RowSetRead", "Program"})
+_MATERIALISING_OPCODES = frozenset(
+    {"OpenEphemeral", "OpenAutoindex", "SorterOpen", "AggStep", "InitCoroutine", "VOpen"}
+)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, check_same_thread=False)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
     connection.set_authorizer(_authorize)
     return connection
 
@@ -92,5 +96,5 @@ def _authorize(action: int, subject: str | None, function: str | None, *_: str |
     if action == sqlite3.SQLITE_FUNCTION:
         allowed = not is_denied(function or "")
     else:
-        allowed = action in _READING or (action, subject) in _OF_VIRTUAL_TABLES
+        allowed = action in _READ_ACTIONS or (action, subject) in _VIRTUAL_TABLE_ACTIONS
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY

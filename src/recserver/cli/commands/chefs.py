@@ -12,9 +12,9 @@ from rich.text import Text
 
 from recserver.chefs.chef_store import ChefStore, Entries
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.cli.data_folder import existing
-from recserver.cli.output import cell, console, failing_quietly, print_json, printable
-from recserver.core.errors import InvalidInput, shown
+from recserver.cli.data_folder import require_folder
+from recserver.cli.output import cell, console, exit_on_error, print_json, printable
+from recserver.core.errors import InvalidInput, quoted
 from recserver.server.settings import load_settings
 from recserver.training.jobs import Preview, PreviewJob
 
@@ -24,11 +24,11 @@ COLUMN_WIDTH = 16
 
 def list_chefs(data: Path, *, as_json: bool) -> None:
     """Show every data chef of the folder ``data``, secrets masked."""
-    with failing_quietly():
-        from recserver.server.service.chef_requests import entry_shown
+    with exit_on_error():
+        from recserver.server.service.chef_requests import display_entry
 
-        entries, policy = _folder(data)
-        listed = {name: entry_shown(entry, policy) for name, entry in entries.items()}
+        entries, policy = _load_entries(data)
+        listed = {name: display_entry(entry, policy) for name, entry in entries.items()}
         if as_json:
             print_json(listed)
         elif not listed:
@@ -40,59 +40,63 @@ def list_chefs(data: Path, *, as_json: bool) -> None:
                 table.add_row(*map(cell, (name, entry["type"], source, entry["rename_columns"])))
             console.print(table)
             for name, entry in listed.items():
-                _say(f"{name}: {one}" for one in (*filter(None, [entry.get("error")]), *entry.get("warnings", ())))
+                _print_lines(
+                    f"{name}: {one}" for one in (*filter(None, [entry.get("error")]), *entry.get("warnings", ()))
+                )
 
 
 def preview_chef(data: Path, data_chef_id: str, *, rows: int, as_json: bool) -> None:
     """Show the first rows of one data chef's source, read in this process."""
-    with failing_quietly():
+    with exit_on_error():
         from stamina.instrumentation import set_on_retry_hooks
 
         from recserver.server.service.unknown_chef_keys import key_warnings
         from recserver.training.preview.source_preview import preview
 
         set_on_retry_hooks(())  # the error says how often a source was tried; standard output is for the rows
-        entries, policy = _folder(data)
+        entries, policy = _load_entries(data)
         if data_chef_id not in entries:
-            known = ", ".join(map(shown, entries)) or "none"
-            raise InvalidInput(f"There is no data chef {shown(data_chef_id)} in {data}; there are: {known}.")
+            known = ", ".join(map(quoted, entries)) or "none"
+            raise InvalidInput(f"There is no data chef {quoted(data_chef_id)} in {data}; there are: {known}.")
         seen = preview(PreviewJob(data_chef=entries[data_chef_id], policy=policy, rows=rows))
         warnings = key_warnings(entries[data_chef_id])
         if as_json:
             print_json(seen.model_dump() | ({"warnings": warnings} if warnings else {}))
         else:
-            _show(seen)
-            _say(f"warning: {one}" for one in warnings)
+            _print_preview(seen)
+            _print_lines(f"warning: {one}" for one in warnings)
 
 
-def _folder(data: Path) -> tuple[Entries, SourcePolicy]:
+def _load_entries(data: Path) -> tuple[Entries, SourcePolicy]:
     """The entries of a data folder, and what its chefs may reach."""
-    folder = existing(data)
+    folder = require_folder(data)
     entries = asyncio.run(ChefStore(folder / "config" / "restaurant_data.yaml").read())
     return entries, load_settings().source_policy(folder)
 
 
-def _show(seen: Preview) -> None:
-    console.print(_rows("As the source has them", seen.raw))
-    console.print(_rows("As a training takes them", seen.renamed))
-    bad = sum(seen.rejected.values())
-    console.print(f"{seen.rows_read} rows were read." + (f" {bad} of them would be left out." if bad else ""))
-    if seen.rejected:
+def _print_preview(preview: Preview) -> None:
+    console.print(_rows_table("As the source has them", preview.raw))
+    console.print(_rows_table("As a training takes them", preview.renamed))
+    bad = sum(preview.rejected.values())
+    console.print(f"{preview.rows_read} rows were read." + (f" {bad} of them would be left out." if bad else ""))
+    if preview.rejected:
         table = Table("left out because", "rows", "such as", title="Bad rows", title_justify="left")
-        for reason, count in seen.rejected.items():
-            table.add_row(cell(reason), str(count), Text(printable(seen.examples.get(reason, ""))))
+        for reason, count in preview.rejected.items():
+            table.add_row(cell(reason), str(count), Text(printable(preview.examples.get(reason, ""))))
         console.print(table)
-    _say(f"In {count} of them the {reason}, so that it counts 1." for reason, count in seen.replaced.items())
+    _print_lines(
+        f"In {count} of them the {reason}, so that it counts 1." for reason, count in preview.replaced.items()
+    )
     console.print()
-    _say(f"-> {one}" for one in seen.suggestions)
+    _print_lines(f"-> {one}" for one in preview.suggestions)
 
 
-def _say(sentences: Iterable[str]) -> None:
+def _print_lines(sentences: Iterable[str]) -> None:
     for one in sentences:
         console.print(printable(one), markup=False)
 
 
-def _rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def _rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     names = list(dict.fromkeys(name for row in rows for name in row))
     fitting = max(2, console.width // COLUMN_WIDTH)
     first = [name for name in ("user_id", "item_id", "rating", "_rejected") if name in names]

@@ -18,8 +18,8 @@ from recserver.core.errors import ServerCannotStart
 from recserver.core.events import RunEnded, RunProgressed
 from recserver.server.rec_server import RecServer
 from recserver.server.settings import load_settings
-from recserver.server.workers.process_setup import stop_signal
-from recserver.storage.folder_lock import refuse_if_locked
+from recserver.server.workers.process_setup import stop_event
+from recserver.storage.folder_lock import require_unlocked
 
 GUESTS = ("Ana", "Ben", "Chloe", "Dario")
 MODEL, TASK = "restaurants", "train_restaurants"
@@ -36,7 +36,7 @@ def demo(data: Path, *, port: int, keep: bool) -> None:
         ServerCannotStart: if the folder, the port or the settings do not allow it.
     """
     visits = demo_data.visits()
-    refuse_if_locked(data)  # the files that are written below may be those of a demo that still serves
+    require_unlocked(data)  # the files that are written below may be those of a demo that still serves
     try:
         data.mkdir(parents=True, exist_ok=True)
         demo_data.write_csv(data / "visits.csv", visits)
@@ -48,19 +48,19 @@ def demo(data: Path, *, port: int, keep: bool) -> None:
 
 async def _demo(data: Path, visits: list[demo_data.Visit], *, port: int, keep: bool) -> None:
     console.print(
-        f"Made [bold]{escape(str(data / 'visits.csv'))}[/]: {len(visits)} visits of {demo_data.GUESTS} guests.\n"
+        f"Made [bold]{escape(str(data / 'visits.csv'))}[/]: {len(visits)} visits of {demo_data.N_GUESTS} guests.\n"
     )
     server = RecServer(data, load_settings(host="127.0.0.1", port=port))
-    async with server.serve() as url, aiohttp.ClientSession(url, headers=_key(server)) as http:
+    async with server.serve() as url, aiohttp.ClientSession(url, headers=_auth_headers(server)) as http:
         console.print(f"Serving on [bold]{url}[/]. The workflow, as anyone would send it:\n")
         await _train(server, http)
-        await _show(http, demo_data.liked(visits))
-        _say_how_to_go_on(server, data, url, keep)
+        await _print_recommendations(http, demo_data.liked(visits))
+        _print_next_steps(server, data, url, keep)
         if keep:
-            await stop_signal().wait()
+            await stop_event().wait()
 
 
-def _key(server: RecServer) -> dict[str, str]:
+def _auth_headers(server: RecServer) -> dict[str, str]:
     key = server.settings.api_key
     return {"X-API-Key": key.get_secret_value()} if key else {}
 
@@ -118,22 +118,22 @@ async def _train(server: RecServer, http: aiohttp.ClientSession) -> None:
     )
 
 
-async def _show(http: aiohttp.ClientSession, liked: dict[str, list[demo_data.Visit]]) -> None:
+async def _print_recommendations(http: aiohttp.ClientSession, liked: dict[str, list[demo_data.Visit]]) -> None:
     table = Table("Guest", "Liked", "GET /recommend says", title="Recommendations", show_lines=True)
     for guest in (*GUESTS, "somebody new"):
         answer = await _get(http, "/recommend", user_id=guest, model_id=MODEL, n=4)
         best = [item["item_id"] for item in answer["predictions"][guest]]
         known = [one.item_id for one in liked.get(guest, [])[:4]]
         source = "" if answer["source"] == "personal" else f"\n({answer['source']}: not in the training)"
-        table.add_row(guest, _listed(known) or "nothing known", _listed(best) + source)
+        table.add_row(guest, _format_places(known) or "nothing known", _format_places(best) + source)
     console.print(table)
 
 
-def _listed(places: list[str]) -> str:
+def _format_places(places: list[str]) -> str:
     return "\n".join(f"{place}  [dim]{demo_data.cuisine_of(place)}[/]" for place in places)
 
 
-def _say_how_to_go_on(server: RecServer, data: Path, url: str, keep: bool) -> None:
+def _print_next_steps(server: RecServer, data: Path, url: str, keep: bool) -> None:
     console.print(f"\nEverything lies in [bold]{escape(str(data))}/[/]:")
     for path, what in (
         ("visits.csv", "the data"),

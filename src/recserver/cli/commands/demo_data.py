@@ -9,8 +9,8 @@ from pathlib import Path
 from random import Random
 
 SEED = 7
-GUESTS = 240
-FAVOURITE, ELSEWHERE = (4, 5), (1, 2, 3, 3)
+N_GUESTS = 240
+FAVOURITE_RATINGS, OTHER_RATINGS = (4, 5), (1, 2, 3, 3)
 """Ratings that a guest gives at home in a cuisine, and out of it."""
 
 PLACES = {
@@ -85,13 +85,13 @@ def visits() -> list[Visit]:
     """
     random = Random(SEED)  # noqa: S311 - a data set, not a secret
     made = []
-    for number in range(GUESTS):
+    for number in range(N_GUESTS):
         name = NAMES[number % len(NAMES)] + ("" if number < len(NAMES) else f" {number // len(NAMES) + 1}")
         favourites = random.sample(list(PLACES), random.choice((1, 2)))
         for cuisine, places in PLACES.items():
             at_home = cuisine in favourites
             count = random.randint(4, 5) if at_home else random.choice((0, 0, 1))
-            stars = FAVOURITE if at_home else ELSEWHERE
+            stars = FAVOURITE_RATINGS if at_home else OTHER_RATINGS
             made += [Visit(name, place, random.choice(stars)) for place in random.sample(places, count)]
     random.shuffle(made)
     return made

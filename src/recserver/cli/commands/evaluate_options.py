@@ -59,8 +59,8 @@ def evaluate(
 
     Each is fitted in a process of its own, without what is held out. No server is needed.
     """
-    from recserver.cli.commands.evaluate import Asked
+    from recserver.cli.commands.evaluate import EvaluateOptions
     from recserver.cli.commands.evaluate import evaluate as run
 
     columns = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
-    run(Asked(data, train, test, algorithms, hyperparameters, columns, split, seed), as_json=as_json)
+    run(EvaluateOptions(data, train, test, algorithms, hyperparameters, columns, split, seed), as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Listed = list[str] | None
+OptionalList = list[str] | None
 
 
 def recommend(
@@ -22,17 +22,20 @@ def recommend(
     model_id: Annotated[str | None, typer.Option("--model", help="The model, if there are several.")] = None,
     n: Annotated[str | None, typer.Option("-n", help="How many items at most, 1 to 1000 [10].")] = None,
     conditions: Annotated[
-        Listed, typer.Option("--filter", help="What items must fulfil: genre=Comedy, price<20; several times.")
+        OptionalList,
+        typer.Option("--filter", help="What items must fulfil: genre=Comedy, price<20; several times."),
     ] = None,
-    exclude: Annotated[Listed, typer.Option("--exclude", help="An item to leave out; several times.")] = None,
+    exclude: Annotated[
+        OptionalList, typer.Option("--exclude", help="An item to leave out; several times.")
+    ] = None,
     candidates: Annotated[
-        Listed, typer.Option("--candidate", help="The only items that may come; several times.")
+        OptionalList, typer.Option("--candidate", help="The only items that may come; several times.")
     ] = None,
     boost: Annotated[
-        Listed, typer.Option("--boost", help="Raise or lower scores: genre=Comedy*1.5; several times.")
+        OptionalList, typer.Option("--boost", help="Raise or lower scores: genre=Comedy*1.5; several times.")
     ] = None,
     max_per: Annotated[
-        Listed, typer.Option("--max-per", help="So many of each value at most: genre:2; several times.")
+        OptionalList, typer.Option("--max-per", help="So many of each value at most: genre:2; several times.")
     ] = None,
     diversity: Annotated[
         str | None, typer.Option("--diversity", help="0 to 1: by score alone to by unlikeness alone [0].")
@@ -47,7 +50,7 @@ def recommend(
     explain: Annotated[
         bool, typer.Option("--explain", help="Which of the user's own items each comes from.")
     ] = False,
-    everybody: Annotated[
+    all_users: Annotated[
         bool, typer.Option("--all", help="For every user that the model knows, into --out.")
     ] = False,
     out: Annotated[
@@ -65,14 +68,20 @@ def recommend(
 
     In a table, the model's rows are replaced in one transaction; a table that is missing is made.
     """
-    from recserver.cli.commands.recommend import Asked, recommend_all, recommend_one
+    from recserver.cli.commands.recommend import RecommendOptions, recommend_all, recommend_one
 
     wishes = {
         "n": n, "filter": conditions, "exclude": exclude, "candidates": candidates, "boost": boost,
         "max_per": max_per, "diversity": diversity, "exclude_seen": not include_seen,
     }  # fmt: skip
-    asked = Asked(data, model_id, {name: value for name, value in wishes.items() if value not in (None, [])})
-    if everybody:
-        recommend_all(asked, user=user, out=out, table=table, alone=fallback or explain, as_json=as_json)
+    asked = RecommendOptions(
+        data, model_id, {name: value for name, value in wishes.items() if value not in (None, [])}
+    )
+    if all_users:
+        recommend_all(
+            asked, user=user, out=out, table=table, single_user_option=fallback or explain, as_json=as_json
+        )
     else:
-        recommend_one(asked, user=user, beside=out or table, fallback=fallback, explain=explain, as_json=as_json)
+        recommend_one(
+            asked, user=user, export_option=out or table, fallback=fallback, explain=explain, as_json=as_json
+        )

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recserver.server.settings import load_settings
-from recserver.server.workers.process_setup import configure_logging, pass_over_what_is_there, stop_signal
-from recserver.storage.folder_lock import refuse_if_locked
+from recserver.server.workers.process_setup import configure_logging, freeze_gc, stop_event
+from recserver.storage.folder_lock import require_unlocked
 
 if TYPE_CHECKING:
     from recserver.server.rec_server import RecServer
@@ -28,7 +28,7 @@ def serve(data: Path, **given: Any) -> None:
     settings = load_settings(**given)
     configure_logging(settings.log_format)
     if not settings.read_only:
-        refuse_if_locked(data)  # before the half second that importing a server takes
+        require_unlocked(data)  # before the half second that importing a server takes
     if settings.workers > 1:
         from recserver.server.workers.supervisor import supervise
 
@@ -41,9 +41,9 @@ def serve(data: Path, **given: Any) -> None:
 
 
 async def _serve(server: RecServer) -> None:
-    told_to_stop = stop_signal()
+    told_to_stop = stop_event()
     async with server.serve() as url:
-        pass_over_what_is_there()
+        freeze_gc()
         how = ", read-only" if server.read_only else ""
         logger.info("recserver listens on %s; data folder %s%s", url, server.data_dir.absolute(), how)
         await told_to_stop.wait()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-DataFolder = Annotated[
+WritableFolder = Annotated[
     Path,
     typer.Option(
         "--data", envvar="RECSERVER_DATA", help="Folder with models/, tasks/ and config/; made if missing."
@@ -37,7 +37,7 @@ Workers = Annotated[
 
 
 def serve(
-    data: DataFolder = Path("data"),
+    data: WritableFolder = Path("data"),
     host: Host = None,
     port: Port = None,
     read_only: ReadOnly = False,

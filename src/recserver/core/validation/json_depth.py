@@ -11,10 +11,10 @@ def levels(document: object) -> Iterator[list[Any]]:
     level: list[Any] = [document]
     while level:
         yield level
-        level = [part for one in level for part in _parts(one)]
+        level = [part for one in level for part in _children(one)]
 
 
-def _parts(value: object) -> list[Any]:
+def _children(value: object) -> list[Any]:
     if isinstance(value, dict):
         return [*value, *value.values()]
     return value if isinstance(value, list) else []

@@ -9,23 +9,23 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
-from recserver.core.errors import Conflict, shown
+from recserver.core.errors import Conflict, quoted
 from recserver.core.validation.json_depth import levels
 
-SHORTEST_INTERVAL = 1.0
-LONGEST_INTERVAL = 31_622_400.0
+MIN_INTERVAL = 1.0
+MAX_INTERVAL = 31_622_400.0
 """Seconds: 366 days."""
 
-LONGEST_ENTITY_ID = 256
+MAX_ENTITY_ID_LENGTH = 256
 """Characters of a user or item id."""
 
-DEEPEST_OBJECT = 8
+MAX_OBJECT_DEPTH = 8
 """Levels that an object may be nested; what is stored as YAML is read back with a limit of its own."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _DECIMAL = re.compile(r"[0-9]{1,20}")
-_SWITCH = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def check_new_id(value: object) -> str:
@@ -38,11 +38,11 @@ def check_new_id(value: object) -> str:
         raise ValueError("must be text")
     if not _ID.fullmatch(value) or ".." in value or value.endswith("."):
         raise ValueError(
-            f"{shown(value)} is not usable as an id: take 1 to 100 of A-Z a-z 0-9 _ . -, "
+            f"{quoted(value)} is not usable as an id: take 1 to 100 of A-Z a-z 0-9 _ . -, "
             "beginning with a letter or digit, without '..' and not ending in '.'"
         )
     if _WINDOWS_DEVICE.fullmatch(value):
-        raise ValueError(f"{shown(value)} is a device name on Windows: choose another id")
+        raise ValueError(f"{quoted(value)} is a device name on Windows: choose another id")
     return value
 
 
@@ -51,27 +51,27 @@ def check_new_model_id(value: object) -> str:
     text = check_new_id(value)
     if text.casefold().endswith(("_config", "_metadata")):
         raise ValueError(
-            f"{shown(text)} ends like a model's file: choose an id not ending in _config or _metadata"
+            f"{quoted(text)} ends like a model's file: choose an id not ending in _config or _metadata"
         )
     return text
 
 
-def refuse_existing(kind: type[Conflict], noun: str, wanted: str, known: Iterable[str], overwrite: bool) -> bool:
+def require_new(kind: type[Conflict], noun: str, new_id: str, known: Iterable[str], overwrite: bool) -> bool:
     """Whether ``wanted`` is there and may be overwritten.
 
     Raises:
         Conflict: of the given kind, if it is there and must stay. Ids that differ in case only are the same.
     """
-    existing = same_id(wanted, known)
-    if existing is None or (overwrite and existing == wanted):
+    existing = same_id(new_id, known)
+    if existing is None or (overwrite and existing == new_id):
         return existing is not None
-    hint = ", or pass overwrite: true" if existing == wanted else ""
-    raise kind(f"{noun} {shown(existing)} exists: choose another name{hint}.")
+    hint = ", or pass overwrite: true" if existing == new_id else ""
+    raise kind(f"{noun} {quoted(existing)} exists: choose another name{hint}.")
 
 
-def same_id(wanted: str, known: Iterable[str]) -> str | None:
+def same_id(new_id: str, known: Iterable[str]) -> str | None:
     """The known id that ``wanted`` equals when case is ignored, if any."""
-    folded = wanted.casefold()
+    folded = new_id.casefold()
     return next((one for one in known if one.casefold() == folded), None)
 
 
@@ -106,17 +106,17 @@ def real_number(value: object) -> float:
 def interval_seconds(value: object) -> float:
     """``value`` if it is a task's interval: a finite number of seconds, from 1 to 366 days."""
     number = real_number(value)
-    if not SHORTEST_INTERVAL <= number <= LONGEST_INTERVAL:
+    if not MIN_INTERVAL <= number <= MAX_INTERVAL:
         raise ValueError("must be from 1 to 31622400 seconds (366 days)")
     return int(number) if number.is_integer() else number
 
 
-def switch(value: object) -> bool:
+def parse_bool(value: object) -> bool:
     """True or False, also from the texts ``true``, ``false``, ``1``, ``0`` in any case."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) and value.lower() in _SWITCH:
-        return _SWITCH[value.lower()]
+    if isinstance(value, str) and value.lower() in _BOOLEANS:
+        return _BOOLEANS[value.lower()]
     raise ValueError("must be true or false")
 
 
@@ -133,8 +133,8 @@ def entity_id(value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must be text or a finite number")
     text = str(value)
-    if not 1 <= len(text) <= LONGEST_ENTITY_ID:
-        raise ValueError(f"must be 1 to {LONGEST_ENTITY_ID} characters long")
+    if not 1 <= len(text) <= MAX_ENTITY_ID_LENGTH:
+        raise ValueError(f"must be 1 to {MAX_ENTITY_ID_LENGTH} characters long")
     return unicode_text(text)
 
 
@@ -151,18 +151,18 @@ def unicode_text(value: str) -> str:
     return value
 
 
-def _plain_object(value: object) -> dict[str, Any]:
+def _json_object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object")
     for depth, level in enumerate(levels(value)):
-        if depth >= DEEPEST_OBJECT:
-            raise ValueError(f"must not be nested deeper than {DEEPEST_OBJECT} levels")
+        if depth >= MAX_OBJECT_DEPTH:
+            raise ValueError(f"must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
         for one in level:
-            _check_part(one)
+            _check_json_value(one)
     return value
 
 
-def _check_part(value: object) -> None:
+def _check_json_value(value: object) -> None:
     if isinstance(value, str):
         unicode_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
@@ -171,7 +171,7 @@ def _check_part(value: object) -> None:
         raise ValueError("must hold nothing but what JSON knows")
 
 
-def count(value: object) -> int:
+def parse_count(value: object) -> int:
     """How many of something are asked for at most: a whole number from 1 to 1000.
 
     Raises:
@@ -190,7 +190,7 @@ def _page_size(value: object) -> int:
     return number
 
 
-def _patience(value: object) -> float:
+def _timeout(value: object) -> float:
     number = real_number(value)
     if not 0 <= number <= 3600:
         raise ValueError("must be from 0 to 3600 seconds")
@@ -205,9 +205,9 @@ KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]
 """An id to look up. It is compared with the known ones and never becomes part of a path."""
 EntityId = Annotated[str, BeforeValidator(entity_id)]
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
-Count = Annotated[int, BeforeValidator(count)]
+Count = Annotated[int, BeforeValidator(parse_count)]
 PageSize = Annotated[int, BeforeValidator(_page_size)]
 Interval = Annotated[int | float, BeforeValidator(interval_seconds)]
-Patience = Annotated[float, BeforeValidator(_patience)]
-Switch = Annotated[bool, BeforeValidator(switch)]
-PlainObject = Annotated[dict[str, Any], BeforeValidator(_plain_object)]
+Timeout = Annotated[float, BeforeValidator(_timeout)]
+Bool = Annotated[bool, BeforeValidator(parse_bool)]
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.core.errors import UnreadableModel
-from recserver.recommend.filters import usable_attribute
-from recserver.storage.model_file.id_table import IdTable
+from recserver.recommend.filters import is_attribute_name
+from recserver.storage.model_file.id_table import IdIndex
 
-HEADER = "attributes"
+HEADER_KEY = "attributes"
 """The key of a model file's header that lists the attributes, in the order of their parts of the arrays."""
 
-ARRAYS = (
+ARRAY_NAMES = (
     "attribute_text",
     "attribute_offsets",
     "attribute_indptr",
@@ -30,9 +30,9 @@ ARRAYS = (
     "attribute_known",
 )
 
-MOST_ATTRIBUTES = 32
+MAX_ATTRIBUTES = 32
 
-EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+MIN_TIME, MAX_TIME = -62_135_596_800.0, 253_402_300_799.0
 """Seconds since 1970: the years 1 to 9999, which every calendar reaches."""
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -60,12 +60,12 @@ class Attribute:
 
     kind: Kind
     row: int = 0
-    terms: IdTable | None = None
+    terms: IdIndex | None = None
     start: int = 0
-    several: bool = False
+    multivalued: bool = False
 
 
-def attributes_of(
+def read_attributes(
     header: Mapping[str, Any], arrays: Arrays, n_items: int, *, checked: bool
 ) -> dict[str, Attribute]:
     """What a model file's header lists, by name, in its order.
@@ -76,28 +76,30 @@ def attributes_of(
     Raises:
         UnreadableModel: if the arrays do not fit it, or together.
     """
-    if missing := [name for name in ARRAYS if name not in arrays]:
+    if missing := [name for name in ARRAY_NAMES if name not in arrays]:
         raise _inconsistent(f"{missing[0]!r} is missing")
-    text, offsets, indptr, items, numbers, known = (arrays[name] for name in ARRAYS)
+    text, offsets, indptr, items, numbers, known = (arrays[name] for name in ARRAY_NAMES)
     if not checked:
-        _require_terms(text, offsets, indptr, items, n_items)
-        _require_numbers(numbers, known, n_items)
-    named = _named(header[HEADER], text, offsets, checked=checked)
+        _check_terms(text, offsets, indptr, items, n_items)
+        _check_numbers(numbers, known, n_items)
+    named = _parse_header(header[HEADER_KEY], text, offsets, checked=checked)
     if sum(one.kind is not Kind.TEXT for one in named.values()) != len(numbers):
         raise _inconsistent("there are other numbers than it names")
     for one in named.values():
         if one.kind is Kind.TIME and not checked:
             times = numbers[one.row][known[one.row] == 1]
-            if not ((times >= EARLIEST) & (times <= LATEST)).all():
+            if not ((times >= MIN_TIME) & (times <= MAX_TIME)).all():
                 raise _inconsistent("a time is in no calendar")
     return named
 
 
-def _named(listed: Any, text: NDArray[Any], offsets: NDArray[Any], *, checked: bool) -> dict[str, Attribute]:
+def _parse_header(
+    listed: Any, text: NDArray[Any], offsets: NDArray[Any], *, checked: bool
+) -> dict[str, Attribute]:
     """The attributes that a header lists, each with its part of the texts or its row of the numbers."""
     found: dict[str, Attribute] = {}
     at = row = 0
-    if not isinstance(listed, list) or not 0 < len(listed) <= MOST_ATTRIBUTES:
+    if not isinstance(listed, list) or not 0 < len(listed) <= MAX_ATTRIBUTES:
         raise _inconsistent("its header lists no attributes")
     for one in listed:
         match one:
@@ -106,15 +108,15 @@ def _named(listed: Any, text: NDArray[Any], offsets: NDArray[Any], *, checked: b
                 if terms < 0 or stop >= len(offsets):
                     raise _inconsistent("there are fewer texts than it names")
                 part, bounds = text[offsets[at] : offsets[stop]], offsets[at : stop + 1] - offsets[at]
-                table = IdTable(part, bounds, checked=checked)
-                found[name] = Attribute(Kind.TEXT, terms=table, start=at, several=several)
+                table = IdIndex(part, bounds, checked=checked)
+                found[name] = Attribute(Kind.TEXT, terms=table, start=at, multivalued=several)
                 at = stop
             case {"name": str(name), "kind": "number" | "time" as kind}:
                 found[name] = Attribute(Kind(kind), row=row)
                 row += 1
             case _:
                 raise _inconsistent("its header describes an attribute in another way")
-        if not usable_attribute(name):
+        if not is_attribute_name(name):
             raise _inconsistent("its header names an attribute as none is named")
     if len(found) != len(listed):
         raise _inconsistent("its header names an attribute twice")
@@ -123,7 +125,7 @@ def _named(listed: Any, text: NDArray[Any], offsets: NDArray[Any], *, checked: b
     return found
 
 
-def _require_terms(
+def _check_terms(
     text: NDArray[Any], offsets: NDArray[Any], indptr: NDArray[Any], items: NDArray[Any], n_items: int
 ) -> None:
     """Refuse what are no texts with the items that have them."""
@@ -142,7 +144,7 @@ def _require_terms(
         raise _inconsistent("the items of a text are out of order or not there")
 
 
-def _require_numbers(numbers: NDArray[Any], known: NDArray[Any], n_items: int) -> None:
+def _check_numbers(numbers: NDArray[Any], known: NDArray[Any], n_items: int) -> None:
     sound = numbers.dtype == np.float64 and known.dtype == np.uint8 and numbers.ndim == 2
     if not sound or numbers.shape[1] != n_items or known.shape != numbers.shape or (known > 1).any():
         raise _inconsistent("the shapes of the numbers differ")

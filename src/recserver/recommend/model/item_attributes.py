@@ -13,15 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.core.clock import timestamp
-from recserver.core.errors import shown
+from recserver.core.errors import quoted
 from recserver.recommend.filters import Condition
-from recserver.recommend.model.attribute_arrays import ARRAYS, HEADER, Arrays, Attribute, Kind, attributes_of
-from recserver.storage.model_file.id_table import IdTable
+from recserver.recommend.model.attribute_arrays import (
+    ARRAY_NAMES,
+    HEADER_KEY,
+    Arrays,
+    Attribute,
+    Kind,
+    read_attributes,
+)
+from recserver.storage.model_file.id_table import IdIndex
 
-NAMED: Final = 20
+MAX_NAMED: Final = 20
 """Attributes that a sentence names at most."""
 
-Rows = tuple[NDArray[np.int64], NDArray[np.int32]]
+SparseRows = tuple[NDArray[np.int64], NDArray[np.int32]]
 
 _COMPARE: Mapping[str, Callable[[Any, float], Any]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
@@ -46,11 +53,13 @@ class Attributes:
     items: NDArray[np.int32]
     numbers: NDArray[np.float64]
     known: NDArray[np.uint8]
-    named: Mapping[str, Attribute]
-    _rows: dict[str, Rows] = field(default_factory=dict, repr=False)
+    by_name: Mapping[str, Attribute]
+    _rows: dict[str, SparseRows] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, header: Mapping[str, Any], arrays: Arrays, n_items: int, *, checked: bool = False) -> Self | None:
+    def from_arrays(
+        cls, header: Mapping[str, Any], arrays: Arrays, n_items: int, *, checked: bool = False
+    ) -> Self | None:
         """Those of a model file; None if it has none.
 
         Args:
@@ -59,16 +68,16 @@ class Attributes:
         Raises:
             UnreadableModel: if they do not fit together; then nothing asked of them later can fail.
         """
-        if HEADER not in header:
+        if HEADER_KEY not in header:
             return None
-        named = attributes_of(header, arrays, n_items, checked=checked)
-        _, _, indptr, items, numbers, known = (arrays[name] for name in ARRAYS)
+        named = read_attributes(header, arrays, n_items, checked=checked)
+        _, _, indptr, items, numbers, known = (arrays[name] for name in ARRAY_NAMES)
         return cls(n_items, indptr, items, numbers, known, named)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of all attributes, in the order of the source's columns."""
-        return tuple(self.named)
+        return tuple(self.by_name)
 
     def kind_of(self, name: str) -> Kind:
         """The kind of an attribute.
@@ -89,16 +98,16 @@ class Attributes:
         """
         one = self._attribute(condition.attribute)
         if one.terms is not None:
-            fulfilled = self._having(one, one.terms, condition)
+            fulfilled = self._text_mask(one, one.terms, condition)
         else:
             numbers, known = self.numbers[one.row], self.known[one.row].view(np.bool_)
-            wanted = [_number(value, one.kind, condition.attribute) for value in condition.values]
+            wanted = [_parse_value(value, one.kind, condition.attribute) for value in condition.values]
             if condition.operator in _COMPARE:
                 return np.asarray(_COMPARE[condition.operator](numbers, wanted[0]) & known, bool)
             fulfilled = known & (numbers == wanted[0] if len(wanted) == 1 else np.isin(numbers, wanted))
         return ~fulfilled if condition.operator == "!=" else fulfilled
 
-    def values_of(self, name: str) -> Rows:
+    def values_of(self, name: str) -> SparseRows:
         """What each item has of an attribute, as compressed rows; found once and kept.
 
         Returns:
@@ -117,7 +126,7 @@ class Attributes:
             self._rows[name] = rows
         return rows
 
-    def of_item(self, place: int) -> dict[str, Any]:
+    def item_values(self, index: int) -> dict[str, Any]:
         """What is known of an item: name → number, time as ISO 8601 text, text, or list of texts where items may
         have several. What is not known is absent.
 
@@ -125,27 +134,27 @@ class Attributes:
             place: of the item, from 0.
         """
         found: dict[str, Any] = {}
-        for name, one in self.named.items():
+        for name, one in self.by_name.items():
             if one.terms is not None:
                 indptr, codes = self.values_of(name)
-                texts = [one.terms[code] for code in codes[indptr[place] : indptr[place + 1]].tolist()]
+                texts = [one.terms[code] for code in codes[indptr[index] : indptr[index + 1]].tolist()]
                 if texts:
-                    found[name] = texts if one.several or len(texts) > 1 else texts[0]
-            elif self.known[one.row, place]:
-                number = float(self.numbers[one.row, place])
-                found[name] = _moment(number) if one.kind is Kind.TIME else _plain(number)
+                    found[name] = texts if one.multivalued or len(texts) > 1 else texts[0]
+            elif self.known[one.row, index]:
+                number = float(self.numbers[one.row, index])
+                found[name] = _format_time(number) if one.kind is Kind.TIME else _to_json_number(number)
         return found
 
     def _attribute(self, name: str) -> Attribute:
-        if name not in self.named:
-            known = ", ".join(self.names[:NAMED]) + (", …" if len(self.names) > NAMED else "")
-            raise ValueError(f"the model knows no attribute {shown(name)} of items: it knows {known}")
-        return self.named[name]
+        if name not in self.by_name:
+            known = ", ".join(self.names[:MAX_NAMED]) + (", …" if len(self.names) > MAX_NAMED else "")
+            raise ValueError(f"the model knows no attribute {quoted(name)} of items: it knows {known}")
+        return self.by_name[name]
 
-    def _having(self, one: Attribute, terms: IdTable, condition: Condition) -> NDArray[np.bool_]:
+    def _text_mask(self, one: Attribute, terms: IdIndex, condition: Condition) -> NDArray[np.bool_]:
         if condition.operator in _COMPARE:
             raise ValueError(
-                f"{shown(condition.attribute)} is text, which {condition.operator} does not compare: "
+                f"{quoted(condition.attribute)} is text, which {condition.operator} does not compare: "
                 "ask with = or !="
             )
         fulfilled = np.zeros(self.n_items, bool)
@@ -156,25 +165,25 @@ class Attributes:
                 fulfilled[self.items[self.indptr[term] : self.indptr[term + 1]]] = True
         return fulfilled
 
-    def _text_rows(self, one: Attribute, terms: IdTable) -> Rows:
+    def _text_rows(self, one: Attribute, terms: IdIndex) -> SparseRows:
         bounds = self.indptr[one.start : one.start + len(terms) + 1]
         items = self.items[bounds[0] : bounds[-1]]
         codes = np.repeat(np.arange(len(terms), dtype=np.int32), np.diff(bounds))
         by_item = np.sort(items.astype(np.int64) << 32 | codes)  # several times as quick as sorting places
-        return self._begins(np.bincount(items, minlength=self.n_items)), (by_item & 0xFFFF_FFFF).astype(np.int32)
+        return self._indptr(np.bincount(items, minlength=self.n_items)), (by_item & 0xFFFF_FFFF).astype(np.int32)
 
-    def _number_rows(self, one: Attribute) -> Rows:
+    def _number_rows(self, one: Attribute) -> SparseRows:
         known = self.known[one.row].view(np.bool_)
         codes = np.unique(self.numbers[one.row][known], return_inverse=True)[1]
-        return self._begins(known), codes.astype(np.int32)
+        return self._indptr(known), codes.astype(np.int32)
 
-    def _begins(self, counts: NDArray[Any]) -> NDArray[np.int64]:
+    def _indptr(self, counts: NDArray[Any]) -> NDArray[np.int64]:
         indptr = np.zeros(self.n_items + 1, np.int64)
         np.cumsum(counts, out=indptr[1:])
         return indptr
 
 
-def required(attributes: Attributes | None) -> Attributes:
+def require_attributes(attributes: Attributes | None) -> Attributes:
     """``attributes``, if a model has any.
 
     Raises:
@@ -187,7 +196,7 @@ def required(attributes: Attributes | None) -> Attributes:
     return attributes
 
 
-def seconds_of(text: str) -> float:
+def parse_time(text: str) -> float:
     """Seconds since 1970 of an ISO 8601 date or time, UTC unless it names a zone; NaN if it is none."""
     try:
         moment = datetime.fromisoformat(text.strip())
@@ -196,18 +205,18 @@ def seconds_of(text: str) -> float:
         return math.nan
 
 
-def _number(text: str, kind: Kind, name: str) -> float:
+def _parse_value(text: str, kind: Kind, name: str) -> float:
     """A value that is asked for, as the number that is stored."""
     if kind is Kind.TIME:
-        value, wanted = seconds_of(text), "a time: write it like 2020-01-31 or 2020-01-31T18:30:00Z"
+        value, wanted = parse_time(text), "a time: write it like 2020-01-31 or 2020-01-31T18:30:00Z"
     else:
-        value, wanted = _finite(text), "a number: write it like 20 or 19.99"
+        value, wanted = _parse_number(text), "a number: write it like 20 or 19.99"
     if math.isnan(value):
-        raise ValueError(f"{shown(text)} is no value of {shown(name)}, which is {wanted}")
+        raise ValueError(f"{quoted(text)} is no value of {quoted(name)}, which is {wanted}")
     return value
 
 
-def _finite(text: str) -> float:
+def _parse_number(text: str) -> float:
     if "_" in text or not text.isascii():
         return math.nan  # Python would take 1_000 and digits of other scripts, nobody else does
     try:
@@ -217,9 +226,9 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def _plain(number: float) -> int | float:
+def _to_json_number(number: float) -> int | float:
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
-def _moment(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return timestamp(datetime.fromtimestamp(seconds, UTC))

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn, Vector
-from recserver.algorithms.neighbors import Neighbors
+from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.recommend.model.item_attributes import Attributes
-from recserver.recommend.model.model_arrays import Parts
-from recserver.recommend.user_profile import Person, Source, folded_in
+from recserver.recommend.model.model_arrays import ModelArrays
+from recserver.recommend.user_profile import Source, UserProfile, fold_in_user
 from recserver.storage.model_file import Artifact
-from recserver.storage.model_file.id_table import IdTable
+from recserver.storage.model_file.id_table import IdIndex
 
-BLOCK = 2**14
+BLOCK_ITEMS = 2**14
 """Items whose factors are weighed together: what is copied of them stays in a core's cache."""
 
 Scores = NDArray[np.float32]
@@ -43,24 +43,24 @@ class Recommender:
     """
 
     model_version: int
-    users: IdTable
-    items: IdTable
+    users: IdIndex
+    items: IdIndex
     user_factors: NDArray[np.float32]
     item_factors: NDArray[np.float32]
     seen_indptr: NDArray[np.int64]
     seen_indices: NDArray[np.int32]
-    seen_strengths: NDArray[np.float32] | None
+    seen_confidences: NDArray[np.float32] | None
     item_counts: NDArray[np.int64]
     popularity: NDArray[np.float32]
     item_norms: NDArray[np.float32]
-    recent: NDArray[np.float32] | None = None
-    neighbors: Neighbors | None = None
+    recent_popularity: NDArray[np.float32] | None = None
+    neighbors: ItemItemWeights | None = None
     fold_in: FoldIn | None = None
     attributes: Attributes | None = None
-    largest_norm: float = field(init=False)
+    max_norm: float = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "largest_norm", float(self.item_norms.max(initial=0.0)))
+        object.__setattr__(self, "max_norm", float(self.item_norms.max(initial=0.0)))
 
     @classmethod
     def from_artifact(cls, artifact: Artifact) -> Self:
@@ -69,7 +69,7 @@ class Recommender:
         Raises:
             UnreadableModel: if an array is missing or the arrays do not fit together.
         """
-        parts = Parts.of(artifact)
+        parts = ModelArrays.from_artifact(artifact)
         counts = parts.arrays["item_counts"]
         return cls(
             model_version=parts.model_version,
@@ -79,17 +79,17 @@ class Recommender:
             item_factors=parts.arrays["item_factors"],
             seen_indptr=parts.arrays["seen_indptr"],
             seen_indices=parts.arrays["seen_indices"],
-            seen_strengths=parts.arrays.get("seen_strengths"),
+            seen_confidences=parts.arrays.get("seen_strengths"),
             item_counts=counts,
             popularity=(counts / max(1, len(parts.users))).astype(np.float32),
             item_norms=parts.item_norms(),
-            recent=parts.arrays.get("item_recent"),
+            recent_popularity=parts.arrays.get("item_recent"),
             neighbors=parts.neighbors,
             fold_in=parts.fold_in,
             attributes=parts.attributes,
         )
 
-    def person(self, user_id: str | None, sent: Mapping[int, float]) -> Person | None:
+    def user_profile(self, user_id: str | None, extra_ratings: Mapping[int, float]) -> UserProfile | None:
         """A user with all that is known of them; None if nothing is.
 
         Args:
@@ -97,34 +97,34 @@ class Recommender:
             sent: ratings by the places of items, which count in place of what the training knew.
         """
         user = None if user_id is None else self.users.find(user_id)
-        known = None if user is None else self._known(user)
-        if not sent or self.fold_in is None:
+        known = None if user is None else self._known_profile(user)
+        if not extra_ratings or self.fold_in is None:
             return known
-        before = None if known is None else (known.items, self.worth_of(known))
-        return folded_in(before, sent, self.fold_in, self.item_factors) or known
+        before = None if known is None else (known.items, self.weights_of(known))
+        return fold_in_user(before, extra_ratings, self.fold_in, self.item_factors) or known
 
-    def _known(self, user: int) -> Person:
+    def _known_profile(self, user: int) -> UserProfile:
         own = slice(self.seen_indptr[user], self.seen_indptr[user + 1])
         items, worth = self.seen_indices[own], None
-        if self.seen_strengths is not None:
-            strengths = self.seen_strengths[own]
+        if self.seen_confidences is not None:
+            strengths = self.seen_confidences[own]
         else:
             strengths = worth = np.ones(len(items), np.float32)
-        return Person(self.user_factors[user], items, strengths, Source.PERSONAL, worth)
+        return UserProfile(self.user_factors[user], items, strengths, Source.PERSONAL, worth)
 
-    def worth_of(self, person: Person) -> Vector:
+    def weights_of(self, profile: UserProfile) -> Vector:
         """What each of somebody's interactions was to the fit, float64, shape (interactions,)."""
-        if person.worth is None and self.fold_in is not None:
-            return self.fold_in.worth_of(person.strengths)
-        return (person.strengths if person.worth is None else person.worth).astype(np.float64)
+        if profile.weights is None and self.fold_in is not None:
+            return self.fold_in.weights_of(profile.confidences)
+        return (profile.confidences if profile.weights is None else profile.weights).astype(np.float64)
 
-    def places(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
+    def indices_of(self, item_ids: Iterable[str]) -> NDArray[np.int32]:
         """Where the known ones of these ids stand among the items, in their order."""
         found = map(self.items.find, item_ids)
         return np.fromiter((place for place in found if place is not None), np.int32)
 
 
-def weighed(factors: NDArray[np.float32], item_factors: NDArray[np.float32]) -> Scores:
+def factor_scores(factors: NDArray[np.float32], item_factors: NDArray[np.float32]) -> Scores:
     """``factors @ item_factors``, for which only the rows of factors that are not zero are read.
 
     Args:
@@ -135,6 +135,6 @@ def weighed(factors: NDArray[np.float32], item_factors: NDArray[np.float32]) -> 
     if 2 * len(active) > len(factors):
         return factors @ item_factors
     scores, own = np.empty(item_factors.shape[1], np.float32), factors[active]
-    for start in range(0, len(scores), BLOCK):
-        scores[start : start + BLOCK] = own @ item_factors[active, start : start + BLOCK]
+    for start in range(0, len(scores), BLOCK_ITEMS):
+        scores[start : start + BLOCK_ITEMS] = own @ item_factors[active, start : start + BLOCK_ITEMS]
     return scores

@@ -20,25 +20,25 @@ from recserver.core.errors import (
     RecServerError,
     SourceFailed,
     UnreadableModel,
-    WriterAway,
+    WriterUnavailable,
 )
 from recserver.server.http.auth import Access
 from recserver.server.http.codec import (
     body_response,
     error_response,
-    located,
-    may_have_a_body,
+    has_body,
+    locate_errors,
     read_arguments,
     to_json,
-    with_warnings,
+    with_unknown_warnings,
 )
-from recserver.server.http.ndjson import Handler, ends_with_client, stream_lines
-from recserver.server.http.response_cache import Answers
+from recserver.server.http.ndjson import Handler, cancel_on_disconnect, stream_ndjson
+from recserver.server.http.response_cache import ResponseCache
 from recserver.server.http.routes import PREFIXES, ROUTES, Route
-from recserver.server.http.sse import Streams
-from recserver.server.http.writer_proxy import ALONE, Company
+from recserver.server.http.sse import EventStreams
+from recserver.server.http.writer_proxy import NO_PEERS, Peers
 from recserver.server.service import Service
-from recserver.server.service.operation import fields, takes_any
+from recserver.server.service.operation import accepts_any, parameter_names
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def build_app(
     max_body_bytes: int,
     answer_cache_bytes: int,
     lifecycle: Callable[[web.Application], AsyncIterator[None]],
-    company: Company = ALONE,
+    peers: Peers = NO_PEERS,
 ) -> web.Application:
     """The application that shows a service.
 
@@ -67,85 +67,87 @@ def build_app(
         lifecycle: opens what the service needs, and closes it.
         company: the other processes of the service.
     """
-    app = web.Application(client_max_size=max_body_bytes, middlewares=[_door(access)])
-    answers = Answers(service.serving, answer_cache_bytes)
+    app = web.Application(client_max_size=max_body_bytes, middlewares=[_access_and_errors(access)])
+    answers = ResponseCache(service.current_version, answer_cache_bytes)
     for route in ROUTES:
-        handler = _handler(service, route, answers if route.repeats and answer_cache_bytes else None, company)
+        handler = _route_handler(
+            service, route, answers if route.is_cacheable and answer_cache_bytes else None, peers
+        )
         for prefix in PREFIXES:
             # aiohttp's own pattern for a part of a path refuses braces, which a user id may hold
             app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
-    streams = Streams(service.events, lambda: service.draining)
+    streams = EventStreams(service.events, lambda: service.draining)
     for prefix in PREFIXES:
-        told_by = streams.handle if company.writer is None else company.writer.answer
+        told_by = streams.handle if peers.writer is None else peers.writer.forward
         app.router.add_route("GET", f"{prefix}/events", told_by)
-    app.on_shutdown.append(streams.end)
+    app.on_shutdown.append(streams.close)
     app.cleanup_ctx.append(lifecycle)
     return app
 
 
-def _handler(service: Service, route: Route, answers: Answers | None, company: Company) -> Handler:
-    waits = not route.from_models and route.verb != "health"
-    own, writer = _own_handler(service, route, answers, company.settled if waits else None), company.writer
+def _route_handler(service: Service, route: Route, cache: ResponseCache | None, peers: Peers) -> Handler:
+    waits = not route.is_local and route.operation != "health"
+    own, writer = _local_handler(service, route, cache, peers.wait_settled if waits else None), peers.writer
 
     async def in_company(request: web.Request) -> web.StreamResponse:
         if writer is None:
             return await own(request)
-        if not route.from_models:
+        if not route.is_local:
             try:
-                return await writer.answer(request)
-            except WriterAway:
+                return await writer.forward(request)
+            except WriterUnavailable:
                 if service.draining:
                     raise Draining("The server is closing.") from None
                 raise
         try:
             return await own(request)
         except (ModelNotFound, ModelNotTrained, UnreadableModel):
-            with suppress(WriterAway):  # it may know a model that was not noticed here, and it mends files
-                return await writer.answer(request)
+            with suppress(WriterUnavailable):  # it may know a model that was not noticed here, and it mends files
+                return await writer.forward(request)
             raise
 
     handler = own if writer is None else in_company
-    handler = ends_with_client(handler) if route.follows else handler
+    handler = cancel_on_disconnect(handler) if route.streams_progress else handler
     handler.needs_key = route.needs_key  # type: ignore[attr-defined]
     return handler
 
 
-def _own_handler(
-    service: Service, route: Route, answers: Answers | None, settled: Callable[[], Awaitable[None]] | None
+def _local_handler(
+    service: Service, route: Route, cache: ResponseCache | None, wait_settled: Callable[[], Awaitable[None]] | None
 ) -> Handler:
     """Answers by the verb of a route, once what the answer tells of models is so in all processes."""
-    verb: Callable[..., Awaitable[Any]] = getattr(service, route.verb)
-    known, is_open = fields(verb), takes_any(verb)
+    verb: Callable[..., Awaitable[Any]] = getattr(service, route.operation)
+    known, is_open = parameter_names(verb), accepts_any(verb)
     otherwise = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        kept = None if answers is None or may_have_a_body(request) else answers
-        if kept is not None and (body := kept.find(request.raw_path)) is not None:
+        kept = None if cache is None or has_body(request) else cache
+        if kept is not None and (body := kept.get(request.raw_path)) is not None:
             return body_response(body)
-        arguments = await read_arguments(request, route.verb, known, is_open)
-        version = service.serving(str(arguments.values.get("model_id"))) if kept is not None else None
+        arguments = await read_arguments(request, route.operation, known, is_open)
+        version = service.current_version(str(arguments.values.get("model_id"))) if kept is not None else None
         try:
             result = await verb(**arguments.values)
         except InvalidInput as error:
-            raise InvalidInput(str(error), located(error, arguments, otherwise)) from None
+            raise InvalidInput(str(error), locate_errors(error, arguments, otherwise)) from None
         except (SourceFailed, ExportFailed) as error:
             asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
-            faults = located(InvalidInput(str(error), [asked]), arguments, otherwise)
+            faults = locate_errors(InvalidInput(str(error), [asked]), arguments, otherwise)
             return error_response(error.code, str(error), faults)
         if isinstance(result, AsyncGenerator):
-            tell = partial(with_warnings, arguments=arguments)
-            return await stream_lines(request, result, tell, at_once=route.follows)
-        body = to_json(result if route.lists else with_warnings(result, arguments))
+            tell = partial(with_unknown_warnings, arguments=arguments)
+            return await stream_ndjson(request, result, tell, flush_each=route.streams_progress)
+        body = to_json(result if route.is_keyed_by_id else with_unknown_warnings(result, arguments))
         if kept is not None and version is not None:
-            kept.keep(request.raw_path, result["model_id"], body, version)
-        if settled is not None:
-            await settled()
+            kept.put(request.raw_path, result["model_id"], body, version)
+        if wait_settled is not None:
+            await wait_settled()
         return body_response(body)
 
     return handle
 
 
-def _door(access: Access | None) -> Any:
+def _access_and_errors(access: Access | None) -> Any:
     @web.middleware
     async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
         """Who may not ask is refused, and every error leaves in the one shape that all of them have."""

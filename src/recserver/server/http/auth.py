@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from recserver.core.errors import RecServerError, shown
+from recserver.core.errors import RecServerError, quoted
 from recserver.server.settings import is_loopback
 
 
@@ -55,16 +55,16 @@ class Access:
                 "use one, or set RECSERVER_API_KEY."
             )
         for origin in request.headers.getall("Origin", ()):
-            if not self._knows(origin, request):
+            if not self._is_allowed_origin(origin, request):
                 raise OriginNotAllowed(
-                    f"Pages of {shown(origin)} may not use this server: add it to RECSERVER_ALLOWED_ORIGINS."
+                    f"Pages of {quoted(origin)} may not use this server: add it to RECSERVER_ALLOWED_ORIGINS."
                 )
         if needs_key and self.api_key is not None and not self._has_key(request, self.api_key):
             raise Unauthorized(
                 "The API key is missing or wrong: send it as X-API-Key or as Authorization: Bearer."
             )
 
-    def _knows(self, origin: str, request: web.Request) -> bool:
+    def _is_allowed_origin(self, origin: str, request: web.Request) -> bool:
         own = f"{request.scheme}://{request.headers.get('Host', '')}".lower()
         return origin.lower() == own or origin.lower() in self.allowed_origins
 

@@ -12,13 +12,13 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from pydantic_core import to_json as dumps
 
-from recserver.core.errors import FieldError, InvalidInput, RecServerError, shown
-from recserver.core.validation.messages import in_words
+from recserver.core.errors import FieldError, InvalidInput, RecServerError, quoted
+from recserver.core.validation.messages import format_error
 from recserver.server.http.error_statuses import STATUSES
 from recserver.server.http.routes import ALIASES, ID_FIELDS, LIST_FIELDS
 from recserver.server.http.strict_json import MalformedJson, parse_json
 
-QUICK_BYTES = 2**15
+MAX_INLINE_BYTES = 2**15
 """Bytes of a body that are parsed at once; a larger one is parsed beside the event loop."""
 
 
@@ -26,12 +26,12 @@ RETRY_SECONDS = 5
 
 NOT_UTF8 = FieldError(("query",), "is not UTF-8 text")
 
-OF_BODIES = ("Content-Type", "Content-Encoding")
+BODY_HEADERS = ("Content-Type", "Content-Encoding")
 
 ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 """What a body may be encoded as; the limit of its size counts after decoding."""
 
-MOST_WARNINGS = 20
+MAX_WARNINGS = 20
 """Unknown fields that are named, each in a warning of its own."""
 
 
@@ -52,58 +52,58 @@ class Arguments:
         unknown: fields of the body that nobody knows.
     """
 
-    verb: str
+    operation: str
     known: Collection[str]
-    takes_any: bool = False
+    accepts_any: bool = False
     values: dict[str, Any] = field(default_factory=dict)
-    places: dict[str, tuple[str, str]] = field(default_factory=dict)
+    locations: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
-    def take(self, place: str, given: Mapping[str, Any] | Iterator[tuple[str, Any]]) -> None:
+    def add(self, location: str, given: Mapping[str, Any] | Iterator[tuple[str, Any]]) -> None:
         """Add what stands in one place of the request.
 
         Raises:
             InvalidInput: if a field was given before and differs.
         """
         for name, value in given.items() if isinstance(given, Mapping) else given:
-            proper = ALIASES.get(self.verb, {}).get(name, name)
-            if proper not in self.known and not (self.takes_any and place == "body"):
-                if place == "body":
+            proper = ALIASES.get(self.operation, {}).get(name, name)
+            if proper not in self.known and not (self.accepts_any and location == "body"):
+                if location == "body":
                     self.unknown.append(name)
             elif value is not None:
-                if proper in self.values and not _same(self.values[proper], value):
-                    problem = FieldError((place, name), "is given twice, and differs: give it once")
-                    raise InvalidInput(in_words(problem) + ".", [problem])
+                if proper in self.values and not _equal(self.values[proper], value):
+                    problem = FieldError((location, name), "is given twice, and differs: give it once")
+                    raise InvalidInput(format_error(problem) + ".", [problem])
                 self.values.setdefault(proper, value)
-                self.places.setdefault(proper, (place, name))
+                self.locations.setdefault(proper, (location, name))
 
 
 async def read_arguments(
-    request: web.Request, verb: str, known: Collection[str], takes_any: bool = False
+    request: web.Request, operation: str, known: Collection[str], accepts_any: bool = False
 ) -> Arguments:
     """The arguments that a request gives, from its path, its query and its body.
 
     Raises:
         MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be made out.
     """
-    arguments = Arguments(verb, known, takes_any)
+    arguments = Arguments(operation, known, accepts_any)
     if "%" in request.raw_path:
         try:
             unquote_to_bytes(request.raw_path).decode()
         except UnicodeDecodeError:
             raise InvalidInput("The address is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
-    arguments.take("path", request.match_info)
+    arguments.add("path", request.match_info)
     reads_query = request.method in ("GET", "DELETE")
-    aliases = ALIASES.get(verb, {})
+    aliases = ALIASES.get(operation, {})
     asked = (
         (name, one) for name, one in request.query.items() if reads_query or aliases.get(name, name) in ID_FIELDS
     )
-    arguments.take("query", _lists_gathered(asked))
-    arguments.take("body", await _body(request))
+    arguments.add("query", _gather_lists(asked))
+    arguments.add("body", await _body(request))
     return arguments
 
 
-def _lists_gathered(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+def _gather_lists(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
     """The fields of a query, each list once with all of its values."""
     lists: dict[str, list[str]] = {}
     for name, value in asked:
@@ -114,9 +114,9 @@ def _lists_gathered(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any
     yield from lists.items()
 
 
-def may_have_a_body(request: web.Request) -> bool:
+def has_body(request: web.Request) -> bool:
     """Whether there is a body, or a header that speaks of one."""
-    return request.body_exists or not request.headers.keys().isdisjoint(OF_BODIES)
+    return request.body_exists or not request.headers.keys().isdisjoint(BODY_HEADERS)
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -125,17 +125,17 @@ async def read_body(request: web.Request) -> bytes:
     Raises:
         MalformedJson, UnsupportedMediaType: if it is none that is read here.
     """
-    if not may_have_a_body(request):
+    if not has_body(request):
         return b""
     declared = request.headers.get("Content-Type")
     if declared is not None and request.content_type != "application/json":
         raise UnsupportedMediaType(
-            f"A body of type {shown(request.content_type)} is not read: send JSON, as application/json."
+            f"A body of type {quoted(request.content_type)} is not read: send JSON, as application/json."
         )
     encoding = request.headers.get("Content-Encoding", "")
     if encoding.strip().lower() not in ENCODINGS:
         raise UnsupportedMediaType(
-            f"A body encoded as {shown(encoding)} is not read: send it as it is, or as gzip or deflate."
+            f"A body encoded as {quoted(encoding)} is not read: send it as it is, or as gzip or deflate."
         )
     try:
         return await request.read()
@@ -147,7 +147,7 @@ async def _body(request: web.Request) -> dict[str, Any]:
     content = await read_body(request)
     if not content.strip():
         return {}
-    if len(content) <= QUICK_BYTES:
+    if len(content) <= MAX_INLINE_BYTES:
         value = parse_json(content)
     else:
         value = await asyncio.to_thread(parse_json, content)
@@ -158,18 +158,18 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return value
 
 
-def _same(one: Any, other: Any) -> bool:
+def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return one == other or (isinstance(one, str | int | float) and str(one) == str(other))
 
 
-def with_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any]:
+def with_unknown_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any]:
     """The result, and a warning for every field of the body that means nothing here."""
     if not arguments.unknown:
         return result
-    named, further = arguments.unknown[:MOST_WARNINGS], len(arguments.unknown) - MOST_WARNINGS
-    ignored = [f"The field {shown(name)} is not known here and was ignored." for name in named]
+    named, further = arguments.unknown[:MAX_WARNINGS], len(arguments.unknown) - MAX_WARNINGS
+    ignored = [f"The field {quoted(name)} is not known here and was ignored." for name in named]
     ignored += [f"So were {further} further fields."] if further > 0 else []
     return result | {"warnings": [*result.get("warnings", ()), *ignored]}
 
@@ -193,10 +193,10 @@ def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {
 
 
 def error_response(
-    code: str, sentence: str, errors: Collection[FieldError] = (), headers: Mapping[str, str] = {}
+    code: str, message: str, errors: Collection[FieldError] = (), headers: Mapping[str, str] = {}
 ) -> web.Response:
     """An error in the one shape that all of them have."""
-    content: dict[str, Any] = {"detail": sentence, "error": sentence, "code": code}
+    content: dict[str, Any] = {"detail": message, "error": message, "code": code}
     status = STATUSES.get(code, 500)
     if status == 401:
         content["authenticated"] = False
@@ -207,11 +207,13 @@ def error_response(
     return body_response(to_json(content), status, headers)
 
 
-def located(error: InvalidInput, arguments: Arguments, otherwise: str) -> list[FieldError]:
+def locate_errors(error: InvalidInput, arguments: Arguments, default_location: str) -> list[FieldError]:
     """The faults that a verb found, each with the place and the name that its field had in the request."""
     faults = error.errors or (FieldError((), str(error)),)
-    return [FieldError((*_asked(one.loc, arguments, otherwise), *one.loc[1:]), one.msg) for one in faults]
+    return [
+        FieldError((*_location(one.loc, arguments, default_location), *one.loc[1:]), one.msg) for one in faults
+    ]
 
 
-def _asked(loc: tuple[str, ...], arguments: Arguments, otherwise: str) -> tuple[str, ...]:
-    return arguments.places.get(loc[0], (otherwise, loc[0])) if loc else (otherwise,)
+def _location(loc: tuple[str, ...], arguments: Arguments, default_location: str) -> tuple[str, ...]:
+    return arguments.locations.get(loc[0], (default_location, loc[0])) if loc else (default_location,)

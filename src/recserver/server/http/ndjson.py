@@ -14,22 +14,22 @@ from recserver.server.http.codec import to_json
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 600.0
+WRITE_TIMEOUT = 600.0
 """For a client that takes nothing of what was found. An answer that waits keeps its version in memory."""
 
-CHUNK = 2**15
+CHUNK_BYTES = 2**15
 """Bytes that are sent together."""
 
-LOOK_SECONDS = 1.0
+DISCONNECT_POLL_SECONDS = 1.0
 """So often it is looked whether a client is still there for which something is done."""
 
 Line = dict[str, Any]
-Tell = Callable[[Line], Line]
+Transform = Callable[[Line], Line]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def stream_lines(
-    request: web.Request, lines: AsyncGenerator[Line, None], tell: Tell, *, at_once: bool = False
+async def stream_ndjson(
+    request: web.Request, lines: AsyncGenerator[Line, None], transform: Transform, *, flush_each: bool = False
 ) -> web.StreamResponse:
     """Newline-delimited JSON. What is not sent in time waits: no more is found than the client takes.
 
@@ -44,28 +44,28 @@ async def stream_lines(
     async with aclosing(lines):
         try:
             await response.prepare(request)
-            await _write(response, lines, tell, 0 if at_once else CHUNK)
+            await _write(response, lines, transform, 0 if flush_each else CHUNK_BYTES)
             await response.write_eof()
         except ConnectionResetError:
             pass  # the client has gone
         except _Stalled:
             path = request.rel_url.raw_path
-            logger.warning("%s %s: the client took nothing for %g seconds", request.method, path, PATIENCE_SECONDS)
-            _break_off(request)
+            logger.warning("%s %s: the client took nothing for %g seconds", request.method, path, WRITE_TIMEOUT)
+            _abort(request)
         except Exception:
             logger.exception("%s %s", request.method, request.rel_url.raw_path)
-            _break_off(request)
+            _abort(request)
     return response
 
 
-def ends_with_client(handler: Handler) -> Handler:
+def cancel_on_disconnect(handler: Handler) -> Handler:
     """``handler``, cancelled once its client has gone, also before anything was sent that would show it."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         work = asyncio.ensure_future(handler(request))
         try:
             while not work.done() and request.transport is not None:
-                await asyncio.wait([work], timeout=LOOK_SECONDS)
+                await asyncio.wait([work], timeout=DISCONNECT_POLL_SECONDS)
         finally:
             work.cancel()
             await asyncio.wait([work])
@@ -74,11 +74,13 @@ def ends_with_client(handler: Handler) -> Handler:
     return handle
 
 
-async def _write(response: web.StreamResponse, lines: AsyncIterator[Line], tell: Tell, together: int) -> None:
+async def _write(
+    response: web.StreamResponse, lines: AsyncIterator[Line], transform: Transform, chunk_bytes: int
+) -> None:
     waiting = bytearray()
     async for line in lines:
-        waiting += to_json(tell(line)) + b"\n"
-        if len(waiting) >= together:
+        waiting += to_json(transform(line)) + b"\n"
+        if len(waiting) >= chunk_bytes:
             await _send(response, waiting)
             waiting.clear()
     await _send(response, waiting)
@@ -86,13 +88,13 @@ async def _write(response: web.StreamResponse, lines: AsyncIterator[Line], tell:
 
 async def _send(response: web.StreamResponse, content: bytearray) -> None:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(WRITE_TIMEOUT):
             await response.write(bytes(content))
     except TimeoutError:
         raise _Stalled from None
 
 
-def _break_off(request: web.Request) -> None:
+def _abort(request: web.Request) -> None:
     """The answer has begun: that it is not whole the client learns by an end that is none."""
     if request.transport is not None:
         request.transport.abort()

@@ -7,65 +7,69 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
-LONGEST_QUESTION = 2048
+MAX_ADDRESS_LENGTH = 2048
 """Characters of an address whose answer is kept."""
 
-OVERHEAD = 400
+ENTRY_OVERHEAD = 400
 """Bytes that an entry takes beside its texts, about."""
 
-Serving = Callable[[str], object | None]
+CurrentVersion = Callable[[str], object | None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Entry:
     """An answer, and the version that gave it."""
 
     model_id: str
     version: ReferenceType[object]
     body: bytes
-    taken: int
+    size: int
 
 
-class Answers:
+class ResponseCache:
     """The answers to addresses: as many as there is room for, those that were asked for last."""
 
-    def __init__(self, serving: Serving, room: int) -> None:
+    def __init__(self, current_version: CurrentVersion, max_bytes: int) -> None:
         """
         Args:
             serving: the version of a model that serves from memory just now; each is an object of its own.
             room: bytes that the answers may take together.
         """
-        self._serving, self._room = serving, room
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()  # least recently asked first
-        self._taken = 0
+        self._current_version, self._max_bytes = current_version, max_bytes
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently asked first
+        self._used_bytes = 0
 
-    def find(self, address: str) -> bytes | None:
+    def get(self, address: str) -> bytes | None:
         """The answer to an address, if it is known and would be the same now but for its time."""
-        kept = self._kept.get(address)
+        kept = self._entries.get(address)
         if kept is None:
             return None
         version = kept.version()
-        if version is None or version is not self._serving(kept.model_id):
+        if version is None or version is not self._current_version(kept.model_id):
             self._drop(address)
             return None
-        self._kept.move_to_end(address)
+        self._entries.move_to_end(address)
         return kept.body
 
-    def keep(self, address: str, model_id: str, body: bytes, version: object) -> None:
+    def put(self, address: str, model_id: str, body: bytes, version: object) -> None:
         """Keep an answer, unless another version serves by now than the one that served when it was asked for.
 
         Args:
             version: what served before the answer was looked for.
         """
-        size = len(body) + len(address) + OVERHEAD
-        if version is not self._serving(model_id) or len(address) > LONGEST_QUESTION or size > self._room:
+        size = len(body) + len(address) + ENTRY_OVERHEAD
+        if (
+            version is not self._current_version(model_id)
+            or len(address) > MAX_ADDRESS_LENGTH
+            or size > self._max_bytes
+        ):
             return
         self._drop(address)
-        self._kept[address] = _Kept(model_id, ref(version), body, size)
-        self._taken += size
-        while self._taken > self._room:
-            self._drop(next(iter(self._kept)))
+        self._entries[address] = _Entry(model_id, ref(version), body, size)
+        self._used_bytes += size
+        while self._used_bytes > self._max_bytes:
+            self._drop(next(iter(self._entries)))
 
     def _drop(self, address: str) -> None:
-        kept = self._kept.pop(address, None)
-        self._taken -= kept.taken if kept else 0
+        kept = self._entries.pop(address, None)
+        self._used_bytes -= kept.size if kept else 0

@@ -28,11 +28,11 @@ LIST_FIELDS = frozenset(
 """Fields that are lists; in a query each is given as often as it has values."""
 
 
-ANSWERS = frozenset({"recommend", "similar_items", "similar_users", "popular_items"})
+CACHEABLE = frozenset({"recommend", "similar_items", "similar_users", "popular_items"})
 """Verbs that answer from one version of a model, and from nothing else."""
 
 
-FROM_MODELS = ANSWERS | {"recommend_batch", "session_recommend", "rank", "users", "items"}
+LOCAL_OPERATIONS = CACHEABLE | {"recommend_batch", "session_recommend", "rank", "users", "items"}
 """Verbs that any process can answer which has the model."""
 
 
@@ -42,28 +42,28 @@ class Route:
 
     method: str
     path: str
-    verb: str
+    operation: str
     needs_key: bool = True
 
     @property
-    def repeats(self) -> bool:
+    def is_cacheable(self) -> bool:
         """Whether the answer to the same address is the same, as long as the same version of the model serves."""
-        return self.method == "GET" and self.verb in ANSWERS
+        return self.method == "GET" and self.operation in CACHEABLE
 
     @property
-    def from_models(self) -> bool:
+    def is_local(self) -> bool:
         """Whether the answer follows from a model alone; else only the process that writes knows it."""
-        return self.verb in FROM_MODELS
+        return self.operation in LOCAL_OPERATIONS
 
     @property
-    def follows(self) -> bool:
+    def streams_progress(self) -> bool:
         """Whether the lines of the answer tell how far something is, so that each is sent at once."""
-        return self.verb == "export_recommendations"
+        return self.operation == "export_recommendations"
 
     @property
-    def lists(self) -> bool:
+    def is_keyed_by_id(self) -> bool:
         """Whether the answer's keys are ids, so that nothing may be put among them."""
-        return self.verb.startswith("list_") and self.verb not in ("list_runs", "list_model_versions")
+        return self.operation.startswith("list_") and self.operation not in ("list_runs", "list_model_versions")
 
 
 ROUTES = (
@@ -125,18 +125,18 @@ ROUTES = (
     Route("GET", "/items", "items"),
 )
 
-_CHEF = MappingProxyType({"name": "data_chef_id"})
-_TASK = MappingProxyType({"interactions_data_chef_id": "data_chef_id"})
+_CHEF_ALIASES = MappingProxyType({"name": "data_chef_id"})
+_TASK_ALIASES = MappingProxyType({"interactions_data_chef_id": "data_chef_id"})
 
 ALIASES: MappingProxyType[str, dict[str, str]] = MappingProxyType(
     {
-        "create_data_chef_from_csv": {**_CHEF, "path": "file_path"},
-        "create_data_chef_from_sql": {**_CHEF},
-        "create_data_chef_from_api": {**_CHEF, "api_endpoint": "url"},
-        "preview_data_chef": {**_CHEF},
-        "validate_data_chef": {**_CHEF},
-        "delete_data_chef": {**_CHEF},
-        "add_model_task": {**_TASK},
+        "create_data_chef_from_csv": {**_CHEF_ALIASES, "path": "file_path"},
+        "create_data_chef_from_sql": {**_CHEF_ALIASES},
+        "create_data_chef_from_api": {**_CHEF_ALIASES, "api_endpoint": "url"},
+        "preview_data_chef": {**_CHEF_ALIASES},
+        "validate_data_chef": {**_CHEF_ALIASES},
+        "delete_data_chef": {**_CHEF_ALIASES},
+        "add_model_task": {**_TASK_ALIASES},
         "session_recommend": {"item_ids": "interactions"},
     }
 )

@@ -16,12 +16,12 @@ from recserver.core.events import Event, EventBus, Subscription
 PING_SECONDS = 15.0
 """So often a silent stream shows that it lives; a client that is gone is noticed by it."""
 
-FILTERS = "task_name", "model_id"
+FILTER_FIELDS = "task_name", "model_id"
 
-TWICE = "Give task_name and model_id once at most."
+GIVEN_TWICE = "Give task_name and model_id once at most."
 
 
-class Streams:
+class EventStreams:
     """The event streams of one application. They end when it shuts down."""
 
     def __init__(self, events: EventBus, is_draining: Callable[[], bool]) -> None:
@@ -31,42 +31,42 @@ class Streams:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Every event from now on, each a JSON object under the name of its type."""
-        wanted = {name: request.query[name] for name in FILTERS if name in request.query}
-        if any(len(request.query.getall(name, [])) > 1 for name in FILTERS):
-            raise InvalidInput(TWICE, [FieldError(("query",), TWICE)])
+        wanted = {name: request.query[name] for name in FILTER_FIELDS if name in request.query}
+        if any(len(request.query.getall(name, [])) > 1 for name in FILTER_FIELDS):
+            raise InvalidInput(GIVEN_TWICE, [FieldError(("query",), GIVEN_TWICE)])
         if self._is_draining():
             raise Draining("The server is closing.")
         with self._events.listen() as events:
             self._open.add(events)
             try:
                 async with sse_response(request, ping_interval=PING_SECONDS) as response:
-                    await _until_either_ends(_pump(events, response, wanted), response.wait())
+                    await _until_first_ends(_send_events(events, response, wanted), response.wait())
             except ConnectionResetError:
                 pass  # the client has gone
             finally:
                 self._open.discard(events)
         return response
 
-    async def end(self, app: web.Application) -> None:
+    async def close(self, app: web.Application) -> None:
         """End every stream."""
         for events in self._open:
-            events.end()
+            events.close()
 
 
-async def _pump(events: Subscription, response: EventSourceResponse, wanted: dict[str, str]) -> None:
+async def _send_events(events: Subscription, response: EventSourceResponse, wanted: dict[str, str]) -> None:
     async for event in events:
         content = asdict(event)
         if all(content.get(name) == value for name, value in wanted.items()):
-            await response.send(json.dumps(content), event=name_of(event))
+            await response.send(json.dumps(content), event=event_name(event))
 
 
-def name_of(event: Event) -> str:
+def event_name(event: Event) -> str:
     """``run_started`` for :class:`~recserver.core.events.RunStarted`."""
     name = type(event).__name__
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
-async def _until_either_ends(*works: Awaitable[None]) -> None:
+async def _until_first_ends(*works: Awaitable[None]) -> None:
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -8,10 +8,10 @@ from typing import Any
 from recserver.core.errors import RecServerError
 from recserver.core.validation.json_depth import levels
 
-DEEPEST = 64
+MAX_DEPTH = 64
 """Levels that a JSON body may be nested."""
 
-LONGEST_DIGITS = 400
+MAX_DIGITS = 400
 """Digits of an integer that are read exactly; beyond, it is as good as infinite."""
 
 
@@ -29,38 +29,41 @@ def parse_json(content: bytes) -> Any:
     """
     try:
         value = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_int=_integer
+            content.decode("utf-8"),
+            object_pairs_hook=_unique_keys,
+            parse_constant=_reject_constant,
+            parse_int=_parse_int,
         )
-        _look_through(value)
+        _check_document(value)
     except UnicodeError:
         raise MalformedJson("The body is not UTF-8 text: send JSON in UTF-8.") from None
     except RecursionError:
-        raise MalformedJson(f"The body is nested deeper than {DEEPEST} levels.") from None
+        raise MalformedJson(f"The body is nested deeper than {MAX_DEPTH} levels.") from None
     except ValueError as error:
         raise MalformedJson(f"The body is not valid JSON: {error}.") from None
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands there twice")
     return found
 
 
-def _no_number(name: str) -> float:
+def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not a number in JSON")
 
 
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= LONGEST_DIGITS else float(digits)
+def _parse_int(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_DIGITS else float(digits)
 
 
-def _look_through(document: Any) -> None:
+def _check_document(document: Any) -> None:
     """Refuse what a parser lets pass: NUL, lone surrogates, bottomless nesting."""
     for depth, level in enumerate(levels(document)):
-        if depth > DEEPEST:
-            raise ValueError(f"it is nested deeper than {DEEPEST} levels")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
         texts = [one for one in level if isinstance(one, str)]
         if any("\0" in text for text in texts):
             raise ValueError("a text holds a NUL character")

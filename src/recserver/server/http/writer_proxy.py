@@ -22,32 +22,32 @@ from aiohttp import (
 from multidict import CIMultiDict
 from yarl import URL
 
-from recserver.core.errors import WriterAway
+from recserver.core.errors import WriterUnavailable
 from recserver.server.http.codec import read_body
 
-CONNECT_SECONDS = 5.0
+CONNECT_TIMEOUT = 5.0
 
-ASKED = "Host", "Origin", "Authorization", "X-API-Key", "Content-Type"
+FORWARDED_HEADERS = "Host", "Origin", "Authorization", "X-API-Key", "Content-Type"
 """Headers of a request that mean something here."""
 
-OF_THE_CONNECTION = frozenset(
+HOP_BY_HOP_HEADERS = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Headers of an answer that end with the connection it came by."""
 
 
-NOT_THERE = (
+WRITER_RESTARTING = (
     "The process that writes the data folder is being started again, and nothing was changed: "
     "try again in a moment. Recommendations are answered meanwhile."
 )
-GONE = (
+WRITER_LOST = (
     "The process that writes the data folder ended before it answered, so whether this was done is not known: "
     "look in a moment, and try again."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Company:
+class Peers:
     """The other processes of a service, as one of them sees them.
 
     Attributes:
@@ -56,14 +56,14 @@ class Company:
             for.
     """
 
-    writer: Writer | None = None
-    settled: Callable[[], Awaitable[None]] | None = None
+    writer: WriterClient | None = None
+    wait_settled: Callable[[], Awaitable[None]] | None = None
 
 
-ALONE = Company()
+NO_PEERS = Peers()
 
 
-class Writer:
+class WriterClient:
     """The process that writes the data folder, asked by its Unix socket. To be used as ``async with``."""
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class Writer:
         # A connection a request: one that was kept may end just then, and who knows whether the request was heard.
         self._session = ClientSession(
             connector=UnixConnector(str(self._path), limit=0, force_close=True),
-            timeout=ClientTimeout(sock_connect=CONNECT_SECONDS),
+            timeout=ClientTimeout(sock_connect=CONNECT_TIMEOUT),
             cookie_jar=DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
@@ -85,7 +85,7 @@ class Writer:
     ) -> None:
         await self._session.close()
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def forward(self, request: web.Request) -> web.StreamResponse:
         """What the writer answers to a request, as it comes.
 
         Raises:
@@ -93,36 +93,36 @@ class Writer:
             WriterAway: if there is no answer.
         """
         content = await read_body(request) if request.body_exists else b""
-        async with await self._asked(request, content) as answer:
-            return await _passed_on(request, answer)
+        async with await self._send(request, content) as answer:
+            return await _relay(request, answer)
 
-    async def _asked(self, request: web.Request, content: bytes) -> ClientResponse:
+    async def _send(self, request: web.Request, content: bytes) -> ClientResponse:
         headers = CIMultiDict[str]()
-        for name in ASKED:
+        for name in FORWARDED_HEADERS:
             for value in request.headers.getall(name, ()):
-                headers.add(name, _sendable(value))
-        url = URL(f"http://writer{_sendable(request.rel_url.raw_path_qs)}", encoded=True)
+                headers.add(name, _encodable(value))
+        url = URL(f"http://writer{_encodable(request.rel_url.raw_path_qs)}", encoded=True)
         try:
             return await self._session.request(
                 request.method, url, headers=headers, data=content or None, allow_redirects=False
             )
         except (ClientConnectorError, ConnectionTimeoutError):
-            raise WriterAway(NOT_THERE) from None
+            raise WriterUnavailable(WRITER_RESTARTING) from None
         except ClientError:
-            raise WriterAway(GONE) from None
+            raise WriterUnavailable(WRITER_LOST) from None
 
 
-def _sendable(text: str) -> str:
+def _encodable(text: str) -> str:
     """``text`` without what has no form in UTF-8: bytes that were none."""
     return text.encode(errors="replace").decode()
 
 
-async def _passed_on(request: web.Request, answer: ClientResponse) -> web.StreamResponse:
-    headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in OF_THE_CONNECTION]
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=CIMultiDict(headers))
+async def _relay(request: web.Request, reply: ClientResponse) -> web.StreamResponse:
+    headers = [(name, value) for name, value in reply.headers.items() if name.lower() not in HOP_BY_HOP_HEADERS]
+    response = web.StreamResponse(status=reply.status, reason=reply.reason, headers=CIMultiDict(headers))
     try:
         await response.prepare(request)
-        async for chunk in answer.content.iter_any():
+        async for chunk in reply.content.iter_any():
             await response.write(chunk)
         await response.write_eof()
     except (ConnectionResetError, ClientError):  # client or writer has gone: a client learns it by this end

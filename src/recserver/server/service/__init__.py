@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from recserver.server.service.chefs import ChefVerbs
-from recserver.server.service.exports import ExportVerbs
-from recserver.server.service.models import ModelVerbs
-from recserver.server.service.recommend import RecommendVerbs
-from recserver.server.service.runs import RunVerbs
-from recserver.server.service.scheduler import SchedulerVerbs
-from recserver.server.service.tasks import TaskVerbs
-from recserver.server.service.users_items import LookupVerbs
-from recserver.server.service.versions import VersionVerbs
+from recserver.server.service.chefs import ChefOperations
+from recserver.server.service.exports import ExportOperations
+from recserver.server.service.models import ModelOperations
+from recserver.server.service.recommend import RecommendOperations
+from recserver.server.service.runs import RunOperations
+from recserver.server.service.scheduler import SchedulerOperations
+from recserver.server.service.tasks import TaskOperations
+from recserver.server.service.users_items import LookupOperations
+from recserver.server.service.versions import VersionOperations
 
 
 class Service(
-    ModelVerbs,
-    ChefVerbs,
-    TaskVerbs,
-    RunVerbs,
-    VersionVerbs,
-    SchedulerVerbs,
-    RecommendVerbs,
-    LookupVerbs,
-    ExportVerbs,
+    ModelOperations,
+    ChefOperations,
+    TaskOperations,
+    RunOperations,
+    VersionOperations,
+    SchedulerOperations,
+    RecommendOperations,
+    LookupOperations,
+    ExportOperations,
 ):
     """Everything recserver can be asked to do.
 

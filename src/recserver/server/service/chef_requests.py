@@ -13,14 +13,14 @@ from typing import Annotated, Any, Required, get_type_hints
 from pydantic import AfterValidator, ConfigDict, StringConstraints, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # that of typing will do from Python 3.12 on
 
-from recserver.chefs.lookup import chef_class
+from recserver.chefs.lookup import load_chef_class
 from recserver.chefs.rename_columns import RenameColumns, canonical_renames
 from recserver.chefs.row_rules import ColumnName, EventWeights, HalfLife, Weight
 from recserver.chefs.secrets import mask_entry
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import FieldError, InvalidInput, RecServerError, shown
-from recserver.core.validation.messages import field_errors, in_words
-from recserver.core.validation.values import PageSize, PlainObject, Switch, Text, WholeNumber
+from recserver.core.errors import FieldError, InvalidInput, RecServerError, quoted
+from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.validation.values import Bool, JsonObject, PageSize, Text, WholeNumber
 from recserver.server.service.unknown_chef_keys import key_warnings
 
 
@@ -63,7 +63,7 @@ class SqlDefinition(RowsDefinition, total=False):
     """The rows of one SELECT; with neither ``db_config`` nor ``connection``, from the default database."""
 
     query: Required[Text]
-    db_config: PlainObject
+    db_config: JsonObject
     connection: Text
 
 
@@ -72,55 +72,55 @@ class ApiDefinition(RowsDefinition, total=False):
     """JSON over HTTP. ``pagination_param``, ``size_param`` and ``size_value`` count only if ``paginated``."""
 
     url: Required[Text]
-    paginated: Switch
+    paginated: Bool
     pagination_param: ParameterName
     size_param: ParameterName
     size_value: PageSize
-    paginator: PlainObject
+    paginator: JsonObject
     data_selector: Text
-    auth: PlainObject
-    headers: PlainObject
+    auth: JsonObject
+    headers: JsonObject
     concurrent_pages: WholeNumber
 
 
 DEFINITIONS: dict[str, Any] = {"csv": CsvDefinition, "sql": SqlDefinition, "api": ApiDefinition}
 """Types that requests can create, and what says what they need."""
 
-ASKED_AS = {"path": "file_path", "page_param": "pagination_param", "page_size": "size_value"}
+REQUEST_NAMES = {"path": "file_path", "page_param": "pagination_param", "page_size": "size_value"}
 """Keys of an entry, and what requests call them."""
 
-STORED_AS = {asked: key for key, asked in ASKED_AS.items()}
+ENTRY_KEYS = {asked: key for key, asked in REQUEST_NAMES.items()}
 
-ALSO_ASKED_AS: dict[str, dict[str, str]] = {
+DEFINITION_ALIASES: dict[str, dict[str, str]] = {
     "csv": {"path": "file_path"},
     "sql": {},
-    "api": {**ASKED_AS, "api_endpoint": "url"},
+    "api": {**REQUEST_NAMES, "api_endpoint": "url"},
 }
 """Other names under which a definition to be checked may give a field: an entry can be sent as it is shown."""
 
-SHOWN_WITH = ("error", "warnings")
+DISPLAY_KEYS = ("error", "warnings")
 """What :func:`entry_shown` adds to an entry."""
 
-PAGES = {"page_param": "page", "size_param": "size", "page_size": 100}
+PAGE_DEFAULTS = {"page_param": "page", "size_param": "size", "page_size": 100}
 
 
-def entry_of(kind: str, definition: Mapping[str, Any]) -> dict[str, Any]:
+def to_entry(kind: str, definition: Mapping[str, Any]) -> dict[str, Any]:
     """The entry that a definition becomes: what was given, and what every entry of its type has."""
-    given = {STORED_AS.get(name, name): _storable(value) for name, value in definition.items()}
+    given = {ENTRY_KEYS.get(name, name): _plain_value(value) for name, value in definition.items()}
     entry = {"type": kind, "rename_columns": ""} | given
     if kind == "api":
-        pages = {name: entry.pop(name, default) for name, default in PAGES.items()}
+        pages = {name: entry.pop(name, default) for name, default in PAGE_DEFAULTS.items()}
         entry = {"paginated": False} | entry
         entry |= pages if entry["paginated"] else {}
     return entry
 
 
-def _storable(value: Any) -> Any:
+def _plain_value(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedDefinition:
     """A definition of a type that requests can create.
 
     Attributes:
@@ -136,28 +136,28 @@ class Checked:
     fields: list[str]
 
 
-def checked(kind: str, given: Mapping[str, Any]) -> Checked:
+def check_definition(kind: str, given: Mapping[str, Any]) -> CheckedDefinition:
     """A definition that may have come under any names that its fields are known by.
 
     Raises:
         InvalidInput: naming every field that is missing or wrong as it was given.
     """
-    aliases = ALSO_ASKED_AS.get(kind, {})
+    aliases = DEFINITION_ALIASES.get(kind, {})
     known = get_type_hints(DEFINITIONS[kind])
     names: dict[str, str] = {}
     for name in given:
         proper = name if name in known else aliases.get(name, name)
         if given[names.setdefault(proper, name)] != given[name]:
-            problem = FieldError((name,), f"is given as {shown(names[proper])} too, and differs: give it once")
-            raise InvalidInput(in_words(problem) + ".", [problem])
+            problem = FieldError((name,), f"is given as {quoted(names[proper])} too, and differs: give it once")
+            raise InvalidInput(format_error(problem) + ".", [problem])
     try:
         taken = {proper: given[name] for proper, name in names.items() if proper in known}
         definition = _adapter(kind).validate_python(taken)
     except ValidationError as error:
-        raise as_asked(InvalidInput("", field_errors(error)), names) from None
+        raise with_request_names(InvalidInput("", field_errors(error)), names) from None
     ignored = [name for proper, name in names.items() if proper not in known]
-    stored = {STORED_AS.get(proper, proper): name for proper, name in names.items()}
-    return Checked(entry_of(kind, definition), ASKED_AS | stored, ignored, list(known))
+    stored = {ENTRY_KEYS.get(proper, proper): name for proper, name in names.items()}
+    return CheckedDefinition(to_entry(kind, definition), REQUEST_NAMES | stored, ignored, list(known))
 
 
 @cache
@@ -165,7 +165,7 @@ def _adapter(kind: str) -> TypeAdapter[dict[str, Any]]:
     return TypeAdapter(DEFINITIONS[kind])
 
 
-def as_asked(error: InvalidInput, names: Mapping[str, str] = ASKED_AS) -> InvalidInput:
+def with_request_names(error: InvalidInput, names: Mapping[str, str] = REQUEST_NAMES) -> InvalidInput:
     """``error`` with its faults under the names that the request used.
 
     Args:
@@ -175,10 +175,10 @@ def as_asked(error: InvalidInput, names: Mapping[str, str] = ASKED_AS) -> Invali
         FieldError((*(names.get(name, name) for name in one.loc[:1]), *one.loc[1:]), one.msg)
         for one in error.errors
     ]
-    return InvalidInput("; ".join(in_words(one) for one in faults) + ".", faults) if faults else error
+    return InvalidInput("; ".join(format_error(one) for one in faults) + ".", faults) if faults else error
 
 
-def entry_shown(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, Any]:
+def display_entry(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, Any]:
     """An entry as stored, its type in lower case, without secrets, and with what is wrong with it."""
     kind = str(entry.get("type") or "").lower()
     entry = {key: value for key, value in entry.items() if value is not None}
@@ -189,7 +189,7 @@ def entry_shown(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, Any
     if kind == "api":
         entry.setdefault("paginated", False)
     try:
-        chef_class(kind)(entry, policy)
+        load_chef_class(kind)(entry, policy)
     except RecServerError as error:
         return mask_entry(entry) | ({"warnings": warnings} if warnings else {}) | {"error": str(error)}
     return mask_entry(entry) | ({"warnings": warnings} if warnings else {})

@@ -15,19 +15,19 @@ from pydantic import ValidationError, validate_call
 from recserver.chefs.chef_store import ChefStore
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.clock import Clock
-from recserver.core.errors import InvalidInput, ReadOnly, StorageUnreadable, reason_of
+from recserver.core.errors import InvalidInput, ReadOnly, StorageUnreadable, os_error_text
 from recserver.core.events import EventBus
-from recserver.core.validation.messages import field_errors, in_words
-from recserver.core.validation.values import switch
-from recserver.recommend.micro_batching import Together
-from recserver.registry.model_cache import Catalog
+from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.validation.values import parse_bool
+from recserver.recommend.micro_batching import MicroBatcher
+from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_store import ModelStore
-from recserver.registry.repair import Mender
+from recserver.registry.repair import ModelRepairer
 from recserver.registry.version_lifecycle import ModelVersions
-from recserver.scheduling.run_history import History
+from recserver.scheduling.run_history import RunHistory
 from recserver.scheduling.scheduler import Scheduler
 from recserver.scheduling.task_runner import TaskRunner
-from recserver.scheduling.task_state import Journal
+from recserver.scheduling.task_state import TaskStateStore
 from recserver.training.executors.protocol import Executor
 from recserver.training.exporter import Exporter
 from recserver.training.task_store import TaskStore
@@ -35,40 +35,40 @@ from recserver.training.trainer import Trainer
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Verb = Callable[P, Coroutine[Any, Any, T]]
+Operation = Callable[P, Coroutine[Any, Any, T]]
 
 Result = dict[str, Any]
 
-READ_ONLY = (
+READ_ONLY_MESSAGE = (
     "This server is read-only and changes nothing: ask the one that writes its data folder, "
     "or start it without --read-only."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Services:
     """What the verbs work with. ``changing`` is held by whoever changes a definition."""
 
-    changing: asyncio.Lock
+    write_lock: asyncio.Lock
     clock: Clock
     policy: SourcePolicy
     models: ModelStore
     chefs: ChefStore
     tasks: TaskStore
-    journal: Journal
-    history: History
-    catalog: Catalog
+    task_state: TaskStateStore
+    history: RunHistory
+    model_cache: ModelCache
     versions: ModelVersions
-    mender: Mender
+    repairer: ModelRepairer
     executor: Executor
     trainer: Trainer
     runner: TaskRunner
     scheduler: Scheduler
-    together: Together
+    batcher: MicroBatcher
     exporter: Exporter
 
 
-class Verbs:
+class Operations:
     """Base of the groups of verbs."""
 
     draining = False
@@ -81,69 +81,69 @@ class Verbs:
     """Tells what happens, as it happens."""
 
     @property
-    def parts(self) -> Parts:
+    def services(self) -> Services:
         """What the verbs work with; only an open server has it."""
         raise NotImplementedError
 
 
-def verb(function: Verb[P, T]) -> Verb[P, T]:
+def operation(function: Operation[P, T]) -> Operation[P, T]:
     """Check the arguments of every call by the annotations of ``function``, which changes nothing.
 
     None counts as absent. All faults are reported together, as one :class:`InvalidInput`.
     """
-    return _verb(function, changes=False, one_at_a_time=False)
+    return _operation(function, changes=False, exclusive=False)
 
 
-def steering_verb(function: Verb[P, T]) -> Verb[P, T]:
+def control(function: Operation[P, T]) -> Operation[P, T]:
     """A :func:`verb` that changes what runs, and no definition. A read-only server refuses it."""
-    return _verb(function, changes=True, one_at_a_time=False)
+    return _operation(function, changes=True, exclusive=False)
 
 
-def changing_verb(function: Verb[P, T]) -> Verb[P, T]:
+def mutation(function: Operation[P, T]) -> Operation[P, T]:
     """A :func:`verb` that changes definitions. It waits for the one before it, so that no change is lost.
 
     A read-only server refuses it.
     """
-    return _verb(function, changes=True, one_at_a_time=True)
+    return _operation(function, changes=True, exclusive=True)
 
 
-def changing_verb_unless(looks: str) -> Callable[[Verb[P, T]], Verb[P, T]]:
+def mutation_unless(dry_run: str) -> Callable[[Operation[P, T]], Operation[P, T]]:
     """A :func:`changing_verb` that changes nothing where the argument called ``looks`` is on."""
-    return lambda function: _verb(function, changes=True, one_at_a_time=True, looks=looks)
+    return lambda function: _operation(function, changes=True, exclusive=True, dry_run=dry_run)
 
 
-def _verb(
-    function: Callable[P, Coroutine[Any, Any, T]], *, changes: bool, one_at_a_time: bool, looks: str | None = None
+def _operation(
+    function: Callable[P, Coroutine[Any, Any, T]], *, changes: bool, exclusive: bool, dry_run: str | None = None
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     @validate_call  # of a coroutine function it would check only when awaited
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
         return function(*args, **kwargs)
 
-    names, is_open = _arguments(function)
+    names, is_open = _parameters(function)
 
     @functools.wraps(function)
     async def call(*args: Any, **kwargs: Any) -> Any:
         if len(args) > len(names):
             raise TypeError(f"{function.__name__} takes {len(names) - 1} arguments at most")
-        if changes and args[0].read_only and not _is_on(kwargs.get(looks or "")):
-            raise ReadOnly(READ_ONLY)
+        if changes and args[0].read_only and not _is_true(kwargs.get(dry_run or "")):
+            raise ReadOnly(READ_ONLY_MESSAGE)
         given = dict(zip(names[1:], args[1:], strict=False)) | kwargs
         given = {name: value for name, value in given.items() if value is not None}
         try:
             work = checked(args[0], **given)
         except ValidationError as error:
             problems = field_errors(error)
-            raise InvalidInput("; ".join(in_words(one) for one in problems) + ".", problems) from None
+            raise InvalidInput("; ".join(format_error(one) for one in problems) + ".", problems) from None
         try:
             with closing(work):  # it may never begin: the server is not open, or the caller gives up waiting
-                if not one_at_a_time:
+                if not exclusive:
                     return await work
                 async with args[0].parts.changing:
                     return await work
         except OSError as error:
             raise StorageUnreadable(
-                f"The data folder cannot be used just now ({reason_of(error)}): "
+                f"The data folder cannot be used just now ({os_error_text(error)}): "
                 "check its disk and permissions, then try again."
             ) from error
 
@@ -152,15 +152,15 @@ def _verb(
     return call
 
 
-def _is_on(value: object) -> bool:
+def _is_true(value: object) -> bool:
     """Whether an argument that was not checked yet is a switch that is on."""
     try:
-        return switch(value)
+        return parse_bool(value)
     except ValueError:
         return False
 
 
-def _arguments(function: Callable[..., Any]) -> tuple[list[str], bool]:
+def _parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
     """The names of a function's arguments, and whether it takes any others.
 
     ``**definition: Unpack[SomeTypedDict]`` stands for the keys of that dictionary, ``**definition: Any`` for any.
@@ -176,13 +176,13 @@ def _arguments(function: Callable[..., Any]) -> tuple[list[str], bool]:
     return names, is_open
 
 
-def fields(function: Callable[..., Any]) -> tuple[str, ...]:
+def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
     """The names of a verb's arguments."""
     names: tuple[str, ...] = function.fields  # type: ignore[attr-defined]
     return names
 
 
-def takes_any(function: Callable[..., Any]) -> bool:
+def accepts_any(function: Callable[..., Any]) -> bool:
     """Whether a verb takes further arguments under any names."""
     is_open: bool = function.is_open  # type: ignore[attr-defined]
     return is_open

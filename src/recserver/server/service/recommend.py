@@ -9,124 +9,140 @@ from recserver.core.clock import timestamp
 from recserver.core.errors import ItemNotFound
 from recserver.core.validation.values import EntityId, KnownId
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, items_of, like_item, popular, recommend, recommended_many
-from recserver.recommend.prepared_query import Prepared
+from recserver.recommend.pipeline import (
+    Recommendations,
+    items_to_json,
+    recommend,
+    recommend_many,
+    recommend_popular,
+    recommend_similar,
+)
+from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import (
     Interactions,
     ItemIds,
-    PersonalWishes,
     Popularity,
-    RankWishes,
-    SessionWishes,
+    RankOptions,
+    RequestOptions,
+    SessionOptions,
     UserIds,
-    Wishes,
+    UserOptions,
 )
-from recserver.server.service.operation import Result, Verbs, verb
+from recserver.server.service.operation import Operations, Result, operation
 
-BATCH = 64
+MAX_BATCH_USERS = 64
 """Users that are answered together."""
 
-MOST_ITEMS = 10_000
+MAX_BATCH_ITEMS = 10_000
 """Items of the answers that are found together, and wait for the client to take them."""
 
 
-class RecommendVerbs(Verbs):
+class RecommendOperations(Operations):
     """Answer."""
 
-    def serving(self, model_id: str) -> object | None:
+    def current_version(self, model_id: str) -> object | None:
         """The version of a model that answers from memory just now: another version is another object."""
-        return self.parts.catalog.in_memory(model_id)
+        return self.services.model_cache.get_loaded(model_id)
 
-    @verb
-    async def recommend(self, user_id: EntityId, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]) -> Result:
+    @operation
+    async def recommend(self, user_id: EntityId, *, model_id: KnownId, **wishes: Unpack[UserOptions]) -> Result:
         """The best items of a model for a user, best first.
 
         ``source`` is ``personal`` for a user who was in the training, ``fold_in`` for another who is answered from
         ``interactions``; anybody else gets what is popular, or nothing if ``fallback`` is off.
         """
         # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
-        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        answer = await self.parts.together.recommend(model, user_id, query)
-        items = items_of(answer)
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
+        answer = await self.services.batcher.recommend(model, user_id, query)
+        items = items_to_json(answer)
         return {
             "model_id": model_id,
             "user_id": user_id,
             "predictions": {user_id: items},
-            "datetime": timestamp(self.parts.clock.now()),
+            "datetime": timestamp(self.services.clock.now()),
             "status": "completed",
-            **_ending(model, query, answer),
+            **_common_fields(model, query, answer),
         }
 
-    @verb
+    @operation
     async def session_recommend(
-        self, interactions: Interactions, *, model_id: KnownId, **wishes: Unpack[SessionWishes]
+        self, interactions: Interactions, *, model_id: KnownId, **wishes: Unpack[SessionOptions]
     ) -> Result:
         """The best items for somebody of whom nothing is known but these interactions."""
-        model, query = await self.parts.catalog.find(model_id), Query.of({**wishes, "interactions": interactions})
-        answer = await self.parts.together.recommend(model, None, query)
-        return {"model_id": model_id, "items": items_of(answer), **_ending(model, query, answer)}
+        model, query = (
+            await self.services.model_cache.get_or_load(model_id),
+            Query.from_options({**wishes, "interactions": interactions}),
+        )
+        answer = await self.services.batcher.recommend(model, None, query)
+        return {"model_id": model_id, "items": items_to_json(answer), **_common_fields(model, query, answer)}
 
-    @verb
+    @operation
     async def rank(
         self,
         item_ids: ItemIds,
         *,
         model_id: KnownId,
         user_id: EntityId | None = None,
-        **wishes: Unpack[RankWishes],
+        **wishes: Unpack[RankOptions],
     ) -> Result:
         """These items in the order in which they suit somebody; those that nobody knows apart."""
-        model = await self.parts.catalog.find(model_id)
+        model = await self.services.model_cache.get_or_load(model_id)
         given = {"exclude_seen": False, **wishes, "candidates": item_ids, "n": max(1, len(item_ids))}
-        query = Query.of(given)
+        query = Query.from_options(given)
 
-        def look() -> tuple[Answer, list[str]]:
+        def look() -> tuple[Recommendations, list[str]]:
             return recommend(model, user_id, query), [one for one in item_ids if one not in model.items]
 
-        answer, unknown = await self.parts.together.looked(model, query, look)
+        answer, unknown = await self.services.batcher.run_query(model, query, look)
         return {
             "model_id": model_id,
             "user_id": user_id,
-            "items": items_of(answer),
+            "items": items_to_json(answer),
             "unknown_item_ids": unknown,
-            **_ending(model, query, answer),
+            **_common_fields(model, query, answer),
         }
 
-    @verb
-    async def similar_items(self, item_id: EntityId, *, model_id: KnownId, **wishes: Unpack[Wishes]) -> Result:
+    @operation
+    async def similar_items(
+        self, item_id: EntityId, *, model_id: KnownId, **wishes: Unpack[RequestOptions]
+    ) -> Result:
         """The items that are most like one."""
-        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
         item = model.items.find(item_id)
         if item is None:
             raise ItemNotFound(model_id, item_id)
-        answer = await self.parts.together.looked(model, query, lambda: like_item(model, item, query))
+        answer = await self.services.batcher.run_query(model, query, lambda: recommend_similar(model, item, query))
         return {
             "model_id": model_id,
             "item_id": item_id,
-            "items": items_of(answer),
+            "items": items_to_json(answer),
             "n_recommendations": len(answer.items),
             "model_version": model.model_version,
         }
 
-    @verb
+    @operation
     async def popular_items(
-        self, *, model_id: KnownId, popularity: Popularity = "overall", **wishes: Unpack[Wishes]
+        self, *, model_id: KnownId, popularity: Popularity = "overall", **wishes: Unpack[RequestOptions]
     ) -> Result:
         """The items that most users interacted with, or most of late."""
-        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        answer = await self.parts.together.looked(model, query, lambda: popular(model, query, popularity))
-        return {"model_id": model_id, "items": items_of(answer), **_ending(model, query, answer)}
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
+        answer = await self.services.batcher.run_query(
+            model, query, lambda: recommend_popular(model, query, popularity)
+        )
+        return {"model_id": model_id, "items": items_to_json(answer), **_common_fields(model, query, answer)}
 
-    @verb
+    @operation
     async def recommend_batch(
-        self, user_ids: UserIds, *, model_id: KnownId, **wishes: Unpack[PersonalWishes]
+        self, user_ids: UserIds, *, model_id: KnownId, **wishes: Unpack[UserOptions]
     ) -> AsyncGenerator[Result, None]:
         """The best items for many users, one result each, in their order."""
-        model, query = await self.parts.catalog.find(model_id), Query.of(wishes)
-        beside = self.parts.together.beside
-        asked = await beside(Prepared.of, model, query)  # what cannot be done is refused before the first line
-        together = max(1, min(BATCH, MOST_ITEMS // query.n))
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
+        beside = self.services.batcher.run_in_thread
+        asked = await beside(
+            PreparedQuery.for_model, model, query
+        )  # what cannot be done is refused before the first line
+        together = max(1, min(MAX_BATCH_USERS, MAX_BATCH_ITEMS // query.n))
 
         async def results() -> AsyncGenerator[Result, None]:
             for start in range(0, len(user_ids), together):
@@ -136,14 +152,14 @@ class RecommendVerbs(Verbs):
         return results()
 
 
-def _batch(model: Recommender, user_ids: Sequence[str], asked: Prepared) -> list[Result]:
+def _batch(model: Recommender, user_ids: Sequence[str], prepared: PreparedQuery) -> list[Result]:
     return [
-        {"user_id": user_id, "items": items_of(answer), **_ending(model, asked.query, answer)}
-        for user_id, answer in zip(user_ids, recommended_many(model, user_ids, asked), strict=True)
+        {"user_id": user_id, "items": items_to_json(answer), **_common_fields(model, prepared.query, answer)}
+        for user_id, answer in zip(user_ids, recommend_many(model, user_ids, prepared), strict=True)
     ]
 
 
-def _ending(model: Recommender, query: Query, answer: Answer) -> dict[str, Any]:
+def _common_fields(model: Recommender, query: Query, answer: Recommendations) -> dict[str, Any]:
     """What every answer ends with."""
     source = answer.source and answer.source.value
     ending: dict[str, Any] = {

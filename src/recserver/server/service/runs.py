@@ -6,38 +6,38 @@ import asyncio
 from typing import Any
 
 from recserver.core.errors import InvalidInput, ModelNotFound, RunNotFound, StorageUnreadable, TaskNotFound
-from recserver.core.validation.values import Count, KnownId, Switch, Text
+from recserver.core.validation.values import Bool, Count, KnownId, Text
 from recserver.registry.consistent_reads import read_consistently
 from recserver.server.service.model_views import ModelViews
-from recserver.server.service.operation import Result, changing_verb, steering_verb, verb
-from recserver.server.service.tasks import outlook, task_called
+from recserver.server.service.operation import Result, control, mutation, operation
+from recserver.server.service.tasks import find_task, schedule_summary
 from recserver.training.run import Run
 from recserver.training.run_outcome import RunOutcome
 
-_BRIEF = {"stages", "data_report", "hyperparameters", "metrics", "warnings"}
+_DETAIL_FIELDS = {"stages", "data_report", "hyperparameters", "metrics", "warnings"}
 """What of a run only :meth:`RunVerbs.get_run` tells."""
 
 
-class RunVerbs(ModelViews):
+class RunOperations(ModelViews):
     """Run tasks by hand, stop trainings, and look back."""
 
-    @changing_verb
-    async def run_task(self, task_name: KnownId, *, force: Switch = False) -> Result:
+    @mutation
+    async def run_task(self, task_name: KnownId, *, force: Bool = False) -> Result:
         """Train a task's model now, whatever its schedule says; it always fits, also data that did not change.
 
         Args:
             force: let the new version serve even if the quality gate would refuse it.
         """
-        run = await self.parts.runner.run_now(await task_called(task_name, self.parts.tasks), force=force)
+        run = await self.services.runner.run_now(await find_task(task_name, self.services.tasks), force=force)
         return {
             "message": f"Task {task_name} trains model {run.model_id}.",
             "task_name": task_name,
             "model_id": run.model_id,
-            "run_id": run.order.run_id,
+            "run_id": run.request.run_id,
         }
 
-    @steering_verb
-    async def train(self, task_name: KnownId, *, force: Switch = False) -> Result:
+    @control
+    async def train(self, task_name: KnownId, *, force: Bool = False) -> Result:
         """Run a task, or join the run of it that is under way, and return the run once it has ended.
 
         The result is that of :meth:`get_run`. A failed or stopped run raises nothing: see its ``outcome``. A run
@@ -52,49 +52,49 @@ class RunVerbs(ModelViews):
             TaskNotFound, ModelNotFound, DataChefNotFound: if the task, or what it names, is missing.
             ModelBusy: if the model is being trained by another task, or the run cannot be joined.
         """
-        async with self.parts.changing:
-            spec = await task_called(task_name, self.parts.tasks)
-            run = await self.parts.runner.run_or_join(spec, force=force)
-        await asyncio.wait([run.outcome])
+        async with self.services.write_lock:
+            spec = await find_task(task_name, self.services.tasks)
+            run = await self.services.runner.run_or_join(spec, force=force)
+        await asyncio.wait([run.result])
         return run.log.record.model_dump()
 
-    @steering_verb
+    @control
     async def stop_training(self, *, model_id: KnownId | None = None, task_name: KnownId | None = None) -> Result:
         """End the training of a model, or of a task, at once. The version before it serves on."""
         if (model_id is None) == (task_name is None):
             raise InvalidInput("Give either model_id or task_name.")
-        trainer = self.parts.trainer
+        trainer = self.services.trainer
         if model_id is not None:
-            if model_id not in await self.parts.models.ids():
+            if model_id not in await self.services.models.ids():
                 raise ModelNotFound(model_id)
             runs = [run for run in trainer.runs.values() if run.model_id == model_id]
         else:
-            if task_name not in await self.parts.tasks.names():
+            if task_name not in await self.services.tasks.names():
                 raise TaskNotFound(str(task_name))
-            runs = self.parts.runner.runs_of(task_name)
+            runs = self.services.runner.active_runs(task_name)
         stopped = await trainer.stop(runs)
         said = f"The training of {', '.join(stopped)} was stopped." if stopped else "Nothing was being trained."
         return {"message": said, "stopped_models": stopped}
 
-    @changing_verb
+    @mutation
     async def pause_task(self, task_name: KnownId) -> Result:
         """Let the scheduler leave a task alone. A run under way goes on; run_task still works."""
-        return await self._enable(task_name, False)
+        return await self._set_enabled(task_name, False)
 
-    @changing_verb
+    @mutation
     async def resume_task(self, task_name: KnownId) -> Result:
         """Undo :meth:`pause_task`. What was missed meanwhile is made up for by one run."""
-        return await self._enable(task_name, True)
+        return await self._set_enabled(task_name, True)
 
-    @verb
+    @operation
     async def get_training_status(self, model_id: KnownId) -> Result:
         """How far the training of a model is; null where nobody knows."""
         seconds = await self._usual_seconds(model_id)
-        model, found = await read_consistently(self.parts.models, model_id, self._look)
-        run = self.parts.trainer.under_way(model_id)
+        model, found = await read_consistently(self.services.models, model_id, self._look)
+        run = self.services.trainer.under_way(model_id)
         return {"data": {"status": self._shown(model, found)["status"]} | _progress(run, seconds)}
 
-    @verb
+    @operation
     async def list_runs(
         self,
         *,
@@ -109,15 +109,15 @@ class RunVerbs(ModelViews):
         Args:
             before: the ``run_id`` of the last run of the page before.
         """
-        runs = await self.parts.history.page(
+        runs = await self.services.history.page(
             task_name=task_name, model_id=model_id, outcome=outcome, limit=limit, before=before
         )
-        return {"data": [run.model_dump(exclude=_BRIEF) for run in runs]}
+        return {"data": [run.model_dump(exclude=_DETAIL_FIELDS) for run in runs]}
 
-    @verb
+    @operation
     async def get_run(self, run_id: Text) -> Result:
         """One run with all that is known of it."""
-        run = await self.parts.history.find(run_id)
+        run = await self.services.history.get(run_id)
         if run is None:
             raise RunNotFound(run_id)
         return run.model_dump()
@@ -125,19 +125,19 @@ class RunVerbs(ModelViews):
     async def _usual_seconds(self, model_id: str) -> float | None:
         """How long the last training of a model took that completed."""
         try:
-            before = await self.parts.history.page(model_id=model_id, outcome=RunOutcome.COMPLETED, limit=1)
+            before = await self.services.history.page(model_id=model_id, outcome=RunOutcome.COMPLETED, limit=1)
         except StorageUnreadable:
             return None
         return before[0].seconds if before else None
 
-    async def _enable(self, task_name: str, enabled: bool) -> Result:
-        parts = self.parts
-        spec = await task_called(task_name, parts.tasks)
+    async def _set_enabled(self, task_name: str, enabled: bool) -> Result:
+        parts = self.services
+        spec = await find_task(task_name, parts.tasks)
         if spec.enabled != enabled:
             spec = spec.model_copy(update={"enabled": enabled})
-            await parts.tasks.write(spec, keep=True)
+            await parts.tasks.write(spec, keep_unknown_keys=True)
             await parts.scheduler.reconcile()
-        how = f"is not paused{await outlook(spec, parts)}" if enabled else "is paused"
+        how = f"is not paused{await schedule_summary(spec, parts)}" if enabled else "is paused"
         return {"message": f"Task {task_name} {how}.", "task_name": task_name, "enabled": enabled}
 
 
@@ -149,7 +149,7 @@ def _progress(run: Run | None, usual_seconds: float | None) -> dict[str, Any]:
     )  # fmt: skip
     if run is None:
         return found
-    found |= run.progress.model_dump() | {"run_id": run.order.run_id, "task_name": run.task_name}
+    found |= run.progress.model_dump() | {"run_id": run.request.run_id, "task_name": run.task_name}
     found["elapsed_seconds"] = round(run.elapsed, 3)
     if usual_seconds is not None:
         found["eta_seconds"] = round(max(0.0, usual_seconds - run.elapsed), 1)

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from recserver.core.errors import Draining
-from recserver.core.validation.values import Patience, Switch
-from recserver.server.service.operation import Result, Verbs, steering_verb, verb
+from recserver.core.validation.values import Bool, Timeout
+from recserver.server.service.operation import Operations, Result, control, operation
 from recserver.training.task import TaskSpec
 
-PAUSED = "The task is paused: POST /resume_task lets it run again."
+PAUSED_REASON = "The task is paused: POST /resume_task lets it run again."
 
 
-class SchedulerVerbs(Verbs):
+class SchedulerOperations(Operations):
     """Start, stop and look at the scheduler. It starts with the server and follows every change by itself."""
 
-    @steering_verb
-    async def restart_scheduler(self, *, timeout: Patience = 0) -> Result:
+    @control
+    async def restart_scheduler(self, *, timeout: Timeout = 0) -> Result:
         """Look at all models and tasks again, and start the scheduler if it was stopped.
 
         Trainings under way are left alone, so there is nothing that ``timeout`` would have to wait for.
         """
-        scheduler = self.parts.scheduler
-        await self.parts.catalog.look_again()
+        scheduler = self.services.scheduler
+        await self.services.model_cache.refresh()
         await scheduler.start()
-        wanted = await self.parts.runner.wanted()
-        skipped = dict(scheduler.faults)
-        skipped |= {name: PAUSED for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled}
+        wanted = await self.services.runner.read_tasks()
+        skipped = dict(scheduler.file_errors)
+        skipped |= {
+            name: PAUSED_REASON for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled
+        }
         loops = {name: loop.spec for name in scheduler.task_names if (loop := scheduler.loop(name))}
         for name, spec in loops.items():
-            if reason := await self.parts.runner.obstacle(spec):
+            if reason := await self.services.runner.blocking_reason(spec):
                 skipped[name] = reason
         scheduled = len(loops.keys() - skipped.keys())
         left_out = f" and leaves out {len(skipped)}: tasks_skipped says why" if skipped else ""
@@ -38,21 +40,21 @@ class SchedulerVerbs(Verbs):
             "tasks_skipped": skipped,
         }
 
-    @steering_verb
-    async def stop_scheduler(self, *, timeout: Patience = 0, cancel_running: Switch = True) -> Result:
+    @control
+    async def stop_scheduler(self, *, timeout: Timeout = 0, cancel_running: Bool = True) -> Result:
         """Start no new run, give those under way ``timeout`` seconds, and cancel the rest unless told not to."""
-        parts = self.parts
+        parts = self.services
         await parts.scheduler.stop()
         stopped = await parts.trainer.stop(parts.trainer.runs.values(), timeout) if cancel_running else []
         return {"message": "The scheduler is stopped.", "is_running": False, "stopped_models": stopped}
 
-    @verb
+    @operation
     async def get_scheduler_status(self) -> Result:
         """Whether the scheduler runs."""
-        running = self.parts.scheduler.is_running
+        running = self.services.scheduler.is_running
         return {"data": {"is_running": running, "status": "running" if running else "stopped"}}
 
-    @verb
+    @operation
     async def health(self) -> Result:
         """That the server answers, and is not closing; and whether it only looks."""
         if self.draining:

@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms.top_n import best
+from recserver.algorithms.top_n import top_n
 from recserver.core.errors import UserNotFound
 from recserver.core.validation.values import Count, EntityId, KnownId
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.request_options import Offset, PartOfId
-from recserver.recommend.similarity import to_user
-from recserver.server.service.operation import Result, Verbs, verb
+from recserver.recommend.request_options import IdPrefix, Offset
+from recserver.recommend.similarity import user_similarities
+from recserver.server.service.operation import Operations, Result, operation
 
 
-class LookupVerbs(Verbs):
+class LookupOperations(Operations):
     """Look things up."""
 
-    @verb
+    @operation
     async def users(
-        self, *, model_id: KnownId, prefix: PartOfId = "", after: PartOfId = "", limit: Count = 100
+        self, *, model_id: KnownId, prefix: IdPrefix = "", after: IdPrefix = "", limit: Count = 100
     ) -> Result:
         """A page of the users that a model was trained on, in the order of their ids.
 
@@ -28,18 +28,18 @@ class LookupVerbs(Verbs):
             prefix: what the ids begin with.
             after: the last id of the page before, which its ``next`` tells.
         """
-        model = await self.parts.catalog.find(model_id)
+        model = await self.services.model_cache.get_or_load(model_id)
         page = model.users.page(limit + 1, prefix, after)
         counts = np.diff(model.seen_indptr[page.start : page.stop + 1]).tolist()
         found = [
             {"user_id": model.users[place], "interactions": count}
             for place, count in zip(page, counts, strict=True)
         ]
-        return {"data": found[:limit], **_next(found, limit, "user_id"), **_about(model_id, model)}
+        return {"data": found[:limit], **_next_page(found, limit, "user_id"), **_model_fields(model_id, model)}
 
-    @verb
+    @operation
     async def items(
-        self, *, model_id: KnownId, prefix: PartOfId = "", after: PartOfId = "", limit: Count = 100
+        self, *, model_id: KnownId, prefix: IdPrefix = "", after: IdPrefix = "", limit: Count = 100
     ) -> Result:
         """A page of the items that a model was trained on, with what is known of each.
 
@@ -47,29 +47,29 @@ class LookupVerbs(Verbs):
             prefix: what the ids begin with.
             after: the last id of the page before, which its ``next`` tells.
         """
-        model = await self.parts.catalog.find(model_id)
+        model = await self.services.model_cache.get_or_load(model_id)
         page = model.items.page(limit + 1, prefix, after)
         if model.attributes is None:
             found = [_item(model, place) for place in page]
         else:  # which are arranged by item when they are first asked for
-            found = await self.parts.together.beside(lambda: [_item(model, place) for place in page])
-        return {"data": found[:limit], **_next(found, limit, "item_id"), **_about(model_id, model)}
+            found = await self.services.batcher.run_in_thread(lambda: [_item(model, place) for place in page])
+        return {"data": found[:limit], **_next_page(found, limit, "item_id"), **_model_fields(model_id, model)}
 
-    @verb
+    @operation
     async def similar_users(
         self, user_id: EntityId, *, model_id: KnownId, n: Count = 10, offset: Offset = 0
     ) -> Result:
         """The users who are most like one, from 1 for the same taste down."""
-        model = await self.parts.catalog.find(model_id)
+        model = await self.services.model_cache.get_or_load(model_id)
         user = model.users.find(user_id)
         if user is None:
             raise UserNotFound(model_id, user_id)
-        found = await self.parts.together.beside(_most_alike, model, user, n, offset)
-        return {"user_id": user_id, "users": found, **_about(model_id, model)}
+        found = await self.services.batcher.run_in_thread(_similar_users, model, user, n, offset)
+        return {"user_id": user_id, "users": found, **_model_fields(model_id, model)}
 
 
 def _item(model: Recommender, place: int) -> dict[str, Any]:
-    attributes = {} if model.attributes is None else model.attributes.of_item(place)
+    attributes = {} if model.attributes is None else model.attributes.item_values(place)
     return {
         "item_id": model.items[place],
         "interactions": int(model.item_counts[place]),
@@ -77,22 +77,22 @@ def _item(model: Recommender, place: int) -> dict[str, Any]:
     }
 
 
-def _next(found: list[dict[str, Any]], limit: int, name: str) -> dict[str, Any]:
+def _next_page(found: list[dict[str, Any]], limit: int, name: str) -> dict[str, Any]:
     """Where the next page begins; null after the last one."""
     return {"next": found[limit - 1][name] if len(found) > limit else None}
 
 
-def _most_alike(model: Recommender, user: int, n: int, offset: int) -> list[dict[str, Any]]:
-    scores = to_user(model, user)
+def _similar_users(model: Recommender, user: int, n: int, offset: int) -> list[dict[str, Any]]:
+    scores = user_similarities(model, user)
     scores[user] = -np.inf
-    places = best(scores, min(offset + n, len(scores)))[offset:]
+    places = top_n(scores, min(offset + n, len(scores)))[offset:]
     return [
         {"user_id": model.users[place], "score": score}
         for place, score in zip(places.tolist(), scores[places].tolist(), strict=True)
     ]
 
 
-def _about(model_id: str, model: Recommender) -> dict[str, Any]:
+def _model_fields(model_id: str, model: Recommender) -> dict[str, Any]:
     return {
         "model_id": model_id,
         "model_version": model.model_version,

@@ -14,15 +14,15 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from recserver.core.clock import Clock
-from recserver.server.sockets import listen_privately
+from recserver.server.sockets import listen_unix
 
-PATIENCE = 5.0
+SETTLE_TIMEOUT = 5.0
 """Seconds that an answer of the writer waits for followers."""
 
-RETRY = 0.2
+RETRY_SECONDS = 0.2
 """Seconds after which a follower looks for the writer again."""
 
-GATHERING = 1.0
+GATHER_TIMEOUT = 1.0
 """Seconds that a writer which is back waits for its followers; one that is not back by then is being started."""
 
 logger = logging.getLogger(__name__)
@@ -32,79 +32,79 @@ class Followers:
     """Those of a writer that are connected, each with the last change that it has taken up."""
 
     def __init__(self) -> None:
-        self._changes = 0
-        self._taken_up: dict[StreamWriter, int] = {}
-        self._moved = asyncio.Condition()
+        self._last_change = 0
+        self._acknowledged: dict[StreamWriter, int] = {}
+        self._condition = asyncio.Condition()
 
-    def changed(self) -> None:
+    def notify_change(self) -> None:
         """Another version serves, or a model does not any more: tell it."""
-        self._changes += 1
-        for follower in self._taken_up:
-            self._tell(follower)
+        self._last_change += 1
+        for follower in self._acknowledged:
+            self._notify(follower)
 
-    async def settled(self) -> None:
+    async def wait_settled(self) -> None:
         """Return once all have taken up what was told until now.
 
         One that takes too long is let go: it serves on, and looks again when it is back.
         """
-        wanted = self._changes
+        wanted = self._last_change
         if not self._behind(wanted):
             return
         try:
-            async with asyncio.timeout(PATIENCE), self._moved:
-                await self._moved.wait_for(lambda: not self._behind(wanted))
+            async with asyncio.timeout(SETTLE_TIMEOUT), self._condition:
+                await self._condition.wait_for(lambda: not self._behind(wanted))
         except TimeoutError:
             for follower in self._behind(wanted):
-                logger.warning("a process did not take up a change of models within %g seconds", PATIENCE)
+                logger.warning("a process did not take up a change of models within %g seconds", SETTLE_TIMEOUT)
                 follower.transport.abort()
 
-    async def gathered(self, number: int) -> None:
+    async def wait_connected(self, number: int) -> None:
         """Return once so many are there and have looked, after :data:`GATHERING` seconds in any case."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(GATHERING), self._moved:
-                await self._moved.wait_for(lambda: len(self._taken_up) >= number and not self._behind(0))
+            async with asyncio.timeout(GATHER_TIMEOUT), self._condition:
+                await self._condition.wait_for(lambda: len(self._acknowledged) >= number and not self._behind(0))
 
     @asynccontextmanager
-    async def listening(self, path: Path) -> AsyncIterator[None]:
+    async def listen(self, path: Path) -> AsyncIterator[None]:
         """Be there for followers as long as the block lasts."""
-        listener = await asyncio.to_thread(listen_privately, path)
-        server = await asyncio.start_unix_server(self._follow, sock=listener)
+        listener = await asyncio.to_thread(listen_unix, path)
+        server = await asyncio.start_unix_server(self._handle, sock=listener)
         try:
             yield
         finally:
             server.close()
-            for follower in self._taken_up:
+            for follower in self._acknowledged:
                 follower.close()
-            async with self._moved:
-                await self._moved.wait_for(lambda: not self._taken_up)
+            async with self._condition:
+                await self._condition.wait_for(lambda: not self._acknowledged)
 
-    async def _follow(self, said: StreamReader, follower: StreamWriter) -> None:
-        self._taken_up[follower] = -1
-        self._tell(follower)
+    async def _handle(self, said: StreamReader, follower: StreamWriter) -> None:
+        self._acknowledged[follower] = -1
+        self._notify(follower)
         try:
             while line := await said.readline():
-                self._taken_up[follower] = int(line)
-                await self._move()
+                self._acknowledged[follower] = int(line)
+                await self._notify_waiters()
         except ConnectionError:
             pass  # the same as the end of what it says
         finally:
-            del self._taken_up[follower]
+            del self._acknowledged[follower]
             follower.close()
-            await self._move()
+            await self._notify_waiters()
 
-    async def _move(self) -> None:
-        async with self._moved:
-            self._moved.notify_all()
+    async def _notify_waiters(self) -> None:
+        async with self._condition:
+            self._condition.notify_all()
 
-    def _tell(self, follower: StreamWriter) -> None:
-        follower.write(b"%d\n" % self._changes)
+    def _notify(self, follower: StreamWriter) -> None:
+        follower.write(b"%d\n" % self._last_change)
 
     def _behind(self, wanted: int) -> list[StreamWriter]:
-        return [follower for follower, taken_up in self._taken_up.items() if taken_up < wanted]
+        return [follower for follower, taken_up in self._acknowledged.items() if taken_up < wanted]
 
 
 async def follow(
-    path: Path, look_again: Callable[[], Awaitable[None]], clock: Clock, abreast: asyncio.Event
+    path: Path, refresh: Callable[[], Awaitable[None]], clock: Clock, connected: asyncio.Event
 ) -> None:
     """Call ``look_again`` when the writer says that other models serve, and when it is back, until cancelled.
 
@@ -116,26 +116,26 @@ async def follow(
             told, writer = await asyncio.open_unix_connection(path)
             try:
                 while line := await told.readline():
-                    await _look(look_again, clock)
+                    await _refresh(refresh, clock)
                     writer.write(line)
-                    abreast.set()
+                    connected.set()
             finally:
                 writer.close()
-        abreast.set()
-        await _pause(clock)
+        connected.set()
+        await _wait_retry(clock)
 
 
-async def _look(look_again: Callable[[], Awaitable[None]], clock: Clock) -> None:
+async def _refresh(refresh: Callable[[], Awaitable[None]], clock: Clock) -> None:
     """Call ``look_again`` until it succeeds; the writer waits for that meanwhile."""
     while True:
         try:
-            return await look_again()
+            return await refresh()
         except OSError:
             pass  # the disk is away, and may be back soon
         except Exception:
             logger.exception("looking at models that changed")
-        await _pause(clock)
+        await _wait_retry(clock)
 
 
-async def _pause(clock: Clock) -> None:
-    await clock.wait(asyncio.Event(), clock.monotonic() + RETRY)
+async def _wait_retry(clock: Clock) -> None:
+    await clock.wait(asyncio.Event(), clock.monotonic() + RETRY_SECONDS)

@@ -14,24 +14,24 @@ from typing import Any, NoReturn
 
 from recserver.core.errors import DataFolderInUse, RecServerError
 
-CANNOT = 2
+EXIT_CANNOT_START = 2
 """Exit status when the settings or the surroundings do not allow what was asked."""
 
-IN_USE = 3
+EXIT_IN_USE = 3
 """Exit status when another server has the data folder."""
 
 
-def write_whatever_comes() -> None:
+def replace_unencodable() -> None:
     """A terminal of few characters is no reason to fail."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
-def refuse(error: RecServerError) -> NoReturn:
+def exit_with_error(error: RecServerError) -> NoReturn:
     """End the process with the sentence of an error, and the status that belongs to it."""
     sys.stderr.write(f"recserver: {error}\n")
-    sys.exit(IN_USE if isinstance(error, DataFolderInUse) else CANNOT)
+    sys.exit(EXIT_IN_USE if isinstance(error, DataFolderInUse) else EXIT_CANNOT_START)
 
 
 def configure_logging(log_format: str, level: int = logging.INFO) -> None:
@@ -40,7 +40,7 @@ def configure_logging(log_format: str, level: int = logging.INFO) -> None:
 
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     # An id may hold anything, a line break included: both renderings escape it, so that no line can be forged.
-    renderer: Any = structlog.processors.JSONRenderer() if as_json else _Line()
+    renderer: Any = structlog.processors.JSONRenderer() if as_json else _ConsoleRenderer()
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
@@ -60,7 +60,7 @@ def configure_logging(log_format: str, level: int = logging.INFO) -> None:
     logging.getLogger("recserver").setLevel(level)
 
 
-class _Line:
+class _ConsoleRenderer:
     """``2026-01-02T03:04:05Z warning  the sentence``, its control characters escaped."""
 
     def __call__(self, _: Any, __: str, event: dict[str, Any]) -> str:
@@ -71,7 +71,7 @@ class _Line:
         return f"{moment[:19]}Z {level:<8} {sentence}{more}" + (f"\n{trace}" if trace else "")
 
 
-def pass_over_what_is_there() -> None:
+def freeze_gc() -> None:
     """Let collections of garbage look only at what comes from now on.
 
     Modules and all that belongs to a server stay until its process ends. To look through them takes a tenth of a
@@ -81,7 +81,7 @@ def pass_over_what_is_there() -> None:
     gc.freeze()
 
 
-def stop_signal() -> asyncio.Event:
+def stop_event() -> asyncio.Event:
     """An event that SIGINT and SIGTERM set from now on. The second of them ends the process at once."""
     told = asyncio.Event()
 

@@ -24,7 +24,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class WorkerConfig:
     """One of the serving processes.
 
     Attributes:
@@ -35,16 +35,16 @@ class Place:
     """
 
     role: Role
-    data: str
+    data_dir: str
     host: str
     port: int
-    folder: str
-    supervisor: int
+    socket_folder: str
+    supervisor_pid: int
     workers: int
     first: bool = False
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> Self:
         """A place as :meth:`command` wrote it."""
         told = json.loads(text)
         return cls(**told | {"role": Role(told["role"])})
@@ -64,11 +64,11 @@ class Place:
         return common.model_copy(update={"answer_cache": -(-common.answer_cache // self.workers)})
 
     @property
-    def requests(self) -> Path:
+    def request_socket(self) -> Path:
         """The socket on which the writer answers the followers' questions."""
-        return Path(self.folder) / "requests"
+        return Path(self.socket_folder) / "requests"
 
     @property
-    def changes(self) -> Path:
+    def change_socket(self) -> Path:
         """The socket on which the writer tells that other models serve."""
-        return Path(self.folder) / "changes"
+        return Path(self.socket_folder) / "changes"

@@ -10,8 +10,8 @@ Writer and reader share one grammar of nine opcodes, none of which imports, call
 walks that grammar over the file's bytes instead of unpickling it, so any other opcode is refused unseen.
 """
 
-from recserver.storage.model_file.format import JSON, LARGEST, Array
-from recserver.storage.model_file.reader import Artifact, load, look, parse
+from recserver.storage.model_file.format import JSON, MAX_FILE_BYTES, Array
+from recserver.storage.model_file.reader import Artifact, check_ends, load, parse
 from recserver.storage.model_file.writer import PackedFile, pack
 
-__all__ = ["JSON", "LARGEST", "Array", "Artifact", "PackedFile", "load", "look", "pack", "parse"]
+__all__ = ["JSON", "MAX_FILE_BYTES", "Array", "Artifact", "PackedFile", "check_ends", "load", "pack", "parse"]

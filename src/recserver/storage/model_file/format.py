@@ -14,44 +14,51 @@ Array: TypeAlias = npt.NDArray[Any]
 
 VERSION = 1
 ALIGNMENT = 64
-LARGEST = 16 * 2**30
+MAX_FILE_BYTES = 16 * 2**30
 """Bytes that a model file may have."""
 DTYPES = frozenset({"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|u1"})
 MAX_HEADER = 16 * 2**20
 MAX_ARRAYS = 64
 MAX_LABEL = 1024  # bytes of an array's name, and of its dtype and shape
 MAX_DIMENSIONS = 8
-_CHUNK = 2**18  # elements looked at together: small enough for a cache, large enough for numpy
+_CHUNK_SIZE = 2**18  # elements looked at together: small enough for a cache, large enough for numpy
 
 BINBYTES8, SETITEMS, TUPLE3, STOP = b"\x8e", b"u", b"\x87", b"."
 _DICT = b"}("  # EMPTY_DICT, MARK; SETITEMS closes it
 _HEX_OPENING = b"X" + (64).to_bytes(4, "little")
 
 
-def text_of(content: bytes) -> bytes:
+def pickled_text(content: bytes) -> bytes:
     """A text as it is pickled."""
     return b"X" + len(content).to_bytes(4, "little") + content
 
 
-def dump(value: object) -> bytes:
+def canonical_json(value: object) -> bytes:
     """The one JSON text of a value."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-OPENING = b"\x80\x05" + _DICT + text_of(b"format") + text_of(b"recserver-model") + text_of(b"version") + b"M"
-ARRAYS = text_of(b"arrays") + _DICT
-CHECKSUM = SETITEMS + text_of(b"sha256") + _HEX_OPENING
+OPENING = (
+    b"\x80\x05"
+    + _DICT
+    + pickled_text(b"format")
+    + pickled_text(b"recserver-model")
+    + pickled_text(b"version")
+    + b"M"
+)
+ARRAYS = pickled_text(b"arrays") + _DICT
+CHECKSUM = SETITEMS + pickled_text(b"sha256") + _HEX_OPENING
 
 
-def padding(at: int) -> bytes:
+def padding(offset: int) -> bytes:
     """The padding at file offset ``at`` that makes the payload after the next BINBYTES8 start aligned."""
-    count = -(at + 2 * 9) % ALIGNMENT
+    count = -(offset + 2 * 9) % ALIGNMENT
     return BINBYTES8 + count.to_bytes(8, "little") + bytes(count)
 
 
-def finite(array: Array) -> bool:
+def is_finite(array: Array) -> bool:
     """Whether no number is NaN or infinite."""
     if array.dtype.kind != "f":
         return True
     flat = array.reshape(-1)
-    return all(bool(np.isfinite(flat[at : at + _CHUNK]).all()) for at in range(0, flat.size, _CHUNK))
+    return all(bool(np.isfinite(flat[at : at + _CHUNK_SIZE]).all()) for at in range(0, flat.size, _CHUNK_SIZE))

@@ -13,10 +13,10 @@ from recserver.core.errors import UnreadableModel
 
 Array = npt.NDArray[Any]
 
-_CHUNK = 2**18  # ids looked at together
+_BLOCK = 2**18  # ids looked at together
 
 
-class _Refused(Exception):
+class _Invalid(Exception):
     """Why the arrays are no table, as half a sentence."""
 
 
@@ -31,7 +31,7 @@ def pack_ids(ids: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
 
 
-class IdTable(Sequence[str]):
+class IdIndex(Sequence[str]):
     """Ids in ascending order of their UTF-8 bytes, read from the two arrays of :func:`pack_ids`, uncopied.
 
     Raises UnreadableModel unless the arrays hold valid, strictly ascending (so unique) ids, which is not looked at
@@ -44,7 +44,7 @@ class IdTable(Sequence[str]):
         try:
             if not checked:
                 _check_ids(blob, offsets)
-        except _Refused as error:
+        except _Invalid as error:
             raise UnreadableModel(
                 f"A model's table of ids is damaged ({error}): train the model again.", str(error)
             ) from None
@@ -61,11 +61,11 @@ class IdTable(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return self.texts(range(*index.indices(len(self))))
+            return self.ids_at(range(*index.indices(len(self))))
         position = range(len(self))[index]
         return str(self._blob[self._offsets[position] : self._offsets[position + 1]], "utf-8")
 
-    def texts(self, positions: Iterable[int]) -> list[str]:
+    def ids_at(self, positions: Iterable[int]) -> list[str]:
         """The ids at these positions, none of which may be negative."""
         blob, offsets = self._blob, self._offsets
         return [str(blob[offsets[one] : offsets[one + 1]], "utf-8") for one in positions]
@@ -79,15 +79,15 @@ class IdTable(Sequence[str]):
             wanted = text.encode()
         except UnicodeEncodeError:
             return None
-        place, offsets = self._first_from(wanted), self._offsets
+        place, offsets = self._lower_bound(wanted), self._offsets
         found = place < len(self) and self._blob[offsets[place] : offsets[place + 1]] == wanted
         return place if found else None
 
     def page(self, n: int, prefix: str = "", after: str = "") -> range:
         """The positions of the first ``n`` ids that begin with ``prefix`` and come after ``after``."""
-        start, wanted = self._first_from(prefix.encode()), prefix.encode()
+        start, wanted = self._lower_bound(prefix.encode()), prefix.encode()
         if after:
-            start = max(start, self._first_from(after.encode() + b"\0"))
+            start = max(start, self._lower_bound(after.encode() + b"\0"))
         end = start
         while end < min(start + n, len(self)) and self._bytes(end).startswith(wanted):
             end += 1
@@ -96,13 +96,13 @@ class IdTable(Sequence[str]):
     def _bytes(self, position: int) -> bytes:
         return self._blob[self._offsets[position] : self._offsets[position + 1]].tobytes()
 
-    def _first_from(self, wanted: bytes) -> int:
+    def _lower_bound(self, key: bytes) -> int:
         """The first position whose id is not less than ``wanted``."""
         blob, offsets = self._blob, self._offsets
         low, high = 0, len(offsets) - 1
         while low < high:
             middle = (low + high) >> 1
-            if blob[offsets[middle] : offsets[middle + 1]].tobytes() < wanted:
+            if blob[offsets[middle] : offsets[middle + 1]].tobytes() < key:
                 low = middle + 1
             else:
                 high = middle
@@ -112,21 +112,21 @@ class IdTable(Sequence[str]):
 def _check_ids(blob: Array, offsets: Array) -> None:
     """Raise _Refused unless ``blob`` and ``offsets`` are what pack_ids() makes of ascending ids."""
     if blob.dtype != np.uint8 or offsets.dtype != np.int64 or blob.ndim != 1 or offsets.ndim != 1:
-        raise _Refused("its arrays are of the wrong kind")
+        raise _Invalid("its arrays are of the wrong kind")
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
-        raise _Refused("its offsets do not fit")
+        raise _Invalid("its offsets do not fit")
     starts = offsets[:-1][offsets[:-1] < len(blob)]
     if ((blob[starts] & 0xC0) == 0x80).any():
-        raise _Refused("it cuts a character in two")
+        raise _Invalid("it cuts a character in two")
     previous: list[bytes] = []
-    for first in range(0, len(offsets) - 1, _CHUNK):
-        bounds = offsets[first : first + _CHUNK + 1].tolist()
+    for first in range(0, len(offsets) - 1, _BLOCK):
+        bounds = offsets[first : first + _BLOCK + 1].tolist()
         text = blob[bounds[0] : bounds[-1]].tobytes()
         try:
             text.decode()
         except UnicodeDecodeError:
-            raise _Refused("it holds bytes that are not UTF-8") from None
+            raise _Invalid("it holds bytes that are not UTF-8") from None
         ids = previous + [text[start - bounds[0] : stop - bounds[0]] for start, stop in pairwise(bounds)]
         if not all(one < other for one, other in pairwise(ids)):
-            raise _Refused("its ids are not in order or not unique")
+            raise _Invalid("its ids are not in order or not unique")
         previous = ids[-1:]

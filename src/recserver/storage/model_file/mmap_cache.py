@@ -26,28 +26,28 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.core.clock import pause
+from recserver.core.clock import blocking_sleep
 
 if sys.platform != "win32":
     import fcntl
 
-SMALLEST = 2**20
+MIN_BYTES = 2**20
 """Bytes of a model file from which on sharing is worth a copy."""
 
-MOST_MAPPED = 256
+MAX_MAPPED = 256
 """Snapshots that one process maps, as each keeps a file descriptor; further files are read."""
 
-PAUSE, ATTEMPTS = 0.02, 1500
+LOCK_RETRY_SECONDS, MAX_LOCK_ATTEMPTS = 0.02, 1500
 """Seconds between two attempts to lock a model file, and how many there are before it is read instead: somebody
 else may lock it for ever."""
 
-_DIGEST = 64
+_DIGEST_LENGTH = 64
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _mapped: WeakSet[mmap.mmap] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class MappedCopy:
     """A copy of a model file that nobody writes to.
 
     Attributes:
@@ -61,7 +61,7 @@ class Snapshot:
     _descriptor: int
     _source: int
 
-    def keep(self, sha256: str) -> None:
+    def publish(self, sha256: str) -> None:
         """Give a new one its name, now that everything about it was checked, and remove those that nobody maps.
 
         One whose model file changed while it was copied keeps no name; this process maps it nevertheless.
@@ -69,13 +69,13 @@ class Snapshot:
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, sha256.encode(), len(self.content))
             now = os.fstat(self._source)
-            if self._path.name.startswith(f".{_name(now)}."):
-                self._path.rename(self._path.with_name(_name(now)))
-            _sweep(self._path.parent)
+            if self._path.name.startswith(f".{_copy_name(now)}."):
+                self._path.rename(self._path.with_name(_copy_name(now)))
+            _remove_unused(self._path.parent)
 
 
 @contextmanager
-def snapshot(path: Path, largest: int) -> Iterator[Snapshot | None]:
+def mapped_copy(path: Path, max_bytes: int) -> Iterator[MappedCopy | None]:
     """The snapshot of the model file at ``path``, a new one if there is none; None if the file has to be read.
 
     However many processes ask at the same time, one makes it and the others wait, half a minute at most: they lock
@@ -84,66 +84,66 @@ def snapshot(path: Path, largest: int) -> Iterator[Snapshot | None]:
     with contextlib.ExitStack() as stack:
         try:
             linux = sys.platform == "linux"
-            found = (_find(path, path.stat(), stack) or _make(path, largest, stack)) if linux else None
+            found = (_open_published(path, path.stat(), stack) or _copy(path, max_bytes, stack)) if linux else None
         except (OSError, ValueError):  # no space, no permission: reading will do, or say what is wrong
             found = None
         yield found
 
 
-def _find(path: Path, status: os.stat_result, stack: contextlib.ExitStack) -> Snapshot | None:
-    if not _is_worth_it(status) or (folder := _folder()) is None:
+def _open_published(path: Path, status: os.stat_result, stack: contextlib.ExitStack) -> MappedCopy | None:
+    if not _is_mappable(status) or (folder := _copy_folder()) is None:
         return None
     try:
-        descriptor = os.open(folder / _name(status), os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = os.open(folder / _copy_name(status), os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     stack.callback(os.close, descriptor)  # the map has one of its own, and the lock with it
-    digest = os.pread(descriptor, _DIGEST, status.st_size).decode()
-    if len(digest) < _DIGEST:
+    digest = os.pread(descriptor, _DIGEST_LENGTH, status.st_size).decode()
+    if len(digest) < _DIGEST_LENGTH:
         return None
     content = _map(descriptor, status.st_size)
     content[:: mmap.PAGESIZE].max()  # no request should have to wait for the disk
-    return Snapshot(content, digest, path, descriptor, descriptor)
+    return MappedCopy(content, digest, path, descriptor, descriptor)
 
 
-def _make(path: Path, largest: int, stack: contextlib.ExitStack) -> Snapshot | None:
+def _copy(path: Path, max_bytes: int, stack: contextlib.ExitStack) -> MappedCopy | None:
     source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hold us up
     stack.callback(os.close, source)
     size = os.fstat(source).st_size
-    if not _is_worth_it(os.fstat(source)) or size > largest or (folder := _folder()) is None:
+    if not _is_mappable(os.fstat(source)) or size > max_bytes or (folder := _copy_folder()) is None:
         return None
-    if not _alone(source):
+    if not _lock_exclusively(source):
         return None
     status = os.fstat(source)
-    if (found := _find(path, status, stack)) is not None:
+    if (found := _open_published(path, status, stack)) is not None:
         return found
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{_name(status)}.")
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{_copy_name(status)}.")
     stack.callback(os.close, descriptor)
     stack.callback(Path(name).unlink, missing_ok=True)  # unless it is kept under another name
     fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that nobody takes it for litter
     copied = 0
     while copied < size and (count := os.sendfile(descriptor, source, copied, size - copied)):
         copied += count
-    return Snapshot(_map(descriptor, size), None, Path(name), descriptor, source) if copied == size else None
+    return MappedCopy(_map(descriptor, size), None, Path(name), descriptor, source) if copied == size else None
 
 
-def _alone(source: int) -> bool:
+def _lock_exclusively(source: int) -> bool:
     """Wait for whoever copies a model file to be done; whether that was within bearable time."""
-    for _ in range(ATTEMPTS):
+    for _ in range(MAX_LOCK_ATTEMPTS):
         try:
             fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pause(PAUSE)
+            blocking_sleep(LOCK_RETRY_SECONDS)
         else:
             return True
     return False
 
 
-def _is_worth_it(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_size >= SMALLEST and len(_mapped) < MOST_MAPPED
+def _is_mappable(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_size >= MIN_BYTES and len(_mapped) < MAX_MAPPED
 
 
-def _name(status: os.stat_result) -> str:
+def _copy_name(status: os.stat_result) -> str:
     """Which file it is a copy of, and of which state."""
     return "-".join(f"{one:x}" for one in (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
@@ -155,7 +155,7 @@ def _map(descriptor: int, size: int) -> NDArray[np.uint8]:
     return np.frombuffer(mapping, np.uint8)
 
 
-def _folder() -> Path | None:
+def _copy_folder() -> Path | None:
     """The folder of this user's snapshots since the machine started; None if it cannot be trusted."""
     path = Path(tempfile.gettempdir()) / f"recserver-{os.geteuid()}-{_BOOT_ID.read_text().strip()}"
     path.mkdir(mode=0o700, exist_ok=True)
@@ -164,7 +164,7 @@ def _folder() -> Path | None:
     return path if private and stat.S_ISDIR(status.st_mode) else None
 
 
-def _sweep(folder: Path) -> None:
+def _remove_unused(folder: Path) -> None:
     """Remove the snapshots that no process maps."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.core.errors import shown
+from recserver.core.errors import quoted
 from recserver.storage.model_file.format import (
     ARRAYS,
     BINBYTES8,
@@ -28,10 +28,10 @@ from recserver.storage.model_file.format import (
     TUPLE3,
     VERSION,
     Array,
-    dump,
-    finite,
+    canonical_json,
+    is_finite,
     padding,
-    text_of,
+    pickled_text,
 )
 
 
@@ -57,7 +57,7 @@ def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) ->
     file = path.open("xb")
     try:
         with file:
-            for piece in _pieces(prefix, specs, arrays):
+            for piece in _chunks(prefix, specs, arrays):
                 digest.update(piece)
                 size += len(piece)
                 file.write(piece)
@@ -74,23 +74,23 @@ def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) ->
 
 
 def _prefix(header: Mapping[str, JSON]) -> bytes:
-    text = dump(dict(header))
+    text = canonical_json(dict(header))
     if len(text) > MAX_HEADER:
         raise ValueError(f"The header of a model file may have {MAX_HEADER} bytes, not {len(text)}.")
-    return OPENING + VERSION.to_bytes(2, "little") + text_of(b"header") + text_of(text) + ARRAYS
+    return OPENING + VERSION.to_bytes(2, "little") + pickled_text(b"header") + pickled_text(text) + ARRAYS
 
 
 def _spec(name: str, array: Array) -> bytes:
     """The pickled name, dtype and shape of ``array``; ValueError if a model file cannot hold it."""
     dtype = array.dtype.newbyteorder("<").str
     if dtype not in DTYPES or array.ndim > MAX_DIMENSIONS or not 0 < len(name.encode()) <= MAX_LABEL:
-        raise ValueError(f"A model file cannot hold the array {shown(name)} of {array.dtype}, {array.ndim}-d.")
-    if not finite(array):
-        raise ValueError(f"The array {shown(name)} holds NaN or infinity: no model can be made of it.")
-    return text_of(name.encode()) + text_of(dump([dtype, array.shape]))
+        raise ValueError(f"A model file cannot hold the array {quoted(name)} of {array.dtype}, {array.ndim}-d.")
+    if not is_finite(array):
+        raise ValueError(f"The array {quoted(name)} holds NaN or infinity: no model can be made of it.")
+    return pickled_text(name.encode()) + pickled_text(canonical_json([dtype, array.shape]))
 
 
-def _pieces(
+def _chunks(
     prefix: bytes, specs: Mapping[str, bytes], arrays: Mapping[str, Array]
 ) -> Iterator[bytes | memoryview]:
     """The file up to its digest. At most one array is copied at a time, and only if it is not laid out so."""

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from recserver.core.child_process import environment
+from recserver.core.child_process import child_environment
 from recserver.core.errors import (
     ExportFailed,
     RecServerError,
@@ -29,26 +29,26 @@ from recserver.core.errors import (
     WorkerDied,
 )
 from recserver.training.executors.protocol import PREVIEW_SECONDS, OnExportProgress, OnProgress
-from recserver.training.executors.worker_slots import Places
+from recserver.training.executors.worker_slots import WorkerSlots
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult
 from recserver.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 
 IDLE_SECONDS = 60.0
 """How long a worker without a job is kept: its next job starts a second sooner."""
 
-LONGEST_LINE = 2**20
+MAX_LINE_BYTES = 2**20
 """Bytes of one answer. A preview shows fewer rows where they are large."""
 
-PREVIEWS = 2
+MAX_PREVIEWS = 2
 """Previews that run at the same time, whatever the trainings do."""
 
-EXPORTS = 2
+MAX_EXPORTS = 2
 """Exports that run at the same time, whatever the trainings do."""
 
 logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
-Tell = Callable[[Any], object]
+OnWorkerProgress = Callable[[Any], object]
 """Is told what a worker says of its progress."""
 
 
@@ -71,32 +71,32 @@ class ProcessExecutor:
             idle_seconds: how long a worker without a job is kept.
             preview_seconds: how long a preview may take, and how long it waits for its turn.
         """
-        self._places = Places(size)
-        self._preview_places = asyncio.Semaphore(PREVIEWS)
-        self._export_places = asyncio.Semaphore(EXPORTS)
+        self._training_slots = WorkerSlots(size)
+        self._preview_slots = asyncio.Semaphore(MAX_PREVIEWS)
+        self._export_slots = asyncio.Semaphore(MAX_EXPORTS)
         self._preview_seconds = preview_seconds
         self._threads_each = threads_each
         self._priority = priority
         self._idle_seconds = idle_seconds
         self._busy: set[Process] = set()
         self._idle: dict[Process, asyncio.TimerHandle] = {}
-        self._leaving: set[Process] = set()
+        self._retiring: set[Process] = set()
 
     @property
     def pids(self) -> list[int]:
         """Process ids of all live workers."""
-        return [worker.pid for worker in self._all() if worker.returncode is None]
+        return [worker.pid for worker in self._all_workers() if worker.returncode is None]
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         def wait_at(position: int) -> None:
             on_progress(Progress(stage="waiting", queue_position=position))
 
-        async with self._places.one(wait_at):
+        async with self._training_slots.acquire(wait_at):
             on_progress(Progress(stage="starting"))
             try:
                 async with asyncio.timeout(job.time_limit):
                     own = job.model_copy(update={"threads": self._threads_each})
-                    return await self._do(
+                    return await self._run_job(
                         "training", own, TrainingResult, lambda said: on_progress(Progress.model_validate(said))
                     )
             except TimeoutError:
@@ -110,14 +110,14 @@ class ProcessExecutor:
         seconds = f"{self._preview_seconds:g} seconds"
         try:
             async with asyncio.timeout(self._preview_seconds):
-                await self._preview_places.acquire()
+                await self._preview_slots.acquire()
         except TimeoutError:
             raise SourceFailed(
-                f"{PREVIEWS} other previews are under way and did not end within {seconds}: try again later."
+                f"{MAX_PREVIEWS} other previews are under way and did not end within {seconds}: try again later."
             ) from None
         try:
             async with asyncio.timeout(self._preview_seconds):
-                return await self._do("preview", job, Preview, lambda _: None)
+                return await self._run_job("preview", job, Preview, lambda _: None)
         except TimeoutError:
             raise SourceFailed(
                 f"The source gave too few rows within {seconds}, so the preview was ended: check that it answers, "
@@ -126,64 +126,66 @@ class ProcessExecutor:
         except TrainingFailed as failure:
             raise SourceFailed(str(failure)) from None
         finally:
-            self._preview_places.release()
+            self._preview_slots.release()
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
         def tell(said: Any) -> None:
             on_progress(ExportProgress.model_validate(said))
 
-        async with self._export_places:
+        async with self._export_slots:
             try:
-                return await self._do("export", job, ExportResult, tell)
+                return await self._run_job("export", job, ExportResult, tell)
             except TrainingFailed as failure:
                 raise ExportFailed(str(failure)) from None
 
     async def close(self) -> None:
         for timer in self._idle.values():
             timer.cancel()
-        await asyncio.gather(*(_kill(worker) for worker in self._all()))
+        await asyncio.gather(*(_kill(worker) for worker in self._all_workers()))
         self._idle.clear()
 
-    async def _do(self, kind: str, job: BaseModel, answer: type[ResultT], tell: Tell) -> ResultT:
+    async def _run_job(
+        self, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
+    ) -> ResultT:
         """Have one job done, by a worker that rests if there is one."""
-        while (worker := self._rested()) is not None:
+        while (worker := self._take_idle()) is not None:
             try:
-                return await self._do_in(worker, kind, job, answer, tell)
-            except _DiedUnasked:
+                return await self._run_job_in(worker, kind, job, result_type, on_progress)
+            except _DiedBeforeJob:
                 logger.info("an idle worker process was gone: taking another")
-        return await self._do_in(await self._start(), kind, job, answer, tell)
+        return await self._run_job_in(await self._start_worker(), kind, job, result_type, on_progress)
 
-    async def _do_in(
-        self, worker: Process, kind: str, job: BaseModel, answer: type[ResultT], tell: Tell
+    async def _run_job_in(
+        self, worker: Process, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
     ) -> ResultT:
         self._busy.add(worker)
         try:
-            result = await _converse(worker, kind, job, answer, tell)
+            result = await _exchange_messages(worker, kind, job, result_type, on_progress)
         except RecServerError as failure:
             if isinstance(failure, WorkerDied):
                 await _kill(worker)
             else:
-                self._rest(worker)
+                self._make_idle(worker)
             raise
         except BaseException:  # a cancelled call above all: its process must be gone when it returns
             await asyncio.shield(_kill(worker))
             raise
         else:
-            self._rest(worker)
+            self._make_idle(worker)
             return result
         finally:
             self._busy.discard(worker)
 
-    async def _start(self) -> Process:
+    async def _start_worker(self) -> Process:
         return await asyncio.create_subprocess_exec(
             *worker_command(self._priority),
             stdin=PIPE,
             stdout=PIPE,
-            limit=LONGEST_LINE,
+            limit=MAX_LINE_BYTES,
             env=worker_environment(self._threads_each),
         )
 
-    def _rested(self) -> Process | None:
+    def _take_idle(self) -> Process | None:
         while self._idle:
             worker, timer = self._idle.popitem()
             timer.cancel()
@@ -191,18 +193,18 @@ class ProcessExecutor:
                 return worker
         return None
 
-    def _rest(self, worker: Process) -> None:
+    def _make_idle(self, worker: Process) -> None:
         timer = asyncio.get_running_loop().call_later(self._idle_seconds, self._retire, worker)
         self._idle[worker] = timer
 
     def _retire(self, worker: Process) -> None:
         del self._idle[worker]
-        self._leaving = {one for one in self._leaving if one.returncode is None} | {worker}
+        self._retiring = {one for one in self._retiring if one.returncode is None} | {worker}
         if worker.stdin is not None:
             worker.stdin.close()  # its input ends, and with it the process
 
-    def _all(self) -> tuple[Process, ...]:
-        return *self._busy, *self._idle, *self._leaving
+    def _all_workers(self) -> tuple[Process, ...]:
+        return *self._busy, *self._idle, *self._retiring
 
 
 def worker_command(priority: str) -> list[str]:
@@ -213,14 +215,16 @@ def worker_command(priority: str) -> list[str]:
 def worker_environment(threads: int) -> dict[str, str]:
     """The environment variables of a worker whose numerical libraries may use so many threads."""
     names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
-    return environment() | dict.fromkeys(names, str(threads))
+    return child_environment() | dict.fromkeys(names, str(threads))
 
 
-class _DiedUnasked(WorkerDied):
+class _DiedBeforeJob(WorkerDied):
     """A worker was gone before it took the job."""
 
 
-async def _converse(worker: Process, kind: str, job: BaseModel, result: type[ResultT], tell: Tell) -> ResultT:
+async def _exchange_messages(
+    worker: Process, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
+) -> ResultT:
     """Hand ``job`` to ``worker`` and follow its answers to the last one."""
     if worker.stdin is None or worker.stdout is None:
         raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
@@ -232,26 +236,26 @@ async def _converse(worker: Process, kind: str, job: BaseModel, result: type[Res
             taken = True
             said, content = next(iter(json.loads(line).items()))
             if said == "progress":
-                tell(content)
+                on_progress(content)
             elif said == "result":
-                return result.model_validate(content)
+                return result_type.model_validate(content)
             else:
-                raise _failure(kind, getattr(job, "run_id", ""), said, content)
+                raise _error_from_message(kind, getattr(job, "run_id", ""), said, content)
     except ConnectionError:
         pass  # the same as the end of its output
     status = await worker.wait()
     if not taken:
-        raise _DiedUnasked(_how_it_ended(kind, status))
-    raise WorkerDied(_how_it_ended(kind, status))
+        raise _DiedBeforeJob(_exit_message(kind, status))
+    raise WorkerDied(_exit_message(kind, status))
 
 
-def _failure(kind: str, run_id: str, said: str, content: dict[str, Any]) -> RecServerError:
-    if said == "crashed":
+def _error_from_message(kind: str, run_id: str, message_type: str, content: dict[str, Any]) -> RecServerError:
+    if message_type == "crashed":
         logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
         return TrainingFailed(
             f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: "
             "the server's log has the details.",
-            fault=True,
+            is_internal=True,
         )
     error, found = content["error"], content.get("data_report")
     if content["code"] == SourceUnchanged.code:
@@ -260,7 +264,7 @@ def _failure(kind: str, run_id: str, said: str, content: dict[str, Any]) -> RecS
     return failed(error, found, transient=content.get("transient", False), retry_after=content.get("retry_after"))
 
 
-def _how_it_ended(kind: str, status: int) -> str:
+def _exit_message(kind: str, status: int) -> str:
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
     hint = "; signal 9 often means that the machine ran out of memory" if status == -9 else ""
     return f"The worker process {how} before the {kind} ended{hint}."
@@ -272,11 +276,11 @@ async def _kill(worker: Process) -> None:
             worker.kill()
         except ProcessLookupError:
             return
-        await asyncio.to_thread(_hurry, worker.pid)
+        await asyncio.to_thread(_restore_priority, worker.pid)
     await worker.wait()
 
 
-def _hurry(pid: int) -> None:
+def _restore_priority(pid: int) -> None:
     """Let a killed process have processor time, which it needs to end.
 
     A worker has only what all others leave (``yield_to_the_server``): on a busy machine its end takes seconds.

@@ -9,57 +9,57 @@ from dataclasses import dataclass, field
 
 
 @dataclass(eq=False, slots=True)
-class _Waiting:
-    tell: Callable[[int], None]
-    turn: asyncio.Future[None] = field(default_factory=asyncio.Future)
+class _Waiter:
+    on_position: Callable[[int], None]
+    granted: asyncio.Future[None] = field(default_factory=asyncio.Future)
 
 
-class Places:
+class WorkerSlots:
     """A number of places. Whoever waits for one is told its position whenever that changes."""
 
     def __init__(self, size: int) -> None:
         self._free = size
-        self._queue: list[_Waiting] = []
+        self._queue: list[_Waiter] = []
 
     @asynccontextmanager
-    async def one(self, tell: Callable[[int], None]) -> AsyncIterator[None]:
+    async def acquire(self, on_position: Callable[[int], None]) -> AsyncIterator[None]:
         """A place, for as long as the block lasts.
 
         Args:
             tell: told the position in the queue, 1 for the next, while there is no free place.
         """
-        await self._take(tell)
+        await self._acquire(on_position)
         try:
             yield
         finally:
             self._release()
 
-    async def _take(self, tell: Callable[[int], None]) -> None:
+    async def _acquire(self, on_position: Callable[[int], None]) -> None:
         if self._free > 0:
             self._free -= 1
             return
-        waiting = _Waiting(tell)
+        waiting = _Waiter(on_position)
         self._queue.append(waiting)
-        tell(len(self._queue))
+        on_position(len(self._queue))
         try:
-            await waiting.turn
+            await waiting.granted
         except asyncio.CancelledError:
             if waiting in self._queue:
                 self._queue.remove(waiting)
-                self._tell_all()
-            elif not waiting.turn.cancelled():  # the place was given to it in this very moment
+                self._notify_all()
+            elif not waiting.granted.cancelled():  # the place was given to it in this very moment
                 self._release()
             raise
 
     def _release(self) -> None:
         while self._queue:
             waiting = self._queue.pop(0)
-            if not waiting.turn.done():
-                waiting.turn.set_result(None)
-                self._tell_all()
+            if not waiting.granted.done():
+                waiting.granted.set_result(None)
+                self._notify_all()
                 return
         self._free += 1
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         for position, waiting in enumerate(self._queue, 1):
-            waiting.tell(position)
+            waiting.on_position(position)

@@ -14,10 +14,10 @@ from recserver.core.validation.values import check_new_id
 from recserver.recommend.filters import Condition
 from recserver.recommend.request_options import Boost, MaxPer
 
-FOLDER = "exports"
+EXPORT_FOLDER = "exports"
 """Folder of the data folder that holds exported files."""
 
-ENDINGS = (".parquet", ".csv", ".csv.gz", ".jsonl")
+EXTENSIONS = (".parquet", ".csv", ".csv.gz", ".jsonl")
 """What the name of an exported file ends in, and with it what it holds."""
 
 COLUMNS = ("model_id", "model_version", "user_id", "rank", "item_id", "score")
@@ -25,9 +25,9 @@ COLUMNS = ("model_id", "model_version", "user_id", "rank", "item_id", "score")
 _TABLE = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,62})\.)?([A-Za-z_][A-Za-z0-9_]{0,62})")
 
 
-def ending_of(name: str) -> str | None:
+def extension_of(name: str) -> str | None:
     """The one of :data:`ENDINGS` that a file's name has, in any case; None if it has none."""
-    return next((one for one in ENDINGS if name.lower().endswith(one) and len(name) > len(one)), None)
+    return next((one for one in EXTENSIONS if name.lower().endswith(one) and len(name) > len(one)), None)
 
 
 def check_file(value: object) -> str:
@@ -40,10 +40,10 @@ def check_file(value: object) -> str:
         name = check_new_id(value)
     except ValueError:
         name = ""
-    if not ending_of(name):
+    if not extension_of(name):
         raise ValueError(
             f"must be the name of a file, without a folder: up to 100 of A-Z a-z 0-9 _ . - and ending in one of "
-            f"{' '.join(ENDINGS)}"
+            f"{' '.join(EXTENSIONS)}"
         )
     return name
 
@@ -62,23 +62,23 @@ def check_table(value: object) -> str:
     return value
 
 
-def parts_of_table(table: str) -> tuple[str | None, str]:
+def split_table_name(table: str) -> tuple[str | None, str]:
     """The schema, if there is one, and the name of a checked table."""
     schema, _, name = table.rpartition(".")
     return schema or None, name
 
 
-def stated(wish: Any) -> Any:
+def to_json(option: Any) -> Any:
     """A wish as a request states it in JSON; reading that gives the same wish."""
-    if isinstance(wish, Condition):
-        return {"attribute": wish.attribute, "operator": wish.operator, "values": list(wish.values)}
-    if isinstance(wish, Boost):
-        return {"filter": stated(wish.condition), "factor": wish.factor}
-    if isinstance(wish, MaxPer):
-        return {"attribute": wish.attribute, "count": wish.count}
-    if isinstance(wish, Mapping):
-        return {name: stated(one) for name, one in wish.items()}
-    return [stated(one) for one in wish] if isinstance(wish, list) else wish
+    if isinstance(option, Condition):
+        return {"attribute": option.attribute, "operator": option.operator, "values": list(option.values)}
+    if isinstance(option, Boost):
+        return {"filter": to_json(option.condition), "factor": option.factor}
+    if isinstance(option, MaxPer):
+        return {"attribute": option.attribute, "count": option.count}
+    if isinstance(option, Mapping):
+        return {name: to_json(one) for name, one in option.items()}
+    return [to_json(one) for one in option] if isinstance(option, list) else option
 
 
 FileName = Annotated[str, BeforeValidator(check_file)]
@@ -92,7 +92,7 @@ class FileTarget(BaseModel):
 
     out: Path
     """Where it is written. Whoever gave the job gives it its name, or removes it."""
-    ending: str
+    extension: str
     """One of :data:`ENDINGS`: what it is to hold."""
 
 
@@ -105,7 +105,7 @@ class TableTarget(BaseModel):
     database: str | None
     """Its database's URL; ``${NAME}`` is replaced in the worker only. None means the default database."""
     policy: SourcePolicy
-    base: Path | None = None
+    base_folder: Path | None = None
     """From where the operator who named the database means paths; then its file may lie anywhere."""
 
 
@@ -117,7 +117,7 @@ class ExportJob(BaseModel):
     model_id: str
     model: Path
     """The packed model."""
-    wishes: dict[str, Any]
+    options: dict[str, Any]
     """As :func:`stated`."""
     target: FileTarget | TableTarget
 

@@ -9,27 +9,27 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from recserver.core.clock import SystemClock
-from recserver.core.errors import ExportFailed, reason_of
-from recserver.recommend.model.loading import open_packed
-from recserver.recommend.pipeline import recommended_many
-from recserver.recommend.prepared_query import Prepared
+from recserver.core.errors import ExportFailed, os_error_text
+from recserver.recommend.model.loading import load_model
+from recserver.recommend.pipeline import recommend_many
+from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
-from recserver.recommend.request_options import ExportWishes
+from recserver.recommend.request_options import ExportOptions
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
-from recserver.training.export.rows import Exported, Rows, Write
+from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
 
-TOGETHER = 256
+USERS_PER_BATCH = 256
 """Users that are answered together."""
 
-WRITTEN_TOGETHER = 50_000
+ROWS_PER_WRITE = 50_000
 """Rows, about: as many as are in memory at a time."""
 
-SECONDS_BETWEEN_REPORTS = 0.5
+REPORT_INTERVAL = 0.5
 
-_WISHES: TypeAdapter[Any] = TypeAdapter(ExportWishes)
+_OPTIONS_ADAPTER: TypeAdapter[Any] = TypeAdapter(ExportOptions)
 
 
-def export(job: ExportJob, report: Callable[[ExportProgress], None]) -> ExportResult:
+def export(job: ExportJob, on_progress: Callable[[ExportProgress], None]) -> ExportResult:
     """Export what a model has for every user that it knows, in the order of their ids.
 
     Args:
@@ -43,35 +43,35 @@ def export(job: ExportJob, report: Callable[[ExportProgress], None]) -> ExportRe
     clock = SystemClock()
     began = told = clock.monotonic()
     try:
-        _, model = open_packed(job.model)
+        _, model = load_model(job.model)
     except OSError as error:
-        raise ExportFailed(f"The model's file cannot be read ({reason_of(error)}): try again.") from None
-    asked = Prepared.of(model, Query.of(_WISHES.validate_python(job.wishes)))
+        raise ExportFailed(f"The model's file cannot be read ({os_error_text(error)}): try again.") from None
+    asked = PreparedQuery.for_model(model, Query.from_options(_OPTIONS_ADAPTER.validate_python(job.options)))
     users, written, rows = len(model.users), 0, Rows()
-    together = max(1, min(TOGETHER, WRITTEN_TOGETHER // asked.query.n))
-    with _opened(job, Exported(job.model_id, model.model_version)) as write:
-        report(ExportProgress(users=users))
+    together = max(1, min(USERS_PER_BATCH, ROWS_PER_WRITE // asked.query.n))
+    with _open_target(job, ExportedVersion(job.model_id, model.model_version)) as write:
+        on_progress(ExportProgress(users=users))
         for start in range(0, users, together):
             user_ids: Sequence[str] = model.users[start : start + together]
-            for user_id, answer in zip(user_ids, recommended_many(model, user_ids, asked), strict=True):
+            for user_id, answer in zip(user_ids, recommend_many(model, user_ids, asked), strict=True):
                 rows.add(user_id, answer)
-            if len(rows) >= WRITTEN_TOGETHER:
+            if len(rows) >= ROWS_PER_WRITE:
                 write(rows)
                 written, rows = written + len(rows), Rows()
-            if (now := clock.monotonic()) - told >= SECONDS_BETWEEN_REPORTS:
+            if (now := clock.monotonic()) - told >= REPORT_INTERVAL:
                 told = now
-                report(ExportProgress(users_done=start + len(user_ids), users=users))
+                on_progress(ExportProgress(users_done=start + len(user_ids), users=users))
         if len(rows):
             write(rows)
     seconds = round(clock.monotonic() - began, 3)
     return ExportResult(model_version=model.model_version, users=users, rows=written + len(rows), seconds=seconds)
 
 
-def _opened(job: ExportJob, of: Exported) -> AbstractContextManager[Write]:
+def _open_target(job: ExportJob, version: ExportedVersion) -> AbstractContextManager[WriteRows]:
     if isinstance(job.target, FileTarget):
-        from recserver.training.export.file_export import file_of
+        from recserver.training.export.file_export import open_file_target
 
-        return file_of(job.target, of)
-    from recserver.training.export.table_export import table_of
+        return open_file_target(job.target, version)
+    from recserver.training.export.table_export import open_table_target
 
-    return table_of(job.target, of)
+    return open_table_target(job.target, version)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from recserver.core.errors import ExportFailed, reason_of
+from recserver.core.errors import ExportFailed, os_error_text
 from recserver.training.export.export_job import COLUMNS, FileTarget
-from recserver.training.export.rows import Exported, Rows, Write
+from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,7 +22,7 @@ WriteTable = Callable[["pa.Table"], Any]
 
 
 @contextmanager
-def file_of(target: FileTarget, of: Exported) -> Iterator[Write]:
+def open_file_target(target: FileTarget, version: ExportedVersion) -> Iterator[WriteRows]:
     """Write rows to a new file. It is on the disk when the block ends.
 
     Raises:
@@ -30,13 +30,13 @@ def file_of(target: FileTarget, of: Exported) -> Iterator[Write]:
     """
     try:
         with target.out.open("xb") as file:
-            with WRITERS[target.ending](file) as write_table:
-                yield lambda rows: write_table(_table(rows, of))
+            with WRITERS[target.extension](file) as write_table:
+                yield lambda rows: write_table(_table(rows, version))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise ExportFailed(
-            f"The file could not be written ({reason_of(error)}): check the disk and its permissions."
+            f"The file could not be written ({os_error_text(error)}): check the disk and its permissions."
         ) from None
 
 
@@ -47,11 +47,11 @@ def _schema() -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(COLUMNS, kinds, strict=True)])
 
 
-def _table(rows: Rows, of: Exported) -> pa.Table:
+def _table(rows: Rows, version: ExportedVersion) -> pa.Table:
     import pyarrow as pa
 
     schema, own = _schema(), (rows.user_ids, rows.ranks, rows.item_ids, rows.scores)
-    shared = [pa.repeat(pa.scalar(one), len(rows)) for one in (of.model_id, of.model_version)]
+    shared = [pa.repeat(pa.scalar(one), len(rows)) for one in (version.model_id, version.model_version)]
     columns = [pa.array(one, schema.field(place).type) for place, one in enumerate(own, len(shared))]
     return pa.Table.from_arrays([*shared, *columns], schema=schema)
 

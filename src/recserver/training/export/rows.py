@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from recserver.recommend.pipeline import Answer
+from recserver.recommend.pipeline import Recommendations
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class Rows:
     item_ids: list[str] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
 
-    def add(self, user_id: str, answer: Answer) -> None:
+    def add(self, user_id: str, answer: Recommendations) -> None:
         """One user's items, best first, with ranks from 1 on."""
         count = len(answer.items)
         self.user_ids += [user_id] * count
@@ -30,11 +30,11 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedVersion:
     """Which version of which model is exported."""
 
     model_id: str
     model_version: int
 
 
-Write = Callable[[Rows], None]
+WriteRows = Callable[[Rows], None]

@@ -7,24 +7,24 @@ from contextlib import AbstractContextManager, contextmanager
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from recserver.chefs.sql.database_config import check_resolved
-from recserver.chefs.sql.sqlalchemy_reader import connect_arguments
-from recserver.core.errors import ExportFailed, SourceFailed, shown
-from recserver.core.validation.values import LONGEST_ENTITY_ID
+from recserver.chefs.sql.database_config import check_resolved_address
+from recserver.chefs.sql.sqlalchemy_reader import connect_args
+from recserver.core.errors import ExportFailed, SourceFailed, quoted
+from recserver.core.validation.values import MAX_ENTITY_ID_LENGTH
 from recserver.training.export.export_job import COLUMNS, TableTarget
-from recserver.training.export.rows import Exported, Write
-from recserver.training.export.table_columns import KEY, refuse_view, require_columns, values_of
-from recserver.training.export.table_target import Place, located
+from recserver.training.export.rows import ExportedVersion, WriteRows
+from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns, row_tuples
+from recserver.training.export.table_target import TableLocation, locate_table
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, Inspector, Table
     from sqlalchemy.engine.interfaces import ReflectedColumn
 
-LONGEST_MODEL_ID = 255
+MAX_MODEL_ID_CHARS = 255
 """Characters: as long as the name of a file can be."""
 
 
-def table_of(target: TableTarget, of: Exported) -> AbstractContextManager[Write]:
+def open_table_target(target: TableTarget, version: ExportedVersion) -> AbstractContextManager[WriteRows]:
     """Replace a model's rows in a table by those that are written, in one transaction.
 
     Whoever reads meanwhile sees the rows from before, and so does everybody if the block ends by an exception. The
@@ -34,43 +34,43 @@ def table_of(target: TableTarget, of: Exported) -> AbstractContextManager[Write]
         InvalidInput: if the database may not be used.
         ExportFailed: if the table has other columns, or the database refuses.
     """
-    place = located(target)
+    place = locate_table(target)
     if place.file is not None:
-        from recserver.training.export.sqlite_export import rows_of
+        from recserver.training.export.sqlite_export import open_sqlite_target
 
-        return rows_of(place, of)
-    return _rows_of(place, of, target.policy.source_timeout)
+        return open_sqlite_target(place, version)
+    return _open_server_target(place, version, target.policy.source_timeout)
 
 
 @contextmanager
-def _rows_of(place: Place, of: Exported, seconds: float) -> Iterator[Write]:
+def _open_server_target(location: TableLocation, version: ExportedVersion, seconds: float) -> Iterator[WriteRows]:
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
-    url = place.database.url
+    url = location.database.url
     assert url is not None  # noqa: S101 - for the type checker
-    arguments = connect_arguments(place.database, seconds)
+    arguments = connect_args(location.database, seconds)
     engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
     try:
-        check_resolved(url)
-        with _connected(engine, place, seconds) as connection, connection.begin():
+        check_resolved_address(url)
+        with _connect(engine, location, seconds) as connection, connection.begin():
             if engine.dialect.name == "postgresql":  # which else waits for ever for who has locked the table
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {ceil(seconds * 1000)}")
-            table = _ready(connection, place)
-            connection.execute(table.delete().where(table.c.model_id == of.model_id))
-            yield lambda rows: _insert(connection, table, values_of(rows, of))
+            table = _ensure_table(connection, location)
+            connection.execute(table.delete().where(table.c.model_id == version.model_id))
+            yield lambda rows: _insert(connection, table, row_tuples(rows, version))
     except SourceFailed as error:
-        raise ExportFailed(place.hidden(str(error))) from None
+        raise ExportFailed(location.redact(str(error))) from None
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
-        raise ExportFailed(place.in_words(error, seconds)) from None
+        raise ExportFailed(location.error_message(error, seconds)) from None
 
 
-def _connected(engine: Engine, place: Place, seconds: float) -> Connection:
+def _connect(engine: Engine, location: TableLocation, seconds: float) -> Connection:
     try:
         return engine.connect()
     except Exception as error:  # drivers find fault with a URL's parameters in any way
-        raise ExportFailed(place.in_words(error, seconds)) from None
+        raise ExportFailed(location.error_message(error, seconds)) from None
 
 
 def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]]) -> None:
@@ -87,30 +87,32 @@ def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]])
             copy.write_row(row)
 
 
-def _ready(connection: Connection, place: Place) -> Table:
+def _ensure_table(connection: Connection, location: TableLocation) -> Table:
     """The table, made if it is missing."""
     from sqlalchemy import inspect
 
-    table = _table(connection, place)
+    table = _table(connection, location)
     look = inspect(connection)
-    if look.has_table(place.name, schema=place.schema):
-        if place.name in _views(look, place):
-            refuse_view(place.name)
-        columns = look.get_columns(place.name, schema=place.schema)
-        require_columns(place.name, {one["name"] for one in columns}, [*_required(columns)])
+    if look.has_table(location.name, schema=location.schema):
+        if location.name in _view_names(look, location):
+            reject_view(location.name)
+        columns = look.get_columns(location.name, schema=location.schema)
+        require_columns(location.name, {one["name"] for one in columns}, [*_required_columns(columns)])
     else:
         table.create(connection)
     if connection.dialect.name == "mysql":
-        _require_transactions(connection, place)
+        _require_transactions(connection, location)
     return table
 
 
-def _views(look: Inspector, place: Place) -> list[str]:
-    views = look.get_view_names(schema=place.schema)
-    return views + (look.get_materialized_view_names(place.schema) if look.dialect.name == "postgresql" else [])
+def _view_names(inspector: Inspector, location: TableLocation) -> list[str]:
+    views = inspector.get_view_names(schema=location.schema)
+    return views + (
+        inspector.get_materialized_view_names(location.schema) if inspector.dialect.name == "postgresql" else []
+    )
 
 
-def _required(columns: Sequence[ReflectedColumn]) -> Iterator[str]:
+def _required_columns(columns: Sequence[ReflectedColumn]) -> Iterator[str]:
     """The columns that a row has to bring a value for."""
     for one in columns:
         filled = one["nullable"] or one["default"] is not None or one.get("autoincrement") is True
@@ -118,40 +120,41 @@ def _required(columns: Sequence[ReflectedColumn]) -> Iterator[str]:
             yield one["name"]
 
 
-def _require_transactions(connection: Connection, place: Place) -> None:
+def _require_transactions(connection: Connection, location: TableLocation) -> None:
     """
     Raises:
         ExportFailed: if a table of MySQL or MariaDB is of an engine that cannot take anything back.
     """
-    found = connection.exec_driver_sql(_WITHOUT_TRANSACTIONS, (place.schema, place.name)).scalar()
+    found = connection.exec_driver_sql(_NON_TRANSACTIONAL_ENGINE, (location.schema, location.name)).scalar()
     if found is not None:
         raise ExportFailed(
-            f"The table {shown(place.name)} is of the engine {found}, which has no transactions: "
+            f"The table {quoted(location.name)} is of the engine {found}, which has no transactions: "
             "ALTER TABLE … ENGINE = InnoDB, or name another table."
         )
 
 
-def _table(connection: Connection, place: Place) -> Table:
+def _table(connection: Connection, location: TableLocation) -> Table:
     from sqlalchemy import BigInteger, Column, Double, Integer, MetaData, String, Table
 
     collation = None
     if connection.dialect.name == "mysql":  # whose usual ones take "ann", "Ann" and "ann " for one id
         collation = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
     kinds: dict[str, Any] = {
-        "model_id": String(LONGEST_MODEL_ID, collation),
+        "model_id": String(MAX_MODEL_ID_CHARS, collation),
         "model_version": BigInteger(),
-        "user_id": String(LONGEST_ENTITY_ID, collation),
+        "user_id": String(MAX_ENTITY_ID_LENGTH, collation),
         "rank": Integer(),
-        "item_id": String(LONGEST_ENTITY_ID, collation),
+        "item_id": String(MAX_ENTITY_ID_LENGTH, collation),
         "score": Double(),
     }
     columns: list[Column[Any]] = [
-        Column(name, kinds[name], primary_key=name in KEY, nullable=False, autoincrement=False) for name in COLUMNS
+        Column(name, kinds[name], primary_key=name in PRIMARY_KEY, nullable=False, autoincrement=False)
+        for name in COLUMNS
     ]
-    return Table(place.name, MetaData(), *columns, schema=place.schema, mysql_engine="InnoDB")
+    return Table(location.name, MetaData(), *columns, schema=location.schema, mysql_engine="InnoDB")
 
 
-_WITHOUT_TRANSACTIONS = (
+_NON_TRANSACTIONAL_ENGINE = (
     "SELECT engine FROM information_schema.tables JOIN information_schema.engines USING (engine) "
     "WHERE transactions = 'NO' AND table_schema = COALESCE(%s, DATABASE()) AND table_name = %s"
 )

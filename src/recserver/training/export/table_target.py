@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from recserver.chefs.files.allowed_paths import confined
-from recserver.chefs.redaction import Hiding
+from recserver.chefs.files.allowed_paths import allowed_path
+from recserver.chefs.redaction import Redactor
 from recserver.chefs.secrets import expand_environment, secret_values
-from recserver.chefs.sql.database_config import Database, from_url, missing_driver
-from recserver.chefs.sql.error_messages import in_words
-from recserver.core.errors import FieldError, InvalidInput, SourceFailed, shown
-from recserver.training.export.export_job import TableTarget, parts_of_table
+from recserver.chefs.sql.database_config import Database, database_from_url, missing_driver_message
+from recserver.chefs.sql.error_messages import error_message
+from recserver.core.errors import FieldError, InvalidInput, SourceFailed, quoted
+from recserver.training.export.export_job import TableTarget, split_table_name
 
-WRITABLE = "sqlite", "postgresql", "mysql"
+WRITABLE_DIALECTS = "sqlite", "postgresql", "mysql"
 
-OURS = "history.db"
+RESERVED_PREFIX = "history.db"
 """What the names of files of ours begin with that are SQLite databases."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TableLocation:
     """A table.
 
     Attributes:
@@ -35,14 +35,14 @@ class Place:
     file: Path | None
     _entry: Mapping[str, str]
 
-    def in_words(self, error: Exception, seconds: float) -> str:
+    def error_message(self, error: Exception, seconds: float) -> str:
         """What the database complained of, without secrets and what environment variables stand for."""
         secrets = *secret_values(self._entry), *secret_values(expand_environment(self._entry))
-        return self.hidden(in_words(error, secrets, seconds, writing=True))
+        return self.redact(error_message(error, secrets, seconds, writing=True))
 
-    def hidden(self, sentence: str) -> str:
+    def redact(self, sentence: str) -> str:
         """A sentence without secrets and what environment variables stand for."""
-        return Hiding(self._entry).in_sentence(sentence)
+        return Redactor(self._entry).redact_message(sentence)
 
     @property
     def key(self) -> str:
@@ -52,56 +52,58 @@ class Place:
         return f"{self.database.dialect} {where} {self.schema} {self.name}".casefold()
 
 
-def located(target: TableTarget) -> Place:
+def locate_table(target: TableTarget) -> TableLocation:
     """Where a table is. Nothing is connected to.
 
     Raises:
         InvalidInput: if the database cannot be used, or may not be.
     """
     url = target.policy.default_database if target.database is None else target.database
-    trusted = target.base is not None or target.database is None
+    trusted = target.base_folder is not None or target.database is None
     entry = {"connection": url}
     try:
         expanded = expand_environment(entry)
-        database = from_url(expanded["connection"], trusted=trusted)
-        if database.dialect not in WRITABLE:
+        database = database_from_url(expanded["connection"], trusted=trusted)
+        if database.dialect not in WRITABLE_DIALECTS:
             raise ValueError("must be one of SQLite, PostgreSQL, MySQL or MariaDB: others are read only")
-        if missing := missing_driver(database.dialect, "Writing to"):
+        if missing := missing_driver_message(database.dialect, "Writing to"):
             raise SourceFailed(missing)
-        schema, name = parts_of_table(target.table)
+        schema, name = split_table_name(target.table)
         if schema is None and database.dialect == "mysql" and not (database.url and database.url.database):
             raise ValueError("names no database: add /name to the URL, or give the table as name.table")
-        file = _file(database, target) if database.dialect == "sqlite" else None
+        file = _sqlite_path(database, target) if database.dialect == "sqlite" else None
     except SourceFailed as error:
-        raise _refused("database", Hiding(entry).in_sentence(str(error))) from None
+        raise _invalid_field("database", Redactor(entry).redact_message(str(error))) from None
     except ValueError as error:
-        raise _refused("database", Hiding(entry).in_sentence(f"{error}.")) from None
+        raise _invalid_field("database", Redactor(entry).redact_message(f"{error}.")) from None
     if file is not None and schema is not None:
-        raise _refused("table", "An SQLite database has no schemas: give the name of the table alone.")
+        raise _invalid_field("table", "An SQLite database has no schemas: give the name of the table alone.")
     if file is not None and name.casefold().startswith("sqlite_"):
-        raise _refused("table", "Names that begin with sqlite_ are SQLite's own: give another.")
-    return Place(database, schema, name, file, entry)
+        raise _invalid_field("table", "Names that begin with sqlite_ are SQLite's own: give another.")
+    return TableLocation(database, schema, name, file, entry)
 
 
-def _refused(field: str, sentence: str) -> InvalidInput:
+def _invalid_field(field: str, sentence: str) -> InvalidInput:
     return InvalidInput(f"{field}: {sentence}", [FieldError((field,), sentence.removesuffix("."))])
 
 
-def _file(database: Database, target: TableTarget) -> Path:
+def _sqlite_path(database: Database, target: TableTarget) -> Path:
     """Where an SQLite database lies. One that is missing is made in the data folder only, or where the operator
     said."""
     data_dir = target.policy.data_dir.resolve()
     if database.path in ("", ":memory:"):
         raise ValueError("an SQLite database must be a file: name one in the data folder")
-    own_way = ((target.base or data_dir) / database.path).resolve() if database.trusted else None
-    path = own_way or confined(database.path, target.policy)
-    if path.parent == data_dir and path.name.casefold().startswith(OURS):
-        raise ValueError(f"{shown(database.path)} is one of recserver's own files: name another")
+    own_way = ((target.base_folder or data_dir) / database.path).resolve() if database.trusted else None
+    path = own_way or allowed_path(database.path, target.policy)
+    if path.parent == data_dir and path.name.casefold().startswith(RESERVED_PREFIX):
+        raise ValueError(f"{quoted(database.path)} is one of recserver's own files: name another")
     if not path.exists():
         if not (database.trusted or path.is_relative_to(data_dir)):
             raise ValueError(
-                f"there is no file {shown(database.path)}, and new ones are made in the data folder only"
+                f"there is no file {quoted(database.path)}, and new ones are made in the data folder only"
             )
         if not os.access(path.parent, os.W_OK):
-            raise ValueError(f"{shown(database.path)} cannot be made: its folder is missing, or cannot be written")
+            raise ValueError(
+                f"{quoted(database.path)} cannot be made: its folder is missing, or cannot be written"
+            )
     return path

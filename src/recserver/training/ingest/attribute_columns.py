@@ -13,29 +13,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recserver.core.errors import shown
-from recserver.recommend.filters import LONGEST_VALUE
-from recserver.recommend.model.attribute_arrays import ARRAYS, EARLIEST, LATEST, Kind
+from recserver.core.errors import quoted
+from recserver.recommend.filters import MAX_VALUE_LENGTH
+from recserver.recommend.model.attribute_arrays import ARRAY_NAMES, MAX_TIME, MIN_TIME, Kind
 from recserver.storage.model_file.id_table import pack_ids
-from recserver.training.ingest.attribute_values import Texts
+from recserver.training.ingest.attribute_values import TextValues
 from recserver.training.ingest.id_encoding import Vocabulary
-from recserver.training.ingest.value_parsing import numbers_of, times_of
+from recserver.training.ingest.value_parsing import parse_numbers, parse_times
 
-UNMERGED_BYTES = 2**20
+MAX_PENDING_BYTES = 2**20
 """Texts of one column that wait to be merged; there may be many columns."""
 
-INEXACT = r"^[+-]?(0\d+|\d{16,})$"
+CODE_PATTERN = r"^[+-]?(0\d+|\d{16,})$"
 """A whole number that is not the same as a float64, by its zeros or its length: it is a code, and stays text."""
 
-ALMOST_ALL = 0.9
+MOSTLY_NUMERIC_SHARE = 0.9
 """If so many of a column's distinct values are numbers, the others are probably mistakes."""
 
-SAMPLED = 1000
+SAMPLE_SIZE = 1000
 """Values that are looked at first: titles and names are no numbers, and looking at all of them takes long."""
 
 
 @dataclass(frozen=True, slots=True)
-class FoundAttribute:
+class EncodedAttribute:
     """One attribute of items.
 
     Attributes:
@@ -51,8 +51,8 @@ class FoundAttribute:
     items: NDArray[np.int32]
     codes: NDArray[np.int32]
     texts: list[str]
-    worth: NDArray[np.float64] | None
-    several: bool
+    numbers: NDArray[np.float64] | None
+    multivalued: bool
 
 
 class AttributeColumn:
@@ -60,77 +60,80 @@ class AttributeColumn:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.n_overlong = self.n_foreign = 0
-        self._vocabulary = Vocabulary(UNMERGED_BYTES)
+        self.n_too_long = self.n_unsupported = 0
+        self._vocabulary = Vocabulary(MAX_PENDING_BYTES)
         self._items: list[NDArray[np.int32]] = []
-        self._several = False
+        self._multivalued = False
 
-    def add(self, found: Texts, items: NDArray[np.int32]) -> None:
+    def add(self, values: TextValues, items: NDArray[np.int32]) -> None:
         """Values of some rows; ``items``, shape (rows,), are the places of their items."""
-        self.n_overlong += len(found.overlong)
-        self.n_foreign += len(found.foreign)
-        self._several = self._several or len(found.several) > 0
-        self._vocabulary.add(found.codes, found.texts)
-        self._items.append(items[found.rows])
+        self.n_too_long += len(values.too_long)
+        self.n_unsupported += len(values.unsupported)
+        self._multivalued = self._multivalued or len(values.multivalued) > 0
+        self._vocabulary.add(values.codes, values.texts)
+        self._items.append(items[values.rows])
 
-    def finish(self) -> tuple[FoundAttribute | None, list[str]]:
+    def finish(self) -> tuple[EncodedAttribute | None, list[str]]:
         """The attribute, None if it has no values at all; and what is odd about it, a sentence each."""
         texts, codes = self._vocabulary.finish()
         items = np.concatenate(self._items) if self._items else np.empty(0, np.int32)
         self._items.clear()
-        odd = self._left_out()
+        odd = self._skipped_warnings()
         if not texts:
             return None, odd
-        kind, worth, exception = (Kind.TEXT, None, None) if self._several else _judged(texts)
+        kind, worth, exception = (Kind.TEXT, None, None) if self._multivalued else _detect_kind(texts)
         if exception is not None:
             odd.append(
-                f"The attribute {shown(self.name)} is text because of values such as {shown(exception)}: almost "
+                f"The attribute {quoted(self.name)} is text because of values such as {quoted(exception)}: almost "
                 "all others are numbers or times."
             )
-        return FoundAttribute(self.name, kind, items, codes, texts, worth, self._several), odd
+        return EncodedAttribute(self.name, kind, items, codes, texts, worth, self._multivalued), odd
 
-    def _left_out(self) -> list[str]:
+    def _skipped_warnings(self) -> list[str]:
         said = []
-        if self.n_overlong:
+        if self.n_too_long:
             said.append(
-                f"{self.n_overlong} values of the attribute {shown(self.name)} are longer than {LONGEST_VALUE} "
-                "characters and were left out."
+                f"{self.n_too_long} values of the attribute {quoted(self.name)} are longer than "
+                f"{MAX_VALUE_LENGTH} characters and were left out."
             )
-        if self.n_foreign:
+        if self.n_unsupported:
             said.append(
-                f"{self.n_foreign} values of the attribute {shown(self.name)} are no text, number, time or list "
-                "of these, and were left out."
+                f"{self.n_unsupported} values of the attribute {quoted(self.name)} are no text, number, time "
+                "or list of these, and were left out."
             )
         return said
 
 
-def _judged(texts: Sequence[str]) -> tuple[Kind, NDArray[np.float64] | None, str | None]:
+def _detect_kind(texts: Sequence[str]) -> tuple[Kind, NDArray[np.float64] | None, str | None]:
     """What kind these values are together, what each is worth as a number or time, and, if it is text, one of the
     few that make it so.
 
     Args:
         texts: distinct values, at least one.
     """
-    sample = texts[:: 1 + len(texts) // SAMPLED]
-    if len(sample) < len(texts) and _worth(pa.array(sample, pa.string()))[2].mean() < ALMOST_ALL / 2:
+    sample = texts[:: 1 + len(texts) // SAMPLE_SIZE]
+    if (
+        len(sample) < len(texts)
+        and _as_numbers(pa.array(sample, pa.string()))[2].mean() < MOSTLY_NUMERIC_SHARE / 2
+    ):
         return Kind.TEXT, None, None
     values = pa.array(texts, pa.string())
-    kind, worth, good = _worth(values)
-    exact = kind is Kind.TIME or not pc.any(pc.match_substring_regex(values, INEXACT)).as_py()
+    kind, worth, good = _as_numbers(values)
+    exact = kind is Kind.TIME or not pc.any(pc.match_substring_regex(values, CODE_PATTERN)).as_py()
     if good.all() and exact:
         return kind, worth, None
-    mostly = ALMOST_ALL <= good.mean() < 1
+    mostly = MOSTLY_NUMERIC_SHARE <= good.mean() < 1
     return Kind.TEXT, None, texts[int(np.argmin(good))] if mostly else None
 
 
-def _worth(values: pa.Array) -> tuple[Kind, NDArray[np.float64], NDArray[np.bool_]]:
+def _as_numbers(values: pa.Array) -> tuple[Kind, NDArray[np.float64], NDArray[np.bool_]]:
     """What texts are worth as numbers, or as times if none is a number; and which of them are any."""
-    numbers = numbers_of(values)
+    numbers = parse_numbers(values)
     finite = np.isfinite(numbers)
     if finite.any():
         return Kind.NUMBER, numbers, finite
-    times = times_of(values)
-    return Kind.TIME, times, (times >= EARLIEST) & (times <= LATEST)
+    times = parse_times(values)
+    return Kind.TIME, times, (times >= MIN_TIME) & (times <= MAX_TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,38 +151,38 @@ class PackedAttributes:
     def digest(self) -> str:
         """SHA-256 over all of it."""
         digest = sha256(json.dumps(self.header, sort_keys=True).encode())
-        for name in ARRAYS:
+        for name in ARRAY_NAMES:
             array = self.arrays[name]
             digest.update(json.dumps([name, array.shape]).encode())
             digest.update(array.tobytes())
         return digest.hexdigest()
 
 
-def pack_attributes(found: Sequence[FoundAttribute], n_items: int) -> PackedAttributes:
+def pack_attributes(attributes: Sequence[EncodedAttribute], n_items: int) -> PackedAttributes:
     """Attributes in the form of a model file; their numbers: of an item's several the last."""
     header: list[dict[str, Any]] = []
     terms: list[str] = []
     lengths, postings = [np.zeros(1, np.int64)], [np.empty(0, np.int32)]
-    rows = sum(one.worth is not None for one in found)
+    rows = sum(one.numbers is not None for one in attributes)
     numbers, known = np.zeros((rows, n_items)), np.zeros((rows, n_items), np.uint8)
     row = 0
-    for one in found:
+    for one in attributes:
         about: dict[str, Any] = {"name": one.name, "kind": one.kind.value}
-        if one.worth is None:
+        if one.numbers is None:
             pairs = np.sort(one.codes.astype(np.int64) * n_items + one.items)
             pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]  # np.unique takes several times as long
             items = (pairs % n_items).astype(np.int32)
-            several = one.several or int(np.bincount(items).max(initial=0)) > 1
+            several = one.multivalued or int(np.bincount(items).max(initial=0)) > 1
             about |= {"terms": len(one.texts), "several": several}
             terms += one.texts
             lengths.append(np.bincount(pairs // n_items, minlength=len(one.texts)))
             postings.append(items)
         else:
-            numbers[row, one.items] = one.worth[one.codes]  # where an item stands there again, the last counts
+            numbers[row, one.items] = one.numbers[one.codes]  # where an item stands there again, the last counts
             known[row, one.items] = 1
             row += 1
         header.append(about)
     text, offsets = pack_ids(terms)
     indptr = np.cumsum(np.concatenate(lengths), dtype=np.int64)
     arrays = (text, offsets, indptr, np.concatenate(postings), numbers, known)
-    return PackedAttributes(header, dict(zip(ARRAYS, arrays, strict=True)))
+    return PackedAttributes(header, dict(zip(ARRAY_NAMES, arrays, strict=True)))

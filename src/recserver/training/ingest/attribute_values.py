@@ -17,24 +17,24 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Column
-from recserver.recommend.filters import LONGEST_VALUE
-from recserver.training.ingest.id_encoding import arrow, distinct, is_text, listed
+from recserver.recommend.filters import MAX_VALUE_LENGTH
+from recserver.training.ingest.id_encoding import distinct_values, is_text, to_arrow, to_list
 
 SEPARATOR = "|"
 """Between several values in one text."""
 
-LARGEST_WHOLE = 10**300
+MAX_INTEGER = 10**300
 """A whole number beyond is no value: written out, it could fill the memory."""
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
-def _nowhere() -> Places:
+def _no_indices() -> Indices:
     return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class TextValues:
     """The values of the rows of a column. Missing ones are not among them, and a row may have several.
 
     Attributes:
@@ -46,28 +46,29 @@ class Texts:
             time or list of these.
     """
 
-    rows: Places
+    rows: Indices
     codes: NDArray[np.int32]
     texts: pa.Array
-    several: Places = field(default_factory=_nowhere)
-    overlong: Places = field(default_factory=_nowhere)
-    foreign: Places = field(default_factory=_nowhere)
+    multivalued: Indices = field(default_factory=_no_indices)
+    too_long: Indices = field(default_factory=_no_indices)
+    unsupported: Indices = field(default_factory=_no_indices)
 
-    def moved(self, parents: Places) -> Texts:
+    def reindexed(self, parents: Indices) -> TextValues:
         """The same for rows of which each of these is a part: ``parents`` names the row for each."""
-        several, overlong, foreign = (parents[one] for one in (self.several, self.overlong, self.foreign))
-        return Texts(parents[self.rows], self.codes, self.texts, several, overlong, foreign)
+        several, overlong, foreign = (parents[one] for one in (self.multivalued, self.too_long, self.unsupported))
+        return TextValues(parents[self.rows], self.codes, self.texts, several, overlong, foreign)
 
-    def repeated(self, places: NDArray[np.int32], n_values: int) -> Texts:
+    def expanded(self, indices: NDArray[np.int32], n_values: int) -> TextValues:
         """The same for rows of which each holds one of these: ``places`` says which, -1 none."""
         several, overlong, foreign = (
-            _holding(one, places, n_values)[0] for one in (self.several, self.overlong, self.foreign)
+            _expand_indices(one, indices, n_values)[0]
+            for one in (self.multivalued, self.too_long, self.unsupported)
         )
-        rows, which = _holding(self.rows, places, n_values)
-        return Texts(rows, self.codes[which], self.texts, several, overlong, foreign)
+        rows, which = _expand_indices(self.rows, indices, n_values)
+        return TextValues(rows, self.codes[which], self.texts, several, overlong, foreign)
 
 
-def _holding(held: Places, places: NDArray[np.int32], n_values: int) -> tuple[Places, Places]:
+def _expand_indices(held: Indices, indices: NDArray[np.int32], n_values: int) -> tuple[Indices, Indices]:
     """The rows that hold a value of which something is told in ``held``, and where in ``held``.
 
     Args:
@@ -76,69 +77,69 @@ def _holding(held: Places, places: NDArray[np.int32], n_values: int) -> tuple[Pl
     """
     counts = np.append(np.bincount(held, minlength=n_values), 0)  # place -1 is the last
     starts = np.append(np.cumsum(counts[:-1]) - counts[:-1], 0)
-    lengths = counts[places]
-    rows = np.repeat(np.arange(len(places)), lengths)
+    lengths = counts[indices]
+    rows = np.repeat(np.arange(len(indices)), lengths)
     ends = np.cumsum(lengths)
-    which = np.repeat(starts[places] - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+    which = np.repeat(starts[indices] - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
     return rows, which
 
 
-def texts_of(column: Column) -> Texts:
+def text_values(column: Column) -> TextValues:
     """The values of a column as texts: numbers so that they are read back as the same, booleans as ``true`` and
     ``false``, dates and times as ISO 8601 in UTC."""
-    array = arrow(column)
-    return _one_by_one(listed(column)) if array is None else _of_arrow(array)
+    array = to_arrow(column)
+    return _from_objects(to_list(column)) if array is None else _from_arrow(array)
 
 
-def _of_arrow(array: pa.Array) -> Texts:  # noqa: PLR0911 - one line a kind of column
+def _from_arrow(array: pa.Array) -> TextValues:  # noqa: PLR0911 - one line a kind of column
     kind = array.type
     if isinstance(array, pa.DictionaryArray) or is_text(kind):
-        found = distinct(array)
+        found = distinct_values(array)
         if found is not None and (isinstance(array, pa.DictionaryArray) or len(found.values) < len(array)):
-            return _of_arrow(found.values).repeated(found.places, len(found.values))
+            return _from_arrow(found.values).expanded(found.indices, len(found.values))
     if is_text(kind):
         try:
             texts = array.cast(pa.string())
             texts.validate(full=True)
         except pa.ArrowInvalid:  # not UTF-8
-            return _one_by_one(_decoded(value) for value in array.cast(pa.large_binary()).to_pylist())
-        return _split(texts)
+            return _from_objects(_decode(value) for value in array.cast(pa.large_binary()).to_pylist())
+        return _split_values(texts)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         parents = np.asarray(pc.list_parent_indices(array), np.int64)
-        found_within = _of_arrow(pc.list_flatten(array)).moved(parents)
-        return Texts(
-            found_within.rows, found_within.codes, found_within.texts, parents, found_within.overlong,
-            found_within.foreign,
+        found_within = _from_arrow(pc.list_flatten(array)).reindexed(parents)
+        return TextValues(
+            found_within.rows, found_within.codes, found_within.texts, parents, found_within.too_long,
+            found_within.unsupported,
         )  # fmt: skip
     if pa.types.is_floating(kind):
-        return _of_floats(array.cast(pa.float64()))
+        return _from_floats(array.cast(pa.float64()))
     if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
-        return _whole(array.cast(pa.string()))
+        return _single_values(array.cast(pa.string()))
     if pa.types.is_date(kind):
-        return _whole(array.cast(pa.date32(), safe=False).cast(pa.string()))
+        return _single_values(array.cast(pa.date32(), safe=False).cast(pa.string()))
     if pa.types.is_timestamp(kind):
         ticks = array.cast(pa.int64()).cast(pa.timestamp(kind.unit))  # in UTC, whatever zones this machine knows
-        return _whole(ticks.cast(pa.timestamp("us"), safe=False).cast(pa.string()))
-    return _one_by_one(listed(array))
+        return _single_values(ticks.cast(pa.timestamp("us"), safe=False).cast(pa.string()))
+    return _from_objects(to_list(array))
 
 
-def _of_floats(array: pa.Array) -> Texts:
+def _from_floats(array: pa.Array) -> TextValues:
     numbers = array.to_numpy(zero_copy_only=False)
     infinite = np.flatnonzero(np.isinf(numbers))
-    found = _whole(pa.array(numbers, mask=~np.isfinite(numbers)).cast(pa.string()))
-    return Texts(found.rows, found.codes, found.texts, foreign=infinite)
+    found = _single_values(pa.array(numbers, mask=~np.isfinite(numbers)).cast(pa.string()))
+    return TextValues(found.rows, found.codes, found.texts, unsupported=infinite)
 
 
-def _whole(texts: pa.Array) -> Texts:
+def _single_values(texts: pa.Array) -> TextValues:
     """Of texts that were made here: none is empty, long, or several values; null where there is none."""
     rows = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
-    return Texts(rows, np.arange(len(rows), dtype=np.int32), texts.drop_null())
+    return TextValues(rows, np.arange(len(rows), dtype=np.int32), texts.drop_null())
 
 
-def _split(texts: pa.Array) -> Texts:
+def _split_values(texts: pa.Array) -> TextValues:
     """Of texts as they are in the source: each part of them that is not empty is a value."""
     rows = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
-    texts, several = texts.drop_null(), _nowhere()
+    texts, several = texts.drop_null(), _no_indices()
     separated = pc.match_substring(texts, SEPARATOR).to_numpy(zero_copy_only=False)
     if separated.any():
         several = rows[separated]
@@ -146,18 +147,18 @@ def _split(texts: pa.Array) -> Texts:
         rows, texts = rows[np.asarray(pc.list_parent_indices(parts), np.int64)], parts.flatten()
     texts = pc.utf8_trim_whitespace(texts)
     lengths = pc.utf8_length(texts).to_numpy(zero_copy_only=False)
-    usable = (lengths > 0) & (lengths <= LONGEST_VALUE)
+    usable = (lengths > 0) & (lengths <= MAX_VALUE_LENGTH)
     if not usable.all():
         texts = texts.filter(pa.array(usable))
-    overlong = rows[lengths > LONGEST_VALUE]
-    return Texts(rows[usable], np.arange(len(texts), dtype=np.int32), texts, several, overlong)
+    overlong = rows[lengths > MAX_VALUE_LENGTH]
+    return TextValues(rows[usable], np.arange(len(texts), dtype=np.int32), texts, several, overlong)
 
 
-class _Foreign(Exception):
+class _Unsupported(Exception):
     """A value that is no text, number or time."""
 
 
-def _one_by_one(values: Iterable[object]) -> Texts:
+def _from_objects(values: Iterable[object]) -> TextValues:
     """Of values of kinds that Arrow does not know together."""
     rows: list[int] = []
     texts: list[str] = []
@@ -169,15 +170,15 @@ def _one_by_one(values: Iterable[object]) -> Texts:
         for one in _parts(value):
             try:
                 text = _as_text(one)
-            except _Foreign:
+            except _Unsupported:
                 foreign.append(row)
                 continue
             if text is not None:
                 rows.append(row)
                 texts.append(text)
-    found = _split(pa.array(texts, pa.string())).moved(np.array(rows, np.int64))
-    together = np.union1d(found.several, np.array(several, np.int64))
-    return Texts(found.rows, found.codes, found.texts, together, found.overlong, np.array(foreign, np.int64))
+    found = _split_values(pa.array(texts, pa.string())).reindexed(np.array(rows, np.int64))
+    together = np.union1d(found.multivalued, np.array(several, np.int64))
+    return TextValues(found.rows, found.codes, found.texts, together, found.too_long, np.array(foreign, np.int64))
 
 
 def _parts(value: object) -> Iterator[object]:
@@ -197,32 +198,32 @@ def _as_text(value: Any) -> str | None:  # noqa: PLR0911 - one line a kind of va
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _Foreign from None
+            raise _Unsupported from None
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
-        return str(value) if abs(value) < LARGEST_WHOLE else _refused()
+        return str(value) if abs(value) < MAX_INTEGER else _raise_unsupported()
     if isinstance(value, float | Decimal):
         return _number_text(value)
     if isinstance(value, datetime):
         aware = value if value.tzinfo else value.replace(tzinfo=UTC)
         return aware.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
-    return str(value) if isinstance(value, UUID | date) else _refused()
+    return str(value) if isinstance(value, UUID | date) else _raise_unsupported()
 
 
 def _number_text(value: float | Decimal) -> str | None:
     if math.isnan(value):
         return None
-    if math.isinf(value) or not -LARGEST_WHOLE < value < LARGEST_WHOLE:
-        return _refused()
+    if math.isinf(value) or not -MAX_INTEGER < value < MAX_INTEGER:
+        return _raise_unsupported()
     number = float(value)
     return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
 
 
-def _refused() -> str:
-    raise _Foreign
+def _raise_unsupported() -> str:
+    raise _Unsupported
 
 
-def _decoded(value: bytes | None) -> str | None:
+def _decode(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "surrogateescape")

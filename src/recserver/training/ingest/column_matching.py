@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
-MOST_COMPARED = 1_000
+MAX_COMPARED = 1_000
 """Names that are compared letter by letter: sources may have a million."""
 
-NEAR = 0.75
+MIN_SIMILARITY = 0.75
 """How alike two names must be, by difflib's measure, where no synonym fits."""
 
 SYNONYMS = {
@@ -36,30 +36,30 @@ SYNONYMS = {
 """Other names that people give to a column, the likeliest first."""
 
 
-def like(name: str, free: Sequence[str]) -> str | None:
+def matching_column(name: str, candidates: Sequence[str]) -> str | None:
     """The column of ``free`` that people most likely mean by ``name``."""
-    plain = {_plain(one): one for one in reversed(free)}
+    plain = {_normalised(one): one for one in reversed(candidates)}
     for word in SYNONYMS.get(name, name).split():
-        if (match := plain.get(_plain(word))) is not None:
+        if (match := plain.get(_normalised(word))) is not None:
             return match
-    return nearest(name, free)
+    return closest_name(name, candidates)
 
 
-def nearest(name: str, free: Iterable[str]) -> str | None:
+def closest_name(name: str, candidates: Iterable[str]) -> str | None:
     """The name that is spelt most like ``name``, if any is near enough."""
-    plain = {_plain(one): one for one in islice(free, MOST_COMPARED)}
-    near = get_close_matches(_plain(name), plain, n=1, cutoff=NEAR)
+    plain = {_normalised(one): one for one in islice(candidates, MAX_COMPARED)}
+    near = get_close_matches(_normalised(name), plain, n=1, cutoff=MIN_SIMILARITY)
     return plain[near[0]] if near else None
 
 
-def known(name: str) -> bool:
+def is_known_name(name: str) -> bool:
     """Whether people call any column like this."""
-    return _plain(name) in _KNOWN
+    return _normalised(name) in _KNOWN_NAMES
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     """A name without what people write differently: case, underscores, blanks, hyphens."""
     return re.sub(r"[\W_]+", "", name).casefold()
 
 
-_KNOWN = frozenset(_plain(word) for words in SYNONYMS.values() for word in words.split())
+_KNOWN_NAMES = frozenset(_normalised(word) for words in SYNONYMS.values() for word in words.split())

@@ -6,20 +6,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from recserver.chefs.rename_columns import parse_renames, rename
+from recserver.chefs.rename_columns import parse_renames, renamed_columns
 from recserver.chefs.row_rules import RowRules
-from recserver.core.errors import shown
-from recserver.training.ingest.column_matching import like, nearest
+from recserver.core.errors import quoted
+from recserver.training.ingest.column_matching import closest_name, matching_column
 
-MOST_SHOWN = 20
+MAX_NAMES_SHOWN = 20
 """Column names that a sentence lists."""
 
-MOST_LOOKED_AT = 10_000
+MAX_NAMES_EXAMINED = 10_000
 """Column names that are looked at: sources may have a million."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class SourceFacts:
     """What is known of a source beside the names of its columns.
 
     Attributes:
@@ -30,15 +30,15 @@ class Known:
     """
 
     nested: Mapping[str, str] = field(default_factory=dict)
-    numeric: Callable[[str], bool] = lambda _: True
-    apart: str = "give one of them another name there"
-    elsewhere: str = ""
+    is_numeric: Callable[[str], bool] = lambda _: True
+    duplicate_hint: str = "give one of them another name there"
+    nested_hint: str = ""
 
 
-NOTHING = Known()
+NO_FACTS = SourceFacts()
 
 
-def suggestions(found: Sequence[str], rules: RowRules, known: Known = NOTHING) -> list[str]:
+def column_hints(column_names: Sequence[str], rules: RowRules, facts: SourceFacts = NO_FACTS) -> list[str]:
     """What to change so that every needed column is there, a sentence each; empty if nothing is missing.
 
     Args:
@@ -46,140 +46,165 @@ def suggestions(found: Sequence[str], rules: RowRules, known: Known = NOTHING) -
         rules: of the entry.
         known: whatever else is known of the source.
     """
-    if twice := named_twice(found, rules):
-        return [f"The source has two columns named {shown(one)}: {known.apart}." for one in twice.values()]
-    return _Suggesting(found, rules, known).sentences() if found else []
+    if twice := duplicate_columns(column_names, rules):
+        return [
+            f"The source has two columns named {quoted(one)}: {facts.duplicate_hint}." for one in twice.values()
+        ]
+    return _ColumnHints(column_names, rules, facts).build() if column_names else []
 
 
-def named_twice(found: Sequence[str], rules: RowRules) -> dict[str, str]:
+def duplicate_columns(column_names: Sequence[str], rules: RowRules) -> dict[str, str]:
     """Needed column → its name in the source, of those whose name several columns have there."""
-    needed = rules.needed()
-    columns = rename(found, rules.renames)
-    return {new: old for new, old in columns.items() if new in needed and found.count(old) > 1}
+    needed = rules.required_columns()
+    columns = renamed_columns(column_names, rules.renames)
+    return {new: old for new, old in columns.items() if new in needed and column_names.count(old) > 1}
 
 
-class _Suggesting:
+class _ColumnHints:
     """One way through the needed columns."""
 
-    def __init__(self, found: Sequence[str], rules: RowRules, known: Known) -> None:
-        self._found, self._known = found, known
-        self._renames, self._needed = rules.renames, rules.needed()
+    def __init__(self, column_names: Sequence[str], rules: RowRules, facts: SourceFacts) -> None:
+        self._column_names, self._facts = column_names, facts
+        self._renames, self._needed = rules.renames, rules.required_columns()
         given = {"event_column": rules.event_column, "timestamp_column": rules.timestamp_column}
-        self._keys = {name: key for key, name in given.items() if name is not None and name in self._needed}
-        there = set(found)
-        self._absent = {new: old for old, new in self._renames.items() if old not in there}
-        self._fixed = {old: new for old, new in self._renames.items() if old in there}
-        self._free = [
+        self._entry_keys = {name: key for key, name in given.items() if name is not None and name in self._needed}
+        there = set(column_names)
+        self._missing_renames = {new: old for old, new in self._renames.items() if old not in there}
+        self._corrected_renames = {old: new for old, new in self._renames.items() if old in there}
+        self._candidates = [
             name
-            for name in found[:MOST_LOOKED_AT]
-            if name not in self._fixed and name not in self._needed and name not in known.nested
+            for name in column_names[:MAX_NAMES_EXAMINED]
+            if name not in self._corrected_renames and name not in self._needed and name not in facts.nested
             if _can_be_renamed(name)
         ]
-        self._said: list[str] = []
-        self._perhaps: list[str] = []
+        self._required_hints: list[str] = []
+        self._optional_hints: list[str] = []
 
-    def sentences(self) -> list[str]:
+    def build(self) -> list[str]:
         """What must be done, its result to copy, what may be done, and what is of no use."""
         for name, must in self._needed.items():
-            columns = rename(self._found, self._fixed)
+            columns = renamed_columns(self._column_names, self._corrected_renames)
             if name not in columns:
-                self._look_for(name, must, self._absent.get(name))
-            elif must and columns[name] in self._known.nested:
-                self._said.append(self._nested(name, columns[name]))
-        if self._said and self._fixed and self._fixed != self._renames:
-            self._said.append(f"With all of that it is rename_columns: {_text(self._fixed)}")
-        useless = [_useless(old, new, self._found) for new, old in self._absent.items() if new not in self._needed]
-        return [*self._said, *self._perhaps, *useless]
+                self._check_column(name, must, self._missing_renames.get(name))
+            elif must and columns[name] in self._facts.nested:
+                self._required_hints.append(self._nested_hint(name, columns[name]))
+        if self._required_hints and self._corrected_renames and self._corrected_renames != self._renames:
+            self._required_hints.append(
+                f"With all of that it is rename_columns: {_renames_text(self._corrected_renames)}"
+            )
+        useless = [
+            _unused_rename_hint(old, new, self._column_names)
+            for new, old in self._missing_renames.items()
+            if new not in self._needed
+        ]
+        return [*self._required_hints, *self._optional_hints, *useless]
 
-    def _look_for(self, name: str, must: bool, asked: str | None) -> None:
+    def _check_column(self, name: str, required: bool, renamed_from: str | None) -> None:
         """Say what to do for a column that is not there.
 
         Args:
             asked: the column that should have become it, and is not there either.
         """
-        if name in self._keys and asked is None:
-            self._said.append(self._said_otherwise(name, self._keys[name]))
+        if name in self._entry_keys and renamed_from is None:
+            self._required_hints.append(self._entry_key_hint(name, self._entry_keys[name]))
             return
-        misnamed = self._misnamed(name) if must and asked is None else None
+        misnamed = self._find_misnamed(name) if required and renamed_from is None else None
         if misnamed is not None:
-            self._said.append(
-                f"There is no column {name}; rename_columns makes {shown(self._fixed[misnamed])} of "
-                f"{shown(misnamed)}: write {misnamed}->{name} there."
+            self._required_hints.append(
+                f"There is no column {name}; rename_columns makes {quoted(self._corrected_renames[misnamed])} of "
+                f"{quoted(misnamed)}: write {misnamed}->{name} there."
             )
-            self._fixed[misnamed] = name
+            self._corrected_renames[misnamed] = name
             return
-        match = self._match(name, asked)
-        if match is not None and not (must or asked):
-            self._perhaps += self._optional(name, match)
+        match = self._find_match(name, renamed_from)
+        if match is not None and not (required or renamed_from):
+            self._optional_hints += self._optional_hint(name, match)
             return
         if match is not None:
-            self._free.remove(match)
-            self._fixed[match] = name
-        if asked is not None or must:
-            self._said.append(self._sentence(name, asked, match))
+            self._candidates.remove(match)
+            self._corrected_renames[match] = name
+        if renamed_from is not None or required:
+            self._required_hints.append(self._missing_hint(name, renamed_from, match))
 
-    def _match(self, name: str, asked: str | None) -> str | None:
+    def _find_match(self, name: str, renamed_from: str | None) -> str | None:
         """The column that is probably ``name``: near to what was asked for, or what people often call it."""
-        free = list(self._free)
+        free = list(self._candidates)
         while True:
-            match = (nearest(asked, free) if asked is not None else None) or like(name, free)
-            if match is None or name != "rating" or self._known.numeric(match):
+            match = (closest_name(renamed_from, free) if renamed_from is not None else None) or matching_column(
+                name, free
+            )
+            if match is None or name != "rating" or self._facts.is_numeric(match):
                 return match
             free.remove(match)
 
-    def _misnamed(self, name: str) -> str | None:
+    def _find_misnamed(self, name: str) -> str | None:
         """The column that is renamed, but to something that only resembles ``name``."""
-        plain = {old: new for old, new in self._fixed.items() if old not in self._known.nested}
-        return next((old for old, new in plain.items() if new not in self._needed and like(name, [new])), None)
+        plain = {old: new for old, new in self._corrected_renames.items() if old not in self._facts.nested}
+        return next(
+            (old for old, new in plain.items() if new not in self._needed and matching_column(name, [new])), None
+        )
 
-    def _optional(self, name: str, match: str) -> list[str]:
+    def _optional_hint(self, name: str, match: str) -> list[str]:
         """Of a column that a training can do without: what to add, and the whole text if there is more of it."""
         sentence = (
-            f"Without a column {name} every row counts 1; found {shown(match)}: "
+            f"Without a column {name} every row counts 1; found {quoted(match)}: "
             f"add {match}->{name} to rename_columns if it is that."
         )
-        whole = f"And with {match} as the {name} it is rename_columns: {_text({**self._fixed, match: name})}"
-        return [sentence, whole] if self._fixed else [sentence]
+        renames = _renames_text({**self._corrected_renames, match: name})
+        whole = f"And with {match} as the {name} it is rename_columns: {renames}"
+        return [sentence, whole] if self._corrected_renames else [sentence]
 
-    def _said_otherwise(self, name: str, key: str) -> str:
+    def _entry_key_hint(self, name: str, key: str) -> str:
         """Of a column that ``key`` of the entry names."""
-        others = [*self._free, *(new for new in self._fixed.values() if new not in self._needed)]
-        match = nearest(name, others) or like(key.removesuffix("_column"), others)
+        others = [*self._candidates, *(new for new in self._corrected_renames.values() if new not in self._needed)]
+        match = closest_name(name, others) or matching_column(key.removesuffix("_column"), others)
         if match is not None:
-            return f"There is no column {shown(name)}; found {shown(match)}: correct {key} to {match}."
-        found = _listed(list(rename(self._found, self._fixed)))
-        return f"There is no column {shown(name)}; found {found}: say in {key} which of them is meant."
+            return f"There is no column {quoted(name)}; found {quoted(match)}: correct {key} to {match}."
+        found = _list_names(list(renamed_columns(self._column_names, self._corrected_renames)))
+        return f"There is no column {quoted(name)}; found {found}: say in {key} which of them is meant."
 
-    def _nested(self, name: str, column: str) -> str:
-        what = f"{shown(column)} holds {self._known.nested[column]}, and what lies within cannot be renamed"
+    def _nested_hint(self, name: str, column: str) -> str:
+        what = f"{quoted(column)} holds {self._facts.nested[column]}, and what lies within cannot be renamed"
         plain = "plain ids" if name in ("user_id", "item_id") else "plain values"
         start = "" if column == name else f"There is no plain {name}: "
-        return f"{start}{what}: the source must give {plain}{self._known.elsewhere}."
+        return f"{start}{what}: the source must give {plain}{self._facts.nested_hint}."
 
-    def _sentence(self, name: str, asked: str | None, match: str | None) -> str:
+    def _missing_hint(self, name: str, renamed_from: str | None, match: str | None) -> str:
         wrong = (
-            f"rename_columns names {shown(asked)}, which the source does not have; " if asked is not None else ""
+            f"rename_columns names {quoted(renamed_from)}, which the source does not have; "
+            if renamed_from is not None
+            else ""
         )
         if match is not None:
-            advice = f"found {shown(match)}: add {match}->{name} to rename_columns."
-        elif (nested := self._nested_match(name, asked)) is not None:
-            return f"{wrong}{self._nested(name, nested)}"
+            advice = f"found {quoted(match)}: add {match}->{name} to rename_columns."
+        elif (nested := self._find_nested_match(name, renamed_from)) is not None:
+            return f"{wrong}{self._nested_hint(name, nested)}"
         else:
-            usable = (one for one in self._free[:MOST_SHOWN] if name != "rating" or self._known.numeric(one))
+            usable = (
+                one
+                for one in self._candidates[:MAX_NAMES_SHOWN]
+                if name != "rating" or self._facts.is_numeric(one)
+            )
             first = next(usable, None)
             example = f", like {first}->{name}" if first is not None else ""
-            advice = f"found {_listed(self._found)}: say in rename_columns which of them is {name}{example}."
+            advice = (
+                f"found {_list_names(self._column_names)}: say in rename_columns which of them is {name}{example}."
+            )
         start = f"{wrong}there is no column {name}; {advice}"
         return start[0].upper() + start[1:] if not wrong else start
 
-    def _nested_match(self, name: str, asked: str | None) -> str | None:
+    def _find_nested_match(self, name: str, renamed_from: str | None) -> str | None:
         """The column that is probably ``name``, but holds no plain values; any such one, if there is no other."""
-        names = [one for one in islice(self._known.nested, MOST_LOOKED_AT) if one not in self._fixed]
-        match = (nearest(asked, names) if asked is not None else None) or like(name, names)
-        return match or (names[0] if names and not self._free else None)
+        names = [
+            one for one in islice(self._facts.nested, MAX_NAMES_EXAMINED) if one not in self._corrected_renames
+        ]
+        match = (closest_name(renamed_from, names) if renamed_from is not None else None) or matching_column(
+            name, names
+        )
+        return match or (names[0] if names and not self._candidates else None)
 
 
-def _text(renames: Mapping[str, str]) -> str:
+def _renames_text(renames: Mapping[str, str]) -> str:
     return ",".join(f"{old}->{new}" for old, new in renames.items())
 
 
@@ -191,12 +216,12 @@ def _can_be_renamed(name: str) -> bool:
         return False
 
 
-def _useless(old: str, new: str, found: Sequence[str]) -> str:
-    near = nearest(old, found)
-    meant = f"did you mean {shown(near)}?" if near is not None else "nothing reads it: leave it out."
-    return f"rename_columns names {shown(old)}, which the source does not have: {meant}"
+def _unused_rename_hint(old: str, new: str, column_names: Sequence[str]) -> str:
+    near = closest_name(old, column_names)
+    meant = f"did you mean {quoted(near)}?" if near is not None else "nothing reads it: leave it out."
+    return f"rename_columns names {quoted(old)}, which the source does not have: {meant}"
 
 
-def _listed(names: Collection[str]) -> str:
-    more = f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else ""
-    return ", ".join(shown(name) for name in islice(names, MOST_SHOWN)) + more
+def _list_names(names: Collection[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(quoted(name) for name in islice(names, MAX_NAMES_SHOWN)) + more

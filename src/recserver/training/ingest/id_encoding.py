@@ -16,27 +16,27 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Column
-from recserver.core.validation.values import LONGEST_ENTITY_ID, entity_id
+from recserver.core.validation.values import MAX_ENTITY_ID_LENGTH, entity_id
 
-REASONS = (
+INVALID_REASONS = (
     "is missing",
     "is empty",
-    f"is longer than {LONGEST_ENTITY_ID} characters",
+    f"is longer than {MAX_ENTITY_ID_LENGTH} characters",
     "is neither text nor a number",
     "is not valid Unicode",
 )
 """Why a value is no id; the code of a refused value is ``-1 - place`` here."""
 
-_MISSING, _EMPTY, _OVERLONG, _FOREIGN, _NOT_UNICODE = range(-1, -1 - len(REASONS), -1)
+_MISSING, _EMPTY, _TOO_LONG, _WRONG_TYPE, _NOT_UNICODE = range(-1, -1 - len(INVALID_REASONS), -1)
 
-UNMERGED_BYTES = 32 * 2**20
+MAX_PENDING_BYTES = 32 * 2**20
 """Ids that wait to be merged into the table may take so much, or as much as the table itself."""
 
 Codes = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class IdCodes:
+class EncodedIds:
     """The ids of one column of one batch.
 
     Attributes:
@@ -49,7 +49,7 @@ class IdCodes:
 
 
 @dataclass(frozen=True, slots=True)
-class Distinct:
+class DistinctValues:
     """A column as its distinct values.
 
     Attributes:
@@ -57,11 +57,11 @@ class Distinct:
         values: each value once, or almost: 1 and 1.0 are two.
     """
 
-    places: Codes
+    indices: Codes
     values: pa.Array
 
 
-def arrow(column: Column) -> pa.Array | None:
+def to_arrow(column: Column) -> pa.Array | None:
     """``column`` as one Arrow array; None if its values are of kinds that Arrow does not know together."""
     if isinstance(column, pa.ChunkedArray):
         whole = column.combine_chunks()
@@ -78,7 +78,7 @@ def arrow(column: Column) -> pa.Array | None:
         return None
 
 
-def distinct(column: pa.Array) -> Distinct | None:
+def distinct_values(column: pa.Array) -> DistinctValues | None:
     """The distinct values of an Arrow array; None if its values cannot be compared."""
     if not isinstance(column, pa.DictionaryArray):
         try:
@@ -90,53 +90,55 @@ def distinct(column: pa.Array) -> Distinct | None:
     if values.null_count:  # a chef may put "no value" into the dictionary as well
         gone = values.is_null().to_numpy(zero_copy_only=False)
         places = np.where((places >= 0) & gone[places], np.int32(-1), places)
-    return Distinct(places, values)
+    return DistinctValues(places, values)
 
 
-def id_codes(column: Column) -> IdCodes:
+def encode_ids(column: Column) -> EncodedIds:
     """Judge every value of a column, each distinct one once."""
-    array = arrow(column)
-    found = None if array is None else distinct(array)
+    array = to_arrow(column)
+    found = None if array is None else distinct_values(array)
     if found is None:
-        return _judged(listed(column))
-    judged = _judged_distinct(found.values)
-    return IdCodes(np.append(judged.codes, np.int32(_MISSING))[found.places], judged.ids)  # place -1 is the last
+        return _encode_objects(to_list(column))
+    judged = _encode_distinct(found.values)
+    return EncodedIds(
+        np.append(judged.codes, np.int32(_MISSING))[found.indices], judged.ids
+    )  # place -1 is the last
 
 
-def _judged_distinct(values: pa.Array) -> IdCodes:
+def _encode_distinct(values: pa.Array) -> EncodedIds:
     kind = values.type
     if not (is_text(kind) or pa.types.is_integer(kind)):
-        return _judged(listed(values))
+        return _encode_objects(to_list(values))
     try:
         values = values.cast(pa.string())
         values.validate(full=True)
     except pa.ArrowInvalid:
-        return _judged(map(_decoded, values.cast(pa.large_binary()).to_pylist()))
+        return _encode_objects(map(_decode, values.cast(pa.large_binary()).to_pylist()))
     lengths = pc.fill_null(pc.utf8_length(values), 1).to_numpy()
     codes = np.arange(len(values), dtype=np.int32)
     codes[lengths == 0] = _EMPTY
-    codes[lengths > LONGEST_ENTITY_ID] = _OVERLONG
-    return IdCodes(codes, values)
+    codes[lengths > MAX_ENTITY_ID_LENGTH] = _TOO_LONG
+    return EncodedIds(codes, values)
 
 
-def _judged(values: Iterable[object]) -> IdCodes:
+def _encode_objects(values: Iterable[object]) -> EncodedIds:
     ids: dict[str, int] = {}
-    verdicts = (_as_id(value) for value in values)
+    verdicts = (_id_or_reason(value) for value in values)
     codes = np.fromiter(
         (one if isinstance(one, int) else ids.setdefault(one, len(ids)) for one in verdicts), np.int32
     )
-    return IdCodes(codes, pa.array(list(ids), pa.string()))
+    return EncodedIds(codes, pa.array(list(ids), pa.string()))
 
 
-def _decoded(value: bytes | None) -> str | None:
+def _decode(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "surrogateescape")
 
 
-def _as_id(value: object) -> str | int:
+def _id_or_reason(value: object) -> str | int:
     """The id that a source's value stands for, or the code of the reason why it stands for none."""
     if isinstance(value, Decimal) and value.is_finite():
-        if value and abs(value.adjusted()) >= LONGEST_ENTITY_ID:
-            return _OVERLONG  # written out, it could fill the memory
+        if value and abs(value.adjusted()) >= MAX_ENTITY_ID_LENGTH:
+            return _TOO_LONG  # written out, it could fill the memory
         whole = value == value.to_integral_value()
         value = int(value) if whole else format(value, "f").rstrip("0")  # 7.50 is 7.5
     elif isinstance(value, UUID | np.generic):
@@ -149,8 +151,8 @@ def _as_id(value: object) -> str | int:
         return entity_id(value)
     except ValueError:
         if not isinstance(value, str | int) or isinstance(value, bool):
-            return _FOREIGN
-        return _EMPTY if value == "" else _OVERLONG
+            return _WRONG_TYPE
+        return _EMPTY if value == "" else _TOO_LONG
 
 
 def _is_unicode(text: str) -> bool:
@@ -165,20 +167,20 @@ def _is_unicode(text: str) -> bool:
 class Vocabulary:
     """All ids of one kind. Those of many batches are merged at a time: a hash table is made for each merge."""
 
-    def __init__(self, unmerged_bytes: int = UNMERGED_BYTES) -> None:
+    def __init__(self, max_pending_bytes: int = MAX_PENDING_BYTES) -> None:
         """
         Args:
             unmerged_bytes: that ids which wait to be merged may take, if the table itself takes less.
         """
-        self._unmerged_bytes = unmerged_bytes
+        self._max_pending_bytes = max_pending_bytes
         self._ids = pa.array([], pa.string())
         self._merged: list[Codes] = []
-        self._waiting: list[IdCodes] = []
+        self._pending: list[EncodedIds] = []
 
     def add(self, codes: Codes, ids: pa.Array) -> None:
         """Rows that are kept: int32 places in ``ids``, none negative."""
-        self._waiting.append(IdCodes(codes, ids))
-        if sum(one.ids.nbytes for one in self._waiting) > max(self._unmerged_bytes, self._ids.nbytes):
+        self._pending.append(EncodedIds(codes, ids))
+        if sum(one.ids.nbytes for one in self._pending) > max(self._max_pending_bytes, self._ids.nbytes):
             self._merge()
 
     def finish(self) -> tuple[list[str], NDArray[np.int32]]:
@@ -195,16 +197,16 @@ class Vocabulary:
         return ids, np.take(places, codes)
 
     def _merge(self) -> None:
-        if not self._waiting:
+        if not self._pending:
             return
-        together = pa.concat_arrays([self._ids, *(one.ids for one in self._waiting)]).dictionary_encode()
+        together = pa.concat_arrays([self._ids, *(one.ids for one in self._pending)]).dictionary_encode()
         table = together.indices.to_numpy()
         start = len(self._ids)
-        for one in self._waiting:
+        for one in self._pending:
             self._merged.append(np.take(table[start : start + len(one.ids)], one.codes))
             start += len(one.ids)
         self._ids = together.dictionary
-        self._waiting.clear()
+        self._pending.clear()
 
 
 def value_at(column: Column, row: int) -> Any:
@@ -218,30 +220,30 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def listed(column: Column) -> list[Any]:
+def to_list(column: Column) -> list[Any]:
     """All values of a column as Python has them."""
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return list(column.tolist())
     try:
         values: list[Any] = column.to_pylist()
-    except _FOREIGN_TO_PYTHON:
+    except _CONVERSION_ERRORS:
         return [_as_python(value) for value in column]
     return values
 
 
-class _Foreign:
+class _Unrepresentable:
     """A value that Python has no form for: no id, no number, no time."""
 
     def __repr__(self) -> str:
         return "(cannot be shown)"
 
 
-_FOREIGN_TO_PYTHON = (ValueError, OverflowError, pa.ArrowException)
+_CONVERSION_ERRORS = (ValueError, OverflowError, pa.ArrowException)
 """Dates before the year 1 or after 9999, zones that this machine does not know, text that is not UTF-8."""
 
 
 def _as_python(value: pa.Scalar) -> Any:
     try:
         return value.as_py()
-    except _FOREIGN_TO_PYTHON:
-        return _Foreign()
+    except _CONVERSION_ERRORS:
+        return _Unrepresentable()

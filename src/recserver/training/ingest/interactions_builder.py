@@ -13,19 +13,19 @@ from scipy.sparse import csr_array
 
 from recserver.algorithms.interactions import Interactions
 from recserver.chefs.protocol import Batch
-from recserver.chefs.rename_columns import rename
+from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RepeatedPairs, RowRules
 from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed
-from recserver.training.ingest.column_suggestions import suggestions
+from recserver.training.ingest.column_suggestions import column_hints
 from recserver.training.ingest.id_encoding import Vocabulary
-from recserver.training.ingest.row_validation import judge, rejections
+from recserver.training.ingest.row_validation import rejected_rows, validate
 
-SECONDS_A_DAY = 86_400.0
+SECONDS_PER_DAY = 86_400.0
 
-LARGEST_RATING = float(np.finfo(np.float32).max)
+MAX_RATING = float(np.finfo(np.float32).max)
 
-Positions = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 class InteractionsBuilder:
@@ -45,7 +45,7 @@ class InteractionsBuilder:
         self._users, self._items = Vocabulary(), Vocabulary()
         self._ratings: list[NDArray[np.float32]] = []
         self._times: list[NDArray[np.float64]] = []
-        self._found: tuple[str, ...] = ()
+        self._column_names: tuple[str, ...] = ()
         self.rejected: Counter[str] = Counter()
         self.replaced: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
@@ -54,19 +54,19 @@ class InteractionsBuilder:
         self.rows_kept = 0
         self.n_bytes = 0
 
-    def wanted(self) -> set[str]:
+    def required_columns(self) -> set[str]:
         """The names in the source that may become a column a training needs."""
-        needed = set(self._rules.needed())
+        needed = set(self._rules.required_columns())
         return needed | {old for old, new in self._rules.renames.items() if new in needed}
 
     def add(self, batch: Batch) -> None:
         """Judge one batch of rows, and keep what is good."""
-        self._found = batch.found
+        self._column_names = batch.column_names
         self.hints.update(dict.fromkeys(batch.hints))
         self.n_bytes += batch.n_bytes
         self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
-        judged = judge(batch, self._rules) if batch.n_rows else None
-        for reason, count, example in rejections(batch, judged):
+        judged = validate(batch, self._rules) if batch.n_rows else None
+        for reason, count, example in rejected_rows(batch, judged):
             self.rejected[reason] += count
             self.examples.setdefault(reason, example)
         if judged is None:
@@ -74,7 +74,7 @@ class InteractionsBuilder:
         for fault in judged.replaced:
             self.replaced[fault.reason] += len(fault.rows)
             self.examples.setdefault(fault.reason, fault.example)
-        good = slice(None) if judged.good.all() else judged.good
+        good = slice(None) if judged.valid.all() else judged.valid
         self._users.add(judged.users.codes[good], judged.users.ids)
         self._items.add(judged.items.codes[good], judged.items.ids)
         self._ratings.append(judged.ratings[good])
@@ -89,7 +89,7 @@ class InteractionsBuilder:
             SourceFailed: if no usable row came, or the source lacks a column.
         """
         if not self.rows_kept:
-            raise SourceFailed(self._nothing_usable())
+            raise SourceFailed(self._no_usable_rows_message())
         with ThreadPoolExecutor(min(2, pa.cpu_count())) as pool:
             (users, rows), (items, columns) = pool.map(Vocabulary.finish, (self._users, self._items))
         ratings = np.concatenate(self._ratings)
@@ -99,28 +99,30 @@ class InteractionsBuilder:
         if times is not None:
             if self._rules.half_life_days is not None:
                 now = SystemClock().now().timestamp()
-                ratings = faded(ratings, times, self._rules.half_life_days, now)
+                ratings = decay_ratings(ratings, times, self._rules.half_life_days, now)
             oldest_first = np.argsort(times, kind="stable")
             rows, columns, ratings = rows[oldest_first], columns[oldest_first], ratings[oldest_first]
             times = times[oldest_first]
-        indptr, indices, order = _by_pair(rows, columns, len(users), len(items))
+        indptr, indices, order = _sort_pairs(rows, columns, len(users), len(items))
         indptr, indices, starts = _distinct_pairs(indptr, indices)
         return Interactions(
             users=users,
             items=items,
             indptr=indptr,
             indices=indices,
-            ratings=merged(ratings[order], starts, self._rules.repeated),
+            ratings=merge_ratings(ratings[order], starts, self._rules.used_repeated_pairs),
             rows_used=self.rows_kept,
             rejected=dict(self.rejected),
-            times=None if times is None else times[order][_ends(starts, len(order))],
-            weighted=self._rules.weigh,
+            times=None if times is None else times[order][_group_ends(starts, len(order))],
+            weighted=self._rules.is_weighted,
         )
 
-    def _nothing_usable(self) -> str:
-        present = rename(self._found, self._rules.renames)
-        if self._found and any(must and name not in present for name, must in self._rules.needed().items()):
-            return " ".join(suggestions(self._found, self._rules))
+    def _no_usable_rows_message(self) -> str:
+        present = renamed_columns(self._column_names, self._rules.renames)
+        if self._column_names and any(
+            must and name not in present for name, must in self._rules.required_columns().items()
+        ):
+            return " ".join(column_hints(self._column_names, self._rules))
         if not self.rows_read:
             return "The source holds no rows. Check the path, query or address of the data chef."
         reasons = "; ".join(
@@ -130,7 +132,7 @@ class InteractionsBuilder:
         return f"None of the {self.rows_read} rows is usable ({reasons}). Correct the data or the data chef."
 
 
-def faded(
+def decay_ratings(
     ratings: NDArray[np.float32], times: NDArray[np.float64], half_life_days: float, now: float
 ) -> NDArray[np.float32]:
     """``ratings`` halved for every half-life that a row is older than the newest.
@@ -144,12 +146,12 @@ def faded(
     """
     past = times[times <= now]
     newest = past.max() if len(past) else times.min()
-    ages = np.maximum(newest - times, 0.0) / (half_life_days * SECONDS_A_DAY)
+    ages = np.maximum(newest - times, 0.0) / (half_life_days * SECONDS_PER_DAY)
     halved: NDArray[np.float32] = (ratings * np.exp2(-ages)).astype(np.float32)
     return halved
 
 
-def merged(ratings: NDArray[np.float32], starts: Positions, rule: RepeatedPairs) -> NDArray[np.float32]:
+def merge_ratings(ratings: NDArray[np.float32], starts: Indices, rule: RepeatedPairs) -> NDArray[np.float32]:
     """One rating for each group of rows of one pair, shape (groups,).
 
     Args:
@@ -161,22 +163,22 @@ def merged(ratings: NDArray[np.float32], starts: Positions, rule: RepeatedPairs)
     if rule is RepeatedPairs.FIRST:
         return ratings[starts]
     if rule is RepeatedPairs.LAST:
-        newest: NDArray[np.float32] = ratings[_ends(starts, len(ratings))]
+        newest: NDArray[np.float32] = ratings[_group_ends(starts, len(ratings))]
         return newest
     if rule is RepeatedPairs.MAX:
         largest: NDArray[np.float32] = np.maximum.reduceat(ratings, starts)
         return largest
     sums = np.add.reduceat(ratings, starts, dtype=np.float64)
-    finite: NDArray[np.float32] = np.clip(sums, -LARGEST_RATING, LARGEST_RATING).astype(np.float32)
+    finite: NDArray[np.float32] = np.clip(sums, -MAX_RATING, MAX_RATING).astype(np.float32)
     return finite
 
 
-def _ends(starts: Positions, n_rows: int) -> Positions:
+def _group_ends(starts: Indices, n_rows: int) -> Indices:
     """Where each group of rows has its last."""
     return np.append(starts[1:], n_rows) - 1
 
 
-def _by_pair(
+def _sort_pairs(
     rows: NDArray[np.int32], columns: NDArray[np.int32], n_rows: int, n_columns: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Sort by row, then column; what is equal stays in its order. Two passes of counting, so in linear time.
@@ -194,7 +196,7 @@ def _by_pair(
 
 def _distinct_pairs(
     indptr: NDArray[Any], indices: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.int32], Positions]:
+) -> tuple[NDArray[np.int64], NDArray[np.int32], Indices]:
     """The sorted rows without repetitions, and where each pair begins among the old ones."""
     first = np.ones(len(indices), bool)
     first[1:] = indices[1:] != indices[:-1]

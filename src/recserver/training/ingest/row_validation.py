@@ -11,23 +11,33 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Batch, Column
-from recserver.chefs.rename_columns import rename
+from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RowRules
-from recserver.core.errors import shown
-from recserver.training.ingest.id_encoding import REASONS, IdCodes, arrow, distinct, id_codes, listed, value_at
-from recserver.training.ingest.value_parsing import ratings_of, times_of
+from recserver.core.errors import quoted
+from recserver.training.ingest.id_encoding import (
+    INVALID_REASONS,
+    EncodedIds,
+    distinct_values,
+    encode_ids,
+    to_arrow,
+    to_list,
+    value_at,
+)
+from recserver.training.ingest.value_parsing import parse_ratings, parse_times
 
-LONGEST_EXAMPLE = 300
-LONGEST_VALUE = 80
+MAX_EXAMPLE_CHARS = 300
+MAX_VALUE_CHARS = 80
 
-_BRIEFLY = reprlib.Repr()
-_BRIEFLY.maxstring = _BRIEFLY.maxother = 10_000  # it shortens in the middle, and the end of a secret tells it too
+_SHORT_REPR = reprlib.Repr()
+_SHORT_REPR.maxstring = _SHORT_REPR.maxother = (
+    10_000  # it shortens in the middle, and the end of a secret tells it too
+)
 
-NO_NUMBER = "rating is no number"
+RATING_NOT_A_NUMBER = "rating is no number"
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RowError:
     """Rows that are left out for one reason, or taken otherwise than they are.
 
     Attributes:
@@ -42,7 +52,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class ValidatedBatch:
     """One batch, judged row by row.
 
     Attributes:
@@ -54,77 +64,79 @@ class Judged:
         replaced: good rows whose rating is no finite number, so that it counts 1.
     """
 
-    users: IdCodes
-    items: IdCodes
+    users: EncodedIds
+    items: EncodedIds
     ratings: NDArray[np.float32]
     times: NDArray[np.float64] | None
-    good: NDArray[np.bool_]
-    faults: list[Fault]
-    replaced: list[Fault]
+    valid: NDArray[np.bool_]
+    errors: list[RowError]
+    replaced: list[RowError]
 
 
-def judge(batch: Batch, rules: RowRules) -> Judged:
+def validate(batch: Batch, rules: RowRules) -> ValidatedBatch:
     """Judge a batch. A column that it lacks is missing in every row."""
     n_rows = batch.n_rows
-    columns = {new: batch.columns[old] for new, old in rename(batch.columns, rules.renames).items()}
+    columns = {new: batch.columns[old] for new, old in renamed_columns(batch.columns, rules.renames).items()}
     absent = pa.nulls(n_rows)
-    users, items = (id_codes(columns.get(name, absent)) for name in ("user_id", "item_id"))
+    users, items = (encode_ids(columns.get(name, absent)) for name in ("user_id", "item_id"))
     reasons: list[tuple[str, NDArray[np.bool_]]] = []
     for name, ids in (("user_id", users), ("item_id", items)):
-        reasons += [(f"{name} {reason}", ids.codes == -1 - place) for place, reason in enumerate(REASONS)]
+        reasons += [(f"{name} {reason}", ids.codes == -1 - place) for place, reason in enumerate(INVALID_REASONS)]
     ratings, unreadable = np.ones(n_rows, np.float32), np.zeros(n_rows, bool)
-    if rules.event_weights is not None and rules.events is not None:
-        ratings, unweighted = _event_ratings(columns.get(rules.events, absent), rules.event_weights)
-        reasons += [(f"{rules.events} {reason}", rows) for reason, rows in unweighted]
+    if rules.event_weights is not None and rules.used_event_column is not None:
+        ratings, unweighted = _event_ratings(columns.get(rules.used_event_column, absent), rules.event_weights)
+        reasons += [(f"{rules.used_event_column} {reason}", rows) for reason, rows in unweighted]
     elif rules.constant_rating is not None:
         ratings *= np.float32(rules.constant_rating)
     elif "rating" in columns:
-        ratings, unreadable = ratings_of(columns["rating"])
+        ratings, unreadable = parse_ratings(columns["rating"])
     times = None
-    if rules.times is not None:
-        times = times_of(columns.get(rules.times, absent))
-        reasons.append((f"{rules.times} is no time", np.isnan(times)))
+    if rules.used_timestamp_column is not None:
+        times = parse_times(columns.get(rules.used_timestamp_column, absent))
+        reasons.append((f"{rules.used_timestamp_column} is no time", np.isnan(times)))
     good = np.ones(n_rows, bool)
     faults = []
-    needed = {name: columns[name] for name in rules.needed() if name in columns}
+    needed = {name: columns[name] for name in rules.required_columns() if name in columns}
     for reason, rows in reasons:
         places = np.flatnonzero(rows & good)
         if len(places):
-            faults.append(Fault(reason, places, row_shown(needed, int(places[0]))))
+            faults.append(RowError(reason, places, format_row(needed, int(places[0]))))
             good[places] = False
     replaced = []
     if len(places := np.flatnonzero(unreadable & good)):
-        replaced.append(Fault(NO_NUMBER, places, row_shown({"rating": columns["rating"]}, int(places[0]))))
-    return Judged(users, items, ratings, times, good, faults, replaced)
+        replaced.append(
+            RowError(RATING_NOT_A_NUMBER, places, format_row({"rating": columns["rating"]}, int(places[0])))
+        )
+    return ValidatedBatch(users, items, ratings, times, good, faults, replaced)
 
 
-def row_shown(columns: Mapping[str, Column], row: int) -> str:
+def format_row(columns: Mapping[str, Column], row: int) -> str:
     """One row for people: ``user_id='', item_id='i3'``."""
-    parts = (f"{name}={_shown_value(value_at(column, row))}" for name, column in columns.items())
-    return ", ".join(parts)[:LONGEST_EXAMPLE]
+    parts = (f"{name}={_format_value(value_at(column, row))}" for name, column in columns.items())
+    return ", ".join(parts)[:MAX_EXAMPLE_CHARS]
 
 
-def _shown_value(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, str):
-        return shown(value)
+        return quoted(value)
     try:
-        text = _BRIEFLY.repr(value)
+        text = _SHORT_REPR.repr(value)
     except ValueError:  # Python writes out no number of more than 4300 digits
         return "a number of very many digits"
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[: MAX_VALUE_CHARS - 1]}…"
 
 
 def _event_ratings(
     column: Column, weights: Mapping[str, float]
 ) -> tuple[NDArray[np.float32], list[tuple[str, NDArray[np.bool_]]]]:
     """What each row's event is worth, and the rows without one that counts, by reason."""
-    array = arrow(column)
-    found = None if array is None else distinct(array)
+    array = to_arrow(column)
+    found = None if array is None else distinct_values(array)
     if found is None:
-        names = listed(column)
+        names = to_list(column)
         places = np.arange(len(names), dtype=np.int32)
     else:
-        names, places = listed(found.values), found.places
+        names, places = to_list(found.values), found.indices
     texts = [None if name is None else _event_name(name) for name in names]
     worth = np.array([np.nan if text is None else weights.get(text, -1.0) for text in texts] + [np.nan])
     ratings = worth[places]  # place -1 is the last: missing
@@ -142,9 +154,9 @@ def _event_name(value: object) -> str:
     return str(value).strip()
 
 
-def rejections(batch: Batch, judged: Judged | None) -> Iterator[tuple[str, int, str]]:
+def rejected_rows(batch: Batch, validated: ValidatedBatch | None) -> Iterator[tuple[str, int, str]]:
     """(reason, rows, example) of everything that a batch loses: to its chef, and to the judgement."""
     for one in batch.rejected:
         yield f"the row {one.reason}", one.count, one.example
-    for fault in judged.faults if judged else ():
+    for fault in validated.errors if validated else ():
         yield fault.reason, len(fault.rows), fault.example

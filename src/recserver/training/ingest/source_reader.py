@@ -11,23 +11,23 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.algorithms.interactions import Interactions
-from recserver.chefs.lookup import chef_class
-from recserver.chefs.protocol import Chef, ConditionalChef, StartOver
-from recserver.chefs.redaction import Hiding
+from recserver.chefs.lookup import load_chef_class
+from recserver.chefs.protocol import Chef, ConditionalChef, RestartRead
+from recserver.chefs.redaction import Redactor
 from recserver.chefs.row_rules import RowRules, row_rules
 from recserver.chefs.secrets import expand_environment, mask_entry
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed, SourceUnchanged
-from recserver.core.validation.messages import first_problem
+from recserver.core.validation.messages import first_error
 from recserver.training.ingest.interactions_builder import InteractionsBuilder
 from recserver.training.jobs import DataReport, Progress, TrainingJob
 
-Report = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class CollectedData:
     """What came of a source.
 
     Attributes:
@@ -41,7 +41,7 @@ class Collected:
     source_state: dict[str, Any]
 
 
-class Stages:
+class StageTimer:
     """Time by stage, in the order in which they began."""
 
     def __init__(self) -> None:
@@ -63,42 +63,42 @@ class Stages:
         return dict(self._seconds)
 
 
-def collect(job: TrainingJob, report: Report, stages: Stages | None = None) -> Collected:
+def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None = None) -> CollectedData:
     """Everything that the job's chef yields, judged.
 
     Raises:
         SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
         SourceUnchanged: if the source itself says so, and the job allows to stop at that.
     """
-    stages, hiding = stages or Stages(), Hiding(job.data_chef)
+    stages, hiding = stages or StageTimer(), Redactor(job.data_chef)
     try:
         rules, chef = open_chef(job.data_chef, job.policy)
         builder = InteractionsBuilder(rules)
-        state = _ask_for_changes(job, chef)
+        state = _prepare_conditional_read(job, chef)
     except SourceFailed as error:
-        raise error.told(hiding.in_sentence(str(error))) from None
+        raise error.with_message(hiding.redact_message(str(error))) from None
     try:
         stages.begin("reading")
         try:
-            _read(chef, builder, report)
-        except StartOver:
+            _read(chef, builder, on_progress)
+        except RestartRead:
             builder = InteractionsBuilder(rules)
-            _read(chef, builder, report)
+            _read(chef, builder, on_progress)
         stages.begin("building")
         interactions = builder.build()
     except (SourceFailed, SourceUnchanged) as error:
         found = _data_report(builder, None, stages, hiding).model_dump()
-        raise error.told(hiding.in_sentence(str(error)), found) from None
+        raise error.with_message(hiding.redact_message(str(error)), found) from None
     if state and isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
     kept = state if "validators" in state else {}
-    return Collected(interactions, _data_report(builder, interactions, stages, hiding), kept)
+    return CollectedData(interactions, _data_report(builder, interactions, stages, hiding), kept)
 
 
-def _read(chef: Chef, builder: InteractionsBuilder, report: Report) -> None:
-    for batch in chef.batches(builder.wanted()):
+def _read(chef: Chef, builder: InteractionsBuilder, on_progress: OnProgress) -> None:
+    for batch in chef.batches(builder.required_columns()):
         builder.add(batch)
-        report(Progress(stage="reading", rows_read=builder.rows_read))
+        on_progress(Progress(stage="reading", rows_read=builder.rows_read))
 
 
 def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules, Chef]:
@@ -110,11 +110,11 @@ def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules,
     try:
         rules = row_rules(entry)
     except ValidationError as error:
-        raise SourceFailed(f"The data chef cannot be used: {first_problem(error)}.") from None
-    return rules, chef_class(str(entry.get("type") or "").lower())(entry, policy)
+        raise SourceFailed(f"The data chef cannot be used: {first_error(error)}.") from None
+    return rules, load_chef_class(str(entry.get("type") or "").lower())(entry, policy)
 
 
-def _ask_for_changes(job: TrainingJob, chef: Chef) -> dict[str, Any]:
+def _prepare_conditional_read(job: TrainingJob, chef: Chef) -> dict[str, Any]:
     """Give a chef that can ask for changes what it needs for that; the state to keep, but for its validators.
 
     Where there are item features as well it is not asked: they may have changed when the interactions have not.
@@ -125,22 +125,22 @@ def _ask_for_changes(job: TrainingJob, chef: Chef) -> dict[str, Any]:
     parts = json.dumps([entry, job.algorithm, job.hyperparameters], sort_keys=True, default=str)
     definition = hashlib.sha256(parts.encode()).hexdigest()
     known = job.source_state
-    if job.trained_digest is not None and known.get("definition") == definition:
+    if job.previous_digest is not None and known.get("definition") == definition:
         chef.validators = dict(known.get("validators", {}))
     return {"definition": definition}
 
 
 def _data_report(
-    builder: InteractionsBuilder, interactions: Interactions | None, stages: Stages, hiding: Hiding
+    builder: InteractionsBuilder, interactions: Interactions | None, stages: StageTimer, redactor: Redactor
 ) -> DataReport:
-    name = hiding.in_name
+    name = redactor.redact_name
     return DataReport(
         rows_read=builder.rows_read,
         rows_kept=builder.rows_kept,
         rejected={name(reason): count for reason, count in builder.rejected.items()},
         replaced={name(reason): count for reason, count in builder.replaced.items()},
-        examples={name(reason): hiding.in_sentence(one) for reason, one in builder.examples.items()},
-        hints=[hiding.in_sentence(one) for one in builder.hints],
+        examples={name(reason): redactor.redact_message(one) for reason, one in builder.examples.items()},
+        hints=[redactor.redact_message(one) for one in builder.hints],
         n_pairs=interactions.n_pairs if interactions else 0,
         n_users=len(interactions.users) if interactions else 0,
         n_items=len(interactions.items) if interactions else 0,

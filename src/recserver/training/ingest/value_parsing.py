@@ -15,23 +15,23 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Column
-from recserver.training.ingest.id_encoding import arrow, distinct, is_text, listed
+from recserver.training.ingest.id_encoding import distinct_values, is_text, to_arrow, to_list
 
 EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
 """A number below the first counts seconds since 1970 (until the year 5138), then milli-, micro-, nanoseconds."""
 
-NUMBER = r"^[+-]?\d{1,15}(\.\d{1,15})?$"
+NUMBER_PATTERN = r"^[+-]?\d{1,15}(\.\d{1,15})?$"
 """What anybody reads as the same number."""
-MOMENT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?"
-KINDS = (
-    (NUMBER, pa.float64()),
-    (MOMENT + "$", pa.timestamp("us")),
-    (MOMENT + r"(Z|[+-]\d\d:\d\d)$", pa.timestamp("us", "UTC")),
+TIME_PATTERN = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?"
+FAST_FORMATS = (
+    (NUMBER_PATTERN, pa.float64()),
+    (TIME_PATTERN + "$", pa.timestamp("us")),
+    (TIME_PATTERN + r"(Z|[+-]\d\d:\d\d)$", pa.timestamp("us", "UTC")),
 )
 """Texts that are read all at once, by what they look like and become. Others are looked at one by one."""
 
 
-def ratings_of(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def parse_ratings(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The ratings as numbers, and which of them are none.
 
     Returns:
@@ -39,20 +39,20 @@ def ratings_of(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         whether there is a value that is no finite number.
     """
     with np.errstate(over="ignore"):  # beyond float32 is not finite either
-        ratings = numbers_of(column).astype(np.float32)
+        ratings = parse_numbers(column).astype(np.float32)
     finite = np.isfinite(ratings)
     if finite.all():
         return ratings, ~finite
-    return np.where(finite, ratings, np.float32(1)), ~finite & ~_missing(column)
+    return np.where(finite, ratings, np.float32(1)), ~finite & ~_missing_mask(column)
 
 
-def _missing(column: Column) -> NDArray[np.bool_]:
+def _missing_mask(column: Column) -> NDArray[np.bool_]:
     """Shape (rows,): whether there is no value; an empty text is none."""
-    array = arrow(column)
+    array = to_arrow(column)
     if array is None:
-        return np.array([_is_missing(value) for value in listed(column)], bool)
-    if isinstance(array, pa.DictionaryArray) and (found := distinct(array)) is not None:
-        gone: NDArray[np.bool_] = np.append(_missing(found.values), True)[found.places]
+        return np.array([_is_missing(value) for value in to_list(column)], bool)
+    if isinstance(array, pa.DictionaryArray) and (found := distinct_values(array)) is not None:
+        gone: NDArray[np.bool_] = np.append(_missing_mask(found.values), True)[found.indices]
         return gone
     absent = pc.is_null(array, nan_is_null=pa.types.is_floating(array.type))
     if is_text(array.type):
@@ -70,43 +70,43 @@ def _is_missing(value: object) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
-def times_of(column: Column) -> NDArray[np.float64]:
+def parse_times(column: Column) -> NDArray[np.float64]:
     """Shape (rows,): seconds since 1970 in UTC, NaN where the value is no time.
 
     Numbers, also as text, count seconds, milli-, micro- or nanoseconds, as their size tells
     (:data:`EPOCH_UNITS`). Texts are ISO 8601; without a zone they are UTC.
     """
-    array = arrow(column)
+    array = to_arrow(column)
     if array is None:
-        return np.array([_as_time(value) for value in listed(column)], np.float64)
+        return np.array([_as_time(value) for value in to_list(column)], np.float64)
     if isinstance(array, pa.DictionaryArray):
-        return _spread(array, times_of)
+        return _parse_distinct(array, parse_times)
     kind = array.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return _seconds(array)
+        return _to_seconds(array)
     if is_text(kind):
-        return _text_times(array)
-    return np.full(len(array), np.nan) if pa.types.is_boolean(kind) else _epoch(numbers_of(array))
+        return _parse_text_times(array)
+    return np.full(len(array), np.nan) if pa.types.is_boolean(kind) else _epoch_seconds(parse_numbers(array))
 
 
-def _text_times(array: pa.Array) -> NDArray[np.float64]:
-    for _, kind in KINDS:  # quick, if all are alike
+def _parse_text_times(array: pa.Array) -> NDArray[np.float64]:
+    for _, kind in FAST_FORMATS:  # quick, if all are alike
         with contextlib.suppress(pa.ArrowInvalid):
             return _cast_times(array, kind)
     times, left = np.full(len(array), np.nan), np.ones(len(array), bool)
-    for pattern, kind in KINDS:
+    for pattern, kind in FAST_FORMATS:
         with contextlib.suppress(pa.ArrowInvalid):  # the 30th of February
-            left &= ~_take_alike(array, times, pattern, partial(_cast_times, kind=kind))
-    return _one_by_one(array, times, left, _as_time)
+            left &= ~_parse_matching(array, times, pattern, partial(_cast_times, kind=kind))
+    return _parse_remaining(array, times, left, _as_time)
 
 
 def _cast_times(array: pa.Array, kind: pa.DataType) -> NDArray[np.float64]:
     cast = array.cast(kind)
-    return _seconds(cast) if pa.types.is_timestamp(kind) else _epoch(_floats(cast))
+    return _to_seconds(cast) if pa.types.is_timestamp(kind) else _epoch_seconds(_to_floats(cast))
 
 
-def _take_alike(
-    array: pa.Array, values: NDArray[np.float64], pattern: str, judged: Callable[[pa.Array], NDArray[np.float64]]
+def _parse_matching(
+    array: pa.Array, values: NDArray[np.float64], pattern: str, parse: Callable[[pa.Array], NDArray[np.float64]]
 ) -> NDArray[np.bool_]:
     """Judge those texts that match a pattern all at once: a few odd ones must not make all others slow.
 
@@ -115,65 +115,67 @@ def _take_alike(
     """
     alike = pc.fill_null(pc.match_substring_regex(array, pattern), fill_value=False)
     found: NDArray[np.bool_] = alike.to_numpy(zero_copy_only=False)
-    values[found] = judged(array.filter(alike))
+    values[found] = parse(array.filter(alike))
     return found
 
 
-def _one_by_one(
-    array: pa.Array, values: NDArray[np.float64], left: NDArray[np.bool_], judged: Callable[[object], float]
+def _parse_remaining(
+    array: pa.Array, values: NDArray[np.float64], remaining: NDArray[np.bool_], parse: Callable[[object], float]
 ) -> NDArray[np.float64]:
-    places = np.flatnonzero(left)
-    values[places] = [judged(value) for value in listed(array.take(pa.array(places)))]
+    places = np.flatnonzero(remaining)
+    values[places] = [parse(value) for value in to_list(array.take(pa.array(places)))]
     return values
 
 
-def numbers_of(column: Column) -> NDArray[np.float64]:
+def parse_numbers(column: Column) -> NDArray[np.float64]:
     """Shape (rows,): the values as numbers, NaN where they are none."""
-    array = arrow(column)
+    array = to_arrow(column)
     if array is None:
-        return np.array([_as_number(value) for value in listed(column)], np.float64)
+        return np.array([_as_number(value) for value in to_list(column)], np.float64)
     if isinstance(array, pa.DictionaryArray):
-        return _spread(array, numbers_of)
+        return _parse_distinct(array, parse_numbers)
     kind = array.type
     if is_text(kind):
-        return _text_numbers(array)
+        return _parse_text_numbers(array)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         with contextlib.suppress(pa.ArrowInvalid):
-            return _floats(array.cast(pa.float64(), safe=False))
+            return _to_floats(array.cast(pa.float64(), safe=False))
     if pa.types.is_null(kind):
         return np.full(len(array), np.nan)
-    return np.array([_as_number(value) for value in listed(array)], np.float64)
+    return np.array([_as_number(value) for value in to_list(array)], np.float64)
 
 
-def _text_numbers(array: pa.Array) -> NDArray[np.float64]:
+def _parse_text_numbers(array: pa.Array) -> NDArray[np.float64]:
     with contextlib.suppress(pa.ArrowInvalid):
-        return _floats(array.cast(pa.float64()))
-    if (found := distinct(array)) is not None and len(found.values) < len(array):
-        return numbers_of(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
+        return _to_floats(array.cast(pa.float64()))
+    if (found := distinct_values(array)) is not None and len(found.values) < len(array):
+        return parse_numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
     numbers = np.full(len(array), np.nan)
-    alike = _take_alike(array, numbers, NUMBER, lambda those: _floats(those.cast(pa.float64())))
-    return _one_by_one(array, numbers, ~alike, _as_number)
+    alike = _parse_matching(array, numbers, NUMBER_PATTERN, lambda those: _to_floats(those.cast(pa.float64())))
+    return _parse_remaining(array, numbers, ~alike, _as_number)
 
 
-def _spread(array: pa.DictionaryArray, judged: Callable[[Column], NDArray[np.float64]]) -> NDArray[np.float64]:
+def _parse_distinct(
+    array: pa.DictionaryArray, parse: Callable[[Column], NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """Judge the distinct values that occur, and give each row what its value is worth.
 
     A dictionary may hold others: what a block of CSV ends with, or what a filter left out.
     """
-    found = distinct(array)
+    found = distinct_values(array)
     if found is None:
         raise AssertionError("a dictionary has distinct values")
-    occur = np.flatnonzero(np.bincount(found.places + 1, minlength=len(found.values) + 1)[1:])
+    occur = np.flatnonzero(np.bincount(found.indices + 1, minlength=len(found.values) + 1)[1:])
     worth = np.full(len(found.values) + 1, np.nan)
-    worth[occur] = judged(found.values if len(occur) == len(found.values) else found.values.take(pa.array(occur)))
-    return worth[found.places]
+    worth[occur] = parse(found.values if len(occur) == len(found.values) else found.values.take(pa.array(occur)))
+    return worth[found.indices]
 
 
-def _floats(array: pa.Array) -> NDArray[np.float64]:
+def _to_floats(array: pa.Array) -> NDArray[np.float64]:
     return np.asarray(pc.fill_null(array, math.nan).to_numpy(zero_copy_only=False), np.float64)
 
 
-def _seconds(array: pa.Array) -> NDArray[np.float64]:
+def _to_seconds(array: pa.Array) -> NDArray[np.float64]:
     """Of Arrow dates or times; those without a zone are UTC."""
     unit = array.type.unit if pa.types.is_timestamp(array.type) else "ms"
     if pa.types.is_date(array.type):
@@ -187,7 +189,7 @@ def _seconds(array: pa.Array) -> NDArray[np.float64]:
     )
 
 
-def _epoch(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+def _epoch_seconds(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Seconds since 1970, from numbers in the unit that their size tells."""
     size = np.abs(numbers)
     limits, divisors = zip(*EPOCH_UNITS, strict=True)
@@ -210,7 +212,7 @@ def _as_time(value: object) -> float:
     if isinstance(value, str):
         number = _as_number(value)
         if not math.isnan(number):
-            return float(_epoch(np.array([number]))[0])
+            return float(_epoch_seconds(np.array([number]))[0])
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:
@@ -224,4 +226,4 @@ def _as_time(value: object) -> float:
             return math.nan
     if isinstance(value, bool):
         return math.nan
-    return float(_epoch(np.array([_as_number(value)]))[0])
+    return float(_epoch_seconds(np.array([_as_number(value)]))[0])

@@ -14,97 +14,97 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-LONGEST_TEXT = 200
+MAX_TEXT_CHARS = 200
 """Characters of a text, or of what is nested, that are shown."""
 
-MOST_BYTES = 32
+MAX_BINARY_BYTES = 32
 """Bytes of binary data that are shown, two digits each."""
 
-MOST_PARTS = 20
-DEEPEST = 3
+MAX_ITEMS = 20
+MAX_DEPTH = 3
 
-LARGEST_EXACT = 2**63
+MAX_EXACT_INTEGER = 2**63
 """Beyond it, whole numbers are shown as text: few readers of JSON keep their digits."""
 
 
-def plain(value: Any) -> Any:
+def to_json_value(value: Any) -> Any:
     """``value`` as JSON: dates as ISO 8601, decimals as numbers where nothing is lost, bytes as hex digits."""
-    shown = _nested(value, 0)
-    if isinstance(shown, dict | list) and len(text := json.dumps(shown, ensure_ascii=False)) > LONGEST_TEXT:
-        return shortened(text)
+    shown = _convert(value, 0)
+    if isinstance(shown, dict | list) and len(text := json.dumps(shown, ensure_ascii=False)) > MAX_TEXT_CHARS:
+        return shorten(text)
     return shown
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """``text`` cut to a length that can be looked at; what has no UTF-8 form becomes ``?``."""
-    text = text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1]}…"
+    text = text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 1]}…"
     return text.encode("utf-8", "replace").decode()
 
 
-def _nested(value: Any, depth: int) -> Any:
+def _convert(value: Any, depth: int) -> Any:
     if isinstance(value, Mapping | list | tuple | set | frozenset | np.ndarray):
-        return _parts(value, depth)
-    return _single(value.item() if isinstance(value, np.generic) else value)
+        return _convert_container(value, depth)
+    return _convert_scalar(value.item() if isinstance(value, np.generic) else value)
 
 
-def _parts(value: Any, depth: int) -> Any:
-    if depth == DEEPEST:
+def _convert_container(value: Any, depth: int) -> Any:
+    if depth == MAX_DEPTH:
         return "…"
-    more = ["…"] if len(value) > MOST_PARTS else []
+    more = ["…"] if len(value) > MAX_ITEMS else []
     if isinstance(value, Mapping):
-        some = islice(value.items(), MOST_PARTS)
-        return {shortened(str(name)): _nested(one, depth + 1) for name, one in some} | {one: one for one in more}
-    return [_nested(one, depth + 1) for one in islice(value, MOST_PARTS)] + more
+        some = islice(value.items(), MAX_ITEMS)
+        return {shorten(str(name)): _convert(one, depth + 1) for name, one in some} | {one: one for one in more}
+    return [_convert(one, depth + 1) for one in islice(value, MAX_ITEMS)] + more
 
 
-def _single(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of value
+def _convert_scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of value
     if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return shortened(value)
+        return shorten(value)
     if isinstance(value, int):
-        return value if abs(value) < LARGEST_EXACT else _digits(value)
+        return value if abs(value) < MAX_EXACT_INTEGER else _integer_text(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None if math.isnan(value) else str(value)
     if isinstance(value, Decimal):
-        return _decimal(value)
+        return _convert_decimal(value)
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, bytes | bytearray | memoryview):
-        digits = bytes(value[:MOST_BYTES]).hex()
-        return digits if len(value) <= MOST_BYTES else f"{digits}…"
+        digits = bytes(value[:MAX_BINARY_BYTES]).hex()
+        return digits if len(value) <= MAX_BINARY_BYTES else f"{digits}…"
     try:
-        return shortened(str(value))
+        return shorten(str(value))
     except Exception:  # whatever a stranger's value does when asked for its text
-        return shortened(reprlib.repr(type(value)))
+        return shorten(reprlib.repr(type(value)))
 
 
-def _digits(value: int) -> str:
+def _integer_text(value: int) -> str:
     try:
-        return shortened(str(value))
+        return shorten(str(value))
     except ValueError:  # Python writes out no number of more than 4300 digits
         return "(a number of very many digits)"
 
 
-def _decimal(value: Decimal) -> Any:
+def _convert_decimal(value: Decimal) -> Any:
     if value.is_nan():
         return None
     if value.is_finite() and abs(value.adjusted()) < 15:
         number = int(value) if value == value.to_integral_value() else float(value)
         if Decimal(repr(number)) == value:
             return number
-    return shortened(str(value))
+    return shorten(str(value))
 
 
-def number(rating: np.float32) -> int | float:
+def rating_number(rating: np.float32) -> int | float:
     """A rating as people write it: 0.1, not the 0.10000000149 that it is."""
     exact = float(str(rating))
     return int(exact) if exact.is_integer() and abs(exact) < 1e15 else exact
 
 
-def moment(seconds: float) -> str | float:
+def format_time(seconds: float) -> str | float:
     """A time in UTC as text; a number of seconds if no calendar reaches it."""
     try:
         return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

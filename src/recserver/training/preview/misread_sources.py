@@ -12,30 +12,30 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from recserver.chefs.files.file_chef import CsvEntry, format_of
+from recserver.chefs.files.file_chef import CsvEntry, format_from_name
 from recserver.chefs.protocol import Column
-from recserver.chefs.redaction import Hiding
-from recserver.chefs.rename_columns import rename
+from recserver.chefs.redaction import Redactor
+from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.rest.rest_entry import ApiEntry
 from recserver.chefs.row_rules import RowRules
 from recserver.chefs.secrets import expand_environment
-from recserver.core.errors import SourceFailed, shown
-from recserver.training.ingest.column_matching import SYNONYMS, known, like
+from recserver.core.errors import SourceFailed, quoted
+from recserver.training.ingest.column_matching import SYNONYMS, is_known_name, matching_column
 from recserver.training.ingest.id_encoding import value_at
-from recserver.training.preview.json_values import plain, shortened
+from recserver.training.preview.json_values import shorten, to_json_value
 
-DEEPEST = 3
-MOST_COLUMNS = 200
-MOST_VALUES = 200
+MAX_DEPTH = 3
+MAX_COLUMNS = 200
+MAX_VALUES = 200
 """Columns, and values of each, that are looked at."""
 
-MOST_QUOTED = 5
+MAX_QUOTED = 5
 
-LIST = "a list of objects"
+LIST_OF_OBJECTS = "a list of objects"
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
-ERRORS = frozenset(
+ERROR_FIELDS = frozenset(
     {
         "error", "errors", "error_message", "error_description", "message", "msg", "detail", "details", "code",
         "status", "fault", "exception", "reason",
@@ -43,14 +43,14 @@ ERRORS = frozenset(
 )  # fmt: skip
 """What the fields of an error are often called."""
 
-NAMES = ("user_id", "item_id", "rating", "timestamp")
+HEADER_NAMES = ("user_id", "item_id", "rating", "timestamp")
 """How the columns of tables without a header usually follow each other."""
 
 _NUMBER_OR_DATE = re.compile(r"[-+]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d.*")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SourceSample:
     """What a look at a source found.
 
     Attributes:
@@ -64,7 +64,7 @@ class Seen:
 
     entry: Mapping[str, Any]
     rules: RowRules
-    found: Sequence[str]
+    column_names: Sequence[str]
     sample: Mapping[str, Column]
     rows_read: int
     delimiter: str | None
@@ -79,133 +79,142 @@ class Seen:
             path = str(expand_environment({"path": self.entry.get("path", "")})["path"])
         except SourceFailed:
             path = ""
-        return str(self.entry.get("format") or format_of(path))
+        return str(self.entry.get("format") or format_from_name(path))
 
-    def values(self, name: str, most: int = MOST_VALUES) -> list[Any]:
+    def values(self, name: str, max_values: int = MAX_VALUES) -> list[Any]:
         """The first values of a column; those that Python cannot hold are left out."""
         column = self.sample.get(name, ())
         values = []
-        for row in range(min(len(column), most)):
+        for row in range(min(len(column), max_values)):
             try:
                 values.append(value_at(column, row))
             except (ValueError, OverflowError, pa.ArrowException):  # half a character, a date before the year 1
                 continue
         return values
 
-    def matches(self, names: Sequence[str]) -> int:
+    def count_id_matches(self, names: Sequence[str]) -> int:
         """How many of the two ids such columns seem to hold."""
-        there = rename(names, self.rules.renames)
-        return sum(name in there or like(name, names) is not None for name in ("user_id", "item_id"))
+        there = renamed_columns(names, self.rules.renames)
+        return sum(name in there or matching_column(name, names) is not None for name in ("user_id", "item_id"))
 
 
-def misread(seen: Seen, hiding: Hiding) -> str | None:
+def diagnose(source: SourceSample, redactor: Redactor) -> str | None:
     """The sentence about a source that no renaming of its columns can mend, if it is one that lacks a column."""
-    there = rename(seen.found, seen.rules.renames)
-    missing = next((name for name, must in seen.rules.needed().items() if must and name not in there), None)
-    if missing is None or not seen.found:
+    there = renamed_columns(source.column_names, source.rules.renames)
+    missing = next(
+        (name for name, must in source.rules.required_columns().items() if must and name not in there), None
+    )
+    if missing is None or not source.column_names:
         return None
-    if seen.kind == "csv":
-        return _one_column(seen) or _no_header(seen)
-    if seen.kind not in ("api", "jsonl"):
+    if source.kind == "csv":
+        return _wrong_delimiter(source) or _missing_header(source)
+    if source.kind not in ("api", "jsonl"):
         return None
-    row = {name: next(iter(seen.values(name, 1)), None) for name in seen.found[:MOST_COLUMNS]}
-    own = seen.matches([name for name, value in row.items() if not isinstance(value, dict | list)])
-    return _elsewhere(seen, row, own, missing) or _an_error(seen, row, own, hiding)
+    row = {name: next(iter(source.values(name, 1)), None) for name in source.column_names[:MAX_COLUMNS]}
+    own = source.count_id_matches([name for name, value in row.items() if not isinstance(value, dict | list)])
+    return _nested_rows(source, row, own, missing) or _error_object(source, row, own, redactor)
 
 
-def _elsewhere(seen: Seen, row: Mapping[str, Any], own: int, missing: str) -> str | None:
+def _nested_rows(source: SourceSample, row: Mapping[str, Any], own_matches: int, missing: str) -> str | None:
     """Of an object that was taken for a row, and holds the rows."""
-    paged = bool(seen.entry.get("paginated") or seen.entry.get("paginator"))
-    if seen.rows_read > 1 and (own or not paged):
+    paged = bool(source.entry.get("paginated") or source.entry.get("paginator"))
+    if source.rows_read > 1 and (own_matches or not paged):
         return None
-    places = [(seen.matches(list(first)), path, what) for path, first, what in _places(row, ())]
-    usable = [one for one in places if one[2] == LIST or one[0] == 2]
-    nowhere: tuple[int, Path, str] = (0, (), "")
+    places = [(source.count_id_matches(list(first)), path, what) for path, first, what in _object_paths(row, ())]
+    usable = [one for one in places if one[2] == LIST_OF_OBJECTS or one[0] == 2]
+    nowhere: tuple[int, KeyPath, str] = (0, (), "")
     likeliest, path, what = max(usable, key=lambda one: one[0], default=nowhere)
-    if not path or (own and likeliest <= own) or (seen.rows_read > 1 and likeliest < 2):
+    if not path or (own_matches and likeliest <= own_matches) or (source.rows_read > 1 and likeliest < 2):
         return None
     place = ".".join(path)
-    if seen.kind == "jsonl":
+    if source.kind == "jsonl":
         return (
-            f"The file holds one object without {missing}; {what} stands at {shown(place)}: write what stands "
+            f"The file holds one object without {missing}; {what} stands at {quoted(place)}: write what stands "
             "there to the file, one object a line."
         )
-    given = seen.entry.get("data_selector")
+    given = source.entry.get("data_selector")
     selector = f"{given}.{place}" if given else place
-    if not _allowed(ApiEntry, {"url": "http://x.example", "data_selector": selector}):
+    if not _is_valid_entry(ApiEntry, {"url": "http://x.example", "data_selector": selector}):
         return None
-    many = "The answers are objects" if seen.rows_read > 1 else "The answer is one object"
+    many = "The answers are objects" if source.rows_read > 1 else "The answer is one object"
     do = "correct it to" if given else "add"
-    return f"{many} without {missing}; {what} stands at {shown(selector)}: {do} data_selector: {selector}"
+    return f"{many} without {missing}; {what} stands at {quoted(selector)}: {do} data_selector: {selector}"
 
 
-def _places(row: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Mapping[str, Any], str]]:
+def _object_paths(row: Mapping[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any], str]]:
     """The way to each object in ``row`` and to each list of objects, the first object there, and which it is."""
     for name, value in row.items():
-        if not name or "." in name or name.casefold() in ERRORS:
+        if not name or "." in name or name.casefold() in ERROR_FIELDS:
             continue
         path = (*above, name)
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            yield path, value[0], LIST
+            yield path, value[0], LIST_OF_OBJECTS
         elif isinstance(value, dict):
             yield path, value, "an object with it"
-            if len(path) < DEEPEST:
-                yield from _places(value, path)
+            if len(path) < MAX_DEPTH:
+                yield from _object_paths(value, path)
 
 
-def _an_error(seen: Seen, row: Mapping[str, Any], own: int, hiding: Hiding) -> str | None:
-    if seen.kind != "api" or seen.rows_read != 1 or own or not any(name.casefold() in ERRORS for name in row):
+def _error_object(
+    source: SourceSample, row: Mapping[str, Any], own_matches: int, redactor: Redactor
+) -> str | None:
+    if (
+        source.kind != "api"
+        or source.rows_read != 1
+        or own_matches
+        or not any(name.casefold() in ERROR_FIELDS for name in row)
+    ):
         return None
-    said = plain(hiding.in_value(dict(row)))
-    text = said if isinstance(said, str) else shortened(json.dumps(said, ensure_ascii=False))
+    said = to_json_value(redactor.redact_value(dict(row)))
+    text = said if isinstance(said, str) else shorten(json.dumps(said, ensure_ascii=False))
     return (
         f"The source answered with one object that looks like an error, no rows: {text}. Check the url, auth and "
         "headers of the data chef."
     )
 
 
-def _one_column(seen: Seen) -> str | None:
+def _wrong_delimiter(source: SourceSample) -> str | None:
     """Of delimited text that was read with the wrong delimiter."""
-    if len(seen.found) != 1 or (mark := _mark(seen, seen.found[0])) is None:
+    if len(source.column_names) != 1 or (mark := _guess_delimiter(source, source.column_names[0])) is None:
         return None
-    start = f"The file has one column only, {shown(seen.found[0])}"
-    if _allowed(CsvEntry, {"path": "x", "delimiter": mark}):
-        do = "correct its delimiter" if seen.entry.get("delimiter") else "give its delimiter"
-        return f"{start}: {do}, probably {shown(mark)}."
-    what = "a blank" if mark == " " else shown(mark)
+    start = f"The file has one column only, {quoted(source.column_names[0])}"
+    if _is_valid_entry(CsvEntry, {"path": "x", "delimiter": mark}):
+        do = "correct its delimiter" if source.entry.get("delimiter") else "give its delimiter"
+        return f"{start}: {do}, probably {quoted(mark)}."
+    what = "a blank" if mark == " " else quoted(mark)
     return (
         f"{start}: it seems to be separated by {what}, which cannot be a delimiter here: write the file with "
         "commas or tabs between its columns."
     )
 
 
-def _mark(seen: Seen, header: str) -> str | None:
+def _guess_delimiter(source: SourceSample, header: str) -> str | None:
     """What seems to separate the columns of a file that was taken for one with a single column."""
     marks = Counter(run.strip() or " " for run in re.findall(r"[^\w\"']+", header))
-    rows = [str(value) for value in seen.values(header)]
+    rows = [str(value) for value in source.values(header)]
     for mark, times in marks.most_common():
         alike = sum(row.count(mark) == times for row in rows)
-        ids = seen.matches([part.strip() for part in header.split(mark)])
+        ids = source.count_id_matches([part.strip() for part in header.split(mark)])
         if ids == 2 or (rows and alike > 0.9 * len(rows)):
             return mark
     return None
 
 
-def _no_header(seen: Seen) -> str | None:
+def _missing_header(source: SourceSample) -> str | None:
     """Of delimited text whose first row was taken for its header."""
-    names = list(seen.found[:MOST_COLUMNS])
-    if any(map(known, names)) or any(like(name, names) for name in SYNONYMS):
+    names = list(source.column_names[:MAX_COLUMNS])
+    if any(map(is_known_name, names)) or any(matching_column(name, names) for name in SYNONYMS):
         return None
     numbers = any(_NUMBER_OR_DATE.fullmatch(name) for name in names)
-    if not numbers and not all(name in map(str, seen.values(name, 1000)) for name in names):
+    if not numbers and not all(name in map(str, source.values(name, 1000)) for name in names):
         return None
-    quoted = ", ".join(map(shown, names[:MOST_QUOTED])) + (", …" if len(names) > MOST_QUOTED else "")
-    more = (f"column{place + 1}" for place in range(len(NAMES), len(names)))
-    header = (seen.delimiter or ",").join([*NAMES, *more][: max(2, len(names))])
-    return f"The first line looks like data ({quoted}): add a header line, such as {header}"
+    examples = ", ".join(map(quoted, names[:MAX_QUOTED])) + (", …" if len(names) > MAX_QUOTED else "")
+    more = (f"column{place + 1}" for place in range(len(HEADER_NAMES), len(names)))
+    header = (source.delimiter or ",").join([*HEADER_NAMES, *more][: max(2, len(names))])
+    return f"The first line looks like data ({examples}): add a header line, such as {header}"
 
 
-def _allowed(model: type[CsvEntry | ApiEntry], entry: Mapping[str, Any]) -> bool:
+def _is_valid_entry(model: type[CsvEntry | ApiEntry], entry: Mapping[str, Any]) -> bool:
     try:
         model.model_validate(entry)
     except ValidationError:

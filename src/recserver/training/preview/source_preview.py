@@ -12,33 +12,33 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recserver.chefs.protocol import Batch, Chef, Column, StartOver
-from recserver.chefs.redaction import Hiding
-from recserver.chefs.rename_columns import rename
+from recserver.chefs.protocol import Batch, Chef, Column, RestartRead
+from recserver.chefs.redaction import Redactor
+from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RowRules
 from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.training.ingest.column_suggestions import named_twice
-from recserver.training.ingest.id_encoding import IdCodes, value_at
-from recserver.training.ingest.row_validation import Judged, judge, rejections
+from recserver.training.ingest.column_suggestions import duplicate_columns
+from recserver.training.ingest.id_encoding import EncodedIds, value_at
+from recserver.training.ingest.row_validation import ValidatedBatch, rejected_rows, validate
 from recserver.training.ingest.source_reader import open_chef
 from recserver.training.jobs import Preview, PreviewJob
-from recserver.training.preview.json_values import moment, number, plain, shortened
-from recserver.training.preview.misread_sources import Seen
-from recserver.training.preview.suggestions import advice
+from recserver.training.preview.json_values import format_time, rating_number, shorten, to_json_value
+from recserver.training.preview.misread_sources import SourceSample
+from recserver.training.preview.suggestions import preview_hints
 
-JUDGED_ROWS = 1000
+VALIDATED_ROWS = 1000
 """Rows that are read and judged if the source has them, however few are shown: rare faults need many rows."""
 
-MOST_BYTES = 400_000
+MAX_PREVIEW_BYTES = 400_000
 """The rows shown may take so much as JSON, both ways together. Where they are large, fewer are shown."""
 
-MOST_COLUMNS = 200
+MAX_COLUMNS = 200
 """Columns of a row that are shown, and names that are listed."""
 
-FEW_COLUMNS = 20
+WIDE_ROW_COLUMNS = 20
 """Where a row of so many columns is too large, so many are shown."""
 
-MOST_REASONS = 50
+MAX_REASONS = 50
 
 REJECTED = "_rejected"
 """Under this name a row says why it is left out. A column of the source that is called so is not shown there."""
@@ -53,61 +53,61 @@ def preview(job: PreviewJob) -> Preview:
         SourceFailed: if the chef cannot be used, or the source not be read.
     """
     entry = {key: value for key, value in job.data_chef.items() if value is not None}
-    enough, hiding = max(job.rows, JUDGED_ROWS), Hiding(entry)
+    enough, hiding = max(job.rows, VALIDATED_ROWS), Redactor(entry)
     try:
         rules, chef = open_chef(entry, job.policy.model_copy(update={"batch_rows": enough}))
         try:
-            return _looked(chef, _Look(entry, rules, hiding, job.rows), enough)
-        except StartOver:
-            return _looked(chef, _Look(entry, rules, hiding, job.rows), enough)
+            return _build_preview(chef, _PreviewBuilder(entry, rules, hiding, job.rows), enough)
+        except RestartRead:
+            return _build_preview(chef, _PreviewBuilder(entry, rules, hiding, job.rows), enough)
     except InvalidInput as error:
-        raise SourceFailed(hiding.in_sentence(f"The data chef cannot be used: {error}")) from None
+        raise SourceFailed(hiding.redact_message(f"The data chef cannot be used: {error}")) from None
     except SourceFailed as error:
-        raise error.told(hiding.in_sentence(str(error))) from None
+        raise error.with_message(hiding.redact_message(str(error))) from None
 
 
-def _looked(chef: Chef, look: _Look, enough: int) -> Preview:
+def _build_preview(chef: Chef, builder: _PreviewBuilder, max_rows: int) -> Preview:
     """What the first rows of a chef's source, ``enough`` of them, look like."""
     batches = chef.batches(None)
     try:
         for batch in batches:
-            look.add(_first(batch, enough - look.rows_read))
-            if look.rows_read >= enough:
+            builder.add(_first_rows(batch, max_rows - builder.rows_read))
+            if builder.rows_read >= max_rows:
                 break
     finally:
-        _let_go(batches)
-    return look.result(getattr(chef, "delimiter", None))
+        _close(batches)
+    return builder.result(getattr(chef, "delimiter", None))
 
 
-def _first(batch: Batch, most: int) -> Batch:
+def _first_rows(batch: Batch, max_rows: int) -> Batch:
     """No more than the first ``most`` rows of a batch: a chef need not keep to the number it was asked for."""
-    if batch.n_rows <= most:
+    if batch.n_rows <= max_rows:
         return batch
-    return replace(batch, columns={name: column[:most] for name, column in batch.columns.items()})
+    return replace(batch, columns={name: column[:max_rows] for name, column in batch.columns.items()})
 
 
-def _let_go(batches: Iterator[Batch]) -> None:
+def _close(batches: Iterator[Batch]) -> None:
     close: Callable[[], None] | None = getattr(batches, "close", None)  # iterators other than generators lack it
     if close is not None:
         close()
 
 
-class _Look:
+class _PreviewBuilder:
     """What has been seen of a source so far."""
 
-    def __init__(self, entry: Mapping[str, Any], rules: RowRules, hiding: Hiding, shown: int) -> None:
+    def __init__(self, entry: Mapping[str, Any], rules: RowRules, redactor: Redactor, max_rows: int) -> None:
         """
         Args:
             shown: how many rows are kept to be shown.
         """
         self._entry, self._rules = entry, rules
-        self._hiding = hiding
-        self._most = shown
-        self._columns = MOST_COLUMNS
-        self._room = MOST_BYTES
+        self._redactor = redactor
+        self._max_rows = max_rows
+        self._max_columns = MAX_COLUMNS
+        self._bytes_left = MAX_PREVIEW_BYTES
         self._raw: list[Row] = []
         self._renamed: list[Row] = []
-        self._found: tuple[str, ...] = ()
+        self._column_names: tuple[str, ...] = ()
         self._sample: Mapping[str, Column] = {}
         self._hints: dict[str, None] = {}
         self._rejected: Counter[str] = Counter()
@@ -117,12 +117,12 @@ class _Look:
 
     def add(self, batch: Batch) -> None:
         """Judge a batch, and keep its first rows while some are wanted."""
-        self._found = batch.found or self._found
+        self._column_names = batch.column_names or self._column_names
         self._hints.update(dict.fromkeys(batch.hints))
         self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
-        judged = judge(batch, self._rules) if batch.n_rows else None
-        for reason, count, example in rejections(batch, judged):
-            if reason in self._rejected or len(self._rejected) < MOST_REASONS:
+        judged = validate(batch, self._rules) if batch.n_rows else None
+        for reason, count, example in rejected_rows(batch, judged):
+            if reason in self._rejected or len(self._rejected) < MAX_REASONS:
                 self._rejected[reason] += count
                 self._examples.setdefault(reason, example)
         if judged is None:
@@ -131,56 +131,60 @@ class _Look:
             self._replaced[fault.reason] += len(fault.rows)
             self._examples.setdefault(fault.reason, fault.example)
         self._sample = self._sample or batch.columns
-        self._keep(batch, judged)
+        self._show_rows(batch, judged)
 
-    def _keep(self, batch: Batch, judged: Judged) -> None:
-        reasons = {int(row): fault.reason for fault in judged.faults for row in fault.rows}
-        for row in range(min(batch.n_rows, self._most - len(self._raw))):
-            raw, taken, size = self._row(batch, judged, row, reasons)
-            if not self._raw and size > self._room // 2:
-                self._columns = FEW_COLUMNS
-                raw, taken, size = self._row(batch, judged, row, reasons)
-            self._room -= size
-            if self._room < 0:
-                self._most = len(self._raw)
+    def _show_rows(self, batch: Batch, validated: ValidatedBatch) -> None:
+        reasons = {int(row): fault.reason for fault in validated.errors for row in fault.rows}
+        for row in range(min(batch.n_rows, self._max_rows - len(self._raw))):
+            raw, taken, size = self._show_row(batch, validated, row, reasons)
+            if not self._raw and size > self._bytes_left // 2:
+                self._max_columns = WIDE_ROW_COLUMNS
+                raw, taken, size = self._show_row(batch, validated, row, reasons)
+            self._bytes_left -= size
+            if self._bytes_left < 0:
+                self._max_rows = len(self._raw)
                 return
             self._raw.append(raw)
             self._renamed.append(taken)
 
-    def _row(self, batch: Batch, judged: Judged, row: int, reasons: Mapping[int, str]) -> tuple[Row, Row, int]:
+    def _show_row(
+        self, batch: Batch, validated: ValidatedBatch, row: int, reasons: Mapping[int, str]
+    ) -> tuple[Row, Row, int]:
         """One row as the source has it and as a training takes it, and the size of both in bytes."""
-        named = {old: new for new, old in rename(batch.columns, self._rules.renames).items()}
-        needed = {old: batch.columns[old] for old, new in named.items() if new in self._rules.needed()}
-        columns = dict(islice(batch.columns.items(), self._columns)) | needed
-        raw = {name: self._value(column, row) for name, column in columns.items()}
+        named = {old: new for new, old in renamed_columns(batch.columns, self._rules.renames).items()}
+        needed = {old: batch.columns[old] for old, new in named.items() if new in self._rules.required_columns()}
+        columns = dict(islice(batch.columns.items(), self._max_columns)) | needed
+        raw = {name: self._json_value(column, row) for name, column in columns.items()}
         taken = {named[old]: value for old, value in raw.items() if named.get(old, REJECTED) != REJECTED}
-        taken |= self._as_taken(judged, row, set(named.values()))
+        taken |= self._as_trained(validated, row, set(named.values()))
         if row in reasons:
             taken[REJECTED] = reasons[row]
         return raw, taken, len(json.dumps([raw, taken]))
 
-    def _as_taken(self, judged: Judged, row: int, present: set[str]) -> Row:
+    def _as_trained(self, validated: ValidatedBatch, row: int, present: set[str]) -> Row:
         """What a training makes of the columns that it reads: ids as text, the rating, the time in UTC."""
         taken: Row = {}
-        for name, ids in (("user_id", judged.users), ("item_id", judged.items)):
+        for name, ids in (("user_id", validated.users), ("item_id", validated.items)):
             if name in present and ids.codes[row] >= 0:
-                taken[name] = self._id(ids, row)
-        events, times = self._rules.events, self._rules.times
-        weightless = events is not None and judged.ratings[row] < 0
-        if (events is None or events in present) and np.isfinite(judged.ratings[row]) and not weightless:
-            taken["rating"] = number(judged.ratings[row])
-        if times in present and judged.times is not None and np.isfinite(judged.times[row]):
-            taken[str(times)] = moment(float(judged.times[row]))
+                taken[name] = self._shown_id(ids, row)
+        events, times = self._rules.used_event_column, self._rules.used_timestamp_column
+        weightless = events is not None and validated.ratings[row] < 0
+        if (events is None or events in present) and np.isfinite(validated.ratings[row]) and not weightless:
+            taken["rating"] = rating_number(validated.ratings[row])
+        if times in present and validated.times is not None and np.isfinite(validated.times[row]):
+            taken[str(times)] = format_time(float(validated.times[row]))
         return taken
 
-    def _value(self, column: Column, row: int) -> Any:
+    def _json_value(self, column: Column, row: int) -> Any:
         try:
-            return plain(self._hiding.in_value(value_at(column, row)))  # before it is shortened, secrets with it
+            return to_json_value(
+                self._redactor.redact_value(value_at(column, row))
+            )  # before it is shortened, secrets with it
         except (ValueError, OverflowError, pa.ArrowException):  # half a character, a date before the year 1
             return "(cannot be shown)"
 
-    def _id(self, ids: IdCodes, row: int) -> str:
-        return shortened(self._hiding.in_text(str(ids.ids[int(ids.codes[row])].as_py())))
+    def _shown_id(self, ids: EncodedIds, row: int) -> str:
+        return shorten(self._redactor.redact_text(str(ids.ids[int(ids.codes[row])].as_py())))
 
     def result(self, delimiter: str | None) -> Preview:
         """Everything that was seen.
@@ -188,30 +192,30 @@ class _Look:
         Args:
             delimiter: that the source was read with, if it is delimited text and anybody knows.
         """
-        present = rename(self._found, self._rules.renames)
-        absent = [name for name, must in self._rules.needed().items() if must and name not in present]
-        absent += named_twice(self._found, self._rules)  # nobody reads either
+        present = renamed_columns(self._column_names, self._rules.renames)
+        absent = [name for name, must in self._rules.required_columns().items() if must and name not in present]
+        absent += duplicate_columns(self._column_names, self._rules)  # nobody reads either
         # Of a column that is not there every row is bad: the suggestions say it once, and better.
         pointless = {f"{name} {what}" for name in absent for what in ("is missing", "is no time")}
         for row in self._renamed:
             if row.get(REJECTED) in pointless:
                 del row[REJECTED]
         counted = {reason: count for reason, count in self._rejected.items() if reason not in pointless}
-        seen = Seen(self._entry, self._rules, self._found, self._sample, self.rows_read, delimiter)
-        name, sentence = self._named, self._hiding.in_sentence
+        seen = SourceSample(self._entry, self._rules, self._column_names, self._sample, self.rows_read, delimiter)
+        name, sentence = self._redacted_name, self._redactor.redact_message
         return Preview(
-            raw=[self._with_names(row) for row in self._raw],
-            renamed=[self._with_names(row) for row in self._renamed],
-            columns=[name(one) for one in self._found[:MOST_COLUMNS]],
+            raw=[self._redact_names(row) for row in self._raw],
+            renamed=[self._redact_names(row) for row in self._renamed],
+            columns=[name(one) for one in self._column_names[:MAX_COLUMNS]],
             rejected={name(reason): count for reason, count in counted.items()},
             replaced=dict(self._replaced),
             examples={name(reason): sentence(self._examples[reason]) for reason in [*counted, *self._replaced]},
-            suggestions=advice(seen, self._replaced, self._examples, self._hints, self._hiding),
+            suggestions=preview_hints(seen, self._replaced, self._examples, self._hints, self._redactor),
             rows_read=self.rows_read,
         )
 
-    def _named(self, text: str) -> str:
-        return shortened(self._hiding.in_name(text))
+    def _redacted_name(self, text: str) -> str:
+        return shorten(self._redactor.redact_name(text))
 
-    def _with_names(self, row: Row) -> Row:
-        return {self._named(name): value for name, value in row.items()}
+    def _redact_names(self, row: Row) -> Row:
+        return {self._redacted_name(name): value for name, value in row.items()}

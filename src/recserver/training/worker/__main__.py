@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel
 
-from recserver.core.child_process import die_with
+from recserver.core.child_process import kill_with_parent
 from recserver.core.errors import NoNewModel, RecServerError, TrainingFailed
 from recserver.training.export.export_job import ExportJob
 from recserver.training.jobs import CandidateJob, PreviewJob, Progress, TrainingJob
@@ -29,23 +29,23 @@ from recserver.training.jobs import CandidateJob, PreviewJob, Progress, Training
 NICENESS = 5
 """Steps by which a training yields to the server where it is to have a share in any case."""
 
-LONGEST_TEXT = 100_000
+MAX_TEXT_CHARS = 100_000
 """Characters of an error that are passed on: the server reads no endless lines."""
 
 
 def main() -> None:
     """Work until standard input ends."""
-    die_with(int(sys.argv[1]))
+    kill_with_parent(int(sys.argv[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal is for the server alone
-    yield_to_the_server(sys.argv[2])
+    lower_priority(sys.argv[2])
     requests, answers = _own_pipes()
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read_jobs, args=(requests, jobs), daemon=True).start()
     while True:
-        _work(jobs.get(), answers)
+        _handle_line(jobs.get(), answers)
 
 
-def yield_to_the_server(priority: str) -> None:
+def lower_priority(priority: str) -> None:
     """Take what processor time the server and all others leave, or a smaller share than theirs."""
     if priority == "idle" and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -74,7 +74,7 @@ def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:
     os._exit(0)  # at once, even in the middle of a fit
 
 
-def _done(kind: str, job: dict[str, Any], report: Callable[[BaseModel], None]) -> BaseModel:
+def _run_job(kind: str, job: dict[str, Any], on_progress: Callable[[BaseModel], None]) -> BaseModel:
     from stamina.instrumentation import set_on_retry_hooks
 
     set_on_retry_hooks(())  # the error says how often a source was tried; its own lines are not of the log's form
@@ -83,25 +83,25 @@ def _done(kind: str, job: dict[str, Any], report: Callable[[BaseModel], None]) -
             preview,  # after the first line, so that starting is quick
         )
 
-        report(Progress(stage="reading"))  # from now on, dying is this job's own doing
+        on_progress(Progress(stage="reading"))  # from now on, dying is this job's own doing
         return preview(PreviewJob.model_validate(job))
     if kind == "export":
         from recserver.training.export.export_worker import export
 
-        return export(ExportJob.model_validate(job), report)
+        return export(ExportJob.model_validate(job), on_progress)
     if kind == "candidate":
-        from recserver.training.worker.candidate import measure
+        from recserver.training.worker.candidate import evaluate_candidate
 
-        return measure(CandidateJob.model_validate(job), report)
-    from recserver.training.worker.memory_limit import limited_memory
+        return evaluate_candidate(CandidateJob.model_validate(job), on_progress)
+    from recserver.training.worker.memory_limit import limit_memory
     from recserver.training.worker.train import train
 
     training = TrainingJob.model_validate(job)
-    with limited_memory(training.memory_limit):
-        return train(training, report)
+    with limit_memory(training.memory_limit):
+        return train(training, on_progress)
 
 
-def _work(line: str, answers: TextIO) -> None:
+def _handle_line(line: str, answers: TextIO) -> None:
     def answer(kind: str, content: Any) -> None:
         answers.write(json.dumps({kind: content}) + "\n")
         answers.flush()
@@ -111,10 +111,10 @@ def _work(line: str, answers: TextIO) -> None:
 
     kind, job = next(iter(json.loads(line).items()))
     try:
-        result = _done(kind, job, report)
+        result = _run_job(kind, job, report)
     except RecServerError as error:
         found = error.data_report if isinstance(error, NoNewModel) else None
-        content: dict[str, Any] = {"code": error.code, "error": str(error)[:LONGEST_TEXT], "data_report": found}
+        content: dict[str, Any] = {"code": error.code, "error": str(error)[:MAX_TEXT_CHARS], "data_report": found}
         if isinstance(error, TrainingFailed):
             content |= {"transient": error.transient, "retry_after": error.retry_after}
         answer("failed", content)
@@ -123,7 +123,7 @@ def _work(line: str, answers: TextIO) -> None:
         most = f" beyond its limit of {limit} MiB: raise it, or read less" if limit else ""
         answer("failed", {"code": "training_failed", "error": f"The {kind} ran out of memory{most}."})
     except Exception as error:  # whatever a library raises ends this job, not the worker
-        trace = traceback.format_exc()[-LONGEST_TEXT:]
+        trace = traceback.format_exc()[-MAX_TEXT_CHARS:]
         answer("crashed", {"error": type(error).__name__, "traceback": trace})
     else:
         answer("result", result.model_dump())

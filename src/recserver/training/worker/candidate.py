@@ -9,39 +9,39 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms.evaluation.metrics import measured
+from recserver.algorithms.evaluation.metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import Holdout
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import algorithm
-from recserver.algorithms.protocol import Algorithm, Surroundings
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.protocol import Algorithm, FitContext
 from recserver.core.clock import SystemClock
 from recserver.core.errors import TrainingFailed
-from recserver.storage.model_file.id_table import IdTable, pack_ids
-from recserver.training.ingest.source_reader import Report, Stages
+from recserver.storage.model_file.id_table import IdIndex, pack_ids
+from recserver.training.ingest.source_reader import OnProgress, StageTimer
 from recserver.training.jobs import CandidateJob, CandidateResult
-from recserver.training.worker.evaluate import fitted
-from recserver.training.worker.train import Told
+from recserver.training.worker.evaluate import fit_checked
+from recserver.training.worker.train import ProgressReporter
 
 
-def measure(job: CandidateJob, report: Report) -> CandidateResult:
+def evaluate_candidate(job: CandidateJob, on_progress: OnProgress) -> CandidateResult:
     """Choose hyperparameters and fit as a training does, and rank for the hold-out.
 
     Raises:
         TrainingFailed: if the data cannot be learned from.
     """
-    holdout, method = load_holdout(job.holdout), algorithm(job.algorithm)
-    load_libraries(method)
-    told = Told(report, Stages(), 0)
-    surroundings, clock = Surroundings(job.threads, told), SystemClock()
+    holdout, method = load_holdout(job.holdout), load_algorithm(job.algorithm)
+    warm_up(method)
+    told = ProgressReporter(on_progress, StageTimer(), 0)
+    surroundings, clock = FitContext(job.threads, told), SystemClock()
     training, began = holdout.training, clock.monotonic()
     told.begin("choosing")
-    chosen = method.choose(training, job.hyperparameters, surroundings)
+    chosen = method.tune(training, job.hyperparameters, surroundings)
     told.begin("fitting")
-    factors = fitted(method, training, {**job.hyperparameters, **chosen}, surroundings)
+    factors = fit_checked(method, training, {**job.hyperparameters, **chosen}, surroundings)
     seconds = clock.monotonic() - began
     told.begin("evaluating")
     return CandidateResult(
-        metrics=measured(holdout, lambda users: factors.scores(training, users)),
+        metrics=ranking_metrics(holdout, lambda users: factors.scores(training, users)),
         hyperparameters=factors.hyperparameters,
         seconds=seconds,
         peak_mb=peak_megabytes(),
@@ -49,7 +49,7 @@ def measure(job: CandidateJob, report: Report) -> CandidateResult:
     )
 
 
-def load_libraries(method: Algorithm) -> None:
+def warm_up(method: Algorithm) -> None:
     """Fit next to nothing, so that time is not taken for libraries, which a worker loads once for many fits."""
     tiny = Interactions(
         users=["a", "b"],
@@ -60,7 +60,7 @@ def load_libraries(method: Algorithm) -> None:
         rows_used=3,
     )
     with suppress(TrainingFailed):
-        method.fit(tiny, {}, Surroundings())
+        method.fit(tiny, {}, FitContext())
 
 
 def peak_megabytes() -> float | None:
@@ -103,7 +103,7 @@ def load_holdout(path: Path) -> Holdout:
     """What :func:`save_holdout` wrote."""
     with np.load(path) as found:
         users, items = (
-            list(IdTable(found[f"{kind}_text"], found[f"{kind}_offsets"])) for kind in ("user", "item")
+            list(IdIndex(found[f"{kind}_text"], found[f"{kind}_offsets"])) for kind in ("user", "item")
         )
         rows_used, weighted, by_time = found["counted"].tolist()
         training = Interactions(

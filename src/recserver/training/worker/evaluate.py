@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms.evaluation.metrics import measured
+from recserver.algorithms.evaluation.metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import hold_out
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import Algorithm, Factors, Surroundings
+from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 
-ENOUGH_USERS = 50
+MIN_EVALUATED_USERS = 50
 """From so many evaluated users on, being no better than popularity is worth a warning, not an accident."""
 
 
@@ -31,52 +31,52 @@ class Evaluation:
 
     metrics: dict[str, int | float | bool]
     warnings: tuple[str, ...] = ()
-    chosen: dict[str, Any] = field(default_factory=dict)
+    tuned: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
     method: Algorithm,
     hyperparameters: Mapping[str, Any],
     interactions: Interactions,
-    surroundings: Surroundings | None = None,
+    context: FitContext | None = None,
 ) -> Evaluation:
     """Fit ``method`` on a part of ``interactions``, and measure how it ranks the rest. It fails no training."""
-    holdout, surroundings = hold_out(interactions), surroundings or Surroundings()
+    holdout, context = hold_out(interactions), context or FitContext()
     if holdout is None:
         return Evaluation({"evaluated_users": 0})
     training = holdout.training
     try:
-        chosen = method.choose(training, hyperparameters, surroundings)
-        factors = fitted(method, training, {**hyperparameters, **chosen}, surroundings)
+        chosen = method.tune(training, hyperparameters, context)
+        factors = fit_checked(method, training, {**hyperparameters, **chosen}, context)
     except TrainingFailed as error:
         warning = f"The model could not be evaluated on a part of its data: {error}"
         return Evaluation({"evaluated_users": 0}, (warning,))
     popularity = training.item_counts().astype(np.float32)
-    model = measured(holdout, lambda users: factors.scores(training, users))
-    baseline = measured(holdout, lambda users: np.tile(popularity, (len(users), 1)))
+    model = ranking_metrics(holdout, lambda users: factors.scores(training, users))
+    baseline = ranking_metrics(holdout, lambda users: np.tile(popularity, (len(users), 1)))
     metrics = model | {f"popularity_{name}": value for name, value in baseline.items()}
     counted = {"evaluated_users": len(holdout.users), "split_by_time": holdout.by_time}
-    doubts = tuple(_doubts(model, baseline, len(holdout.users)))
+    doubts = tuple(_quality_warnings(model, baseline, len(holdout.users)))
     return Evaluation(metrics | counted, doubts, chosen)
 
 
-def fitted(
-    method: Algorithm, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: Surroundings
-) -> Factors:
+def fit_checked(
+    method: Algorithm, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+) -> FittedModel:
     """Factors of finite numbers.
 
     Raises:
         TrainingFailed: if there are none.
     """
-    factors = method.fit(interactions, hyperparameters, surroundings)
+    factors = method.fit(interactions, hyperparameters, context)
     if not factors.is_finite():
         raise TrainingFailed("The fit ended in values that are not finite: check the ratings.")
     return factors
 
 
-def _doubts(model: Mapping[str, float], baseline: Mapping[str, float], n_users: int) -> Iterator[str]:
+def _quality_warnings(model: Mapping[str, float], baseline: Mapping[str, float], n_users: int) -> Iterator[str]:
     ours, theirs = model["ndcg_at_10"], baseline["ndcg_at_10"]
-    if n_users >= ENOUGH_USERS and ours <= theirs:
+    if n_users >= MIN_EVALUATED_USERS and ours <= theirs:
         yield (
             f"The model foretells what {n_users} users took no better than a list of the most popular items does "
             f"(ndcg_at_10 {ours:.4f} against {theirs:.4f}): check that the data chef's columns are the right "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @contextmanager
-def limited_memory(mebibytes: int | None) -> Iterator[None]:
+def limit_memory(mebibytes: int | None) -> Iterator[None]:
     """Let this process take so much more memory than it has now, for as long as the block lasts.
 
     What asks for more gets a MemoryError, or dies if it cannot bear one. What counts is memory that may be

@@ -11,69 +11,71 @@ from typing import Any
 import numpy as np
 
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import algorithm
-from recserver.algorithms.protocol import Algorithm, Factors, Surroundings
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed, SourceUnchanged
-from recserver.recommend.model.attribute_arrays import HEADER
+from recserver.recommend.model.attribute_arrays import HEADER_KEY
 from recserver.storage.model_file import JSON, PackedFile, pack
 from recserver.storage.model_file.id_table import pack_ids
 from recserver.training.ingest.attribute_columns import PackedAttributes
-from recserver.training.ingest.item_features import Features, collect_features
-from recserver.training.ingest.source_reader import Collected, Report, Stages, collect
+from recserver.training.ingest.item_features import ItemFeatures, collect_features
+from recserver.training.ingest.source_reader import CollectedData, OnProgress, StageTimer, collect
 from recserver.training.jobs import DataReport, Progress, TrainingJob, TrainingResult
-from recserver.training.worker.evaluate import evaluate, fitted
-from recserver.training.worker.warm_start import Earlier, earlier
+from recserver.training.worker.evaluate import evaluate, fit_checked
+from recserver.training.worker.warm_start import PreviousModel, load_previous
 
-SECONDS_BETWEEN = 0.25
+PROGRESS_INTERVAL = 0.25
 """Reports of a fit's progress."""
 
 
-def train(job: TrainingJob, report: Report) -> TrainingResult:
+def train(job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
     """Read the job's chefs, evaluate its algorithm, fit it, and leave the packed model in ``job.out``.
 
     Raises:
         TrainingFailed: with the sentence that becomes the model's ``error``.
         SourceUnchanged: if there is nothing new to learn, and the job allows to stop at that.
     """
-    report(Progress(stage="reading"))
-    stages = Stages()
-    collected = collect(job, report, stages)
+    on_progress(Progress(stage="reading"))
+    stages = StageTimer()
+    collected = collect(job, on_progress, stages)
     interactions, rows_read = collected.interactions, collected.data_report.rows_read
-    features, data_report = _features(job, collected, report, stages)
-    digest = digest_of(job, interactions, features.packed)
-    if digest == job.trained_digest:
+    features, data_report = _read_features(job, collected, on_progress, stages)
+    digest = training_digest(job, interactions, features.attributes)
+    if digest == job.previous_digest:
         raise SourceUnchanged(
             "The data and the hyperparameters are those of the last training.", data_report.model_dump()
         )
-    told = Told(report, stages, rows_read)
-    method = algorithm(job.algorithm)
+    told = ProgressReporter(on_progress, stages, rows_read)
+    method = load_algorithm(job.algorithm)
     told.begin("evaluating")
-    before = earlier(job, method, interactions)
-    hyperparameters = {**job.hyperparameters, **before.chosen}
-    evaluation = evaluate(method, hyperparameters, interactions, Surroundings(job.threads, told))
+    before = load_previous(job, method, interactions)
+    hyperparameters = {**job.hyperparameters, **before.tuned}
+    evaluation = evaluate(method, hyperparameters, interactions, FitContext(job.threads, told))
     told.begin("fitting")
-    surroundings = Surroundings(job.threads, told, before.start)
-    factors = fitted(method, interactions, {**hyperparameters, **evaluation.chosen}, surroundings)
+    surroundings = FitContext(job.threads, told, before.warm_start)
+    factors = fit_checked(method, interactions, {**hyperparameters, **evaluation.tuned}, surroundings)
     told.begin("packing")
-    chosen = {**before.chosen, **evaluation.chosen}
-    if not factors.started_warm:
-        before = Earlier()
+    chosen = {**before.tuned, **evaluation.tuned}
+    if not factors.warm_started:
+        before = PreviousModel()
     header = before.header(job, interactions, chosen)
-    result = finish_training(job, method, interactions, factors, digest, header=header, attributes=features.packed)
+    result = finish_training(
+        job, method, interactions, factors, digest, header=header, attributes=features.attributes
+    )
     data_report = data_report.model_copy(update={"seconds": stages.end()})
     more = {
         "data_report": data_report,
         "source_state": collected.source_state,
         "model_metrics": result.model_metrics | {"warm_starts": before.warm_starts} | evaluation.metrics,
-        "warnings": [*result.warnings, *_doubts(data_report), *features.warnings, *evaluation.warnings],
+        "warnings": [*result.warnings, *_data_warnings(data_report), *features.warnings, *evaluation.warnings],
     }
     return result.model_copy(update=more)
 
 
-def _features(
-    job: TrainingJob, collected: Collected, report: Report, stages: Stages
-) -> tuple[Features, DataReport]:
+def _read_features(
+    job: TrainingJob, collected: CollectedData, on_progress: OnProgress, stages: StageTimer
+) -> tuple[ItemFeatures, DataReport]:
     """What is known of the items besides, and the report of everything that was read."""
     read, data_report = collected.data_report.rows_read, collected.data_report
     if job.item_features is not None:
@@ -82,36 +84,36 @@ def _features(
         features = collect_features(
             job,
             collected.interactions.items,
-            lambda rows: report(Progress(stage="reading", rows_read=read + rows)),
+            lambda rows: on_progress(Progress(stage="reading", rows_read=read + rows)),
         )
     except SourceFailed as error:
-        raise error.told(
+        raise error.with_message(
             str(error), data_report.model_copy(update={"seconds": stages.end()}).model_dump()
         ) from None
     return features, data_report.model_copy(update={"item_features": features.report, "seconds": stages.end()})
 
 
-class Told:
+class ProgressReporter:
     """Begins stages, and tells how far the fit in them is, a few times a second."""
 
-    def __init__(self, report: Report, stages: Stages, rows_read: int) -> None:
-        self._report, self._stages, self._rows_read = report, stages, rows_read
-        self._clock, self._stage, self._next = SystemClock(), "", 0.0
+    def __init__(self, on_progress: OnProgress, stages: StageTimer, rows_read: int) -> None:
+        self._on_progress, self._stages, self._rows_read = on_progress, stages, rows_read
+        self._clock, self._stage, self._next_report = SystemClock(), "", 0.0
 
     def begin(self, stage: str) -> None:
         self._stages.begin(stage)
         self._stage = stage
-        self._report(Progress(stage=stage, rows_read=self._rows_read))
+        self._on_progress(Progress(stage=stage, rows_read=self._rows_read))
 
     def __call__(self, iteration: int, iterations: int, loss: float) -> None:
-        if self._clock.monotonic() < self._next:
+        if self._clock.monotonic() < self._next_report:
             return
-        self._next = self._clock.monotonic() + SECONDS_BETWEEN
+        self._next_report = self._clock.monotonic() + PROGRESS_INTERVAL
         how_far = {"iteration": iteration, "iterations": iterations, "loss": loss if isfinite(loss) else None}
-        self._report(Progress(stage=self._stage, rows_read=self._rows_read, **how_far))
+        self._on_progress(Progress(stage=self._stage, rows_read=self._rows_read, **how_far))
 
 
-def _doubts(report: DataReport) -> list[str]:
+def _data_warnings(report: DataReport) -> list[str]:
     """What speaks against the data that were learned from."""
     replaced = [
         f"In {count} of {report.rows_kept} rows the {reason}, such as {report.examples[reason]}: each counts 1."
@@ -120,7 +122,9 @@ def _doubts(report: DataReport) -> list[str]:
     return [*replaced, *report.hints]
 
 
-def digest_of(job: TrainingJob, interactions: Interactions, attributes: PackedAttributes | None = None) -> str:
+def training_digest(
+    job: TrainingJob, interactions: Interactions, attributes: PackedAttributes | None = None
+) -> str:
     """SHA-256 over everything that decides what a training learns, and what it keeps of the items besides."""
     definition = [job.algorithm, job.hyperparameters, interactions.weighted]
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
@@ -138,7 +142,7 @@ def finish_training(
     job: TrainingJob,
     method: Algorithm,
     interactions: Interactions,
-    factors: Factors,
+    factors: FittedModel,
     digest: str,
     *,
     header: Mapping[str, JSON] | None = None,
@@ -154,9 +158,9 @@ def finish_training(
     about |= header or {}
     if factors.fold_in is not None:
         about["fold_in"] = factors.fold_in.header()
-    arrays = _arrays(interactions, factors)
+    arrays = _model_arrays(interactions, factors)
     if attributes is not None:
-        about[HEADER] = attributes.header
+        about[HEADER_KEY] = attributes.header
         arrays |= attributes.arrays
     packed = pack(job.out, about, arrays)
     result = _result(method, interactions, factors, packed, digest)
@@ -167,7 +171,7 @@ def finish_training(
     return result.model_copy(update=told)
 
 
-def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
+def _model_arrays(interactions: Interactions, factors: FittedModel) -> dict[str, Any]:
     user_text, user_offsets = pack_ids(interactions.users)
     item_text, item_offsets = pack_ids(interactions.items)
     arrays: dict[str, Any] = {
@@ -184,25 +188,25 @@ def _arrays(interactions: Interactions, factors: Factors) -> dict[str, Any]:
     }
     if factors.item_scale is not None:
         arrays["item_scale"] = factors.item_scale
-    if (recent := interactions.recent_shares(SystemClock().now().timestamp())) is not None:
+    if (recent := interactions.recent_popularity(SystemClock().now().timestamp())) is not None:
         arrays["item_recent"] = recent
     if factors.neighbors is not None:
         arrays |= {
             "neighbor_indptr": factors.neighbors.indptr,
             "neighbor_indices": factors.neighbors.indices,
             "neighbor_weights": factors.neighbors.weights,
-            "seen_strengths": factors.neighbors.strengths,
+            "seen_strengths": factors.neighbors.confidences,
         }
     if factors.fold_in is not None:
-        arrays |= {"fold_in_inputs": factors.fold_in.inputs, "fold_in_gram": factors.fold_in.gram}
-        alike = factors.fold_in.worth.feedback == "implicit" and interactions.ratings.min() > 0
-        if factors.neighbors is None and factors.strengths is not None and not alike:
-            arrays["seen_strengths"] = factors.strengths
+        arrays |= {"fold_in_inputs": factors.fold_in.input_scale, "fold_in_gram": factors.fold_in.gram}
+        alike = factors.fold_in.weighting.feedback == "implicit" and interactions.ratings.min() > 0
+        if factors.neighbors is None and factors.confidences is not None and not alike:
+            arrays["seen_strengths"] = factors.confidences
     return arrays
 
 
 def _result(
-    method: Algorithm, interactions: Interactions, factors: Factors, packed: PackedFile, digest: str
+    method: Algorithm, interactions: Interactions, factors: FittedModel, packed: PackedFile, digest: str
 ) -> TrainingResult:
     statistics = interactions.statistics()
     rejected = sum(interactions.rejected.values())
