@@ -308,7 +308,7 @@ def test_a_name_that_changes_its_address_is_judged_anew(
 def test_literals_that_only_the_resolver_understands_are_judged_when_connecting(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "host_refusal", lambda *_, **__: None)
+    monkeypatch.setattr(fetch, "host_error", lambda *_, **__: None)
     closed = policy.model_copy(update={"allow_private_sources": False})
     for host in ("127.1", "2130706433", "0x7f000001", "[::ffff:127.0.0.1]", "localhost", "127.0.0.1"):
         # aiohttp does not even try the short spellings

@@ -64,7 +64,9 @@ def test_faults_of_the_connection_may_pass_soon(
     assert failure(table, policy, f"http://127.0.0.1:{closed_port()}/").transient
     assert failure(table, policy, site.raw(broken)).transient
     assert not failure(table, policy, site.url.replace("http:", "https:")).transient
-    monkeypatch.setattr(api, "MAX_BUFFERED_BYTES", 10)  # what was handed over is not fetched again, but may be later
+    monkeypatch.setattr(
+        api, "MAX_BUFFERED_BYTES", 10
+    )  # what was handed over is not fetched again, but may be later
     assert failure(table, policy, site.raw(broken)).transient
 
 

@@ -64,7 +64,7 @@ def made(
         "item_factors": items,
         "seen_indptr": indptr,
         "seen_indices": indices,
-        "seen_strengths": strengths,
+        "seen_confidences": strengths,
         "item_counts": taken.sum(axis=0),
         "popularity": taken.mean(axis=0).astype(np.float32),
         "item_norms": np.linalg.norm(items, axis=0),

@@ -85,7 +85,7 @@ class WrongChef(XmlChef):
     def _spoilt(self, batch: Batch, place: int) -> Batch:
         columns = dict(batch.columns)
         if self.fault == "names what it gives" or (self.fault == "names columns once" and place):
-            return replace(batch, found=tuple(columns) if self.fault == "names what it gives" else ())
+            return replace(batch, column_names=tuple(columns) if self.fault == "names what it gives" else ())
         if self.fault == "gives lists":
             return replace(batch, columns={name: list(column) for name, column in columns.items()})
         if self.fault == "gives ragged columns" and place and "item_id" in columns:

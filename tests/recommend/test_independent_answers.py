@@ -80,7 +80,7 @@ def test_requests_at_once_are_answered_as_if_alone(model: Recommender, large: bo
             answers.close()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(micro_batching, "scoring_each", lambda _: 10.0 if large else 0.01)
+        patch.setattr(micro_batching, "batched_scoring_ms", lambda _: 10.0 if large else 0.01)
         found = asyncio.run(at_once())
     answers = [(one.source and one.source.value, items_to_json(one)) for one in found]
     assert answers == [alone(model, *one) for one in asked]
@@ -101,7 +101,7 @@ async def test_through_the_library(server: RecServer, model: Recommender) -> Non
 async def test_over_http(
     film_folder: Path, model: Recommender, cached: bool, large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(micro_batching, "scoring_each", lambda _: 10.0 if large else 0.01)
+    monkeypatch.setattr(micro_batching, "batched_scoring_ms", lambda _: 10.0 if large else 0.01)
     settings = Settings(port=0, read_only=True, rescan_seconds=60, answer_cache=1 if cached else 0)
     async with RecServer(film_folder, settings).serve() as url, ClientSession(url) as client:
         for seed in (2, 2):  # what may be in the answer cache is asked again

@@ -67,14 +67,16 @@ def items(answer: Recommendations) -> list[str]:
 @pytest.fixture
 def in_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every model is a large one."""
-    monkeypatch.setattr(together, "scoring_each", lambda model: 10.0)
+    monkeypatch.setattr(together, "batched_scoring_ms", lambda model: 10.0)
 
 
 @pytest.mark.parametrize("large", [True, False])
 async def test_whoever_comes_meanwhile_is_answered_together(
     many: MicroBatcher, model: Recommender, sizes: list[int], large: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "scoring_each", lambda model: 10.0 if large else together.MAX_INLINE_MS / 16)
+    monkeypatch.setattr(
+        together, "batched_scoring_ms", lambda model: 10.0 if large else together.MAX_INLINE_MS / 16
+    )
     asked = [(f"u{number % 4}", Query(n=1 + number % 9)) for number in range(200)]
     answers = await asyncio.gather(*(many.recommend(model, *one) for one in asked))
     assert sizes == ([1, MAX_BATCH, MAX_BATCH, MAX_BATCH, 200 - 1 - 3 * MAX_BATCH] if large else [16] * 12 + [8])
@@ -143,7 +145,7 @@ async def test_whoever_is_folded_into_many_factors_is_answered_in_a_thread(
     """However few items there are."""
     model = made(200, k)
     assert model.fold_in is not None
-    model = replace(model, fold_in=replace(model.fold_in, confidence=confidence))
+    model = replace(model, fold_in=replace(model.fold_in, alpha=confidence))
     found = await many.run_query(model, Query(interactions=[Interaction("i00003")]), current_thread)
     assert (found is not current_thread()) is takes_long
 
@@ -159,7 +161,7 @@ def test_each_event_loop_gets_its_own_answers(many: MicroBatcher, model: Recomme
 async def test_nothing_waits_for_ever_once_it_is_closed(
     many: MicroBatcher, model: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(together, "scoring_each", lambda model: 10.0)
+    monkeypatch.setattr(together, "batched_scoring_ms", lambda model: 10.0)
     many.close()
     for query in (Query(), Query(), Query(explain=True)):
         with pytest.raises(Draining):

@@ -258,7 +258,7 @@ def test_a_model_of_worth_that_is_not_told_takes_all_for_one() -> None:
     fold_in = FoldIn(np.ones(N_ITEMS, np.float32), np.zeros((4, 4), np.float32), Weighting("implicit"), l2=0.1)
     model = made(N_ITEMS)
     fold_in = replace(fold_in, gram=model.item_factors @ model.item_factors.T)
-    model = replace(model, seen_strengths=None, fold_in=fold_in)
+    model = replace(model, seen_confidences=None, fold_in=fold_in)
     row = slice(model.seen_indptr[1], model.seen_indptr[2])
     before = dict.fromkeys(model.seen_indices[row].tolist(), 1.0)
     new = next(place for place in range(N_ITEMS) if place not in before)

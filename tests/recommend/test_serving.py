@@ -93,7 +93,7 @@ async def test_a_model_is_loaded_once_however_many_ask(
         opened_files.append(path)
         return open_packed(path)
 
-    monkeypatch.setattr(catalog, "open_packed", counting)
+    monkeypatch.setattr(catalog, "load_model", counting)
     async with opened(data_dir, settings) as server:
         assert server.rec.services.model_cache.get_loaded("m") is None
         answers = await asyncio.gather(*(server.ask() for _ in range(100)))
@@ -181,7 +181,7 @@ async def test_what_changes_while_it_is_loaded_is_noticed(
         return loaded
 
     async with opened(data_dir, settings) as server:
-        monkeypatch.setattr(catalog, "open_packed", slow)
+        monkeypatch.setattr(catalog, "load_model", slow)
         if change == "deleted":
             with pytest.raises(ModelNotTrained):
                 await server.ask()

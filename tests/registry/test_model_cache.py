@@ -36,7 +36,7 @@ class Few:
             self.opened.append(path.stem)
             return open_packed(path)
 
-        monkeypatch.setattr(catalog, "open_packed", counting)
+        monkeypatch.setattr(catalog, "load_model", counting)
 
     @property
     def loaded(self) -> str:

@@ -71,7 +71,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> lis
         waits.append(seconds)
         act()
 
-    monkeypatch.setattr(module, "pause", wait)
+    monkeypatch.setattr(module, "blocking_sleep", wait)
     return waits
 
 

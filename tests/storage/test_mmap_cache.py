@@ -79,9 +79,9 @@ def test_a_small_file_is_read(tmp_path: Path, temporary: Path) -> None:
 def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path) -> None:
     _, model = load_model(large)
     code = (
-        "import sys; from pathlib import Path; from recserver.recommend.model.loading import open_packed\n"
+        "import sys; from pathlib import Path; from recserver.recommend.model.loading import load_model\n"
         "from recserver.recommend.pipeline import recommend, Query\n"
-        "packed, model = open_packed(Path(sys.argv[1]))\n"
+        "packed, model = load_model(Path(sys.argv[1]))\n"
         "print(packed.checked, recommend(model, 'u0', Query(n=3)).items)"
     )
     done = subprocess.run(
@@ -94,9 +94,9 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
 
 def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from recserver.recommend.model.loading import open_packed\n"
+        "import sys; from pathlib import Path; from recserver.recommend.model.loading import load_model\n"
         "from recserver.recommend.pipeline import recommend, Query\n"
-        "input(); packed, model = open_packed(Path(sys.argv[1])); print(flush=True)\n"
+        "input(); packed, model = load_model(Path(sys.argv[1])); print(flush=True)\n"
         "maps = Path('/proc/self/maps').read_text().splitlines()\n"
         "print({line.split(maxsplit=5)[5] for line in maps if sys.argv[2] in line}, flush=True); input()"
     )

@@ -22,7 +22,7 @@ def stuck_at(patch: pytest.MonkeyPatch, name: str) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         unlink(path)
 
-    patch.setattr(files.disk, "remove_files_sync", refuse)
+    patch.setattr(files.disk, "unlink", refuse)
 
 
 def put_back(folder: Path, name: str, text: str) -> None:

@@ -114,7 +114,8 @@ class FoldIn:
         if header.get("feedback") not in get_args(Feedback) or type(header.get("nonnegative")) is not bool:
             raise ValueError("what ratings are worth is missing")
         worth = Weighting(header["feedback"], numbers.pop("mean_log"))
-        return cls(inputs, gram, worth, nonnegative=header["nonnegative"], **numbers)
+        alpha = numbers.pop("confidence")
+        return cls(inputs, gram, worth, nonnegative=header["nonnegative"], alpha=alpha, **numbers)
 
     @classmethod
     def without_factors(cls, weighting: Weighting, n_items: int) -> Self:

@@ -150,7 +150,7 @@ async def test_a_failure_in_mid_stream_ends_the_connection(films: Api, monkeypat
             raise MemoryError
         return found(*given)
 
-    monkeypatch.setattr(verbs, "recommended_many", failing)
+    monkeypatch.setattr(verbs, "recommend_many", failing)
     body = json.dumps({"model_id": "films", "user_ids": [f"u{number}" for number in range(300)]}).encode()
     head = f"POST /recommend_batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     async with asyncio.timeout(20):

@@ -139,7 +139,7 @@ def _operation(
             with closing(work):  # it may never begin: the server is not open, or the caller gives up waiting
                 if not exclusive:
                     return await work
-                async with args[0].parts.changing:
+                async with args[0].services.write_lock:
                     return await work
         except OSError as error:
             raise StorageUnreadable(
