@@ -20,16 +20,18 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner, Result
 
-from recserver import RecServer, Settings
 from recserver.cli import app
 from recserver.core.errors import SourceUnchanged
 from recserver.core.events import RunEnded
-from recserver.testing import ScriptedExecutor, ScriptedTraining
+from recserver.server.rec_server import RecServer
+from recserver.server.settings import Settings
+from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining
 from recserver.training.jobs import Progress
 from recserver.training.run_outcome import RunOutcome
 from tests.helpers.cli_process import killed_at_the_end
 from tests.helpers.pids import take_interrupts
 
+JOINED = "Task t was training model m already; that run was joined.\n"
 RESUMED = "Task t is not paused and runs every 3600 s.\n"
 KEY = "a-key-of-enough-characters"
 HOSTILE = "The source says \x1b[31m\x9b2J\u202e[bold]no\r\nrecserver: all is well."
@@ -201,9 +203,59 @@ async def test_run_without_waiting(cli: Cli, url: str, trainings: ScriptedExecut
     training = await trainings.next()
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == f"Task t trains model m.\nIts run is {training.job.run_id}.\n"
-    busy = in_one_line(await cli("run", "t", "--no-wait", "--url", url))
-    assert "Model 'm' is being trained by task 't'. Wait for that to end." in busy
-    assert "is being trained" in in_one_line(await cli("run", "t", "--url", url))
+    again = await cli("run", "t", "--no-wait", "--url", url)
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert again.stdout == f"{JOINED}Its run is {training.job.run_id}.\n"
+    as_json = json.loads((await cli("run", "t", "--no-wait", "--json", "--url", url)).stdout)
+    assert (as_json["run_id"], as_json["model_id"], as_json["joined"]) == (training.job.run_id, "m", True)
+
+
+async def test_run_is_refused_while_another_task_trains_the_model(
+    cli: Cli, url: str, rec: RecServer, trainings: ScriptedExecutor
+) -> None:
+    await rec.add_model_task("other", model_id="m", data_chef_id="c", interval=3600, enabled=False)
+    await rec.run_task("t")
+    await trainings.next()
+    for options in ([], ["--no-wait"]):
+        busy = in_one_line(await cli("run", "other", *options, "--url", url))
+        assert "Model 'm' is being trained by task 't'. Wait for that to end." in busy
+    assert trainings.started_count == 2
+
+
+async def test_run_joins_the_run_under_way(
+    start: Start, url: str, rec: RecServer, trainings: ScriptedExecutor
+) -> None:
+    run_id = (await rec.run_task("t"))["run_id"]
+    training = await trainings.next()
+    process = await start("run", "t", "--url", url)
+    assert await line_with(process, "joined") == JOINED
+    training.finish()
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert out.decode().splitlines()[-1].startswith("completed, version 2, ")
+    assert (trainings.started_count, (await rec.get_run(run_id))["outcome"]) == (2, "completed")
+
+
+async def test_run_begins_another_where_the_one_in_the_way_has_just_ended(cli: Cli) -> None:
+    """The server of another version of this: refuses once, and has nothing under way when it is asked."""
+    posts = 0
+
+    async def refuse(request: web.Request) -> web.Response:
+        nonlocal posts
+        posts += 1
+        if posts == 1:
+            return web.json_response({"error": "Busy.", "code": "model_busy"}, status=409)
+        return web.json_response({"message": "Task t trains model m.", "run_id": "1"})
+
+    async def tasks(request: web.Request) -> web.Response:
+        return web.json_response({"t": {"model_id": "m", "running": False, "last_run_id": "0"}})
+
+    application = web.Application()
+    application.router.add_post("/run_task", refuse)
+    application.router.add_get("/list_tasks", tasks)
+    async with TestServer(application) as server:
+        result = await cli("run", "t", "--no-wait", "--url", str(server.make_url("/")))
+    assert (result.exit_code, result.stdout) == (0, "Task t trains model m.\nIts run is 1.\n")
 
 
 async def test_run_follows_to_a_new_version(cli: Cli, url: str, trainings: ScriptedExecutor) -> None:

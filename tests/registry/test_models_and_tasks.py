@@ -14,6 +14,7 @@ from recserver.core.errors import InvalidInput, ModelNotFound
 from recserver.registry.model_config import highest_version
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
+from recserver.storage import atomic_files as files
 from recserver.training.task import TaskSpec
 from recserver.training.task_store import TaskStore
 
@@ -219,3 +220,39 @@ async def test_a_task_file_that_lacks_what_it_needs_says_what(tasks: TaskStore, 
     fault = await tasks.spec("t")
     assert isinstance(fault, InvalidInput)
     assert f"tasks/t.json cannot be scheduled: {next(iter(wrong))}" in str(fault)
+
+
+@pytest.mark.parametrize("ahead", ["another process publishes", "another process deletes"])
+async def test_a_model_is_read_as_it_is_at_one_moment(
+    models: ModelStore, monkeypatch: pytest.MonkeyPatch, ahead: str
+) -> None:
+    """What another process does between the reading of the config and the look at the packed model."""
+    config = put(models.folder, "m_config.json", {"algorithm": "nmf", "status": "validating"})
+    look, changed = files.regular_file_stat, False
+
+    def changing(path: Path) -> os.stat_result | None:
+        nonlocal changed
+        if path.suffix == ".pkl" and looks() == 2 and not changed:
+            changed = True
+            if "deletes" in ahead:
+                config.unlink()
+            else:
+                models.model_path("m").write_bytes(b"packed")
+                files.write_atomic_sync(config, b'{"algorithm": "nmf", "status": "completed"}')
+        return look(path)
+
+    count = 0
+
+    def looks() -> int:
+        nonlocal count
+        count += 1
+        return count
+
+    monkeypatch.setattr(files, "regular_file_stat", changing)
+    if "deletes" in ahead:
+        with pytest.raises(ModelNotFound):
+            await models.read("m")
+    else:
+        model = await models.read("m")
+        assert (model.status, model.file_stat is not None) == ("completed", True)
+    assert changed

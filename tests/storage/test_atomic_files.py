@@ -232,3 +232,25 @@ async def test_what_can_be_read_of_a_journal_is_kept(tmp_path: Path, caplog: pyt
     assert journal.names == []
     assert path.with_name(".scheduler.json.broken").read_text() == "{bad"
     assert "what is known of past runs is lost" in caplog.text
+
+
+async def test_what_is_prepared_is_on_the_disk_before_it_can_be_seen(tmp_path: Path) -> None:
+    journal, again = TaskStateStore(tmp_path / "journal.json"), TaskStateStore(tmp_path / "journal.json")
+    await journal.update("t", last_status="training", skipped=1)
+    await journal.prepare("t", last_status="completed")
+    await again.refresh()
+    assert (again.get("t").last_status, journal.get("t").last_status) == ("completed", "training")
+    journal.note("t", last_status="completed")
+    assert journal.get("t") == again.get("t")
+
+
+async def test_a_change_between_the_preparation_and_its_moment_is_not_lost(tmp_path: Path) -> None:
+    journal, again = TaskStateStore(tmp_path / "journal.json"), TaskStateStore(tmp_path / "journal.json")
+    await journal.update("t", last_status="training", skipped=1)
+    await journal.prepare("t", last_status="completed")
+    await journal.update("t", skipped=2)
+    journal.note("t", last_status="completed")
+    await journal.flush()
+    await again.refresh()
+    assert (again.get("t").last_status, again.get("t").skipped) == ("completed", 2)
+    assert journal.get("t") == again.get("t")

@@ -186,7 +186,7 @@ def run_task(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a task's model now, and follow the run to its end.
+    """Train a task's model now, or join the run of the task that is under way, and follow it to its end.
 
     The exit status is 0 if it completed, 1 if it failed, 3 if it was stopped. Ctrl-C ends the following only.
     """

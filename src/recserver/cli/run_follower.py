@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.cli.client import Client, CommandFailed, Event
+from recserver.cli.join import begin_or_join
+from recserver.cli.output import printable
 from recserver.cli.run_progress import Display, RunProgress
 from recserver.core.clock import Clock
 from recserver.training.run_outcome import RunOutcome
@@ -44,14 +46,16 @@ class RunFollower:
         self._reading_since: tuple[float, int] | None = None
 
     async def run(self, task_name: str) -> dict[str, Any]:
-        """Run a task, and return the record of its run when that has ended.
+        """Run a task, or join its run that is under way, and return the record of that when it has ended.
 
         Raises:
             CommandFailed: if it cannot begin, or the server is gone before it ends.
         """
         async with self._client.events(task_name=task_name) as events:  # first, so that none is missed
-            answer = await self._client.post("run_task", task_name=task_name)
+            answer = await begin_or_join(self._client, task_name)
             self.run_id = str(answer.get("run_id"))
+            if answer.get("joined"):
+                self._display.say(printable(str(answer["message"])))
             self._display.show(self._progress)
             return await self._wait(events)
 

@@ -73,11 +73,18 @@ class Display(Protocol):
         """It came to this."""
         ...
 
+    def say(self, sentence: str) -> None:
+        """Something else is to be known of it."""
+        ...
+
 
 class NoDisplay:
     """Shows nothing."""
 
     def show(self, progress: RunProgress) -> None:
+        """Nothing."""
+
+    def say(self, sentence: str) -> None:
         """Nothing."""
 
 
@@ -95,6 +102,10 @@ class LineDisplay:
         if at != self._last or now - self._since >= LINE_INTERVAL:
             self._last, self._since = at, now
             console.print(progress.summary, markup=False)
+
+    def say(self, sentence: str) -> None:
+        """Print it."""
+        console.print(sentence, markup=False)
 
 
 class BarDisplay:
@@ -129,6 +140,10 @@ class BarDisplay:
         if progress.share is not None:
             told |= {"total": 1.0, "completed": progress.share}
         self._progress.update(self._job, **told)
+
+    def say(self, sentence: str) -> None:
+        """Print it above the bar."""
+        self._progress.console.print(sentence, markup=False)
 
 
 def make_display(clock: Clock, *, as_json: bool) -> AbstractContextManager[Display]:

@@ -17,9 +17,7 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_store import ModelStore, StoredModel
 from recserver.registry.unavailable_reason import repair_pending_reason, unavailable_reason
 from recserver.storage import model_file as artifact
-from recserver.storage.atomic_files import file_stamp
-
-Stamp = tuple[int, int, int]
+from recserver.storage.atomic_files import Stamp, file_stamp
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,17 @@ class ModelStore:
             return await asyncio.to_thread(self._read, model_id), moment
 
     def _read(self, model_id: str, names: Container[str] | None = None) -> StoredModel:
+        """A model as its files tell of it at one moment, though another process may change them meanwhile."""
+        if not files.is_plain_name(model_id):
+            raise ModelNotFound(model_id)
+        paths = (
+            record_path(self.folder, model_id),
+            self.path(model_id, CONFIG_SUFFIX),
+            self.path(model_id, PICKLE_SUFFIX),
+        )
+        return files.read_together(paths, lambda: self._read_once(model_id, names))
+
+    def _read_once(self, model_id: str, names: Container[str] | None) -> StoredModel:
         unreadable = None
         try:
             path, raw = self._read_config(model_id, names)

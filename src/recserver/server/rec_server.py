@@ -18,6 +18,7 @@ from recserver.core.clock import Clock, SystemClock
 from recserver.core.errors import Draining, ServerCannotStart
 from recserver.core.events import EventBus
 from recserver.core.task_group import BackgroundTasks
+from recserver.core.validation.values import KnownId, Bool
 from recserver.server.components import (
     build_services,
     open_for_reading,
@@ -30,7 +31,8 @@ from recserver.server.http.app import build_app
 from recserver.server.http.auth import Access
 from recserver.server.http.writer_proxy import NO_PEERS, Peers
 from recserver.server.service import Service
-from recserver.server.service.operation import Services
+from recserver.server.service.operation import Services, Result, control
+from recserver.server.service.tasks import find_task
 from recserver.server.settings import Settings, load_settings
 from recserver.server.sockets import BACKLOG, base_url, listen
 from recserver.storage.folder_lock import require_unlocked
@@ -44,8 +46,8 @@ class RecServer(Service):
     """A recommendation server over one data folder.
 
     Used as ``async with RecServer("data") as rec:`` it trains and answers without HTTP; its verbs are the
-    endpoints. ``web_app()`` mounts it in an aiohttp application, ``serve()`` gives it an address of its own.
-    It installs no signal handlers, configures no logging and leaves the event loop as it is.
+    endpoints, and :meth:`train`. ``web_app()`` mounts it in an aiohttp application, ``serve()`` gives it an
+    address of its own. It installs no signal handlers, configures no logging and leaves the event loop as it is.
 
     One server at a time writes a folder. Others may serve it with ``Settings(read_only=True)``: they change
     nothing, train nothing, and follow what the one that writes publishes.
@@ -109,6 +111,28 @@ class RecServer(Service):
             await self._resources.aclose()
         finally:
             self._services = None
+
+    @control
+    async def train(self, task_name: KnownId, *, force: Bool = False) -> Result:
+        """Run a task, or join the run of it that is under way, and return the run once it has ended.
+
+        What is returned is what :meth:`get_run` tells of the run: that it failed, or was stopped, is its
+        ``outcome`` and raises nothing. A run that is joined may be one of the schedule, and may have read its data
+        before the call. The training goes on if the caller is cancelled; :meth:`stop_training` stops it.
+
+        Args:
+            force: let the new version serve even if the quality gate would refuse it; only a run that was begun
+                with this is joined then.
+
+        Raises:
+            TaskNotFound, ModelNotFound, DataChefNotFound: if the task, or what it names, is missing.
+            ModelBusy: if the model is being trained by another task, or the run cannot be joined.
+        """
+        async with self.services.write_lock:
+            spec = await find_task(task_name, self.services.tasks)
+            run = await self.services.runner.run_or_join(spec, force=force)
+        await asyncio.wait([run.result])
+        return run.log.record.model_dump()
 
     async def cleanup_ctx(self, app: web.Application) -> AsyncIterator[None]:
         """For ``app.cleanup_ctx.append(rec.cleanup_ctx)``: open with the host application, close with it."""

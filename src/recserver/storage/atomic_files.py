@@ -227,9 +227,31 @@ def regular_file_stat(path: Path) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def file_stamp(status: os.stat_result) -> tuple[int, int, int]:
+Stamp = tuple[int, int, int]
+
+
+def file_stamp(status: os.stat_result) -> Stamp:
     """What tells one state of a file from another."""
     return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read_together(paths: Iterable[Path], read: Callable[[], T]) -> T:
+    """What ``read`` makes of files, read again if another process has put one of them in place meanwhile."""
+    watched = list(paths)
+
+    def stamps() -> list[Stamp | None]:
+        return [file_stamp(status) if (status := regular_file_stat(path)) else None for path in watched]
+
+    while True:
+        before = stamps()
+        try:
+            result = read()
+        except Exception:
+            if stamps() == before:
+                raise
+        else:
+            if stamps() == before:
+                return result
 
 
 def open_nonblocking(path: str, flags: int) -> int:

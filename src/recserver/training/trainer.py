@@ -143,8 +143,8 @@ class Trainer:
                 outcome = await self._publisher.publish(run, out, result, recommender, serving)
                 await self._end(run, out, outcome)
         except asyncio.CancelledError:
-            stopped = ModelStatus.STOPPED, {"stopped_at": timestamp(self._clock.now())}
-            await self._end_with_status(run, out, RunResult("stopped"), *stopped)
+            changes = {"stopped_at": timestamp(self._clock.now())}
+            await self._end_with_status(run, out, RunResult("stopped"), ModelStatus.STOPPED, changes)
         except SourceUnchanged as ending:
             refused = (
                 str(run.request.model.config.get("error")) if run.previous_status == ModelStatus.FAILED else None

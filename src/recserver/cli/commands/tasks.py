@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.cli.client import Client, CommandFailed, connect
+from recserver.cli.join import begin_or_join
 from recserver.cli.output import (
     EXIT_FAILED,
     console,
@@ -57,10 +58,10 @@ def change_task(url: str | None, operation: str, task_name: str, *, as_json: boo
 
 
 def run_task(url: str | None, task_name: str, *, wait: bool, as_json: bool) -> None:
-    """Train a task's model now; with ``wait``, follow the run to its end and exit as it ended."""
+    """Train a task's model now, or join the run of it under way; with ``wait``, exit as the run ended."""
     with exit_on_error():
         if not wait:
-            asyncio.run(_post(url, "run_task", task_name, as_json=as_json))
+            asyncio.run(_begin(url, task_name, as_json=as_json))
             return
         followers: list[RunFollower] = []
         try:
@@ -78,7 +79,15 @@ def run_task(url: str | None, task_name: str, *, wait: bool, as_json: bool) -> N
 
 async def _post(url: str | None, operation: str, task_name: str, *, as_json: bool) -> None:
     async with connect(url) as client:
-        answer = await client.post(operation, task_name=task_name)
+        _print_answer(await client.post(operation, task_name=task_name), as_json=as_json)
+
+
+async def _begin(url: str | None, task_name: str, *, as_json: bool) -> None:
+    async with connect(url) as client:
+        _print_answer(await begin_or_join(client, task_name), as_json=as_json)
+
+
+def _print_answer(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from recserver.core.errors import InvalidInput, ModelNotFound, RunNotFound, StorageUnreadable, TaskNotFound
@@ -35,28 +34,6 @@ class RunOperations(ModelViews):
             "model_id": run.model_id,
             "run_id": run.request.run_id,
         }
-
-    @control
-    async def train(self, task_name: KnownId, *, force: Bool = False) -> Result:
-        """Run a task, or join the run of it that is under way, and return the run once it has ended.
-
-        The result is that of :meth:`get_run`. A failed or stopped run raises nothing: see its ``outcome``. A run
-        that is joined may have read its data already. The training is not the caller's own: it continues if the
-        caller is cancelled; :meth:`stop_training` stops it.
-
-        Args:
-            force: let the new version serve even if the quality gate would refuse it; only a run that was begun
-                with this is joined then.
-
-        Raises:
-            TaskNotFound, ModelNotFound, DataChefNotFound: if the task, or what it names, is missing.
-            ModelBusy: if the model is being trained by another task, or the run cannot be joined.
-        """
-        async with self.services.write_lock:
-            spec = await find_task(task_name, self.services.tasks)
-            run = await self.services.runner.run_or_join(spec, force=force)
-        await asyncio.wait([run.result])
-        return run.log.record.model_dump()
 
     @control
     async def stop_training(self, *, model_id: KnownId | None = None, task_name: KnownId | None = None) -> Result:

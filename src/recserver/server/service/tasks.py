@@ -129,8 +129,10 @@ class TaskOperations(Operations):
 
     def _state(self, task_name: str) -> dict[str, Any]:
         record = self.services.task_state.get(task_name)
+        running = any(run.status is not None for run in self.services.runner.active_runs(task_name))
         return {
-            "running": any(run.status is not None for run in self.services.runner.active_runs(task_name)),
+            "running": running
+            or (self.read_only and record.last_status == "training"),  # by who writes the folder
             "last_run_at": record.last_run_at,
             "last_status": record.last_status,
             "last_error": record.last_error,
