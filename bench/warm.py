@@ -67,12 +67,12 @@ def retrainings(csv: str) -> Callable[[], list[Step]]:
     def work() -> list[Step]:
         steps: list[Step] = []
         with tempfile.TemporaryDirectory() as folder:
-            job = job_of(Path(csv), "nmf", dict(nmf.default_params), earlier=None, threads=THREADS,
+            job = job_of(Path(csv), "nmf", dict(nmf.default_params), previous_model=None, threads=THREADS,
                          out=Path(folder) / "0")  # fmt: skip
             _retrained(job, parts[0])
             for number in range(1, len(parts)):
-                job = job.model_copy(update={"earlier": job.out, "out": Path(folder) / str(number)})
-                cold = job.model_copy(update={"earlier": None, "out": Path(folder) / "cold"})
+                job = job.model_copy(update={"previous_model": job.out, "out": Path(folder) / str(number)})
+                cold = job.model_copy(update={"previous_model": None, "out": Path(folder) / "cold"})
                 steps.append(_step(number, parts[number - 1 : number + 1], test, (job, cold)))
         return steps
 

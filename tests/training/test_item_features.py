@@ -436,10 +436,10 @@ def test_other_attributes_are_something_new(tmp_path: Path) -> None:
     assert len(set(digests)) == len(texts)
     assert trained(tmp_path, "item_id,genre\nz,1\n").digest == digests[0]
     with pytest.raises(SourceUnchanged) as caught:
-        trained(tmp_path, "item_id,genre\nz,w\na,y\na,y\n", trained_digest=digests[2])
+        trained(tmp_path, "item_id,genre\nz,w\na,y\na,y\n", previous_digest=digests[2])
     assert caught.value.data_report is not None
     assert caught.value.data_report["item_features"]["rows_read"] == 3
-    assert trained(tmp_path, texts[1], trained_digest=digests[2]).digest == digests[1]
+    assert trained(tmp_path, texts[1], previous_digest=digests[2]).digest == digests[1]
 
 
 def test_a_failure_tells_what_was_read_of_the_interactions(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class Data:
         self,
         *,
         algorithm: str = "nmf",
-        earlier: Path | None = None,
+        previous_model: Path | None = None,
         event_weights: dict[str, float] | None = None,
         **given: Any,
     ) -> TrainingResult:
@@ -52,7 +52,7 @@ class Data:
             data_chef=chef,
             policy=SourcePolicy(data_dir=self.folder),
             out=self.file(self.version),
-            previous_model=earlier or (self.file(self.version - 1) if self.version > 1 else None),
+            previous_model=previous_model or (self.file(self.version - 1) if self.version > 1 else None),
         )
         return train(job, lambda _: None)
 
@@ -76,7 +76,7 @@ def test_a_retraining_on_a_little_more_starts_warm_and_needs_fewer_iterations(da
     assert second.model_metrics["n_users"] == first.model_metrics["n_users"] + 2  # new, and u000
     chosen = {name: first.hyperparameters[name] for name in ("regularization", "blend")}
     assert {name: second.hyperparameters[name] for name in chosen} == chosen
-    cold = data.train(earlier=data.folder / "none", **chosen)
+    cold = data.train(previous_model=data.folder / "none", **chosen)
     assert starts(cold) == 0
     assert second.model_metrics["reconstruction_error"] == pytest.approx(
         cold.model_metrics["reconstruction_error"], rel=0.05
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read_starts_cold(data: Data, content: bytes | Non
         path.mkdir()
     else:
         path.write_bytes(content)
-    assert starts(data.train(earlier=path)) == 0
+    assert starts(data.train(previous_model=path)) == 0
 
 
 def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
@@ -156,7 +156,7 @@ def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
     for number, change in enumerate(changes):
         path = data.folder / f"odd{number}.pkl"
         artifact.pack(path, packed.header | change, packed.arrays)
-        assert starts(data.train(earlier=path)) == 0, json.dumps(change)
+        assert starts(data.train(previous_model=path)) == 0, json.dumps(change)
     n_items = len(packed.arrays["item_counts"])
     arrays = (
         {"user_factors": np.ones(3, np.float32)},
@@ -167,7 +167,7 @@ def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
     for number, other in enumerate(arrays):
         path = data.folder / f"other{number}.pkl"
         artifact.pack(path, packed.header, packed.arrays | other)
-        assert starts(data.train(earlier=path)) == 0, number
+        assert starts(data.train(previous_model=path)) == 0, number
 
 
 def test_what_was_given_is_not_overruled_by_what_was_chosen(data: Data) -> None:
@@ -177,7 +177,7 @@ def test_what_was_given_is_not_overruled_by_what_was_chosen(data: Data) -> None:
     packed = load(data.file(1))
     chosen = {"blend": 0.9, "max_iter": 1, "regularization": 0.2}
     artifact.pack(data.folder / "odd.pkl", packed.header | {"chosen": chosen}, packed.arrays)
-    found = data.train(blend=0.3, max_iter=7, earlier=data.folder / "odd.pkl")
+    found = data.train(blend=0.3, max_iter=7, previous_model=data.folder / "odd.pkl")
     assert starts(found) == 1
     assert [found.hyperparameters[name] for name in chosen] == [0.3, 7, 0.2]
 

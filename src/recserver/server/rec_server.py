@@ -18,7 +18,7 @@ from recserver.core.clock import Clock, SystemClock
 from recserver.core.errors import Draining, ServerCannotStart
 from recserver.core.events import EventBus
 from recserver.core.task_group import BackgroundTasks
-from recserver.core.validation.values import KnownId, Bool
+from recserver.core.validation.values import Bool, KnownId
 from recserver.server.components import (
     build_services,
     open_for_reading,
@@ -31,7 +31,7 @@ from recserver.server.http.app import build_app
 from recserver.server.http.auth import Access
 from recserver.server.http.writer_proxy import NO_PEERS, Peers
 from recserver.server.service import Service
-from recserver.server.service.operation import Services, Result, control
+from recserver.server.service.operation import Result, Services, control
 from recserver.server.service.tasks import find_task
 from recserver.server.settings import Settings, load_settings
 from recserver.server.sockets import BACKLOG, base_url, listen

@@ -75,7 +75,7 @@ class Publisher:
         digest, state = newest.metadata.get("data_digest"), newest.metadata.get("source_state")
         if not isinstance(digest, str) or not await self._still_applies(model, newest):
             return {}
-        return {"trained_digest": digest, "source_state": state if isinstance(state, dict) else {}}
+        return {"previous_digest": digest, "source_state": state if isinstance(state, dict) else {}}
 
     async def _still_applies(self, model: StoredModel, newest: Version) -> bool:
         """Whether the version that was trained last serves, or what keeps it from serving would do so again."""

@@ -117,7 +117,7 @@ async def test_a_killed_worker_costs_its_export_alone(
 async def test_what_is_wrong_is_told_and_the_worker_goes_on(
     pool: ProcessExecutor, few: Path, tmp_path: Path
 ) -> None:
-    wrong = job(few, tmp_path / "top").model_copy(update={"wishes": {"filter": "a=b"}})
+    wrong = job(few, tmp_path / "top").model_copy(update={"options": {"filter": "a=b"}})
     told: list[ExportProgress] = []
     with pytest.raises(ExportFailed, match="knows no attributes"):
         await pool.export(wrong, told.append)

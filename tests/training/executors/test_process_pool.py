@@ -35,7 +35,7 @@ async def test_a_training_tells_how_far_it_is_and_leaves_a_packed_model(
     packed = artifact.load(job.out)
     assert (packed.size, packed.sha256) == (result.size, result.sha256)
     with pytest.raises(SourceUnchanged):
-        await pool.run(job.model_copy(update={"trained_digest": result.digest}), ignore)
+        await pool.run(job.model_copy(update={"previous_digest": result.digest}), ignore)
 
 
 @pytest.mark.parametrize("step", [["wait", "FIFO"], ["hold"]], ids=["waiting", "holding the interpreter's lock"])
