@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import linecache
-import logging
 import os
-import re
 import sys
-from asyncio import constants
+import time
+from asyncio import Handle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,29 +23,10 @@ pytest_plugins = ["tests.helpers.workbench_fixtures"]
 hypothesis.settings.register_profile("recserver", deadline=None)  # machines are noisy, and no test is timed
 hypothesis.settings.load_profile("recserver")
 
-SLOWEST_CALLBACK = 2.0
-"""Seconds that one callback may hold the event loop. Shared machines stall by themselves, so it is no less."""
-
-FRAMES = 5
-"""How much asyncio's debug mode notes of where a future, a task or a callback was made."""
+MAX_CALLBACK_SECONDS = 1.0
+"""Processor time that one callback may hold the event loop; waiting for a busy machine does not count."""
 
 OURS = str(Path(recserver.__file__).parent)
-
-
-class _SlowCallbacks(logging.Handler):
-    """Collects asyncio's own complaints, which it makes in debug mode."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.seen: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        took = re.search(r"took ([0-9.]+) seconds", message)
-        # Loops of others, such as a worker's, report sooner. Starting a process is asyncio's own work, and a test
-        # that starts twenty at once starves it.
-        if took and float(took[1]) > SLOWEST_CALLBACK and "coro=<BaseSubprocessTransport." not in message:
-            self.seen.append(message)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -59,15 +37,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"skipped, which is forbidden here: {report.longrepr}"
     return report
-
-
-@pytest.fixture(scope="session", autouse=True)
-def short_notes_of_origins() -> Iterator[None]:
-    """Long stacks, with a look at each file whether it has changed, are half of the work of tests over HTTP."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(linecache, "checkcache", lambda filename=None: None)
-        patch.setattr(constants, "DEBUG_STACK_DEPTH", FRAMES)
-        yield
 
 
 def _may_block(never_blocks: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
@@ -81,34 +50,49 @@ def _may_block(never_blocks: Callable[..., bool], *args: Any, **kwargs: Any) -> 
     return True  # what a test itself does on the loop is its own business
 
 
-@pytest.fixture(autouse=True)
-def loop_is_never_blocked() -> Iterator[None]:
-    """Fail every test in which recserver blocks the event loop: by a blocking call, or by long work."""
-    complaints = _SlowCallbacks()
-    logger = logging.getLogger("asyncio")
-    logger.addHandler(complaints)
+@pytest.fixture(scope="session", autouse=True)
+def blocking_calls_fail() -> Iterator[None]:
+    """A blocking call of recserver on an event loop raises an error."""
     guard = BlockBuster("recserver")
     # Starting a process waits for exec to succeed: a few milliseconds, by asyncio's own design.
     for name in ("os.read", "os.posix_spawn"):
         if name in guard.functions:
             guard.functions[name].can_block_in("subprocess.py", "_execute_child")
     for function in guard.functions.values():
-        # A time zone is a file of a few kilobytes, read once and kept.
+        # A time zone is a file of a few kilobytes, read once and cached.
         function.can_block_in("recserver/training/task.py", "time_zone")
         function.can_block_predicate = partial(_may_block, function.can_block_predicate)
     guard.activate()
-    try:
-        yield
-    finally:
-        guard.deactivate()
-    logger.removeHandler(complaints)
-    assert not complaints.seen
+    yield
+    guard.deactivate()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slow_callbacks() -> Iterator[list[str]]:
+    """The callbacks of any event loop that took longer than ``MAX_CALLBACK_SECONDS``.
+
+    asyncio's debug mode finds them too, but notes a stack for every future, which doubles the time of the tests.
+    """
+    slow, run = list[str](), Handle._run
+
+    def timed(handle: Handle) -> None:
+        start = time.thread_time()
+        run(handle)
+        # Starting a process is asyncio's own work, and a test that starts twenty at once takes long.
+        if time.thread_time() - start > MAX_CALLBACK_SECONDS and "BaseSubprocessTransport" not in repr(handle):
+            slow.append(repr(handle))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Handle, "_run", timed)
+        yield slow
 
 
 @pytest.fixture(autouse=True)
-async def patient_loop() -> None:
-    """In debug mode asyncio reports callbacks that take longer than this."""
-    asyncio.get_running_loop().slow_callback_duration = SLOWEST_CALLBACK
+def loop_is_never_blocked(slow_callbacks: list[str]) -> Iterator[None]:
+    """Fail every test in which a callback held the event loop for too long."""
+    slow_callbacks.clear()
+    yield
+    assert not slow_callbacks
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ async def test_a_disk_is_waited_for(tmp_path):
 
 async def test_a_callback_takes_long():
     await asyncio.sleep(0)
-    end = time.monotonic() + 2.3
-    while time.monotonic() < end:
+    end = time.thread_time() + 1.1
+    while time.thread_time() < end:
         pass
 
 async def test_nothing_is_wrong(tmp_path):
