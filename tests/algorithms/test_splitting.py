@@ -127,7 +127,7 @@ def test_the_same_is_held_out_again_also_when_others_come() -> None:
 
 def test_of_too_many_pairs_those_of_some_users_are_taken_whole() -> None:
     interactions = some(200)
-    holdout = split(interactions, most_pairs=500)
+    holdout = split(interactions, max_pairs=500)
     users = set(holdout.training.users)
     whole = {pair for pair in pairs(interactions) if pair[0] in users}
     assert 500 - 20 < len(whole) <= 500
@@ -136,14 +136,14 @@ def test_of_too_many_pairs_those_of_some_users_are_taken_whole() -> None:
         pair for pair in whole - set(pairs(holdout.training)) if pair[1] in holdout.training.items
     }
     assert holdout.training.rows_used == holdout.training.n_pairs
-    assert split(of([("one", "a"), ("one", "b"), ("one", "c")]), most_pairs=1).training.users == ["one"]
-    everything = split(interactions, most_pairs=interactions.n_pairs)
+    assert split(of([("one", "a"), ("one", "b"), ("one", "c")]), max_pairs=1).training.users == ["one"]
+    everything = split(interactions, max_pairs=interactions.n_pairs)
     assert everything.training.users == interactions.users
 
 
 def test_of_too_many_evaluated_users_some_are_taken_and_all_teach() -> None:
     interactions = some(200)
-    few, everybody = split(interactions, most_users=30), split(interactions)
+    few, everybody = split(interactions, max_users=30), split(interactions)
     assert (len(few.users), len(everybody.users)) == (30, 190)
     assert few.training.users == interactions.users
     assert pairs(few.training) == pairs(everybody.training)
@@ -160,7 +160,7 @@ def test_another_seed_holds_out_other_pairs_and_the_same_one_the_same() -> None:
     assert held(first) == held(split(interactions, seed=1))
     assert len({frozenset(held(one)) for one in (split(interactions), first, other)}) == 3
     assert held(split(interactions, seed=0)) == held(split(interactions))
-    samples = [split(interactions, seed=seed, most_pairs=500).training.users for seed in (0, 1)]
+    samples = [split(interactions, seed=seed, max_pairs=500).training.users for seed in (0, 1)]
     assert samples[0] != samples[1]
 
 

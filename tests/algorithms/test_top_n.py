@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recserver.algorithms.top_n import top_candidates, top_n
@@ -39,11 +39,13 @@ def test_it_is_what_a_plain_sort_gives_for_a_large_catalogue(n: int) -> None:
         assert top_n(array, n).tolist() == naive(array.tolist(), n)
 
 
+@example(scores=[0.0, -3.4000001549684603e38], n=1, margin=1e300)
 @given(scores=scores_of, n=st.integers(1, 40), margin=st.sampled_from([0.0, 0.5, 2.0, 1e30, 1e300, float("inf")]))
 def test_all_that_are_within_a_margin_come(scores: list[float], n: int, margin: float) -> None:
     array = np.array(scores, np.float32)
     left = sorted((one for one in array.tolist() if one > float("-inf")), reverse=True)
-    floor = np.float32(max(left[n - 1] - margin, -3.4e38)) if len(left) >= n else -np.inf
+    lowest = float(np.finfo(np.float32).min)
+    floor = np.float32(max(left[n - 1] - margin, lowest)) if len(left) >= n else -np.inf
     found = top_candidates(array, n, margin).tolist()
     expected = [place for place, one in enumerate(array) if one > -np.inf and one >= floor]
     assert found == sorted(found) and set(expected) <= set(found)
