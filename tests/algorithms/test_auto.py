@@ -88,8 +88,8 @@ def test_the_cheapest_come_first_and_none_that_does_not_fit_begins(monkeypatch: 
     found = chosen(clock, 80.0)
     assert clock.compared == ["popular", "item_knn", "svd"]
     assert found["notes"] == [
-        "ease was not compared: it would take about 74.3 seconds, and of the time_budget of 80 only 68 were left.",
-        "nmf was not compared: it would take about 92.9 seconds, and of the time_budget of 80 only 68 were left.",
+        "ease was not compared: it would take about 74.3 seconds, and only 68 of the time_budget of 80 were left.",
+        "nmf was not compared: it would take about 92.9 seconds, and only 68 of the time_budget of 80 were left.",
     ]
     assert auto.fit(PLAIN, found, FitContext()).warnings[:2] == tuple(found["notes"])
 
@@ -104,7 +104,7 @@ def test_without_time_for_any_the_cheapest_is_taken(monkeypatch: pytest.MonkeyPa
     clock = Clockwork(monkeypatch, {})
     found = chosen(clock, 0.5)
     assert (clock.compared, found["algorithm"], found["compared"]) == ([], "popular", {})
-    assert found["notes"][-1] == "popular was taken because it is the cheapest: raise time_budget to compare."
+    assert found["notes"][-1] == "popular was selected as the cheapest: raise time_budget to compare algorithms."
 
 
 def test_one_that_does_not_end_in_time_is_ended() -> None:
@@ -134,7 +134,9 @@ def test_few_data_are_not_compared_on() -> None:
     assert auto.tune(few, {"algorithms": ["svd", "als"]}, FitContext()) == {}
     factors = auto.fit(few, {"algorithms": ["svd", "als"]}, FitContext())
     assert factors.metrics["chosen_algorithm"] == "svd"
-    assert factors.warnings[0] == "svd was fitted, the first of algorithms: the data are too few to compare any."
+    assert (
+        factors.warnings[0] == "svd was fitted, the first of algorithms: there are too few data to compare them."
+    )
 
 
 def test_an_evaluation_hands_the_choice_on() -> None:
@@ -151,14 +153,14 @@ def test_nothing_to_learn_is_a_training_failed() -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"algorithms": ["alss"]}, "'alss' cannot be chosen: take some of nmf, "),
-        ({"algorithms": ["auto"]}, "'auto' cannot be chosen"),
+        ({"algorithms": ["alss"]}, "'alss' is not a candidate: use some of nmf, "),
+        ({"algorithms": ["auto"]}, "'auto' is not a candidate"),
         ({"algorithms": []}, "hyperparameters.algorithms"),
         ({"time_budget": 0}, "hyperparameters.time_budget"),
-        ({"hyperparameters": {}}, "hyperparameters.hyperparameters: needs algorithm"),
+        ({"hyperparameters": {}}, "hyperparameters.hyperparameters: needs algorithm: they are"),
         (
             {"algorithm": "als", "hyperparameters": {"k": 1}},
-            "k: is no hyperparameter here; known are n_components",
+            "k: is not a hyperparameter of this algorithm; known are n_components",
         ),
     ],
 )

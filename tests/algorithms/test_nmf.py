@@ -202,7 +202,7 @@ def test_more_components_than_the_data_allow_are_lowered_with_a_warning(users: i
     assert factors.items.shape == (items, rank)
     assert factors.metrics["n_components"] == factors.hyperparameters["n_components"] == rank
     assert factors.warnings == (
-        f"n_components was lowered from 128 to {rank}: {users} users and {items} items allow no more.",
+        f"n_components was lowered from 128 to {rank}, the maximum for {users} users and {items} items.",
     )
 
 
@@ -226,7 +226,7 @@ def test_negative_ratings_count_as_zero_with_a_warning(given: Mapping[str, Any])
     interactions.ratings[:5] = -3
     clipped.ratings[:5] = 0
     factors = fit(interactions, {**given, "n_components": 4})
-    assert factors.warnings == ("5 negative ratings count as 0: no algorithm here knows dislike.",)
+    assert factors.warnings == ("5 negative ratings count as 0: the algorithm does not learn from dislikes.",)
     assert same(factors, fit(clipped, {**given, "n_components": 4}))
     assert interactions.ratings[0] == -3
 
@@ -270,7 +270,9 @@ def test_an_exact_fit_has_a_finite_error(given: Mapping[str, Any], dense: Any) -
 def test_ratings_beyond_what_can_be_computed_fail_in_a_sentence(solver: str, given: Mapping[str, Any]) -> None:
     dense = np.where(np.eye(7, 6) + np.eye(7, 6, 1) > 0, 1e12, 0)
     assert fit(of(dense), {"weighting": "none", "solver": solver, **given}).is_finite()
-    with pytest.raises(TrainingFailed, match=r"The largest rating is 2e\+12, and beyond 1e\+12"):
+    with pytest.raises(
+        TrainingFailed, match=r"The largest rating is 2e\+12, and raw ratings may be at most 1e\+12"
+    ):
         fit(of(2 * dense), {"weighting": "none", "solver": solver, **given})
     assert fit(of(1e26 * dense), {"solver": "hals"}).is_finite()
 

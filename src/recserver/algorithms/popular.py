@@ -1,4 +1,4 @@
-"""The most popular items for everybody: the baseline that others have to beat."""
+"""The most popular items for all users: the baseline of every comparison."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from recserver.algorithms.protocol import FitContext, FittedModel
 
 
 class PopularParams(Params):
-    """There are none."""
+    """popular has no hyperparameters."""
 
 
 class Popular(BaseAlgorithm[PopularParams]):
-    """One factor: the share of users who took an item."""
+    """One factor: the share of users who interacted with an item."""
 
     model_type = "popular"
     model_class = "PopularRecommendationModel"
     params = PopularParams
+    description = "The most popular items, the same for all users."
+    use_case = "The baseline that other algorithms have to beat, and data too small for any of them."
 
     def fit(
         self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
