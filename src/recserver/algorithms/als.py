@@ -6,9 +6,9 @@ Objective: ``sum over all u, i of c_ui (p_ui - w_u . h_i)^2 + regularization (|W
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from pydantic import Field
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.validation.values import WholeNumber
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ class ALS(BaseAlgorithm[ALSParams]):
     description = "Alternating least squares for implicit feedback, with a confidence for each interaction."
     use_case = "Clicks, views and orders, and recommendations from the long tail of the catalogue."
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from recserver.algorithms.preprocessing import clamp_rank, weight_matrix
         from recserver.algorithms.threads import thread_pool
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext
+from recserver.algorithms.protocol import Algorithm, HyperParams
 from recserver.core.errors import FieldError, InvalidInput, quoted
 from recserver.core.validation.messages import field_errors, format_error
 from recserver.core.validation.values import WholeNumber, real_number
@@ -31,7 +30,7 @@ class Params(BaseModel):
 ParamsT = TypeVar("ParamsT", bound=Params)
 
 
-class BaseAlgorithm(Generic[ParamsT]):
+class BaseAlgorithm(Algorithm, Generic[ParamsT]):
     """An algorithm whose hyperparameters are one pydantic model, without tuning and warm starts.
 
     A subclass defines ``model_type``, ``model_class``, ``params`` and ``fit``.
@@ -52,44 +51,22 @@ class BaseAlgorithm(Generic[ParamsT]):
         self.default_params = default_params
 
     def check(
-        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+        self, hyperparameters: HyperParams, *, ignore: Collection[str] = ()
     ) -> tuple[dict[str, Any], list[str]]:
-        return check_params(self.params, hyperparameters, ignore)
+        ignorable = {*IGNORED_PARAMS, *ignore} - self.params.model_fields.keys()
+        used = {name: value for name, value in hyperparameters.items() if name not in ignorable}
+        try:
+            checked = self.params.model_validate(used)
+        except ValidationError as error:
+            problems = [_name_known_params(one, self.params) for one in field_errors(error, "hyperparameters")]
+            raise InvalidInput("; ".join(map(format_error, problems)) + ".", problems) from None
+        ignored = [name for name in hyperparameters if name in ignorable]
+        warnings = [f"The hyperparameter {quoted(name)} is not used and was ignored." for name in ignored]
+        return checked.model_dump(include=set(used)), warnings
 
-    def resolve(self, hyperparameters: Mapping[str, Any]) -> ParamsT:
+    def resolve(self, hyperparameters: HyperParams) -> ParamsT:
         """All hyperparameters: the given ones, and this algorithm's defaults for the others."""
         return self.params(**{**self.default_params, **hyperparameters})
-
-    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
-        return 0
-
-    def tune(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> dict[str, Any]:
-        return {}
-
-
-def check_params(
-    params: type[Params], hyperparameters: Mapping[str, Any], ignore: Collection[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """The hyperparameters in their proper types, and a warning for each one that is ignored.
-
-    Raises:
-        InvalidInput: naming every invalid hyperparameter and what is allowed.
-    """
-    ignored = hyperparameters.keys() & {*IGNORED_PARAMS, *ignore} - params.model_fields.keys()
-    used = {name: value for name, value in hyperparameters.items() if name not in ignored}
-    try:
-        checked = params.model_validate(used)
-    except ValidationError as error:
-        problems = [_name_known_params(problem, params) for problem in field_errors(error, "hyperparameters")]
-        raise InvalidInput("; ".join(map(format_error, problems)) + ".", problems) from None
-    warnings = [
-        f"The hyperparameter {quoted(name)} is not used and was ignored."
-        for name in hyperparameters
-        if name in ignored
-    ]
-    return checked.model_dump(include=set(used)), warnings
 
 
 def _name_known_params(problem: FieldError, params: type[Params]) -> FieldError:

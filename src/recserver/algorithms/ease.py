@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from pydantic import Field
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
 from recserver.algorithms.interactions import Interactions, to_indptr
 from recserver.algorithms.neighbors import ItemItemWeights
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.errors import TrainingFailed
 from recserver.core.validation.values import WholeNumber
 
@@ -45,9 +44,7 @@ class EASE(BaseAlgorithm[EASEParams]):
     description = "A linear item-item model in closed form, without factors."
     use_case = "Up to 20,000 items; memory and time grow with the square of their number. Often the most accurate."
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from recserver.algorithms.preprocessing import weight_matrix
 
         params, warnings = self.resolve(hyperparameters), list[str]()

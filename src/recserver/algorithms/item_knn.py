@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.validation.values import WholeNumber
 
 
@@ -30,9 +29,7 @@ class ItemKNN(BaseAlgorithm[ItemKNNParams]):
     description = "The cosine similarity of each item to its nearest neighbours."
     use_case = "A quick and strong baseline: users who chose this also chose that."
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         """Weights are ``z_i . z_j / (|z_i| |z_j| + shrinkage)``: the shrinkage discounts few common users."""
         from recserver.algorithms.item_weights import ItemColumns, as_neighbors, nearest_items, sparse_rows
         from recserver.algorithms.preprocessing import weight_matrix

@@ -39,6 +39,7 @@ class InputMatrices:
         weighting: how ratings become weights.
         ridge_unit: the unit of a ridge on item weights that are learned from ``weights``:
             ``|B|^2 / |D_users^-e B|^2``.
+        exponent: e.
     """
 
     normalised: csr_array
@@ -47,38 +48,37 @@ class InputMatrices:
     item_scale: Vector
     weighting: Weighting
     ridge_unit: float
+    exponent: float
 
-    def fold_in(
-        self, *, exponent: float, items: Vector, scale: Vector, share: float = 1.0, **options: Any
-    ) -> FoldIn:
+    def fold_in(self, items: Vector, share: float = 1.0, **options: Any) -> FoldIn:
         """The fold-in of a factorisation of ``normalised``.
 
         Args:
-            exponent: e.
             items: the item factors as fitted, float32, shape (items, k).
-            scale: what they were multiplied by after the fit: ``share`` times ``item_scale``.
+            share: after the fit they were multiplied by ``share`` times ``item_scale``.
             options: ``nonnegative``, ``l2`` and ``l1`` of :class:`FoldIn`.
         """
+        scale = self.item_scale * np.float32(share)
         inputs = share / np.square(np.where(scale > 0, scale, np.float32(1)))
-        return FoldIn(inputs.astype(np.float32), items.T @ items, self.weighting, exponent=exponent, **options)
+        return FoldIn(inputs.astype(np.float32), items.T @ items, self.weighting, self.exponent, **options)
 
 
 def input_matrices(
-    interactions: Interactions, warnings: list[str], *, feedback: Feedback, exponent: float
+    interactions: Interactions, warnings: list[str], *, feedback: Feedback, by_degree: bool
 ) -> InputMatrices:
     """The matrices to fit.
 
     Args:
         warnings: a sentence is appended if some ratings could not be used.
         feedback: ``implicit``: every pair has weight 1; ``weighted``: ``log(1 + rating)``, scaled to mean 1;
-            ``auto``: weighted if the data chef weights rows, else implicit. With ``exponent`` 0, ``auto`` uses the
-            raw ratings.
-        exponent: e.
+            ``auto``: raw ratings unless ``by_degree``, else weighted if the data chef weights rows, or implicit.
+        by_degree: whether to normalise by degree.
 
     Raises:
         TrainingFailed: if no rating is positive, or raw ratings are too large.
     """
-    matrix, weighting = weight_matrix(interactions, warnings, feedback, raw_ratings=not exponent)
+    exponent = DEGREE_EXPONENT if by_degree else 0.0
+    matrix, weighting = weight_matrix(interactions, warnings, feedback, raw_ratings=not by_degree)
     weights, indices, indptr, shape = matrix.data, matrix.indices, matrix.indptr, matrix.shape
     rows = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
     users, items = (_degrees(index, weights, n) for index, n in zip((rows, indices), shape, strict=True))
@@ -93,6 +93,7 @@ def input_matrices(
         (items**exponent).astype(np.float32),
         weighting,
         squares / float(np.square(confidences, dtype=np.float64).sum()),
+        exponent,
     )
 
 

@@ -17,6 +17,9 @@ from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.neighbors import ItemItemWeights
 
+HyperParams = Mapping[str, Any]
+"""Hyperparameters by name."""
+
 OnIteration = Callable[[int, int, float], None]
 """Called after each iteration of a fit with its number from 1, the maximum number of iterations, and the loss."""
 
@@ -119,7 +122,7 @@ class FitContext:
 
 
 class Algorithm(Protocol):
-    """One algorithm with its default hyperparameters. ``base.BaseAlgorithm`` implements what most have in common.
+    """One algorithm with its default hyperparameters; most are subclasses of ``base.BaseAlgorithm``.
 
     ``description`` and ``use_case``, sentences for ``GET /get_available_algorithms``, are optional attributes.
     """
@@ -132,7 +135,7 @@ class Algorithm(Protocol):
     """Hyperparameters in the config of every new model; ``check`` accepts them."""
 
     def check(
-        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+        self, hyperparameters: HyperParams, *, ignore: Collection[str] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         """Validate hyperparameters.
 
@@ -148,22 +151,20 @@ class Algorithm(Protocol):
         """
         ...
 
-    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+    def max_warm_starts(self, hyperparameters: HyperParams) -> int:
         """How many consecutive fits may start from the previous one before a cold start; 0 if none may."""
-        ...
+        return 0
 
     def tune(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+        self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext
     ) -> dict[str, Any]:
         """Choose values for hyperparameters that are not set; empty if there are none, or too few data.
 
         A training calls it once, with the training part of its hold-out.
         """
-        ...
+        return {}
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         """Fit a model. Equal input gives equal output.
 
         A training calls it twice: with the training part of its hold-out, to evaluate, and with all interactions.

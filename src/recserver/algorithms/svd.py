@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.errors import TrainingFailed
 from recserver.core.validation.values import WholeNumber
 
@@ -39,19 +38,17 @@ class SVD(BaseAlgorithm[SVDParams]):
     model_class = "SVDRecommendationModel"
     params = SVDParams
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from sklearn.decomposition import TruncatedSVD
         from threadpoolctl import threadpool_limits
 
-        from recserver.algorithms.preprocessing import DEGREE_EXPONENT, clamp_rank, input_matrices
+        from recserver.algorithms.preprocessing import clamp_rank, input_matrices
 
         params, warnings = self.resolve(hyperparameters), list[str]()
         margin = 1 if params.algorithm == "arpack" else 0  # arpack cannot compute all singular values
         params = clamp_rank(params, interactions, warnings, margin)
-        exponent = DEGREE_EXPONENT if params.weighting == "degree" else 0.0
-        inputs = input_matrices(interactions, warnings, feedback=params.feedback, exponent=exponent)
+        by_degree = params.weighting == "degree"
+        inputs = input_matrices(interactions, warnings, feedback=params.feedback, by_degree=by_degree)
         algorithm = params.algorithm if min(inputs.normalised.shape) > margin else "randomized"
         model = TruncatedSVD(
             params.n_components,
@@ -74,7 +71,7 @@ class SVD(BaseAlgorithm[SVDParams]):
             hyperparameters=params.model_dump(),
             metrics={"n_components": params.n_components, "explained_variance_ratio": explained},
             warnings=tuple(warnings),
-            fold_in=inputs.fold_in(exponent=exponent, items=components, scale=inputs.item_scale),
+            fold_in=inputs.fold_in(components),
             confidences=inputs.confidences.data,
         )
 
@@ -104,20 +101,15 @@ def _fit_users(model: TruncatedSVD, matrix: csr_array) -> NDArray[np.float32]:
 svd = SVD(
     "Truncated singular value decomposition of interactions normalised by degree (PureSVD).",
     "Small models within seconds, for data with few kinds of taste.",
-    n_components=32,
-    algorithm="randomized",
-    n_iter=5,
-)
+    n_components=32, algorithm="randomized", n_iter=5,
+)  # fmt: skip
 svd_fast = SVD(
     "svd with half as many factors.",
     "The quickest model with factors.",
-    n_components=16,
-    algorithm="randomized",
-    n_iter=3,
-)
+    n_components=16, algorithm="randomized", n_iter=3,
+)  # fmt: skip
 svd_accurate = SVD(
     "svd with twice as many factors, computed exactly.",
     "Large data with many kinds of taste.",
-    n_components=64,
-    algorithm="arpack",
-)
+    n_components=64, algorithm="arpack",
+)  # fmt: skip

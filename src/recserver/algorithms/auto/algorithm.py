@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from recserver.algorithms.auto.params import CANDIDATES, AutoParams, initial_hyp
 from recserver.algorithms.base import BaseAlgorithm
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.errors import FieldError, InvalidInput
 
 
@@ -24,7 +24,7 @@ class Auto(BaseAlgorithm[AutoParams]):
     use_case = "If it is unknown which algorithm suits the data, or the data will change."
 
     def check(
-        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+        self, hyperparameters: HyperParams, *, ignore: Collection[str] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         checked, warnings = super().check(hyperparameters, ignore=ignore)
         if (nested := checked.get("hyperparameters")) is None:
@@ -39,7 +39,7 @@ class Auto(BaseAlgorithm[AutoParams]):
         return {**checked, "hyperparameters": nested}, [*warnings, *more]
 
     def tune(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+        self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext
     ) -> dict[str, Any]:
         params = self.resolve(hyperparameters)
         if params.algorithm is not None:
@@ -48,9 +48,7 @@ class Auto(BaseAlgorithm[AutoParams]):
 
         return select_algorithm(interactions, params, context)
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         params = self.resolve(hyperparameters)
         name, warnings = params.algorithm, list(params.notes or ())
         if name is None:

@@ -13,7 +13,6 @@ With B the users' interactions, D the diagonal matrices of degrees and Z = D_use
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import numpy as np
 from recserver.algorithms.base import BaseAlgorithm
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.params import DEFAULT_BLEND, DEFAULT_REGULARIZATION, NMFParams
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 
 
 class NMF(BaseAlgorithm[NMFParams]):
@@ -31,20 +30,18 @@ class NMF(BaseAlgorithm[NMFParams]):
     model_class = "NMFRecommendationModel"
     params = NMFParams
 
-    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+    def max_warm_starts(self, hyperparameters: HyperParams) -> int:
         params = self.resolve(hyperparameters)
         return params.warm_starts if params.solver == "hals" else 0
 
     def tune(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+        self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext
     ) -> dict[str, Any]:
         from recserver.algorithms.nmf.tuning import tune
 
         return tune(interactions, self.resolve(hyperparameters), context)
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from recserver.algorithms.nmf import fit as steps
         from recserver.algorithms.preprocessing import clamp_rank
 
@@ -89,25 +86,15 @@ def _resolved_defaults(params: NMFParams) -> dict[str, Any]:
 nmf = NMF(
     "Non-negative matrix factorisation with a neighbour term, and the balance between both tuned on the data.",
     "The first choice for interactions of any kind and size.",
-    n_components=128,
-    solver="hals",
-    max_iter=200,
-)
+    n_components=128, solver="hals", max_iter=200,
+)  # fmt: skip
 nmf_fast = NMF(
     "nmf with fewer factors, neighbours and iterations, and without tuning.",
     "Short training intervals, large data, a first look.",
-    n_components=32,
-    solver="hals",
-    max_iter=10,
-    neighbors=50,
-    regularization=0.09,
-    blend=0.7,
-)
+    n_components=32, solver="hals", max_iter=10, neighbors=50, regularization=0.09, blend=0.7,
+)  # fmt: skip
 nmf_accurate = NMF(
     "nmf with more factors, neighbours and iterations.",
     "If a training may take longer for slightly better recommendations.",
-    n_components=256,
-    solver="hals",
-    max_iter=500,
-    neighbors=200,
-)
+    n_components=256, solver="hals", max_iter=500, neighbors=200,
+)  # fmt: skip

@@ -15,17 +15,14 @@ from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.algorithms.nmf import hals
 from recserver.algorithms.nmf.hals import Factorisation, Matrix, Penalty
 from recserver.algorithms.nmf.params import NMFParams
-from recserver.algorithms.preprocessing import DEGREE_EXPONENT, InputMatrices, input_matrices
+from recserver.algorithms.preprocessing import InputMatrices, input_matrices
 from recserver.algorithms.protocol import FitContext
 
 
 def prepare(interactions: Interactions, params: NMFParams, warning_messages: list[str]) -> InputMatrices:
     """The matrices to fit."""
-    return input_matrices(interactions, warning_messages, feedback=params.feedback, exponent=_exponent(params))
-
-
-def _exponent(params: NMFParams) -> float:
-    return DEGREE_EXPONENT if params.weighting == "degree" else 0.0
+    by_degree = params.weighting == "degree"
+    return input_matrices(interactions, warning_messages, feedback=params.feedback, by_degree=by_degree)
 
 
 def fit_factors(
@@ -63,15 +60,7 @@ def fit_neighbors(inputs: InputMatrices, params: NMFParams, item_factors: Matrix
 def build_fold_in(inputs: InputMatrices, params: NMFParams, item_factors: Matrix) -> FoldIn:
     """The fold-in by the objective of the fit."""
     penalty, share = penalties_for(inputs.normalised, params)[0], 1 - (params.blend or 0.0)
-    return inputs.fold_in(
-        exponent=_exponent(params),
-        items=item_factors,
-        scale=inputs.item_scale * np.float32(share),
-        share=share,
-        nonnegative=True,
-        l2=penalty.l2,
-        l1=penalty.l1,
-    )
+    return inputs.fold_in(item_factors, share, nonnegative=True, l2=penalty.l2, l1=penalty.l1)
 
 
 def penalties_for(matrix: csr_array, params: NMFParams) -> tuple[Penalty, Penalty]:

@@ -138,21 +138,6 @@ def _gram(factors: Matrix, pool: ThreadPoolExecutor) -> Matrix:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Consecutive coordinates and the shares of the update rule: of coordinates outside, and of those inside.
-
-    Attributes:
-        coordinates: which they are.
-        outside: shape (coordinates, k), 0 for coordinates inside.
-        inside: shape (coordinates, coordinates), 0 on the diagonal.
-    """
-
-    coordinates: slice
-    outside: Matrix
-    inside: Matrix
-
-
-@dataclass(frozen=True, slots=True)
 class _UpdateRule:
     """How the coordinates of a row w are updated, with the other side fixed and G its Gram matrix.
 
@@ -162,12 +147,13 @@ class _UpdateRule:
     Attributes:
         weights: ``G[t, t] + l2``, shape (k,).
         l1_shares: ``l1`` divided by the weights, shape (k, 1).
-        chunks: ``G[t, r]`` divided by the weights, by chunks of t.
+        chunks: consecutive coordinates t, and ``G[t, r]`` divided by the weights, 0 for r = t: shape (chunk, k),
+            0 within the chunk, and shape (chunk, chunk).
     """
 
     weights: Matrix
     l1_shares: Matrix
-    chunks: list[_Chunk]
+    chunks: list[tuple[slice, Matrix, Matrix]]
 
     @classmethod
     def of(cls, gram: Matrix, penalty: Penalty) -> _UpdateRule:
@@ -182,7 +168,7 @@ class _UpdateRule:
             outside = shares[coordinates].copy()
             inside = outside[:, coordinates].copy()
             outside[:, coordinates] = 0
-            chunks.append(_Chunk(coordinates, outside, inside))
+            chunks.append((coordinates, outside, inside))
         return cls(weights, (np.float32(penalty.l1) / weights)[:, None], chunks)
 
 
@@ -202,21 +188,20 @@ def _update(
         block = slice(start, start + size)
         targets = np.ascontiguousarray((matrix[block] @ scaled).T)  # slices of rows are views
         values = np.ascontiguousarray(factors[block].T)
-        for chunk in rule.chunks:
-            _update_chunk(chunk, targets, values, rule.l1_shares)
+        for coordinates, outside, inside in rule.chunks:
+            residuals = outside @ values
+            np.subtract(targets[coordinates] - rule.l1_shares[coordinates], residuals, out=residuals)
+            _update_chunk(values[coordinates], residuals, inside)
         factors[block] = values.T
         return float(np.einsum("kr,kr->k", values, targets).astype(np.float64) @ rule.weights)
 
     return sum(pool.map(update_block, range(0, len(factors), size)))
 
 
-def _update_chunk(chunk: _Chunk, targets: Matrix, values: Matrix, l1_shares: Matrix) -> None:
-    """Update some coordinates of a block in place. ``targets`` and ``values`` have shape (k, rows)."""
-    updated = values[chunk.coordinates]
-    residuals = chunk.outside @ values
-    np.subtract(targets[chunk.coordinates] - l1_shares[chunk.coordinates], residuals, out=residuals)
+def _update_chunk(values: Matrix, residuals: Matrix, shares: Matrix) -> None:
+    """Update the coordinates of a chunk in place. ``values`` and ``residuals`` have shape (chunk, rows)."""
     value = np.empty(values.shape[1], np.float32)
-    for t in range(len(updated)):
-        np.dot(chunk.inside[t], updated, out=value)
-        np.subtract(residuals[t], value, out=value)
-        np.maximum(value, 0, out=updated[t])
+    for t, residual in enumerate(residuals):
+        np.dot(shares[t], values, out=value)
+        np.subtract(residual, value, out=value)
+        np.maximum(value, 0, out=values[t])
