@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ROWS = 64
-"""The number of scores in a column, of which the maximum is taken first."""
+"""The maximum size of a group of scores, whose maximum is computed first."""
 
 
 def top_n(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:

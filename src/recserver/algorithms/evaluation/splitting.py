@@ -75,9 +75,9 @@ def hold_out(
     sample = np.sort(users[: max(1, n_sampled)])
     pairs, rows = pair_indices(interactions.indptr, sample)
     columns = interactions.indices[pairs]
-    chance = _mix_bits((hashed[sample][rows] << np.uint64(32)) | _id_hashes(interactions.items)[columns])
+    tie_breaks = _mix_bits((hashed[sample][rows] << np.uint64(32)) | _id_hashes(interactions.items)[columns])
     times = interactions.times[pairs] if use_times and interactions.times is not None else None
-    held = _held_out_mask(rows, chance, times)
+    held = _held_out_mask(rows, tie_breaks, times)
     relevant = held & (interactions.ratings[pairs] > 0)
     n_held = np.bincount(rows[relevant], minlength=len(sample))
     evaluated = np.flatnonzero(n_held)
@@ -104,10 +104,10 @@ def pair_indices(indptr: Indices, users: Indices) -> tuple[Indices, Indices]:
 
 
 def _held_out_mask(
-    rows: Indices, chance: NDArray[np.uint64], times: NDArray[np.float64] | None
+    rows: Indices, tie_breaks: NDArray[np.uint64], times: NDArray[np.float64] | None
 ) -> NDArray[np.bool_]:
-    """Whether each pair is held out, bool, shape (pairs,). ``chance`` orders pairs of the same time."""
-    keys = (chance, rows) if times is None else (chance, times, rows)
+    """Whether each pair is held out, bool, shape (pairs,). ``tie_breaks`` order pairs of the same time."""
+    keys = (tie_breaks, rows) if times is None else (tie_breaks, times, rows)
     order = np.lexsort(keys)
     lengths = np.bincount(rows)
     rank = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)

@@ -10,7 +10,8 @@ from scipy.sparse import csr_array
 
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.item_weights import RIDGE, ItemColumns, as_neighbors, item_weights, nearest_items
+from recserver.algorithms.item_weights import RIDGE, as_neighbors, item_weights
+from recserver.algorithms.nearest_items import ItemColumns, nearest_items
 from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.algorithms.nmf import hals
 from recserver.algorithms.nmf.hals import Factorisation, Matrix, Penalty
