@@ -1,4 +1,4 @@
-"""A hold-out that somebody else split: who is evaluated, and on what."""
+"""A hold-out from given training and test data: which users are evaluated, and on which pairs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recserver.algorithms.interactions import Interactions
 
 
 def of(*rows: tuple[str, str, float]) -> Interactions:
-    users, items = (sorted({row[place] for row in rows}) for place in (0, 1))
+    users, items = (sorted({row[column] for row in rows}) for column in (0, 1))
     ordered = sorted(rows)
     return Interactions(
         users=users,
@@ -35,7 +35,7 @@ def held(holdout: Holdout) -> dict[str, list[str | None]]:
     }
 
 
-def test_those_who_are_in_both_are_evaluated_on_what_is_new_and_liked() -> None:
+def test_users_of_both_sets_are_evaluated_on_new_positive_pairs() -> None:
     test = of(
         ("ann", "a", 5),  # known
         ("ann", "b", 5),
@@ -43,13 +43,13 @@ def test_those_who_are_in_both_are_evaluated_on_what_is_new_and_liked() -> None:
         ("bob", "new", 5),
         ("bob", "a", 5),
         ("cem", "a", 0),
-        ("stranger", "a", 5),
+        ("new user", "a", 5),
     )
     holdout = holdout_from_split(TRAINING, test)
     assert holdout is not None and holdout.training is TRAINING
     assert held(holdout) == {"ann": ["b"], "bob": ["a", None]}
 
 
-def test_where_nobody_can_be_evaluated_there_is_none() -> None:
-    assert holdout_from_split(TRAINING, of(("stranger", "a", 5))) is None
+def test_no_evaluable_user_gives_no_holdout() -> None:
+    assert holdout_from_split(TRAINING, of(("new user", "a", 5))) is None
     assert holdout_from_split(TRAINING, of(("ann", "a", 5), ("bob", "a", 0))) is None

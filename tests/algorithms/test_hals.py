@@ -1,4 +1,4 @@
-"""The solver against scikit-learn's, at the same objective and from the same start."""
+"""The solver compared with that of scikit-learn, with the same objective and initial factors."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def sparse(rows: int, columns: int, density: float = 0.1, seed: int = 0) -> csr_
     return random_array((rows, columns), density=density, format="csr", dtype=np.float32, rng=seed)
 
 
-def by_scikit_learn(
+def fit_with_sklearn(
     matrix: csr_array, start: tuple[Matrix, Matrix], penalties: tuple[Penalty, Penalty], iterations: int
 ) -> tuple[Matrix, Matrix]:
-    """The same number of its coordinate descent's sweeps, in double precision."""
+    """The factors after the same number of iterations of scikit-learn, in double precision."""
     rows, columns = matrix.shape
     amounts = [one.l1 + one.l2 for one in penalties]
     model = ScikitNMF(
@@ -45,7 +45,7 @@ def by_scikit_learn(
 
 
 def objective(matrix: csr_array, factors: tuple[Matrix, Matrix], penalties: tuple[Penalty, Penalty]) -> float:
-    """Written out over all cells."""
+    """The objective, computed over all cells."""
     first, second = (one.astype(np.float64) for one in factors)
     total = np.square(matrix.toarray() - first @ second.T).sum() / 2
     for one, penalty in zip((first, second), penalties, strict=True):
@@ -64,14 +64,14 @@ PENALTIES = [
 @pytest.mark.parametrize(
     ("rows", "columns", "k"), [(70, 50, 5), (40, 90, 33), (200, 30, 30), (5000, 20, 3), (9, 7, 1)]
 )
-def test_each_iteration_is_scikit_learns(
+def test_iterations_equal_those_of_scikit_learn(
     penalties: tuple[Penalty, Penalty], rows: int, columns: int, k: int
 ) -> None:
     matrix = sparse(rows, columns)
     start = random_start(matrix, k, seed=1)
     for iterations in (1, 7):
         fit = factorize(matrix, start, penalties, max_iter=iterations, tol=0)
-        expected = by_scikit_learn(matrix, start, penalties, iterations)
+        expected = fit_with_sklearn(matrix, start, penalties, iterations)
         np.testing.assert_allclose(fit.rows, expected[0], atol=2e-4)
         np.testing.assert_allclose(fit.columns, expected[1], atol=2e-4)
         assert fit.iterations == iterations
@@ -112,12 +112,12 @@ def test_blocks_chunks_and_threads_change_nothing_but_rounding(
     found = [factorize(matrix, start, penalties, max_iter=5, tol=0, threads=threads) for threads in (1, 2, 5)]
     for one in found:
         np.testing.assert_allclose(one.rows, expected.rows, atol=1e-4)
-        assert np.array_equal(one.rows, found[0].rows), "the number of threads matters"
-        assert np.array_equal(one.columns, found[0].columns), "the number of threads matters"
+        assert np.array_equal(one.rows, found[0].rows), "the result depends on the number of threads"
+        assert np.array_equal(one.columns, found[0].columns), "the result depends on the number of threads"
         assert one.loss == found[0].loss
 
 
-def test_it_stops_when_little_is_gained_and_not_at_a_tolerance_of_zero() -> None:
+def test_it_stops_at_the_tolerance_and_never_at_zero() -> None:
     matrix = sparse(100, 80)
     start, penalties = random_start(matrix, 4, 0), PENALTIES[0]
     losses: list[float] = []
@@ -125,12 +125,12 @@ def test_it_stops_when_little_is_gained_and_not_at_a_tolerance_of_zero() -> None
         matrix, start, penalties, max_iter=500, tol=1e-3, on_iteration=lambda *one: losses.append(one[2])
     )
     assert 2 < loose.iterations < 100
-    gained = -np.diff(losses) / (np.square(matrix.data).sum() / 2)
-    assert gained[-1] < 1e-3 <= gained[:-1].min()
+    gains = -np.diff(losses) / (np.square(matrix.data).sum() / 2)
+    assert gains[-1] < 1e-3 <= gains[:-1].min()
     assert factorize(matrix, start, penalties, max_iter=150, tol=0).iterations == 150
 
 
-def test_what_told_raises_ends_the_fit() -> None:
+def test_an_exception_of_on_iteration_ends_the_fit() -> None:
     def stop(iteration: int, iterations: int, loss: float) -> None:
         if iteration == 3:
             raise InterruptedError
@@ -140,7 +140,7 @@ def test_what_told_raises_ends_the_fit() -> None:
         factorize(matrix, random_start(matrix, 4, 0), PENALTIES[0], max_iter=10, tol=0, on_iteration=stop)
 
 
-def test_neither_the_start_nor_the_matrix_is_changed() -> None:
+def test_inputs_are_not_modified() -> None:
     matrix = sparse(50, 40)
     start, before = random_start(matrix, 4, 0), matrix.copy()
     copies = [one.copy() for one in start]
@@ -150,7 +150,7 @@ def test_neither_the_start_nor_the_matrix_is_changed() -> None:
 
 
 @pytest.mark.parametrize("penalties", PENALTIES)
-def test_empty_rows_columns_and_components_stay_finite(penalties: tuple[Penalty, Penalty]) -> None:
+def test_empty_rows_columns_and_components_are_finite(penalties: tuple[Penalty, Penalty]) -> None:
     dense = sparse(30, 20).toarray()
     dense[3], dense[:, 4] = 0, 0
     matrix = csr_array(dense)
@@ -164,7 +164,7 @@ def test_empty_rows_columns_and_components_stay_finite(penalties: tuple[Penalty,
 
 
 @pytest.mark.parametrize("factor", [1e-16, 1e-8, 1e8])
-def test_the_scale_of_the_data_does_not_matter(factor: float) -> None:
+def test_fits_do_not_depend_on_the_scale_of_the_data(factor: float) -> None:
     matrix = sparse(60, 40)
     fits = []
     for one in (matrix, matrix * np.float32(factor)):
@@ -173,7 +173,7 @@ def test_the_scale_of_the_data_does_not_matter(factor: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_largest_singular_value_is_that_of_the_decomposition(seed: int) -> None:
+def test_largest_singular_value_equals_that_of_the_svd(seed: int) -> None:
     matrix = sparse(60, 40, density=0.2, seed=seed)
     expected = np.linalg.svd(matrix.toarray(), compute_uv=False)[0]
     assert largest_singular_value(matrix, steps=40) == pytest.approx(float(expected), rel=1e-3)

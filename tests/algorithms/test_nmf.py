@@ -1,4 +1,4 @@
-"""The nmf family: the recipe written out, scikit-learn's own where asked for, and honest about what it changed."""
+"""The nmf family compared with its formulas and scikit-learn, and its warnings about changed hyperparameters."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ PLAIN = {"weighting": "none", "neighbors": 0, "solver": "mu"}
 DEFAULT = FitContext()
 
 
-def fit(interactions: Interactions, given: Mapping[str, Any], surroundings: FitContext = DEFAULT) -> FittedModel:
-    return nmf.fit(interactions, given, surroundings)
+def fit(
+    interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext = DEFAULT
+) -> FittedModel:
+    return nmf.fit(interactions, hyperparameters, context)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def fit(interactions: Interactions, given: Mapping[str, Any], surroundings: FitC
         {"n_components": 5, "solver": "cd", "init": "nndsvda", "max_iter": 20},
     ],
 )
-def test_a_plain_fit_is_scikit_learns_own(hyperparameters: Mapping[str, Any]) -> None:
+def test_a_fit_of_raw_ratings_equals_scikit_learn(hyperparameters: Mapping[str, Any]) -> None:
     interactions = some()
     factors = fit(interactions, {**PLAIN, **hyperparameters})
     options = {"solver": "mu", "init": "random", "random_state": 42, "max_iter": 200} | dict(hyperparameters)
@@ -58,8 +60,8 @@ def test_a_plain_fit_is_scikit_learns_own(hyperparameters: Mapping[str, Any]) ->
     assert factors.neighbors is None
 
 
-def test_the_quick_solver_minimises_what_scikit_learn_does() -> None:
-    """From different starts both end near the same objective."""
+def test_hals_minimises_the_objective_of_scikit_learn() -> None:
+    """From different initial factors both reach nearly the same objective."""
     interactions = tastes()
     common = {"weighting": "none", "neighbors": 0, "n_components": 6, "alpha": 0.001, "tol": 0, "max_iter": 300}
     errors = [
@@ -68,8 +70,8 @@ def test_the_quick_solver_minimises_what_scikit_learn_does() -> None:
     assert errors[0] == pytest.approx(errors[1], rel=0.01)
 
 
-def test_the_scores_are_those_of_the_recipe() -> None:
-    """Written out with dense matrices, from the factors and weights that were found."""
+def test_scores_follow_the_formula() -> None:
+    """Computed with dense matrices from the fitted factors and weights."""
     interactions = tastes(users=80, items=40)
     given = {"n_components": 8, "regularization": 0.1, "blend": 0.4, "neighbors": 7}
     factors = fit(interactions, given)
@@ -87,14 +89,14 @@ def test_the_scores_are_those_of_the_recipe() -> None:
     matrix = csr_array(z * n_items**-0.3, dtype=np.float32)
     l2 = 0.1 * largest_singular_value(matrix)
     gradient = (factors.users @ (raw.T @ raw) - matrix @ raw) + l2 * factors.users
-    assert np.abs(gradient[factors.users > 0]).max() < 0.02, "the factors are no minimum of the stated objective"
+    assert np.abs(gradient[factors.users > 0]).max() < 0.02, "the factors do not minimise the documented objective"
     off_diagonal = neighbors[~np.eye(40, dtype=bool)]
     assert (off_diagonal >= 0).all() and not np.diag(neighbors).any()
     assert (np.count_nonzero(neighbors, axis=0) <= 7).all()
 
 
 @pytest.mark.parametrize("solver", ["cd", "mu"])
-def test_other_solvers_fit_the_same_weighted_matrix(solver: str) -> None:
+def test_all_solvers_fit_the_same_weighted_matrix(solver: str) -> None:
     interactions = tastes(users=80, items=40)
     given = {"n_components": 6, "neighbors": 0, "regularization": 0.1, "max_iter": 2000, "tol": 1e-7}
     found = [fit(interactions, given | {"solver": one}) for one in ("hals", solver)]
@@ -103,13 +105,13 @@ def test_other_solvers_fit_the_same_weighted_matrix(solver: str) -> None:
 
 
 @pytest.mark.parametrize("method", [nmf, nmf_fast, nmf_accurate])
-def test_the_same_again_gives_the_same_whatever_the_threads(method: Any) -> None:
+def test_fits_are_reproducible_with_any_number_of_threads(method: Any) -> None:
     first = method.fit(tastes(), method.default_params, DEFAULT)
     assert same(first, method.fit(tastes(), method.default_params, FitContext(threads=3)))
     assert not same(first, method.fit(tastes(), method.default_params | {"random_state": 1}, DEFAULT))
 
 
-def test_neighbors_make_it_better_and_both_beat_popularity() -> None:
+def test_neighbors_improve_the_ranking_and_both_beat_popularity() -> None:
     from recserver.training.worker.evaluate import evaluate
 
     found = {
@@ -121,14 +123,14 @@ def test_neighbors_make_it_better_and_both_beat_popularity() -> None:
     assert found["both"]["ndcg_at_10"] > found["plain"]["ndcg_at_10"]
 
 
-def test_what_is_left_to_the_data_is_chosen_once_and_used() -> None:
+def test_tuned_hyperparameters_are_used_and_not_tuned_again() -> None:
     interactions = tastes()
-    chosen = nmf.tune(interactions, {}, DEFAULT)
-    assert set(chosen) == {"regularization", "blend"}
-    assert chosen == nmf.tune(interactions, {}, FitContext(threads=2))
-    factors = fit(interactions, chosen)
-    assert {name: factors.hyperparameters[name] for name in chosen} == chosen
-    assert nmf.tune(interactions, chosen, DEFAULT) == {}
+    tuned = nmf.tune(interactions, {}, DEFAULT)
+    assert set(tuned) == {"regularization", "blend"}
+    assert tuned == nmf.tune(interactions, {}, FitContext(threads=2))
+    factors = fit(interactions, tuned)
+    assert {name: factors.hyperparameters[name] for name in tuned} == tuned
+    assert nmf.tune(interactions, tuned, DEFAULT) == {}
     assert set(nmf.tune(interactions, {"blend": 0.5}, DEFAULT)) == {"regularization", "blend"}
     assert nmf.tune(interactions, {"blend": 0.5}, DEFAULT)["blend"] == 0.5
     assert set(nmf.tune(interactions, {"neighbors": 0}, DEFAULT)) == {"regularization"}
@@ -137,7 +139,7 @@ def test_what_is_left_to_the_data_is_chosen_once_and_used() -> None:
     assert nmf.tune(of([[1, 1]]), {}, DEFAULT) == {}
 
 
-def test_the_neighbours_do_not_depend_on_the_scale_of_ratings() -> None:
+def test_neighbours_do_not_depend_on_the_scale_of_ratings() -> None:
     interactions, scaled = tastes(), tastes()
     scaled.ratings[:] *= 100
     given = {"weighting": "none", "blend": 1.0, "n_components": 4}
@@ -147,7 +149,7 @@ def test_the_neighbours_do_not_depend_on_the_scale_of_ratings() -> None:
     assert nmf.tune(interactions, {"blend": 1.0}, DEFAULT) == {}
 
 
-def test_without_a_choice_there_are_defaults() -> None:
+def test_untuned_fits_use_defaults() -> None:
     assert fit(some(), {}).hyperparameters["blend"] == 0.7
     assert fit(some(), {}).hyperparameters["regularization"] == 0.09
     assert fit(some(), {"neighbors": 0}).hyperparameters["blend"] == 0
@@ -155,7 +157,7 @@ def test_without_a_choice_there_are_defaults() -> None:
 
 
 @pytest.mark.parametrize("feedback", ["implicit", "weighted"])
-def test_ratings_count_as_amounts_where_they_are_to(feedback: str) -> None:
+def test_ratings_are_amounts_with_weighted_feedback_only(feedback: str) -> None:
     interactions = tastes()
     doubled = tastes()
     doubled.ratings[::2] *= 8
@@ -163,17 +165,17 @@ def test_ratings_count_as_amounts_where_they_are_to(feedback: str) -> None:
     assert equal == (feedback == "implicit")
 
 
-def test_a_chef_that_weighs_rows_is_taken_at_its_word() -> None:
+def test_auto_feedback_is_weighted_if_the_data_chef_weights_rows() -> None:
     from dataclasses import replace
 
     interactions = tastes()
-    weighed = replace(interactions, weighted=True)
+    weighted = replace(interactions, weighted=True)
     assert same(fit(interactions, {}), fit(interactions, {"feedback": "implicit"}))
-    assert same(fit(weighed, {}), fit(interactions, {"feedback": "weighted"}))
-    assert not same(fit(weighed, {}), fit(interactions, {}))
+    assert same(fit(weighted, {}), fit(interactions, {"feedback": "weighted"}))
+    assert not same(fit(weighted, {}), fit(interactions, {}))
 
 
-def test_a_start_near_the_end_needs_few_iterations() -> None:
+def test_a_warm_start_near_the_optimum_needs_few_iterations() -> None:
     interactions = tastes(users=600, items=200)
     given = {"neighbors": 0, "regularization": 0.05, "n_components": 12}
     cold = fit(interactions, given)
@@ -185,7 +187,7 @@ def test_a_start_near_the_end_needs_few_iterations() -> None:
     assert warm.metrics["reconstruction_error"] == pytest.approx(cold.metrics["reconstruction_error"], rel=0.01)
 
 
-def test_a_start_of_another_rank_is_not_used() -> None:
+def test_a_warm_start_of_another_rank_is_not_used() -> None:
     interactions = tastes()
     matrix = csr_array((interactions.ratings, interactions.indices, interactions.indptr))
     start = WarmStart(*random_start(matrix, 3, 9))
@@ -196,22 +198,22 @@ def test_a_start_of_another_rank_is_not_used() -> None:
 
 
 @pytest.mark.parametrize(("users", "items", "rank"), [(3, 20, 3), (30, 2, 2), (1, 1, 1)])
-def test_more_components_than_the_data_allow_are_lowered_with_a_warning(users: int, items: int, rank: int) -> None:
+def test_too_many_components_are_lowered_with_a_warning(users: int, items: int, rank: int) -> None:
     factors = fit(some(users, items), nmf.default_params)
     assert factors.users.shape == (users, rank)
     assert factors.items.shape == (items, rank)
     assert factors.metrics["n_components"] == factors.hyperparameters["n_components"] == rank
     assert factors.warnings == (
-        f"n_components was lowered from 128 to {rank}: {users} users and {items} items allow no more.",
+        f"n_components was lowered from 128 to {rank}, the maximum for {users} users and {items} items.",
     )
 
 
-def test_the_data_that_allow_everything_get_no_warning() -> None:
+def test_the_maximum_number_of_components_causes_no_warning() -> None:
     assert fit(some(), {"n_components": 20}).warnings == ()
 
 
 @pytest.mark.parametrize("rating", [0.0, -1.0])
-def test_ratings_that_are_all_zero_or_negative_teach_nothing(rating: float) -> None:
+def test_ratings_that_are_all_zero_or_negative_fail(rating: float) -> None:
     interactions = some()
     interactions.ratings[:] = rating
     with pytest.raises(
@@ -226,7 +228,7 @@ def test_negative_ratings_count_as_zero_with_a_warning(given: Mapping[str, Any])
     interactions.ratings[:5] = -3
     clipped.ratings[:5] = 0
     factors = fit(interactions, {**given, "n_components": 4})
-    assert factors.warnings == ("5 negative ratings count as 0: no algorithm here knows dislike.",)
+    assert factors.warnings == ("5 negative ratings count as 0: the algorithm does not learn from dislikes.",)
     assert same(factors, fit(clipped, {**given, "n_components": 4}))
     assert interactions.ratings[0] == -3
 
@@ -244,10 +246,10 @@ def test_negative_ratings_count_as_zero_with_a_warning(given: Mapping[str, Any])
         np.full((6, 5), 1e30),
         np.full((6, 5), 1e-30),
     ],
-    ids=["one row", "one user", "one item", "all equal", "who has everything", "what all have", "no overlap",
-         "huge", "tiny"],
+    ids=["one row", "one user", "one item", "all equal", "a user with all items", "an item of all users",
+         "no overlap", "huge", "tiny"],
 )  # fmt: skip
-def test_odd_data_make_a_finite_model(dense: Any) -> None:
+def test_degenerate_data_give_a_finite_model(dense: Any) -> None:
     for given in ({}, {"neighbors": 0}, {"feedback": "weighted"}, {"blend": 1.0}):
         factors = fit(of(dense), given)
         assert factors.is_finite()
@@ -267,16 +269,18 @@ def test_an_exact_fit_has_a_finite_error(given: Mapping[str, Any], dense: Any) -
 
 @pytest.mark.parametrize("solver", ["hals", "cd", "mu"])
 @pytest.mark.parametrize("given", [{}, {"init": "nndsvda"}, {"regularization": 10}, {"neighbors": 0}])
-def test_ratings_beyond_what_can_be_computed_fail_in_a_sentence(solver: str, given: Mapping[str, Any]) -> None:
+def test_too_large_raw_ratings_fail_with_a_sentence(solver: str, given: Mapping[str, Any]) -> None:
     dense = np.where(np.eye(7, 6) + np.eye(7, 6, 1) > 0, 1e12, 0)
     assert fit(of(dense), {"weighting": "none", "solver": solver, **given}).is_finite()
-    with pytest.raises(TrainingFailed, match=r"The largest rating is 2e\+12, and beyond 1e\+12"):
+    with pytest.raises(
+        TrainingFailed, match=r"The largest rating is 2e\+12, and raw ratings may be at most 1e\+12"
+    ):
         fit(of(2 * dense), {"weighting": "none", "solver": solver, **given})
     assert fit(of(1e26 * dense), {"solver": "hals"}).is_finite()
 
 
 @pytest.mark.parametrize("shape", [(20_000, 10), (10, 12_000)])
-def test_long_and_flat_data_make_a_model(shape: tuple[int, int]) -> None:
+def test_very_long_and_very_wide_data_give_a_model(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(0)
     dense = random.random(shape) < 0.2
     dense[np.arange(shape[0]), np.arange(shape[0]) % shape[1]] = True
@@ -287,17 +291,19 @@ def test_long_and_flat_data_make_a_model(shape: tuple[int, int]) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("users", "items", "of_each"), [(10**6, 10, 2), (10, 10**6, 10**5), (200_000, 10**6, 10)])
-def test_data_of_a_million_users_or_items_make_a_model(users: int, items: int, of_each: int) -> None:
+@pytest.mark.parametrize(
+    ("users", "items", "n_items_each"), [(10**6, 10, 2), (10, 10**6, 10**5), (200_000, 10**6, 10)]
+)
+def test_a_million_users_or_items_give_a_model(users: int, items: int, n_items_each: int) -> None:
     random = np.random.default_rng(0)
-    items_of_each = random.integers(0, items, (users, of_each))
+    items_of_each = random.integers(0, items, (users, n_items_each))
     pairs = np.unique(np.arange(users)[:, None] * items + items_of_each)
-    occurring, places = np.unique(pairs % items, return_inverse=True)
+    occurring, columns = np.unique(pairs % items, return_inverse=True)
     interactions = Interactions(
         users=[f"{user:07}" for user in range(users)],
         items=[f"{item:07}" for item in occurring.tolist()],
         indptr=np.searchsorted(pairs, np.arange(users + 1) * items),
-        indices=places.astype(np.int32),
+        indices=columns.astype(np.int32),
         ratings=np.ones(len(pairs), np.float32),
         rows_used=len(pairs),
     )
@@ -305,7 +311,7 @@ def test_data_of_a_million_users_or_items_make_a_model(users: int, items: int, o
     assert factors.is_finite() and factors.items.shape[0] == len(occurring)
 
 
-def test_every_default_is_accepted_back_and_used() -> None:
+def test_defaults_pass_the_check() -> None:
     wanted = {nmf: (128, "hals", 200), nmf_fast: (32, "hals", 10), nmf_accurate: (256, "hals", 500)}
     for method, expected in wanted.items():
         checked, notes = method.check(method.default_params)
@@ -313,14 +319,14 @@ def test_every_default_is_accepted_back_and_used() -> None:
         assert (checked, notes) == (method.default_params, [])
 
 
-def test_all_that_was_used_is_accepted_back() -> None:
+def test_used_hyperparameters_pass_the_check() -> None:
     used = fit(tastes(), {}).hyperparameters
     assert nmf.check(used) == (used, [])
     assert nmf.check({"blend": None, "regularization": "auto"})[0] == {"blend": None, "regularization": None}
 
 
 @pytest.mark.parametrize(
-    ("name", "accepted", "refused"),
+    ("name", "accepted", "rejected"),
     [
         ("n_components", [1, 1000, 10.0, "10"], [0, 1001, 1.5, True, "1e1", None, [1], float("nan")]),
         ("max_iter", [1, 10_000], [0, 10_001, "__import__('os')", -1]),
@@ -340,16 +346,16 @@ def test_all_that_was_used_is_accepted_back() -> None:
         ("tpyo", [], [1]),
     ],
 )
-def test_hyperparameters_have_bounds(name: str, accepted: list[Any], refused: list[Any]) -> None:
+def test_hyperparameters_have_bounds(name: str, accepted: list[Any], rejected: list[Any]) -> None:
     for value in accepted:
         assert name in nmf.check({name: value})[0]
-    for value in refused:
-        with pytest.raises(InvalidInput) as refusal:
+    for value in rejected:
+        with pytest.raises(InvalidInput) as raised:
             nmf.check({name: value})
-        assert refusal.value.errors[0].loc == ("hyperparameters", name)
+        assert raised.value.errors[0].loc == ("hyperparameters", name)
 
 
-def test_what_no_solver_can_do_together_is_refused() -> None:
+def test_unsupported_combinations_are_rejected() -> None:
     together = {"solver": "cd", "regularization": 0.1, "alpha": 0.1, "l1_ratio": 0.5}
     with pytest.raises(InvalidInput, match="regularization cannot be added to alpha and l1_ratio with solver cd"):
         nmf.check(together)
@@ -357,7 +363,7 @@ def test_what_no_solver_can_do_together_is_refused() -> None:
     assert nmf.check({**together, "regularization": None})[0]["alpha"] == 0.1
 
 
-def test_an_unknown_name_is_told_those_that_are_known_and_some_are_passed_over() -> None:
+def test_unknown_names_are_rejected_or_ignored() -> None:
     with pytest.raises(InvalidInput, match=r"known are n_components, solver, max_iter"):
         nmf.check({"tpyo": 1})
     checked, notes = nmf.check({"batch_size": 7, "old": 1, "n_components": "8"}, ignore=["old"])

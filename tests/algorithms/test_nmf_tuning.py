@@ -1,4 +1,4 @@
-"""What is chosen of candidates that were tried on a hold-out."""
+"""Which candidate is selected by the scores on a hold-out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf import tuning as nmf_choice
+from recserver.algorithms.nmf import tuning as nmf_tuning
 from recserver.algorithms.nmf.params import NMFParams
 from recserver.algorithms.nmf.tuning import BLENDS, REGULARIZATIONS, tune
 from recserver.algorithms.protocol import FitContext
@@ -15,7 +15,7 @@ USERS, ITEMS = 30, 12
 
 
 def interactions() -> Interactions:
-    """Everybody has the same number of items."""
+    """All users have the same number of items."""
     indices = np.concatenate([np.sort((np.arange(6) * 2 + user) % ITEMS) for user in range(USERS)])
     return Interactions(
         users=[f"u{user:02}" for user in range(USERS)],
@@ -27,24 +27,24 @@ def interactions() -> Interactions:
     )
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, found: dict[tuple[float, float], float], **given: float) -> object:
-    monkeypatch.setattr(nmf_choice, "_scores", lambda *_: found)
-    return tune(interactions(), NMFParams(**given), FitContext())
+def tuned(monkeypatch: pytest.MonkeyPatch, scores: dict[tuple[float, float], float], **params: float) -> object:
+    monkeypatch.setattr(nmf_tuning, "_scores", lambda *_: scores)
+    return tune(interactions(), NMFParams(**params), FitContext())
 
 
-def test_one_that_stands_out_among_worse_ones_was_lucky(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {(one, other): 0.2 for one in REGULARIZATIONS for other in BLENDS}
+def test_an_isolated_best_score_is_not_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {(one, other): 0.2 for one in REGULARIZATIONS for other in BLENDS}
     for near in ((0.09, 0.5), (0.09, 0.7), (0.09, 0.9), (0.06, 0.7), (0.13, 0.7)):
-        found[near] = 0.24
-    found[0.09, 0.7] = 0.245
-    found[0.3, 0.0] = 0.25
-    assert chosen(monkeypatch, found) == {"regularization": 0.09, "blend": 0.7}
-    found[0.3, 0.0] = 0.5
-    assert chosen(monkeypatch, found) == {"regularization": 0.3, "blend": 0.0}, "so much is no luck"
+        scores[near] = 0.24
+    scores[0.09, 0.7] = 0.245
+    scores[0.3, 0.0] = 0.25
+    assert tuned(monkeypatch, scores) == {"regularization": 0.09, "blend": 0.7}
+    scores[0.3, 0.0] = 0.5
+    assert tuned(monkeypatch, scores) == {"regularization": 0.3, "blend": 0.0}, "a large difference is not chance"
 
 
-def test_what_is_given_has_neighbours_of_the_other_kind_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = dict.fromkeys([(0.1, blend) for blend in BLENDS], 0.2) | {(0.1, 0.5): 0.24, (0.1, 0.7): 0.23}
-    assert chosen(monkeypatch, found, regularization=0.1) == {"regularization": 0.1, "blend": 0.5}
-    found = dict.fromkeys([(one, 0.75) for one in REGULARIZATIONS], 0.2) | {(0.13, 0.75): 0.3, (0.09, 0.75): 0.25}
-    assert chosen(monkeypatch, found, blend=0.75) == {"regularization": 0.13, "blend": 0.75}
+def test_a_fixed_value_leaves_neighbours_along_the_other_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = dict.fromkeys([(0.1, blend) for blend in BLENDS], 0.2) | {(0.1, 0.5): 0.24, (0.1, 0.7): 0.23}
+    assert tuned(monkeypatch, scores, regularization=0.1) == {"regularization": 0.1, "blend": 0.5}
+    scores = dict.fromkeys([(one, 0.75) for one in REGULARIZATIONS], 0.2) | {(0.13, 0.75): 0.3, (0.09, 0.75): 0.25}
+    assert tuned(monkeypatch, scores, blend=0.75) == {"regularization": 0.13, "blend": 0.75}

@@ -1,4 +1,4 @@
-"""Interactions to fit models to."""
+"""Random interactions to fit models to, with and without planted tastes."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def of(dense: Any) -> Interactions:
 
 
 def tastes(users: int = 300, items: int = 120, groups: int = 6, seed: int = 0) -> Interactions:
-    """Users and items of some groups: who is of a group takes about a third of its items, and a few others."""
+    """Users and items in groups: users interact with about a third of their group's items, and few others."""
     random = np.random.default_rng(seed)
-    of_user, of_item = np.arange(users) % groups, np.arange(items) % groups
-    chance = np.where(of_user[:, None] == of_item[None], 0.35, 0.02)
-    taken = random.random((users, items)) < chance
-    taken[np.arange(users), of_user] = True
-    taken[np.arange(items), np.arange(items)] = True
-    return of(taken * random.integers(1, 6, (users, items)))
+    user_group, item_group = np.arange(users) % groups, np.arange(items) % groups
+    probability = np.where(user_group[:, None] == item_group[None], 0.35, 0.02)
+    occurs = random.random((users, items)) < probability
+    occurs[np.arange(users), user_group] = True
+    occurs[np.arange(items), np.arange(items)] = True
+    return of(occurs * random.integers(1, 6, (users, items)))
 
 
 def same(one: FittedModel, other: FittedModel) -> bool:
-    """Whether two models are equal to the last bit."""
+    """Whether two models are bit-identical."""
     pairs = [(one.users, other.users), (one.items, other.items)]
     if one.neighbors is not None and other.neighbors is not None:
         pairs += [

@@ -190,10 +190,15 @@ def test_every_test_of_the_suite_notices_a_fault() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "rating", "sentence"),
     [
-        ("ease", {"regularization": 1e-9}, 1.0, "The items are too much alike to tell their weights apart"),
+        ("ease", {"regularization": 1e-9}, 1.0, "The items are too similar to compute their weights"),
         ("svd", {"weighting": "none"}, 3e38, r"The largest rating is 3e\+38"),
         ("svd_accurate", {"weighting": "none"}, 3e38, r"The largest rating is 3e\+38"),
-        ("svd_accurate", {"weighting": "none"}, 1e-38, "The ratings are too large or too small to be factorised"),
+        (
+            "svd_accurate",
+            {"weighting": "none"},
+            1e-38,
+            "The raw ratings are too large or too small to be factorised",
+        ),
     ],
 )
 def test_numbers_that_float32_cannot_bear_are_a_training_failed(

@@ -1,1 +1,1 @@
-"""Algorithms: from interactions to factors, and how well a ranking foretells what users take."""
+"""Algorithms: from interactions to fitted models, and the evaluation of their rankings."""

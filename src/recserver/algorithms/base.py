@@ -1,30 +1,28 @@
-"""Hyperparameters as pydantic models: a typo is an error, and every error names what is allowed."""
+"""The base class of algorithms, and hyperparameters as pydantic models whose errors name what is allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext
+from recserver.algorithms.protocol import Algorithm, HyperParams
 from recserver.core.errors import FieldError, InvalidInput, quoted
 from recserver.core.validation.messages import field_errors, format_error
 from recserver.core.validation.values import WholeNumber, real_number
 
 IGNORED_PARAMS = frozenset({"batch_size"})
-"""Accepted with a warning, whatever the algorithm: older clients send it."""
-
+"""Ignored with a warning by every algorithm, because older clients send them."""
 
 Real = Annotated[float, BeforeValidator(real_number)]
 Feedback = Literal["auto", "implicit", "weighted"]
-"""What a pair is worth; see ``matrices``."""
+"""How ratings become weights; see :func:`preprocessing.input_matrices`."""
 RandomState = Annotated[WholeNumber, Field(ge=0, le=4_294_967_295)]
 
 
 class Params(BaseModel):
-    """Base of every algorithm's hyperparameters."""
+    """Base class of an algorithm's hyperparameters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,59 +30,47 @@ class Params(BaseModel):
 ParamsT = TypeVar("ParamsT", bound=Params)
 
 
-class BaseAlgorithm(Generic[ParamsT]):
-    """What most algorithms have in common: hyperparameters of one pydantic model, none of them left to the data,
-    no warm starts.
+class BaseAlgorithm(Algorithm, Generic[ParamsT]):
+    """An algorithm whose hyperparameters are one pydantic model, without tuning and warm starts.
 
-    A subclass says ``model_type``, ``model_class``, ``params`` and how to ``fit``.
+    A subclass defines ``model_type``, ``model_class``, ``params`` and ``fit``.
+
+    Args:
+        description: what it is, in a sentence; by default that of the class.
+        use_case: when to use it, in a sentence; by default that of the class.
+        default_params: hyperparameters in the config of every new model.
     """
 
     params: type[ParamsT]
+    description = ""
+    use_case = ""
 
-    def __init__(self, **default_params: Any) -> None:
+    def __init__(self, description: str = "", use_case: str = "", /, **default_params: Any) -> None:
+        self.description = description or self.description
+        self.use_case = use_case or self.use_case
         self.default_params = default_params
 
     def check(
-        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+        self, hyperparameters: HyperParams, *, ignore: Collection[str] = ()
     ) -> tuple[dict[str, Any], list[str]]:
-        return check_params(self.params, hyperparameters, ignore)
+        ignorable = {*IGNORED_PARAMS, *ignore} - self.params.model_fields.keys()
+        used = {name: value for name, value in hyperparameters.items() if name not in ignorable}
+        try:
+            checked = self.params.model_validate(used)
+        except ValidationError as error:
+            problems = [_name_known_params(one, self.params) for one in field_errors(error, "hyperparameters")]
+            raise InvalidInput("; ".join(map(format_error, problems)) + ".", problems) from None
+        ignored = [name for name in hyperparameters if name in ignorable]
+        warnings = [f"The hyperparameter {quoted(name)} is not used and was ignored." for name in ignored]
+        return checked.model_dump(include=set(used)), warnings
 
-    def resolve(self, hyperparameters: Mapping[str, Any]) -> ParamsT:
-        """All hyperparameters: the given ones, else this algorithm's defaults."""
+    def resolve(self, hyperparameters: HyperParams) -> ParamsT:
+        """All hyperparameters: the given ones, and this algorithm's defaults for the others."""
         return self.params(**{**self.default_params, **hyperparameters})
-
-    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
-        return 0
-
-    def tune(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> dict[str, Any]:
-        return {}
-
-
-def check_params(
-    params: type[Params], given: Mapping[str, Any], ignore: Collection[str]
-) -> tuple[dict[str, Any], list[str]]:
-    """The given names and values in their proper types, and a warning for each one that is passed over.
-
-    Raises:
-        InvalidInput: naming every wrong one and what is allowed.
-    """
-    passed_over = [
-        name for name in given if name not in params.model_fields and name in {*IGNORED_PARAMS, *ignore}
-    ]
-    kept = {name: value for name, value in given.items() if name not in passed_over}
-    try:
-        checked = params.model_validate(kept)
-    except ValidationError as error:
-        problems = [_name_known_params(one, params) for one in field_errors(error, "hyperparameters")]
-        raise InvalidInput("; ".join(format_error(one) for one in problems) + ".", problems) from None
-    warnings = [f"The hyperparameter {quoted(name)} is not used and was ignored." for name in passed_over]
-    return checked.model_dump(include=set(kept)), warnings
 
 
 def _name_known_params(problem: FieldError, params: type[Params]) -> FieldError:
     if problem.msg != "is not known here":
         return problem
     known = f"known are {', '.join(params.model_fields)}" if params.model_fields else "there are none"
-    return FieldError(problem.loc, f"is no hyperparameter here; {known}")
+    return FieldError(problem.loc, f"is not a hyperparameter of this algorithm; {known}")

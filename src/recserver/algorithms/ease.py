@@ -1,30 +1,28 @@
-"""EASE: the linear model in closed form (Steck 2019), for catalogues whose square fits in memory.
+"""EASE: a linear item-item model in closed form (Steck 2019), for catalogues whose square fits in memory.
 
 ``B = argmin |X - X B|^2 + regularization |B|^2`` with a zero diagonal: with ``P = (X'X + regularization I)^-1``,
-``B_ij = -P_ij / P_jj``. Of each item only the largest weights are kept, by magnitude.
+``B_ij = -P_ij / P_jj``. Of each item only the weights of the largest magnitude remain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
-from recserver.algorithms.fold_in import FoldIn
-from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.interactions import Interactions, to_indptr
 from recserver.algorithms.neighbors import ItemItemWeights
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.errors import TrainingFailed
 from recserver.core.validation.values import WholeNumber
 
 MAX_ITEMS = 20_000
-"""The fit takes 8 bytes for each pair of items, twice over for a moment: 3.2 GB and 6.4 GB."""
+"""The fit uses 8 bytes per pair of items, and 16 at its peak: 3.2 GB and 6.4 GB."""
 
 BLOCK = 256
-"""Rows or columns that are rearranged together."""
+"""Rows or columns that are processed at once."""
 
 Square = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -43,67 +41,69 @@ class EASE(BaseAlgorithm[EASEParams]):
     model_type = "ease"
     model_class = "EASERecommendationModel"
     params = EASEParams
+    description = "A linear item-item model in closed form, without factors."
+    use_case = "Up to 20,000 items; memory and time grow with the square of their number. Often the most accurate."
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from recserver.algorithms.preprocessing import weight_matrix
 
-        params, notes = self.resolve(hyperparameters), list[str]()
+        params, warnings = self.resolve(hyperparameters), list[str]()
         n_items = len(interactions.items)
         if n_items > MAX_ITEMS:
             raise TrainingFailed(
-                f"ease needs memory for the square of the catalogue and takes at most {MAX_ITEMS} items, not "
-                f"{n_items}: use nmf, whose neighbours do the same for the items that are alike."
+                f"ease needs memory for the square of the catalogue and supports at most {MAX_ITEMS} items, not "
+                f"{n_items}: use nmf, which learns such weights for similar items only."
             )
-        matrix, rule = weight_matrix(interactions, notes, params.feedback)
+        matrix, weighting = weight_matrix(interactions, warnings, params.feedback)
         products = (matrix.T @ matrix).toarray()
         products[np.diag_indices(n_items)] += np.float32(params.regularization)
         weights = _invert_in_place(products)
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0)
         neighbors = keep_largest(weights, params.neighbors, matrix.data)
-        fold_in = FoldIn.without_factors(rule, n_items)
-        return FittedModel.from_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
+        n_users = len(interactions.users)
+        return FittedModel.from_neighbors(neighbors, n_users, params.model_dump(), warnings, weighting)
 
 
 def _invert_in_place(products: Square) -> Square:
-    """The inverse of a symmetric positive definite matrix, in its place.
+    """The inverse of a symmetric positive definite matrix, in the memory of the matrix.
 
-    By one thread: more would round otherwise, and by way of Cholesky one takes about as long as two do without.
+    BLAS uses one thread, because more would round differently. By Cholesky decomposition this takes about as long
+    as a general inverse with two threads.
     """
     from scipy.linalg.lapack import spotrf, spotri
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
-        ordered = products if products.flags.f_contiguous else products.T  # columns first, or LAPACK copies
+        ordered = (
+            products if products.flags.f_contiguous else products.T
+        )  # LAPACK copies arrays in row-major order
         factor, failed = spotrf(ordered, lower=1, clean=0, overwrite_a=1)
         if not failed:
             factor, failed = spotri(factor, lower=1, overwrite_c=1)
     if failed:
-        raise TrainingFailed("The items are too much alike to tell their weights apart: raise regularization.")
-    inverse: Square = factor.T  # only what is above the diagonal holds it
+        raise TrainingFailed("The items are too similar to compute their weights: increase regularization.")
+    inverse: Square = factor.T  # only the upper triangle is set
     for start in range(0, len(inverse), BLOCK):
-        own = slice(start, start + BLOCK)
-        inverse[own, :start] = inverse[:start, own].T
-        square = inverse[own, own]
+        block = slice(start, start + BLOCK)
+        inverse[block, :start] = inverse[:start, block].T
+        square = inverse[block, block]
         square[:] = np.triu(square) + np.triu(square, 1).T
     return inverse
 
 
 def keep_largest(weights: Square, n: int, confidences: Any) -> ItemItemWeights:
-    """Of each column the ``n`` weights of the largest magnitude. ``weights`` lose the others."""
+    """The ``n`` weights of the largest magnitude of each column. The others are set to 0 in ``weights``."""
     if n < len(weights):
         for start in range(0, len(weights), BLOCK):
-            some = weights[:, start : start + BLOCK]
-            magnitudes = np.abs(some)
-            some[magnitudes < np.partition(magnitudes, -n, axis=0)[-n]] = 0
-    kept = weights != 0
-    lengths = np.count_nonzero(kept, axis=1)
+            block = weights[:, start : start + BLOCK]
+            magnitudes = np.abs(block)
+            block[magnitudes < np.partition(magnitudes, -n, axis=0)[-n]] = 0
+    nonzero = weights != 0
     return ItemItemWeights(
-        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        indices=np.nonzero(kept)[1].astype(np.int32),
-        weights=weights[kept],
+        indptr=to_indptr(np.count_nonzero(nonzero, axis=1)),
+        indices=np.nonzero(nonzero)[1].astype(np.int32),
+        weights=weights[nonzero],
         confidences=confidences,
     )
 

@@ -1,10 +1,10 @@
-"""Fold-in: the factors of somebody who was not in a training, from what they interacted with.
+"""Fold-in: the factors of a user who was not in the training, from the user's interactions.
 
-The item factors stand still, and the user's are solved for by the objective that the training had. For all of
-nmf, svd and als that is a small linear system: with ``t = sum over own items j of c_j h_j``,
+The item factors h_j are fixed, and the user's factors w minimise the training's objective. For nmf, svd and als
+that is a small linear system: with ``t = sum over the user's items j of c_j h_j``,
 
 * nmf: ``argmin over w >= 0 of w (G + l2) w' / 2 - (t - l1) w'``, G the Gram matrix of the item factors;
-* svd: the same without the bound and penalties, where G is the identity;
+* svd: the same without bound and penalties, where G is the identity;
 * als: ``w = (G + l2 + sum of a b_j h_j h_j')^-1 t`` (Hu, Koren and Volinsky 2008).
 """
 
@@ -23,58 +23,58 @@ Matrix = NDArray[np.floating[Any]]
 Feedback = Literal["implicit", "weighted", "ratings"]
 
 MAX_FULL_EXCHANGES = 3
-"""Of all that is wrong at once, without getting fewer wrong ones, before coordinates are added one by one."""
+"""Exchanges of all infeasible coordinates without fewer infeasible ones, before the active-set method is used."""
 
 MAX_EXCHANGES = 1000
-"""A handful is usual; only rounding could let them go on for ever."""
+"""A limit for the active-set method, which needs a few steps unless rounding makes it cycle."""
 
 MAX_EXPONENT = 0.5
 MAX_NUMBER, MIN_MEAN_LOG = 1e38, 1e-45
-"""Of what a model file says: beyond, powers and products would leave the range of double precision."""
+"""Limits of a model file's numbers: beyond them powers and products leave the range of double precision."""
 
 RIDGE = 1e-7
-"""Share of the Gram matrix's mean diagonal that is added to it: components that are zero have no inverse."""
+"""The share of the Gram matrix's mean diagonal that is added to its diagonal, so that it is not singular."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weighting:
-    """What a rating is worth.
+    """The weight of an interaction by its rating.
 
     Attributes:
-        feedback: ``implicit``: 1 if it is positive; ``weighted``: ``log(1 + rating) / mean_log``; ``ratings``: as
-            much as it says. Negative ones are worth 0.
-        mean_log: of the positive ratings of a training, so that they are worth 1 on average.
+        feedback: ``implicit``: 1 if the rating is positive; ``weighted``: ``log(1 + rating) / mean_log``;
+            ``ratings``: the rating. Negative ratings have weight 0.
+        mean_log: the mean of ``log(1 + rating)`` of the training's positive ratings: their mean weight is 1.
     """
 
     feedback: Feedback = "implicit"
     mean_log: float = 1.0
 
     def weights(self, ratings: NDArray[Any]) -> NDArray[Any]:
-        """Of each rating, in an array of the same type."""
-        worth: NDArray[Any]
+        """The weight of each rating, in an array of the same shape and type."""
+        weights: NDArray[Any]
         positive = np.maximum(ratings, ratings.dtype.type(0))
         if self.feedback == "ratings":
-            worth = positive
+            weights = positive
         elif self.feedback == "implicit":
-            worth = positive > 0
+            weights = positive > 0
         else:
-            worth = np.log1p(positive) / np.float64(self.mean_log)
-        return worth.astype(ratings.dtype, copy=False)
+            weights = np.log1p(positive) / np.float64(self.mean_log)
+        return weights.astype(ratings.dtype, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
 class FoldIn:
-    """How a user's factors follow from interactions.
+    """How a user's factors are computed from interactions.
 
     Attributes:
-        worth: what each interaction is worth by its rating.
-        exponent: e in ``strength = worth * (sum of the user's worths)^-e``.
-        inputs: float32, shape (items,): by which the item factors of the model file are multiplied where a user's
-            strength speaks through them. (They are scaled for scoring there.)
+        input_scale: float32, shape (items,): the item factors of the model file, which are scaled for scoring, are
+            multiplied by it to get those of the fit's equations.
         gram: float32, shape (k, k): G.
-        nonnegative: whether factors are.
+        weighting: the weight of each interaction by its rating.
+        exponent: e in ``confidence = weight * (sum of the user's weights)^-e``.
+        nonnegative: whether factors are non-negative.
         l2, l1: penalties.
-        confidence: a of als; 0 for the others.
+        alpha: a of als; 0 for other algorithms.
     """
 
     input_scale: NDArray[np.float32]
@@ -94,15 +94,15 @@ class FoldIn:
 
     @classmethod
     def from_header(cls, header: object, inputs: NDArray[Any], gram: NDArray[Any]) -> Self:
-        """What a model file says in :meth:`header` and two arrays.
+        """Read it from a model file: what :meth:`header` returned, and two arrays.
 
         Raises:
-            ValueError: if it is not of that kind.
+            ValueError: if the header or an array is invalid.
         """
         if not isinstance(header, Mapping) or inputs.ndim != 1 or gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
-            raise ValueError("it is of another kind")
+            raise ValueError("the header or the shape of an array is invalid")
         if inputs.dtype != np.float32 or gram.dtype != np.float32:
-            raise ValueError("its numbers are of another kind")
+            raise ValueError("its arrays are not float32")
         numbers: dict[str, float] = {}
         for name in ("mean_log", "exponent", "l2", "l1", "confidence"):
             number: Any = header.get(name)
@@ -112,18 +112,18 @@ class FoldIn:
                 raise ValueError(f"{name} is out of range")
             numbers[name] = float(number)
         if header.get("feedback") not in get_args(Feedback) or type(header.get("nonnegative")) is not bool:
-            raise ValueError("what ratings are worth is missing")
-        worth = Weighting(header["feedback"], numbers.pop("mean_log"))
+            raise ValueError("feedback or nonnegative is invalid")
+        weighting = Weighting(header["feedback"], numbers.pop("mean_log"))
         alpha = numbers.pop("confidence")
-        return cls(inputs, gram, worth, nonnegative=header["nonnegative"], alpha=alpha, **numbers)
+        return cls(inputs, gram, weighting, nonnegative=header["nonnegative"], alpha=alpha, **numbers)
 
     @classmethod
     def without_factors(cls, weighting: Weighting, n_items: int) -> Self:
-        """Where a model has neighbours only: interactions speak by what they are worth."""
+        """For a model with item-item weights only: a confidence is the weight of the interaction."""
         return cls(np.ones(n_items, np.float32), np.zeros((0, 0), np.float32), weighting)
 
     def header(self) -> dict[str, str | float | bool]:
-        """What a model file says of it beside ``inputs`` and ``gram``."""
+        """What a model file stores besides ``input_scale`` and ``gram``."""
         return {
             "feedback": self.weighting.feedback,
             "mean_log": float(self.weighting.mean_log),
@@ -135,58 +135,57 @@ class FoldIn:
         }
 
     def fits(self, shape: tuple[int, int]) -> bool:
-        """Whether it belongs to item factors of a shape, (k, items)."""
+        """Whether its arrays match item factors of this shape, (k, items)."""
         return self.gram.shape == (shape[0], shape[0]) and self.input_scale.shape == (shape[1],)
 
     def confidences(self, weights: Vector) -> Vector:
-        """How much each of somebody's interactions speaks."""
-        strengths: Vector = weights * _positive_sum(weights) ** -self.exponent
-        return strengths
+        """The confidences of all interactions of a user from their weights, shape (interactions,)."""
+        confidences: Vector = weights * _positive_sum(weights) ** -self.exponent
+        return confidences
 
     def weights_of(self, confidences: Vector) -> Vector:
-        """The inverse of :meth:`strengths`, in double precision."""
+        """The inverse of :meth:`confidences`, in double precision."""
         total = _positive_sum(confidences) ** (1 / (1 - self.exponent))
-        worth: Vector = confidences.astype(np.float64) * total**self.exponent
-        return worth
+        weights: Vector = confidences.astype(np.float64) * total**self.exponent
+        return weights
 
     def solve(self, own_factors: Matrix, indices: NDArray[np.int32], weights: Vector) -> Vector:
-        """The factors of somebody, shape (k,).
+        """The factors of a user, shape (k,).
 
         Args:
-            own: their items' factors as in the model file, shape (k, interactions).
-            places: which items these are.
-            worth: of each interaction.
+            own_factors: the factors of the user's items as in the model file, shape (k, interactions).
+            indices: these items, shape (interactions,).
+            weights: of the interactions, shape (interactions,).
         """
-        system, spoken = self._equations(own_factors, indices, weights)
-        target = spoken.sum(axis=1) - self.l1
+        system, parts = self._equations(own_factors, indices, weights)
+        target = parts.sum(axis=1) - self.l1
         return _solve_nonnegative(system, target) if self.nonnegative else _solve(system, target)
 
     def shares(self, factors: Vector, own_factors: Matrix, indices: NDArray[np.int32], weights: Vector) -> Matrix:
-        """What of somebody's factors each of their interactions accounts for, shape (k, interactions).
+        """How much each of a user's interactions contributes to the user's factors, shape (k, interactions).
 
-        They add up to the factors exactly. Solved factors are linear in the interactions, but for l1; that, and
-        what a training left unsolved, goes to all interactions by their worth.
+        The contributions sum to the factors exactly. Solved factors are linear in the interactions except for l1;
+        that, and what a training did not converge to, is shared among all interactions by weight.
         """
-        system, spoken = self._equations(own_factors, indices, weights)
+        system, parts = self._equations(own_factors, indices, weights)
         active = np.flatnonzero(factors)
-        shares = np.zeros(spoken.shape)
-        shares[active] = _solve(system[np.ix_(active, active)], spoken[active])
+        shares = np.zeros(parts.shape)
+        shares[active] = _solve(system[np.ix_(active, active)], parts[active])
         return shares + np.outer(factors - shares.sum(axis=1), weights / _positive_sum(weights))
 
     def _equations(
         self, own_factors: Matrix, indices: NDArray[np.int32], weights: Vector
     ) -> tuple[Matrix, Matrix]:
-        """The system's matrix, shape (k, k), and each interaction's part of its right side, (k, interactions)."""
+        """The system's matrix, shape (k, k), and each interaction's part of the right side, (k, interactions)."""
         if not self.alpha:
             return self._system, own_factors * (self.confidences(weights) * self.input_scale[indices])
         extra = self.alpha * weights
-        return self._system + (own_factors * extra) @ own_factors.T, own_factors * np.where(
-            weights > 0, 1 + extra, 0.0
-        )
+        parts = own_factors * np.where(weights > 0, 1 + extra, 0.0)
+        return self._system + (own_factors * extra) @ own_factors.T, parts
 
 
 def _positive_sum(numbers: Vector) -> float:
-    """Their sum, 1 if it is not positive."""
+    """The sum of the numbers; 1 if it is not positive."""
     total = float(numbers.sum(dtype=np.float64))
     return total if total > 0 else 1.0
 
@@ -208,47 +207,47 @@ def _solve_nonnegative(system: Matrix, target: Vector) -> Vector:
     count = len(target)
     tolerance = 1e-10 * float(np.abs(target).max(initial=0.0))
     positive = target > 0.5 * target.max(initial=0.0)
-    fewest, spare = count + 1, MAX_FULL_EXCHANGES
-    while spare:
-        found = np.zeros(count)
+    fewest, attempts = count + 1, MAX_FULL_EXCHANGES
+    while attempts:
+        solution = np.zeros(count)
         active = np.flatnonzero(positive)
-        found[active] = _solve(system[np.ix_(active, active)], target[active])
-        slope = system @ found - target
-        wrong = np.flatnonzero(np.where(positive, found < 0, slope < -tolerance))
-        if not len(wrong):
-            return found
-        if len(wrong) < fewest:
-            fewest, spare = len(wrong), MAX_FULL_EXCHANGES
+        solution[active] = _solve(system[np.ix_(active, active)], target[active])
+        slope = system @ solution - target
+        infeasible = np.flatnonzero(np.where(positive, solution < 0, slope < -tolerance))
+        if not len(infeasible):
+            return solution
+        if len(infeasible) < fewest:
+            fewest, attempts = len(infeasible), MAX_FULL_EXCHANGES
         else:
-            spare -= 1
-        positive[wrong] ^= True
+            attempts -= 1
+        positive[infeasible] ^= True
     return _active_set(system, target, tolerance)
 
 
 def _active_set(system: Matrix, target: Vector, tolerance: float) -> Vector:
-    """As :func:`_nonnegative`, by an active set (Lawson and Hanson 1974): every step lowers what is minimised.
+    """As :func:`_solve_nonnegative`, by an active-set method (Lawson and Hanson 1974).
 
-    That takes more steps, but also ends where components can hardly be told apart.
+    Every step lowers the objective: slower, but it also converges if components are nearly collinear.
     """
-    found, positive, best = np.zeros(len(target)), np.zeros(len(target), np.bool_), -1
+    solution, positive, best = np.zeros(len(target)), np.zeros(len(target), np.bool_), -1
     for _ in range(MAX_EXCHANGES):
         active = np.flatnonzero(positive)
-        wanted = _solve(system[np.ix_(active, active)], target[active])
-        below = np.flatnonzero(wanted <= 0)
+        unbounded = _solve(system[np.ix_(active, active)], target[active])
+        below = np.flatnonzero(unbounded <= 0)
         if len(below):
-            now = found[active]
-            shares = now[below] / np.maximum(now[below] - wanted[below], np.finfo(np.float64).tiny)
-            now += shares.min() * (wanted - now)
-            now[below[shares <= shares.min()]] = 0
-            found[active] = np.maximum(now, 0)
-            positive = found > 0
+            current = solution[active]
+            steps = current[below] / np.maximum(current[below] - unbounded[below], np.finfo(np.float64).tiny)
+            current += steps.min() * (unbounded - current)
+            current[below[steps <= steps.min()]] = 0
+            solution[active] = np.maximum(current, 0)
+            positive = solution > 0
             if positive[best]:
                 continue
-            break  # what it would have gained was rounding
-        found[active] = wanted
-        gain = np.where(positive, -np.inf, target - system @ found)
+            break  # the expected gain was a rounding error
+        solution[active] = unbounded
+        gain = np.where(positive, -np.inf, target - system @ solution)
         best = int(gain.argmax())
         if gain[best] <= tolerance:
             break
         positive[best] = True
-    return found
+    return solution

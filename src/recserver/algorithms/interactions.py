@@ -1,4 +1,4 @@
-"""Who interacted with what: the one form in which data reaches an algorithm."""
+"""User-item interactions: the input of every algorithm."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 RECENT_HALF_LIFE_DAYS = 30.0
+"""Of an interaction's weight in :meth:`Interactions.recent_popularity`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interactions:
-    """Distinct user-item pairs in compressed sparse rows, one row a user.
+    """Distinct user-item pairs as a compressed sparse row matrix, one row per user.
 
     Attributes:
         users: ids, ascending; row ``u`` belongs to ``users[u]``.
         items: ids, ascending; column ``i`` belongs to ``items[i]``.
         indptr: int64, shape (users + 1,): row ``u`` is ``indices[indptr[u]:indptr[u + 1]]``.
         indices: int32, shape (pairs,): columns, ascending within a row.
-        ratings: float32, shape (pairs,): finite, one a pair.
-        rows_used: rows of the source that became part of it, repeated pairs counted each.
-        rejected: rows that did not, by reason.
-        weighted: whether the data chef weighs rows by event, age or number, so that ratings mean amounts.
-        times: float64, shape (pairs,): when each pair occurred last, in seconds since 1970; None if nobody knows.
+        ratings: float32, shape (pairs,): finite, one per pair.
+        rows_used: the number of source rows used, counting repeated pairs.
+        rejected: the number of rejected source rows by reason.
+        times: float64, shape (pairs,): the latest time of each pair, in seconds since 1970; None if unknown.
+        weighted: whether the data chef weights rows by event, age or count, so that ratings are amounts.
     """
 
     users: list[str]
@@ -44,19 +45,19 @@ class Interactions:
 
     @property
     def density(self) -> float:
-        """Share of all user-item pairs that occurs, 0 to 1."""
+        """The share of all user-item pairs that occurs, from 0 to 1."""
         cells = len(self.users) * len(self.items)
         return self.n_pairs / cells if cells else 0.0
 
     def item_counts(self) -> NDArray[np.int64]:
-        """Shape (items,): how many users interacted with each item."""
+        """The number of users who interacted with each item, shape (items,)."""
         return np.bincount(self.indices, minlength=len(self.items)).astype(np.int64)
 
     def recent_popularity(self, now: float) -> NDArray[np.float32] | None:
-        """Float32, shape (items,), adding up to 1: each item's share of what happened of late; None without times.
+        """Each item's share of recent interactions, float32, shape (items,), summing to 1; None without times.
 
-        An interaction counts half as much as one :data:`RECENT_DAYS` later. Times after ``now``, in seconds since
-        1970, are taken for mistakes: such interactions are as old as the newest of the others.
+        An interaction counts half as much as one :data:`RECENT_HALF_LIFE_DAYS` later. Times after ``now``, in
+        seconds since 1970, are considered errors: such interactions count like the newest of the others.
         """
         if self.times is None or not len(self.times):
             return None
@@ -84,6 +85,11 @@ class Interactions:
 
 
 def indices_in(known: Iterable[str], ids: Sequence[str]) -> NDArray[np.int64]:
-    """Where each id stands among those that are known, shape (ids,); -1 if nowhere."""
-    places = {one: place for place, one in enumerate(known)}
-    return np.fromiter((places.get(one, -1) for one in ids), np.int64, len(ids))
+    """The index of each id among the known ones, shape (len(ids),); -1 if it is unknown."""
+    index = {known_id: position for position, known_id in enumerate(known)}
+    return np.fromiter((index.get(one_id, -1) for one_id in ids), np.int64, len(ids))
+
+
+def to_indptr(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The row pointers of a sparse matrix, shape (rows + 1,), from the number of entries of each row."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

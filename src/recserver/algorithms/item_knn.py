@@ -1,16 +1,14 @@
-"""Items that the same people take: the cosine of each item with its nearest ones (Deshpande and Karypis 2004)."""
+"""Item-based nearest neighbours by cosine similarity (Deshpande and Karypis 2004)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
-from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.validation.values import WholeNumber
 
 
@@ -23,25 +21,25 @@ class ItemKNNParams(Params):
 
 
 class ItemKNN(BaseAlgorithm[ItemKNNParams]):
-    """Item-item likeness, with no factors."""
+    """Item-item similarities, without factors."""
 
     model_type = "item_knn"
     model_class = "ItemKNNRecommendationModel"
     params = ItemKNNParams
+    description = "The cosine similarity of each item to its nearest neighbours."
+    use_case = "A quick and strong baseline: users who chose this also chose that."
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
-        """Weights are ``z_i . z_j / (|z_i| |z_j| + shrinkage)``: few common users prove little."""
-        from recserver.algorithms.item_weights import ItemColumns, as_neighbors, nearest_items, sparse_rows
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
+        """Weights are ``z_i . z_j / (|z_i| |z_j| + shrinkage)``: the shrinkage discounts few common users."""
+        from recserver.algorithms.item_weights import as_neighbors, sparse_rows
+        from recserver.algorithms.nearest_items import ItemColumns, nearest_items
         from recserver.algorithms.preprocessing import weight_matrix
 
-        params, notes = self.resolve(hyperparameters), list[str]()
-        worth, rule = weight_matrix(interactions, notes, params.feedback)
-        found = nearest_items(ItemColumns.of(worth), params.neighbors, context.threads, params.shrinkage)
-        neighbors = as_neighbors(sparse_rows(*found), worth.data)
-        fold_in = FoldIn.without_factors(rule, len(interactions.items))
-        return FittedModel.from_neighbors(neighbors, len(interactions.users), params.model_dump(), notes, fold_in)
+        params, warnings = self.resolve(hyperparameters), list[str]()
+        matrix, weighting = weight_matrix(interactions, warnings, params.feedback)
+        nearest = nearest_items(ItemColumns.of(matrix), params.neighbors, context.threads, params.shrinkage)
+        neighbors, n_users = as_neighbors(sparse_rows(*nearest), matrix.data), len(interactions.users)
+        return FittedModel.from_neighbors(neighbors, n_users, params.model_dump(), warnings, weighting)
 
 
 item_knn = ItemKNN(neighbors=100)

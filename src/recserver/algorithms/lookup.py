@@ -1,4 +1,4 @@
-"""From the name of an algorithm to the algorithm: one of ours, or a plug-in's."""
+"""Algorithms by name: the built-in ones and those of plug-ins."""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ import logging
 from functools import cache
 from typing import Any
 
-from recserver.algorithms.builtin import BUILTIN_ALGORITHMS
 from recserver.algorithms.protocol import Algorithm
 from recserver.core import entry_points
 
 logger = logging.getLogger(__name__)
 
 GROUP = "recserver.algorithms"
-"""The entry points of plug-ins."""
+"""The entry point group of plug-ins."""
 
-ALGORITHM_PATHS = {name: entry.import_path for name, entry in BUILTIN_ALGORITHMS.items()}
+ALGORITHM_PATHS = {
+    "nmf": "recserver.algorithms.nmf.algorithm:nmf",
+    "nmf_fast": "recserver.algorithms.nmf.algorithm:nmf_fast",
+    "nmf_accurate": "recserver.algorithms.nmf.algorithm:nmf_accurate",
+    "svd": "recserver.algorithms.svd:svd",
+    "svd_fast": "recserver.algorithms.svd:svd_fast",
+    "svd_accurate": "recserver.algorithms.svd:svd_accurate",
+    "als": "recserver.algorithms.als:als",
+    "ease": "recserver.algorithms.ease:ease",
+    "item_knn": "recserver.algorithms.item_knn:item_knn",
+    "popular": "recserver.algorithms.popular:popular",
+    "auto": "recserver.algorithms.auto.algorithm:auto",
+}
+"""The import strings of the built-in algorithms."""
 
 
 @cache
@@ -23,27 +35,26 @@ def load_algorithm(name: str) -> Algorithm:
     """The algorithm called ``name``.
 
     Raises:
-        InvalidInput: if there is none, naming those there are.
+        InvalidInput: if there is none, naming the known algorithms.
     """
-    found: Algorithm = entry_points.load("algorithm", name, ALGORITHM_PATHS, GROUP)
-    return found
+    algorithm: Algorithm = entry_points.load("algorithm", name, ALGORITHM_PATHS, GROUP)
+    return algorithm
 
 
 def describe_algorithms() -> dict[str, dict[str, Any]]:
-    """Every algorithm that can be loaded, ours first: what it is, what for, and with which hyperparameters."""
-    found = {}
-    for name in dict.fromkeys([*BUILTIN_ALGORITHMS, *entry_points.installed_names(GROUP)]):
+    """Name, family, defaults, description and use case of all algorithms that can be loaded, built-in first."""
+    descriptions = {}
+    for name in dict.fromkeys([*ALGORITHM_PATHS, *entry_points.installed_names(GROUP)]):
         try:
-            method = load_algorithm(name)
-        except Exception:  # whatever an installed package raises is no reason to name no other
+            algorithm = load_algorithm(name)
+        except Exception:  # a broken plug-in must not hide the other algorithms
             logger.exception("the algorithm %s cannot be loaded", name)
             continue
-        said = BUILTIN_ALGORITHMS.get(name, method)
-        found[name] = {
+        descriptions[name] = {
             "algorithm": name,
-            "model_type": method.model_type,
-            "default_params": dict(method.default_params),
-            "description": str(getattr(said, "description", "")),
-            "use_case": str(getattr(said, "use_case", "")),
+            "model_type": algorithm.model_type,
+            "default_params": dict(algorithm.default_params),
+            "description": str(getattr(algorithm, "description", "")),
+            "use_case": str(getattr(algorithm, "use_case", "")),
         }
-    return found
+    return descriptions

@@ -1,4 +1,4 @@
-"""Item-item weights: what each interaction of a user says about other items."""
+"""Item-item weights: how each interaction of a user scores other items."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class ItemItemWeights:
-    """A sparse matrix S of item-item weights, and how much each interaction counts.
+    """A sparse matrix S of item-item weights, and the confidences of the training's interactions.
 
-    With z the strengths of a user's interactions, the score of item ``i`` is ``sum over j of z[j] * S[j, i]``.
+    With z the confidences of a user's interactions, the score of item ``i`` is ``sum over j of z[j] * S[j, i]``.
 
     Attributes:
-        indptr: int64, shape (items + 1,): row ``j``, what an interaction with ``j`` speaks for, is
+        indptr: int64, shape (items + 1,): row ``j``, the items that an interaction with ``j`` scores, is
             ``indices[indptr[j]:indptr[j + 1]]``.
         indices: int32, shape (weights,): items, ascending within a row.
         weights: float32, shape (weights,).
-        strengths: float32, shape (pairs,): one for each pair of the interactions, in their order.
+        confidences: float32, shape (pairs,): one per pair of the interactions, in their order.
     """
 
     indptr: NDArray[np.int64]
@@ -28,10 +28,10 @@ class ItemItemWeights:
     confidences: NDArray[np.float32]
 
     def scores(self, items: NDArray[np.int32], confidences: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The scores of all items, shape (items,), for somebody with these interactions.
+        """The scores of all items, shape (items,), for a user with these interactions.
 
         Args:
-            items, strengths: shape (interactions,).
+            items, confidences: shape (interactions,).
         """
         scores = np.zeros(len(self.indptr) - 1, np.float32)
         self.add_scores(scores, items, confidences)
@@ -40,35 +40,35 @@ class ItemItemWeights:
     def add_scores(
         self, scores: NDArray[np.float32], items: NDArray[np.int32], confidences: NDArray[np.float32]
     ) -> None:
-        """Add to ``scores``, shape (items,), what these interactions say; other scores are not touched."""
-        places, lengths = self._entries(items)
-        np.add.at(scores, self.indices[places], self.weights[places] * np.repeat(confidences, lengths))
+        """Add the scores from these interactions to ``scores``, shape (items,), in place."""
+        entries, lengths = self._entries(items)
+        np.add.at(scores, self.indices[entries], self.weights[entries] * np.repeat(confidences, lengths))
 
     def row(self, item: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The items that an interaction with one speaks for, and by which weights."""
-        own = slice(self.indptr[item], self.indptr[item + 1])
-        return self.indices[own], self.weights[own]
+        """The items that an interaction with ``item`` scores, and their weights."""
+        entries = slice(self.indptr[item], self.indptr[item + 1])
+        return self.indices[entries], self.weights[entries]
 
     def shares(
         self, items: NDArray[np.int32], confidences: NDArray[np.float32], targets: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        """What each interaction adds to the scores of some items, shape (interactions, number of ``of``).
+        """What each interaction adds to the scores of some items, shape (interactions, targets).
 
         Args:
-            items, strengths: shape (interactions,).
-            of: distinct places of items.
+            items, confidences: shape (interactions,).
+            targets: distinct indices of items, shape (targets,).
         """
-        places, lengths = self._entries(items)
+        entries, lengths = self._entries(items)
         columns = np.full(len(self.indptr) - 1, -1, np.int32)
         columns[targets] = np.arange(len(targets), dtype=np.int32)
-        column = columns[self.indices[places]]
-        rows, there = np.repeat(np.arange(len(items)), lengths), column >= 0
+        column = columns[self.indices[entries]]
+        rows, wanted = np.repeat(np.arange(len(items)), lengths), column >= 0
         shares = np.zeros((len(items), len(targets)))
-        shares[rows[there], column[there]] = self.weights[places[there]] * confidences[rows[there]]
+        shares[rows[wanted], column[wanted]] = self.weights[entries[wanted]] * confidences[rows[wanted]]
         return shares
 
     def _entries(self, items: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the weights of some rows stand, one row after the other, and how many each has."""
+        """The positions in ``weights`` of some rows, one after the other, and the length of each row."""
         starts = self.indptr[items]
         lengths = self.indptr[items + 1] - starts
         ends = np.cumsum(lengths)

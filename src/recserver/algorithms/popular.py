@@ -1,31 +1,28 @@
-"""The most popular items for everybody: the baseline that others have to beat."""
+"""The most popular items for all users: the baseline of every comparison."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from recserver.algorithms.base import BaseAlgorithm, Params
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 
 
 class PopularParams(Params):
-    """There are none."""
+    """popular has no hyperparameters."""
 
 
 class Popular(BaseAlgorithm[PopularParams]):
-    """One factor: the share of users who took an item."""
+    """One factor: the share of users who interacted with an item."""
 
     model_type = "popular"
     model_class = "PopularRecommendationModel"
     params = PopularParams
+    description = "The most popular items, the same for all users."
+    use_case = "The baseline that other algorithms have to beat, and data too small for any of them."
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         self.resolve(hyperparameters)
         users = np.ones((len(interactions.users), 1), np.float32)
         shares = interactions.item_counts() / len(interactions.users)

@@ -1,4 +1,4 @@
-"""From interactions to the matrices that are fitted: what a pair is worth, and how degrees are evened out."""
+"""From interactions to the matrices that are fitted: weights of pairs, and normalisation by degree."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ Vector = NDArray[np.float32]
 ParamsT = TypeVar("ParamsT", bound=Params)
 
 MAX_RATING = 1e12
-"""Where ratings are taken as they are: sums of their squares, and those of factors, stay within float32."""
+"""Of raw ratings: up to here sums of their squares, and those of factors, stay within float32."""
 DEGREE_EXPONENT = 0.3
-"""By which degrees are evened out: 0.5 is a little worse nearly everywhere, 0 a good deal."""
+"""For normalisation by degree: 0.5 is slightly worse on most data, 0 considerably worse."""
 
 
 @dataclass(frozen=True, slots=True)
 class InputMatrices:
-    """One set of interactions in three weightings; D is the diagonal of degrees, B what pairs are worth.
+    """The same interactions as three matrices of shape (users, items).
+
+    B has the weights of the pairs, D_users and D_items are the diagonal matrices of its row and column sums, and e
+    is the exponent of the normalisation.
 
     Attributes:
-        factored: ``D_users^-e B D_items^-e``, float32, shape (users, items): what factors approximate.
-        strengths: ``D_users^-e B``: what a recommendation foretells, and what neighbors speak from.
-        worth: B, divided by the root mean square of what pairs are worth, those that are worth nothing left out.
-        item_scale: ``D_items^e``, shape (items,): from a score of the first to one of the second.
-        rule: what a rating is worth in B.
-        ridge_unit: a ridge on item weights that learn from ``worth`` is given in multiples of it:
+        normalised: ``D_users^-e B D_items^-e``, float32: what the factors approximate.
+        confidences: ``D_users^-e B``: what scores predict, and the input of the neighbours.
+        weights: B, divided by the root mean square of its positive entries.
+        item_scale: ``D_items^e``, shape (items,): the factor from a score of ``normalised`` to one of
+            ``confidences``.
+        weighting: how ratings become weights.
+        ridge_unit: the unit of a ridge on item weights that are learned from ``weights``:
             ``|B|^2 / |D_users^-e B|^2``.
+        exponent: e.
     """
 
     normalised: csr_array
@@ -43,82 +48,85 @@ class InputMatrices:
     item_scale: Vector
     weighting: Weighting
     ridge_unit: float
+    exponent: float
 
-    def fold_in(
-        self, *, exponent: float, items: Vector, scale: Vector, share: float = 1.0, **solved: Any
-    ) -> FoldIn:
-        """How factors follow from interactions, for a fit of ``factored`` to item factors of shape (items, k).
+    def fold_in(self, items: Vector, share: float = 1.0, **options: Any) -> FoldIn:
+        """The fold-in of a factorisation of ``normalised``.
 
         Args:
-            exponent: e.
-            items: as fitted, float32.
-            scale: by which they were multiplied after the fit, ``share`` times ``item_scale``.
-            solved: ``nonnegative``, ``l2``, ``l1``.
+            items: the item factors as fitted, float32, shape (items, k).
+            share: after the fit they were multiplied by ``share`` times ``item_scale``.
+            options: ``nonnegative``, ``l2`` and ``l1`` of :class:`FoldIn`.
         """
+        scale = self.item_scale * np.float32(share)
         inputs = share / np.square(np.where(scale > 0, scale, np.float32(1)))
-        return FoldIn(inputs.astype(np.float32), items.T @ items, self.weighting, exponent=exponent, **solved)
+        return FoldIn(inputs.astype(np.float32), items.T @ items, self.weighting, self.exponent, **options)
 
 
 def input_matrices(
-    interactions: Interactions,
-    warnings: list[str],
-    *,
-    feedback: Feedback,
-    exponent: float,
+    interactions: Interactions, warnings: list[str], *, feedback: Feedback, by_degree: bool
 ) -> InputMatrices:
-    """What to fit.
+    """The matrices to fit.
 
     Args:
-        notes: gets a sentence for what could not be used.
-        feedback: ``implicit``: every pair counts 1; ``weighted``: ``log(1 + rating)``, 1 on average; ``auto``:
-            weighted where the data chef weighs rows, else implicit. With ``exponent`` 0, ``auto`` takes the
-            ratings as they are.
-        exponent: e.
+        warnings: a sentence is appended if some ratings could not be used.
+        feedback: ``implicit``: every pair has weight 1; ``weighted``: ``log(1 + rating)``, scaled to mean 1;
+            ``auto``: raw ratings unless ``by_degree``, else weighted if the data chef weights rows, or implicit.
+        by_degree: whether to normalise by degree.
 
     Raises:
-        TrainingFailed: if no rating is positive.
+        TrainingFailed: if no rating is positive, or raw ratings are too large.
     """
-    positive = _clip_negative(interactions, warnings)
-    rule = _weighting(positive, feedback, raw_ratings=not exponent, weighted=interactions.weighted)
-    worth = rule.weights(positive)
-    shape = len(interactions.users), len(interactions.items)
-    index = np.int32 if interactions.n_pairs < 2**31 else np.int64
-    indptr, indices = interactions.indptr.astype(index), interactions.indices
+    exponent = DEGREE_EXPONENT if by_degree else 0.0
+    matrix, weighting = weight_matrix(interactions, warnings, feedback, raw_ratings=not by_degree)
+    weights, indices, indptr, shape = matrix.data, matrix.indices, matrix.indptr, matrix.shape
     rows = np.repeat(np.arange(shape[0], dtype=np.int32), np.diff(indptr))
-    users, items = (_degrees(of, worth, n) for of, n in zip((rows, indices), shape, strict=True))
-    strengths = worth * (users**-exponent).astype(np.float32)[rows]
-    square = float(np.square(worth, dtype=np.float64).sum())
-    even = worth * (np.count_nonzero(worth) / square) ** 0.5
-    factored = strengths * (items**-exponent).astype(np.float32)[indices]
+    users, items = (_degrees(index, weights, n) for index, n in zip((rows, indices), shape, strict=True))
+    confidences = weights * (users**-exponent).astype(np.float32)[rows]
+    normalised = confidences * (items**-exponent).astype(np.float32)[indices]
+    squares = float(np.square(weights, dtype=np.float64).sum())
+    scaled = weights * (np.count_nonzero(weights) / squares) ** 0.5
     return InputMatrices(
-        csr_array((factored, indices, indptr), shape=shape),
-        csr_array((strengths, indices, indptr), shape=shape),
-        csr_array((even.astype(np.float32), indices, indptr), shape=shape),
+        csr_array((normalised, indices, indptr), shape=shape),
+        csr_array((confidences, indices, indptr), shape=shape),
+        csr_array((scaled.astype(np.float32), indices, indptr), shape=shape),
         (items**exponent).astype(np.float32),
-        rule,
-        square / float(np.square(strengths, dtype=np.float64).sum()),
+        weighting,
+        squares / float(np.square(confidences, dtype=np.float64).sum()),
+        exponent,
     )
 
 
 def weight_matrix(
-    interactions: Interactions, warnings: list[str], feedback: Feedback
+    interactions: Interactions, warnings: list[str], feedback: Feedback, *, raw_ratings: bool = False
 ) -> tuple[csr_array, Weighting]:
-    """What each pair is worth, shape (users, items), not evened out; see :func:`matrices`. And the rule for it."""
-    positive = _clip_negative(interactions, warnings)
-    rule = _weighting(positive, feedback, raw_ratings=False, weighted=interactions.weighted)
+    """The weights of pairs, float32, shape (users, items), and the rule they follow; see :func:`input_matrices`.
+
+    Args:
+        raw_ratings: whether feedback ``auto`` uses the raw ratings.
+    """
+    ratings = _clip_negative(interactions, warnings)
+    if feedback == "auto" and raw_ratings:
+        _check_rating_range(ratings)
+        weighting = Weighting("ratings")
+    elif feedback == "weighted" or (feedback == "auto" and interactions.weighted):
+        weighting = Weighting("weighted", float(np.log1p(ratings[ratings > 0]).mean(dtype=np.float64)))
+    else:
+        weighting = Weighting("implicit")
     shape = len(interactions.users), len(interactions.items)
-    return csr_array((rule.weights(positive), interactions.indices, interactions.indptr), shape=shape), rule
+    parts = weighting.weights(ratings), interactions.indices, interactions.indptr
+    return csr_array(parts, shape=shape), weighting
 
 
 def clamp_rank(params: ParamsT, interactions: Interactions, warnings: list[str], margin: int = 0) -> ParamsT:
-    """``params`` with as many ``n_components`` as the data allow, less ``fewer`` but at least 1."""
-    asked: int = getattr(params, "n_components")  # noqa: B009 - every Params of a factorisation has it
+    """``params`` with ``n_components`` lowered to the matrix's smaller side less ``margin``, but at least 1."""
+    requested: int = getattr(params, "n_components")  # noqa: B009 - all Params of factorisations have it
     users, items = len(interactions.users), len(interactions.items)
-    rank = max(1, min(asked, min(users, items) - margin))
-    if rank == asked:
+    rank = max(1, min(requested, min(users, items) - margin))
+    if rank == requested:
         return params
     warnings.append(
-        f"n_components was lowered from {asked} to {rank}: {users} users and {items} items allow no more."
+        f"n_components was lowered from {requested} to {rank}, the maximum for {users} users and {items} items."
     )
     return params.model_copy(update={"n_components": rank})
 
@@ -126,37 +134,26 @@ def clamp_rank(params: ParamsT, interactions: Interactions, warnings: list[str],
 def _clip_negative(interactions: Interactions, warnings: list[str]) -> Vector:
     negative = int((interactions.ratings < 0).sum())
     if negative:
-        warnings.append(f"{negative} negative ratings count as 0: no algorithm here knows dislike.")
-    positive = np.maximum(interactions.ratings, np.float32(0))
-    if not positive.any():
+        warnings.append(f"{negative} negative ratings count as 0: the algorithm does not learn from dislikes.")
+    ratings = np.maximum(interactions.ratings, np.float32(0))
+    if not ratings.any():
         raise TrainingFailed(
             "Every rating is zero or negative, so there is nothing to learn from: check which column is the "
             "rating, or leave it out to count each interaction as 1."
         )
-    return positive
-
-
-def _weighting(ratings: Vector, feedback: Feedback, *, raw_ratings: bool, weighted: bool) -> Weighting:
-    if feedback == "auto":
-        if raw_ratings:
-            _check_rating_range(ratings)
-            return Weighting("ratings")
-        feedback = "weighted" if weighted else "implicit"
-    if feedback == "implicit":
-        return Weighting("implicit")
-    return Weighting("weighted", float(np.log1p(ratings[ratings > 0]).mean(dtype=np.float64)))
+    return ratings
 
 
 def _check_rating_range(ratings: Vector) -> None:
     largest = float(ratings.max())
     if largest > MAX_RATING:
         raise TrainingFailed(
-            f"The largest rating is {largest:g}, and beyond {MAX_RATING:g} nothing can be computed with "
-            'ratings as they are: divide them, or take feedback "weighted" or weighting "degree".'
+            f"The largest rating is {largest:g}, and raw ratings may be at most {MAX_RATING:g}: divide them, or "
+            'use feedback "weighted" or weighting "degree".'
         )
 
 
-def _degrees(of: NDArray[np.int32], weights: Vector, n: int) -> NDArray[np.float64]:
-    """Sums of worth, shape (n,); 1 for whoever has none."""
-    sums = np.bincount(of, weights, minlength=n)
+def _degrees(indices: NDArray[np.int32], weights: Vector, n: int) -> NDArray[np.float64]:
+    """The sums of the weights of each of ``n`` users or items, shape (n,); 1 instead of 0."""
+    sums = np.bincount(indices, weights, minlength=n)
     return np.where(sums > 0, sums, 1.0)

@@ -1,7 +1,7 @@
-"""Algorithms: from interactions to factors. This front holds only the protocol.
+"""The protocol of an algorithm: from interactions to a fitted model.
 
-Modules here are imported by the serving process for their hyperparameters; what they need for fitting
-(scipy, scikit-learn) is imported inside ``fit``, which runs in a worker process.
+The serving process imports algorithms to validate hyperparameters. Libraries for fitting (scipy, scikit-learn) are
+therefore imported inside ``fit``, which runs in a worker process.
 """
 
 from __future__ import annotations
@@ -13,31 +13,34 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms.fold_in import FoldIn
+from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.neighbors import ItemItemWeights
 
-Told = Callable[[int, int, float], None]
-"""Is told after each iteration of a fit: its number from 1, how many there will be at most, the loss."""
+HyperParams = Mapping[str, Any]
+"""Hyperparameters by name."""
+
+OnIteration = Callable[[int, int, float], None]
+"""Called after each iteration of a fit with its number from 1, the maximum number of iterations, and the loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """A fitted model: the score of item ``i`` for user ``u`` is ``users[u] @ items[i]``, and what neighbors add.
+    """A fitted model: user ``u`` scores item ``i`` as ``users[u] @ items[i]`` plus the score from ``neighbors``.
 
     Attributes:
         users: float32, shape (users, k); k may be 0.
         items: float32, shape (items, k).
-        hyperparameters: all of them, as used.
-        metrics: what the fit measured of itself, under the names of ``model_metrics``.
-        warnings: a sentence for everything that was not done as asked.
+        hyperparameters: all hyperparameters, as used.
+        metrics: metrics of the fit itself, under the names of ``model_metrics``.
+        warnings: a sentence for each thing that differs from what was requested.
         neighbors: item-item weights, applied to the user's interactions; None if the model has none.
         item_scale: float32, shape (items,): ``items`` were multiplied by it after the fit. A warm start divides.
-        fold_in: how a user's factors, and strengths for the neighbors, follow from interactions; None if the
-            algorithm does not tell. Then people who were not in the training get what is popular.
-        strengths: float32, shape (pairs,): of the users' interactions by ``fold_in``; None if those of a user are
-            all worth 1, or ``neighbors`` has them.
-        started_warm: whether the fit started from ``Surroundings.start``.
+        fold_in: how a user's factors, and confidences for the neighbors, are computed from interactions; None if
+            the algorithm does not support it. Cold-start users then get popular items.
+        confidences: float32, shape (pairs,): weights of the users' interactions as ``fold_in`` computes them; None
+            if all interactions of a user count 1, or ``neighbors`` has them.
+        warm_started: whether the fit started from ``FitContext.warm_start``.
     """
 
     users: NDArray[np.float32]
@@ -57,38 +60,46 @@ class FittedModel:
         neighbors: ItemItemWeights,
         n_users: int,
         hyperparameters: dict[str, Any],
-        warnings: Sequence[str] = (),
-        fold_in: FoldIn | None = None,
+        warnings: Sequence[str],
+        weighting: Weighting,
     ) -> FittedModel:
-        """A model that has item-item weights only."""
+        """A model of item-item weights only, learned from interactions with this weighting."""
         users, items = (np.zeros((n, 0), np.float32) for n in (n_users, len(neighbors.indptr) - 1))
+        fold_in = FoldIn.without_factors(weighting, len(items))
         return cls(users, items, hyperparameters, {}, tuple(warnings), neighbors, fold_in=fold_in)
 
     def scores(self, interactions: Interactions, users: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The scores of all items for some users of those that it was fitted to, shape (their number, items)."""
-        with np.errstate(over="ignore", invalid="ignore"):  # the server refuses such a model, and says so
+        """The scores of all items, shape (len(users), items).
+
+        Args:
+            interactions: those the model was fitted to.
+            users: rows of ``interactions``.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):  # callers reject models whose numbers are not finite
             scores: NDArray[np.float32] = self.users[users] @ self.items.T
         if self.neighbors is not None:
-            for place, user in enumerate(users.tolist()):
-                own = slice(interactions.indptr[user], interactions.indptr[user + 1])
-                scores[place] += self.neighbors.scores(interactions.indices[own], self.neighbors.confidences[own])
+            for row, user in enumerate(users.tolist()):
+                pairs = slice(interactions.indptr[user], interactions.indptr[user + 1])
+                scores[row] += self.neighbors.scores(
+                    interactions.indices[pairs], self.neighbors.confidences[pairs]
+                )
         return scores
 
     def is_finite(self) -> bool:
-        """Whether every number is."""
-        parts = [self.users, self.items]
+        """Whether all numbers of the model are finite."""
+        arrays = [self.users, self.items]
         if self.neighbors is not None:
-            parts += [self.neighbors.weights, self.neighbors.confidences]
-        return all(bool(np.isfinite(part).all()) for part in parts)
+            arrays += [self.neighbors.weights, self.neighbors.confidences]
+        return all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 @dataclass(frozen=True, slots=True)
 class WarmStart:
-    """The factors of an earlier fit, for users and items of a later one.
+    """The factors of an earlier fit, for the users and items of a new one.
 
     Attributes:
-        users: float32, shape (users, k): zero for users who were not in it.
-        items: float32, shape (items, k), not scaled: zero for items that were not in it.
+        users: float32, shape (users, k): zero for users that are new.
+        items: float32, shape (items, k), without ``item_scale``: zero for items that are new.
     """
 
     users: NDArray[np.float32]
@@ -97,64 +108,68 @@ class WarmStart:
 
 @dataclass(frozen=True, slots=True)
 class FitContext:
-    """What a fit may use beside its data; an algorithm is free to ignore it.
+    """What a fit may use besides its data; an algorithm may ignore it.
 
     Attributes:
-        threads: how many it may use. The result does not depend on it.
-        told: is told after each iteration; what it raises ends the fit.
-        start: where to start from in place of chance.
+        threads: the number of threads it may use. The result does not depend on it.
+        on_iteration: called after each iteration; an exception raised by it ends the fit.
+        warm_start: factors to start from instead of random ones.
     """
 
     threads: int = 1
-    on_iteration: Told = lambda iteration, iterations, loss: None
+    on_iteration: OnIteration = lambda iteration, iterations, loss: None
     warm_start: WarmStart | None = None
 
 
 class Algorithm(Protocol):
-    """One algorithm under one name, with its defaults. ``params.BaseAlgorithm`` has what most have in common."""
+    """One algorithm with its default hyperparameters; most are subclasses of ``base.BaseAlgorithm``.
+
+    ``description`` and ``use_case``, sentences for ``GET /get_available_algorithms``, are optional attributes.
+    """
 
     model_type: str
     """The family, such as ``nmf``."""
     model_class: str
-    """The name that metadata gives the trained model, such as ``NMFRecommendationModel``."""
+    """The name of the trained model in metadata, such as ``NMFRecommendationModel``."""
     default_params: dict[str, Any]
-    """Hyperparameters that every new model's config shows; sending them back is always accepted."""
+    """Hyperparameters in the config of every new model; ``check`` accepts them."""
 
     def check(
-        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+        self, hyperparameters: HyperParams, *, ignore: Collection[str] = ()
     ) -> tuple[dict[str, Any], list[str]]:
-        """The given hyperparameters, checked and in their proper types, and warnings.
+        """Validate hyperparameters.
 
         Args:
-            hyperparameters: names and values as somebody wrote them.
-            ignore: unknown names that are passed over with a warning instead of refused.
+            hyperparameters: names and values as the client sent them.
+            ignore: unknown names that cause a warning instead of an error.
+
+        Returns:
+            The hyperparameters in their proper types, and warnings.
 
         Raises:
-            InvalidInput: naming every wrong one and what is allowed.
+            InvalidInput: naming every invalid hyperparameter and what is allowed.
         """
         ...
 
-    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
-        """How many fits in a row may start from the one before them, before one is cold; 0 if none can."""
-        ...
+    def max_warm_starts(self, hyperparameters: HyperParams) -> int:
+        """How many consecutive fits may start from the previous one before a cold start; 0 if none may."""
+        return 0
 
     def tune(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+        self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext
     ) -> dict[str, Any]:
-        """Values for hyperparameters that were left to the data; empty if there are none, or too few data.
+        """Choose values for hyperparameters that are not set; empty if there are none, or too few data.
 
-        A training asks once, with the part of its interactions that its evaluation learns from.
+        A training calls it once, with the training part of its hold-out.
         """
-        ...
+        return {}
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         """Fit a model. Equal input gives equal output.
 
-        A training does so twice: with a part of its interactions, to evaluate on the rest, and with all.
+        A training calls it twice: with the training part of its hold-out, to evaluate, and with all interactions.
 
         Raises:
-            TrainingFailed: if the data cannot be learned from, with the reason.
+            TrainingFailed: if the algorithm cannot learn from the data, with the reason.
         """
         ...

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from pydantic import Field
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.errors import TrainingFailed
 from recserver.core.validation.values import WholeNumber
 
@@ -39,20 +38,18 @@ class SVD(BaseAlgorithm[SVDParams]):
     model_class = "SVDRecommendationModel"
     params = SVDParams
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from sklearn.decomposition import TruncatedSVD
         from threadpoolctl import threadpool_limits
 
-        from recserver.algorithms.preprocessing import DEGREE_EXPONENT, clamp_rank, input_matrices
+        from recserver.algorithms.preprocessing import clamp_rank, input_matrices
 
-        params, notes = self.resolve(hyperparameters), list[str]()
-        least = 1 if params.algorithm == "arpack" else 0  # arpack finds fewer than there are
-        params = clamp_rank(params, interactions, notes, margin=least)
-        exponent = DEGREE_EXPONENT if params.weighting == "degree" else 0.0
-        found = input_matrices(interactions, notes, feedback=params.feedback, exponent=exponent)
-        algorithm = params.algorithm if min(found.normalised.shape) > least else "randomized"
+        params, warnings = self.resolve(hyperparameters), list[str]()
+        margin = 1 if params.algorithm == "arpack" else 0  # arpack cannot compute all singular values
+        params = clamp_rank(params, interactions, warnings, margin)
+        by_degree = params.weighting == "degree"
+        inputs = input_matrices(interactions, warnings, feedback=params.feedback, by_degree=by_degree)
+        algorithm = params.algorithm if min(inputs.normalised.shape) > margin else "randomized"
         model = TruncatedSVD(
             params.n_components,
             algorithm=algorithm,
@@ -61,29 +58,29 @@ class SVD(BaseAlgorithm[SVDParams]):
             random_state=params.random_state,
         )
         with (
-            threadpool_limits(1, user_api="blas"),  # more would round otherwise, and take longer
+            threadpool_limits(1, user_api="blas"),  # more would round differently, and take longer
             np.errstate(invalid="ignore", divide="ignore"),
         ):
-            users = _fit_users(model, found.normalised)
+            users = _fit_users(model, inputs.normalised)
         explained = float(np.nan_to_num(model.explained_variance_ratio_, posinf=0.0).sum(dtype=np.float64))
-        explained = explained if explained < 1.01 else 0.0  # of next to no variance anything is a large share
+        explained = explained if explained < 1.01 else 0.0  # nearly zero variance makes the ratio meaningless
         components = np.ascontiguousarray(model.components_.T[: len(interactions.items)], np.float32)
         return FittedModel(
             users=np.ascontiguousarray(users, np.float32),
-            items=components * found.item_scale[:, None],
+            items=components * inputs.item_scale[:, None],
             hyperparameters=params.model_dump(),
             metrics={"n_components": params.n_components, "explained_variance_ratio": explained},
-            warnings=tuple(notes),
-            fold_in=found.fold_in(exponent=exponent, items=components, scale=found.item_scale),
-            confidences=found.confidences.data,
+            warnings=tuple(warnings),
+            fold_in=inputs.fold_in(components),
+            confidences=inputs.confidences.data,
         )
 
 
 def _fit_users(model: TruncatedSVD, matrix: csr_array) -> NDArray[np.float32]:
-    """The users' factors. scikit-learn refuses a single column: an empty one beside it changes nothing.
+    """The users' factors. scikit-learn rejects a single column, so an empty second one is added.
 
     Raises:
-        TrainingFailed: if squares of the numbers are too large or too small for float32.
+        TrainingFailed: if the numbers' squares are out of the range of float32.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.linalg import ArpackError
@@ -95,12 +92,24 @@ def _fit_users(model: TruncatedSVD, matrix: csr_array) -> NDArray[np.float32]:
         )
     except (ValueError, ArpackError):
         raise TrainingFailed(
-            "The ratings are too large or too small to be factorised as they are: take feedback weighted or "
-            "implicit, or check which column is the rating."
+            "The raw ratings are too large or too small to be factorised: use feedback weighted or implicit, or "
+            "check which column is the rating."
         ) from None
     return users
 
 
-svd = SVD(n_components=32, algorithm="randomized", n_iter=5)
-svd_fast = SVD(n_components=16, algorithm="randomized", n_iter=3)
-svd_accurate = SVD(n_components=64, algorithm="arpack")
+svd = SVD(
+    "Truncated singular value decomposition of interactions normalised by degree (PureSVD).",
+    "Small models within seconds, for data with few kinds of taste.",
+    n_components=32, algorithm="randomized", n_iter=5,
+)  # fmt: skip
+svd_fast = SVD(
+    "svd with half as many factors.",
+    "The quickest model with factors.",
+    n_components=16, algorithm="randomized", n_iter=3,
+)  # fmt: skip
+svd_accurate = SVD(
+    "svd with twice as many factors, computed exactly.",
+    "Large data with many kinds of taste.",
+    n_components=64, algorithm="arpack",
+)  # fmt: skip

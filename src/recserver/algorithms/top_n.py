@@ -1,4 +1,4 @@
-"""The best n of a vector of scores, exactly."""
+"""The n highest of a vector of scores, exactly."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_ROWS = 64
-"""Scores of which the largest is looked at first."""
+"""The maximum size of a group of scores, whose maximum is computed first."""
 
 
 def top_n(scores: NDArray[np.floating[Any]], n: int) -> NDArray[np.intp]:
-    """The positions of the ``n`` highest scores, best first; equal ones by position.
+    """The indices of the ``n`` highest scores, best first; equal scores by index.
 
     Args:
-        scores: shape (items,). ``-inf`` marks items that are left out.
-        n: at least 1; fewer positions come back where fewer items are left.
+        scores: shape (items,). ``-inf`` excludes an item.
+        n: at least 1; fewer indices are returned if fewer items remain.
     """
     candidates = top_candidates(scores, n)
-    order = np.argsort(-scores[candidates], kind="stable")[:n]  # candidates ascend, so ties stay by position
-    found: NDArray[np.intp] = candidates[order]
-    return found
+    order = np.argsort(-scores[candidates], kind="stable")[:n]  # candidates ascend: ties stay in order
+    best: NDArray[np.intp] = candidates[order]
+    return best
 
 
 def top_candidates(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.0) -> NDArray[np.intp]:
-    """The positions, ascending, of all scores at most ``margin`` below the nth highest, and of few others.
+    """The indices, ascending, of all scores at most ``margin`` below the nth highest, and of few others.
 
-    The scores are laid out in rows, and the nth best of the columns' maxima is a lower bound for the nth best of
-    all that few scores reach: two quick passes instead of a selection among all scores.
+    The nth highest of the maxima of disjoint groups of scores is a lower bound of the nth highest score that few
+    scores reach: two fast passes instead of a selection among all scores.
 
     Args:
-        scores: shape (items,). ``-inf`` marks items that are left out: they never come.
-        n: at least 1. Where fewer items are left, all of them come.
+        scores: shape (items,). ``-inf`` excludes an item.
+        n: at least 1. If fewer items remain, all of them are returned.
     """
     low = float(nth_lower_bound(scores, n))
     candidates = _at_least(scores, low - margin)
@@ -40,35 +40,34 @@ def top_candidates(scores: NDArray[np.floating[Any]], n: int, margin: float = 0.
         return candidates
     reached = scores[candidates]
     above = reached[reached > low]
-    if len(above) < n:  # it is the nth highest; as many may score the same, a selection among them would be slow
+    if len(above) < n:  # low is the nth highest; many scores may equal it, and a selection among them is slow
         return candidates
     nth = np.partition(above, len(above) - n)[len(above) - n]
     return candidates[_at_least(reached, float(nth) - margin)]
 
 
 def _at_least(scores: NDArray[np.floating[Any]], floor: float) -> NDArray[np.intp]:
-    lowest = float(np.finfo(scores.dtype).min)  # a floor below it is none, and has no place among the scores
-    found: NDArray[np.intp] = (scores >= floor if floor >= lowest else scores > -np.inf).nonzero()[0]
-    return found
+    lowest = float(np.finfo(scores.dtype).min)  # a lower floor would overflow to -inf
+    indices: NDArray[np.intp] = (scores >= floor if floor >= lowest else scores > -np.inf).nonzero()[0]
+    return indices
 
 
 def nth_lower_bound(scores: NDArray[np.floating[Any]], n: int) -> NDArray[Any]:
-    """At most the nth highest of each row: the nth highest of the maxima of a few scores each, or ``-inf``.
+    """A lower bound of the nth highest score of each row: the nth highest of the maxima of disjoint groups.
 
     Args:
         scores: shape (..., items).
         n: at least 1.
 
     Returns:
-        Shape (...); ``-inf`` where there are too few items for it to say anything.
+        Shape (...); ``-inf`` if there are too few items for groups.
     """
     *others, items = scores.shape
     rows = min(MAX_ROWS, items // (4 * n))
     if rows <= 1:
         return np.full(others, -np.inf, scores.dtype)
     columns = items // rows
-    # across, which is quick
-    maxima = scores[..., : rows * columns].reshape(*others, rows, columns).max(axis=-2)
+    maxima = scores[..., : rows * columns].reshape(*others, rows, columns).max(axis=-2)  # strided: vectorised
     maxima.partition(columns - n, axis=-1)
     nth: NDArray[Any] = maxima[..., columns - n]
     return nth

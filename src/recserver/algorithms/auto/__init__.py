@@ -1,1 +1,1 @@
-"""``auto``: whichever of several algorithms suits the data."""
+"""``auto``: selects the best of several algorithms for the data."""

@@ -1,43 +1,45 @@
-"""Whichever of several algorithms suits the data: compared on a hold-out, within a budget of time."""
+"""Algorithm selection: several algorithms are compared on a hold-out, within a time budget."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
 from recserver.algorithms.auto.params import CANDIDATES, AutoParams, initial_hyperparameters
 from recserver.algorithms.base import BaseAlgorithm
-from recserver.algorithms.builtin import builtin_algorithm
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FitContext, FittedModel
+from recserver.algorithms.lookup import load_algorithm
+from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.errors import FieldError, InvalidInput
 
 
 class Auto(BaseAlgorithm[AutoParams]):
-    """It fits exactly what the chosen algorithm would fit with the chosen hyperparameters."""
+    """Fits exactly the model that the selected algorithm fits with the selected hyperparameters."""
 
     model_type = "auto"
     model_class = "AutoRecommendationModel"
     params = AutoParams
+    description = "The best of several algorithms on a hold-out of the data, within a time budget."
+    use_case = "If it is unknown which algorithm suits the data, or the data will change."
 
     def check(
-        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+        self, hyperparameters: HyperParams, *, ignore: Collection[str] = ()
     ) -> tuple[dict[str, Any], list[str]]:
         checked, warnings = super().check(hyperparameters, ignore=ignore)
-        if (own := checked.get("hyperparameters")) is None:
+        if (nested := checked.get("hyperparameters")) is None:
             return checked, warnings
         if (name := checked.get("algorithm")) is None:
-            message = "needs algorithm: hyperparameters are those of one"
+            message = "needs algorithm: they are the hyperparameters of one algorithm"
             raise InvalidInput(
                 f"hyperparameters.hyperparameters: {message}.",
                 [FieldError(("hyperparameters", "hyperparameters"), message)],
             )
-        allowed, more = builtin_algorithm(name).check(own, ignore=own if ignore else ())
-        return {**checked, "hyperparameters": allowed}, [*warnings, *more]
+        nested, more = load_algorithm(name).check(nested, ignore=nested if ignore else ())
+        return {**checked, "hyperparameters": nested}, [*warnings, *more]
 
     def tune(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+        self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext
     ) -> dict[str, Any]:
         params = self.resolve(hyperparameters)
         if params.algorithm is not None:
@@ -46,23 +48,21 @@ class Auto(BaseAlgorithm[AutoParams]):
 
         return select_algorithm(interactions, params, context)
 
-    def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
-    ) -> FittedModel:
+    def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         params = self.resolve(hyperparameters)
-        name, notes = params.algorithm, list(params.notes or ())
+        name, warnings = params.algorithm, list(params.notes or ())
         if name is None:
             name = params.algorithms[0]
-            notes.append(f"{name} was fitted, the first of algorithms: the data are too few to compare any.")
-        method = builtin_algorithm(name)
-        own = method.check(params.hyperparameters or {})[0]
-        factors = method.fit(interactions, {**initial_hyperparameters(name, params), **own}, context)
+            warnings.append(f"{name} was fitted, the first of algorithms: there are too few data to compare them.")
+        algorithm = load_algorithm(name)
+        nested = algorithm.check(params.hyperparameters or {})[0]
+        model = algorithm.fit(interactions, {**initial_hyperparameters(name, params), **nested}, context)
         used = params.model_dump(exclude_none=True, mode="json")
         return replace(
-            factors,
-            hyperparameters={**used, "algorithm": name, "hyperparameters": factors.hyperparameters},
-            metrics={**factors.metrics, "chosen_algorithm": name},
-            warnings=(*notes, *factors.warnings),
+            model,
+            hyperparameters={**used, "algorithm": name, "hyperparameters": model.hyperparameters},
+            metrics={**model.metrics, "chosen_algorithm": name},
+            warnings=(*warnings, *model.warnings),
         )
 
 

@@ -1,4 +1,4 @@
-"""The comparison behind ``auto``: the cheapest first, and none that would not come to its end in time."""
+"""The comparison behind ``auto``: cheapest algorithms first, and only those expected to end within the budget."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recserver.algorithms.auto.params import AutoParams, initial_hyperparameters
-from recserver.algorithms.builtin import builtin_algorithm
 from recserver.algorithms.evaluation.metrics import ndcg_per_ranking
-from recserver.algorithms.evaluation.splitting import Holdout, hold_out
+from recserver.algorithms.evaluation.splitting import MIN_TUNING_USERS, Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import FitContext
 from recserver.core.clock import Clock, SystemClock
 from recserver.core.errors import TrainingFailed
 
-MIN_USERS = 20
-"""With fewer to ask, chance would choose."""
-
 
 @dataclass(slots=True)
 class Comparison:
-    """What is known so far.
+    """The results so far.
 
     Attributes:
         scores: algorithm → its ndcg_at_10.
-        chosen: algorithm → hyperparameters that it left to the data.
-        notes: sentences.
-        expected, taken: seconds of those that came to an end: by :func:`usual_seconds`, and in truth.
+        tuned: algorithm → its tuned hyperparameters.
+        notes: sentences about algorithms that could not be compared.
+        expected_seconds: the sum of :func:`typical_seconds` of the algorithms in ``scores``.
+        actual_seconds: the sum of the seconds that they took.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -37,77 +35,77 @@ class Comparison:
     actual_seconds: float = 0.0
 
     def estimate(self, typical: float) -> float:
-        """How long something will take here that usually takes so long. A second or less so far proves little."""
+        """The expected seconds on this machine. One second is added to both sums to damp the first ratios."""
         return typical * (self.actual_seconds + 1) / (self.expected_seconds + 1)
 
 
 class _OutOfTime(Exception):
-    """The budget is used up."""
+    """The time budget is used up."""
 
 
 def select_algorithm(
     interactions: Interactions, params: AutoParams, context: FitContext, clock: Clock | None = None
 ) -> dict[str, Any]:
-    """The best of ``params.algorithms`` by NDCG@10 on pairs that are held out. Nothing if the data are too few."""
-    holdout = hold_out(interactions)
-    if holdout is None or len(holdout.users) < MIN_USERS:
+    """The best of ``params.algorithms`` by NDCG@10 on held-out pairs; empty if there are too few data."""
+    holdout = hold_out(interactions, min_users=MIN_TUNING_USERS)
+    if holdout is None:
         return {}
-    clock, found = clock or SystemClock(), Comparison()
-    usual = {name: typical_seconds(name, holdout.training) for name in params.algorithms}
-    end = clock.monotonic() + params.time_budget
-    for name in sorted(usual, key=usual.__getitem__):
-        left, needed = end - clock.monotonic(), found.estimate(usual[name])
-        if needed > left:
-            found.notes.append(
-                f"{name} was not compared: it would take about {needed:.3g} seconds, and of the time_budget "
-                f"of {params.time_budget:g} only {max(left, 0):.3g} were left."
+    clock, comparison = clock or SystemClock(), Comparison()
+    typical = {name: typical_seconds(name, holdout.training) for name in params.algorithms}
+    deadline = clock.monotonic() + params.time_budget
+    for name in sorted(typical, key=typical.__getitem__):
+        remaining, needed = deadline - clock.monotonic(), comparison.estimate(typical[name])
+        if needed > remaining:
+            comparison.notes.append(
+                f"{name} was not compared: it would take about {needed:.3g} seconds, and only "
+                f"{max(remaining, 0):.3g} of the time_budget of {params.time_budget:g} were left."
             )
             continue
-        began = clock.monotonic()
-        _compare(name, holdout, params, _with_deadline(context, clock, end), found)
-        if name in found.scores:
-            found.expected_seconds, found.actual_seconds = (
-                found.expected_seconds + usual[name],
-                found.actual_seconds + clock.monotonic() - began,
-            )
-    return _selection(found, usual)
+        started = clock.monotonic()
+        _compare(name, holdout, params, _with_deadline(context, clock, deadline), comparison)
+        if name in comparison.scores:
+            comparison.expected_seconds += typical[name]
+            comparison.actual_seconds += clock.monotonic() - started
+    return _selection(comparison, typical)
 
 
 def _compare(name: str, holdout: Holdout, params: AutoParams, context: FitContext, comparison: Comparison) -> None:
-    """Choose and fit as the algorithm itself would, and measure."""
-    method, given, training = builtin_algorithm(name), initial_hyperparameters(name, params), holdout.training
+    """Tune, fit and evaluate one algorithm; a failure becomes a note."""
+    algorithm, initial, training = load_algorithm(name), initial_hyperparameters(name, params), holdout.training
     try:
-        chosen = method.tune(training, given, context)
-        factors = method.fit(training, {**given, **chosen}, context)
+        tuned = algorithm.tune(training, initial, context)
+        model = algorithm.fit(training, {**initial, **tuned}, context)
+        if not model.is_finite():
+            raise TrainingFailed("the fitted model has numbers that are not finite.")
     except TrainingFailed as error:
         comparison.notes.append(f"{name} was not compared: {error}")
     except MemoryError:
-        comparison.notes.append(f"{name} was not compared: there is too little memory for it.")
+        comparison.notes.append(f"{name} was not compared: there was not enough memory.")
     except _OutOfTime:
         comparison.notes.append(f"{name} was not compared: it did not end within the time_budget.")
     else:
-        if factors.is_finite():
-            comparison.tuned[name] = chosen
-            (comparison.scores[name],) = ndcg_per_ranking(holdout, lambda users: [factors.scores(training, users)])
-        else:
-            comparison.notes.append(f"{name} was not compared: its fit ended in values that are not finite.")
+        comparison.tuned[name] = tuned
+        (comparison.scores[name],) = ndcg_per_ranking(holdout, lambda users: [model.scores(training, users)])
 
 
 def _with_deadline(context: FitContext, clock: Clock, deadline: float) -> FitContext:
-    """The same, but whoever tells of an iteration after the end is ended."""
+    """The same context, but an iteration that ends after the deadline raises _OutOfTime."""
 
-    def told(iteration: int, iterations: int, loss: float) -> None:
+    def on_iteration(iteration: int, iterations: int, loss: float) -> None:
         if clock.monotonic() > deadline:
             raise _OutOfTime
         context.on_iteration(iteration, iterations, loss)
 
-    return replace(context, on_iteration=told, warm_start=None)
+    return replace(context, on_iteration=on_iteration, warm_start=None)
 
 
 def _selection(comparison: Comparison, typical: Mapping[str, float]) -> dict[str, Any]:
     if not comparison.scores:
         name = min(typical, key=typical.__getitem__)
-        notes = [*comparison.notes, f"{name} was taken because it is the cheapest: raise time_budget to compare."]
+        notes = [
+            *comparison.notes,
+            f"{name} was selected as the cheapest: raise time_budget to compare algorithms.",
+        ]
         return {"algorithm": name, "hyperparameters": {}, "compared": {}, "notes": notes}
     name = max(comparison.scores, key=comparison.scores.__getitem__)
     return {
@@ -119,10 +117,10 @@ def _selection(comparison: Comparison, typical: Mapping[str, float]) -> dict[str
 
 
 def typical_seconds(name: str, interactions: Interactions) -> float:
-    """About how long choosing and fitting take on one core of a usual machine, to tell the cheap from the dear."""
+    """Roughly the seconds that tuning and fitting take on one core of a typical machine."""
     pairs, users, items = interactions.n_pairs, len(interactions.users), len(interactions.items)
     rows, squares = users + items, float(items) ** 2
-    usual = {
+    seconds = {
         "popular": 1e-8 * pairs,
         "svd_fast": 1e-6 * pairs + 1e-5 * rows,
         "svd": 2e-6 * pairs + 2e-5 * rows,
@@ -134,4 +132,4 @@ def typical_seconds(name: str, interactions: Interactions) -> float:
         "als": 3e-5 * pairs + 5e-4 * rows,
         "ease": 5e-8 * squares + 8e-12 * squares * items,
     }
-    return 0.01 + usual[name]
+    return 0.01 + seconds[name]

@@ -1,19 +1,19 @@
-"""A hold-out that somebody else split: one set of interactions to learn from, another to foretell."""
+"""A hold-out from given training and test interactions."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from recserver.algorithms.evaluation.splitting import Holdout, Indices, pair_indices
-from recserver.algorithms.interactions import Interactions, indices_in
+from recserver.algorithms.interactions import Interactions, indices_in, to_indptr
 
 
 def holdout_from_split(training: Interactions, test: Interactions) -> Holdout | None:
-    """The hold-out of two sets of interactions. None if nobody can be evaluated.
+    """The hold-out of two sets of interactions; None if no user can be evaluated.
 
-    Everybody who is in both is evaluated, on the pairs of ``test`` that have a positive rating and are not in
-    ``training``: what a user has is not recommended, so it cannot be foretold. An item that is not in ``training``
-    can only be missed.
+    All users of both sets are evaluated, on the pairs of ``test`` that have a positive rating and are not in
+    ``training``, because items that a user already has are not recommended. Items that are not in ``training``
+    count as missed.
     """
     users = indices_in(training.users, test.users)
     items = indices_in(training.items, test.items)
@@ -29,7 +29,7 @@ def holdout_from_split(training: Interactions, test: Interactions) -> Holdout | 
     return Holdout(
         training=training,
         users=evaluated,
-        indptr=np.concatenate([[0], np.cumsum(n_held[evaluated])]).astype(np.int64),
+        indptr=to_indptr(n_held[evaluated]),
         items=columns[np.argsort(owners, kind="stable")],
         by_time=False,
     )
@@ -38,7 +38,7 @@ def holdout_from_split(training: Interactions, test: Interactions) -> Holdout | 
 def _contains_pairs(
     interactions: Interactions, rows: Indices, columns: Indices
 ) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Whether each pair is among the interactions; a column of -1 is not."""
+    """Whether each pair is among the interactions; a column of -1 never is."""
     width = len(interactions.items)
     owners = np.repeat(np.arange(len(interactions.users)), np.diff(interactions.indptr))
     return np.isin(rows * width + columns, owners * width + interactions.indices) & (columns >= 0)

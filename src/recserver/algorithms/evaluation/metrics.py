@@ -1,4 +1,4 @@
-"""The metrics of a ranking."""
+"""Ranking metrics on a hold-out."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from recserver.algorithms.evaluation.splitting import Holdout, Indices, pair_ind
 from recserver.algorithms.top_n import top_n
 
 TOP_K, RECALL_K = 10, 20
-"""How many items are recommended to each user: recall looks at the long list, everything else at the short one."""
+"""The number of recommended items for all metrics, and for recall."""
 BLOCK_CELLS = 2**22
-"""Scores that are in memory together: 16 MiB."""
+"""Scores in memory at once: 16 MiB."""
 
 ScoreUsers = Callable[[Indices], NDArray[np.float32]]
-"""From some rows to the scores of all items, shape (rows, items)."""
+"""From rows of users to the scores of all items, shape (rows, items)."""
 
 
 def ranking_metrics(holdout: Holdout, score: ScoreUsers) -> dict[str, float]:
-    """The metrics of a ranking of all items, those that the user has in the training part left out.
+    """The metrics of a ranking of all items except those of the user's training pairs.
 
-    Every held-out item is relevant, and none more than another. With L the items recommended to a user, best
-    first, and R those held out, means over the evaluated users of:
+    All held-out items are equally relevant. With L the items recommended to a user, best first, and R the held-out
+    items, they are means over the evaluated users:
 
-    ``ndcg_at_10``: sum over ranks r <= 10 with L[r] in R of 1 / log2(r + 1), divided by the largest sum that |R|
-        allows (Järvelin and Kekäläinen 2002).
+    ``ndcg_at_10``: sum over ranks r <= 10 with L[r] in R of 1 / log2(r + 1), divided by the maximum for
+        this |R| (Järvelin and Kekäläinen 2002).
     ``recall_at_20``: the share of R within the first 20 (Cremonesi, Koren and Turrin 2010).
     ``hr_at_10``: 1 if any of R is within the first 10, else 0 (Deshpande and Karypis 2004).
 
-    And of all users together, ``coverage_at_10``: the share of the training part's items that are among anybody's
-    first 10 (Herlocker et al. 2004). Equal scores stand in the order of the items' ids, as when serving.
+    ``coverage_at_10`` is the share of the training's items that are among the first 10 of at least one user
+    (Herlocker et al. 2004). Equal scores are ordered by item id, as in serving.
     """
     n_held = np.diff(holdout.indptr)
     hits = np.zeros((len(holdout.users), RECALL_K), bool)
     recommended = np.zeros(len(holdout.training.items), bool)
-    for places in _blocks(holdout):
-        for place, ranked in _top_items(holdout, places, score(holdout.users[places])):
-            hits[place, : len(ranked)] = _hits(holdout, place, ranked)
+    for block in _blocks(holdout):
+        for index, ranked in _top_items(holdout, block, score(holdout.users[block])):
+            hits[index, : len(ranked)] = _hits(holdout, index, ranked)
             recommended[ranked[:TOP_K]] = True
     return {
         "ndcg_at_10": float((hits[:, :TOP_K] @ _DISCOUNTS / _ideal_dcg(n_held)).mean()),
@@ -52,16 +52,16 @@ def ndcg_per_ranking(holdout: Holdout, scores: Callable[[Indices], Iterable[NDAr
     """``ndcg_at_10`` of several rankings.
 
     Args:
-        scores: from some rows to as many arrays of shape (rows, items) as there are rankings, each used up before
-            the next is asked for.
+        scores: from rows of users to an array of shape (rows, items) per ranking. Each is modified, and used
+            before the next one is requested.
     """
     sums: dict[int, float] = {}
     ideal = _ideal_dcg(np.diff(holdout.indptr))
-    for places in _blocks(holdout):
-        for number, one in enumerate(scores(holdout.users[places])):
-            for place, ranked in _top_items(holdout, places, one):
-                found = _hits(holdout, place, ranked[:TOP_K])
-                sums[number] = sums.get(number, 0.0) + found @ _DISCOUNTS[: len(found)] / ideal[place]
+    for block in _blocks(holdout):
+        for ranking, block_scores in enumerate(scores(holdout.users[block])):
+            for index, ranked in _top_items(holdout, block, block_scores):
+                hits = _hits(holdout, index, ranked[:TOP_K])
+                sums[ranking] = sums.get(ranking, 0.0) + hits @ _DISCOUNTS[: len(hits)] / ideal[index]
     return [float(total) / len(holdout.users) for total in sums.values()]
 
 
@@ -69,9 +69,9 @@ _DISCOUNTS = 1 / np.log2(np.arange(TOP_K) + 2)
 
 
 def _ideal_dcg(n_held: Indices) -> NDArray[np.float64]:
-    """The gain of a perfect list for so many held-out items."""
-    best_first: NDArray[np.float64] = np.cumsum(_DISCOUNTS)[np.minimum(n_held, TOP_K) - 1]
-    return best_first
+    """The discounted cumulative gain of a perfect ranking, by the number of held-out items."""
+    ideal: NDArray[np.float64] = np.cumsum(_DISCOUNTS)[np.minimum(n_held, TOP_K) - 1]
+    return ideal
 
 
 def _hits(holdout: Holdout, index: int, ranked: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -87,11 +87,11 @@ def _blocks(holdout: Holdout) -> Iterator[slice]:
 def _top_items(
     holdout: Holdout, block: slice, scores: NDArray[np.float32]
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """The best items for each evaluated user of a block, as columns of the training part, at most ``LONG``.
+    """The index of each evaluated user of a block, and the RECALL_K best items as columns of the training part.
 
-    ``scores`` lose what the users have seen.
+    The users' training items are set to -inf in ``scores``.
     """
     pairs, rows = pair_indices(holdout.training.indptr, holdout.users[block])
     scores[rows, holdout.training.indices[pairs]] = -np.inf
-    for number, one in enumerate(scores):
-        yield block.start + number, top_n(one, RECALL_K)
+    for offset, user_scores in enumerate(scores):
+        yield block.start + offset, top_n(user_scores, RECALL_K)

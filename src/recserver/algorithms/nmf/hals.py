@@ -1,46 +1,45 @@
-"""Non-negative factorisation by coordinate descent, as quick as compiled code without any of our own.
+"""Non-negative matrix factorisation by coordinate descent, in numpy at the speed of compiled code.
 
 Objective, for X of shape (rows, columns), W = row factors, H = column factors, both non-negative:
 ``1/2 |X - W H'|^2 + l2_W/2 |W|^2 + l1_W |W|_1 + l2_H/2 |H|^2 + l1_H |H|_1`` in squared Frobenius norms, which is
 that of scikit-learn's NMF. One iteration updates every coordinate of W once, then of H: hierarchical alternating
-least squares (Cichocki and Phan 2009), in scikit-learn's order, so that both walk the same path but for rounding.
+least squares (Cichocki and Phan 2009), in scikit-learn's order, so that the iterates are the same up to rounding.
 
-Rows do not depend on each other while the other side stands still. So a block of rows is turned around, and a
-coordinate of all its rows is updated by a few calls of numpy; what coordinates far from each other owe each other
-is one matrix product. Blocks run in threads: numpy, BLAS and scipy's sparse products all release the interpreter's
-lock. Nothing of the size rows x columns ever exists, and the result does not depend on the number of threads.
+Rows are independent of each other while the other side is fixed. So a block of rows is transposed, and one
+coordinate of all its rows is updated by a few numpy calls; the effect of coordinates of other chunks is one matrix
+product. Blocks run in threads, because numpy, BLAS and scipy's sparse products release the GIL. No array of shape
+(rows, columns) exists, and the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from threadpoolctl import threadpool_limits
 
-from recserver.algorithms.protocol import Told
+from recserver.algorithms.protocol import OnIteration
+from recserver.algorithms.threads import thread_pool
 
 Matrix = NDArray[np.float32]
 
 CHUNK_SIZE = 32
-"""Coordinates whose mutual shares are kept current one by one; all others' are brought in by a product before."""
+"""Coordinates that are updated one after the other; the effect of all others is one matrix product before."""
 BLOCK_CELLS = 2**19
-"""Factors of a block: it and its products stay in a core's cache."""
+"""Factors in a block: it and its products fit in a core's cache."""
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 1024, 4096
-"""Of a block: with fewer, threads wait for each other; with more, some get none."""
+"""Of a block: with fewer rows threads wait for each other, with more some are idle."""
 GRAM_ROWS = 2**14
+"""Rows whose Gram matrix is computed at once."""
 MIN_WEIGHT_SHARE = np.float32(1e-12)
-"""Share of the largest weight, in place of one that is zero because its whole component is."""
+"""A lower limit of weights as a share of the largest: the weight of a zero component is zero."""
 
 
 @dataclass(frozen=True, slots=True)
 class Penalty:
-    """What one side's factors cost: ``l2/2`` times their squares and ``l1`` times themselves."""
+    """The penalty of one side's factors: ``l2/2`` times the sum of squares plus ``l1`` times the sum."""
 
     l2: float = 0.0
     l1: float = 0.0
@@ -51,13 +50,13 @@ class Penalty:
 
 @dataclass(frozen=True, slots=True)
 class Factorisation:
-    """What a fit ended in.
+    """The result of a factorisation.
 
     Attributes:
         rows, columns: float32, shape (rows, k) and (columns, k), non-negative.
-        iterations: how many there were.
-        loss: the objective.
-        error: ``|X - W H'|``, the root of twice the objective's first term.
+        iterations: the number of iterations.
+        loss: the final value of the objective.
+        error: ``|X - W H'|``, the reconstruction error.
     """
 
     rows: Matrix
@@ -75,41 +74,41 @@ def factorize(
     max_iter: int,
     tol: float,
     threads: int = 1,
-    on_iteration: Told = lambda iteration, iterations, loss: None,
+    on_iteration: OnIteration = lambda iteration, iterations, loss: None,
 ) -> Factorisation:
     """Minimise the objective of this module.
 
     Args:
         matrix: float32, shape (rows, columns), of finite numbers.
-        start: the first W and H, float32, non-negative.
+        start: the initial W and H, float32, non-negative.
         penalties: of W and of H.
-        max_iter: iterations at most.
-        tol: stops when an iteration takes less than this share of ``1/2 |X|^2`` off the objective; 0 never does.
-        threads: blocks that are computed at the same time.
-        told: is told after each iteration.
+        max_iter: the maximum number of iterations.
+        tol: stop when an iteration lowers the objective by less than this share of ``1/2 |X|^2``; 0 never stops.
+        threads: the number of blocks that are computed at the same time.
+        on_iteration: called after each iteration.
     """
-    rows, columns = (np.array(one, np.float32, order="C") for one in start)
-    turned = matrix.T.tocsr()
+    rows, columns = (np.array(side, np.float32, order="C") for side in start)
+    transposed = matrix.T.tocsr()
     norm = float(np.square(matrix.data, dtype=np.float64).sum())
-    before, loss, iteration, square = np.inf, np.inf, 0, norm
-    with _thread_pool(threads) as pool:
+    previous, loss, iteration, square = np.inf, np.inf, 0, norm
+    with thread_pool(threads) as pool:
         gram = _gram(columns, pool)
         for iteration in range(1, max_iter + 1):
             _update(matrix, rows, columns, _UpdateRule.of(gram, penalties[0]), pool)
             row_gram = _gram(rows, pool)
-            cross = _update(turned, columns, rows, _UpdateRule.of(row_gram, penalties[1]), pool)
+            cross = _update(transposed, columns, rows, _UpdateRule.of(row_gram, penalties[1]), pool)
             gram = _gram(columns, pool)
             square = max(0.0, norm - 2 * cross + float((row_gram.astype(np.float64) * gram).sum()))
             loss = square / 2 + penalties[0].value(rows, row_gram) + penalties[1].value(columns, gram)
             on_iteration(iteration, max_iter, loss)
-            if tol and before - loss < tol * norm / 2:
+            if tol and previous - loss < tol * norm / 2:
                 break
-            before = loss
+            previous = loss
     return Factorisation(rows, columns, iteration, loss, square**0.5)
 
 
 def random_start(matrix: csr_array, k: int, seed: int) -> tuple[Matrix, Matrix]:
-    """Half-normal factors whose product is as large as ``matrix`` on average: scikit-learn's ``init="random"``."""
+    """Half-normal factors whose product has the mean of ``matrix``, as with scikit-learn's ``init="random"``."""
     random = np.random.default_rng(seed)
     rows, columns = matrix.shape
     scale = np.float32(np.sqrt(matrix.sum(dtype=np.float64) / (rows * columns) / k))
@@ -118,7 +117,7 @@ def random_start(matrix: csr_array, k: int, seed: int) -> tuple[Matrix, Matrix]:
 
 
 def largest_singular_value(matrix: csr_array, steps: int = 12) -> float:
-    """By power iteration from a vector of ones: exact enough for matrices that are nowhere negative."""
+    """By power iteration from a vector of ones: accurate to about 1% for non-negative matrices."""
     vector = np.ones(matrix.shape[1], np.float32)
     for _ in range(steps):
         vector = matrix.T @ (matrix @ vector)
@@ -129,51 +128,32 @@ def largest_singular_value(matrix: csr_array, steps: int = 12) -> float:
     return float(np.linalg.norm((matrix @ vector).astype(np.float64)))
 
 
-@contextmanager
-def _thread_pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads of ours in place of those of BLAS: both at once cost dearly."""
-    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        yield pool
-
-
 def _gram(factors: Matrix, pool: ThreadPoolExecutor) -> Matrix:
     """``factors' factors``, summed in an order that does not depend on threads."""
-    parts = pool.map(lambda start: _gram_of(factors[start : start + GRAM_ROWS]), range(0, len(factors), GRAM_ROWS))
-    total: Matrix = sum(parts, np.zeros((factors.shape[1],) * 2, np.float32))
+    blocks = (factors[start : start + GRAM_ROWS] for start in range(0, len(factors), GRAM_ROWS))
+    total: Matrix = sum(
+        pool.map(lambda block: block.T @ block, blocks), np.zeros((factors.shape[1],) * 2, np.float32)
+    )
     return total
-
-
-def _gram_of(part: Matrix) -> Matrix:
-    product: Matrix = part.T @ part
-    return product
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Some neighbouring coordinates: what others take from them, and they from each other. The diagonals are 0."""
-
-    first: int
-    last: int
-    others: Matrix
-    own: Matrix
 
 
 @dataclass(frozen=True, slots=True)
 class _UpdateRule:
-    """How a row is updated, while the other side stands still and has the products G.
+    """How the coordinates of a row w are updated, with the other side fixed and G its Gram matrix.
 
-    The best value of coordinate t, all else equal, is
+    The optimal value of coordinate t, with all others fixed, is
     ``max(0, (x . fixed_t - l1 - sum over r != t of G[t, r] w_r) / (G[t, t] + l2))``.
 
     Attributes:
         weights: ``G[t, t] + l2``, shape (k,).
-        toll: ``l1`` divided by them, shape (k, 1).
-        chunks: the sum's factors divided by them, chunk by chunk.
+        l1_shares: ``l1`` divided by the weights, shape (k, 1).
+        chunks: consecutive coordinates t, and ``G[t, r]`` divided by the weights, 0 for r = t: shape (chunk, k),
+            0 within the chunk, and shape (chunk, chunk).
     """
 
     weights: Matrix
     l1_shares: Matrix
-    chunks: list[_Chunk]
+    chunks: list[tuple[slice, Matrix, Matrix]]
 
     @classmethod
     def of(cls, gram: Matrix, penalty: Penalty) -> _UpdateRule:
@@ -182,57 +162,46 @@ class _UpdateRule:
         weights = np.maximum(weights, max(weights.max() * MIN_WEIGHT_SHARE, np.finfo(np.float32).tiny))
         shares = gram / weights[:, None]
         np.fill_diagonal(shares, 0)
-        chunks = [_chunk(shares, first, min(k, first + CHUNK_SIZE)) for first in range(0, k, CHUNK_SIZE)]
+        chunks = []
+        for first in range(0, k, CHUNK_SIZE):
+            coordinates = slice(first, first + CHUNK_SIZE)
+            outside = shares[coordinates].copy()
+            inside = outside[:, coordinates].copy()
+            outside[:, coordinates] = 0
+            chunks.append((coordinates, outside, inside))
         return cls(weights, (np.float32(penalty.l1) / weights)[:, None], chunks)
 
 
 def _update(
     matrix: csr_array, factors: Matrix, fixed: Matrix, rule: _UpdateRule, pool: ThreadPoolExecutor
 ) -> float:
-    """Update all of ``factors`` in place, once each.
+    """Update each coordinate of ``factors`` once, in place.
 
     Returns:
-        The sum over all of ``matrix * (factors fixed')``.
+        The sum of the elements of ``matrix * (factors fixed')``.
     """
     k = factors.shape[1]
     scaled = fixed / rule.weights
     size = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, BLOCK_CELLS // k))
 
-    def one(start: int) -> float:
+    def update_block(start: int) -> float:
         block = slice(start, start + size)
-        wanted = np.ascontiguousarray((_rows(matrix, block) @ scaled).T)
+        targets = np.ascontiguousarray((matrix[block] @ scaled).T)  # slices of rows are views
         values = np.ascontiguousarray(factors[block].T)
-        for chunk in rule.chunks:
-            _update_chunk(chunk, wanted, values, rule.l1_shares)
+        for coordinates, outside, inside in rule.chunks:
+            residuals = outside @ values
+            np.subtract(targets[coordinates] - rule.l1_shares[coordinates], residuals, out=residuals)
+            _update_chunk(values[coordinates], residuals, inside)
         factors[block] = values.T
-        return float(np.einsum("kr,kr->k", values, wanted).astype(np.float64) @ rule.weights)
+        return float(np.einsum("kr,kr->k", values, targets).astype(np.float64) @ rule.weights)
 
-    return sum(pool.map(one, range(0, len(factors), size)))
-
-
-def _update_chunk(chunk: _Chunk, targets: Matrix, values: Matrix, l1_shares: Matrix) -> None:
-    """Update some coordinates of a block. All arrays have a row for each coordinate."""
-    here = slice(chunk.first, chunk.last)
-    own = values[here]
-    left = chunk.others @ values
-    np.subtract(targets[here] - l1_shares[here], left, out=left)
-    taken = np.empty(values.shape[1], np.float32)
-    for t in range(len(own)):
-        np.dot(chunk.own[t], own, out=taken)
-        np.subtract(left[t], taken, out=taken)
-        np.maximum(taken, 0, out=own[t])
+    return sum(pool.map(update_block, range(0, len(factors), size)))
 
 
-def _chunk(shares: Matrix, first: int, last: int) -> _Chunk:
-    others = shares[first:last].copy()
-    own = others[:, first:last].copy()
-    others[:, first:last] = 0
-    return _Chunk(first, last, others, own)
-
-
-def _rows(matrix: csr_array, block: slice) -> csr_array:
-    """Some rows of a matrix, without a copy of them."""
-    indptr = matrix.indptr[block.start : block.stop + 1]
-    entries = slice(indptr[0], indptr[-1])
-    parts = matrix.data[entries], matrix.indices[entries], indptr - indptr[0]
-    return csr_array(parts, shape=(len(indptr) - 1, matrix.shape[1]))
+def _update_chunk(values: Matrix, residuals: Matrix, shares: Matrix) -> None:
+    """Update the coordinates of a chunk in place. ``values`` and ``residuals`` have shape (chunk, rows)."""
+    value = np.empty(values.shape[1], np.float32)
+    for t, residual in enumerate(residuals):
+        np.dot(shares[t], values, out=value)
+        np.subtract(residual, value, out=value)
+        np.maximum(value, 0, out=values[t])

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from recserver.algorithms.base import Feedback, Params, RandomState, Real
 from recserver.core.validation.values import WholeNumber
 
-if TYPE_CHECKING:
-    pass
-
 DEFAULT_REGULARIZATION, DEFAULT_BLEND = 0.09, 0.7
-"""Where they are left to the data, and the data are too few to tell."""
+"""Used if they are not set and the data are too few to tune them."""
 
 
 def _auto_to_none(value: object) -> object:
@@ -47,6 +44,6 @@ class NMFParams(Params):
         if self.solver != "hals" and self.regularization and self.alpha and self.l1_ratio:
             raise ValueError(
                 f"regularization cannot be added to alpha and l1_ratio with solver {self.solver}: leave it out, "
-                "or take hals"
+                "or use hals"
             )
         return self

@@ -1,4 +1,4 @@
-"""What an nmf leaves to the data: how strongly factors are held back, and how much neighbours have to say."""
+"""Tuning of nmf: the regularization of the factors and the blend with the neighbour term."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from recserver.algorithms.evaluation.metrics import ndcg_per_ranking
-from recserver.algorithms.evaluation.splitting import Holdout, Indices, hold_out
+from recserver.algorithms.evaluation.splitting import MIN_TUNING_USERS, Holdout, Indices, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.fit import fit_neighbors, penalties_for, prepare
 from recserver.algorithms.nmf.hals import Matrix, factorize, random_start
@@ -15,38 +15,36 @@ from recserver.algorithms.nmf.params import DEFAULT_REGULARIZATION, NMFParams
 from recserver.algorithms.protocol import FitContext, FittedModel
 
 REGULARIZATIONS = (0.3, 0.2, 0.13, 0.09, 0.06)
-"""Tried in this order: each fit starts from the one before, which was held back more."""
+"""In this order, because each fit starts from the previous one, which is more regularized."""
 BLENDS = (0.0, 0.3, 0.5, 0.7, 0.9)
 FIRST_ITERATIONS, FURTHER_ITERATIONS = 12, 6
 MAX_USERS = 1_000
 MAX_PAIRS = 1_000_000
-MIN_USERS = 20
-"""With fewer to ask, chance would choose."""
 
 Candidate = tuple[float, float]
 """A regularization and a blend."""
 
 
 def tune(interactions: Interactions, params: NMFParams, context: FitContext) -> dict[str, Any]:
-    """``regularization`` and ``blend``, where they are not given, by NDCG@10 on pairs that are held out."""
+    """Choose ``regularization`` and ``blend``, unless set, by NDCG@10 on held-out pairs."""
     regularizations = _regularization_candidates(params)
     blends = (BLENDS if params.blend is None else (params.blend,)) if params.neighbors else (0.0,)
     if len(regularizations) * len(blends) == 1:
         return {}
-    holdout = hold_out(interactions, max_pairs=MAX_PAIRS, max_users=MAX_USERS)
-    if holdout is None or len(holdout.users) < MIN_USERS:
+    holdout = hold_out(interactions, max_pairs=MAX_PAIRS, max_users=MAX_USERS, min_users=MIN_TUNING_USERS)
+    if holdout is None:
         return {}
-    found = _scores(holdout, params, regularizations, blends, context)
-    regularization, blend = max(found, key=lambda one: (_smoothed_score(found, one), found[one]))
+    scores = _scores(holdout, params, regularizations, blends, context)
+    regularization, blend = max(scores, key=lambda one: (_smoothed_score(scores, one), scores[one]))
     return {"regularization": regularization} | ({"blend": blend} if params.neighbors else {})
 
 
 def _smoothed_score(scores: Mapping[Candidate, float], candidate: Candidate) -> float:
-    """The mean of a candidate and those next to it: of 25 means over few users the highest is often luck."""
+    """The mean of a candidate and its neighbours in the grid: the best of 25 noisy scores is often chance."""
     regularizations, blends = (sorted(set(values)) for values in zip(*scores, strict=True))
     row, column = regularizations.index(candidate[0]), blends.index(candidate[1])
-    near = [(one, candidate[1]) for one in regularizations[max(0, row - 1) : row + 2]]
-    near += [(candidate[0], one) for one in blends[max(0, column - 1) : column + 2] if one != candidate[1]]
+    near = {(value, candidate[1]) for value in regularizations[max(0, row - 1) : row + 2]}
+    near |= {(candidate[0], value) for value in blends[max(0, column - 1) : column + 2]}
     return fmean(scores[one] for one in near)
 
 
@@ -54,7 +52,7 @@ def _regularization_candidates(params: NMFParams) -> tuple[float, ...]:
     if params.regularization is not None:
         return (params.regularization,)
     if params.blend == 1:
-        return (DEFAULT_REGULARIZATION,)  # factors have no say
+        return (DEFAULT_REGULARIZATION,)  # the factors have weight 0
     if params.weighting == "none" or params.alpha:
         return (0.0,)
     return REGULARIZATIONS if params.solver == "hals" else (DEFAULT_REGULARIZATION,)
@@ -67,33 +65,33 @@ def _scores(
     blends: tuple[float, ...],
     context: FitContext,
 ) -> dict[Candidate, float]:
-    """NDCG@10 of each."""
-    found = prepare(holdout.training, params, [])
-    rank = min(params.n_components, *found.normalised.shape)
-    users, items = random_start(found.normalised, rank, params.random_state)
+    """NDCG@10 of each candidate."""
+    inputs = prepare(holdout.training, params, [])
+    rank = min(params.n_components, *inputs.normalised.shape)
+    users, items = random_start(inputs.normalised, rank, params.random_state)
     neighbors, scores = None, {}
-    for place, regularization in enumerate(regularizations):
+    for index, regularization in enumerate(regularizations):
         fit = factorize(
-            found.normalised,
+            inputs.normalised,
             (users, items),
-            penalties_for(found.normalised, params.model_copy(update={"regularization": regularization})),
-            max_iter=FURTHER_ITERATIONS if place else FIRST_ITERATIONS,
+            penalties_for(inputs.normalised, params.model_copy(update={"regularization": regularization})),
+            max_iter=FURTHER_ITERATIONS if index else FIRST_ITERATIONS,
             tol=params.tol,
             threads=context.threads,
             on_iteration=context.on_iteration,
         )
         users, items = fit.rows, fit.columns
         if neighbors is None and any(blends):
-            whole = params.model_copy(update={"blend": 1.0})
-            neighbors = fit_neighbors(found, whole, items, context.threads)
-        scaled = items * found.item_scale[:, None]
+            unblended = params.model_copy(update={"blend": 1.0})
+            neighbors = fit_neighbors(inputs, unblended, items, context.threads)
+        scaled = items * inputs.item_scale[:, None]
         parts = FittedModel(users, scaled, {}), FittedModel(users[:, :0], scaled[:, :0], {}, neighbors=neighbors)
 
-        def mixed(rows: Indices, parts: tuple[FittedModel, FittedModel] = parts) -> Iterator[Matrix]:
-            of_factors, of_neighbors = (part.scores(holdout.training, rows) for part in parts)
+        def blended(rows: Indices, parts: tuple[FittedModel, FittedModel] = parts) -> Iterator[Matrix]:
+            by_factors, by_neighbors = (part.scores(holdout.training, rows) for part in parts)
             for blend in blends:
-                yield (1 - blend) * of_factors + blend * of_neighbors
+                yield (1 - blend) * by_factors + blend * by_neighbors
 
-        for blend, value in zip(blends, ndcg_per_ranking(holdout, mixed), strict=True):
+        for blend, value in zip(blends, ndcg_per_ranking(holdout, blended), strict=True):
             scores[regularization, blend] = value
     return scores
