@@ -208,19 +208,23 @@ class _CsvReader:
                             detect_high_cardinality(part[0], layout)
                         yield self._count_rows(part)
                         continue
-                    more: ReadBytes = self._read if block.unbounded else _read_nothing
+                    # what belongs to the block: nothing, or if its last row does not end in it, all that follows
+                    rest: Iterable[bytes] = iter(partial(self._read, MIN_READ_BYTES), b"")
                     if not block.unbounded and ends_inside_quotes(block, layout):
-                        more = _RemainingText([one for one, _ in ahead], pending_blocks, self._read).read
+                        cut = chain([queued for queued, _ in ahead], pending_blocks)
+                        rest = chain((queued.data for queued in cut), rest)
                         ahead.clear()
-                    for one in parse_strict(
+                    elif not block.unbounded:
+                        rest = ()
+                    for batch in parse_strict(
                         block,
-                        more,
+                        rest,
                         layout,
                         rows_before=self._rows_read,
                         batch_rows=self._batch_rows,
                         name=self._name,
                     ):
-                        yield self._count_rows(one)
+                        yield self._count_rows(batch)
             finally:
                 for _, future in ahead:
                     future.cancel()
@@ -294,24 +298,6 @@ class _CsvReader:
                 "delimiter, or leave it out."
             )
         return self._delimiter
-
-
-class _RemainingText:
-    """The text behind a block, some of which was cut into blocks already."""
-
-    def __init__(self, queued: list[Block], pending_blocks: Iterator[Block], read: ReadBytes) -> None:
-        self._blocks, self._read_rest = chain(queued, pending_blocks), read
-        self._data = b""
-
-    def read(self, size: int) -> bytes:
-        if not self._data:
-            self._data = next((one.data for one in self._blocks if one.data), b"") or self._read_rest(size)
-        data, self._data = self._data[:size], self._data[size:]
-        return data
-
-
-def _read_nothing(size: int) -> bytes:
-    return b""
 
 
 def _normalise_newlines(read: ReadBytes) -> ReadBytes:
