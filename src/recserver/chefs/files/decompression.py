@@ -138,7 +138,7 @@ class _ConcatenatedStreams:
         self._buffer = b""
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; b"" at the end. Raises the decompressor's errors, EOFError if the file is truncated."""
+        """Up to ``size`` bytes; b"" at the end. Raises the decompressor's errors, EOFError if it is truncated."""
         while True:
             if self._stream.eof:
                 self._buffer = self._stream.unused_data.lstrip(b"\0")  # padding, which xz allows
@@ -157,7 +157,7 @@ class _ConcatenatedStreams:
 
 
 def other_format(start: bytes) -> str | None:
-    """The format of a file that begins with ``start`` and what to do about it; None if it may be delimited text."""
+    """The format of a file that begins with ``start``, and what to do; None if it may be delimited text."""
     return next((description for pattern, description in OTHER_FORMATS if pattern.match(start)), None)
 
 
@@ -168,15 +168,15 @@ class TextDecoder:
         line: number of the line in which the text read so far ends.
     """
 
-    def __init__(self, read: ReadBytes, encoding: str, line: int, message: Callable[[int], str]) -> None:
+    def __init__(self, read: ReadBytes, encoding: str, line: int, error: Callable[[int], SourceFailed]) -> None:
         """
         Args:
             read: returns the next bytes, b"" at the end.
             line: number of their first line.
-            message: of the error if they cannot be decoded, from the number of the line.
+            error: makes the error for bytes that cannot be decoded, from the number of their line.
         """
         self.line = line
-        self._read, self._message = read, message
+        self._read, self._error = read, error
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
     def read(self, size: int) -> str:
@@ -192,7 +192,7 @@ class TextDecoder:
                 text = self._decoder.decode(data, final=not data)
             except UnicodeError as error:
                 valid = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
-                raise SourceFailed(self._message(self.line + bytes(valid).count(b"\n"))) from None
+                raise self._error(self.line + bytes(valid).count(b"\n")) from None
             if not data:
                 break
         self.line += text.count("\n")
@@ -205,7 +205,9 @@ def utf8_reader(file: SourceFile, encoding: str | None) -> ReadBytes:
     UTF-8 files are not validated here: the parsers give better messages.
     """
     start = file.read(4096)
-    encoding = encoding or next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
+    encoding = encoding or next(
+        (name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8"
+    )
     is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
     ahead = [start.removeprefix(codecs.BOM_UTF8) if is_utf8 else start]
 
@@ -214,7 +216,9 @@ def utf8_reader(file: SourceFile, encoding: str | None) -> ReadBytes:
 
     if is_utf8:
         return read
-    decoder = TextDecoder(
-        read, encoding, 1, lambda line: f"{file.name} is not {encoding} at line {line}: correct its encoding."
-    )
+
+    def error(line: int) -> SourceFailed:
+        return SourceFailed(f"{file.name} is not {encoding} at line {line}: correct its encoding.")
+
+    decoder = TextDecoder(read, encoding, 1, error)
     return lambda size: decoder.read(size).encode("utf-8", "replace")
