@@ -12,18 +12,8 @@ import pytest
 
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.files.file_chef import CsvEntry
-from recserver.chefs.rest.rest_entry import (
-    ApiEntry,
-    ApiKey,
-    Basic,
-    Bearer,
-    Cursor,
-    HeaderCursor,
-    HeaderLink,
-    JsonLink,
-    Offset,
-    PageNumber,
-)
+from recserver.chefs.rest.paginators import Cursor, HeaderCursor, HeaderLink, JsonLink, Offset, PageNumber
+from recserver.chefs.rest.rest_entry import ApiEntry, ApiKey, Basic, Bearer
 from recserver.chefs.sql.database_config import DbConfig
 from recserver.chefs.sql.sql_chef import SqlEntry
 from recserver.core.errors import InvalidInput, RecServerError

@@ -275,7 +275,7 @@ AGAIN = {"Retry_After": "0"}
 BAD_ANSWERS: dict[str, tuple[Reply, dict[str, Any], str]] = {
     "401": (gives("who?", 401), {}, "answered 401 Unauthorized: check the address and its credentials"),
     "404": (gives("", 404), {}, "answered 404 Not Found"),
-    "429": (gives("", 429, **AGAIN), {}, "answered 429 Too Many Requests: ask it less often. It was"),
+    "429": (gives("", 429, **AGAIN), {}, "answered 429 Too Many Requests: send it fewer requests. It was"),
     "500": (gives("", 500, **AGAIN), {}, "answered 500 Internal Server Error"),
     "503 for long": (gives("", 503, Retry_After="9999"), {}, "asks to wait 9999 seconds"),
     "cut body": (is_cut, {}, "broke off in the middle of its answer"),
@@ -283,7 +283,7 @@ BAD_ANSWERS: dict[str, tuple[Reply, dict[str, Any], str]] = {
     "JSON cut off": (gives('[{"user_id": "u"'), {}, "broke off in the middle of its JSON"),
     "redirect loop": (gives("", 302, Location="/"), {}, "redirects more than 3 times"),
     "redirect to metadata": (gives("", 302, Location="http://169.254.169.254/latest"), {}, "link-local, metadata"),
-    "redirect to nothing": (gives("", 302, Location="http://[::1"), {}, "an address that is refused: it is none"),
+    "redirect to nothing": (gives("", 302, Location="http://[::1"), {}, "that is refused: it is not valid"),
     "endless pages": (pages_for_ever, PAGED, f"sent more than {MAX_SOURCE} bytes"),
     "a page that repeats": (gives(json.dumps([ROW])), PAGED, "same page again and again"),
     "an error instead of a page": (a_page_of_words, PAGED, "an object without rows as its page 3"),

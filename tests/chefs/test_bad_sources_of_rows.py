@@ -84,7 +84,7 @@ def test_what_is_no_table_is_named(policy: SourcePolicy, content: bytes, sentenc
 def test_utf_16_without_a_mark_is_recognised(policy: SourcePolicy, encoding: str) -> None:
     content = (HEADER + b"u,i\n").decode().encode(encoding)
     assert failure(policy, content) == (
-        "The file 'x.csv' holds a NUL character at line 1: save it as plain UTF-8 text, or give its encoding, "
+        "The file 'x.csv' contains a NUL character at line 1: save it as plain UTF-8 text, or give its encoding, "
         f"probably {encoding}."
     )
     assert report(policy, content, encoding=encoding).rows_kept == 1
@@ -220,7 +220,9 @@ def test_an_error_in_the_place_of_a_page_is_not_the_end(policy: SourcePolicy, si
 
 def test_a_redirect_to_nothing_is_told_in_our_words(policy: SourcePolicy, site: Site) -> None:
     site.gives(b"", 302, Location="http://[::1")
-    with pytest.raises(SourceFailed, match=r"redirects to an address that is refused: it is none\. Correct it"):
+    with pytest.raises(
+        SourceFailed, match=r"redirects to an address that is refused: it is not valid\. Correct it"
+    ):
         from_site(policy, site)
 
 

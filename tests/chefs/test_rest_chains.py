@@ -17,9 +17,9 @@ from recserver.chefs.rest import page_fetching as pages
 from recserver.chefs.rest.http_client import Response
 from recserver.chefs.rest.json_pages import FastPageDecoder, page_from_rows
 from recserver.chefs.rest.link_header import next_link
-from recserver.chefs.rest.paginators import missing_next_hints
+from recserver.chefs.rest.pagination_hints import missing_next_hints
+from recserver.chefs.rest.paginators import Cursor, HeaderCursor, HeaderLink, JsonLink
 from recserver.chefs.rest.rest_chef import ApiChef
-from recserver.chefs.rest.rest_entry import Cursor, HeaderCursor, HeaderLink, JsonLink
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
 from tests.helpers.http_site import Site
@@ -187,11 +187,11 @@ def test_a_short_first_page_that_says_nothing_of_further_ones_gives_a_hint(
 ) -> None:
     answers(site, lambda request: ROWS[:20])
     assert hints(chef(policy, site, **entry)) == [
-        "Page 1 had 20 rows where 100 were asked for, so it was taken for the last: if the source never gives "
+        "Page 1 had 20 rows where 100 were requested, so it was taken for the last: if the source never gives "
         f"more than 20, set {size} to 20."
     ]
     answers(site, lambda request: {"items": ROWS[:1]})
-    assert hints(chef(policy, site, **entry))[0].startswith("Page 1 had 1 row where 100 were asked for")
+    assert hints(chef(policy, site, **entry))[0].startswith("Page 1 had 1 row where 100 were requested")
     answers(site, lambda request: {"items": ROWS[:20], "next": None})
     assert hints(chef(policy, site, **entry)) == []
 
@@ -244,8 +244,7 @@ def test_too_many_empty_pages_are_the_end_and_told(
     monkeypatch.setattr(pages, "MAX_EMPTY_PAGES", 5)
     chain(site, paginator, lambda place: ROWS if place == 4 else [])
     assert hints(chef(policy, site, paginator=paginator)) == [
-        "After 5 pages without rows, one after the other, the source was taken to be at its end although it names "
-        "a next page."
+        "After 5 pages in a row without rows, the source was taken to be at its end although it names a next page."
     ]
     assert len(site.requests) == 4 + 1 + 5
 

@@ -104,7 +104,7 @@ def test_after_a_redirect_the_target_is_blamed(policy: SourcePolicy, site: Site,
     site.gives(b"", 302, Location=f"http://127.0.0.1:{port}/x?token={CANARY}")
     assert str(failure(table, policy, f"{site.url}/a")) == (
         f"The address 'http://127.0.0.1:{port}/x?token=********', to which '{site.url}/a' redirects, refused the "
-        "connection: see that it runs. It was tried 3 times."
+        "connection: check that it is running. It was tried 3 times."
     )
     site.gives(b"", 302, Location=f"https://127.0.0.1:{site.port}/")
     assert "to which" in str(failure(table, policy, site.url))
@@ -148,7 +148,7 @@ def test_credentials_that_come_out_wrong_are_not_called_an_address(
     said = str(
         failure(table, policy, "http://x.example/", auth={"type": "basic", "username": "${NAME}", "password": "p"})
     )
-    assert said == "The data chef cannot be used: auth: username must hold no colon."
+    assert said == "The data chef cannot be used: auth: username must not contain a colon."
 
 
 TYPES = {
@@ -174,8 +174,9 @@ TYPES = {
          "auth.bearer.token: must be text without lone surrogates."),
         ({"auth": {"type": "bearer", "token": "x" * 8001}},
          "auth.bearer.token: must have at most 8000 characters."),
-        ({"auth": {"type": "basic", "username": "a:b", "password": "x"}}, "auth: username must hold no colon."),
-        ({"headers": {"Host": "x"}}, "headers: 'Host' is no header that can be set here."),
+        ({"auth": {"type": "basic", "username": "a:b", "password": "x"}},
+         "auth: username must not contain a colon."),
+        ({"headers": {"Host": "x"}}, "headers: 'Host' is not a header that can be set here."),
         ({"headers": {5: "x"}}, "headers: the name '5' must be text: put it in quotes."),
         ({"headers": {"X-Tenant": 5}}, "headers.X-Tenant: must be text: put it in quotes."),
         ({"headers": ["X"]}, "headers: must be an object of names and texts."),

@@ -183,7 +183,7 @@ def test_a_page_that_is_too_large_is_refused(
     monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 2**20)
     answers(site, lambda request: web.Response(body=b"[" + b" " * 3 * 2**20 + b"]"))
     assert failure(table, chef(policy, site, paginated=True)).endswith(
-        "has a page of more than 1 MiB: ask for smaller ones."
+        "has a page of more than 1 MiB: request smaller ones."
     )
 
 
@@ -299,7 +299,7 @@ def test_a_fault_that_passes_is_survived(policy: SourcePolicy, site: Site, table
     ("status", "headers", "tries", "sentence"),
     [
         (500, {}, 3, "answered 500 Internal Server Error: try again once it works. It was tried 3 times."),
-        (429, {}, 3, "answered 429 Too Many Requests: ask it less often. It was tried 3 times."),
+        (429, {}, 3, "answered 429 Too Many Requests: send it fewer requests. It was tried 3 times."),
         (503, {"Retry-After": "4000"}, 1, "answered 503 Service Unavailable and asks to wait 4000 seconds: "
                                            "train from it less often."),
         (501, {}, 1, "answered 501 Not Implemented: try again once it works."),
@@ -474,6 +474,6 @@ def test_a_client_without_bytes_waits_no_longer_than_it_must(
 
     site.answer = hang
     assert failure(table, chef(policy, site)).endswith(
-        "sent nothing for 0.1 seconds: see what keeps it. It was tried 3 times."
+        "sent nothing for 0.1 seconds: check why it is so slow. It was tried 3 times."
     )
     assert len(site.requests) == 3

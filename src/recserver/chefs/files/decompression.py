@@ -1,4 +1,4 @@
-"""The bytes of a file as its chef wants them: decompressed, capped, and text as UTF-8."""
+"""The bytes of a file: decompressed, limited in size, and text as UTF-8."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from typing import Any, BinaryIO
 
 from recserver.core.errors import SourceFailed
 
+ReadBytes = Callable[[int], bytes]
+
 COMPRESSIONS = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstd": b"\x28\xb5\x2f\xfd"}
-"""Kinds of compression, and what their files begin with."""
+"""Compression formats and the first bytes of their files."""
 
 COMPRESSION_SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
 
 MAX_RATIO = 200
-"""Bytes out for one byte in. Tables shrink by 3 to 30 times; what shrinks by more was made to fill memories."""
+"""Bytes out for one byte in. Tables shrink 3 to 30 times; a much higher ratio is a decompression bomb."""
 
 RATIO_CHECK_BYTES = 64 * 2**20
+"""Decompressed bytes below which the ratio is not checked."""
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -34,61 +37,64 @@ OTHER_FORMATS = (
     (re.compile(rb"\s*\[\s*\{"), "a JSON array: save it as JSON lines, and give the data chef the format jsonl"),
     (re.compile(rb'\s*\{\s*"'), "JSON: save it one object a line, and give the data chef the format jsonl"),
 )
-"""What files that are no delimited text begin with, and what to say of them."""
+"""Patterns for the start of files that are not delimited text, and what to do about such a file."""
 
 CHUNK_SIZE = 2**16
 
 MAX_XZ_MEMORY = 256 * 2**20
-"""Bytes. The strongest compression needs a quarter of it; a file may ask for gigabytes."""
+"""Bytes. The strongest preset needs a quarter of it, but a file may demand gigabytes."""
 
 _DECOMPRESSION_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 class SourceFile:
-    """A file that was opened for reading, decompressed if need be.
+    """A file that is read through its decompressor, if any.
 
     Attributes:
-        name: how sentences call it.
+        name: the file's name in messages.
         compression: a key of :data:`COMPRESSIONS`, or None.
     """
 
     def __init__(self, raw: BinaryIO, name: str, compression: str | None, max_bytes: int) -> None:
         """
         Args:
-            raw: the file.
-            name: how sentences call it.
-            compression: as told, ``none``, or None: then the file's first bytes tell.
-            most_bytes: that it may hold, after decompression.
+            raw: the open file.
+            name: its name in messages.
+            compression: a key of :data:`COMPRESSIONS`; ``none``; or None to detect it by the first bytes.
+            max_bytes: limit of its size after decompression.
+
+        Raises:
+            SourceFailed: if the file is not compressed as given.
         """
         self.name = name
         self._raw = raw
         self._max_bytes = max_bytes
         self._bytes_out = 0
-        begins = raw.peek(8)[:8]  # type: ignore[attr-defined]
-        found = next((kind for kind, magic in COMPRESSIONS.items() if begins.startswith(magic)), None)
-        if compression not in (None, "none") and found != compression and begins:
+        start = raw.peek(8)[:8]  # type: ignore[attr-defined]
+        detected = next((name for name, magic in COMPRESSIONS.items() if start.startswith(magic)), None)
+        if compression not in (None, "none") and detected != compression and start:
             raise SourceFailed(
                 f"{name} is not compressed by {compression}: correct its compression, or leave it out."
             )
-        self.compression = None if compression == "none" else found
+        self.compression = None if compression == "none" else detected
         self._stream = _open_decompressed(raw, self.compression)
 
     @property
     def bytes_read(self) -> int:
-        """Bytes read from the file so far, as they lie on disk."""
+        """Bytes read from the file so far, before decompression."""
         return self._raw.tell()
 
     def read(self, size: int) -> bytes:
         """Up to ``size`` bytes; b"" at the end.
 
         Raises:
-            SourceFailed: if the file is damaged, or holds too much.
+            SourceFailed: if the file is damaged or too large.
         """
         try:
             data: bytes = self._stream.read(size)
         except _DECOMPRESSION_ERRORS:
-            what = f"is a damaged {self.compression} file" if self.compression else "cannot be read to its end"
-            raise SourceFailed(f"{self.name} {what}: write it anew.") from None
+            problem = f"is a damaged {self.compression} file" if self.compression else "cannot be read to its end"
+            raise SourceFailed(f"{self.name} {problem}: write it anew.") from None
         self._bytes_out += len(data)
         if self._bytes_out > self._max_bytes:
             raise SourceFailed(
@@ -118,10 +124,10 @@ def _open_decompressed(raw: BinaryIO, compression: str | None) -> Any:
 
 
 class _ConcatenatedStreams:
-    """Compressed streams, one after the other, to the end of the file.
+    """Concatenated compressed streams, read to the end of the file.
 
-    Python's own readers take whatever follows the first stream and does not look like another for rubbish. It may
-    be the damaged half of a table, so that its rows would be lost without a word.
+    Python's own readers silently ignore data after the first stream that does not begin another one. It may be the
+    damaged half of a table, whose rows would be lost unnoticed.
     """
 
     def __init__(
@@ -132,7 +138,7 @@ class _ConcatenatedStreams:
         self._buffer = b""
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; b"" at the end. Raises what decompressors do, EOFError if the file is cut off."""
+        """Up to ``size`` bytes; b"" at the end. Raises the decompressor's errors, EOFError if it is truncated."""
         while True:
             if self._stream.eof:
                 self._buffer = self._stream.unused_data.lstrip(b"\0")  # padding, which xz allows
@@ -141,54 +147,78 @@ class _ConcatenatedStreams:
                         return b""
                     self._buffer = more.lstrip(b"\0")
                 self._stream = self._new_decompressor()
-            given = b""
+            compressed = b""
             if self._stream.needs_input:
-                given, self._buffer = self._buffer or self._raw.read(CHUNK_SIZE), b""
-                if not given:
+                compressed, self._buffer = self._buffer or self._raw.read(CHUNK_SIZE), b""
+                if not compressed:
                     raise EOFError
-            if data := self._stream.decompress(given, size):
+            if data := self._stream.decompress(compressed, size):
                 return data
 
 
 def other_format(start: bytes) -> str | None:
-    """What a file is that begins like this, and what to do about it, if it cannot be delimited text."""
-    return next((what for beginning, what in OTHER_FORMATS if beginning.match(start)), None)
+    """The format of a file that begins with ``start``, and what to do; None if it may be delimited text."""
+    return next((description for pattern, description in OTHER_FORMATS if pattern.match(start)), None)
 
 
-def utf8_reader(file: SourceFile, encoding: str | None) -> Callable[[int], bytes]:
-    """A way to read ``file`` as UTF-8 without a byte order mark, up to about so many bytes at a time.
+class TextDecoder:
+    """Decodes bytes piece by piece, and counts lines for its error message.
 
-    What claims to be UTF-8 is handed on as it is: whoever takes it apart finds out better where it is not.
+    Attributes:
+        line: number of the line in which the text read so far ends.
     """
-    start = file.read(4096)
-    encoding = encoding or next((one for mark, one in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
-    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
-        ahead = [start.removeprefix(codecs.BOM_UTF8)]
-        return lambda size: ahead.pop() if ahead and ahead[0] else file.read(size)
-    return _Transcoder(file, start, encoding).read
 
-
-class _Transcoder:
-    """A file of another encoding, as UTF-8."""
-
-    def __init__(self, file: SourceFile, start: bytes, encoding: str) -> None:
-        self._file, self._buffer, self._encoding = file, start, encoding
+    def __init__(self, read: ReadBytes, encoding: str, line: int, error: Callable[[int], SourceFailed]) -> None:
+        """
+        Args:
+            read: returns the next bytes, b"" at the end.
+            line: number of their first line.
+            error: makes the error for bytes that cannot be decoded, from the number of their line.
+        """
+        self.line = line
+        self._read, self._error = read, error
         self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._line = 1
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int) -> str:
+        """The text of up to ``size`` bytes; "" at the end.
+
+        Raises:
+            SourceFailed: if they cannot be decoded.
+        """
         text = ""
         while not text:  # a few bytes may be only the beginning of a character
-            data, self._buffer = self._buffer or self._file.read(size), b""
+            data = self._read(size)
             try:
                 text = self._decoder.decode(data, final=not data)
             except UnicodeError as error:
-                before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
-                self._line += bytes(before).count(b"\n")
-                raise SourceFailed(
-                    f"{self._file.name} is not {self._encoding} at line {self._line}: correct its encoding."
-                ) from None
+                valid = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+                raise self._error(self.line + bytes(valid).count(b"\n")) from None
             if not data:
                 break
-        self._line += text.count("\n")
-        return text.encode("utf-8", "replace")
+        self.line += text.count("\n")
+        return text
+
+
+def utf8_reader(file: SourceFile, encoding: str | None) -> ReadBytes:
+    """A function that reads ``file`` as UTF-8 without a byte order mark, about as many bytes as requested.
+
+    UTF-8 files are not validated here: the parsers give better messages.
+    """
+    start = file.read(4096)
+    encoding = encoding or next(
+        (name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8"
+    )
+    is_utf8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    ahead = [start.removeprefix(codecs.BOM_UTF8) if is_utf8 else start]
+
+    def read(size: int) -> bytes:
+        return ahead.pop() if ahead and ahead[0] else file.read(size)
+
+    if is_utf8:
+        return read
+
+    def error(line: int) -> SourceFailed:
+        return SourceFailed(f"{file.name} is not {encoding} at line {line}: correct its encoding.")
+
+    decoder = TextDecoder(read, encoding, 1, error)
+    return lambda size: decoder.read(size).encode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""The quick way through a CSV file: blocks that end where rows end, taken apart by pyarrow in several threads."""
+"""The fast CSV parser: blocks of whole rows, each parsed by pyarrow, several in parallel."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_ROW_BYTES = 16 * 2**20
-"""Bytes. A file without line ends would swallow the memory otherwise."""
+"""Bytes. Without a limit, a file without line ends would fill the memory."""
 
 MAX_EXAMPLE_CHARS = 200
 
 MAX_SPLIT_CHARS = 2**20
-"""Characters of a row that is looked into to see where its surplus begins."""
+"""Characters of a row up to which it is checked whether its first extra field is empty."""
 
 SENTINEL = "end of block"
 
 CACHE_BLOCK_BYTES = 2**16
-"""Bytes that are looked at together: they stay near the processor."""
+"""Bytes that are counted at a time: as many as stay in the processor's cache."""
 
 EXTRA_FIELDS = "has more fields than the header"
 
@@ -36,9 +36,9 @@ class Block:
     """Some whole rows of a file.
 
     Attributes:
-        data: UTF-8.
+        data: UTF-8 text.
         line: number of its first line in the file.
-        to_the_end: whether nobody can tell where its rows end: the careful reader must read all that follows.
+        unbounded: whether it is unknown where its rows end: the exact parser must read the rest of the file.
     """
 
     data: bytes
@@ -47,19 +47,19 @@ class Block:
 
     @property
     def has_quotes(self) -> bool:
-        """Whether it holds any quote."""
+        """Whether it contains a quote."""
         return b'"' in self.data
 
 
 @dataclass(slots=True)
 class Layout:
-    """How the rows of a file are to be read.
+    """How to read the rows of a file.
 
     Attributes:
-        width: fields of the header.
+        n_columns: of the header.
         delimiter: one character.
-        places: wanted column → its place.
-        plain: those of which nearly every value differs, so that dictionaries of them are of no use.
+        column_indices: wanted column → its index.
+        high_cardinality: columns with mostly distinct values, which are not dictionary-encoded.
     """
 
     n_columns: int
@@ -69,12 +69,16 @@ class Layout:
 
 
 def split_blocks(read: Callable[[int], bytes], start: bytes, line: int, size: int, name: str) -> Iterator[Block]:
-    """The text behind the header in blocks of about ``size`` bytes.
+    """The text after the header in blocks of about ``size`` bytes.
 
     Args:
-        read: gives more of the text, b"" at its end.
-        start: text that was read already; ``line`` is the number of its first line.
-        name: how sentences call the file.
+        read: returns more of the text, b"" at its end.
+        start: text that was read already.
+        line: number of its first line.
+        name: the file's name in messages.
+
+    Raises:
+        SourceFailed: if a row without quotes is longer than :data:`MAX_ROW_BYTES`.
     """
     waiting = start
     while True:
@@ -87,7 +91,7 @@ def split_blocks(read: Callable[[int], bytes], start: bytes, line: int, size: in
                     f"{name} has a row longer than {MAX_ROW_BYTES >> 20} MiB after line {line}: look for missing "
                     "line ends."
                 )
-            end = -1  # one stray quote, as in 19" screen, or one that is never closed
+            end = -1  # a stray quote, as in 19" screen, or one that is never closed
         if end < 0 or (not more and count_byte(waiting, b'"') % 2):
             yield Block(waiting, line, unbounded=True)
             return
@@ -100,7 +104,7 @@ def split_blocks(read: Callable[[int], bytes], start: bytes, line: int, size: in
 
 
 def count_byte(data: bytes, byte: bytes, end: int | None = None) -> int:
-    """As ``data.count(byte, 0, end)``, but several times as quick, and other threads run meanwhile."""
+    """``data.count(byte, 0, end)``, but several times faster, and without the GIL."""
     import numpy as np
 
     if byte not in data:
@@ -111,20 +115,20 @@ def count_byte(data: bytes, byte: bytes, end: int | None = None) -> int:
 
 
 def _end_of_rows(data: bytes) -> int:
-    """Where the last whole row of ``data`` ends; 0 if there is none; -1 if its quotes make no sense.
+    """The end of the last whole row of ``data``; 0 if there is none; -1 if its quotes are malformed.
 
-    Within quotes a line end is none of a row. Where quotes come in pairs, as they should, they are balanced at
-    every end of a row.
+    Line breaks within quotes do not end a row. Quotes should come in pairs; then they are balanced at the end of
+    every row.
     """
     end = data.rfind(b"\n") + 1
     quotes = count_byte(data, b'"', end)
-    if quotes % 2:  # the last quote opens a field that goes on behind the end
+    if quotes % 2:  # the last quote opens a field that continues after the end
         end = data.rfind(b"\n", 0, data.rfind(b'"', 0, end)) + 1
         quotes -= 1
     if not quotes or not end:
         return end
     last = data[data.rfind(b"\n", 0, end - 1) + 1 : end]
-    try:  # stray quotes, as in 19" screen, may have balanced an open one
+    try:  # a stray quote, as in 19" screen, may have balanced an open one
         list(csv.reader([last.decode("utf-8", "replace")], strict=True))
     except csv.Error:
         return -1
@@ -132,62 +136,62 @@ def _end_of_rows(data: bytes) -> int:
 
 
 def parse_block(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tuple[Rejection, ...]] | None:
-    """The wanted columns of a block, dictionary-encoded, and the rows with too many fields.
+    """The wanted columns of a block, dictionary-encoded, and the rejected rows, which have too many fields.
 
-    None if the block holds anything that only the careful reader can judge: too few fields, text that is not
-    UTF-8, NUL characters, a quote that its end leaves open.
+    None if the exact parser must parse the block: because of too few fields, invalid UTF-8, NUL characters, or a
+    quote that is open at its end.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     if block.unbounded or b"\0" in block.data:
         return None
-    too_long, example = 0, ""
+    n_rejected, example = 0, ""
 
-    def judge_row(row: arrow_csv.InvalidRow) -> str:
-        nonlocal too_long, example
+    def handle_invalid_row(row: arrow_csv.InvalidRow) -> str:
+        nonlocal n_rejected, example
         if row.actual_columns > layout.n_columns and _has_extra_fields(row.text, layout):
-            too_long, example = too_long + 1, example or row.text[:MAX_EXAMPLE_CHARS]
+            n_rejected, example = n_rejected + 1, example or row.text[:MAX_EXAMPLE_CHARS]
             return "skip"
         return "error"
 
     data = block.data + _sentinel_row(layout) if block.has_quotes else block.data
-    names = [str(place) for place in range(layout.n_columns)]
+    names = [str(index) for index in range(layout.n_columns)]
     text, encoded = pa.string(), pa.dictionary(pa.int32(), pa.string())
-    kinds = {
-        str(place): text if name in layout.high_cardinality else encoded
-        for name, place in layout.column_indices.items()
+    types = {
+        str(index): text if name in layout.high_cardinality else encoded
+        for name, index in layout.column_indices.items()
     }
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(data),
             read_options=arrow_csv.ReadOptions(column_names=names, use_threads=False, block_size=len(data) + 1),
             parse_options=arrow_csv.ParseOptions(
-                delimiter=layout.delimiter, newlines_in_values=True, invalid_row_handler=judge_row
+                delimiter=layout.delimiter, newlines_in_values=True, invalid_row_handler=handle_invalid_row
             ),
             convert_options=arrow_csv.ConvertOptions(
-                include_columns=list(kinds), column_types=kinds, strings_can_be_null=False
+                include_columns=list(types), column_types=types, strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid:
         return None
-    columns = {name: table[str(place)] for name, place in layout.column_indices.items()}
+    columns = {name: table[str(index)] for name, index in layout.column_indices.items()}
     if block.has_quotes:
-        if not all(len(one) and one[-1].as_py() == SENTINEL for one in columns.values()):
+        if not all(len(column) and column[-1].as_py() == SENTINEL for column in columns.values()):
             return None
-        columns = {name: one.slice(0, len(one) - 1) for name, one in columns.items()}
-    return columns, (Rejection(EXTRA_FIELDS, too_long, example),) if too_long else ()
+        columns = {name: column.slice(0, len(column) - 1) for name, column in columns.items()}
+    return columns, (Rejection(EXTRA_FIELDS, n_rejected, example),) if n_rejected else ()
 
 
 def _sentinel_row(layout: Layout) -> bytes:
-    """A row put behind a block: an open quote would swallow it, as it swallows the rows before."""
+    """A row to append to a block: an open quote would swallow it."""
     return ("\n" + layout.delimiter.join([SENTINEL] * layout.n_columns) + "\n").encode()
 
 
 def ends_inside_quotes(block: Block, layout: Layout) -> bool:
-    """Whether a quote is open where a block ends, so that its last row goes on in the next.
+    """Whether a quote is open at the end of a block, so that its last row continues in the next one.
 
-    Where quotes stand in the middle of fields, counting them does not tell.
+    It is parsed for that: with quotes in the middle of fields, counting quotes is not enough.
     """
     if not block.has_quotes:
         return False
@@ -200,7 +204,7 @@ def ends_inside_quotes(block: Block, layout: Layout) -> bool:
 
 
 def _has_extra_fields(row: str, layout: Layout) -> bool:
-    """Whether there is something in the first field too many: a comma at the end of a row does no harm."""
+    """Whether the first extra field is not empty, as it is after a trailing comma."""
     if len(row) > MAX_SPLIT_CHARS:
         return True
     try:
@@ -213,7 +217,7 @@ def _has_extra_fields(row: str, layout: Layout) -> bool:
 
 
 def detect_high_cardinality(columns: dict[str, pa.ChunkedArray], layout: Layout) -> None:
-    """Learn from a block which columns are better read as plain text."""
+    """Note the columns that are better read as plain text, by the share of distinct values in a first block."""
     import pyarrow as pa
 
     for name, column in columns.items():

@@ -1,4 +1,4 @@
-"""The CSV chef: delimited text, JSON lines or Parquet from one file, compressed or not."""
+"""The CSV chef: one file of delimited text, JSON lines or Parquet, compressed or not."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import codecs
 import csv
 import io
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -29,7 +30,13 @@ from recserver.chefs.files.allowed_paths import (
     missing_file_message,
     open_regular,
 )
-from recserver.chefs.files.decompression import COMPRESSION_SUFFIXES, SourceFile, other_format, utf8_reader
+from recserver.chefs.files.decompression import (
+    COMPRESSION_SUFFIXES,
+    ReadBytes,
+    SourceFile,
+    other_format,
+    utf8_reader,
+)
 from recserver.chefs.files.fast_csv import (
     Block,
     Layout,
@@ -38,7 +45,7 @@ from recserver.chefs.files.fast_csv import (
     parse_block,
     split_blocks,
 )
-from recserver.chefs.files.strict_csv import parse_strict
+from recserver.chefs.files.strict_csv import ParsedBatch, parse_strict
 from recserver.chefs.protocol import Batch
 from recserver.chefs.secrets import expand_environment
 from recserver.chefs.source_policy import SourcePolicy
@@ -47,16 +54,15 @@ from recserver.core.validation.values import Text
 
 MAX_HEADER_BYTES = 2**20
 DELIMITERS = ",;\t|"
-"""Tried in this order where none is given."""
+"""Delimiters that are detected, in order of preference."""
 
 FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
-"""What the ends of file names say; anything else is ``csv``."""
+"""Suffix of the file name → format; any other is ``csv``."""
 
 BYTES_PER_ROW = 320
 MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 16 * 2**20, 2**12
-"""Bytes that are taken apart at a time. Larger ones gain nothing."""
-
-ReadBytes = Callable[[int], bytes]
+"""Limits of the bytes that are parsed at a time. Larger blocks are not faster."""
+MIN_READ_BYTES = 2**18
 
 
 def _check_delimiter(value: str) -> str:
@@ -69,15 +75,15 @@ def _check_delimiter(value: str) -> str:
 
 def _check_encoding(value: str) -> str:
     try:
-        known = codecs.lookup(value)
-        "a".encode(value)
+        codec = codecs.lookup(value)
+        "a".encode(value)  # fails for codecs that are not text encodings
     except (LookupError, ValueError):
-        raise ValueError(f"{quoted(value)} is no text encoding: name one, such as cp1252") from None
-    return known.name
+        raise ValueError(f"{quoted(value)} is not a text encoding: name one, such as cp1252") from None
+    return codec.name
 
 
 class CsvEntry(ChefEntry):
-    """``path, rename_columns``, and what is detected unless given."""
+    """The keys of a CSV chef; all but ``path`` are detected unless given."""
 
     path: Text
     format: Literal["csv", "jsonl", "parquet"] | None = None
@@ -89,12 +95,12 @@ class CsvEntry(ChefEntry):
 class CsvChef:
     """Reads one file. See :class:`recserver.chefs.Chef`.
 
-    Of delimited text every value is text exactly as written. A row with fewer fields than the header has empty
-    ones at its end. A row with more (unless the surplus begins empty, as a trailing comma leaves it) is left
-    out, for nobody knows which of its fields are which. Blank lines are no rows.
+    The values of delimited text are text, exactly as written. A row with fewer fields than the header gets empty
+    ones at its end. A row with more is rejected, as its fields cannot be assigned to columns, unless the first
+    extra field is empty, as after a trailing comma. Blank lines are not rows.
 
     Attributes:
-        delimiter: that the file was read with last; None if it was none of delimited text.
+        delimiter: of the file that was read last; None if it was not delimited text.
     """
 
     delimiter: str | None = None
@@ -125,29 +131,29 @@ class CsvChef:
         name = f"The file {quoted(path)}"
         spec, policy = self._spec, self._policy
         with open_regular(allowed_path_at_read(path, policy), path) as raw:
-            kind = spec.format or format_from_name(path)
-            if kind == "parquet":
+            file_format = spec.format or format_from_name(path)
+            if file_format == "parquet":
                 from recserver.chefs.files.parquet import read_parquet
 
                 yield from read_parquet(raw, wanted, policy.batch_rows, policy.max_file_bytes, name)
                 return
             file = SourceFile(raw, name, spec.compression, policy.max_file_bytes)
-            if kind == "jsonl":
+            if file_format == "jsonl":
                 from recserver.chefs.files.json_lines import read_json_lines
 
-                found = read_json_lines(utf8_reader(file, spec.encoding), wanted, policy.batch_rows, name)
+                batches = read_json_lines(utf8_reader(file, spec.encoding), wanted, policy.batch_rows, name)
             else:
-                reading = _CsvReader(file, spec, policy.batch_rows)
-                self.delimiter = reading.read_header()
-                found = reading.batches(wanted)
-            counted = 0
-            for batch in found:
-                yield replace(batch, n_bytes=file.bytes_read - counted)
-                counted = file.bytes_read
+                reader = _CsvReader(file, spec, policy.batch_rows)
+                self.delimiter = reader.delimiter
+                batches = reader.batches(wanted)
+            reported = 0
+            for batch in batches:
+                yield replace(batch, n_bytes=file.bytes_read - reported)
+                reported = file.bytes_read
 
 
 def format_from_name(path: str) -> str:
-    """What the end of a file's name says it holds."""
+    """The format of a file by its name, whatever its compression."""
     name = PurePath(path.lower())
     return FORMAT_BY_SUFFIX.get(
         (name.with_suffix("") if name.suffix in COMPRESSION_SUFFIXES else name).suffix, "csv"
@@ -155,38 +161,34 @@ def format_from_name(path: str) -> str:
 
 
 class _CsvReader:
-    """One way through a file of delimited text."""
+    """One read of delimited text. The constructor reads the header; without one it raises SourceFailed."""
 
     def __init__(self, file: SourceFile, spec: CsvEntry, batch_rows: int) -> None:
         self._name = file.name
         self._read: ReadBytes = utf8_reader(file, spec.encoding)
-        self._delimiter = spec.delimiter
         self._batch_rows = batch_rows
         self._block_bytes = max(MIN_BLOCK_BYTES, min(MAX_BLOCK_BYTES, batch_rows * BYTES_PER_ROW))
         self._rows_read = 0
-
-    def read_header(self) -> str:
-        """The delimiter. Raises SourceFailed if there is no header."""
-        self._parsed_header = self._parse_header()
-        return self._delimiter or ","
+        self.delimiter = spec.delimiter or ","
+        self._header, self._rest, self._line = self._read_header(spec.delimiter)
 
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
-        """The rows, once the header was read."""
-        header, rest, line = self._parsed_header
-        found = tuple(filter(None, header))
-        places = column_indices(header, wanted, self._name, "rename one of them in its header")
-        layout = Layout(len(header), self._delimiter or ",", places)
-        yield Batch(found, {name: empty_column() for name in places})
-        if not places:
+        """The rows."""
+        names = tuple(filter(None, self._header))
+        indices = column_indices(self._header, wanted, self._name, "rename one of them in its header")
+        layout = Layout(len(self._header), self.delimiter, indices)
+        yield Batch(names, {name: empty_column() for name in indices})
+        if not indices:
             return
-        cut = split_blocks(self._read, rest, line, self._block_bytes, self._name)
-        for columns, rejected in self._parse_blocks(cut, layout):
-            yield Batch(found, columns, rejected=rejected)
+        blocks = split_blocks(self._read, self._rest, self._line, self._block_bytes, self._name)
+        for columns, rejected in self._parse_blocks(blocks, layout):
+            yield Batch(names, columns, rejected=rejected)
 
-    def _parse_blocks(
-        self, pending_blocks: Iterator[Block], layout: Layout
-    ) -> Iterator[tuple[dict[str, Any], Any]]:
-        """The blocks, taken apart ahead by several threads, in order; by the careful reader where need be."""
+    def _parse_blocks(self, pending_blocks: Iterator[Block], layout: Layout) -> Iterator[ParsedBatch]:
+        """The columns and rejections of each block, in order; several threads parse blocks ahead.
+
+        Blocks that the fast parser cannot parse go to the exact one.
+        """
         from concurrent.futures import Future, ThreadPoolExecutor
 
         import pyarrow as pa
@@ -199,43 +201,43 @@ class _CsvReader:
                     while len(ahead) <= threads and (block := next(pending_blocks, None)) is not None:
                         ahead.append((block, pool.submit(parse_block, block, layout)))
                         if not layout.high_cardinality and self._rows_read == 0:
-                            break  # the first block tells how the others are read best
+                            break  # the first block shows how to read the others
                     if not ahead:
                         return
                     block, future = ahead.popleft()
-                    if (part := future.result()) is not None:
+                    if (parsed := future.result()) is not None:
                         if self._rows_read == 0:
-                            detect_high_cardinality(part[0], layout)
-                        yield self._count_rows(part)
+                            detect_high_cardinality(parsed[0], layout)
+                        yield self._count_rows(parsed)
                         continue
-                    more: ReadBytes = self._read if block.unbounded else _read_nothing
+                    # what belongs to the block: nothing, or if its last row does not end in it, all that follows
+                    rest: Iterable[bytes] = iter(partial(self._read, MIN_READ_BYTES), b"")
                     if not block.unbounded and ends_inside_quotes(block, layout):
-                        more = _RemainingText([one for one, _ in ahead], pending_blocks, self._read).read
+                        cut = chain([queued for queued, _ in ahead], pending_blocks)
+                        rest = chain((queued.data for queued in cut), rest)
                         ahead.clear()
-                    for one in parse_strict(
+                    elif not block.unbounded:
+                        rest = ()
+                    for batch in parse_strict(
                         block,
-                        more,
+                        rest,
                         layout,
                         rows_before=self._rows_read,
                         batch_rows=self._batch_rows,
                         name=self._name,
                     ):
-                        yield self._count_rows(one)
+                        yield self._count_rows(batch)
             finally:
                 for _, future in ahead:
                     future.cancel()
 
-    def _count_rows(self, part: tuple[dict[str, Any], Any]) -> tuple[dict[str, Any], Any]:
-        columns, rejected = part
-        self._rows_read += len(next(iter(columns.values()))) + sum(one.count for one in rejected)
-        return part
+    def _count_rows(self, parsed: ParsedBatch) -> ParsedBatch:
+        columns, rejected = parsed
+        self._rows_read += len(next(iter(columns.values()))) + sum(rejection.count for rejection in rejected)
+        return parsed
 
-    def _parse_header(self) -> tuple[list[str], bytes, int]:
-        """The names in the first line that is not blank, surrounding blanks removed; the text behind it; its line.
-
-        Raises:
-            SourceFailed: if there is none.
-        """
+    def _read_header(self, delimiter: str | None) -> tuple[list[str], bytes, int]:
+        """The column names in the first line that is not blank, the text read behind it, and the line of that."""
         start = b""
         while len(start) < MAX_HEADER_BYTES and (more := self._read(min(self._block_bytes, MAX_HEADER_BYTES))):
             start += more
@@ -245,15 +247,16 @@ class _CsvReader:
         if (other := other_format(start)) is not None:
             raise SourceFailed(f"{self._name} is {other}.")
         if b"\r" in start and b"\n" not in start:  # line ends of old Macs
-            start, self._read = start.replace(b"\r", b"\n"), _normalise_newlines(self._read)
+            read, start = self._read, start.replace(b"\r", b"\n")
+            self._read = lambda size: read(size).replace(b"\r", b"\n")
         text = start[:MAX_HEADER_BYTES].decode("utf-8", "surrogateescape")
-        self._delimiter = self._detect_delimiter(text.lstrip().partition("\n")[0])
+        self.delimiter = self._detect_delimiter(text.lstrip().partition("\n")[0], delimiter)
         lines = io.StringIO(text, newline="")
         try:
-            rows = csv.reader(lines, delimiter=self._delimiter)
+            rows = csv.reader(lines, delimiter=self.delimiter)
             names = next((row for row in rows if any(map(str.strip, row))), None)
         except csv.Error:
-            names, text = None, "quote"
+            names = None
         consumed = text[: len(text) - len(lines.read())]
         rest = start[len(consumed.encode("utf-8", "surrogateescape")) :]
         if names is None or (not rest and len(start) >= MAX_HEADER_BYTES):
@@ -265,10 +268,12 @@ class _CsvReader:
     def _check_header(self, names: list[str]) -> None:
         text = "".join(names)
         if "\0" in text:
-            ends = "le" if text.find("\0") % 2 else "be"
+            byte_order = "le" if text.find("\0") % 2 else "be"
             utf16 = abs(2 * text.count("\0") - len(text)) <= 2 + len(names)
-            cure = f", or give its encoding, probably utf-16-{ends}" if utf16 else ""
-            raise SourceFailed(f"{self._name} holds a NUL character at line 1: save it as plain UTF-8 text{cure}.")
+            hint = f", or give its encoding, probably utf-16-{byte_order}" if utf16 else ""
+            raise SourceFailed(
+                f"{self._name} contains a NUL character at line 1: save it as plain UTF-8 text{hint}."
+            )
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -276,43 +281,21 @@ class _CsvReader:
                 f"{self._name} is not UTF-8 at line 1: save it as UTF-8, or give its encoding, such as cp1252."
             ) from None
 
-    def _detect_delimiter(self, header: str) -> str:
-        """As given; else the one that makes most columns of the header."""
+    def _detect_delimiter(self, header: str, given: str | None) -> str:
+        """The delimiter as given, else the one that splits the header into most columns."""
 
-        def columns(mark: str) -> int:
+        def n_columns(delimiter: str) -> int:
             try:
-                return len(next(csv.reader([header], delimiter=mark), []))
+                return len(next(csv.reader([header], delimiter=delimiter), []))
             except csv.Error:
                 return 0
 
-        best = max(DELIMITERS, key=columns)
-        if self._delimiter is None:
-            return best if columns(best) > 1 else ","
-        if columns(self._delimiter) == 1 and columns(best) > 1:
+        best = max(DELIMITERS, key=n_columns)
+        if given is None:
+            return best if n_columns(best) > 1 else ","
+        if n_columns(given) == 1 and n_columns(best) > 1:
             raise SourceFailed(
-                f"{self._name} seems to be separated by {best!r}, not by {self._delimiter!r}: correct its "
-                "delimiter, or leave it out."
+                f"{self._name} seems to be separated by {best!r}, not by {given!r}: correct its delimiter, or "
+                "leave it out."
             )
-        return self._delimiter
-
-
-class _RemainingText:
-    """The text behind a block, some of which was cut into blocks already."""
-
-    def __init__(self, queued: list[Block], pending_blocks: Iterator[Block], read: ReadBytes) -> None:
-        self._blocks, self._read_rest = chain(queued, pending_blocks), read
-        self._data = b""
-
-    def read(self, size: int) -> bytes:
-        if not self._data:
-            self._data = next((one.data for one in self._blocks if one.data), b"") or self._read_rest(size)
-        data, self._data = self._data[:size], self._data[size:]
-        return data
-
-
-def _read_nothing(size: int) -> bytes:
-    return b""
-
-
-def _normalise_newlines(read: ReadBytes) -> ReadBytes:
-    return lambda size: read(size).replace(b"\r", b"\n")
+        return given

@@ -1,11 +1,14 @@
-"""The careful way through CSV text: pandas, fed by a reader that knows the line and what is wrong with it."""
+"""The exact CSV parser, by pandas: slower than :mod:`recserver.chefs.files.fast_csv`, but it copes with ragged rows
+and names the line where the text is invalid.
+"""
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
+from recserver.chefs.files.decompression import TextDecoder
 from recserver.chefs.files.fast_csv import EXTRA_FIELDS, MAX_EXAMPLE_CHARS, Block, Layout
 from recserver.chefs.protocol import Rejection
 from recserver.core.errors import SourceFailed
@@ -14,34 +17,29 @@ MAX_BATCH_CHARS = 64 * 2**20
 """Characters that one batch of rows may span. A quote that is never closed would swallow the whole file."""
 
 TYPICAL_BATCH_BYTES = 8 * 2**20
-"""Bytes that a batch spans if its rows are as long as the first ones."""
+"""Bytes of a batch, if its rows are as long as those of the block on average."""
 
 CHUNK_SIZE = 2**18
 
+ParsedBatch = tuple[dict[str, Any], tuple[Rejection, ...]]
 
-class CsvText:
-    """Text for pandas, decoded, checked and counted.
+
+class _CsvText:
+    """A text file for pandas that decodes, checks and counts.
 
     Attributes:
-        failure: the sentence that :meth:`read` failed with, if it did: pandas does not always pass it on.
+        error: the message that :meth:`read` failed with, if it did: pandas does not always pass it on.
     """
 
-    def __init__(self, block: Block, read_more: Callable[[int], bytes], header: str, name: str) -> None:
-        """
-        Args:
-            block: where to begin; ``more`` gives what follows, b"" at the end.
-            header: a line to put before it.
-            name: how sentences call the file.
-        """
+    def __init__(self, header: str, block: Block, more: Iterable[bytes], name: str) -> None:
+        starts = range(0, len(block.data), CHUNK_SIZE)
+        pieces = filter(None, chain((block.data[start : start + CHUNK_SIZE] for start in starts), more))
         self.error = ""
-        self._block, self._read_more, self._name = block.data, read_more, name
-        self._next_text = f"{header}\n"
-        self._line = block.line
-        self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._batch_chars = 0
+        self._name, self._next_text, self._batch_chars = name, f"{header}\n", 0
+        self._decoder = TextDecoder(lambda _: next(pieces, b""), "utf-8", block.line, self._decoding_error)
 
     def batch_done(self) -> None:
-        """A batch was handed over: the next one has its full allowance."""
+        """Start counting the characters of another batch."""
         self._batch_chars = 0
 
     def read(self, size: int = -1) -> str:
@@ -50,69 +48,51 @@ class CsvText:
         Raises:
             SourceFailed: for text that is not UTF-8, NUL characters, or a batch without an end.
         """
-        text, self._next_text = self._next_text or self._text(), ""
+        text, self._next_text = self._next_text or self._decoder.read(CHUNK_SIZE), ""
+        line = self._decoder.line
+        if (nul := text.find("\0")) >= 0:
+            line -= text.count("\n", nul)
+            raise self._failure(f"contains a NUL character at line {line}: save it as plain UTF-8 text")
         self._batch_chars += len(text)
         if self._batch_chars > MAX_BATCH_CHARS:
-            self._fail(f"has no end of row for very long before line {self._line}: look for an open quote")
+            raise self._failure(f"has no end of row for very long before line {line}: look for an open quote")
         return text
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.read, "")
 
-    def _bytes(self) -> bytes:
-        if self._block:
-            data, self._block = self._block[:CHUNK_SIZE], self._block[CHUNK_SIZE:]
-            return data
-        return self._read_more(CHUNK_SIZE)
+    def _decoding_error(self, line: int) -> SourceFailed:
+        return self._failure(
+            f"is not UTF-8 at line {line}: save it as UTF-8, or give its encoding, such as cp1252"
+        )
 
-    def _text(self) -> str:
-        text = ""
-        while not text:  # a few bytes may be only the beginning of a character
-            data = self._bytes()
-            try:
-                text = self._decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                self._line += bytes(error.object)[: error.start].count(b"\n")
-                self._fail(
-                    f"is not UTF-8 at line {self._line}: save it as UTF-8, or give its encoding, such as cp1252"
-                )
-            if not data:
-                break
-        if (nul := text.find("\0")) >= 0:
-            self._line += text.count("\n", 0, nul)
-            self._fail(f"holds a NUL character at line {self._line}: save it as plain UTF-8 text")
-        self._line += text.count("\n")
-        return text
-
-    def _fail(self, problem: str) -> None:
+    def _failure(self, problem: str) -> SourceFailed:
         self.error = f"{self._name} {problem}."
-        raise SourceFailed(self.error)
-
-
-ParsedBatch = tuple[dict[str, Any], tuple[Rejection, ...]]
+        return SourceFailed(self.error)
 
 
 def parse_strict(
-    block: Block,
-    read_more: Callable[[int], bytes],
-    layout: Layout,
-    *,
-    rows_before: int,
-    batch_rows: int,
-    name: str,
+    block: Block, more: Iterable[bytes], layout: Layout, *, rows_before: int, batch_rows: int, name: str
 ) -> Iterator[ParsedBatch]:
-    """Columns and rows left out of a block and of what follows, as :func:`recserver.chefs.files.fast_csv.parsed`.
+    """Columns and rejected rows of a block and what follows: :func:`recserver.chefs.files.fast_csv.parse_block`.
 
-    A row with fewer fields than the header has empty ones at its end.
+    A row with fewer fields than the header gets empty ones at its end.
+
+    Args:
+        more: the text behind the block that belongs to it.
+        rows_before: data rows of the file before the block.
+        batch_rows: rows a batch, at most.
+        name: the file's name in messages.
 
     Raises:
-        SourceFailed: naming the line or row where the text makes no sense.
+        SourceFailed: naming the line or row where the text is invalid.
     """
     import pandas as pd
 
-    # pandas gets a header one field wider than the file's own: the surplus of ragged rows lands there.
-    text = CsvText(block, read_more, layout.delimiter.join(map(str, range(layout.n_columns + 1))), name)
-    read_csv: Any = pd.read_csv  # its stubs do not know readers that bring only what pandas asks for
+    # pandas gets a header one field wider than the file's own: the first extra field of ragged rows lands there.
+    text = _CsvText(layout.delimiter.join(map(str, range(layout.n_columns + 1))), block, more, name)
+    read_csv: Any = pd.read_csv  # its stubs do not know readers with only the methods that pandas calls
+    rows_per_batch = min(batch_rows, TYPICAL_BATCH_BYTES * block.data.count(b"\n") // (len(block.data) + 1))
     try:
         with read_csv(
             text,
@@ -121,35 +101,30 @@ def parse_strict(
             dtype=object,
             na_filter=False,
             index_col=False,
-            chunksize=_rows_per_batch(block, batch_rows),
+            chunksize=max(1, rows_per_batch),
         ) as frames:
             for frame in frames:
                 text.batch_done()
                 rows_before += len(frame)
-                yield _drop_extra_fields(frame, layout)
+                yield _reject_extra_fields(frame, layout)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, MemoryError) as error:
         raise SourceFailed(text.error or _error_message(str(error), rows_before, name)) from None
 
 
-def _rows_per_batch(block: Block, max_rows: int) -> int:
-    """So few that wide rows are not taken for one without an end."""
-    return max(1, min(max_rows, TYPICAL_BATCH_BYTES * block.data.count(b"\n") // (len(block.data) + 1)))
-
-
-def _drop_extra_fields(frame: Any, layout: Layout) -> ParsedBatch:
-    surplus = frame[str(layout.n_columns)] != ""
-    columns = {name: frame[str(place)] for name, place in layout.column_indices.items()}
-    left_out: tuple[Rejection, ...] = ()
-    if surplus.any():
-        first = layout.delimiter.join(map(str, frame[surplus].iloc[0]))
-        left_out = (Rejection(EXTRA_FIELDS, int(surplus.sum()), first[:MAX_EXAMPLE_CHARS]),)
-        columns = {name: column[~surplus] for name, column in columns.items()}
-    return {name: column.to_numpy(dtype=object) for name, column in columns.items()}, left_out
+def _reject_extra_fields(frame: Any, layout: Layout) -> ParsedBatch:
+    extra = frame[str(layout.n_columns)] != ""
+    columns = {name: frame[str(index)] for name, index in layout.column_indices.items()}
+    rejected: tuple[Rejection, ...] = ()
+    if extra.any():
+        example = layout.delimiter.join(map(str, frame[extra].iloc[0]))
+        rejected = (Rejection(EXTRA_FIELDS, int(extra.sum()), example[:MAX_EXAMPLE_CHARS]),)
+        columns = {name: column[~extra] for name, column in columns.items()}
+    return {name: column.to_numpy(dtype=object) for name, column in columns.items()}, rejected
 
 
 def _error_message(parser_error: str, rows_before: int, name: str) -> str:
     _, never_closed, row = parser_error.partition("EOF inside string starting at row ")
     if never_closed and row.isdigit():
-        place = rows_before + int(row)
-        return f"{name} has a quote in data row {place} that is never closed: close it, or double it."
+        number = rows_before + int(row)
+        return f"{name} has a quote in data row {number} that is never closed: close it, or double it."
     return f"{name} cannot be read as delimited text: check its quotes and delimiters."

@@ -1,10 +1,10 @@
-"""Fetching from where users say, and from nowhere else: addresses checked, redirects counted, bytes capped."""
+"""The HTTP client of REST chefs: it checks every address, limits redirects and bytes, and retries."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-"""A source that sends nothing for so long has failed."""
+"""Seconds without any data after which a source has failed."""
 CHUNK_SIZE = 2**16
 MAX_URL_CHARS = 8_000
 
 MAX_ATTEMPTS = 3
 FIRST_RETRY_DELAY = 1.0
-"""Seconds before the second try, about; twice as long before the third."""
+"""Seconds before the second attempt, about; twice as long before the third."""
 MAX_WAIT_SHARE = 0.75
-"""How much of the time that is left a wait may take: what comes after it takes time as well."""
+"""The largest share of the remaining time that a retry delay may take."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {
@@ -47,10 +47,10 @@ _HEADERS = {
 
 
 def check_url(text: str, policy: SourcePolicy) -> URL:
-    """The URL that ``text`` is, if a data chef may fetch it as far as its text tells.
+    """``text`` as a URL, if its text names nothing that a data chef may not fetch. Host names are not resolved.
 
     Raises:
-        ValueError: with a sentence that repeats nothing of it but an address.
+        ValueError: with a message that quotes nothing of the URL but an address.
     """
     from yarl import URL
 
@@ -61,9 +61,9 @@ def check_url(text: str, policy: SourcePolicy) -> URL:
         raise ValueError("must begin with http:// or https://")
     authority = rest.partition("/")[0].partition("?")[0]
     if "#" in text or "\\" in text:
-        raise ValueError("must hold no # and no backslash: write %23 or %5C")
+        raise ValueError("must not contain # or backslashes: write %23 or %5C")
     if "@" in authority or "%" in authority:
-        raise ValueError("must hold no user name or password before its host, and a plain host")
+        raise ValueError("must have a plain host, without a user name or password before it")
     try:
         url = URL(text)
         host, port = url.host, url.port
@@ -78,14 +78,16 @@ def check_url(text: str, policy: SourcePolicy) -> URL:
 
 @dataclass(slots=True)
 class Response:
-    """What came of one request.
+    """One response, after redirects.
 
     Attributes:
-        source: how sentences call where it came from.
-        status, headers: of the final answer; names of headers in any case.
-        next_link: what its ``Link`` header calls the next page, if it does.
+        source: the name of its origin in messages.
+        status: of the final response.
+        headers: of the final response; names are case-insensitive.
+        next_link: the target of its ``Link`` header with ``rel="next"``, if any.
+        redirected: whether there was a redirect.
         body: the beginning of the content, decompressed.
-        rest: what follows; None if ``body`` is all of it. Close it.
+        remaining: the rest of the content; None if ``body`` is all of it. The caller closes it.
     """
 
     source: str = ""
@@ -106,16 +108,16 @@ def check_next_url(url: URL, policy: SourcePolicy, source: str) -> URL:
     try:
         return check_url(str(url), policy)
     except ValueError as error:
-        why = url_error_reason(error, "its address")
-        raise SourceFailed(f"{source} names a next page that is refused: {why}.") from None
+        reason = url_error_reason(error, "its address")
+        raise SourceFailed(f"{source} names a next page that is refused: {reason}.") from None
 
 
 class HttpClient:
-    """An HTTP client for one reading of one source. Use it as an asynchronous context manager.
+    """The HTTP client for one read of one source. Use it as an asynchronous context manager.
 
     Attributes:
-        taken: bytes received so far over all answers, counted after decompression.
-        policy: what may be reached.
+        bytes_received: over all responses so far, counted after decompression.
+        policy: the limits and addresses that apply.
     """
 
     def __init__(
@@ -123,8 +125,8 @@ class HttpClient:
     ) -> None:
         """
         Args:
-            home: an address of the source.
-            headers: what goes to the origin of ``home``, and to no other: credentials above all.
+            base_url: an address of the source.
+            headers: sent to the origin of ``base_url`` only, as they may hold credentials.
         """
         self.bytes_received = 0
         self.policy = policy
@@ -156,78 +158,80 @@ class HttpClient:
     async def get(
         self, url: URL, max_bytes: int, conditional_headers: Mapping[str, str] | None = None
     ) -> Response:
-        """The answer to one request, redirects followed, tried again where that may help.
+        """Send a GET request, follow redirects, and retry after transient failures.
 
         Args:
-            url: checked already.
-            most: bytes of the content that are waited for; what is longer has a ``rest``.
-            conditions: headers of a conditional request; then the answer may be 304.
+            url: an address from :func:`check_url`.
+            max_bytes: size of the body to read; longer content is left in ``remaining``.
+            conditional_headers: makes the request conditional; then the response may be 304.
 
         Raises:
-            SourceFailed: for every way in which that can fail; never with a part of the answer.
+            SourceFailed: for any failure; its message quotes nothing of the response.
         """
         import stamina
 
-        tried = 0
+        attempts = 0
 
-        def wait_for(error: Exception) -> bool | float:
-            if not isinstance(error, TransientFailure) or not self._can_retry(error.retry_after, tried):
+        def retry_delay(error: Exception) -> bool | float:
+            if not isinstance(error, TransientFailure) or not self._can_retry(error.retry_after, attempts):
                 return False
             return True if error.retry_after is None else error.retry_after
 
         try:
             async for attempt in stamina.retry_context(
-                on=wait_for,
+                on=retry_delay,
                 attempts=MAX_ATTEMPTS,
                 timeout=None,
                 wait_initial=FIRST_RETRY_DELAY,
                 wait_jitter=FIRST_RETRY_DELAY,
             ):
                 with attempt:
-                    tried += 1
+                    attempts += 1
                     return await self._request(url, max_bytes, conditional_headers or {})
         except TransientFailure as error:
-            wait = error.retry_after
-            asks = f" It asks to wait {wait:.0f} seconds." if wait and not self._can_retry(wait, tried) else ""
-            times = f" It was tried {tried} times." if tried > 1 else ""
-            raise SourceFailed(f"{error}{asks}{times}", transient=True, retry_after=wait) from None
+            delay = error.retry_after
+            asks = (
+                f" It asks to wait {delay:.0f} seconds." if delay and not self._can_retry(delay, attempts) else ""
+            )
+            times = f" It was tried {attempts} times." if attempts > 1 else ""
+            raise SourceFailed(f"{error}{asks}{times}", transient=True, retry_after=delay) from None
         raise AssertionError("the last attempt returns or raises")
 
     def _can_retry(self, requested_delay: float | None, attempts: int) -> bool:
-        """Whether there is time for another try after so many."""
-        wait = FIRST_RETRY_DELAY * (2 ** (attempts - 1) + 1) if requested_delay is None else requested_delay
-        return wait <= (self._deadline - asyncio.get_running_loop().time()) * MAX_WAIT_SHARE
+        """Whether enough time remains for another attempt."""
+        delay = FIRST_RETRY_DELAY * (2 ** (attempts - 1) + 1) if requested_delay is None else requested_delay
+        return delay <= (self._deadline - asyncio.get_running_loop().time()) * MAX_WAIT_SHARE
 
     async def _request(self, url: URL, max_bytes: int, conditional_headers: Mapping[str, str]) -> Response:
-        answer = Response()
-        chunks = self._limited_chunks(url, answer, conditional_headers)
-        begun = bytearray()
+        response = Response(source_name(url))
+        chunks = self._read_chunks(url, response, conditional_headers)
+        body = bytearray()
         try:
             async for data in chunks:
-                begun += data
-                if len(begun) > max_bytes:
-                    answer.remaining = chunks
+                body += data
+                if len(body) > max_bytes:
+                    response.remaining = chunks
                     break
         except BaseException:
             await chunks.aclose()
             raise
-        answer.body = bytes(begun)
-        return answer
+        response.body = bytes(body)
+        return response
 
-    async def _limited_chunks(
+    async def _read_chunks(
         self, url: URL, response: Response, conditional_headers: Mapping[str, str]
     ) -> AsyncGenerator[bytes]:
         import aiohttp
 
-        response.source = source = source_name(url)
+        source = response.source
         self._guard.last_error = ""
         try:
-            async with aclosing(self._follow_redirects(url, response, conditional_headers)) as chunks:
-                async for data in chunks:
+            async with self._open(url, response, conditional_headers) as opened:
+                async for data in opened.content.iter_chunked(CHUNK_SIZE):
                     self.bytes_received += len(data)
                     if self.bytes_received > self.policy.max_source_bytes:
                         raise SourceFailed(
-                            f"{source} sent more than {self.policy.max_source_bytes} bytes: ask it for less, or "
+                            f"{source} sent more than {self.policy.max_source_bytes} bytes: request less, or "
                             "raise RECSERVER_MAX_SOURCE_BYTES."
                         )
                     yield data
@@ -238,22 +242,23 @@ class HttpClient:
                 ) from None
             raise connection_error(error, response.source, CONNECT_SECONDS, READ_SECONDS) from None
 
-    async def _follow_redirects(
-        self, url: URL, answer: Response, conditional_headers: Mapping[str, str]
-    ) -> AsyncGenerator[bytes]:
+    @asynccontextmanager
+    async def _open(
+        self, url: URL, response: Response, conditional_headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Follow redirects to the final response, and enter its status and headers in ``response``."""
         first = url
         for _ in range(MAX_REDIRECTS + 1):
             headers = {**self._headers, **conditional_headers} if url.origin() == self._origin else {}
-            async with self._session.get(url, allow_redirects=False, headers=headers) as response:
-                if response.status not in _REDIRECTS or "Location" not in response.headers:
-                    check_status(response, answer.source, may_be_unchanged=bool(conditional_headers))
-                    answer.status, answer.headers = response.status, response.headers
-                    answer.next_link = next_link(response.headers.getall("Link", []), response.url)
-                    async for data in response.content.iter_chunked(CHUNK_SIZE):
-                        yield data
+            async with self._session.get(url, allow_redirects=False, headers=headers) as opened:
+                if opened.status not in _REDIRECTS or "Location" not in opened.headers:
+                    check_status(opened, response.source, may_be_unchanged=bool(conditional_headers))
+                    response.status, response.headers = opened.status, opened.headers
+                    response.next_link = next_link(opened.headers.getall("Link", []), opened.url)
+                    yield opened
                     return
-                url = self._redirect_target(response, answer.source)
-                answer.redirected, answer.source = True, redirect_name(first, url)
+                url = self._redirect_target(opened, response.source)
+                response.redirected, response.source = True, redirect_name(first, url)
         raise SourceFailed(
             f"{source_name(first)} redirects more than {MAX_REDIRECTS} times: give the final address."
         )
@@ -265,10 +270,10 @@ class HttpClient:
             target = response.url.join(URL(response.headers["Location"])).with_fragment(None)
         except ValueError:
             raise SourceFailed(
-                f"{source} redirects to an address that is refused: it is none. Correct it there."
+                f"{source} redirects to an address that is refused: it is not valid. Correct it there."
             ) from None
         try:
             return check_url(str(target), self.policy)
         except ValueError as error:
-            why = url_error_reason(error)
-            raise SourceFailed(f"{source} redirects to an address that is refused: {why}.") from None
+            reason = url_error_reason(error)
+            raise SourceFailed(f"{source} redirects to an address that is refused: {reason}.") from None

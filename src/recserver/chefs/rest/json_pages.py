@@ -10,8 +10,8 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from recserver.chefs.rest.entry_types import value_at_path
 from recserver.chefs.rest.json_stream import WRAPPER_KEYS, make_row_parser
-from recserver.chefs.rest.paginators import value_at_path
 from recserver.core.errors import SourceFailed, quoted
 
 CHUNK_SIZE = 2**18

@@ -1,4 +1,4 @@
-"""The pages of a REST source, in order: one after the other, or numbered ones several at a time."""
+"""The pages of a REST source, in order: linked ones one by one, numbered ones several at a time."""
 
 from __future__ import annotations
 
@@ -11,17 +11,9 @@ from recserver.chefs.rest.error_messages import PageNotFound, source_name
 from recserver.chefs.rest.http_client import HttpClient, Response, check_next_url
 from recserver.chefs.rest.json_pages import FastPageDecoder, Page, parse_page
 from recserver.chefs.rest.json_stream import WRAPPER_KEYS
-from recserver.chefs.rest.paginators import (
-    LinkedPaginator,
-    NumberedPaginator,
-    empty_pages_hint,
-    first_url,
-    missing_next_hints,
-    next_url,
-    numbered_url,
-    short_page_hint,
-)
-from recserver.chefs.rest.rest_entry import ApiEntry, Cursor, HeaderCursor, Offset, PageNumber
+from recserver.chefs.rest.pagination_hints import empty_pages_hint, missing_next_hints, short_page_hint
+from recserver.chefs.rest.paginators import LinkedPaginator, NumberedPaginator
+from recserver.chefs.rest.rest_entry import ApiEntry
 from recserver.core.errors import SourceFailed
 
 if TYPE_CHECKING:
@@ -29,28 +21,28 @@ if TYPE_CHECKING:
 
 MAX_PAGES = 100_000
 MAX_PAGE_BYTES = 64 * 2**20
-"""Bytes."""
 
 MAX_EMPTY_PAGES = 100
-"""Pages without rows, one after the other, that still name a next one."""
+"""Pages in a row without rows that still name a next page."""
 
 MAX_REPEATED_ROWS = 10
-"""Pages equal to the one before, with so many rows together, show that a parameter is ignored."""
+"""Rows in pages equal to the one before, after which the source is taken to ignore the page parameter."""
 
 
 def fetch_pages(
     spec: ApiEntry, url: URL, client: HttpClient, wanted: Collection[str] | None
 ) -> AsyncGenerator[Page]:
-    """Every page of a source that has pages.
+    """Every page of a paginated source.
 
     Raises:
-        SourceFailed: if one cannot be had, or they do not end.
+        SourceFailed: if a page cannot be fetched, or the pages do not end.
     """
-    reading = _PageReader(spec, url, client, wanted)
-    if isinstance(spec.effective_paginator, PageNumber | Offset):
-        return reading.numbered(spec.effective_paginator)
-    assert spec.effective_paginator is not None  # noqa: S101 - for the type checker
-    return reading.chained(spec.effective_paginator)
+    reader = _PageReader(spec, url, client, wanted)
+    paginator = spec.effective_paginator
+    if isinstance(paginator, NumberedPaginator):
+        return reader.numbered(paginator)
+    assert paginator is not None  # noqa: S101 - for the type checker
+    return reader.linked(paginator)
 
 
 class _PageReader:
@@ -63,91 +55,96 @@ class _PageReader:
         self._has_more_known = self._first_is_message = False
 
     async def numbered(self, paginator: NumberedPaginator) -> AsyncGenerator[Page]:
-        """Pages with numbers. After a page without rows there are none. Else a wrapper's ``has_next`` decides;
-        without it, whether its ``next`` leads anywhere; and where a page says neither, it is the last if an
-        earlier page did, or if it is short. A 404 after a full page is the end as well.
+        """Pages with numbers, up to the last one.
+
+        A page without rows is the last. Otherwise its wrapper's ``has_next`` decides; without it, whether the
+        wrapper's ``next`` is set; a page with neither is the last if an earlier page had one, or if it is short.
+        A 404 after a full page is the end as well.
         """
-        ahead: deque[asyncio.Task[tuple[Response, Page]]] = deque()
-        asked = 0
+        pending: deque[asyncio.Task[tuple[Response, Page]]] = deque()
+        n_requested = 0
         try:
-            for place in range(MAX_PAGES):
-                wanted_ahead = 1 if place == 0 else self._spec.concurrent_pages
-                while len(ahead) < wanted_ahead and asked < MAX_PAGES:
-                    ahead.append(asyncio.ensure_future(self._fetch(numbered_url(self._url, paginator, asked))))
-                    asked += 1
+            for index in range(MAX_PAGES):
+                max_pending = 1 if index == 0 else self._spec.concurrent_pages
+                while len(pending) < max_pending and n_requested < MAX_PAGES:
+                    pending.append(asyncio.ensure_future(self._fetch(paginator.page_url(self._url, n_requested))))
+                    n_requested += 1
                 try:
-                    answer, page = await ahead.popleft()
+                    response, page = await pending.popleft()
                 except PageNotFound:
-                    if place == 0:
+                    if index == 0:
                         raise
                     return  # only a full page leads here
-                self._check_content(page, place)
-                if (
-                    place == 0
-                    and 0 < page.size < paginator.page_size
-                    and page.has_more is None
-                    and not page.is_message
-                ):
-                    by_paginator = self._spec.paginator is not None
-                    page.hints = (short_page_hint(paginator, page.size, by_paginator=by_paginator),)
+                self._check_content(page, index)
+                if index == 0:
+                    page.hints = self._short_page_hints(page, paginator)
                 yield page
                 if not self._has_next(page, paginator.page_size):
                     return
-                self._check_repetition(answer, page, paginator)
+                self._check_repetition(response, page, paginator)
         finally:
-            for task in ahead:
+            for task in pending:
                 task.cancel()
-            await asyncio.gather(*ahead, return_exceptions=True)
-        raise SourceFailed(f"{self._source} has more than {MAX_PAGES} pages: ask for larger ones.")
+            await asyncio.gather(*pending, return_exceptions=True)
+        raise self._too_many_pages()
 
-    async def chained(self, paginator: LinkedPaginator) -> AsyncGenerator[Page]:
-        """Pages each of which says where the next one is, be it without rows. An empty one that names no new
-        page is the end: some sources name one always.
+    async def linked(self, paginator: LinkedPaginator) -> AsyncGenerator[Page]:
+        """Pages that each name the next one, including pages without rows.
+
+        A page without rows that names no new page is the last: some sources always name one.
         """
-        url = first_url(self._url, paginator)
+        url = paginator.first_url(self._url)
         seen: set[str] = set()
-        empty = 0
-        for place in range(MAX_PAGES):
-            answer, page = await self._fetch(url)
-            self._check_content(page, place)
-            if place == 0 and page.size:
-                page.hints = missing_next_hints(paginator, answer, page.document)
+        n_empty = 0
+        for index in range(MAX_PAGES):
+            response, page = await self._fetch(url)
+            self._check_content(page, index)
+            if index == 0 and page.size:
+                page.hints = missing_next_hints(paginator, response, page.document)
             yield page
             seen.add(str(url))
-            target = next_url(url, paginator, answer, page.document, self._source)
+            target = paginator.next_url(url, response, page.document, self._source)
             if target is None:
                 return
             url = check_next_url(target, self._client.policy, self._source)
-            empty = 0 if page.size else empty + 1
-            if empty and str(url) in seen:
+            n_empty = 0 if page.size else n_empty + 1
+            if n_empty and str(url) in seen:
                 return
-            if empty >= MAX_EMPTY_PAGES:
-                yield Page(hints=(empty_pages_hint(empty),))
+            if n_empty >= MAX_EMPTY_PAGES:
+                yield Page(hints=(empty_pages_hint(n_empty),))
                 return
             if str(url) in seen:
                 raise SourceFailed(
                     f"{self._source} names a page as the next that was read already: correct "
-                    f"{_parameter_hint(paginator)}, or the source."
+                    f"{paginator.suspect}, or the source."
                 )
-            self._check_repetition(answer, page, paginator)
-        raise SourceFailed(f"{self._source} has more than {MAX_PAGES} pages: ask for larger ones.")
+            self._check_repetition(response, page, paginator)
+        raise self._too_many_pages()
 
     async def _fetch(self, url: URL) -> tuple[Response, Page]:
-        answer = await self._client.get(url, MAX_PAGE_BYTES)
-        if answer.remaining is not None:
-            await answer.remaining.aclose()
+        response = await self._client.get(url, MAX_PAGE_BYTES)
+        if response.remaining is not None:
+            await response.remaining.aclose()
             raise SourceFailed(
-                f"{self._source} has a page of more than {MAX_PAGE_BYTES >> 20} MiB: ask for smaller ones."
+                f"{self._source} has a page of more than {MAX_PAGE_BYTES >> 20} MiB: request smaller ones."
             )
-        if self._fast_decoder is not None and (page := self._fast_decoder.decode(answer.body)) is not None:
-            return answer, page
-        page = parse_page(answer.body, self._wanted, self._spec.data_selector, self._source)
+        if self._fast_decoder is not None and (page := self._fast_decoder.decode(response.body)) is not None:
+            return response, page
+        page = parse_page(response.body, self._wanted, self._spec.data_selector, self._source)
         if page.is_message and any(page.document.get(key, ()) is None for key in WRAPPER_KEYS):
             # some libraries write null for an empty array
             page = Page(column_names=page.column_names, has_more=page.has_more, document=page.document)
         if isinstance(page.document, list) and page.n_rows and self._fast_decoder is None:
             self._fast_decoder = FastPageDecoder(page, self._wanted)
-        return answer, page
+        return response, page
+
+    def _too_many_pages(self) -> SourceFailed:
+        return SourceFailed(f"{self._source} has more than {MAX_PAGES} pages: request larger ones.")
+
+    def _short_page_hints(self, page: Page, paginator: NumberedPaginator) -> tuple[str, ...]:
+        if not 0 < page.size < paginator.page_size or page.has_more is not None or page.is_message:
+            return ()
+        return (short_page_hint(paginator, page.size, by_paginator=self._spec.paginator is not None),)
 
     def _check_content(self, page: Page, index: int) -> None:
         if not page.has_content and index == 0:
@@ -163,34 +160,22 @@ class _PageReader:
     def _has_next(self, page: Page, size: int) -> bool:
         if page.size == 0:
             return False
-        said_more, self._has_more_known = self._has_more_known, self._has_more_known or page.has_more is not None
+        known, self._has_more_known = self._has_more_known, self._has_more_known or page.has_more is not None
         if page.has_more is not None:
             return page.has_more
-        return not said_more and page.size >= size
+        return not known and page.size >= size
 
     def _check_repetition(
-        self, answer: Response, page: Page, paginator: NumberedPaginator | LinkedPaginator
+        self, response: Response, page: Page, paginator: NumberedPaginator | LinkedPaginator
     ) -> None:
-        shows = answer.body if page.rows is None else page.rows
+        content = response.body if page.rows is None else page.rows
         try:
-            self._repeated_pages = self._repeated_pages + 1 if shows == self._previous_page else 0
-        except RecursionError:  # rows that are nested so deep are judged elsewhere
+            self._repeated_pages = self._repeated_pages + 1 if content == self._previous_page else 0
+        except RecursionError:  # deeply nested rows are rejected later
             self._repeated_pages = 0
-        self._previous_page = shows
+        self._previous_page = content
         if self._repeated_pages * page.size >= MAX_REPEATED_ROWS:
-            off = ", or turn paginated off" if self._spec.paginated else ""
+            other = "turn paginated off" if self._spec.paginated else "the source"
             raise SourceFailed(
-                f"{self._source} gives the same page again and again: correct "
-                f"{_parameter_hint(paginator)}{off or ', or the source'}."
+                f"{self._source} gives the same page again and again: correct {paginator.suspect}, or {other}."
             )
-
-
-def _parameter_hint(paginator: NumberedPaginator | LinkedPaginator) -> str:
-    """What is probably wrong where a source gives the same again."""
-    if isinstance(paginator, PageNumber):
-        return "the name of its page parameter (page_param)"
-    if isinstance(paginator, Offset):
-        return "the name of its offset parameter (offset_param)"
-    if isinstance(paginator, Cursor | HeaderCursor):
-        return "the name of its cursor parameter (cursor_param)"
-    return "the paginator"

@@ -1,184 +1,193 @@
-"""From one page of a REST source to the next."""
+"""The ways from one page of a REST source to the next: keys of ``paginator``, and the addresses they lead to."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from difflib import SequenceMatcher
-from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from recserver.chefs.rest.rest_entry import (
-    MAX_SELECTOR_DEPTH,
-    Cursor,
-    HeaderCursor,
-    HeaderLink,
-    JsonLink,
-    Offset,
-    PageNumber,
+from pydantic import BeforeValidator, Field
+
+from recserver.chefs.rest.entry_types import (
+    EntryPart,
+    FirstPage,
+    HeaderName,
+    Parameter,
+    SelectorPath,
+    check_type_key,
+    value_at_path,
 )
-from recserver.core.errors import SourceFailed, quoted
+from recserver.core.errors import SourceFailed
+from recserver.core.validation.values import PageSize
 
 if TYPE_CHECKING:
     from yarl import URL
 
     from recserver.chefs.rest.http_client import Response
 
-NumberedPaginator = PageNumber | Offset
-LinkedPaginator = Cursor | JsonLink | HeaderLink | HeaderCursor
 
-MAX_PATHS = 200
-"""Places of an answer that are looked at for what a paginator missed."""
+class _Paginator(EntryPart):
+    suspect: ClassVar[str] = "the paginator"
+    """What to correct if the source sends the same page again."""
 
-_NEXT_PAGE_NAMES = re.compile(r"next|cursor|contin|after|token|scroll|marker", re.IGNORECASE)
+    @property
+    def parameters(self) -> tuple[str | None, ...]:
+        """Names of the query parameters that a page is requested with; they must differ."""
+        return ()
 
 
-def numbered_url(base: URL, paginator: NumberedPaginator, index: int) -> URL:
-    """The address of the page at ``place``, counted from 0."""
-    if isinstance(paginator, PageNumber):
+class NumberedPaginator(_Paginator):
+    """A paginator whose page addresses are known beforehand."""
+
+    page_size: PageSize = 100
+
+    def page_url(self, base: URL, index: int) -> URL:
+        """The address of the page at ``index``, counted from 0."""
+        raise NotImplementedError
+
+
+class PageNumber(NumberedPaginator):
+    """``?page=1&size=100``, then 2, 3, …"""
+
+    suspect = "the name of its page parameter (page_param)"
+
+    type: Literal["page_number"]
+    page_param: Parameter = "page"
+    size_param: Parameter = "size"
+    first_page: FirstPage = 1
+
+    @property
+    def parameters(self) -> tuple[str | None, ...]:
+        return self.page_param, self.size_param
+
+    def page_url(self, base: URL, index: int) -> URL:
         return base.update_query(
-            {
-                paginator.page_param: str(paginator.first_page + index),
-                paginator.size_param: str(paginator.page_size),
-            }
+            {self.page_param: str(self.first_page + index), self.size_param: str(self.page_size)}
         )
-    return base.update_query(
-        {paginator.offset_param: str(index * paginator.page_size), paginator.limit_param: str(paginator.page_size)}
-    )
 
 
-def first_url(base: URL, paginator: LinkedPaginator) -> URL:
-    """The address of the first page of a chain."""
-    if isinstance(paginator, Cursor) and paginator.size_param:
-        return base.update_query({paginator.size_param: str(paginator.page_size)})
-    return base
+class Offset(NumberedPaginator):
+    """``?offset=0&limit=100``, then 100, 200, …"""
 
+    suspect = "the name of its offset parameter (offset_param)"
 
-def next_url(
-    current: URL, paginator: LinkedPaginator, response: Response, document: Any, source: str
-) -> URL | None:
-    """Where an answer says that the next page is; None if it is the last.
+    type: Literal["offset"]
+    offset_param: Parameter = "offset"
+    limit_param: Parameter = "limit"
 
-    Args:
-        current: where the answer came from.
-        document: the decoded answer, as far as it is one document.
-        source: how sentences call the source.
+    @property
+    def parameters(self) -> tuple[str | None, ...]:
+        return self.offset_param, self.limit_param
 
-    Raises:
-        SourceFailed: if it names something that is no address.
-    """
-    if isinstance(paginator, Cursor | HeaderCursor):
-        found = (
-            value_at_path(document, paginator.cursor_path)
-            if isinstance(paginator, Cursor)
-            else response.headers.get(paginator.header)
+    def page_url(self, base: URL, index: int) -> URL:
+        return base.update_query(
+            {self.offset_param: str(index * self.page_size), self.limit_param: str(self.page_size)}
         )
-        if found in (None, "", False) or isinstance(found, list | dict):
+
+
+class LinkedPaginator(_Paginator):
+    """A paginator that learns the address of each page from the response before it."""
+
+    def first_url(self, base: URL) -> URL:
+        """The address of the first page."""
+        return base
+
+    def next_value(self, response: Response, document: Any) -> object:
+        """What the response holds for the next page; empty or None if there is none.
+
+        Args:
+            document: the decoded body, if it is one JSON document.
+        """
+        raise NotImplementedError
+
+    def next_url(self, current: URL, response: Response, document: Any, source: str) -> URL | None:
+        """The address of the next page; None after the last one.
+
+        Args:
+            current: the address of this page.
+            document: the decoded body, if it is one JSON document.
+            source: the source's name in messages.
+
+        Raises:
+            SourceFailed: if the response holds something that is not an address.
+        """
+        from yarl import URL
+
+        value = self.next_value(response, document)
+        if value in (None, "", False):
             return None
-        return current.update_query({paginator.cursor_param: str(found)})
-    found = (
-        response.next_link if isinstance(paginator, HeaderLink) else value_at_path(document, paginator.next_path)
-    )
-    if found in (None, "", False):
-        return None
-    from yarl import URL
-
-    if not isinstance(found, str):
-        raise SourceFailed(f"{source} names no address for its next page: correct the paginator.")
-    try:
-        return current.join(URL(found)).with_fragment(None)
-    except ValueError:
-        raise SourceFailed(
-            f"{source} names an address for its next page that is none: correct it there."
-        ) from None
+        if not isinstance(value, str):
+            raise SourceFailed(f"{source} gives no address for its next page: correct the paginator.")
+        try:
+            return current.join(URL(value)).with_fragment(None)
+        except ValueError:
+            raise SourceFailed(
+                f"{source} gives an invalid address for its next page: correct it at the source."
+            ) from None
 
 
-def short_page_hint(paginator: NumberedPaginator, rows: int, *, by_paginator: bool) -> str:
-    """What to say where the first of numbered pages is short, and says nothing of further ones."""
-    size = "page_size" if by_paginator else "page_size (size_value)"
-    return (
-        f"Page 1 had {rows} row{'' if rows == 1 else 's'} where {paginator.page_size} were asked for, so it "
-        f"was taken for the last: if the source never gives more than {rows}, set {size} to {rows}."
-    )
+class _CursorPaginator(LinkedPaginator):
+    suspect = "the name of its cursor parameter (cursor_param)"
 
+    cursor_param: Parameter = "cursor"
 
-def empty_pages_hint(empty: int) -> str:
-    """What to say where a chain of pages goes on and on without rows."""
-    return (
-        f"After {empty} pages without rows, one after the other, the source was taken to be at its end although "
-        "it names a next page."
-    )
-
-
-def missing_next_hints(paginator: LinkedPaginator, response: Response, document: Any) -> tuple[str, ...]:
-    """What to say if the first answer does not even have the place where a chain looks for the next page."""
-    if isinstance(paginator, HeaderLink):
-        if "Link" in response.headers:
-            return ()
-        where, name, key, places = "no Link header", "", "the paginator", list(response.headers)
-    elif isinstance(paginator, HeaderCursor):
-        if paginator.header in response.headers:
-            return ()
-        where, name, key = f"no header {quoted(paginator.header)}", paginator.header, "header"
-        places = list(response.headers)
-    else:
-        name, key = (
-            (paginator.cursor_path, "cursor_path")
-            if isinstance(paginator, Cursor)
-            else (paginator.next_path, "next_path")
-        )
-        value = _ABSENT if document is None else _value_or_absent(document, name)
-        if value is not _ABSENT and not (value and isinstance(value, list | dict)):
-            return ()
-        where = f"{'nothing' if value is _ABSENT else 'no text or number'} at {quoted(name)}"
-        places = list(islice(_object_paths(document), MAX_PATHS))
-    found = _similar_paths(name, places)
-    cure = f"; found {', '.join(map(quoted, found))}: correct" if found else ": if there are more, correct"
-    return (f"There is {where} in the first answer, so it was taken for the only page{cure} {key}.",)
-
-
-_ABSENT = object()
-
-
-def _value_or_absent(document: Any, path: str) -> Any:
-    """As :func:`at`, but _NOTHING where a key is absent. Below an object that is null or empty it is None: so a
-    source says that there is no more.
-    """
-    for name in path.split("."):
-        if document is None or document == {}:
+    def next_url(self, current: URL, response: Response, document: Any, source: str) -> URL | None:
+        value = self.next_value(response, document)
+        if value in (None, "", False) or isinstance(value, list | dict):
             return None
-        document = document.get(name, _ABSENT) if isinstance(document, Mapping) else _ABSENT
-    return document
+        return current.update_query({self.cursor_param: str(value)})
 
 
-def _object_paths(document: Any, before: str = "", depth: int = 1) -> Iterator[str]:
-    """Paths to whatever in nested objects may name a next page."""
-    for name, value in document.items() if isinstance(document, Mapping) else ():
-        if not name or "." in name:
-            continue
-        if isinstance(value, Mapping) and depth < MAX_SELECTOR_DEPTH:
-            yield from _object_paths(value, f"{before}{name}.", depth + 1)
-        elif value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
-            yield f"{before}{name}"
+class Cursor(_CursorPaginator):
+    """The response body holds, at ``cursor_path``, the value of ``cursor_param`` in the next request."""
+
+    type: Literal["cursor"]
+    cursor_path: SelectorPath
+    size_param: Parameter | None = None
+    page_size: PageSize = 100
+
+    @property
+    def parameters(self) -> tuple[str | None, ...]:
+        return self.cursor_param, self.size_param
+
+    def first_url(self, base: URL) -> URL:
+        return base.update_query({self.size_param: str(self.page_size)}) if self.size_param else base
+
+    def next_value(self, response: Response, document: Any) -> object:
+        return value_at_path(document, self.cursor_path)
 
 
-def _similar_paths(expected: str, paths: list[str]) -> list[str]:
-    """Of some places those that are named like the wanted one, or as if they led onward; the likeliest first."""
+class JsonLink(LinkedPaginator):
+    """The response body holds, at ``next_path``, the address of the next page."""
 
-    def likeness(place: str) -> float:
-        return SequenceMatcher(None, expected.lower(), place.lower()).ratio()
+    type: Literal["json_link"]
+    next_path: SelectorPath = "next"
 
-    def fits(place: str) -> bool:
-        last, asked = place.rpartition(".")[2].lower(), expected.rpartition(".")[2].lower()
-        return bool(_NEXT_PAGE_NAMES.search(last)) or SequenceMatcher(None, asked, last).ratio() > 0.7
-
-    return sorted(filter(fits, paths), key=likeness, reverse=True)[:3]
+    def next_value(self, response: Response, document: Any) -> object:
+        return value_at_path(document, self.next_path)
 
 
-def value_at_path(document: Any, path: str) -> Any:
-    """What stands in nested objects at a path of names with dots between; None if nothing does."""
-    for name in path.split("."):
-        if not isinstance(document, Mapping):
-            return None
-        document = document.get(name)
-    return document
+class HeaderLink(LinkedPaginator):
+    """The ``Link`` header (RFC 8288) holds the address of the next page, as ``rel="next"``."""
+
+    type: Literal["header_link"]
+
+    def next_value(self, response: Response, document: Any) -> object:
+        return response.next_link
+
+
+class HeaderCursor(_CursorPaginator):
+    """The header ``header`` holds the value of ``cursor_param`` in the next request."""
+
+    type: Literal["header_cursor"]
+    header: HeaderName
+
+    def next_value(self, response: Response, document: Any) -> object:
+        return response.headers.get(self.header)
+
+
+Paginator = Annotated[
+    PageNumber | Offset | Cursor | JsonLink | HeaderLink | HeaderCursor,
+    Field(discriminator="type"),
+    BeforeValidator(
+        check_type_key("page_number", "offset", "cursor", "json_link", "header_link", "header_cursor")
+    ),
+]

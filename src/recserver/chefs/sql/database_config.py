@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from recserver.chefs.chef_entry import has_reference
 from recserver.chefs.ssrf_guard import address_error, host_error
 from recserver.core.errors import SourceFailed, quoted
-from recserver.core.validation.values import Bool, Text, whole_number
+from recserver.core.validation.values import Bool, Text, whole_number_between
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -47,13 +47,13 @@ def _text_or_number(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_check_port_number = whole_number_between(1, 65535, "a port")
+
+
 def _check_port(value: object) -> object:
     if isinstance(value, str) and has_reference(value):
         return value
-    number = whole_number(value)
-    if not 1 <= number <= 65535:
-        raise ValueError("must be a port from 1 to 65535")
-    return number
+    return _check_port_number(value)
 
 
 def _check_type(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
@@ -171,23 +171,20 @@ def _check_json_value(value: object) -> None:
         raise ValueError("must hold nothing but what JSON knows")
 
 
-def parse_count(value: object) -> int:
-    """How many of something are asked for at most: a whole number from 1 to 1000.
+def whole_number_between(lowest: int, highest: int, what: str = "a whole number") -> Callable[[object], int]:
+    """A validator for whole numbers within limits, both included; ``what`` is their name in its message."""
 
-    Raises:
-        ValueError: for anything else.
-    """
-    number = whole_number(value)
-    if not 1 <= number <= 1000:
-        raise ValueError("must be a whole number from 1 to 1000")
-    return number
+    def check(value: object) -> int:
+        number = whole_number(value)
+        if not lowest <= number <= highest:
+            raise ValueError(f"must be {what} from {lowest} to {highest}")
+        return number
+
+    return check
 
 
-def _page_size(value: object) -> int:
-    number = whole_number(value)
-    if not 1 <= number <= 1_000_000:
-        raise ValueError("must be a whole number from 1 to 1000000")
-    return number
+parse_count = whole_number_between(1, 1000)
+"""How many of something are requested at most."""
 
 
 def _timeout(value: object) -> float:
@@ -206,7 +203,7 @@ KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]
 EntityId = Annotated[str, BeforeValidator(entity_id)]
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
 Count = Annotated[int, BeforeValidator(parse_count)]
-PageSize = Annotated[int, BeforeValidator(_page_size)]
+PageSize = Annotated[int, BeforeValidator(whole_number_between(1, 1_000_000))]
 Interval = Annotated[int | float, BeforeValidator(interval_seconds)]
 Timeout = Annotated[float, BeforeValidator(_timeout)]
 Bool = Annotated[bool, BeforeValidator(parse_bool)]

@@ -1,0 +1,104 @@
+"""Hints for whoever wrote a data chef whose pages seem to end too early."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import SequenceMatcher
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from recserver.chefs.rest.entry_types import MAX_SELECTOR_DEPTH
+from recserver.chefs.rest.paginators import (
+    Cursor,
+    HeaderCursor,
+    JsonLink,
+    LinkedPaginator,
+    NumberedPaginator,
+)
+from recserver.core.errors import quoted
+
+if TYPE_CHECKING:
+    from recserver.chefs.rest.http_client import Response
+
+MAX_PATHS = 200
+"""Paths of a document that are searched for what a paginator missed."""
+
+_NEXT_PAGE_NAMES = re.compile(r"next|cursor|contin|after|token|scroll|marker", re.IGNORECASE)
+_ABSENT = object()
+
+
+def short_page_hint(paginator: NumberedPaginator, rows: int, *, by_paginator: bool) -> str:
+    """The hint if the first numbered page has fewer rows than requested and does not say whether more follow."""
+    size = "page_size" if by_paginator else "page_size (size_value)"
+    return (
+        f"Page 1 had {rows} row{'' if rows == 1 else 's'} where {paginator.page_size} were requested, so it "
+        f"was taken for the last: if the source never gives more than {rows}, set {size} to {rows}."
+    )
+
+
+def empty_pages_hint(n_empty: int) -> str:
+    """The hint if many pages in a row have no rows."""
+    return (
+        f"After {n_empty} pages in a row without rows, the source was taken to be at its end although it names a "
+        "next page."
+    )
+
+
+def missing_next_hints(paginator: LinkedPaginator, response: Response, document: Any) -> tuple[str, ...]:
+    """The hint if the first response lacks the header or key where the paginator looks for the next page."""
+    if isinstance(paginator, Cursor | JsonLink):
+        path, key = (
+            (paginator.cursor_path, "cursor_path")
+            if isinstance(paginator, Cursor)
+            else (paginator.next_path, "next_path")
+        )
+        value = _ABSENT if document is None else _value_or_absent(document, path)
+        if value is not _ABSENT and not (value and isinstance(value, list | dict)):
+            return ()
+        missing = f"{'nothing' if value is _ABSENT else 'no text or number'} at {quoted(path)}"
+        candidates = list(islice(_scalar_paths(document), MAX_PATHS))
+    else:
+        path = paginator.header if isinstance(paginator, HeaderCursor) else ""
+        if (path or "Link") in response.headers:
+            return ()
+        missing, key = (f"no header {quoted(path)}", "header") if path else ("no Link header", "the paginator")
+        candidates = list(response.headers)
+    similar = _similar_paths(path, candidates)
+    correct = f"; found {', '.join(map(quoted, similar))}: correct" if similar else ": if there are more, correct"
+    return (f"There is {missing} in the first answer, so it was taken for the only page{correct} {key}.",)
+
+
+def _value_or_absent(document: Any, path: str) -> Any:
+    """The value at ``path``; _ABSENT if a key is missing, but None below a null or empty object: sources write
+    those on the last page.
+    """
+    for key in path.split("."):
+        if document is None or document == {}:
+            return None
+        document = document.get(key, _ABSENT) if isinstance(document, Mapping) else _ABSENT
+    return document
+
+
+def _scalar_paths(document: Any, prefix: str = "", depth: int = 1) -> Iterator[str]:
+    """Dotted paths to the texts, whole numbers and nulls in nested objects."""
+    for name, value in document.items() if isinstance(document, Mapping) else ():
+        if not name or "." in name:
+            continue
+        if isinstance(value, Mapping) and depth < MAX_SELECTOR_DEPTH:
+            yield from _scalar_paths(value, f"{prefix}{name}.", depth + 1)
+        elif value is None or (isinstance(value, str | int) and not isinstance(value, bool)):
+            yield f"{prefix}{name}"
+
+
+def _similar_paths(expected: str, paths: list[str]) -> list[str]:
+    """Up to three paths that resemble ``expected`` or are named like a next page, the most similar first."""
+
+    def similarity(one: str, other: str) -> float:
+        return SequenceMatcher(None, one.lower(), other.lower()).ratio()
+
+    def fits(path: str) -> bool:
+        last, expected_last = path.rpartition(".")[2], expected.rpartition(".")[2]
+        return bool(_NEXT_PAGE_NAMES.search(last)) or similarity(expected_last, last) > 0.7
+
+    return sorted(filter(fits, paths), key=lambda path: similarity(expected, path), reverse=True)[:3]
