@@ -28,7 +28,7 @@ from recserver.server.settings import Settings
 from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining
 from recserver.training.jobs import Progress
 from recserver.training.run_outcome import RunOutcome
-from tests.helpers.cli_process import killed_at_the_end
+from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 
 JOINED = "Task t is already training model m; joined that run.\n"
@@ -80,7 +80,7 @@ def cli() -> Cli:
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
     """Starts ``recserver tasks ARGUMENTS`` as a process; what still runs at the end of the test is killed."""
-    async with killed_at_the_end() as started:
+    async with killed_at_exit() as started:
 
         async def run(*arguments: str, stdout: int = PIPE, **environment: str) -> Process:
             process = await asyncio.create_subprocess_exec(
