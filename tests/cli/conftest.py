@@ -29,7 +29,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, process_group=0,
                     stdout=PIPE, stderr=PIPE, preexec_fn=take_interrupts,
-                    env={**os.environ, "RECSERVER_LOG_FORMAT": "console", "TMPDIR": temporary_folder, **environment},
+                    env={
+                        **os.environ, "RECSERVER_LOG_FORMAT": "console", "TMPDIR": temporary_folder, **environment,
+                    },
                 )  # fmt: skip
                 started.append(process)
                 return process
