@@ -66,7 +66,7 @@ async def test_the_table_has_the_baseline_and_says_what_to_take(start: Start, fi
     assert heads.split()[:5] == ["algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage"]
     names = [line.split()[0] for line in lines]
     assert set(names[:2]) == {"item_knn", "als"} and names[2] == "popularity,"
-    assert lines[3].startswith(f"Take {names[0]}: its ndcg_at_10 of ")
+    assert lines[3].startswith(f"Best: {names[0]} (NDCG@10 ")
     assert err.splitlines() == ["item_knn (1 of 2)", "als (2 of 2)"]
 
 
