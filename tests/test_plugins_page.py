@@ -101,7 +101,7 @@ async def test_the_entry_of_the_page_trains_a_model(
     (name,) = yaml.safe_load(entry)
     async with RecServer(data_dir, settings) as rec:
         seen = await rec.validate_data_chef(**json.loads(block("json", "## Its entries")))
-        assert (seen["rows_read"], seen["rejected"]) == (10, {"the row is no JSON object": 2})
+        assert (seen["rows_read"], seen["rejected"]) == (10, {"the row is not a JSON object": 2})
         assert "error" not in (await rec.list_data_chefs())[name]
         await rec.create_model("m", algorithm="nmf", hyperparameters={"n_components": 1})
         with rec.events.listen() as events:

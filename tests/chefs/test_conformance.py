@@ -71,7 +71,7 @@ class TestSqlite(DataChefSuite):
         {"type": "sql", "query": "SELECT 1", "connection": "sqlite:////etc/shop.db"},
     ]
     missing: ClassVar = {"type": "sql", "query": "SELECT 1", "connection": "sqlite:///absent.db"}
-    longest_batch = sql.FETCH_ROWS
+    max_batch_rows = sql.FETCH_ROWS
 
     def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
         names, marks = ", ".join(columns), ", ".join("?" for _ in columns)
@@ -105,7 +105,7 @@ class TestRest(DataChefSuite):
         "auth": {"type": "bearer", "token": CANARY},
     }
     secret = CANARY
-    longest_batch = 1200  # an answer of less than api.LARGEST_WHOLE bytes is one batch
+    max_batch_rows = 1200  # an answer of less than api.LARGEST_WHOLE bytes is one batch
 
     @pytest.fixture(autouse=True)
     def site_is_there(self, site: Site) -> None:
@@ -115,10 +115,10 @@ class TestRest(DataChefSuite):
         self.site.gives(json.dumps([dict(zip(columns, row, strict=True)) for row in rows]).encode())
         return {"type": "api", "url": self.site.url}
 
-    def contacts(self) -> int:
+    def contact_count(self) -> int:
         return len(self.site.requests)
 
-    def held(self) -> int:
+    def open_handles(self) -> int:
         """The site is of this process too: only what leads to it counts, not what it holds itself."""
         return sum(self._leads_there(int(one)) for one in os.listdir("/dev/fd"))  # noqa: PTH208
 
@@ -131,7 +131,7 @@ class TestRest(DataChefSuite):
 
 
 class TestRestInPages(TestRest):
-    longest_batch = 200
+    max_batch_rows = 200
 
     def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
         items = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -142,7 +142,7 @@ class TestRestInPages(TestRest):
 class TestRestInLines(TestRest):
     """One answer that is taken apart as it arrives, as a large one is."""
 
-    longest_batch = 1000
+    max_batch_rows = 1000
 
     @pytest.fixture(autouse=True)
     def every_answer_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The command line in processes of its own."""
+"""Fixtures that run the command line as processes."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.helpers.cli_process import Start, killed_at_the_end
+from tests.helpers.cli_process import Start, killed_at_exit
 from tests.helpers.cli_service import Serve, Service, service_of
 from tests.helpers.pids import take_interrupts
 
 
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts ``recserver ARGUMENTS`` in a folder of its own; whatever still runs at the end is killed."""
-    # Temporary files of those that are killed go too; sockets need a folder with a short name.
-    with TemporaryDirectory() as short:
-        async with killed_at_the_end() as started:
+    """Starts ``recserver ARGUMENTS`` in a temporary folder; what still runs at the end is killed."""
+    # Removes temporary files of killed processes too; sockets need a folder with a short name.
+    with TemporaryDirectory() as temporary_folder:
+        async with killed_at_exit() as started:
 
             async def run(*arguments: str, **environment: str) -> Process:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "recserver", *arguments, cwd=tmp_path, process_group=0,
                     stdout=PIPE, stderr=PIPE, preexec_fn=take_interrupts,
-                    env={**os.environ, "RECSERVER_LOG_FORMAT": "console", "TMPDIR": short, **environment},
+                    env={
+                        **os.environ, "RECSERVER_LOG_FORMAT": "console", "TMPDIR": temporary_folder, **environment,
+                    },
                 )  # fmt: skip
                 started.append(process)
                 return process
@@ -39,11 +41,11 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 @pytest.fixture
 async def serve(start: Start) -> AsyncIterator[Serve]:
-    """Starts ``recserver serve`` over the folder ``data`` on a free port; returns once all processes answer."""
+    """Starts ``recserver serve`` for the folder ``data`` on a free port; returns once all processes answer."""
     async with AsyncExitStack() as stack:
 
-        async def one(workers: int, *arguments: str, **environment: str) -> Service:
-            words = ("serve", "--port", "0", "--workers", str(workers), *arguments)
-            return await service_of(await start(*words, **environment), stack)
+        async def start_service(workers: int, *arguments: str, **environment: str) -> Service:
+            command = ("serve", "--port", "0", "--workers", str(workers), *arguments)
+            return await service_of(await start(*command, **environment), stack)
 
-        yield one
+        yield start_service

@@ -18,8 +18,8 @@ async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> Non
     text = out.decode()
     assert process.returncode == 0, err.decode() + text
     assert text.count("200") >= 3
-    assert "somebody new" in text
-    assert "popular: not in the training" in text
+    assert "a new guest" in text
+    assert "popular: a cold-start user" in text
     assert "recserver serve --data here" in text
     config = json.loads((tmp_path / "here/models/restaurants_config.json").read_text())
     assert config["status"] == "completed"

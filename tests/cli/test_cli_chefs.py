@@ -70,8 +70,8 @@ def lines_with(text: str, out: str) -> list[str]:
 async def test_preview_shows_before_and_after_and_what_to_change(chefs: Chefs) -> None:
     status, out, err = await chefs("preview", "films")
     assert (status, err) == (0, "")
-    before, after = out.split("As a training takes them")
-    assert "As the source has them" in before and "movieId" in before
+    before, after = out.split("Training rows")
+    assert "Source rows" in before and "movieId" in before
     assert "item_id" in after and "movieId" not in after.splitlines()[2]
     assert "-> There is no column user_id; found 'userId': add userId->user_id to rename_columns." in out
     assert "-> With all of that it is rename_columns: movieId->item_id,userId->user_id" in out
@@ -80,7 +80,7 @@ async def test_preview_shows_before_and_after_and_what_to_change(chefs: Chefs) -
 async def test_preview_shows_bad_rows_by_reason_with_examples(chefs: Chefs) -> None:
     status, out, _ = await chefs("preview", "fixed", "--rows", "2")
     assert status == 0
-    assert "3 rows were read. 1 of them would be left out." in out
+    assert "3 rows read, 1 of them rejected." in out
     (bad,) = lines_with("user_id=''", out)
     assert "user_id is empty" in bad and "item_id='Alien'" in bad
 
@@ -104,7 +104,7 @@ async def test_many_columns_are_counted_where_they_do_not_fit(chefs: Chefs, fold
     (folder / "films.csv").write_text(f"{names},userId,movieId\n" + ",".join("x" * 32) + "\n")
     _, out, _ = await chefs("preview", "fixed")
     assert "and 23 more columns; --json shows all" in out
-    assert lines_with("user_id", out.split("As a training takes them")[1])
+    assert lines_with("user_id", out.split("Training rows")[1])
 
 
 async def test_list(chefs: Chefs) -> None:
@@ -133,13 +133,13 @@ async def test_keys_that_mean_nothing_are_named(chefs: Chefs, folder: Path) -> N
 
 async def test_preview_counts_ratings_that_are_no_numbers(chefs: Chefs) -> None:
     _, out, _ = await chefs("preview", "fixed")
-    assert "In 1 of them the rating is no number, so that it counts 1." in out
+    assert "Rows where the rating is no number (it counts as 1): 1" in out
 
 
 async def test_the_help_does_not_promise_a_folder(chefs: Chefs) -> None:
     for command in ("list", "preview"):
         status, out, _ = await chefs(command, "--help")
-        assert (status, "made if missing" in out, "must be there already" in out) == (0, False, True)
+        assert (status, "created if missing" in out, "it must exist" in out) == (0, False, True)
 
 
 async def test_list_of_an_empty_folder(chefs: Chefs, tmp_path: Path) -> None:

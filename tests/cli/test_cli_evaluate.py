@@ -62,11 +62,11 @@ async def test_the_table_has_the_baseline_and_says_what_to_take(start: Start, fi
     status, out, err = await said(start, "--data", "rows.csv", "--algorithms", "item_knn, als,item_knn")
     assert status == 0
     first, heads, *lines = out.splitlines()
-    assert first.startswith("60 users, 24 items, 360 pairs to learn from; 120 of pairs to foretell, of 60 users")
+    assert first == ("Train: 360 interactions, 60 users, 24 items. Test: 120 (a random fifth), 60 users.")
     assert heads.split()[:5] == ["algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage"]
     names = [line.split()[0] for line in lines]
     assert set(names[:2]) == {"item_knn", "als"} and names[2] == "popularity,"
-    assert lines[3].startswith(f"Take {names[0]}: its ndcg_at_10 of ")
+    assert lines[3].startswith(f"Best: {names[0]} (NDCG@10 ")
     assert err.splitlines() == ["item_knn (1 of 2)", "als (2 of 2)"]
 
 
@@ -138,14 +138,14 @@ FILE = ["--data", "rows.csv"]
     ("status", "arguments", "sentence"),
     [
         (2, [*FILE, "--algorithms", "nmf,alss"], "'alss' is not known: take one of als, "),
-        (2, [*FILE, "--algorithms", " ,"], "--algorithms names none: write it like nmf,als,ease"),
+        (2, [*FILE, "--algorithms", " ,"], "--algorithms is empty: write it like nmf,als,ease"),
         (2, [*FILE, "--user", "who"], "rows.csv has no column 'who' but 'user_id', 'item_id', 'rating': name the"),
         (2, [*FILE, "--rating", "stars"], "no column 'stars'"),
         (2, [*FILE, "--split", "time"], "no column 'timestamp' but"),
         (2, [*FILE, "--user", "item_id", "--item", "item_id"], "'item_id' is given twice"),
-        (2, [*FILE, "--split", "time", "--seed", "1"], "--seed is for chance"),
-        (2, [*FILE, "--hyperparameters", "{"], "--hyperparameters is no JSON: write it like"),
-        (2, [*FILE, "--hyperparameters", "[1]"], "--hyperparameters is no JSON object"),
+        (2, [*FILE, "--split", "time", "--seed", "1"], "--seed is for random splits"),
+        (2, [*FILE, "--hyperparameters", "{"], "--hyperparameters is not valid JSON: write it like"),
+        (2, [*FILE, "--hyperparameters", "[1]"], "--hyperparameters is not a JSON object"),
         (2, [*FILE, "--algorithms", "als", "--hyperparameters", '{"nmf": {}}'], "'nmf' is not compared"),
         (2, [*FILE, "--algorithms", "als", "--hyperparameters", '{"als": 5}'], "of als are no object"),
         (
@@ -153,13 +153,17 @@ FILE = ["--data", "rows.csv"]
             [*FILE, "--algorithms", "als", "--hyperparameters", '{"als": {"k": 5}}'],
             "als: hyperparameters.k: is",
         ),
-        (2, [], "There is nothing to evaluate on: name a file by --data"),
-        (2, [*FILE, "--test", "rows.csv"], "--train and --test stand together"),
-        (2, ["--train", "rows.csv"], "--train and --test stand together"),
-        (2, ["--train", "rows.csv", "--test", "rows.csv", "--seed", "1"], "are a split already"),
-        (1, ["--train", "rows.csv", "--test", "rows.csv"], "There is nothing to foretell: nobody in --test"),
+        (2, [], "No data given: use --data, or --train and --test"),
+        (2, [*FILE, "--test", "rows.csv"], "--train and --test replace --data: give both"),
+        (2, ["--train", "rows.csv"], "--train and --test replace --data: give both"),
+        (2, ["--train", "rows.csv", "--test", "rows.csv", "--seed", "1"], "are already split"),
+        (
+            1,
+            ["--train", "rows.csv", "--test", "rows.csv"],
+            "No held-out interactions to evaluate: no user of --test",
+        ),
         (1, ["--data", "absent.csv"], "There is no file absent.csv: check the path."),
-        (1, ["--data", "single.csv"], "There is nothing to foretell: nobody has two items"),
+        (1, ["--data", "single.csv"], "No held-out interactions to evaluate: no user has two items"),
         (1, ["--data", "empty.csv"], "empty"),
     ],
 )

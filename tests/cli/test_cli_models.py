@@ -91,7 +91,7 @@ async def test_list_shows_every_model(models: Run) -> None:
 async def test_what_is_exported_and_imported_answers_the_same(models: Run, folder: Path, kind: str) -> None:
     assert (await models("export", "m", "--format", kind))[0] == 0
     status, out, err = await models("import", f"m.{kind}", "copy")
-    assert (status, err, out) == (0, "", "Version 1 of model copy is in data.\n")
+    assert (status, err, out) == (0, "", "Imported version 1 of model copy into data.\n")
     assert answers(folder / "models/copy.pkl") == answers(folder / "models/m.pkl")
     assert not [one.name for one in folder.parent.rglob(".*.tmp")]
     async with RecServer(folder, Settings(port=0, training_processes=1)) as rec:
@@ -119,7 +119,7 @@ async def test_what_other_tools_do_not_know_comes_back(models: Run, folder: Path
     for source, copy in (("films", "second"), ("second", "third")):
         assert (await models("export", source, "--format", kind))[0] == 0
         status, out, err = await models("import", f"{source}.{kind}", copy)
-        assert (status, err, out) == (0, "", f"Version 1 of model {copy} is in data.\n")
+        assert (status, err, out) == (0, "", f"Imported version 1 of model {copy} into data.\n")
         before, after = (opened(folder / f"models/{name}.pkl") for name in ("films", copy))
         assert asked_of_all(after) == asked_of_all(before)
 
@@ -130,7 +130,7 @@ async def test_it_does_not_come_back_to_what_was_changed(models: Run, folder: Pa
     parts = dict(np.load(folder.parent / "films.npz"))
     np.savez(folder.parent / "changed.npz", **parts | {"item_factors": parts["item_factors"] * 2})
     status, out, err = await models("import", "changed.npz", "changed")
-    assert (status, err) == (0, "") and "so what else the file holds is left out" in " ".join(out.split())
+    assert (status, err) == (0, "") and "so the rest of the file is not imported" in " ".join(out.split())
     model = opened(folder / "models/changed.pkl")
     assert (model.fold_in, model.attributes, model.recent_popularity) == (None, None, None)
 
@@ -141,7 +141,7 @@ async def test_it_does_not_come_back_to_what_was_changed(models: Run, folder: Pa
 async def test_what_is_carried_along_may_be_anything(models: Run, folder: Path, told: bytes) -> None:
     np.savez(folder.parent / "odd.npz", **plain(recserver=np.frombuffer(told, np.uint8)))
     status, _, err = await models("import", "odd.npz", "odd")
-    assert status == 1 and "'recserver' is not as recserver models export wrote it" in " ".join(err.split())
+    assert status == 1 and "'recserver' was not written by recserver models export" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
@@ -208,13 +208,13 @@ def answer(model: Recommender, user: str) -> dict[str, float]:
     ("change", "said"),
     [
         ({"neighbor_indptr": None}, "neighbor_indptr is missing"),
-        ({"neighbor_indptr": np.array([0, 1, 2])}, "neighbor_indptr does not fit"),
-        ({"neighbor_indptr": np.array([0, 2, 1, 2])}, "neighbor_indptr does not fit"),
-        ({"neighbor_indices": np.array([1, 3])}, "neighbor_indices name items that are not there"),
-        ({"neighbor_weights": np.array([1.0])}, "neighbor_weights are not 2 numbers"),
-        ({"neighbor_weights": np.array([1.0, np.nan])}, "neighbor_weights hold NaN"),
+        ({"neighbor_indptr": np.array([0, 1, 2])}, "neighbor_indptr does not match"),
+        ({"neighbor_indptr": np.array([0, 2, 1, 2])}, "neighbor_indptr does not match"),
+        ({"neighbor_indices": np.array([1, 3])}, "neighbor_indices refer to items that do not exist"),
+        ({"neighbor_weights": np.array([1.0])}, "neighbor_weights must be numbers of shape (2,)"),
+        ({"neighbor_weights": np.array([1.0, np.nan])}, "neighbor_weights contain NaN"),
         ({"seen_strengths": None}, "seen_strengths is missing"),
-        ({"seen_strengths": np.array(["a"])}, "seen_strengths are not 1 numbers"),
+        ({"seen_strengths": np.array(["a"])}, "seen_strengths must be numbers of shape (1,)"),
     ],
 )
 async def test_neighbors_that_do_not_fit_are_refused(
@@ -285,7 +285,10 @@ async def test_an_import_leaves_a_pinned_version_in_its_place(
     async with RecServer(folder, settings) as rec:
         await rec.pin_model_version("m", model_version=4)
     code, out, _ = await models("import", "plain.npz", "m", "--overwrite")
-    assert (code, out) == (0, "Version 5 of model m is in data and does not serve: version 4 is pinned.\n")
+    assert (code, out) == (
+        0,
+        "Imported version 5 of model m into data, but is not promoted: version 4 is pinned.\n",
+    )
     async with RecServer(folder, settings) as rec:
         listed = (await rec.list_model_versions("m"))["data"]
         assert [(one["model_version"], one["promoted"], one["serving"]) for one in listed] == [
@@ -331,8 +334,8 @@ async def test_a_model_that_is_being_trained_is_left_alone(models: Run, folder: 
         (("export", "m", "--output", "nowhere/m.npz"), 1, "cannot be written"),
         (("import", "gone.npz", "x"), 1, "There is no file"),
         (("import", "data/models/m.pkl", "x"), 1, "--format"),
-        (("import", "data/models/m.pkl", "x", "--format", "npz"), 1, "is no npz file"),
-        (("import", "data/models/m.pkl", "x", "--format", "safetensors"), 1, "is no safetensors file"),
+        (("import", "data/models/m.pkl", "x", "--format", "npz"), 1, "is not a valid npz file"),
+        (("import", "data/models/m.pkl", "x", "--format", "safetensors"), 1, "is not a valid safetensors file"),
         (("import", "gone.npz", "../x"), 2, "model id"),
         (("import", "gone.npz", "x_config"), 2, "model id"),
         (("list", "--data", "nowhere"), 1, "no folder"),
@@ -370,26 +373,26 @@ async def test_pickles_within_are_never_executed(models: Run, folder: Path) -> N
         ({"user_ids": np.array(["a", ""])}, "1 to 256"),
         ({"user_ids": np.array(["a", "b" * 257])}, "1 to 256"),
         ({"user_ids": np.array([b"a", b"\xff"])}, "cannot be used"),
-        ({"user_ids": np.array([["a", "b"]])}, "no row"),
-        ({"user_ids": np.array([0.5, 1.5])}, "no row"),
+        ({"user_ids": np.array([["a", "b"]])}, "not a one-dimensional array"),
+        ({"user_ids": np.array([0.5, 1.5])}, "not a one-dimensional array"),
         ({"user_ids": np.array(["a", "b", "c"])}, "shape (3, k)"),
         (
             {"user_ids": None, "user_text": np.zeros(2, np.uint8), "user_offsets": np.array([0, 1, 3])},
-            "do not fit",
+            "do not match",
         ),
         ({"user_ids": None, "user_text": np.zeros(2, np.int8), "user_offsets": np.array([0, 1, 2])}, "of bytes"),
         ({"user_factors": np.ones((2, 3))}, "3 factors"),
         ({"user_factors": np.ones((2, 0)), "item_factors": np.ones((3, 0))}, "shape (2, k)"),
         ({"user_factors": np.ones(2)}, "shape (2, k)"),
-        ({"user_factors": np.array([["a", "b"]] * 2)}, "numbers"),
+        ({"user_factors": np.array([["a", "b"]] * 2)}, "must be numbers"),
         ({"user_factors": np.array([[1, np.nan]] * 2)}, "NaN"),
         ({"item_factors": np.full((3, 2), 1e300)}, "infinity"),
         ({"seen_indptr": None}, "seen_indptr is missing"),
-        ({"seen_indptr": np.array([0, 2, 1])}, "does not fit"),
-        ({"seen_indptr": np.array([0, 3])}, "does not fit"),
-        ({"seen_indices": np.array([0, 2, 3])}, "not there"),
-        ({"seen_indices": np.array([0, 2, -1])}, "not there"),
-        ({"seen_indices": np.array([0.0, 1.0, 2.0])}, "whole numbers"),
+        ({"seen_indptr": np.array([0, 2, 1])}, "does not match"),
+        ({"seen_indptr": np.array([0, 3])}, "does not match"),
+        ({"seen_indices": np.array([0, 2, 3])}, "do not exist"),
+        ({"seen_indices": np.array([0, 2, -1])}, "do not exist"),
+        ({"seen_indices": np.array([0.0, 1.0, 2.0])}, "integers"),
         ({"item_counts": np.array([1, 2])}, "one count"),
         ({"item_counts": np.array([1, 2, -3])}, "one count"),
     ],
@@ -412,7 +415,7 @@ def test_an_archive_that_claims_too_much_is_refused(tmp_path: Path, monkeypatch:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, user_factors=np.zeros(10**6))
     assert path.stat().st_size < 10**5
-    monkeypatch.setattr("recserver.cli.model_formats.LARGEST", 10**6)
+    monkeypatch.setattr("recserver.cli.model_formats.MAX_FILE_BYTES", 10**6)
     with pytest.raises(InvalidInput, match="more than"):
         read(path, "npz")
 

@@ -81,7 +81,7 @@ async def test_a_table_for_people(recommend: Run) -> None:
     assert status == 0 and lines[0] == "films, version 1, for ann: personal"
     assert [line.split("│")[1].strip() for line in lines if line.startswith("│")] == ["1", "2", "3"]
     status, out, _ = await recommend("nobody", "--fallback", "none")
-    assert (status, out) == (0, "films, version 1, for nobody: nothing, for the user is not known\n")
+    assert (status, out) == (0, "films, version 1, for nobody: nothing, the user is unknown\n")
     for fallback, source in (("recent", "recent"), ("overall", "popular")):
         assert json.loads((await recommend("nobody", "--fallback", fallback, "--json"))[1])["source"] == source
 
@@ -94,7 +94,7 @@ async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> Non
     query = Query(n=3, filters=[Condition("price", "<", "12")])
     assert in_file(path, "films") == (rows := wanted(folder / "models/films.pkl", query))
     assert (status, err) == (0, "")
-    assert out.startswith(f"{len(rows)} rows for 10 users, of version 1 of model films, are in top{ending}; ")
+    assert out.startswith(f"Wrote {len(rows)} rows for 10 users to top{ending}: model films, version 1, ")
     assert {one.name for one in folder.parent.iterdir()} == {"data", path.name}
 
 
@@ -126,7 +126,7 @@ async def test_the_model_is_named_where_there_are_several(recommend: Run, folder
     (folder / "models" / "new_config.json").write_text('{"algorithm": "nmf"}')
     status, _, err = await recommend("ann")
     assert status == 1
-    assert err == "recserver: Which model is not said: name one with --model; there are: 'films', 'm', 'new'.\n"
+    assert err == "recserver: No model given: use --model; there are: 'films', 'm', 'new'.\n"
     assert (await recommend("u1", "--model", "m"))[0] == 0
     for arguments, said in (
         (["u1", "--model", "x"], "There is no model 'x' in data"),
@@ -141,19 +141,19 @@ async def test_the_model_is_named_where_there_are_several(recommend: Run, folder
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        ([], 2, "name a user, or everybody by --all"),
+        ([], 2, "No user given: name one, or use --all"),
         (["ann", "--out", "a.csv"], 2, "add --all"),
         (["ann", "--all", "--out", "a.csv"], 2, "leave them out with --all"),
         (["--all", "--out", "a.csv", "--explain"], 2, "leave them out with --all"),
         (["--all"], 2, "--all needs --out"),
-        (["--all", "--out", "a.txt"], 2, "no file ending in .parquet, .csv, .csv.gz, .jsonl"),
+        (["--all", "--out", "a.txt"], 2, "nor a file ending in .parquet, .csv, .csv.gz, .jsonl"),
         (["--all", "--out", "a.csv", "--table", "t"], 2, "--table is for a database"),
         (["--all", "--out", "sqlite:///a.db", "--table", "a b"], 2, "--table 'a b': must be the name of a table"),
         (["--all", "--out", "no/a.csv"], 1, "There is no folder no"),
         (["--all", "--out", "sqlite:///no/a.db"], 1, "its folder is missing"),
         (["--all", "--out", "sqlite:///data/history.db"], 1, "is one of recserver's own files"),
         (["--all", "--out", "postgresql://u:s3cr3t@127.0.0.1:1/x"], 1, "The database cannot be reached"),
-        (["ann", "--fallback", "some"], 2, "take overall, recent or none"),
+        (["ann", "--fallback", "some"], 2, "use overall, recent or none"),
         (["ann", "-n", "0"], 2, "-n: must be a whole number from 1 to 1000"),
         (["ann", "--filter", "genre"], 2, "--filter: 'genre' is no condition"),
         (["ann", "--filter", "year=1"], 1, "knows no attribute"),

@@ -28,10 +28,10 @@ from recserver.server.settings import Settings
 from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining
 from recserver.training.jobs import Progress
 from recserver.training.run_outcome import RunOutcome
-from tests.helpers.cli_process import killed_at_the_end
+from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 
-JOINED = "Task t was training model m already; that run was joined.\n"
+JOINED = "Task t is already training model m; joined that run.\n"
 RESUMED = "Task t is not paused and runs every 3600 s.\n"
 KEY = "a-key-of-enough-characters"
 HOSTILE = "The source says \x1b[31m\x9b2J\u202e[bold]no\r\nrecserver: all is well."
@@ -80,7 +80,7 @@ def cli() -> Cli:
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
     """Starts ``recserver tasks ARGUMENTS`` as a process; what still runs at the end of the test is killed."""
-    async with killed_at_the_end() as started:
+    async with killed_at_exit() as started:
 
         async def run(*arguments: str, stdout: int = PIPE, **environment: str) -> Process:
             process = await asyncio.create_subprocess_exec(
@@ -127,7 +127,7 @@ async def test_list(cli: Cli, url: str, rec: RecServer, trainings: ScriptedExecu
     result = await cli("list", "--url", url)
     assert (result.exit_code, result.stderr) == (0, "")
     heads, nightly, t = result.stdout.splitlines()
-    assert heads.split()[:4] == ["task", "model", "rhythm", "state"]
+    assert heads.split()[:4] == ["task", "model", "schedule", "state"]
     assert nightly.split("  ")[0] == "nightly" and "30 2 * * * (Europe/Berlin)" in nightly and "paused" in nightly
     assert "every 3600 s" in t and "waiting" in t and "completed, 20" in t
     await failing(rec, trainings, "The source is away.")
@@ -142,9 +142,9 @@ async def test_list_shows_how_far_a_run_is(
     training = await trainings.next()
     training.progress("reading", 12_000)
     shown = (await cli("list", "--url", url)).stdout
-    assert "running, reading: 12,000 rows" in shown and "began, 20" in shown
+    assert "running, reading: 12,000 rows" in shown and "started, 20" in shown
     training.on_progress(Progress(stage="waiting", queue_position=2))
-    assert "running, waiting: place 2 in the queue" in (await cli("list", "--url", url)).stdout
+    assert "running, waiting: position 2 in the queue" in (await cli("list", "--url", url)).stdout
 
 
 async def test_list_without_tasks_and_with_the_scheduler_stopped(cli: Cli, url: str, rec: RecServer) -> None:
@@ -202,10 +202,10 @@ async def test_run_without_waiting(cli: Cli, url: str, trainings: ScriptedExecut
     result = await cli("run", "t", "--no-wait", "--url", url)
     training = await trainings.next()
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"Task t trains model m.\nIts run is {training.job.run_id}.\n"
+    assert result.stdout == f"Task t trains model m.\nRun id: {training.job.run_id}\n"
     again = await cli("run", "t", "--no-wait", "--url", url)
     assert (again.exit_code, again.stderr) == (0, "")
-    assert again.stdout == f"{JOINED}Its run is {training.job.run_id}.\n"
+    assert again.stdout == f"{JOINED}Run id: {training.job.run_id}\n"
     as_json = json.loads((await cli("run", "t", "--no-wait", "--json", "--url", url)).stdout)
     assert (as_json["run_id"], as_json["model_id"], as_json["joined"]) == (training.job.run_id, "m", True)
 
@@ -255,7 +255,7 @@ async def test_run_begins_another_where_the_one_in_the_way_has_just_ended(cli: C
     application.router.add_get("/list_tasks", tasks)
     async with TestServer(application) as server:
         result = await cli("run", "t", "--no-wait", "--url", str(server.make_url("/")))
-    assert (result.exit_code, result.stdout) == (0, "Task t trains model m.\nIts run is 1.\n")
+    assert (result.exit_code, result.stdout) == (0, "Task t trains model m.\nRun id: 1\n")
 
 
 async def test_run_follows_to_a_new_version(cli: Cli, url: str, trainings: ScriptedExecutor) -> None:
@@ -274,7 +274,7 @@ async def test_run_follows_to_a_new_version(cli: Cli, url: str, trainings: Scrip
     ("error", "status", "last"),
     [
         ("The source is away.", 1, ": The source is away."),
-        (SourceUnchanged("Nothing is new."), 0, ", nothing new to learn"),
+        (SourceUnchanged("Nothing is new."), 0, ", no new data"),
     ],
     ids=["failed", "unchanged"],
 )
@@ -341,14 +341,18 @@ async def test_history(cli: Cli, url: str, rec: RecServer, trainings: ScriptedEx
     for asked in (["--outcome", "failed"], ["--limit", "1"], ["--model", "m", "--outcome", "failed"]):
         (line,) = (await cli("history", *asked, "--url", url)).stdout.splitlines()[1:]
         assert line.split() == newest.split()
-    assert (await cli("history", "nobody", "--url", url)).stdout == "No such runs are remembered.\n"
+    assert (await cli("history", "nobody", "--url", url)).stdout == "No runs found.\n"
 
 
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("--outcome", "lost", "'lost' is no outcome: take one of running, completed, unchanged, failed, stopped"),
-        ("--outcome", "", "'' is no outcome: take one of running, completed, unchanged, failed, stopped"),
+        (
+            "--outcome",
+            "lost",
+            "'lost' is not an outcome: use one of running, completed, unchanged, failed, stopped",
+        ),
+        ("--outcome", "", "'' is not an outcome: use one of running, completed, unchanged, failed, stopped"),
         ("--limit", "0", "must be a whole number from 1 to 1000"),
         ("--limit", "-1", "must be a whole number from 1 to 1000"),
         ("--limit", "1001", "must be a whole number from 1 to 1000"),
@@ -467,7 +471,7 @@ async def test_a_server_of_another_kind(
     result = await cli(*arguments, "--url", await other(web.Response(status=status, text=body, headers=moved)))
     assert result.exception is None or isinstance(result.exception, SystemExit)
     assert len(result.stderr.splitlines()) <= 1 and "\x1b" not in result.output
-    assert "is no recserver" in result.stderr or body.startswith('{"data"')
+    assert "is not recserver" in result.stderr or body.startswith('{"data"')
 
 
 @pytest.fixture
@@ -524,7 +528,7 @@ async def test_ctrl_c_ends_the_following_and_not_the_training(
     out, err = await process.communicate()
     assert (process.returncode, out) == (130, b"")
     assert err.decode() == (
-        f"recserver: run {training.job.run_id} is not followed any more, but goes on: "
+        f"recserver: stopped following run {training.job.run_id}, which continues: "
         f"recserver tasks stop t --url {url} stops it.\n"
     )
     assert not training.cancelled
@@ -541,8 +545,8 @@ async def test_a_server_that_goes_away_is_told_of(
     out, err = await process.communicate()
     assert process.returncode == 1, out
     assert err.decode() == (
-        f"recserver: The server at {url} went away during run {training.job.run_id}: once it is back, "
-        f"recserver tasks history --run {training.job.run_id} tells how that ended.\n"
+        f"recserver: The server at {url} stopped answering during run {training.job.run_id}: once it is back, "
+        f"recserver tasks history --run {training.job.run_id} shows how the run ended.\n"
     )
 
 

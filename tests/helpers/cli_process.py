@@ -1,4 +1,4 @@
-"""What a command that runs says."""
+"""Output of commands that run as processes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ Start = Callable[..., Awaitable[Process]]
 
 
 async def line_with(process: Process, text: str) -> str:
-    """The first line on standard error that holds ``text``; everything that came before it is in the failure."""
+    """The first line on standard error that contains ``text``; a failure shows the lines before it."""
     assert process.stderr is not None
     before = []
     while line := (await process.stderr.readline()).decode():
         if text in line:
             return line
         before.append(line)
-    raise AssertionError(f"{text!r} never came: {''.join(before)}")
+    raise AssertionError(f"{text!r} was not printed: {''.join(before)}")
 
 
 async def url_of(process: Process) -> str:
     """The address that a starting server reports."""
-    found = re.search(r"http://\S+[0-9]", await line_with(process, "listens on"))
-    assert found
-    return found.group()
+    url = re.search(r"http://\S+[0-9]", await line_with(process, "listens on"))
+    assert url
+    return url.group()
 
 
 @asynccontextmanager
-async def killed_at_the_end() -> AsyncIterator[list[Process]]:
-    """A list of processes; whatever still runs of them at the end is killed."""
+async def killed_at_exit() -> AsyncIterator[list[Process]]:
+    """A list of processes; those that still run at the end are killed."""
     started: list[Process] = []
     yield started
     for process in started:

@@ -1,4 +1,4 @@
-"""Services of several processes, and connections to chosen ones of them."""
+"""Services of several processes, and connections to a chosen process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.pids import children_of
 
 
 class Service:
-    """What ``recserver serve --workers N`` started."""
+    """The processes of ``recserver serve --workers N``."""
 
     def __init__(self, supervisor: Process, url: str, stack: AsyncExitStack) -> None:
         self.supervisor, self.url = supervisor, url
@@ -28,7 +28,7 @@ class Service:
         return int(self.url.rsplit(":", 1)[1])
 
     def pids(self, role: str = "") -> set[int]:
-        """The serving processes that live now."""
+        """The serving processes that run now."""
         return {pid for pid in children_of(self.supervisor.pid) if role in ("", role_of(pid))}
 
     @property
@@ -37,16 +37,16 @@ class Service:
         return pid
 
     async def to(self, pid: int) -> ClientSession:
-        """A client whose one connection leads to a certain process."""
+        """A client whose only connection is served by this process."""
         while True:
             sockets: list[socket.socket] = []
 
-            def made(info: tuple[Any, ...], sockets: list[socket.socket] = sockets) -> socket.socket:
+            def create_socket(info: tuple[Any, ...], sockets: list[socket.socket] = sockets) -> socket.socket:
                 sockets.append(socket.socket(*info[:3]))
                 return sockets[-1]
 
             session = ClientSession(
-                self.url, connector=TCPConnector(limit=1, keepalive_timeout=600, socket_factory=made)
+                self.url, connector=TCPConnector(limit=1, keepalive_timeout=600, socket_factory=create_socket)
             )
             await self._stack.enter_async_context(session)
             async with session.get("/users?model_id=nothing"):
@@ -60,49 +60,49 @@ class Service:
 
 
 def role_of(pid: int) -> str:
-    """What a serving process is there for; empty if it has not come to be one."""
+    """The role of a serving process; empty if it has none yet."""
     try:
         last = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").rsplit(b"\0", 1)[-1]
-        told = json.loads(last)
+        config = json.loads(last)
     except (OSError, ValueError):
         return ""
-    return str(told["role"]) if isinstance(told, dict) else ""
+    return str(config["role"]) if isinstance(config, dict) else ""
 
 
 def _accepted_by(client: int, server: int, pids: set[int]) -> int | None:
-    """Which process has the other end of a connection between two ports."""
+    """The process that accepted the connection between two ports."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, ours, theirs, *more = line.split()
-        if (int(ours.split(":")[1], 16), int(theirs.split(":")[1], 16)) == (server, client):
+        _, local, remote, *more = line.split()
+        if (int(local.split(":")[1], 16), int(remote.split(":")[1], 16)) == (server, client):
             return next((pid for pid in pids if f"socket:[{more[6]}]" in _descriptors(pid)), None)
     return None
 
 
 def _descriptors(pid: int) -> set[str]:
-    found = set()
-    for one in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):  # it was closed meanwhile
-            found.add(str(one.readlink()))
-    return found
+    targets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed since it was listed
+            targets.add(str(link.readlink()))
+    return targets
 
 
 Serve = Callable[..., Awaitable[Service]]
-"""Starts a service of so many processes."""
+"""Starts a service with this number of processes."""
 
 
 async def called(http: ClientSession, method: str, path: str, **body: Any) -> tuple[int, Any]:
-    """Status and content of an answer."""
+    """Status and content of a response."""
     async with http.request(method, path, json=body or None) as response:
         return response.status, await response.json()
 
 
 async def ok(http: ClientSession, method: str, path: str, **body: Any) -> Any:
-    """The content of an answer that must be 200."""
+    """The content of a response whose status must be 200."""
     status, content = await called(http, method, path, **body)
     assert status == 200, (method, path, content)
     return content
 
 
 async def service_of(supervisor: Process, stack: AsyncExitStack) -> Service:
-    """A service that has come to answer by all of its processes."""
+    """A service once it listens."""
     return Service(supervisor, await url_of(supervisor), stack)

@@ -37,7 +37,7 @@ async def test_a_run_that_does_not_end_well_raises_nothing(bench: Workbench, how
             await bench.rec.delete_model("m", force=True)
     run = await trained
     assert run["outcome"] == ("failed" if how == "failed" else "stopped")
-    assert run["error"] == ("The source is away." if how == "failed" else None)
+    assert run["error"] == ("The source is unavailable." if how == "failed" else None)
     assert run == await bench.rec.get_run(run["run_id"])
 
 

@@ -60,8 +60,8 @@ def held_out() -> Holdout:
 def test_the_best_is_named_and_whatever_is_nearly_as_good_and_much_quicker() -> None:
     rows = [row("als", 0.298, 4.0), row("nmf", 0.3, 12.0), row("svd", 0.2969, 1.0), row("ease", 0.299, 4.1)]
     assert conclusions(rows, BASELINE, 50) == [
-        "Take nmf: its ndcg_at_10 of 0.3000 is the best.",
-        "als comes within 1 % of that (0.2980), in 4.0 seconds, not 12.0.",
+        "Best: nmf (NDCG@10 0.3000).",
+        "als is within 1 % of that (0.2980) and took 4.0 s instead of 12.0 s.",
     ]
     assert conclusions([*rows, CandidateOutcome("popular", error="It failed.")], BASELINE, 50) == conclusions(
         rows, BASELINE, 50
@@ -71,8 +71,8 @@ def test_the_best_is_named_and_whatever_is_nearly_as_good_and_much_quicker() -> 
 
 def test_what_speaks_against_the_best_is_said() -> None:
     _, worse, few = conclusions([row("nmf", 0.1, 1.0)], BASELINE, 49)
-    assert worse.startswith("That is no better than recommending what is popular (0.1000)")
-    assert few == "Only 49 users could be evaluated: with fewer than 50 chance decides."
+    assert worse.startswith("That is not better than popular items (0.1000)")
+    assert few == "Only 49 users were evaluated: with fewer than 50 the order may be chance."
     assert len(conclusions([row("popular", 0.1, 1.0)], BASELINE, 50)) == 1
 
 

@@ -1,4 +1,4 @@
-"""A running server, spoken to over HTTP."""
+"""An HTTP client of a running server."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+from pydantic import ValidationError
 from yarl import URL
 
-from recserver.cli.output import UsageError
+from recserver.cli.command import UsageError
 from recserver.core.errors import RecServerError
+from recserver.training.run_record import RunRecord
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
-"""Stopping a training is answered when it has stopped; everything else takes far less."""
+"""The server answers stop_training only once the training has stopped; everything else takes far less."""
 
 STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=45)
-"""A silent stream shows every 15 seconds that it lives."""
+"""The server sends a comment every 15 seconds when there are no events."""
 
 STREAM_OPEN_SECONDS = 5.0
-"""For a stream of events to open. What holds it back longer would hold back the events as well."""
+"""Limit for opening a stream of events. A proxy that delays the response would delay the events as well."""
 
 MAX_EVENT_BYTES = 2**20
 
 _NO_STREAM_STATUSES = 404, 405, 501
-"""Statuses of an address that has no stream of events."""
+"""Statuses of a server without a stream of events."""
 
 Event = tuple[str, dict[str, Any]]
+"""The name of an event, and its fields."""
 
 
 class CommandFailed(RecServerError):
-    """The server refused, answered what cannot be understood, or did not answer.
+    """The server refused a request, did not answer, or sent a response that cannot be read.
 
     Attributes:
-        status: of its answer; None if there was none.
+        status: of the response; None if there was none.
     """
 
     def __init__(self, sentence: str, status: int | None = None) -> None:
@@ -45,28 +48,28 @@ class CommandFailed(RecServerError):
 
 
 class Client:
-    """One server's API. Its refusals are raised as :class:`CommandFailed`, in its own words."""
+    """The API of one server. Error responses are raised as :class:`CommandFailed` with the server's sentence."""
 
     def __init__(self, base: URL, session: aiohttp.ClientSession) -> None:
         self._base = base
         self._session = session
         self.address = str(base.with_user(None)).rstrip("/")
-        """Its address, for sentences."""
+        """The address for messages, without credentials."""
 
     async def get(self, path: str, **query: Any) -> dict[str, Any]:
-        """The body of the answer to a GET; arguments that are None are left out."""
-        given = {name: str(value) for name, value in query.items() if value is not None}
-        return await self._request("GET", path, params=given)
+        """The body of the response to a GET; arguments that are None are omitted."""
+        params = {name: str(value) for name, value in query.items() if value is not None}
+        return await self._request("GET", path, params=params)
 
     async def post(self, path: str, **body: Any) -> dict[str, Any]:
-        """The body of the answer to a POST."""
+        """The body of the response to a POST."""
         return await self._request("POST", path, json=body)
 
     @asynccontextmanager
     async def events(self, **query: str) -> AsyncIterator[AsyncIterator[Event] | None]:
-        """The server's events from now on; None if it has no stream of them.
+        """The server's events from now on; None if it has no stream of events.
 
-        Iterating ends when the stream does, for whatever reason.
+        Iterating ends when the stream ends, for whatever reason.
         """
         try:
             async with asyncio.timeout(STREAM_OPEN_SECONDS):
@@ -84,17 +87,34 @@ class Client:
             raise self._unreachable(error) from None
         async with response:
             if response.status == 200 and response.content_type == "text/event-stream":
-                yield _events(response.content)
+                yield _parse_events(response.content)
                 return
             if response.status not in (200, *_NO_STREAM_STATUSES):
                 self._parse_response(response.status, await response.read())
             yield None
 
-    async def _request(self, method: str, path: str, **sent: Any) -> dict[str, Any]:
+    def unexpected_response(self) -> CommandFailed:
+        """The error for a response that this version of the command line cannot read."""
+        return CommandFailed(
+            f"The server at {self.address} has another version than this command: use recserver of its version."
+        )
+
+    def run_record(self, content: Mapping[str, Any]) -> RunRecord:
+        """The run that a response describes.
+
+        Raises:
+            CommandFailed: if it does not describe one.
+        """
         try:
-            # a key must not follow a redirection to somebody else
+            return RunRecord.model_validate(content)
+        except ValidationError:
+            raise self.unexpected_response() from None
+
+    async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            # Redirections are refused: the API key must not be sent to another server.
             async with self._session.request(
-                method, self._base / path, timeout=REQUEST_TIMEOUT, allow_redirects=False, **sent
+                method, self._base / path, timeout=REQUEST_TIMEOUT, allow_redirects=False, **options
             ) as response:
                 content = await response.read()
         except TimeoutError:
@@ -106,12 +126,12 @@ class Client:
     def _unreachable(self, error: Exception) -> CommandFailed:
         cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
         if isinstance(cause, ConnectionError) and cause.errno:
-            why = os.strerror(cause.errno)  # in its own words asyncio repeats the address
+            reason = os.strerror(cause.errno)  # asyncio's message repeats the address
         else:
-            why = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         return CommandFailed(
-            f"No server answers at {self.address} ({why}): start one with recserver serve, "
-            "or name another with --url or RECSERVER_URL."
+            f"No server answers at {self.address} ({reason}): start one with recserver serve, "
+            "or give the address of another with --url or RECSERVER_URL."
         )
 
     def _parse_response(self, status: int, content: bytes) -> dict[str, Any]:
@@ -120,26 +140,24 @@ class Client:
         except (ValueError, RecursionError):
             body = None
         if status == 401:
-            raise CommandFailed("The API key is missing or wrong: set RECSERVER_API_KEY to the server's.", status)
+            raise CommandFailed(
+                "The API key is missing or wrong: set RECSERVER_API_KEY to the server's key.", status
+            )
         if isinstance(body, dict) and status == 200:
             return body
-        sentence = body.get("error") if isinstance(body, dict) else None
-        raise CommandFailed(str(sentence) if sentence else self._not_recserver(status), status)
-
-    def _not_recserver(self, status: int) -> str:
-        return f"What answers at {self.address} is no recserver (status {status}): name one with --url."
-
-    def unexpected_response(self) -> CommandFailed:
-        """For an answer that is not what this version of the command line knows."""
-        return CommandFailed(f"The server at {self.address} is of a version that this command does not know.")
+        error = body.get("error") if isinstance(body, dict) else None
+        not_recserver = (
+            f"The server at {self.address} is not recserver (status {status}): give another with --url."
+        )
+        raise CommandFailed(str(error or not_recserver), status)
 
 
 @asynccontextmanager
 async def connect(url: str | None) -> AsyncIterator[Client]:
-    """A client of the server at ``url``; None is this machine, at the port that the settings name.
+    """A client of the server at ``url``; None for this machine, at the port of RECSERVER_PORT or 9999.
 
     Raises:
-        WrongOption: if the address or the key cannot be one.
+        UsageError: if the address or the key is malformed.
     """
     base, headers = _base_url(url), _auth_headers()
     async with aiohttp.ClientSession(headers=headers) as session:
@@ -150,7 +168,7 @@ def _base_url(url: str | None) -> URL:
     if url is None:
         port = os.environ.get("RECSERVER_PORT", "").strip() or "9999"
         if not (port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
-            raise UsageError("RECSERVER_PORT does not say where the server listens: name it with --url.")
+            raise UsageError("RECSERVER_PORT is not the port of a server: give the address with --url.")
         return URL(f"http://127.0.0.1:{port}")
     try:
         base = URL(url.strip())
@@ -158,18 +176,18 @@ def _base_url(url: str | None) -> URL:
     except ValueError:
         usable = False
     if not usable:
-        raise UsageError("The address of the server cannot be used: write it like http://127.0.0.1:9999.")
+        raise UsageError("The address of the server is not valid: write it like http://127.0.0.1:9999.")
     return base.with_query(None).with_fragment(None)
 
 
 def _auth_headers() -> Mapping[str, str]:
     key = os.environ.get("RECSERVER_API_KEY", "").strip()
     if not key.isprintable():
-        raise UsageError("RECSERVER_API_KEY holds characters that no key has: set it to the server's.")
+        raise UsageError("RECSERVER_API_KEY holds characters that no key can have: set it to the server's key.")
     return {"X-API-Key": key} if key else {}
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
+async def _parse_events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
     name, data = "", ""
     try:
         async for raw in content:
@@ -179,10 +197,10 @@ async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Event]:
                 name = value
             elif field == "data":
                 data += value
-            elif not field and not value and data:  # an empty line ends an event; a ping is a comment
-                told = json.loads(data)
-                if isinstance(told, dict):
-                    yield name, told
+            elif not field and not value and data:  # an empty line ends an event; a line with ":" alone is a ping
+                fields = json.loads(data)
+                if isinstance(fields, dict):
+                    yield name, fields
                 name, data = "", ""
-    except (aiohttp.ClientError, OSError, ValueError):  # broken off, silent, or no event after all
+    except (aiohttp.ClientError, OSError, ValueError):  # closed, timed out, or not JSON: the caller polls instead
         return

@@ -1,4 +1,4 @@
-"""What commands find in a data folder, without a server."""
+"""Access to the models of a data folder, without a server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def require_folder(data: Path) -> Path:
     """The data folder as an absolute path.
 
     Raises:
-        InvalidInput: if it is not there.
+        InvalidInput: if it does not exist.
     """
     folder = data.resolve()
     if not folder.is_dir():
@@ -30,28 +30,28 @@ def open_store(data: Path) -> ModelStore:
     """The models of a data folder.
 
     Raises:
-        InvalidInput: if it is not there.
+        InvalidInput: if the folder does not exist.
     """
     return ModelStore(require_folder(data) / "models")
 
 
 def find_model_file(data: Path, model_id: str | None) -> tuple[str, Path]:
-    """A model, and where its packed version lies.
+    """The id of a model, and the path of its serving version.
 
     Args:
-        model_id: None for the only one there is.
+        model_id: None for the only model there is.
 
     Raises:
-        InvalidInput: if there is no such model, or nothing of it that was trained.
+        InvalidInput: if there is no such model, or it was never trained.
     """
     store = open_store(data)
-    known = asyncio.run(store.ids())
-    there = ", ".join(map(quoted, known)) or "none"
-    if model_id is None and len(known) != 1:
-        raise InvalidInput(f"Which model is not said: name one with --model; there are: {there}.")
-    model_id = known[0] if model_id is None else model_id
-    if model_id not in known:
-        raise InvalidInput(f"There is no model {quoted(model_id)} in {data}; there are: {there}.")
+    model_ids = asyncio.run(store.ids())
+    listed = ", ".join(map(quoted, model_ids)) or "none"
+    if model_id is None and len(model_ids) != 1:
+        raise InvalidInput(f"No model given: use --model; there are: {listed}.")
+    model_id = model_ids[0] if model_id is None else model_id
+    if model_id not in model_ids:
+        raise InvalidInput(f"There is no model {quoted(model_id)} in {data}; there are: {listed}.")
     path = store.load_path(model_id)
     if not path.exists():
         raise _never_trained(model_id)
@@ -59,17 +59,18 @@ def find_model_file(data: Path, model_id: str | None) -> tuple[str, Path]:
 
 
 def open_model(data: Path, model_id: str | None) -> tuple[str, Artifact, Recommender]:
-    """A model of :func:`packed_of`, opened.
+    """The model of :func:`find_model_file`, loaded.
 
     Raises:
-        InvalidInput, UnreadableModel: if that cannot be.
+        InvalidInput: as :func:`find_model_file` does.
+        UnreadableModel: if the file is damaged.
     """
     from recserver.recommend.model.loading import load_model
 
     model_id, path = find_model_file(data, model_id)
     try:
         return model_id, *load_model(path)
-    except FileNotFoundError:  # it was deleted meanwhile
+    except FileNotFoundError:  # deleted since it was found
         raise _never_trained(model_id) from None
 
 

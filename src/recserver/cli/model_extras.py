@@ -1,7 +1,7 @@
-"""What a model file holds beside what other tools know: fold-in, attributes of items, what was popular of late.
+"""The part of a model file that other tools do not know: fold-in, item attributes, recent popularity.
 
-An export carries it along as it is. It comes back with an import if users, items, their factors and what was seen
-are what they were, for it says nothing about others.
+An export includes it unchanged. An import restores it if users, items, their factors and the seen items are
+unchanged, because it describes those.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.core.errors import InvalidInput
-from recserver.recommend.model.attribute_arrays import ARRAY_NAMES as OF_ATTRIBUTES
-from recserver.recommend.model.attribute_arrays import HEADER_KEY as ATTRIBUTES
+from recserver.recommend.model import attribute_arrays
 from recserver.storage.model_file import Artifact
 
 EXTRAS_ARRAY = "recserver"
-"""The array that holds it: JSON as bytes."""
+"""Name of the array that holds the extra header and a digest, as bytes of JSON."""
 
-EXTRA_HEADERS = "fold_in", ATTRIBUTES
+EXTRA_HEADERS = "fold_in", attribute_arrays.HEADER_KEY
 
-EXTRA_ARRAYS = "fold_in_inputs", "fold_in_gram", "item_recent", "seen_strengths", *OF_ATTRIBUTES
+EXTRA_ARRAYS = "fold_in_inputs", "fold_in_gram", "item_recent", "seen_strengths", *attribute_arrays.ARRAY_NAMES
 
 DIGESTED_ARRAYS = (
     "user_text", "user_offsets", "item_text", "item_offsets", "item_factors", "seen_indptr", "seen_indices",
@@ -33,29 +32,27 @@ DIGESTED_ARRAYS = (
 NamedArrays = Mapping[str, NDArray[Any]]
 
 
-def pack_extras(packed: Artifact, arrays: NamedArrays) -> dict[str, NDArray[Any]]:
-    """An array for an export of ``parts`` that brings the rest of a model file along."""
-    header = {name: packed.header[name] for name in EXTRA_HEADERS if name in packed.header}
-    told = json.dumps({"header": header, "belongs_to": _digest(arrays)})
-    return {EXTRAS_ARRAY: np.frombuffer(told.encode(), np.uint8)}
+def pack_extras(artifact: Artifact, arrays: NamedArrays) -> dict[str, NDArray[Any]]:
+    """The array that an export of ``arrays`` adds to keep the extra header of a model file."""
+    header = {name: artifact.header[name] for name in EXTRA_HEADERS if name in artifact.header}
+    content = json.dumps({"header": header, "belongs_to": _digest(arrays)})
+    return {EXTRAS_ARRAY: np.frombuffer(content.encode(), np.uint8)}
 
 
 def unpack_extras(arrays: NamedArrays) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
-    """Header and arrays that an export carried along, all of which are yet to be checked; None if what they belong
-    to has changed since.
+    """The extra header and arrays of an exported file, not validated; None if the model has changed since.
 
     Raises:
-        InvalidInput: if that is not as an export wrote it.
+        InvalidInput: if the extras are damaged.
     """
     if EXTRAS_ARRAY not in arrays:
         return {}, {}
     try:
-        told = json.loads(arrays[EXTRAS_ARRAY].tobytes())
-        header, digest = dict(told["header"]), told["belongs_to"]
+        content = json.loads(arrays[EXTRAS_ARRAY].tobytes())
+        header, digest = dict(content["header"]), content["belongs_to"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise InvalidInput(
-            f"The array {EXTRAS_ARRAY!r} is not as recserver models export wrote it: leave it out, or "
-            "export again."
+            f"The array {EXTRAS_ARRAY!r} was not written by recserver models export: remove it, or export again."
         ) from None
     if digest != _digest(arrays):
         return None

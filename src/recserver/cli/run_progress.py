@@ -1,80 +1,74 @@
-"""How a run that is followed is shown: a bar on a terminal, lines elsewhere."""
+"""Displays of the progress of a run: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as ProgressBar
 
-from recserver.cli.output import console, printable
+from recserver.cli.output import console, error_console, printable
 from recserver.core.clock import Clock
+from recserver.training.jobs import Progress
 
 LINE_INTERVAL = 30.0
-"""Elsewhere than on a terminal, a stage that goes on is told of so often."""
+"""Seconds after which :class:`LineDisplay` prints a stage that lasts again."""
 
 MAX_SHARE = 0.99
-"""Where the bar waits for a run that takes longer than the one before."""
+"""Where the bar waits when a run takes longer than the last one."""
 
 
-class RunProgress(BaseModel):
-    """How far a run is, as far as is known."""
-
-    model_config = ConfigDict(frozen=True)
+class RunProgress(Progress):
+    """The progress of a run, as far as it is known."""
 
     stage: str = "waiting"
-    rows_read: int = 0
-    queue_position: int | None = None
-    iteration: int | None = None
-    iterations: int | None = None
-    loss: float | None = None
     elapsed_seconds: float | None = None
     eta_seconds: float | None = None
     rows_per_second: float | None = None
 
     @property
     def details(self) -> str:
-        """What is known beside the stage, in words; empty if nothing is."""
-        known = []
+        """What is known besides the stage; empty if nothing is."""
+        details = []
         if self.queue_position is not None:
-            known.append(f"place {self.queue_position} in the queue")
+            details.append(f"position {self.queue_position} in the queue")
         if self.rows_read:
-            known.append(f"{self.rows_read:,} rows")
+            details.append(f"{self.rows_read:,} rows")
         if self.rows_per_second:
-            known.append(f"{self.rows_per_second:,.0f} rows/s")
+            details.append(f"{self.rows_per_second:,.0f} rows/s")
         if self.iteration is not None:
-            known.append(f"iteration {self.iteration}" + (f" of {self.iterations}" if self.iterations else ""))
+            details.append(f"iteration {self.iteration}" + (f" of {self.iterations}" if self.iterations else ""))
         if self.loss is not None:
-            known.append(f"loss {self.loss:.6g}")
-        return ", ".join(known)
+            details.append(f"loss {self.loss:.6g}")
+        return ", ".join(details)
 
     @property
     def summary(self) -> str:
-        """All of it in a line."""
+        """Stage and details in one line."""
         return printable(f"{self.stage}: {self.details}" if self.details else self.stage)
 
     @property
     def share(self) -> float | None:
-        """How much is done, 0 to 1; None if nobody knows."""
+        """The completed share, 0 to 1; None if it is unknown."""
         if self.eta_seconds is not None and self.elapsed_seconds is not None:
-            whole = self.elapsed_seconds + self.eta_seconds
-            return min(MAX_SHARE, self.elapsed_seconds / whole) if whole > 0 else None
+            total = self.elapsed_seconds + self.eta_seconds
+            return min(MAX_SHARE, self.elapsed_seconds / total) if total > 0 else None
         if self.iteration is not None and self.iterations:
             return min(1.0, self.iteration / self.iterations)
         return None
 
 
 class Display(Protocol):
-    """Shows how far a run is."""
+    """Shows the progress of a run."""
 
     def show(self, progress: RunProgress) -> None:
-        """It came to this."""
+        """Show the current progress."""
         ...
 
     def say(self, sentence: str) -> None:
-        """Something else is to be known of it."""
+        """Show a sentence about the run."""
         ...
 
 
@@ -82,37 +76,37 @@ class NoDisplay:
     """Shows nothing."""
 
     def show(self, progress: RunProgress) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def say(self, sentence: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class LineDisplay:
-    """A line whenever the stage or the place in the queue changes, and now and then in between."""
+    """Prints a line when the stage or the queue position changes, and every :data:`LINE_INTERVAL` seconds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: tuple[str, int | None] | None = None
-        self._since = clock.monotonic()
+        self._printed_at = clock.monotonic()
 
     def show(self, progress: RunProgress) -> None:
-        """Print a line if it is time for one."""
-        now, at = self._clock.monotonic(), (progress.stage, progress.queue_position)
-        if at != self._last or now - self._since >= LINE_INTERVAL:
-            self._last, self._since = at, now
+        """Print a line if one is due."""
+        now, current = self._clock.monotonic(), (progress.stage, progress.queue_position)
+        if current != self._last or now - self._printed_at >= LINE_INTERVAL:
+            self._last, self._printed_at = current, now
             console.print(progress.summary, markup=False)
 
     def say(self, sentence: str) -> None:
-        """Print it."""
+        """Print the sentence."""
         console.print(sentence, markup=False)
 
 
 class BarDisplay:
-    """A bar that lives as long as the block."""
+    """A progress bar on ``on``, shown while the ``with`` block runs."""
 
     def __init__(self, on: Console) -> None:
-        self._progress = Progress(
+        self._bar = ProgressBar(
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
@@ -121,46 +115,44 @@ class BarDisplay:
             console=on,
             transient=True,
         )
-        self._job = self._progress.add_task("waiting", total=None, details="")
+        self._task = self._bar.add_task("waiting", total=None, details="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._bar.stop()
 
     def show(self, progress: RunProgress) -> None:
-        """Redraw it."""
-        left = f"about {format_duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
-        told: dict[str, Any] = {
+        """Redraw the bar."""
+        remaining = f"about {format_duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
+        fields: dict[str, Any] = {
             "description": printable(progress.stage),
-            "details": ", ".join(part for part in (left, progress.details) if part),
+            "details": ", ".join(part for part in (remaining, progress.details) if part),
         }
         if progress.share is not None:
-            told |= {"total": 1.0, "completed": progress.share}
-        self._progress.update(self._job, **told)
+            fields |= {"total": 1.0, "completed": progress.share}
+        self._bar.update(self._task, **fields)
 
     def say(self, sentence: str) -> None:
-        """Print it above the bar."""
-        self._progress.console.print(sentence, markup=False)
+        """Print the sentence above the bar."""
+        self._bar.console.print(sentence, markup=False)
 
 
 def make_display(clock: Clock, *, as_json: bool) -> AbstractContextManager[Display]:
-    """What suits the place that is written to. With ``as_json`` standard output stays clean."""
-    on = Console(stderr=True, highlight=False, soft_wrap=True) if as_json else console
+    """A bar on a terminal, else lines; with ``as_json`` nothing is written to standard output."""
+    on = error_console if as_json else console
     if on.is_terminal:
         return BarDisplay(on)
     return nullcontext(NoDisplay() if as_json else LineDisplay(clock))
 
 
 def format_duration(seconds: float | None) -> str:
-    """``12.3 s``, ``4 min 5 s``, ``2 h 3 min``; ``-`` if nobody knows."""
+    """``12.3 s``, ``4 min 5 s``, ``2 h 3 min``; ``-`` for None."""
     if seconds is None:
         return "-"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

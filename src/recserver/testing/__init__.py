@@ -1,16 +1,16 @@
-"""For tests of recserver and of its plug-ins: time that stands still, and trainings that end when the test says.
+"""For tests of recserver and its plug-ins: a clock and trainings that a test controls, and conformance suites.
 
-Nothing here sleeps. A test moves the clock by hand, ends trainings by hand, and awaits events::
+Nothing here sleeps. A test advances the clock, ends trainings, and awaits events::
 
     clock, trainings = FakeClock(), ScriptedExecutor()
     async with RecServer(folder, settings, clock=clock, executor=trainings) as rec:
         ...                                     # create a model, a data chef and a task
-        (await trainings.next()).finish()       # the first training ends well
+        (await trainings.next()).finish()       # the first training completes
         await clock.advance(3600)               # and an hour later
-        (await trainings.next()).fail("The source is away.")
+        (await trainings.next()).fail("The source is unavailable.")
 
-A plug-in author inherits a conformance suite: :class:`DataChefSuite` holds the tests of every data chef,
-:class:`AlgorithmSuite` those of every algorithm, ours and a stranger's. Nothing of this imports pytest.
+Plug-in authors inherit from a conformance suite: :class:`DataChefSuite` has the tests of every data chef,
+:class:`AlgorithmSuite` those of every algorithm, built in or not. Nothing here imports pytest.
 """
 
 from recserver.testing.algorithm_suite import AlgorithmSuite

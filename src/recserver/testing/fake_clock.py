@@ -1,4 +1,4 @@
-"""A clock that stands still until a test moves it."""
+"""A clock that a test advances."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 _IDLE_TURNS = 50
-"""Turns of the event loop in which nothing may begin before it counts as settled."""
+"""Iterations of the event loop without new work after which it counts as settled."""
 
 
 class FakeClock:
-    """A :class:`~recserver.core.clock.Clock` that only moves when told to.
+    """A :class:`~recserver.core.clock.Clock` that moves only when a test advances it.
 
-    Make it in the running event loop: it gives the loop one single worker thread, so that it can tell when
-    everything, file access included, has come to rest. Child processes and sockets are not waited for.
+    Create it in the running event loop: it replaces the loop's executor by one with a single thread, so that it
+    knows when all work, file access included, is done. It does not wait for child processes and sockets.
     """
 
     def __init__(self, wall: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) -> None:
         """
         Args:
-            wall: what the wall clock shows at first.
+            wall: the initial time of the wall clock.
         """
         self._monotonic = 1000.0
         self._wall = wall
@@ -38,7 +38,7 @@ class FakeClock:
 
     @property
     def deadlines(self) -> list[float]:
-        """Until when somebody waits, earliest first, in seconds of ``monotonic()``."""
+        """Deadlines of all current waits, earliest first, in seconds of ``monotonic()``."""
         return sorted(deadline for deadline, woken in self._sleepers if not woken.done())
 
     async def wait(self, event: asyncio.Event, deadline: float) -> bool:
@@ -47,17 +47,17 @@ class FakeClock:
         woken = asyncio.get_running_loop().create_future()
         sleeper = (deadline, woken)
         self._sleepers.append(sleeper)
-        told = asyncio.ensure_future(event.wait())
+        event_set = asyncio.ensure_future(event.wait())
         try:
-            await asyncio.wait((told, woken), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((event_set, woken), return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._sleepers.remove(sleeper)
-            told.cancel()
-            await asyncio.wait((told,))  # who waits may be cancelled here too, and that must be heard
+            event_set.cancel()
+            await asyncio.wait((event_set,))  # raises CancelledError if the caller is cancelled here
         return event.is_set()
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass: from one deadline to the next, with everything at rest at each of them."""
+        """Advance from one deadline to the next, and let everything settle at each of them."""
         end = self._monotonic + seconds
         await self.settle()
         while self.deadlines and self.deadlines[0] <= end:
@@ -65,20 +65,20 @@ class FakeClock:
         await self._set_time(end)
 
     async def suspend(self, seconds: float) -> None:
-        """Let the machine sleep: time has passed all at once, and all who waited for any of it wake together."""
+        """Advance at once, as after a suspend of the machine: all waits that are due end together."""
         await self.settle()
         await self._set_time(self._monotonic + seconds)
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward, or back, as an administrator would. Nothing else moves."""
+        """Set the wall clock forward or back, as an administrator would. ``monotonic()`` does not change."""
         self._wall += timedelta(seconds=seconds)
 
     async def settle(self) -> None:
-        """Return when nothing happens any more until time passes or a test acts."""
+        """Return when nothing more happens until time advances or the test acts."""
         quiet = False
         while not quiet:
             before = self._executor.jobs
-            # The only thread has done everything that was asked of it when it has done this.
+            # The only thread is idle once it has run this job, which is the last in its queue.
             await asyncio.get_running_loop().run_in_executor(self._executor, int)
             for _ in range(_IDLE_TURNS):
                 await asyncio.sleep(0)
@@ -94,7 +94,7 @@ class FakeClock:
 
 
 class _SingleThreadExecutor(ThreadPoolExecutor):
-    """A single worker thread that counts its jobs."""
+    """A single thread. It counts its jobs, except those of settle()."""
 
     def __init__(self) -> None:
         super().__init__(max_workers=1, thread_name_prefix="fake clock")

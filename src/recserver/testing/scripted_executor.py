@@ -1,4 +1,4 @@
-"""Trainings that end when and how a test says."""
+"""Trainings that end when and how a test decides."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from recserver.training.worker.train import finish_training, training_digest
 
 @dataclass(slots=True, eq=False)
 class ScriptedTraining:
-    """A training under way in a :class:`ScriptedExecutor`. It goes on until it is told how to end."""
+    """A training in a :class:`ScriptedExecutor`. It runs until the test ends it."""
 
     job: TrainingJob
     on_progress: OnProgress
     cancelled: bool = False
-    """Whether recserver ended it."""
+    """Whether recserver cancelled it."""
     tamper: Callable[[Path], object] | None = None
-    """What happens to the packed file of a training that ends well, before recserver sees it."""
+    """Called with the packed file of a training that completes, before recserver reads it."""
     _ending: asyncio.Future[Callable[[], TrainingResult]] = field(default_factory=asyncio.Future)
 
     def progress(self, stage: str, rows_read: int = 0) -> None:
-        """Tell how far it is."""
+        """Report progress."""
         self.on_progress(Progress(stage=stage, rows_read=rows_read))
 
     def finish(self, interactions: Interactions | None = None) -> None:
-        """End well, with a real packed model of ``interactions``; without them it is :func:`few_interactions`.
+        """Complete with a packed model of ``interactions``, by default :func:`few_interactions`.
 
-        As a real training does, it ends as unchanged if the last one learned from the same.
+        Like a real training it ends as unchanged if the last training had the same data.
         """
-        learned = few_interactions() if interactions is None else interactions
+        data = few_interactions() if interactions is None else interactions
 
         def ending() -> TrainingResult:
-            result = _pack_result(self.job, learned)
+            result = _pack_result(self.job, data)
             if self.tamper is not None:
                 self.tamper(self.job.out)
             return result
 
         self._ending.set_result(ending)
 
-    def fail(self, error: str | Exception = "The source is away.") -> None:
-        """End with a TrainingFailed of that sentence, or by raising that exception."""
+    def fail(self, error: str | Exception = "The source is unavailable.") -> None:
+        """Fail with a TrainingFailed with this sentence, or with this exception."""
 
         def ending() -> TrainingResult:
             raise TrainingFailed(error) if isinstance(error, str) else error
@@ -62,21 +62,19 @@ class ScriptedTraining:
 
 
 class ScriptedExecutor:
-    """An :class:`~recserver.training.executors.protocol.Executor` that trains nothing: the test ends each
-    training by hand.
-    """
+    """An :class:`~recserver.training.executors.protocol.Executor` whose trainings the test ends."""
 
     def __init__(self) -> None:
         self.trainings: list[ScriptedTraining] = []
-        """Every training begun so far, oldest first."""
+        """All trainings started so far, oldest first."""
         self.running: list[ScriptedTraining] = []
-        """Those that have not ended."""
-        self._handed_out = 0
+        """Trainings that have not ended."""
+        self._returned = 0
         self._started = asyncio.Condition()
 
     @property
     def started_count(self) -> int:
-        """How many trainings were begun so far."""
+        """The number of trainings started so far."""
         return len(self.trainings)
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
@@ -96,11 +94,11 @@ class ScriptedExecutor:
             self.running.remove(training)
 
     async def preview(self, job: PreviewJob) -> Preview:
-        """Look at the source as a worker would, in a thread of this process."""
+        """Read the source as a worker does, in a thread of this process."""
         return await asyncio.to_thread(preview, job)
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
-        """Export as a worker would, in a thread of this process, which cancelling does not end."""
+        """Export as a worker does, in a thread of this process. Cancelling does not stop the thread."""
         loop = asyncio.get_running_loop()
 
         def report(progress: ExportProgress) -> None:
@@ -108,18 +106,18 @@ class ScriptedExecutor:
 
         try:
             return await asyncio.to_thread(export, job, report)
-        except RecServerError as failure:
-            raise ExportFailed(str(failure)) from None
+        except RecServerError as error:
+            raise ExportFailed(str(error)) from None
 
     async def next(self) -> ScriptedTraining:
-        """The first training that was not handed out yet; waits for it to begin."""
+        """The next training that this method has not returned yet; waits for it to start."""
         async with self._started:
-            await self._started.wait_for(lambda: self._handed_out < len(self.trainings))
-        self._handed_out += 1
-        return self.trainings[self._handed_out - 1]
+            await self._started.wait_for(lambda: self._returned < len(self.trainings))
+        self._returned += 1
+        return self.trainings[self._returned - 1]
 
     async def close(self) -> None:
-        """Nothing is left to end."""
+        """Do nothing."""
 
 
 def few_interactions(users: int = 3, items: int = 4) -> Interactions:
@@ -137,11 +135,11 @@ def few_interactions(users: int = 3, items: int = 4) -> Interactions:
 
 
 def _pack_result(job: TrainingJob, interactions: Interactions) -> TrainingResult:
-    """What a training would make of ``interactions``, with factors that are cheap instead of fitted."""
+    """The result of a training with ``interactions``, with trivial factors instead of fitted ones."""
     digest = training_digest(job, interactions)
     if digest == job.previous_digest:
-        raise SourceUnchanged("The data and the hyperparameters are those of the last training.")
+        raise SourceUnchanged("The data and the hyperparameters have not changed since the last training.")
     users = np.ones((len(interactions.users), 1), np.float32)
     items = np.linspace(1, 0.5, len(interactions.items), dtype=np.float32).reshape(-1, 1)
-    factors = FittedModel(users, items, dict(job.hyperparameters), {"n_components": 1})
-    return finish_training(job, load_algorithm(job.algorithm), interactions, factors, digest)
+    model = FittedModel(users, items, dict(job.hyperparameters), {"n_components": 1})
+    return finish_training(job, load_algorithm(job.algorithm), interactions, model, digest)

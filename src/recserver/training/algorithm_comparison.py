@@ -220,7 +220,7 @@ def conclusions(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float],
     if best is None or best.result is None:
         return []
     own, seconds = best.ndcg, best.result.seconds
-    said = [f"Take {best.algorithm}: its ndcg_at_10 of {own:.4f} is the best."]
+    said = [f"Best: {best.algorithm} (NDCG@10 {own:.4f})."]
     near = [
         (row.result.seconds, row)
         for row in rows
@@ -230,15 +230,16 @@ def conclusions(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float],
     ]
     for took, row in sorted(near, key=lambda one: one[0]):
         said.append(
-            f"{row.algorithm} comes within 1 % of that ({row.ndcg:.4f}), in {took:.1f} seconds, not {seconds:.1f}."
+            f"{row.algorithm} is within 1 % of that ({row.ndcg:.4f}) and took {took:.1f} s "
+            f"instead of {seconds:.1f} s."
         )
     if best.algorithm != "popular" and own <= baseline["ndcg_at_10"]:
         said.append(
-            f"That is no better than recommending what is popular ({baseline['ndcg_at_10']:.4f}): check that the "
-            "columns are the right ones."
+            f"That is not better than popular items ({baseline['ndcg_at_10']:.4f}): check that the "
+            "columns are correct."
         )
     if n_users < MIN_EVALUATED_USERS:
         said.append(
-            f"Only {n_users} users could be evaluated: with fewer than {MIN_EVALUATED_USERS} chance decides."
+            f"Only {n_users} users were evaluated: with fewer than {MIN_EVALUATED_USERS} the order may be chance."
         )
     return said

@@ -1,1 +1,1 @@
-"""The commands, a module each; the options of those that import much are apart."""
+"""The commands, a module each with a Typer application ``app``. They are imported when they are run."""

@@ -1,4 +1,4 @@
-"""``recserver evaluate``: algorithms side by side on somebody's own data, without a server."""
+"""``recserver evaluate``: compare algorithms on a file of interactions, without a server."""
 
 from __future__ import annotations
 
@@ -6,218 +6,222 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
-from rich.console import Console
+from joblib import cpu_count
+from typer import Option
 
-from recserver.cli.output import (
-    EXIT_FAILED,
-    UsageError,
-    console,
-    exit_on_error,
-    print_error,
-    print_json,
-    print_rows,
-    printable,
-)
+from recserver.algorithms.evaluation.given_split import holdout_from_split
+from recserver.algorithms.evaluation.splitting import Holdout, hold_out
+from recserver.algorithms.interactions import Interactions
+from recserver.cli.command import EXIT_FAILED, AsJson, UsageError, command, new_app, usage_error_from
+from recserver.cli.output import error_console, print_error, print_json, print_line, print_rows, printable
+from recserver.cli.run_progress import BarDisplay, RunProgress
 from recserver.core.errors import InvalidInput
-
-if TYPE_CHECKING:
-    from recserver.algorithms.evaluation.splitting import Holdout
-    from recserver.algorithms.interactions import Interactions
-    from recserver.training.algorithm_comparison import CandidateOutcome, ColumnNames, OnCandidateProgress
+from recserver.server.settings import load_settings
+from recserver.training.algorithm_comparison import (
+    CandidateOutcome,
+    ColumnNames,
+    MissingColumn,
+    OnCandidateProgress,
+    applicable_algorithms,
+    compare,
+    conclusions,
+    popularity_metrics,
+    read_file,
+    validate_candidates,
+)
+from recserver.training.jobs import Progress
 
 METRICS = {"ndcg_at_10": "ndcg_at_10", "recall_at_20": "recall_at_20", "hr_at_10": "hr_at_10",
            "coverage": "coverage_at_10"}  # fmt: skip
-"""How a metric is called here, and in ``model_metrics``."""
-
+"""Names of the metrics in the output, and in ``model_metrics``."""
 
 HEADERS = "algorithm", *METRICS, "seconds", "peak MB", "error"
 
+app = new_app()
 
-@dataclass(frozen=True, slots=True)
-class EvaluateOptions:
-    """What the command line says, as it says it."""
-
-    data: Path | None
-    train: Path | None
-    test: Path | None
-    algorithms: str | None
-    hyperparameters: str | None
-    columns: Mapping[str, str | None]
-    split: str | None
-    seed: int | None
+File = Annotated[Path | None, Option(metavar="FILE", help="CSV, JSON lines or Parquet, as data chefs read them.")]
+Text = str | None
 
 
-def evaluate(options: EvaluateOptions, *, as_json: bool) -> None:
-    """Compare algorithms, and show what came of each."""
-    with exit_on_error():
-        _evaluate(options, as_json=as_json)
+@command(app)
+def evaluate(
+    *,
+    data: File = None,
+    train: Annotated[Path | None, Option(metavar="FILE", help="Training interactions, with --test.")] = None,
+    test: Annotated[Path | None, Option(metavar="FILE", help="Held-out interactions, with --train.")] = None,
+    algorithms: Annotated[
+        Text, Option(metavar="NAMES", help="Such as nmf,als,ease; by default all that can be applied to the data.")
+    ] = None,
+    hyperparameters: Annotated[
+        Text, Option(metavar="JSON", help='By algorithm, such as {"als": {"n_components": 32}}.')
+    ] = None,
+    user: Annotated[Text, Option(metavar="COLUMN", help="Column of the users; user_id by default.")] = None,
+    item: Annotated[Text, Option(metavar="COLUMN", help="Column of the items; item_id by default.")] = None,
+    rating: Annotated[
+        Text, Option(metavar="COLUMN", help="Column of the ratings; rating by default, or 1 for all.")
+    ] = None,
+    timestamp: Annotated[Text, Option(metavar="COLUMN", help="Column of the times; none by default.")] = None,
+    split: Annotated[
+        Literal["time", "random"] | None,
+        Option(help="Hold out each user's latest items, or random ones; time by default if --timestamp is given."),
+    ] = None,
+    seed: Annotated[
+        int | None, Option(min=0, max=2**32 - 1, help="Seed of a random split; 0 if not given.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare algorithms on your own data: accuracy on held-out interactions, time and memory.
 
-
-def _evaluate(options: EvaluateOptions, *, as_json: bool) -> None:
-    _check_options(options)
-    given = _hyperparameters(options.hyperparameters)
-    names = None if options.algorithms is None else _names(options.algorithms)
-
-    from joblib import cpu_count  # so late that wrong options are told at once
-
-    from recserver.training.algorithm_comparison import compare, conclusions, popularity_metrics
-
-    named = None if names is None else _candidates(names, given)
-    holdout = _holdout(options)
-    candidates = named or _candidates(_fitting_algorithms(holdout.training), given)
-    with _progress_display(as_json, len(candidates)) as follow:
-        rows = compare(holdout, candidates, int(cpu_count()), follow)
+    Each algorithm is fitted in a process of its own, without the held-out interactions. No server is needed.
+    """
+    columns = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
+    _check_options(data, (train, test), columns, split, seed)
+    overrides = _parse_hyperparameters(hyperparameters)
+    names = None if algorithms is None else _parse_names(algorithms)
+    candidates = None if names is None else _candidates(names, overrides)  # before the file is read
+    if split is None and seed is None and timestamp is not None:
+        split = "time"
+    holdout = _holdout(data, (train, test), columns, split, seed)
+    candidates = candidates or _candidates(_applicable_algorithms(holdout.training), overrides)
+    with _progress_display(as_json, len(candidates)) as on_progress:
+        rows = compare(holdout, candidates, int(cpu_count()), on_progress)
     if as_json:
         print_json([_row_to_json(row) for row in rows])
     else:
-        baseline = popularity_metrics(holdout)
-        _print_results(rows, baseline, holdout)
-        for sentence in conclusions(rows, baseline, len(holdout.users)):
-            console.print(printable(sentence), markup=False)
+        how = "as given" if data is None else "each user's latest fifth" if holdout.by_time else "a random fifth"
+        _print_results(rows, holdout, how)
     if all(row.result is None for row in rows):
         sys.exit(EXIT_FAILED)
 
 
-def _check_options(options: EvaluateOptions) -> None:
-    """Refuse options that do not go together."""
-    pair = options.train is not None, options.test is not None
-    if any(pair) and (options.data is not None or not all(pair)):
-        raise UsageError("--train and --test stand together and in place of --data: give both, or --data alone.")
-    if options.data is None and not any(pair):
-        raise UsageError("There is nothing to evaluate on: name a file by --data, or two by --train and --test.")
-    if any(pair) and (options.split is not None or options.seed is not None):
-        raise UsageError("--train and --test are a split already: leave out --split and --seed.")
-    if options.split == "time" and options.seed is not None:
-        raise UsageError("--seed is for chance, and --split time leaves nothing to it: leave one of them out.")
-    named = [name for name in options.columns.values() if name is not None]
-    if twice := next((name for name in named if named.count(name) > 1), None):
-        raise UsageError(f"The column {twice!r} is given twice: each option names a column of its own.")
+def _check_options(
+    data: Path | None,
+    pair: tuple[Path | None, Path | None],
+    columns: Mapping[str, str | None],
+    split: str | None,
+    seed: int | None,
+) -> None:
+    """Refuse options that cannot be combined."""
+    given = [path is not None for path in pair]
+    if any(given) and (data is not None or not all(given)):
+        raise UsageError("--train and --test replace --data: give both of them, or --data alone.")
+    if data is None and not any(given):
+        raise UsageError("No data given: use --data, or --train and --test.")
+    if any(given) and (split is not None or seed is not None):
+        raise UsageError("--train and --test are already split: leave out --split and --seed.")
+    if split == "time" and seed is not None:
+        raise UsageError("--seed is for random splits: leave out --seed or --split time.")
+    names = [name for name in columns.values() if name is not None]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"The column {twice!r} is given twice: each option needs a different column.")
 
 
-def _hyperparameters(text: str | None) -> dict[str, Any]:
+def _parse_hyperparameters(text: str | None) -> dict[str, Any]:
     example = 'write it like {"als": {"n_components": 32}}'
     try:
-        given = json.loads(text or "{}")
+        overrides = json.loads(text or "{}")
     except (ValueError, RecursionError):
-        raise UsageError(f"--hyperparameters is no JSON: {example}.") from None
-    if not isinstance(given, dict):
-        raise UsageError(f"--hyperparameters is no JSON object: {example}.")
-    return given
+        raise UsageError(f"--hyperparameters is not valid JSON: {example}.") from None
+    if not isinstance(overrides, dict):
+        raise UsageError(f"--hyperparameters is not a JSON object: {example}.")
+    return overrides
 
 
-def _names(text: str) -> list[str]:
+def _parse_names(text: str) -> list[str]:
     names = list(dict.fromkeys(name for name in (part.strip() for part in text.split(",")) if name))
     if not names:
-        raise UsageError("--algorithms names none: write it like nmf,als,ease, or leave it out for all that fit.")
+        raise UsageError("--algorithms is empty: write it like nmf,als,ease, or leave it out for all algorithms.")
     return names
 
 
-def _candidates(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    from recserver.training.algorithm_comparison import validate_candidates
-
-    try:
-        return validate_candidates(names, given)
-    except InvalidInput as error:
-        raise UsageError(str(error)) from None
+def _candidates(names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    with usage_error_from(InvalidInput):
+        return validate_candidates(names, overrides)
 
 
-def _fitting_algorithms(interactions: Interactions) -> list[str]:
-    from recserver.training.algorithm_comparison import applicable_algorithms
-
+def _applicable_algorithms(interactions: Interactions) -> list[str]:
     names, left_out = applicable_algorithms(interactions)
     for sentence in left_out:
         print_error(sentence)
     return names
 
 
-def _holdout(options: EvaluateOptions) -> Holdout:
-    """What to learn from and what to foretell."""
-    from recserver.algorithms.evaluation.given_split import holdout_from_split
-    from recserver.algorithms.evaluation.splitting import hold_out
-    from recserver.training.algorithm_comparison import ColumnNames
-
-    timestamp = options.columns["timestamp"]
-    by_time = options.split == "time" or (options.split is None and options.seed is None and timestamp is not None)
-    if by_time and timestamp is None:
-        timestamp = "timestamp"
-    columns = ColumnNames(**{**options.columns, "timestamp": timestamp})
-    if options.data is not None:
-        holdout = hold_out(_read(options.data, columns), seed=options.seed or 0, use_times=by_time)
-        why = "nobody has two items, or what is held out has no positive rating"
+def _holdout(
+    data: Path | None,
+    pair: tuple[Path | None, Path | None],
+    columns: Mapping[str, str | None],
+    split: str | None,
+    seed: int | None,
+) -> Holdout:
+    """The training interactions and the held-out ones."""
+    by_time = split == "time"
+    timestamp = columns["timestamp"] or ("timestamp" if by_time else None)
+    names = ColumnNames(**{**columns, "timestamp": timestamp})
+    if data is not None:
+        holdout = hold_out(_read(data, names), seed=seed or 0, use_times=by_time)
+        reason = "no user has two items, or no held-out rating is positive"
     else:
-        training, test = (_read(path, columns) for path in (options.train, options.test) if path is not None)
+        training, test = (_read(path, names) for path in pair if path is not None)
         holdout = holdout_from_split(training, test)
-        why = "nobody in --test is in --train and has something positive there that is new"
+        reason = "no user of --test is in --train and has a new item with a positive rating"
     if holdout is None:
-        raise InvalidInput(f"There is nothing to foretell: {why}. Check the columns, or give more data.")
+        raise InvalidInput(f"No held-out interactions to evaluate: {reason}. Check the columns, or use more data.")
     return holdout
 
 
 def _read(path: Path, columns: ColumnNames) -> Interactions:
-    from recserver.server.settings import load_settings
-    from recserver.training.algorithm_comparison import MissingColumn, read_file
-
     if not path.is_file():
         raise InvalidInput(f"There is no file {path}: check the path.")
-    try:
+    with usage_error_from(MissingColumn):
         return read_file(path, columns, load_settings().source_policy(path.parent))
-    except MissingColumn as error:
-        raise UsageError(str(error)) from None
 
 
 @contextmanager
-def _progress_display(as_json: bool, count: int) -> Iterator[OnCandidateProgress]:
-    """Tell on standard error which algorithm is at work: as a bar on a terminal, as lines elsewhere."""
-    from recserver.cli.run_progress import BarDisplay, RunProgress
+def _progress_display(as_json: bool, total: int) -> Iterator[OnCandidateProgress]:
+    """Show the current algorithm on standard error: a bar on a terminal, lines elsewhere unless ``as_json``."""
+    started: list[str] = []
 
-    on, begun = Console(stderr=True, highlight=False, soft_wrap=True), list[str]()
+    def show(name: str, progress: Progress, bar: BarDisplay | None) -> None:
+        is_new = name not in started
+        if is_new:
+            started.append(name)
+        text = f"{name} ({len(started)} of {total})"
+        if bar is not None:
+            bar.show(RunProgress.model_validate(progress.model_dump() | {"stage": f"{text}: {progress.stage}"}))
+        elif is_new and not as_json:
+            error_console.print(printable(text), markup=False)
 
-    def line(name: str, progress: Any) -> None:
-        if name not in begun:
-            begun.append(name)
-            if not as_json:
-                on.print(f"{printable(name)} ({len(begun)} of {count})", markup=False)
-
-    if not on.is_terminal:
-        yield line
+    if not error_console.is_terminal:
+        yield lambda name, progress: show(name, progress, None)
         return
-    with BarDisplay(on) as bar:
-
-        def redraw(name: str, progress: Any) -> None:
-            if name not in begun:
-                begun.append(name)
-            stage = f"{name} ({len(begun)} of {count}): {progress.stage}"
-            bar.show(RunProgress.model_validate(progress.model_dump() | {"stage": stage}))
-
-        yield redraw
+    with BarDisplay(error_console) as bar:
+        yield lambda name, progress: show(name, progress, bar)
 
 
 def _row_to_json(row: CandidateOutcome) -> dict[str, Any]:
-    """A row for programs."""
     keys = "algorithm", *METRICS, "seconds", "peak_mb"
     if row.result is None:
         return dict.fromkeys(keys) | {"algorithm": row.algorithm, "error": row.error}
-    found = row.result
-    values = (found.metrics[name] for name in METRICS.values())
-    return dict(zip(keys, (row.algorithm, *values, found.seconds, found.peak_mb), strict=True))
+    metrics = (row.result.metrics[name] for name in METRICS.values())
+    return dict(zip(keys, (row.algorithm, *metrics, row.result.seconds, row.result.peak_mb), strict=True))
 
 
-def _print_results(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float], holdout: Holdout) -> None:
-    training, how = holdout.training, "of each user's latest pairs" if holdout.by_time else "of pairs"
-    console.print(
-        f"{len(training.users)} users, {len(training.items)} items, {training.n_pairs} pairs to learn from; "
-        f"{len(holdout.items)} {how} to foretell, of {len(holdout.users)} users.",
-        markup=False,
+def _print_results(rows: Sequence[CandidateOutcome], holdout: Holdout, how: str) -> None:
+    training, baseline = holdout.training, popularity_metrics(holdout)
+    print_line(
+        f"Train: {training.n_pairs:,} interactions, {len(training.users):,} users, {len(training.items):,} items. "
+        f"Test: {len(holdout.items):,} ({how}), {len(holdout.users):,} users."
     )
     lines = [_table_row(row) for row in sorted(rows, key=lambda row: -row.ndcg)]
     if all(row.algorithm != "popular" for row in rows):
         figures = (f"{baseline[name]:.4f}" for name in METRICS.values())
         lines.append(("popularity, to compare", *figures, None, None, None))
     print_rows(HEADERS, lines, key_column="algorithm")
+    for sentence in conclusions(rows, baseline, len(holdout.users)):
+        print_line(sentence)
 
 
 def _table_row(row: CandidateOutcome) -> tuple[Any, ...]:

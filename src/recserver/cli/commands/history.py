@@ -1,50 +1,72 @@
-"""``recserver tasks history``: what ran, and what became of it."""
+"""``recserver tasks history``: past and current runs, and their outcomes."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from typer import Argument, Option
 
 from recserver.cli.client import connect
-from recserver.cli.commands.tasks import format_time
-from recserver.cli.output import console, exit_on_error, one_line, print_json, print_rows
+from recserver.cli.command import AsJson, UsageError, checked_by
+from recserver.cli.output import console, format_time, one_line, print_json, print_rows
+from recserver.core.errors import quoted
+from recserver.core.validation.values import parse_count
+from recserver.training.run_outcome import RunOutcome
 from recserver.training.run_record import RunRecord
 
 HEADERS = "started", "task", "model", "trigger", "outcome", "seconds", "version", "run", "error"
 
-
-def show_runs(url: str | None, *, as_json: bool, **query: Any) -> None:
-    """Show the runs that ``GET /list_runs`` finds, newest first."""
-    with exit_on_error():
-        asyncio.run(_runs(url, query, as_json=as_json))
-
-
-def show_run(url: str | None, run_id: str, *, as_json: bool) -> None:
-    """Show one run with all that is known of it."""
-    with exit_on_error():
-        asyncio.run(_run(url, run_id, as_json=as_json))
+Url = Annotated[
+    str | None,
+    Option(
+        envvar="RECSERVER_URL",
+        help="Address of the server; by default this machine, port RECSERVER_PORT or 9999.",
+    ),
+]
 
 
-async def _runs(url: str | None, query: Mapping[str, Any], *, as_json: bool) -> None:
+def _parse_outcome(value: str) -> str:
+    if value not in list(RunOutcome):
+        raise ValueError(f"{quoted(value)} is not an outcome: use one of {', '.join(RunOutcome)}")
+    return value
+
+
+async def history(
+    task_name: Annotated[str | None, Argument(metavar="NAME", help="Only runs of this task.")] = None,
+    *,
+    model_id: Annotated[str | None, Option("--model", help="Only runs of this model.")] = None,
+    outcome: Annotated[
+        str | None, Option(callback=checked_by(_parse_outcome), help=f"Only these: {', '.join(RunOutcome)}.")
+    ] = None,
+    limit: Annotated[int, Option(callback=checked_by(parse_count), help="Maximum number of runs.")] = 20,
+    run_id: Annotated[str | None, Option("--run", help="Show this one run, with all details.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show runs and their outcomes, newest first."""
+    query = {"task_name": task_name, "model_id": model_id, "outcome": outcome}
+    if run_id is not None and any(query.values()):
+        raise UsageError("--run shows one run: leave out NAME, --model and --outcome.")
     async with connect(url) as client:
-        answer = await client.get("list_runs", **query)
+        if run_id is None:
+            response = await client.get("list_runs", **query, limit=limit)
+        else:
+            response = await client.get("get_run", run_id=run_id)
     if as_json:
-        print_json(answer)
-        return
-    try:
-        runs = [RunRecord.model_validate(one) for one in answer["data"]]
-    except (ValidationError, KeyError, TypeError):
-        raise client.unexpected_response() from None
-    if runs:
-        print_rows(
-            HEADERS, [_row(run) for run in runs], key_column="run", optional_columns=("model", "trigger", "run")
-        )
+        print_json(response)
+    elif run_id is not None:
+        sys.stdout.writelines(f"{line}\n" for line in _outline(response))
     else:
-        console.print("No such runs are remembered.")
+        runs = response.get("data")
+        if not isinstance(runs, list):
+            raise client.unexpected_response()
+        rows = [_row(client.run_record(run)) for run in runs]
+        if rows:
+            print_rows(HEADERS, rows, key_column="run", optional_columns=("model", "trigger", "run"))
+        else:
+            console.print("No runs found.")
 
 
 def _row(run: RunRecord) -> tuple[Any, ...]:
@@ -55,17 +77,8 @@ def _row(run: RunRecord) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-async def _run(url: str | None, run_id: str, *, as_json: bool) -> None:
-    async with connect(url) as client:
-        run = await client.get("get_run", run_id=run_id)
-    if as_json:
-        print_json(run)
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in _outline(run))
-
-
 def _outline(content: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
-    """Everything that is known, a line each; what belongs together is set in."""
+    """All fields, one per line; nested ones are indented."""
     margin = "  " * depth
     for name, value in content.items():
         if value is None or value in ({}, []):
@@ -75,6 +88,6 @@ def _outline(content: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
             yield from _outline(value, depth + 1)
         elif isinstance(value, list):
             yield f"{margin}{one_line(name)}"
-            yield from (f"{margin}  {one_line(one)}" for one in value)
+            yield from (f"{margin}  {one_line(element)}" for element in value)
         else:
             yield f"{margin}{one_line(name)}: {one_line(value)}"

@@ -1,123 +1,104 @@
-"""``recserver models``: trained models looked at, and taken to and from other tools, without a server."""
+"""``recserver models``: list trained models, and exchange them with other tools, without a server."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 from rich.table import Table
+from typer import Argument, Option
 
+from recserver.cli.command import AsJson, ExistingFolder, command, new_app, usage_error_from
 from recserver.cli.data_folder import open_model, open_store
-from recserver.cli.output import UsageError, cell, console, exit_on_error, print_json
-from recserver.core.errors import DataFolderInUse, InvalidInput, ModelBusy, ModelExists, os_error_text, quoted
-from recserver.registry.model_status import ModelStatus
-from recserver.registry.model_store import ModelStore, StoredModel
-from recserver.storage.model_file.version_numbers import next_version
-
-if TYPE_CHECKING:
-    from recserver.cli.model_formats import NamedArrays
-    from recserver.registry.version_lifecycle import ModelVersions
-    from recserver.registry.version_store import Version
-    from recserver.storage.model_file import PackedFile
+from recserver.cli.model_extras import unpack_extras
+from recserver.cli.model_formats import export_arrays, import_arrays, read, write
+from recserver.cli.model_import import locked_for_writing, publish
+from recserver.cli.output import cell, console, print_json, print_line
+from recserver.core.errors import InvalidInput, quoted
+from recserver.core.validation.values import check_new_model_id
+from recserver.registry.model_store import StoredModel
 
 EXTRAS_DROPPED = (
-    "Users, items, their factors or what was seen are not as they were exported, so what else the file holds is "
-    "left out: how users are folded in, attributes of items, and what was popular of late."
+    "Users, items, their factors or the seen items have changed since the export, so the rest of the file is not "
+    "imported: fold-in, item attributes and recent popularity."
 )
 
 HEADERS = "id", "algorithm", "status", "version", "trained", "users", "items", "MB"
 
+Format = Literal["npz", "safetensors"]
+ModelId = Annotated[str, Argument(metavar="ID", help="The model.")]
 
-def list_models(data: Path, *, as_json: bool) -> None:
-    """Show every model of the folder ``data`` as its files describe it."""
-    with exit_on_error():
-        models = asyncio.run(open_store(data).read_all())
-        if as_json:
-            print_json(
-                {model.model_id: model.config | {"model_file_exists": bool(model.file_stat)} for model in models}
-            )
-        elif not models:
-            console.print(f"There are no models in {data}.", markup=False)
-        else:
-            table = Table(*HEADERS)
-            for model in models:
-                table.add_row(*map(cell, _row(model)))
-            console.print(table)
+app = new_app(
+    "models", "List the models of a data folder, and exchange them with other tools. No server is needed."
+)
 
 
-def export_model(data: Path, model_id: str, *, output: Path | None, kind: str, overwrite: bool) -> None:
-    """Write the trained version of a model as a file of ``kind``."""
-    with exit_on_error():
-        from recserver.cli.model_formats import export_arrays, write
+@command(app, "list")
+def list_models(data: ExistingFolder = Path("data"), as_json: AsJson = False) -> None:
+    """Show all models of a data folder."""
+    models = asyncio.run(open_store(data).read_all())
+    if as_json:
+        print_json(
+            {model.model_id: model.config | {"model_file_exists": bool(model.file_stat)} for model in models}
+        )
+    elif not models:
+        print_line(f"There are no models in {data}.")
+    else:
+        table = Table(*HEADERS)
+        for model in models:
+            table.add_row(*map(cell, _row(model)))
+        console.print(table)
 
-        _, packed, recommender = open_model(data, model_id)
-        target = output or Path(f"{model_id}.{kind}")
-        if os.path.lexists(target) and not overwrite:
-            raise InvalidInput(f"{quoted(target)} exists: name another file with --output, or add --overwrite.")
-        write(target, export_arrays(packed), kind)
-        told = f"Version {recommender.model_version} of model {model_id} is in {target}."
-        console.print(told, markup=False)
 
-
-def import_model(
-    data: Path, source: Path, model_id: str, *, kind: str | None, algorithm_name: str, overwrite: bool
+@command(app, "export")
+def export_model(
+    model_id: ModelId,
+    data: ExistingFolder = Path("data"),
+    output: Annotated[Path | None, Option(help="The file to write; ID.FORMAT by default.")] = None,
+    file_format: Annotated[Format, Option("--format", help="The format of the file.")] = "npz",
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Make the model ``model_id`` of a file that another tool wrote, or that was exported."""
-    with exit_on_error():
-        from recserver.cli.model_extras import unpack_extras
-        from recserver.cli.model_formats import import_arrays, read
-        from recserver.core.validation.values import check_new_model_id
-
-        try:
-            check_new_model_id(model_id)
-        except ValueError as error:
-            raise UsageError(f"The model id {quoted(model_id)} {error}.") from None
-        store = open_store(data)
-        found = read(source, kind or source.suffix[1:].lower())
-        back = unpack_extras(found)
-        header, more = back or ({}, {})
-        parts = more | import_arrays(found)
-        with _locked_for_writing(data):
-            placing = _publish(store, model_id, parts, algorithm_name, header=header, overwrite=overwrite)
-            version, pinned = asyncio.run(placing)
-        if back is None:
-            console.print(EXTRAS_DROPPED, markup=False)
-        but = f" and does not serve: version {pinned} is pinned" if pinned else ""
-        console.print(f"Version {version} of model {model_id} is in {data}{but}.", markup=False)
+    """Write the serving version as arrays that numpy, PyTorch and others can read."""
+    _, artifact, recommender = open_model(data, model_id)
+    target = output or Path(f"{model_id}.{file_format}")
+    if os.path.lexists(target) and not overwrite:
+        raise InvalidInput(f"{quoted(target)} exists: name another file with --output, or add --overwrite.")
+    write(target, export_arrays(artifact), file_format)
+    print_line(f"Wrote version {recommender.model_version} of model {model_id} to {target}.")
 
 
-@contextmanager
-def _locked_for_writing(data: Path) -> Iterator[None]:
-    """Have the data folder for oneself, as a server has.
-
-    Raises:
-        InvalidInput: if a server has it, naming that.
-    """
-    from recserver.storage.folder_lock import DataLock
-
-    lock = DataLock(data.resolve())
-    try:
-        lock.acquire()
-    except DataFolderInUse as error:
-        raise InvalidInput(
-            f"The data folder {data} is in use by {error.holder}: stop that server, import, and start it again."
-        ) from None
-    except OSError as error:
-        raise InvalidInput(
-            f"The data folder cannot be locked ({os_error_text(error)}): check its permissions."
-        ) from None
-    try:
-        yield
-    except OSError as error:
-        raise InvalidInput(
-            f"The model could not be saved ({os_error_text(error)}): check the disk and its permissions."
-        ) from None
-    finally:
-        lock.release()
+@command(app, "import")
+def import_model(
+    source: Annotated[Path, Argument(metavar="FILE", help="A file of factors and ids.")],
+    model_id: ModelId,
+    *,
+    data: ExistingFolder = Path("data"),
+    file_format: Annotated[
+        Format | None, Option("--format", help="The format of the file; by default that of its extension.")
+    ] = None,
+    algorithm: Annotated[str, Option(help="Algorithm of the next training of a new model.")] = "nmf",
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Make it the next version of an existing model.")
+    ] = False,
+) -> None:
+    """Create a model, or a version of a model, from factors and ids. A read-only server picks it up by itself."""
+    with usage_error_from(ValueError, f"The model id {quoted(model_id)} {{}}."):
+        check_new_model_id(model_id)
+    store = open_store(data)
+    imported = read(source, file_format or source.suffix[1:].lower())
+    extras = unpack_extras(imported)
+    header, extra_arrays = extras or ({}, {})
+    arrays = extra_arrays | import_arrays(imported)
+    with locked_for_writing(data):
+        version, pinned = asyncio.run(
+            publish(store, model_id, arrays, algorithm, header=header, overwrite=overwrite)
+        )
+    if extras is None:
+        print_line(EXTRAS_DROPPED)
+    not_promoted = f", but is not promoted: version {pinned} is pinned" if pinned else ""
+    print_line(f"Imported version {version} of model {model_id} into {data}{not_promoted}.")
 
 
 def _row(model: StoredModel) -> tuple[Any, ...]:
@@ -129,148 +110,3 @@ def _row(model: StoredModel) -> tuple[Any, ...]:
         model.model_id, config["algorithm"], config["status"], config.get("model_version"),
         config.get("training_completed_at"), metrics.get("n_users"), metrics.get("n_items"), size,
     )  # fmt: skip
-
-
-async def _publish(
-    store: ModelStore,
-    model_id: str,
-    arrays: NamedArrays,
-    algorithm_name: str,
-    *,
-    header: Mapping[str, Any],
-    overwrite: bool,
-) -> tuple[int, int | None]:
-    """Put a model in place as a training does: a new one, or the next version of one that is there.
-
-    The file goes through every check of loading under a hidden name first, so that nothing else is ever in place.
-
-    Returns:
-        The version, and the pinned one that serves in its place, if there is one.
-    """
-    from recserver.recommend.model.loading import load_model
-    from recserver.registry.version_store import VersionStore
-    from recserver.storage.atomic_files import remove_files, temporary_path
-
-    await asyncio.to_thread(store.folder.mkdir, parents=True, exist_ok=True)
-    before = await _existing_model(store, model_id, overwrite=overwrite)
-    config = before.config if before else _new_config(model_id, algorithm_name)
-    versions = _model_versions(store)
-    if before:
-        await versions.import_external_file(model_id)  # whose number may be the highest
-    number = next_version(await VersionStore(store).highest(model_id) if before else 0)
-    about = {
-        **header, "model_id": model_id, "model_version": number,
-        "algorithm": str(config["algorithm"]), "model_type": str(config["model_type"]),
-    }  # fmt: skip
-    out = temporary_path(store.model_path(model_id))
-    try:
-        packed = await asyncio.to_thread(_pack, out, about, arrays)
-        _, recommender = await asyncio.to_thread(load_model, out)
-        if not before:
-            await store.create(model_id, config)
-        for status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
-            await store.set_status(model_id, status)
-        imported = _imported_version(model_id, config, number, arrays, packed)
-        if pinned := await versions.pinned_version(model_id):
-            placing = versions.store_candidate(model_id, out, imported, ModelStatus.COMPLETED)
-        else:
-            placing = versions.publish(model_id, out, imported, recommender)
-        try:
-            await placing
-        except OSError:
-            await store.set_status(model_id, ModelStatus.FAILED, error="The import could not be saved.")
-            raise
-    finally:
-        await remove_files([out])
-    return number, pinned
-
-
-def _model_versions(store: ModelStore) -> ModelVersions:
-    """What a server publishes with; it keeps as many versions as a server would."""
-    from recserver.core.clock import SystemClock
-    from recserver.core.events import EventBus
-    from recserver.registry.model_cache import ModelCache
-    from recserver.registry.version_lifecycle import ModelVersions
-    from recserver.registry.version_store import VersionStore
-    from recserver.server.settings import load_settings
-
-    return ModelVersions(
-        models=store, version_store=VersionStore(store),
-        model_cache=ModelCache(store, EventBus()), clock=SystemClock(),
-        max_versions=load_settings().model_versions,
-    )  # fmt: skip
-
-
-async def _existing_model(store: ModelStore, model_id: str, *, overwrite: bool) -> StoredModel | None:
-    """The model of which the next version is to come, if there is one and that is allowed."""
-    there = next((one for one in await store.ids() if one.casefold() == model_id.casefold()), None)
-    if there is None:
-        return None
-    if there != model_id or not overwrite:
-        raise ModelExists(
-            f"There is a model {quoted(there)} already: choose another id"
-            + (", or add --overwrite to make this its next version." if there == model_id else ".")
-        )
-    model = await store.read(model_id)
-    if model.unreadable_reason:
-        raise InvalidInput(model.unreadable_reason)
-    if ModelStatus(model.status).in_training:
-        raise ModelBusy(f"Model {quoted(model_id)} is being trained: import when that has ended.")
-    return model
-
-
-def _new_config(model_id: str, algorithm_name: str) -> dict[str, Any]:
-    """The config of a new model, whose next training would use the algorithm called ``name``."""
-    from recserver.algorithms.lookup import load_algorithm
-    from recserver.core.clock import SystemClock, timestamp
-    from recserver.registry.model_config import new_config
-
-    method = load_algorithm(algorithm_name)
-    return new_config(
-        model_id, algorithm_name, method.model_type, method.default_params, timestamp(SystemClock().now())
-    )
-
-
-def _pack(out: Path, header: Mapping[str, Any], arrays: NamedArrays) -> PackedFile:
-    from recserver.storage.model_file import pack
-
-    try:
-        return pack(out, header, arrays)
-    except ValueError as error:
-        raise InvalidInput(str(error)) from None
-    except OSError as error:
-        raise InvalidInput(f"The model cannot be written ({error.strerror}): check {out.parent}.") from None
-
-
-def _imported_version(
-    model_id: str, config: Mapping[str, Any], number: int, arrays: NamedArrays, packed: PackedFile
-) -> Version:
-    """What is known of a version that was trained elsewhere."""
-    from recserver.algorithms.lookup import load_algorithm
-    from recserver.core.clock import SystemClock, timestamp
-    from recserver.registry.version_store import Version
-
-    now = timestamp(SystemClock().now())
-    users, items, seen = (len(arrays[one]) for one in ("user_factors", "item_counts", "seen_indices"))
-    metrics = {
-        "n_users": users, "n_items": items, "n_interactions": seen,
-        "sparsity": 1 - seen / max(1, users * items), "n_components": arrays["user_factors"].shape[1],
-    }  # fmt: skip
-    metadata = {
-        "model_id": model_id,
-        "model_type": load_algorithm(config["algorithm"]).model_class,
-        "saved_at": now,
-        "file_path": f"models/{model_id}.pkl",
-        "hyperparameters": config["hyperparameters"],
-        "training_stats": {name: metrics[name] for name in ("n_users", "n_items", "n_interactions", "sparsity")},
-        "metrics": metrics,
-        "model_version": number,
-        "imported": True,
-        "size": packed.size,
-        "sha256": packed.sha256,
-    }
-    told = {
-        "training_completed_at": now, "last_saved_at": now,
-        "model_version": number, "model_metrics": metrics,
-    }  # fmt: skip
-    return Version(model_version=number, created_at=now, metadata=metadata, config=told)

@@ -1,4 +1,4 @@
-"""``recserver recommend``: what a model of a data folder recommends, without a server."""
+"""``recserver recommend``: recommendations of a model in a data folder, without a server."""
 
 from __future__ import annotations
 
@@ -6,127 +6,161 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from typer import Argument, Option
 
+from recserver.cli.command import AsJson, ExistingFolder, UsageError, command, new_app, usage_error_from
 from recserver.cli.data_folder import find_model_file, open_model
-from recserver.cli.output import UsageError, cell, console, exit_on_error, print_json, printable
+from recserver.cli.output import cell, console, error_console, print_json, print_line
 from recserver.core.errors import InvalidInput, os_error_text, quoted
+from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import entity_id
+from recserver.recommend.pipeline import items_to_json
+from recserver.recommend.pipeline import recommend as recommend_items
+from recserver.recommend.query import Query
 from recserver.recommend.request_options import ExportOptions, UserOptions
+from recserver.server.settings import load_settings
+from recserver.storage.atomic_files import remove_files_sync, replace_durably, temporary_path
 from recserver.training.export.export_job import (
     EXTENSIONS,
     ExportJob,
+    ExportProgress,
+    ExportResult,
     FileTarget,
     TableTarget,
     check_table,
     extension_of,
     to_json,
 )
-
-if TYPE_CHECKING:
-    from recserver.training.export.export_job import ExportProgress, ExportResult
+from recserver.training.export.export_worker import export
 
 FALLBACKS: Mapping[str | None, dict[str, Any]] = {
     None: {}, "overall": {}, "recent": {"popularity": "recent"}, "none": {"fallback": False},
 }  # fmt: skip
 
 OPTION_NAMES = {"max_per": "--max-per", "n": "-n", "candidates": "--candidate"}
-"""Options that are not called as what they wish."""
+"""Command line options whose name differs from that of the request option."""
 
 DEFAULT_TABLE = "recommendations"
 
+Text = str | None
+Texts = list[str] | None
 
-@dataclass(frozen=True, slots=True)
-class RecommendOptions:
-    """What the command line says, wishes as in a request but not checked."""
-
-    data: Path
-    model_id: str | None
-    request: dict[str, Any]
+app = new_app()
 
 
-def recommend_one(
-    options: RecommendOptions,
+@command(app)
+def recommend(
+    user: Annotated[Text, Argument(metavar="USER", help="The user; or use --all.")] = None,
     *,
-    user: str | None,
-    export_option: str | None,
-    fallback: str | None,
-    explain: bool,
-    as_json: bool,
+    data: ExistingFolder = Path("data"),
+    model_id: Annotated[Text, Option("--model", help="The model, if there are several.")] = None,
+    n: Annotated[Text, Option("-n", help="Maximum number of items, 1 to 1000 [10].")] = None,
+    conditions: Annotated[
+        Texts, Option("--filter", help="Condition on items: genre=Comedy, price<20. Repeatable.")
+    ] = None,
+    exclude: Annotated[Texts, Option(help="An item to exclude. Repeatable.")] = None,
+    candidates: Annotated[Texts, Option("--candidate", help="Recommend only these items. Repeatable.")] = None,
+    boost: Annotated[Texts, Option(help="Multiply scores: genre=Comedy*1.5. Repeatable.")] = None,
+    max_per: Annotated[Texts, Option(help="Maximum number of items per value: genre:2. Repeatable.")] = None,
+    diversity: Annotated[Text, Option(help="0 = relevance only, 1 = maximum diversity [0].")] = None,
+    include_seen: Annotated[
+        bool, Option("--include-seen", help="Include items that the user has interacted with.")
+    ] = False,
+    fallback: Annotated[
+        Text, Option(help="For cold-start users: overall or recent popularity, or none; overall by default.")
+    ] = None,
+    explain: Annotated[
+        bool, Option("--explain", help="Show which of the user's items led to each recommendation.")
+    ] = False,
+    all_users: Annotated[bool, Option("--all", help="Export all users of the model to --out.")] = False,
+    out: Annotated[
+        Text, Option(help="With --all: a file ending in .parquet, .csv, .csv.gz or .jsonl, or a database URL.")
+    ] = None,
+    table: Annotated[Text, Option(help="With a database URL: the table; recommendations by default.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show the best items for one user, read from the data folder's model file."""
-    with exit_on_error():
-        if user is None:
-            raise UsageError("There is nobody to recommend to: name a user, or everybody by --all.")
-        if export_option is not None:
-            raise UsageError("--out and --table are for everybody: add --all, or leave them out.")
-        if fallback not in FALLBACKS:
-            raise UsageError(f"--fallback {quoted(fallback)}: take overall, recent or none.")
-        user_id = _user_id(user)
-        wishes = _validated(UserOptions, options.request | FALLBACKS[fallback] | {"explain": explain})
+    """Show what a model recommends to a user, or export recommendations for all users. No server is needed.
 
-        from recserver.recommend.pipeline import items_to_json, recommend
-        from recserver.recommend.query import Query
-
-        model_id, _, model = open_model(options.data, options.model_id)
-        answer = recommend(model, user_id, Query.from_options(wishes))
-        source = answer.source and answer.source.value
-        told = {
-            "model_id": model_id, "user_id": user_id, "items": items_to_json(answer),
-            "n_recommendations": len(answer.items), "source": source, "model_version": model.model_version,
-        }  # fmt: skip
-        if as_json:
-            print_json(told)
-        else:
-            _print_recommendations(told)
-
-
-def recommend_all(
-    options: RecommendOptions,
-    *,
-    user: str | None,
-    out: str | None,
-    table: str | None,
-    single_user_option: object,
-    as_json: bool,
-) -> None:
-    """Write the best items for every user that a model knows."""
-    with exit_on_error():
-        if user is not None or single_user_option:
-            raise UsageError("A user, --fallback and --explain are for one user: leave them out with --all.")
+    In a database table, the model's rows are replaced in one transaction; a missing table is created.
+    """
+    options = {
+        "n": n, "filter": conditions, "exclude": exclude, "candidates": candidates, "boost": boost,
+        "max_per": max_per, "diversity": diversity, "exclude_seen": not include_seen,
+    }  # fmt: skip
+    options = {name: value for name, value in options.items() if value not in (None, [])}
+    if all_users:
+        if user is not None or fallback or explain:
+            raise UsageError("USER, --fallback and --explain are for one user: leave them out with --all.")
         if out is None:
-            raise UsageError(f"--all needs --out: a file ending in {', '.join(EXTENSIONS)}, or a database's URL.")
-        target = _table_target(options, out, table) if "://" in out else _file_target(out, table)
-        wishes = to_json(_validated(ExportOptions, options.request))
-        model_id, path = find_model_file(options.data, options.model_id)
-        job = ExportJob(model_id=model_id, model=path, options=wishes, target=target)
-        into = f"table {target.table}" if isinstance(target, TableTarget) else out
-        result = _export(job, Path(out))
-        if as_json:
-            print_json({"model_id": model_id, **result.model_dump()})
-        else:
-            told = f"{result.rows:,} rows for {result.users:,} users, of version {result.model_version} of model "
-            console.print(printable(f"{told}{model_id}, are in {into}; {result.seconds:.1f} s."), markup=False)
+            raise UsageError(f"--all needs --out: a file ending in {', '.join(EXTENSIONS)}, or a database URL.")
+        target = _table_target(data, out, table) if "://" in out else _file_target(out, table)
+        export_options = to_json(_validated(ExportOptions, options))
+        _recommend_all(data, model_id, export_options, target, out, as_json=as_json)
+        return
+    if user is None:
+        raise UsageError("No user given: name one, or use --all.")
+    if out is not None or table is not None:
+        raise UsageError("--out and --table are for all users: add --all, or leave them out.")
+    if fallback not in FALLBACKS:
+        raise UsageError(f"--fallback {quoted(fallback)} is not valid: use overall, recent or none.")
+    with usage_error_from(ValueError, "The user id {}."):
+        user_id = entity_id(user)
+    user_options = _validated(UserOptions, options | FALLBACKS[fallback] | {"explain": explain})
+    _recommend_one(data, model_id, user_id, user_options, as_json=as_json)
+
+
+def _recommend_one(data: Path, model_id: str | None, user_id: str, options: Any, *, as_json: bool) -> None:
+    """Show recommendations for one user."""
+    model_id, _, model = open_model(data, model_id)
+    recommendations = recommend_items(model, user_id, Query.from_options(options))
+    response = {
+        "model_id": model_id, "user_id": user_id, "items": items_to_json(recommendations),
+        "n_recommendations": len(recommendations.items),
+        "source": recommendations.source and recommendations.source.value, "model_version": model.model_version,
+    }  # fmt: skip
+    if as_json:
+        print_json(response)
+    else:
+        _print_recommendations(response)
+
+
+def _recommend_all(
+    data: Path,
+    model_id: str | None,
+    options: dict[str, Any],
+    target: FileTarget | TableTarget,
+    out: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Export recommendations for all users of a model."""
+    model_id, path = find_model_file(data, model_id)
+    job = ExportJob(model_id=model_id, model=path, options=options, target=target)
+    result = _export(job, Path(out))
+    if as_json:
+        print_json({"model_id": model_id, **result.model_dump()})
+        return
+    destination = f"table {target.table}" if isinstance(target, TableTarget) else out
+    print_line(
+        f"Wrote {result.rows:,} rows for {result.users:,} users to {destination}: "
+        f"model {model_id}, version {result.model_version}, {result.seconds:.1f} s."
+    )
 
 
 def _export(job: ExportJob, path: Path) -> ExportResult:
-    """Do it, in this process, and put a file in its place."""
-    from recserver.storage.atomic_files import remove_files_sync, replace_durably
-    from recserver.training.export.export_worker import export
-
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leaving nothing, as Ctrl-C
-    with _progress_bar() as follow:
+    """Run the export in this process, and rename a finished file to ``path``."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that temporary files are removed
+    with _progress_bar() as on_progress:
         if isinstance(job.target, TableTarget):
-            return export(job, follow)
+            return export(job, on_progress)
         try:
-            result = export(job, follow)
+            result = export(job, on_progress)
             replace_durably(job.target.out, path)
         except OSError as error:
             raise InvalidInput(
@@ -139,70 +173,54 @@ def _export(job: ExportJob, path: Path) -> ExportResult:
 
 @contextmanager
 def _progress_bar() -> Iterator[Callable[[ExportProgress], None]]:
-    """A bar on standard error, if that is a terminal."""
-    on = Console(stderr=True, highlight=False, soft_wrap=True)
+    """A progress bar on standard error, if that is a terminal."""
     columns = TextColumn("users"), BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=on, transient=True, disable=not on.is_terminal) as bar:
-        work = bar.add_task("users", total=None)
-        yield lambda seen: bar.update(work, total=seen.users, completed=seen.users_done)
+    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+        task = bar.add_task("users", total=None)
+        yield lambda progress: bar.update(task, total=progress.users, completed=progress.users_done)
 
 
 def _file_target(out: str, table: str | None) -> FileTarget:
-    from recserver.storage.atomic_files import temporary_path
-
-    path, ending = Path(out), extension_of(Path(out).name)
+    path, extension = Path(out), extension_of(Path(out).name)
     if table is not None:
-        raise UsageError("--table is for a database: name one by its URL in --out, or leave it out.")
-    if ending is None:
+        raise UsageError("--table is for a database: give a database URL in --out, or leave --table out.")
+    if extension is None:
         raise UsageError(
-            f"--out {quoted(out)} is no database's URL, and no file ending in {', '.join(EXTENSIONS)}."
+            f"--out {quoted(out)} is neither a database URL nor a file ending in {', '.join(EXTENSIONS)}."
         )
     if not path.parent.is_dir():
-        raise InvalidInput(f"There is no folder {path.parent}: make it, or name another file with --out.")
-    return FileTarget(out=temporary_path(path), extension=ending)
+        raise InvalidInput(f"There is no folder {path.parent}: create it, or name another file with --out.")
+    return FileTarget(out=temporary_path(path), extension=extension)
 
 
-def _table_target(options: RecommendOptions, url: str, table: str | None) -> TableTarget:
-    """A table of a database that whoever types this may write to: its file may lie anywhere."""
-    from recserver.server.settings import load_settings
+def _table_target(data: Path, url: str, table: str | None) -> TableTarget:
+    """A table of a database. An SQLite file may be anywhere that the user of the command line may write."""
+    table = table or DEFAULT_TABLE
+    with usage_error_from(ValueError, f"--table {quoted(table)}: {{}}."):
+        check_table(table)
+    policy = load_settings().source_policy(data.resolve())
+    return TableTarget(table=table, database=url, policy=policy, base_folder=Path.cwd())
 
+
+def _validated(kind: Any, options: Mapping[str, Any]) -> Any:
     try:
-        check_table(table or DEFAULT_TABLE)
-    except ValueError as error:
-        raise UsageError(f"--table {quoted(table)}: {error}.") from None
-    policy = load_settings().source_policy(options.data.resolve())
-    return TableTarget(table=table or DEFAULT_TABLE, database=url, policy=policy, base_folder=Path.cwd())
-
-
-def _validated(kind: Any, request: Mapping[str, Any]) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(request)
+        return TypeAdapter(kind).validate_python(options)
     except ValidationError as error:
-        from recserver.core.validation.messages import field_errors
-
-        fault = field_errors(error)[0]
-        name = str(fault.loc[0])
-        raise UsageError(f"{OPTION_NAMES.get(name, f'--{name}')}: {fault.msg}.") from None
+        field_error = field_errors(error)[0]
+        name = str(field_error.loc[0])
+        raise UsageError(f"{OPTION_NAMES.get(name, f'--{name}')}: {field_error.msg}.") from None
 
 
-def _user_id(user: str) -> str:
-    try:
-        return entity_id(user)
-    except ValueError as error:
-        raise UsageError(f"The user's id {error}.") from None
-
-
-def _print_recommendations(answer: Mapping[str, Any]) -> None:
-    source = answer["source"] or "nothing, for the user is not known"
-    heads = f"{answer['model_id']}, version {answer['model_version']}, for {answer['user_id']}: {source}"
-    console.print(printable(heads), markup=False)
-    if not answer["items"]:
+def _print_recommendations(response: Mapping[str, Any]) -> None:
+    source = response["source"] or "nothing, the user is unknown"
+    model = f"{response['model_id']}, version {response['model_version']}"
+    print_line(f"{model}, for {response['user_id']}: {source}")
+    if not response["items"]:
         return
-    explained = "because" in answer["items"][0]
+    explained = "because" in response["items"][0]
     table = Table("", "item", "score", *(["because of"] if explained else []))
-    for rank, item in enumerate(answer["items"], 1):
-        why = ", ".join(f"{one['item_id']} {one['share']:.4g}" for one in item.get("because", ()))
-        table.add_row(
-            str(rank), cell(item["item_id"]), f"{item['score']:.6g}", *([cell(why or None)] if explained else [])
-        )
+    for rank, item in enumerate(response["items"], 1):
+        reasons = ", ".join(f"{reason['item_id']} {reason['share']:.4g}" for reason in item.get("because", ()))
+        columns = str(rank), cell(item["item_id"]), f"{item['score']:.6g}"
+        table.add_row(*columns, *([cell(reasons or None)] if explained else []))
     console.print(table)

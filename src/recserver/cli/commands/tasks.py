@@ -7,29 +7,23 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ValidationError
+from typer import Argument, Option
 
 from recserver.cli.client import Client, CommandFailed, connect
-from recserver.cli.join import begin_or_join
-from recserver.cli.output import (
-    EXIT_FAILED,
-    console,
-    exit_on_error,
-    print_error,
-    print_json,
-    print_rows,
-    printable,
-)
-from recserver.cli.run_follower import RunFollower
+from recserver.cli.command import EXIT_FAILED, AsJson, command, new_app
+from recserver.cli.commands import history
+from recserver.cli.output import console, format_time, print_error, print_json, print_line, print_rows
+from recserver.cli.run_follower import RunFollower, start_or_join
 from recserver.cli.run_progress import RunProgress, format_duration, make_display
 from recserver.core.clock import SystemClock
 from recserver.training.run_outcome import RunOutcome
 from recserver.training.run_record import RunRecord
 
 EXIT_STOPPED = 3
-"""Exit status when the run that was followed was stopped; 2 stands for wrong options."""
+"""Exit status when the run that was followed was stopped; 2 is for wrong options."""
 
 EXIT_INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -39,90 +33,123 @@ EXIT_BY_OUTCOME: dict[str, int] = {
     RunOutcome.UNCHANGED: 0,
     RunOutcome.STOPPED: EXIT_STOPPED,
 }
-"""The exit status by how a run ended; any other is :data:`FAILED`."""
+"""The exit status by the outcome of a run; any other is :data:`EXIT_FAILED`."""
 
 MAX_CONCURRENT_REQUESTS = 8
-"""Questions about running tasks that are under way together."""
+"""Requests for the progress of running tasks that are sent at the same time."""
+
+HEADERS = "task", "model", "schedule", "state", "last run", "next run", "error"
+
+TaskName = Annotated[str, Argument(metavar="NAME", help="The task.")]
+
+app = new_app(
+    "tasks", "List, run and stop the tasks of a running server. RECSERVER_API_KEY is its API key, if any."
+)
+command(app, "history")(history.history)
 
 
-def list_tasks(url: str | None, *, as_json: bool) -> None:
-    """Show every task and its state."""
-    with exit_on_error():
-        asyncio.run(_list(url, as_json=as_json))
-
-
-def change_task(url: str | None, operation: str, task_name: str, *, as_json: bool) -> None:
-    """Send a verb about one task, such as ``pause_task``, and show what the server says."""
-    with exit_on_error():
-        asyncio.run(_post(url, operation, task_name, as_json=as_json))
-
-
-def run_task(url: str | None, task_name: str, *, wait: bool, as_json: bool) -> None:
-    """Train a task's model now, or join the run of it under way; with ``wait``, exit as the run ended."""
-    with exit_on_error():
-        if not wait:
-            asyncio.run(_begin(url, task_name, as_json=as_json))
-            return
-        followers: list[RunFollower] = []
-        try:
-            run = asyncio.run(_follow(url, task_name, followers, as_json=as_json))
-        except KeyboardInterrupt:
-            _print_interrupted(url, task_name, followers)
-            sys.exit(EXIT_INTERRUPTED)
-        record = _parse_run(run)
+@command(app, "list")
+async def list_tasks(url: history.Url = None, as_json: AsJson = False) -> None:
+    """Show all tasks: their schedule, progress, last outcome and last error."""
+    async with connect(url) as client:
+        tasks = await client.get("list_tasks")
         if as_json:
-            print_json(run)
-        else:
-            console.print(_summary(record), markup=False)
-        sys.exit(EXIT_BY_OUTCOME.get(record.outcome, EXIT_FAILED))
+            print_json(tasks)
+            return
+        if any(not isinstance(task, dict) for task in tasks.values()):
+            raise client.unexpected_response()
+        scheduler = (await client.get("get_scheduler_status")).get("data")
+        slots = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+        states = await asyncio.gather(*(_state(client, slots, name, task) for name, task in tasks.items()))
+    if tasks:
+        rows = [_row(name, task, state) for (name, task), state in zip(tasks.items(), states, strict=True)]
+        print_rows(HEADERS, rows, key_column="task", optional_columns=("model",))
+    else:
+        console.print("There are no tasks: POST /add_model_task adds one.")
+    if isinstance(scheduler, dict) and scheduler.get("is_running") is False:
+        console.print("The scheduler is stopped: no task runs on schedule until POST /restart_scheduler.")
 
 
-async def _post(url: str | None, operation: str, task_name: str, *, as_json: bool) -> None:
+@command(app, "run")
+def run_task(
+    task_name: TaskName,
+    no_wait: Annotated[bool, Option("--no-wait", help="Do not follow the run.")] = False,
+    url: history.Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a task's model now, or join the current run of the task, and follow it to its end.
+
+    The exit status is 0 if the run completed, 1 if it failed, 3 if it was stopped. Ctrl-C stops following, not the
+    training.
+    """
+    if no_wait:
+        asyncio.run(_start(url, task_name, as_json=as_json))
+        return
+    followers: list[RunFollower] = []
+    try:
+        record = asyncio.run(_follow(url, task_name, followers, as_json=as_json))
+    except KeyboardInterrupt:
+        _print_interrupted(url, task_name, followers)
+        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(EXIT_BY_OUTCOME.get(record.outcome, EXIT_FAILED))
+
+
+def _add_operation(name: str, endpoint: str, summary: str) -> None:
+    """Add a command that sends one request about a task and shows the answer."""
+
+    @command(app, name, summary)
+    async def run(task_name: TaskName, url: history.Url = None, as_json: AsJson = False) -> None:
+        async with connect(url) as client:
+            _print_answer(await client.post(endpoint, task_name=task_name), as_json=as_json)
+
+
+_add_operation("pause", "pause_task", "Stop scheduling a task. A current run continues.")
+_add_operation("resume", "resume_task", "Schedule a paused task again.")
+_add_operation(
+    "stop", "stop_training", "Stop the current run of a task at once. The serving version does not change."
+)
+
+
+async def _start(url: str | None, task_name: str, *, as_json: bool) -> None:
     async with connect(url) as client:
-        _print_answer(await client.post(operation, task_name=task_name), as_json=as_json)
-
-
-async def _begin(url: str | None, task_name: str, *, as_json: bool) -> None:
-    async with connect(url) as client:
-        _print_answer(await begin_or_join(client, task_name), as_json=as_json)
+        _print_answer(await start_or_join(client, task_name), as_json=as_json)
 
 
 def _print_answer(answer: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    console.print(printable(str(answer.get("message"))), markup=False)
+    print_line(str(answer.get("message")))
     if "run_id" in answer:
-        console.print(f"Its run is {printable(str(answer['run_id']))}.", markup=False)
+        print_line(f"Run id: {answer['run_id']}")
 
 
-async def _follow(
-    url: str | None, task_name: str, followers: list[RunFollower], *, as_json: bool
-) -> dict[str, Any]:
+async def _follow(url: str | None, task_name: str, followers: list[RunFollower], *, as_json: bool) -> RunRecord:
     clock = SystemClock()
     async with connect(url) as client:
-        with make_display(clock, as_json=as_json) as shown:
-            followers.append(RunFollower(client, shown, clock))
-            return await followers[0].run(task_name)
+        with make_display(clock, as_json=as_json) as display:
+            followers.append(RunFollower(client, display, clock))
+            run = await followers[0].run(task_name)
+    record = client.run_record(run)
+    if as_json:
+        print_json(run)
+    else:
+        print_line(_summary(record))
+    return record
 
 
 def _print_interrupted(url: str | None, task_name: str, followers: list[RunFollower]) -> None:
-    named = f" --url {shlex.quote(url)}" if url is not None and url != os.environ.get("RECSERVER_URL") else ""
+    option = f" --url {shlex.quote(url)}" if url is not None and url != os.environ.get("RECSERVER_URL") else ""
     run_id = followers[0].run_id if followers else None
     if run_id is None:
-        print_error(f"interrupted before the run began, perhaps: recserver tasks list{named} tells.")
+        print_error(
+            f"interrupted, perhaps before the run started: recserver tasks list{option} shows whether it did."
+        )
     else:
         print_error(
-            f"run {run_id} is not followed any more, but goes on: "
-            f"recserver tasks stop {shlex.quote(task_name)}{named} stops it."
+            f"stopped following run {run_id}, which continues: "
+            f"recserver tasks stop {shlex.quote(task_name)}{option} stops it."
         )
-
-
-def _parse_run(run: Mapping[str, Any]) -> RunRecord:
-    try:
-        return RunRecord.model_validate(run)
-    except ValidationError:
-        raise CommandFailed("The server told of a run in a way that this version does not know.") from None
 
 
 def _summary(run: RunRecord) -> str:
@@ -132,38 +159,17 @@ def _summary(run: RunRecord) -> str:
     if run.seconds is not None:
         parts.append(format_duration(run.seconds))
     if run.outcome == RunOutcome.UNCHANGED:
-        parts.append("nothing new to learn")
-    return printable(", ".join(parts) + (f": {run.error}" if run.error else ""))
-
-
-async def _list(url: str | None, *, as_json: bool) -> None:
-    async with connect(url) as client:
-        tasks = await client.get("list_tasks")
-        if as_json:
-            print_json(tasks)
-            return
-        if any(not isinstance(task, dict) for task in tasks.values()):
-            raise client.unexpected_response()
-        scheduler = (await client.get("get_scheduler_status")).get("data")
-        places = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
-        states = await asyncio.gather(*(_state(client, places, *one) for one in tasks.items()))
-    if not tasks:
-        console.print("There are no tasks: POST /add_model_task adds one.")
-    else:
-        heads = "task", "model", "rhythm", "state", "last run", "next run", "error"
-        rows = [_row(name, task, state) for (name, task), state in zip(tasks.items(), states, strict=True)]
-        print_rows(heads, rows, key_column="task", optional_columns=("model",))
-    if isinstance(scheduler, dict) and scheduler.get("is_running") is False:
-        console.print("The scheduler is stopped: no task runs by itself until POST /restart_scheduler.")
+        parts.append("no new data")
+    return ", ".join(parts) + (f": {run.error}" if run.error else "")
 
 
 def _row(name: str, task: Mapping[str, Any], state: str) -> tuple[Any, ...]:
-    last = None
+    last_run = None
     if task.get("last_status") is not None:
-        how = "began" if task["last_status"] == "training" else task["last_status"]
-        last = f"{how}, {format_time(task.get('last_run_at'))}"
+        outcome = "started" if task["last_status"] == "training" else task["last_status"]
+        last_run = f"{outcome}, {format_time(task.get('last_run_at'))}"
     return (
-        name, task.get("model_id"), _schedule_text(task), state, last, format_time(task.get("next_run_at")),
+        name, task.get("model_id"), _schedule_text(task), state, last_run, format_time(task.get("next_run_at")),
         task.get("last_error"),
     )  # fmt: skip
 
@@ -189,18 +195,12 @@ async def _state(client: Client, slots: asyncio.Semaphore, name: str, task: Mapp
 
 
 async def _progress(client: Client, name: str, task: Mapping[str, Any]) -> str:
-    """How far the run of a task is. It may have ended meanwhile."""
+    """The progress of the run of a task, which may have ended since the tasks were listed."""
     try:
         status = (await client.get("get_training_status", model_id=task.get("model_id"))).get("data")
         if isinstance(status, dict) and status.get("task_name") == name:
-            return RunProgress.model_validate({one: status.get(one) for one in RunProgress.model_fields}).summary
+            fields = {field: status.get(field) for field in RunProgress.model_fields}
+            return RunProgress.model_validate(fields).summary
     except (CommandFailed, ValidationError):
         pass
     return "about to end"
-
-
-def format_time(timestamp: object) -> str:
-    """A time of the server, to the second."""
-    if not isinstance(timestamp, str):
-        return "-"
-    return f"{timestamp[:19].replace('T', ' ')}Z" if timestamp.endswith("Z") else timestamp

@@ -1,0 +1,175 @@
+"""Publishes the arrays of an imported file as a version of a model, with the checks of a trained version."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recserver.algorithms.lookup import load_algorithm
+from recserver.cli.model_formats import NamedArrays
+from recserver.core.clock import SystemClock, timestamp
+from recserver.core.errors import DataFolderInUse, InvalidInput, ModelBusy, ModelExists, os_error_text, quoted
+from recserver.core.events import EventBus
+from recserver.recommend.model.loading import load_model
+from recserver.registry.model_cache import ModelCache
+from recserver.registry.model_config import new_config
+from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_store import ModelStore, StoredModel
+from recserver.registry.version_lifecycle import ModelVersions
+from recserver.registry.version_store import Version, VersionStore
+from recserver.server.settings import load_settings
+from recserver.storage.atomic_files import remove_files, temporary_path
+from recserver.storage.folder_lock import DataLock
+from recserver.storage.model_file import PackedFile, pack
+from recserver.storage.model_file.version_numbers import next_version
+
+
+@contextmanager
+def locked_for_writing(data: Path) -> Iterator[None]:
+    """Hold the lock of the data folder, as a server that writes it does.
+
+    Raises:
+        InvalidInput: if a server holds the lock, which the message names, or the folder cannot be written.
+    """
+    lock = DataLock(data.resolve())
+    try:
+        lock.acquire()
+    except DataFolderInUse as error:
+        raise InvalidInput(
+            f"The data folder {data} is in use by {error.holder}: stop that server, import, and start it again."
+        ) from None
+    except OSError as error:
+        raise InvalidInput(
+            f"The data folder cannot be locked ({os_error_text(error)}): check its permissions."
+        ) from None
+    try:
+        yield
+    except OSError as error:
+        raise InvalidInput(
+            f"The model could not be saved ({os_error_text(error)}): check the disk and its permissions."
+        ) from None
+    finally:
+        lock.release()
+
+
+async def publish(
+    store: ModelStore,
+    model_id: str,
+    arrays: NamedArrays,
+    algorithm_name: str,
+    *,
+    header: Mapping[str, Any],
+    overwrite: bool,
+) -> tuple[int, int | None]:
+    """Publish a new model, or the next version of an existing one, as a training does.
+
+    The file is loaded under a temporary name first, so that nothing unusable is ever published.
+
+    Returns:
+        The number of the version, and the pinned version that keeps serving instead, if there is one.
+    """
+    await asyncio.to_thread(store.folder.mkdir, parents=True, exist_ok=True)
+    existing = await _existing_model(store, model_id, overwrite=overwrite)
+    config = existing.config if existing else _new_config(model_id, algorithm_name)
+    version_store = VersionStore(store)
+    versions = ModelVersions(
+        models=store, version_store=version_store, model_cache=ModelCache(store, EventBus()), clock=SystemClock(),
+        max_versions=load_settings().model_versions,
+    )  # fmt: skip
+    if existing:
+        await versions.import_external_file(model_id)  # whose number may be the highest
+    number = next_version(await version_store.highest(model_id) if existing else 0)
+    header = {
+        **header, "model_id": model_id, "model_version": number,
+        "algorithm": str(config["algorithm"]), "model_type": str(config["model_type"]),
+    }  # fmt: skip
+    path = temporary_path(store.model_path(model_id))
+    try:
+        packed = await asyncio.to_thread(_pack, path, header, arrays)
+        _, recommender = await asyncio.to_thread(load_model, path)
+        if not existing:
+            await store.create(model_id, config)
+        for status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
+            await store.set_status(model_id, status)
+        version = _imported_version(model_id, config, number, arrays, packed)
+        pinned = await versions.pinned_version(model_id)
+        try:
+            if pinned:
+                await versions.store_candidate(model_id, path, version, ModelStatus.COMPLETED)
+            else:
+                await versions.publish(model_id, path, version, recommender)
+        except OSError:
+            await store.set_status(model_id, ModelStatus.FAILED, error="The import could not be saved.")
+            raise
+    finally:
+        await remove_files([path])
+    return number, pinned
+
+
+async def _existing_model(store: ModelStore, model_id: str, *, overwrite: bool) -> StoredModel | None:
+    """The model that gets a new version; None if it does not exist.
+
+    Raises:
+        ModelExists: if it exists and ``overwrite`` is False, or another id differs in case only.
+    """
+    existing = next((other for other in await store.ids() if other.casefold() == model_id.casefold()), None)
+    if existing is None:
+        return None
+    if existing != model_id or not overwrite:
+        raise ModelExists(
+            f"There is a model {quoted(existing)} already: choose another id"
+            + (", or add --overwrite to make this its next version." if existing == model_id else ".")
+        )
+    model = await store.read(model_id)
+    if model.unreadable_reason:
+        raise InvalidInput(model.unreadable_reason)
+    if ModelStatus(model.status).in_training:
+        raise ModelBusy(f"Model {quoted(model_id)} is being trained: import when the training has ended.")
+    return model
+
+
+def _new_config(model_id: str, algorithm_name: str) -> dict[str, Any]:
+    algorithm = load_algorithm(algorithm_name)
+    now = timestamp(SystemClock().now())
+    return new_config(model_id, algorithm_name, algorithm.model_type, algorithm.default_params, now)
+
+
+def _pack(path: Path, header: Mapping[str, Any], arrays: NamedArrays) -> PackedFile:
+    try:
+        return pack(path, header, arrays)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+    except OSError as error:
+        raise InvalidInput(f"The model cannot be written ({error.strerror}): check {path.parent}.") from None
+
+
+def _imported_version(
+    model_id: str, config: Mapping[str, Any], number: int, arrays: NamedArrays, packed: PackedFile
+) -> Version:
+    """Metadata and config of a version that was trained elsewhere."""
+    now = timestamp(SystemClock().now())
+    users, items, seen = (len(arrays[name]) for name in ("user_factors", "item_counts", "seen_indices"))
+    metrics = {
+        "n_users": users, "n_items": items, "n_interactions": seen,
+        "sparsity": 1 - seen / max(1, users * items), "n_components": arrays["user_factors"].shape[1],
+    }  # fmt: skip
+    metadata = {
+        "model_id": model_id,
+        "model_type": load_algorithm(config["algorithm"]).model_class,
+        "saved_at": now,
+        "file_path": f"models/{model_id}.pkl",
+        "hyperparameters": config["hyperparameters"],
+        "training_stats": {name: metrics[name] for name in ("n_users", "n_items", "n_interactions", "sparsity")},
+        "metrics": metrics,
+        "model_version": number,
+        "imported": True,
+        "size": packed.size,
+        "sha256": packed.sha256,
+    }
+    changes = {
+        "training_completed_at": now, "last_saved_at": now, "model_version": number, "model_metrics": metrics,
+    }  # fmt: skip
+    return Version(model_version=number, created_at=now, metadata=metadata, config=changes)
