@@ -165,7 +165,7 @@ class TaskRunner:
         except ModelNotFound:
             return f"Model {quoted(spec.model_id)} does not exist: create it, or remove this task."
         except DataChefNotFound as missing:
-            return f"Data chef {quoted(missing.data_chef_id)} does not exist: create it, or remove this task."
+            return f"Data chef {quoted(missing.ids[0])} does not exist: create it, or remove this task."
         except StorageUnreadable as error:
             return str(error)
 
