@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.protocol import FitContext
 from recserver.core.errors import FieldError, InvalidInput, quoted
-from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import WholeNumber, real_number
 
 IGNORED_PARAMS = frozenset({"batch_size"})
@@ -78,7 +78,7 @@ def check_params(
         checked = params.model_validate(kept)
     except ValidationError as error:
         problems = [_name_known_params(one, params) for one in field_errors(error, "hyperparameters")]
-        raise InvalidInput("; ".join(format_error(one) for one in problems) + ".", problems) from None
+        raise InvalidInput.of_fields(problems) from None
     warnings = [f"The hyperparameter {quoted(name)} is not used and was ignored." for name in passed_over]
     return checked.model_dump(include=set(kept)), warnings
 

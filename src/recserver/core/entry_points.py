@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from recserver.core.errors import FieldError, InvalidInput, quoted
+from recserver.core.errors import InvalidInput, quoted
 
 
 def load(what: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
@@ -23,8 +23,7 @@ def load(what: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
     installed = {point.name: point for point in entry_points(group=group)}
     if name not in installed:
         known = ", ".join(sorted({*builtin, *installed}))
-        message = f"{quoted(name)} is not known: take one of {known}"
-        raise InvalidInput(f"{what}: {message}.", [FieldError((what,), message)])
+        raise InvalidInput.of(what, f"{quoted(name)} is not known: take one of {known}")
     return installed[name].load()
 
 

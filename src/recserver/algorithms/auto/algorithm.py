@@ -11,7 +11,7 @@ from recserver.algorithms.base import BaseAlgorithm
 from recserver.algorithms.builtin import builtin_algorithm
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.protocol import FitContext, FittedModel
-from recserver.core.errors import FieldError, InvalidInput
+from recserver.core.errors import InvalidInput
 
 
 class Auto(BaseAlgorithm[AutoParams]):
@@ -28,11 +28,8 @@ class Auto(BaseAlgorithm[AutoParams]):
         if (own := checked.get("hyperparameters")) is None:
             return checked, warnings
         if (name := checked.get("algorithm")) is None:
-            message = "needs algorithm: hyperparameters are those of one"
-            raise InvalidInput(
-                f"hyperparameters.hyperparameters: {message}.",
-                [FieldError(("hyperparameters", "hyperparameters"), message)],
-            )
+            field = "hyperparameters", "hyperparameters"
+            raise InvalidInput.of(field, "needs algorithm: hyperparameters are those of one")
         allowed, more = builtin_algorithm(name).check(own, ignore=own if ignore else ())
         return {**checked, "hyperparameters": allowed}, [*warnings, *more]
 

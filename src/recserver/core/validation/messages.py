@@ -47,13 +47,8 @@ def field_errors(error: ValidationError, *within: str) -> list[FieldError]:
 
 
 def first_error(error: ValidationError) -> str:
-    """The first fault of ``error`` as ``place: what is wrong``."""
-    return format_error(field_errors(error)[0])
-
-
-def format_error(error: FieldError) -> str:
-    """One fault as ``place: what is wrong``."""
-    return f"{'.'.join(error.loc)}: {error.msg}" if error.loc else error.msg
+    """The first problem of ``error`` as ``path: problem``."""
+    return str(field_errors(error)[0])
 
 
 def _short_name(part: int | str) -> str:
