@@ -17,7 +17,7 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_store import ModelStore, StoredModel
 from recserver.registry.unavailable_reason import repair_pending_reason, unavailable_reason
 from recserver.storage import model_file as artifact
-from recserver.storage.atomic_files import Stamp, file_stamp
+from recserver.storage.atomic_files import Stamp, file_stamp, folder_identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class ModelCache:
         is empty, is taken for one not mounted, and unloads nothing.
         """
         known = await self._models.file_stats()
-        folder = await self._models.folder_identity()
+        folder = await asyncio.to_thread(folder_identity, self._models.folder)
         if not known and (folder is None or folder != self._folder):
             return
         self._folder = folder
@@ -252,7 +252,7 @@ class ModelCache:
             except UnreadableModel as error:
                 return await self._repair(model.model_id, stamp, str(error))
             async with self._models.locks.reading(model.model_id):  # else a newer version could be swapped back
-                file = await self._models.get_file_stat(model.model_id)
+                file = await asyncio.to_thread(self._models.file_stat, model.model_id)
                 if file is not None and file_stamp(file) == stamp:  # else it was replaced or deleted meanwhile
                     self.activate(model.model_id, recommender, file)
                     return None

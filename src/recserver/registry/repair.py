@@ -41,7 +41,7 @@ class ModelRepairer:
         Raises:
             OSError: if that may well be possible later, when the disk can be written, or read, again.
         """
-        published = await self._models.metadata(model_id)
+        published = await asyncio.to_thread(self._models.metadata, model_id)
         try:
             mendable, damaged = await asyncio.to_thread(self._damaged_file, model_id, published)
         except FileNotFoundError:  # it went meanwhile, or is a link that leads nowhere
@@ -81,9 +81,9 @@ class ModelRepairer:
 
     async def _candidates(self, model_id: str) -> list[Version]:
         """The versions that may serve, the one that should first, then the newest."""
-        serving = await self._store.serving(model_id)
-        versions = [one for one in await self._store.read_all(model_id) if one.promoted and not one.unrecorded]
-        return sorted(versions, key=lambda one: one.model_version != serving)  # which keeps their order otherwise
+        serving, versions = await self._store.serving_and_all(model_id)
+        usable = [one for one in versions if one.promoted and not one.unrecorded]
+        return sorted(usable, key=lambda one: one.model_version != serving)
 
     async def _put_in_place(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
         number, serving = version.model_version, await self._store.serving(model_id)

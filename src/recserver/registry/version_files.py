@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from recserver.core.validation.messages import first_error
 from recserver.registry.model_config import highest_version
 from recserver.registry.model_store import ModelStore
 from recserver.storage import atomic_files as files
+from recserver.storage.model_file import Array, PackedFile
 from recserver.storage.model_file.version_numbers import MAX_VERSION, is_version, next_version
 
 TRAINED_CONFIG_KEYS = (
@@ -64,6 +66,42 @@ class Version(BaseModel):
     """Whether nothing but its number is known, for its record is damaged."""
 
 
+def model_counts(arrays: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes of a model, named as in its metrics."""
+    return {
+        "n_users": len(arrays["user_factors"]),
+        "n_items": len(arrays["item_counts"]),
+        "n_interactions": len(arrays["seen_indices"]),
+        "n_components": arrays["user_factors"].shape[1],
+    }
+
+
+def new_version(
+    model_id: str,
+    number: int,
+    now: str,
+    file: PackedFile,
+    *,
+    metrics: Mapping[str, Any],
+    metadata: Mapping[str, Any] = {},
+    config: Mapping[str, Any] = {},
+) -> Version:
+    """A version with the metadata and config that all versions have, and more of each."""
+    common = {
+        "model_id": model_id,
+        "saved_at": now,
+        "file_path": f"models/{model_id}.pkl",
+        "metrics": metrics,
+        "model_version": number,
+        "size": file.size,
+        "sha256": file.sha256,
+    }
+    trained = {"last_saved_at": now, "model_version": number, "model_metrics": metrics}
+    return Version(
+        model_version=number, created_at=now, metadata={**common, **metadata}, config={**trained, **config}
+    )
+
+
 class VersionFiles:
     """The files of the versions of one data folder's models."""
 
@@ -106,24 +144,26 @@ class VersionFiles:
 
     def highest(self, model_id: str) -> int:
         """The highest number that a version ever had, as far as files tell that can be believed; 0 if none."""
-        told = (
-            highest_version(self._models.config_sync(model_id)),
-            highest_version(self._models.metadata_sync(model_id)),
-        )
-        return next_version(*told, *self.numbers(model_id)) - 1
+        recorded = map(highest_version, (self._models.config(model_id), self._models.metadata(model_id)))
+        return next_version(*recorded, *self.numbers(model_id)) - 1
+
+    def serving_number(self, model_id: str) -> int:
+        """The number of the serving version, from the model's metadata, else its config; 0 if there is none."""
+        metadata = self._models.metadata(model_id)
+        return highest_version(metadata) or highest_version(self._models.config(model_id))
 
     def pins(self, model_id: str) -> set[int]:
         """The numbers that the model's config has as pinned; the records of versions may know of more."""
-        pins = self._models.config_sync(model_id).get(PINNED_KEY)
+        pins = self._models.config(model_id).get(PINNED_KEY)
         return {one for one in pins if is_version(one)} if isinstance(pins, list) else set()
 
     def serving(self, model_id: str) -> Version | None:
         """The version that serves, as the model's own files tell of it."""
-        metadata, status = self._models.metadata_sync(model_id), self._models.file_stat_sync(model_id)
+        metadata, status = self._models.metadata(model_id), self._models.file_stat(model_id)
         number = highest_version(metadata)
         if not number or status is None:
             return None
-        config = self._models.config_sync(model_id)
+        config = self._models.config(model_id)
         return Version(
             model_version=number,
             created_at=str(metadata.get("saved_at", "")),
@@ -147,7 +187,7 @@ class VersionFiles:
         """A version as its record tells of it, else as the model's own files do, in case it serves."""
         record = self.record_path(model_id, number)
         try:
-            version = Version.model_validate(files.read_object_sync(record))
+            version = Version.model_validate(files.read_object(record))
             if version.model_version != number:
                 raise InvalidInput(f"it is that of version {version.model_version}")
         except (OSError, InvalidInput, ValidationError) as error:

@@ -12,6 +12,7 @@ from watchfiles import Change, awatch
 from watchfiles.main import FileChange
 
 from recserver.core.clock import Clock
+from recserver.storage.atomic_files import folder_identity
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class FolderWatcher:
             logger.exception("looking at the changed files")
 
     def _identities(self) -> Identity:
-        return tuple(_folder_identity(folder) for folder in self._folders)
+        return tuple(map(folder_identity, self._folders))
 
     def _are_relevant(self, changes: set[FileChange]) -> bool:
         """Whether a change is one of a file of ours, or of a folder."""
@@ -117,11 +118,3 @@ class FolderWatcher:
     def _folder_replaced(self, changes: set[FileChange]) -> bool:
         """Whether a folder was removed or made. The one there now may even bear the number of the one before."""
         return any(change != Change.modified and Path(path) in self._folders for change, path in changes)
-
-
-def _folder_identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

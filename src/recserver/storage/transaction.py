@@ -101,7 +101,7 @@ class Transaction:
     def _write_record(self, content: dict[str, Any]) -> None:
         self._committed = True
         try:
-            files.write_atomic_sync(self._record, files.json_bytes(content))
+            files.write_atomic(self._record, files.json_bytes(content))
         except OSError:
             if os.path.lexists(self._record):  # not for good, perhaps: its files must not go before it has
                 files.disk.unlink(self._record)
@@ -226,7 +226,7 @@ def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path], dict[str, 
         InvalidInput: if it is no record.
     """
     try:
-        content = files.read_object_sync(record)
+        content = files.read_object(record)
     except InvalidInput:
         raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None
     folder = record.parent

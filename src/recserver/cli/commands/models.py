@@ -149,7 +149,7 @@ async def _publish(
     """
     from recserver.recommend.model.loading import load_model
     from recserver.registry.version_store import VersionStore
-    from recserver.storage.atomic_files import remove_files, temporary_path
+    from recserver.storage.atomic_files import remove_files, temporary_path, to_thread_shielded
 
     await asyncio.to_thread(store.folder.mkdir, parents=True, exist_ok=True)
     before = await _existing_model(store, model_id, overwrite=overwrite)
@@ -169,7 +169,7 @@ async def _publish(
         if not before:
             await store.create(model_id, config)
         for status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
-            await store.set_status(model_id, status)
+            await store.update_config(model_id, status)
         imported = _imported_version(model_id, config, number, arrays, packed)
         if pinned := await versions.pinned_version(model_id):
             placing = versions.store_candidate(model_id, out, imported, ModelStatus.COMPLETED)
@@ -178,10 +178,10 @@ async def _publish(
         try:
             await placing
         except OSError:
-            await store.set_status(model_id, ModelStatus.FAILED, error="The import could not be saved.")
+            await store.update_config(model_id, ModelStatus.FAILED, error="The import could not be saved.")
             raise
     finally:
-        await remove_files([out])
+        await to_thread_shielded(remove_files, [out])
     return number, pinned
 
 
@@ -248,29 +248,23 @@ def _imported_version(
     """What is known of a version that was trained elsewhere."""
     from recserver.algorithms.lookup import load_algorithm
     from recserver.core.clock import SystemClock, timestamp
-    from recserver.registry.version_store import Version
+    from recserver.registry.version_files import model_counts, new_version
 
+    counts = model_counts(arrays)
+    sparsity = 1 - counts["n_interactions"] / max(1, counts["n_users"] * counts["n_items"])
+    metrics = {**counts, "sparsity": sparsity}
     now = timestamp(SystemClock().now())
-    users, items, seen = (len(arrays[one]) for one in ("user_factors", "item_counts", "seen_indices"))
-    metrics = {
-        "n_users": users, "n_items": items, "n_interactions": seen,
-        "sparsity": 1 - seen / max(1, users * items), "n_components": arrays["user_factors"].shape[1],
-    }  # fmt: skip
-    metadata = {
-        "model_id": model_id,
-        "model_type": load_algorithm(config["algorithm"]).model_class,
-        "saved_at": now,
-        "file_path": f"models/{model_id}.pkl",
-        "hyperparameters": config["hyperparameters"],
-        "training_stats": {name: metrics[name] for name in ("n_users", "n_items", "n_interactions", "sparsity")},
-        "metrics": metrics,
-        "model_version": number,
-        "imported": True,
-        "size": packed.size,
-        "sha256": packed.sha256,
-    }
-    told = {
-        "training_completed_at": now, "last_saved_at": now,
-        "model_version": number, "model_metrics": metrics,
-    }  # fmt: skip
-    return Version(model_version=number, created_at=now, metadata=metadata, config=told)
+    return new_version(
+        model_id,
+        number,
+        now,
+        packed,
+        metrics=metrics,
+        metadata={
+            "model_type": load_algorithm(config["algorithm"]).model_class,
+            "hyperparameters": config["hyperparameters"],
+            "training_stats": {name: metrics[name] for name in metrics if name != "n_components"},
+            "imported": True,
+        },
+        config={"training_completed_at": now},
+    )

@@ -118,7 +118,7 @@ def recommend_all(
 
 def _export(job: ExportJob, path: Path) -> ExportResult:
     """Do it, in this process, and put a file in its place."""
-    from recserver.storage.atomic_files import remove_files_sync, replace_durably
+    from recserver.storage.atomic_files import remove_files, replace_durably
     from recserver.training.export.export_worker import export
 
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leaving nothing, as Ctrl-C
@@ -133,7 +133,7 @@ def _export(job: ExportJob, path: Path) -> ExportResult:
                 f"{quoted(path)} cannot be written ({os_error_text(error)}): check its folder."
             ) from None
         finally:
-            remove_files_sync([job.target.out])
+            remove_files([job.target.out])
     return result
 
 
