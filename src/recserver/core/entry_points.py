@@ -1,6 +1,6 @@
-"""What a name stands for: our own by import string, a third party's by entry point.
+"""Objects by name: built-in ones by import string, those of plug-ins by entry point.
 
-Nothing is imported before it is used.
+Nothing is imported before it is needed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from recserver.core.errors import InvalidInput, quoted
 
 
 def load(what: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
-    """The object called ``name``: of ``builtin``, name → import string, or else of the entry points of a group.
+    """The object called ``name``: built in, else an entry point.
+
+    Args:
+        what: the field that errors name.
+        builtin: import strings by name.
+        group: of entry points.
 
     Raises:
-        InvalidInput: about the field ``what`` if there is none, naming those there are.
+        InvalidInput: if the name is unknown, with the known names.
     """
     if name in builtin:
         return EntryPoint(name, builtin[name], group).load()
@@ -28,5 +33,5 @@ def load(what: str, name: str, builtin: Mapping[str, str], group: str) -> Any:
 
 
 def installed_names(group: str) -> list[str]:
-    """The names under a group of entry points, sorted."""
+    """The sorted names of a group of entry points."""
     return sorted(point.name for point in entry_points(group=group))

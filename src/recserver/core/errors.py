@@ -28,7 +28,7 @@ class RecServerError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field that is missing or wrong: the path to it, and the problem. ``str()`` gives ``path: problem``."""
+    """One field that is missing or wrong: its path and the problem. ``str()`` gives ``path: problem``."""
 
     loc: tuple[str, ...]
     msg: str
@@ -114,7 +114,7 @@ class ModelBusy(Conflict, code="model_busy"): ...
 
 
 class ModelChanged(ModelBusy):
-    """Another file is in the place of the one that was looked at."""
+    """The model's file was replaced since it was checked."""
 
     def __init__(self, model_id: str) -> None:
         super().__init__(f"The files of model {quoted(model_id)} changed meanwhile: try again.")
@@ -196,14 +196,14 @@ class ModelUnavailable(UnreadableModel):
 
 
 class NoNewModel(RecServerError):
-    """A training ended without a new model. ``data_report`` tells what was read until then, if anything was."""
+    """A training ended without a new model. ``data_report`` describes the data read so far, if any."""
 
     def __init__(self, message: str, data_report: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.data_report = data_report
 
     def with_message(self, message: str, data_report: dict[str, Any] | None = None) -> Self:
-        """The same in other words, and with what was read."""
+        """A copy with another message and data report."""
         other = copy(self)
         other.args, other.data_report = (message,), data_report or self.data_report
         return other
@@ -213,9 +213,9 @@ class TrainingFailed(NoNewModel, code="training_failed"):
     """A training failed; the sentence becomes the model's ``error``.
 
     Attributes:
-        transient: whether the same may well succeed soon, without anybody changing anything.
-        retry_after: seconds after which whoever refused asks to be tried again, if they said so.
-        fault: whether recserver itself is at fault, rather than its data or surroundings.
+        transient: whether a retry may succeed without any change.
+        retry_after: seconds that the source asked to wait before a retry, if it did.
+        is_internal: whether the cause is an error in recserver, rather than its data or environment.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class SourceFailed(TrainingFailed, code="source_failed", status=422):
 
 
 class SourceUnchanged(NoNewModel, code="source_unchanged"):
-    """A scheduled training found the data and hyperparameters of the last one, and did not fit again."""
+    """A scheduled training was skipped: data and hyperparameters are those of the last one."""
 
 
 class WorkerDied(TrainingFailed, code="worker_died"):
@@ -247,15 +247,15 @@ class WorkerDied(TrainingFailed, code="worker_died"):
 
 
 class ExportFailed(RecServerError, code="export_failed", status=422):
-    """Recommendations could not be exported; nothing was put in the place of what was there."""
+    """Recommendations could not be exported; an existing file or table was not replaced."""
 
 
 class ServerCannotStart(RecServerError, code="cannot_start"):
-    """The settings or the surroundings do not allow the server to start."""
+    """The settings or the environment do not allow the server to start."""
 
 
 class DataFolderInUse(ServerCannotStart):
-    """Another server, the ``holder``, has the data folder."""
+    """Another server, the ``holder``, uses the data folder."""
 
     def __init__(self, folder: Path, holder: str) -> None:
         self.holder = holder
@@ -266,23 +266,23 @@ class DataFolderInUse(ServerCannotStart):
 
 
 def quoted(text: object) -> str:
-    """``text`` escaped for a sentence: control characters escaped, shortened to 80 characters."""
+    """``text`` in quotes for a message: control characters escaped, shortened to 80 characters."""
     escaped = repr(str(text))
     return escaped if len(escaped) <= 80 else f"{escaped[:77]}…'"
 
 
 def os_error_text(error: OSError) -> str:
-    """What the system said, and of which file."""
-    what = error.strerror or str(error) or type(error).__name__
+    """The message of the operating system, and the path."""
+    message = error.strerror or str(error) or type(error).__name__
     path = error.filename2 or error.filename
-    return what if path is None else f"{what}: {_escaped(os.fsdecode(path))}"
+    return message if path is None else f"{message}: {_shorten(escape(os.fsdecode(path)))}"
 
 
-def _escaped(text: str) -> str:
-    """``text`` with its control characters escaped, the middle left out where it is long."""
-    plain = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-    return (
-        plain
-        if len(plain) <= MAX_PATH_LENGTH
-        else f"{plain[: MAX_PATH_LENGTH // 2]}…{plain[-MAX_PATH_LENGTH // 2 :]}"
-    )
+def escape(text: str) -> str:
+    """``text`` with its control characters escaped."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def _shorten(path: str) -> str:
+    half = MAX_PATH_LENGTH // 2
+    return path if len(path) <= MAX_PATH_LENGTH else f"{path[:half]}…{path[-half:]}"
