@@ -34,7 +34,7 @@ from recserver.storage.transaction import Transaction, complete, complete_all, p
 
 VERSIONS_FOLDER = ".versions"
 QUARANTINE_SUFFIX = ".broken-"
-"""What follows the name of a damaged file that was put aside, and is followed by the time."""
+"""Follows the name of a quarantined damaged file; the time follows it."""
 _VERSION_FILE = re.compile(r"[0-9]+\.(pkl|json)")
 
 logger = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ class StoredModel:
     """A model as its files describe it.
 
     Attributes:
-        config: the keys of its config, those that every model has filled in where the file lacks them.
-        pickle: status of its ``.pkl``, None if there is no such regular file.
-        unreadable: why its config cannot be used, if so.
+        config: its config, with defaults for the keys that every model has.
+        file_stat: status of its ``.pkl``; None if there is no such regular file.
+        unreadable_reason: why its config cannot be used, if so.
     """
 
     model_id: str
@@ -68,26 +68,26 @@ class ModelStore:
         self.locks = ModelLocks()
 
     async def ids(self) -> list[str]:
-        """The ids of all models: those with a config, of the present or the legacy name."""
+        """The ids of all models: those with a config of the current or the legacy name."""
         names = await files.list_names(self.folder, ".json")
         return sorted({one for name in names if (one := model_id_from(name))})
 
     async def read(self, model_id: str) -> StoredModel:
-        """One model, as it stands between two changes of it: none is under way when this returns.
+        """One model, between two changes of it.
 
         Raises:
-            ModelNotFound: if no file bears that id.
+            ModelNotFound: if there is no such model.
         """
         return (await self.read_at(model_id))[0]
 
     async def read_at(self, model_id: str) -> tuple[StoredModel, Moment]:
-        """What :meth:`read` returns, and the moment at which the model was like that."""
+        """What :meth:`read` returns, and the moment of reading."""
         async with self.locks.reading(model_id):
             moment = self.locks.moment()
             return await asyncio.to_thread(self._read, model_id), moment
 
     def _read(self, model_id: str, names: Container[str] | None = None) -> StoredModel:
-        """A model as its files tell of it at one moment, though another process may change them meanwhile."""
+        """A model as its files describe it at one moment, even if another process changes them meanwhile."""
         if not files.is_plain_name(model_id):
             raise ModelNotFound(model_id)
         paths = (
@@ -111,7 +111,7 @@ class ModelStore:
         return StoredModel(model_id, config, self.file_stat(model_id), unreadable)
 
     async def read_all(self, ids: Iterable[str] | None = None) -> list[StoredModel]:
-        """Those models, or every one, that are still there when they are read."""
+        """Those models, or all, that still exist when they are read."""
         ids = await self.ids() if ids is None else ids
         return await asyncio.to_thread(self._read_all, ids) if ids else []
 
@@ -161,7 +161,7 @@ class ModelStore:
             path, raw = self._read_config(model_id)
         except (FileNotFoundError, InvalidInput):
             raise ModelNotFound(model_id) from None
-        raw.setdefault("created_at", _modified_at(path))  # which this write would change
+        raw.setdefault("created_at", _modified_at(path))  # else it would become the time of this write
         content = {key: value for key, value in raw.items() if key not in change.drop} | dict(change.values)
         if (status := change.status) is not None:
             before = raw.get("status", ModelStatus.INITIALIZING)
@@ -189,17 +189,17 @@ class ModelStore:
         return files.regular_file_stat(self._current_path(model_id, PICKLE_SUFFIX))
 
     async def disk_use(self, model_id: str) -> int:
-        """Bytes of all files of a model together; one that has two names counts once."""
+        """Total bytes of a model's files; a file with two names counts once."""
 
-        def counted() -> int:
+        def total() -> int:
             sizes: dict[int, int] = {}
             for path in self._all_paths(model_id):
-                with contextlib.suppress(OSError):  # gone meanwhile
+                with contextlib.suppress(OSError):  # removed meanwhile
                     status = path.lstat()
                     sizes[status.st_ino] = status.st_size
             return sum(sizes.values())
 
-        return await asyncio.to_thread(counted)
+        return await asyncio.to_thread(total)
 
     def files_of(self, model_id: str) -> list[str]:
         """All files of a model including its versions, relative to the data folder. Blocking."""
@@ -217,7 +217,7 @@ class ModelStore:
         return names
 
     def _remove_folder(self, model_id: str) -> None:
-        with contextlib.suppress(OSError):  # not empty: somebody keeps files of his own there, or other models do
+        with contextlib.suppress(OSError):  # not empty: it holds other files
             files.disk.remove_folder(self.versions_folder(model_id))
             files.disk.remove_folder(self.folder / VERSIONS_FOLDER)
 
@@ -239,7 +239,7 @@ class ModelStore:
         """The path and content of a model's config.
 
         Args:
-            names: of the folder's files, if they are known.
+            names: of the folder's files, if known.
         """
         if not files.is_plain_name(model_id):
             raise FileNotFoundError
@@ -250,7 +250,7 @@ class ModelStore:
         raise FileNotFoundError
 
     def _all_paths(self, model_id: str) -> list[Path]:
-        """Every file that there is of a model, its config first."""
+        """All existing files of a model, its config first."""
         endings = (
             CONFIG_SUFFIX,
             METADATA_SUFFIX,
@@ -267,7 +267,7 @@ class ModelStore:
         return self.folder / VERSIONS_FOLDER / model_id
 
     def _current_path(self, model_id: str, ending: str) -> Path:
-        """Where the content of a file lies: a change that was committed may still have to put it in place."""
+        """Where the content of a file is: a committed transaction may still have to put it in place."""
         path = self.path(model_id, ending)
         return pending_files(record_path(self.folder, model_id)).get(path, path)
 
