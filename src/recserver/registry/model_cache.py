@@ -30,18 +30,6 @@ class _Unavailable:
     """Whether no stored version can replace it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _LoadedVersion:
-    """A version in memory, and the stamp of its file."""
-
-    recommender: Recommender
-    stamp: Stamp
-
-    @property
-    def size(self) -> int:
-        return self.stamp[1]
-
-
 class ModelCache:
     """The loaded models: the most recently used ones, as many as fit in memory."""
 
@@ -55,12 +43,12 @@ class ModelCache:
 
         It raises OSError if a retry may succeed.
         """
-        self.on_change: Callable[[], None] | None = None
+        self.on_change: Callable[[], object] = lambda: None
         """Called when another version serves than before, or a model was removed."""
         self._models = models
         self._events = events
         self._max_bytes = max_bytes
-        self._loaded: OrderedDict[str, _LoadedVersion] = OrderedDict()  # least recently used first
+        self._loaded: OrderedDict[str, tuple[Recommender, Stamp]] = OrderedDict()  # least recently used first
         self._bytes_used = 0
         self._unavailable: dict[str, _Unavailable] = {}
         self._announced: dict[str, Stamp] = {}
@@ -73,7 +61,7 @@ class ModelCache:
         if (entry := self._loaded.get(model_id)) is None:
             return None
         self._loaded.move_to_end(model_id)
-        return entry.recommender
+        return entry[0]
 
     def is_loaded(self, model_id: str) -> bool:
         """Whether the serving version is in memory. This does not count as a use of it."""
@@ -164,7 +152,7 @@ class ModelCache:
         """
         stamp = file_stamp(file)
         self._evict(model_id)
-        self._loaded[model_id] = _LoadedVersion(recommender, stamp)
+        self._loaded[model_id] = recommender, stamp
         self._bytes_used += stamp[1]
         self._unavailable.pop(model_id, None)
         self._checked_stamps[model_id] = stamp
@@ -173,18 +161,14 @@ class ModelCache:
         if self._announced.get(model_id) != stamp:
             self._announced[model_id] = stamp
             self._events.publish(ModelServes(model_id, recommender.model_version))
-            self._notify_change()
+            self.on_change()
 
     def remove(self, model_id: str) -> None:
         """Remove a deleted model."""
         self._evict(model_id)
         for known in (self._unavailable, self._announced, self._checked_stamps):
             known.pop(model_id, None)
-        self._notify_change()
-
-    def _notify_change(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
+        self.on_change()
 
     def _fits(self, size: int) -> bool:
         return self._max_bytes is None or self._bytes_used + size <= self._max_bytes
@@ -204,7 +188,8 @@ class ModelCache:
         """Remove a version from memory, if it is loaded."""
         gone = [self._loaded.pop(model_id, None)]
         if gone[0] is not None:
-            self._bytes_used -= gone[0].size
+            _, (_, size, _) = gone[0]
+            self._bytes_used -= size
             asyncio.get_running_loop().run_in_executor(None, gone.clear)  # freeing large arrays is slow
 
     async def refresh(self) -> None:
@@ -231,7 +216,7 @@ class ModelCache:
         if file is None:
             return self.on_damage is not None
         serving = self._loaded.get(model_id)
-        return serving is not None and serving.stamp != file_stamp(file)
+        return serving is not None and serving[1] != file_stamp(file)
 
     async def _reload(self, model_id: str) -> None:
         async with self._load_lock(model_id):
