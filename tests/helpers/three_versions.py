@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
+from recserver.registry.model_config import ConfigChange
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
 from recserver.registry.version_store import Version, VersionStore
@@ -24,7 +26,8 @@ def packed(models: ModelStore, number: int) -> Path:
 
 
 async def publish(models: ModelStore, versions: VersionStore, number: int = 4) -> None:
-    await versions.publish("m", packed(models, number), version(number), ModelStatus.COMPLETED, ["error"])
+    change = ConfigChange(ModelStatus.COMPLETED, drop=["error"])
+    await versions.publish("m", packed(models, number), version(number), change)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -36,7 +39,7 @@ def content(folder: Path) -> dict[str, str]:
 
 async def recovered(folder: Path) -> dict[str, str]:
     """What there is after the next start of a server."""
-    await ModelStore(folder).remove_temporaries()
+    await asyncio.to_thread(ModelStore(folder).recover)
     return content(folder)
 
 

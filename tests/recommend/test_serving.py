@@ -218,7 +218,7 @@ async def test_every_version_is_announced_once(trained: Trained) -> None:
 
 async def test_a_version_found_in_the_folder_before_it_is_swapped_in_is_announced_once(trained: Trained) -> None:
     catalog, models = trained.rec.services.model_cache, trained.rec.services.models
-    serving, file = catalog.get_loaded("m"), await models.get_file_stat("m")
+    serving, file = catalog.get_loaded("m"), await asyncio.to_thread(models.file_stat, "m")
     assert serving is not None and file is not None
     with trained.rec.events.listen() as events:
         catalog.activate("m", serving, file)

@@ -78,7 +78,7 @@ async def test_what_a_config_says_is_taken_as_far_as_it_goes(
 async def test_a_rewrite_changes_only_what_it_says(models: ModelStore) -> None:
     written = {"zeta": [1, {"b": None}], "algorithm": "nmf", "created_at": "x", "error": "old", "ü": "é"}
     path = put(models.folder, "m_config.json", written)
-    await models.set_status("m", ModelStatus.TRAINING, drop=("error", "failed_at"), stage=1)
+    await models.update_config("m", ModelStatus.TRAINING, drop=("error", "failed_at"), stage=1)
     del written["error"]
     assert json.loads(path.read_text()) == written | {"status": "training", "stage": 1}
 
@@ -86,7 +86,7 @@ async def test_a_rewrite_changes_only_what_it_says(models: ModelStore) -> None:
 async def test_a_rewrite_keeps_the_time_of_a_file_that_names_no_time(models: ModelStore) -> None:
     path = put(models.folder, "m_config.json", {"algorithm": "nmf"})
     os.utime(path, (1_767_225_600, 1_767_225_600))
-    await models.set_status("m", ModelStatus.TRAINING)
+    await models.update_config("m", ModelStatus.TRAINING)
     assert (await models.read("m")).config["created_at"] == "2026-01-01T00:00:00.000Z"
 
 
@@ -95,7 +95,7 @@ async def test_a_legacy_config_is_read_and_rewritten_under_its_new_name(models: 
     assert await models.ids() == ["m"]
     assert (await models.read("m")).config["created_at"] == "x"
     assert list(models.folder.iterdir()) == [legacy]
-    await models.set_status("m", ModelStatus.TRAINING)
+    await models.update_config("m", ModelStatus.TRAINING)
     after = json.loads((models.folder / "m_config.json").read_text())
     assert after == {"algorithm": "nmf", "status": "training", "created_at": "x"}
     assert json.loads(legacy.read_text())["status"] == "completed"
@@ -135,7 +135,7 @@ async def test_an_unreadable_config_is_listed_as_failed_and_left_alone(models: M
         "unknown",
     )
     with pytest.raises(ModelNotFound):
-        await models.set_status("m", ModelStatus.TRAINING)
+        await models.update_config("m", ModelStatus.TRAINING)
     assert list(models.folder.iterdir()) == [path]
 
 
@@ -154,7 +154,7 @@ async def test_an_unknown_or_vanished_model_is_not_found(models: ModelStore) -> 
 
 async def test_parallel_changes_of_one_config_are_all_kept(models: ModelStore) -> None:
     path = put(models.folder, "m_config.json", {"status": "completed", "created_at": "then"})
-    await asyncio.gather(*(models.set_status("m", ModelStatus.MODIFIED, **{f"k{n}": n}) for n in range(40)))
+    await asyncio.gather(*(models.update_config("m", ModelStatus.MODIFIED, **{f"k{n}": n}) for n in range(40)))
     assert json.loads(path.read_text()) == {"status": "modified", "created_at": "then"} | {
         f"k{n}": n for n in range(40)
     }
@@ -238,7 +238,7 @@ async def test_a_model_is_read_as_it_is_at_one_moment(
                 config.unlink()
             else:
                 models.model_path("m").write_bytes(b"packed")
-                files.write_atomic_sync(config, b'{"algorithm": "nmf", "status": "completed"}')
+                files.write_atomic(config, b'{"algorithm": "nmf", "status": "completed"}')
         return look(path)
 
     count = 0

@@ -160,10 +160,10 @@ async def test_records_that_change_together_are_written_together(
 ) -> None:
     journal, writes, write_whole = TaskStateStore(tmp_path / "journal.json"), 0, files.write_atomic
 
-    async def counting(path: Path, content: bytes) -> None:
+    def counting(path: Path, content: bytes) -> None:
         nonlocal writes
         writes += 1
-        await write_whole(path, content)
+        write_whole(path, content)
 
     monkeypatch.setattr(files, "write_atomic", counting)
     await journal.open()

@@ -28,7 +28,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def noting(temporary: Path, path: Path) -> None:
         replace(temporary, path)
         if path.name.endswith("_config.json"):
-            seen.append(files.read_object_sync(path)["status"])
+            seen.append(files.read_object(path)["status"])
         elif path.parent.name == "models" and path.suffix != ".commit":
             seen.append(path.name)
 

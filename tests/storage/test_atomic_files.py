@@ -23,6 +23,10 @@ from recserver.training.task_store import TaskStore
 STEPS = ["open", "write", "fsync of the file", "rename", "fsync of the folder"]
 
 
+async def write_object(path: Path, content: dict[str, Any]) -> None:
+    await files.to_thread_shielded(files.write_atomic, path, files.json_bytes(content))
+
+
 def names(folder: Path) -> list[str]:
     """What lies in a folder, hidden files included."""
     return sorted(path.name for path in folder.iterdir())
@@ -63,25 +67,23 @@ async def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, number: int
 ) -> None:
     path = tmp_path / "x.json"
-    await files.write_object(path, {"old": 1})
+    await write_object(path, {"old": 1})
     broken(step, monkeypatch, number)
     with pytest.raises(OSError, match=os.strerror(number)):
-        await files.write_object(path, {"new": 2})
+        await write_object(path, {"new": 2})
     monkeypatch.undo()
     assert names(tmp_path) == ["x.json"]
     # Once renamed, the new file is there, whether or not the folder could be synced.
-    assert await files.read_object(path) == ({"new": 2} if step == STEPS[-1] else {"old": 1})
+    assert await asyncio.to_thread(files.read_object, path) == ({"new": 2} if step == STEPS[-1] else {"old": 1})
 
 
 async def test_a_file_is_never_seen_half_written(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     contents = [{"n": number, "much": "x" * 200_000} for number in range(2)]
-    await files.write_object(path, contents[0])
-    writing = asyncio.ensure_future(
-        asyncio.gather(*(files.write_object(path, contents[n % 2]) for n in range(20)))
-    )
+    await write_object(path, contents[0])
+    writing = asyncio.ensure_future(asyncio.gather(*(write_object(path, contents[n % 2]) for n in range(20))))
     while not writing.done():
-        assert await files.read_object(path) in contents
+        assert await asyncio.to_thread(files.read_object, path) in contents
         assert await files.list_names(tmp_path, ".json") == ["x.json"]
     await writing
     assert names(tmp_path) == ["x.json"]
@@ -98,7 +100,7 @@ async def test_a_cancelled_write_is_over_when_it_says_so(tmp_path: Path, monkeyp
         put_in_place(temporary, path)
 
     monkeypatch.setattr(files, "replace_durably", slowly)
-    write = asyncio.ensure_future(files.write_object(path, {"early": True}))
+    write = asyncio.ensure_future(write_object(path, {"early": True}))
     await renaming.wait()
     write.cancel()
     for _ in range(50):
@@ -134,15 +136,15 @@ async def test_what_is_no_json_object_is_refused_with_the_reason(
     path = tmp_path / "x.json"
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match=said) as refusal:
-        await files.read_object(path)
+        await asyncio.to_thread(files.read_object, path)
     assert len(str(refusal.value)) < 300
 
 
 @pytest.mark.parametrize("content", [{"a": "\ud800", "ü": ["\udfff", "é😀"]}, {"a": [[[[1.5]]]]}, {"": None}])
 async def test_what_is_read_can_be_written_and_read_again(tmp_path: Path, content: dict[str, Any]) -> None:
     path = tmp_path / "x.json"
-    await files.write_object(path, content)
-    assert await files.read_object(path) == content
+    await write_object(path, content)
+    assert await asyncio.to_thread(files.read_object, path) == content
     path.read_bytes().decode()
 
 
@@ -166,15 +168,15 @@ async def test_what_is_no_regular_file_holds_nobody_up(
             broken("opening", monkeypatch, errno.EACCES)
     async with asyncio.timeout(2):
         with pytest.raises(InvalidInput):
-            await files.read_object(path)
+            await asyncio.to_thread(files.read_object, path)
 
 
 async def test_a_link_is_followed_and_replaced_by_a_file(tmp_path: Path) -> None:
     path, elsewhere = tmp_path / "x.json", tmp_path / "elsewhere"
     elsewhere.write_text('{"a": 1}')
     path.symlink_to(elsewhere)
-    assert await files.read_object(path) == {"a": 1}
-    await files.write_object(path, {"a": 2})
+    assert await asyncio.to_thread(files.read_object, path) == {"a": 1}
+    await write_object(path, {"a": 2})
     assert not path.is_symlink()
     assert elsewhere.read_text() == '{"a": 1}'
 
@@ -198,9 +200,9 @@ async def test_what_a_killed_server_left_half_written_is_listed_nowhere_and_remo
     models, tasks = ModelStore(tmp_path), TaskStore(tmp_path)
     assert await models.ids() == ["a"]
     assert await tasks.names() == ["a_config"]
-    await models.remove_temporaries()
+    await asyncio.to_thread(models.recover)
     assert names(tmp_path) == [".hidden", "a.tmp", "a_config.json"]
-    await ModelStore(tmp_path / "none").remove_temporaries()
+    await asyncio.to_thread(ModelStore(tmp_path / "none").recover)
 
 
 async def test_a_damaged_journal_is_begun_anew_and_an_unwritable_one_is_remembered(

@@ -106,7 +106,7 @@ def test_a_disk_without_locks_is_used_with_a_warning(
 
     monkeypatch.setattr(module, "_try_lock", refuse)
     lock.acquire()
-    assert os.strerror(number) in caplog.text and "keeps no locks" in caplog.text
+    assert os.strerror(number) in caplog.text and "does not support locks" in caplog.text
 
 
 async def test_a_disk_that_cannot_be_written_is_refused(

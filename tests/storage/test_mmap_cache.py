@@ -82,7 +82,7 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
         "import sys; from pathlib import Path; from recserver.recommend.model.loading import load_model\n"
         "from recserver.recommend.pipeline import recommend, Query\n"
         "packed, model = load_model(Path(sys.argv[1]))\n"
-        "print(packed.checked, recommend(model, 'u0', Query(n=3)).items)"
+        "print(packed.verified, recommend(model, 'u0', Query(n=3)).items)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(large)], env={**os.environ, "TMPDIR": str(temporary)},

@@ -50,7 +50,7 @@ async def test_a_model_that_changes_while_more_is_found_out_is_read_again(models
         found = memory["a"]
         if found == "initializing":
             async with models.locks.changing("a"):
-                await models.set_status("a", ModelStatus.TRAINING)
+                await models.update_config("a", ModelStatus.TRAINING)
                 memory["a"] = "training"
         return found
 
@@ -68,7 +68,7 @@ async def test_of_all_models_those_that_changed_are_read_again(models: ModelStor
         if looked == ["a", "b"]:  # a was looked at before, c is yet to be
             for model_id in "ac":
                 async with models.locks.changing(model_id):
-                    await models.set_status(model_id, ModelStatus.TRAINING)
+                    await models.update_config(model_id, ModelStatus.TRAINING)
                     memory[model_id] = "training"
         return found
 
@@ -100,9 +100,9 @@ async def test_a_list_waits_for_the_change_that_is_under_way(models: ModelStore)
 
     async def change() -> None:
         async with models.locks.changing("b"):
-            await models.set_status("b", ModelStatus.TRAINING)
+            await models.update_config("b", ModelStatus.TRAINING)
             await go_on.wait()
-            await models.set_status("b", ModelStatus.FAILED)
+            await models.update_config("b", ModelStatus.FAILED)
 
     changing = asyncio.create_task(change())
     await asyncio.sleep(0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from recserver.core.errors import InvalidInput, ModelChanged
+from recserver.registry.model_config import ConfigChange
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
 from recserver.registry.version_store import VersionStore
@@ -27,11 +28,13 @@ Operation = Callable[[ModelStore, VersionStore], Awaitable[object]]
 
 
 async def keep(models: ModelStore, versions: VersionStore) -> None:
-    await versions.store_candidate("m", packed(models, 4), version(4), ModelStatus.FAILED, error="not promoted")
+    await versions.store_candidate(
+        "m", packed(models, 4), version(4), ConfigChange(ModelStatus.FAILED, (), {"error": "not promoted"})
+    )
 
 
 async def go_back(models: ModelStore, versions: VersionStore) -> None:
-    await versions.activate("m", await versions.find("m", 2), None)
+    await versions.activate("m", await versions.find("m", 2), ConfigChange())
 
 
 async def pin(models: ModelStore, versions: VersionStore) -> None:
@@ -51,7 +54,7 @@ async def create(models: ModelStore, versions: VersionStore) -> None:
 
 
 async def move(models: ModelStore, versions: VersionStore) -> None:
-    await models.set_status("m", ModelStatus.TRAINING)
+    await models.update_config("m", ModelStatus.TRAINING)
 
 
 async def adopt(models: ModelStore, versions: VersionStore) -> None:
@@ -59,7 +62,7 @@ async def adopt(models: ModelStore, versions: VersionStore) -> None:
 
 
 async def mend(models: ModelStore, versions: VersionStore) -> None:
-    status = await models.get_file_stat("m")
+    status = await asyncio.to_thread(models.file_stat, "m")
     await versions.replace_damaged("m", await versions.find("m", 2), status, "m.pkl.broken-now", ["mine"])
 
 
@@ -202,7 +205,7 @@ async def test_changes_of_one_model_wait_for_each_other(before: Path) -> None:
     versions = VersionStore(models)
     await asyncio.gather(
         *(publish(models, versions, number) for number in range(4, 14)),
-        *(models.set_status("m", ModelStatus.MODIFIED, **{f"k{number}": number}) for number in range(10)),
+        *(models.update_config("m", ModelStatus.MODIFIED, **{f"k{number}": number}) for number in range(10)),
     )
     config = json.loads((before / "m_config.json").read_text())
     assert config["mine"] == "kept"
@@ -243,7 +246,7 @@ async def test_a_start_at_which_the_disk_fails_loses_nothing_of_a_change(
         with monkeypatch.context() as patch:
             patch.setattr(files, "disk", FailingDisk(folder, fail, step))
             with suppress(OSError):
-                await parts[0].remove_temporaries()
+                await asyncio.to_thread(parts[0].recover)
         assert await recovered(folder) == new, step
 
 
@@ -260,7 +263,7 @@ async def test_a_file_that_is_another_by_now_is_not_replaced(before: Path) -> No
 async def test_what_is_served_already_can_be_served_again_without_litter(before: Path) -> None:
     models = ModelStore(before)
     versions = VersionStore(models)
-    await versions.activate("m", await versions.find("m", 3), None)
+    await versions.activate("m", await versions.find("m", 3), ConfigChange())
     assert not [name for name in content(before) if name.endswith(".tmp")]
     await models.delete("m")
     assert list(content(before)) == ["other_config.json"]
@@ -280,7 +283,7 @@ async def test_a_status_is_not_overwritten_by_a_change_that_is_finished_later(
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "replace", stuck)
         await publish(models, VersionStore(models))
-    await models.set_status("m", ModelStatus.TRAINING)
-    await ModelStore(before).remove_temporaries()
+    await models.update_config("m", ModelStatus.TRAINING)
+    await asyncio.to_thread(ModelStore(before).recover)
     config = (await models.read("m")).config
     assert (config["status"], config["model_version"]) == ("training", 4)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from recserver.algorithms.protocol import Algorithm, HyperParams
 from recserver.core.errors import FieldError, InvalidInput, quoted
-from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import WholeNumber, real_number
 
 IGNORED_PARAMS = frozenset({"batch_size"})
@@ -59,7 +59,7 @@ class BaseAlgorithm(Algorithm, Generic[ParamsT]):
             checked = self.params.model_validate(used)
         except ValidationError as error:
             problems = [_name_known_params(one, self.params) for one in field_errors(error, "hyperparameters")]
-            raise InvalidInput("; ".join(map(format_error, problems)) + ".", problems) from None
+            raise InvalidInput.of_fields(problems) from None
         ignored = [name for name in hyperparameters if name in ignorable]
         warnings = [f"The hyperparameter {quoted(name)} is not used and was ignored." for name in ignored]
         return checked.model_dump(include=set(used)), warnings

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from recserver.chefs.protocol import Column
 from recserver.chefs.row_rules import RowRules
 from recserver.chefs.secrets import REFERENCE, missing_variables
-from recserver.core.errors import FieldError, InvalidInput, SourceFailed, quoted
-from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.errors import InvalidInput, SourceFailed, quoted
+from recserver.core.validation.messages import field_errors
 
 _PORT_REFERENCE = re.compile(rf"(?<=:){REFERENCE.pattern}(?=[/?]|$)")
 
@@ -38,12 +38,10 @@ def read_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
         return model.model_validate({key: value for key, value in entry.items() if value is not None})
     except ValidationError as error:
         problems = field_errors(error)
-        raise InvalidInput(f"{format_error(problems[0])}.", problems) from None
+        raise InvalidInput(f"{problems[0]}.", problems) from None
 
 
-def invalid_field(field: str, problem: object) -> InvalidInput:
-    """The error that says what is wrong with one field."""
-    return InvalidInput(f"{field}: {problem}.", [FieldError((field,), str(problem))])
+invalid_field = InvalidInput.of
 
 
 def has_reference(text: str) -> bool:

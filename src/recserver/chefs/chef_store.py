@@ -48,13 +48,9 @@ class ChefStore:
             if data_chef_id in whole:
                 await self._save({name: entry for name, entry in whole.items() if name != data_chef_id})
 
-    async def remove_temporaries(self) -> None:
-        """Remove what a killed server left half written."""
-        await files.remove_temporaries(self.path.parent)
-
     async def _load(self) -> dict[str, Any]:
         try:
-            text = await files.read_document(self.path)
+            text = await asyncio.to_thread(files.read_document, self.path)
         except FileNotFoundError:
             return {}
         except InvalidInput as error:
@@ -81,7 +77,7 @@ class ChefStore:
                 f"restaurant_data.yaml would be larger than {files.MAX_DOCUMENT_BYTES} bytes: "
                 "shorten this data chef, or delete some that are not needed."
             )
-        await files.write_atomic(self.path, text, files.PRIVATE)
+        await files.to_thread_shielded(files.write_atomic, self.path, text, files.PRIVATE)
 
 
 class _Loader(yaml.SafeLoader):

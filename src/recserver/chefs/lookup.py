@@ -6,7 +6,7 @@ from functools import cache
 
 from recserver.chefs.protocol import Chef
 from recserver.core import entry_points
-from recserver.core.errors import FieldError, InvalidInput
+from recserver.core.errors import InvalidInput
 
 GROUP = "recserver.chefs"
 """The entry points of plug-ins."""
@@ -26,7 +26,6 @@ def load_chef_class(kind: str) -> type[Chef]:
         InvalidInput: if there is none, naming those there are.
     """
     if not kind:
-        message = "is missing: say csv, sql or api"
-        raise InvalidInput(f"type: {message}.", [FieldError(("type",), message)])
+        raise InvalidInput.of("type", "is missing: say csv, sql or api")
     found: type[Chef] = entry_points.load("type", kind, CHEF_PATHS, GROUP)
     return found

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import Any
 from urllib.parse import quote, unquote, unquote_plus
 
-from recserver.core.errors import FieldError, InvalidInput, SourceFailed
+from recserver.core.errors import InvalidInput, SourceFailed
 
 MASK = "********"
 
@@ -164,7 +164,7 @@ def _require_same_host(loc: tuple[str, ...], host: object, stored_host: object, 
         problem = "the secret is kept for its own host only: give it again together with the new host"
     else:
         return
-    raise InvalidInput(f"{'.'.join(loc)}: {problem}.", [FieldError(loc, problem)])
+    raise InvalidInput.of(loc, problem)
 
 
 def _config_host(config: Entry) -> tuple[str, str, str]:

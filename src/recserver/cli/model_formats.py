@@ -23,7 +23,7 @@ from recserver.cli.model_extras import pack_extras
 from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.values import entity_id
 from recserver.recommend.model.model_arrays import column_norms
-from recserver.storage.atomic_files import remove_files_sync, replace_durably, temporary_path
+from recserver.storage.atomic_files import remove_files, replace_durably, temporary_path
 from recserver.storage.model_file import MAX_FILE_BYTES, Artifact
 from recserver.storage.model_file.id_table import pack_ids
 
@@ -57,7 +57,7 @@ def write(path: Path, arrays: Mapping[str, NDArray[Any]], file_format: str) -> N
     except OSError as error:
         raise InvalidInput(f"{quoted(path)} cannot be written ({error.strerror}): check its folder.") from None
     finally:
-        remove_files_sync([temporary])
+        remove_files([temporary])
 
 
 def read(path: Path, file_format: str) -> NamedArrays:

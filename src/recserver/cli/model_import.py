@@ -21,7 +21,7 @@ from recserver.registry.model_store import ModelStore, StoredModel
 from recserver.registry.version_lifecycle import ModelVersions
 from recserver.registry.version_store import Version, VersionStore
 from recserver.server.settings import load_settings
-from recserver.storage.atomic_files import remove_files, temporary_path
+from recserver.storage.atomic_files import remove_files, temporary_path, to_thread_shielded
 from recserver.storage.folder_lock import DataLock
 from recserver.storage.model_file import PackedFile, pack
 from recserver.storage.model_file.version_numbers import next_version
@@ -93,7 +93,7 @@ async def publish(
         if not existing:
             await store.create(model_id, config)
         for status in (ModelStatus.TRAINING, ModelStatus.VALIDATING):
-            await store.set_status(model_id, status)
+            await store.update_config(model_id, status)
         version = _imported_version(model_id, config, number, arrays, packed)
         pinned = await versions.pinned_version(model_id)
         try:
@@ -102,10 +102,10 @@ async def publish(
             else:
                 await versions.publish(model_id, path, version, recommender)
         except OSError:
-            await store.set_status(model_id, ModelStatus.FAILED, error="The import could not be saved.")
+            await store.update_config(model_id, ModelStatus.FAILED, error="The import could not be saved.")
             raise
     finally:
-        await remove_files([path])
+        await to_thread_shielded(remove_files, [path])
     return number, pinned
 
 
@@ -151,25 +151,14 @@ def _imported_version(
 ) -> Version:
     """Metadata and config of a version that was trained elsewhere."""
     now = timestamp(SystemClock().now())
-    users, items, seen = (len(arrays[name]) for name in ("user_factors", "item_counts", "seen_indices"))
-    metrics = {
-        "n_users": users, "n_items": items, "n_interactions": seen,
-        "sparsity": 1 - seen / max(1, users * items), "n_components": arrays["user_factors"].shape[1],
-    }  # fmt: skip
+    counts = model_counts(arrays)
+    sparsity = 1 - counts["n_interactions"] / max(1, counts["n_users"] * counts["n_items"])
+    metrics = {**counts, "sparsity": sparsity}
     metadata = {
-        "model_id": model_id,
         "model_type": load_algorithm(config["algorithm"]).model_class,
-        "saved_at": now,
-        "file_path": f"models/{model_id}.pkl",
         "hyperparameters": config["hyperparameters"],
-        "training_stats": {name: metrics[name] for name in ("n_users", "n_items", "n_interactions", "sparsity")},
-        "metrics": metrics,
-        "model_version": number,
+        "training_stats": {name: metrics[name] for name in metrics if name != "n_components"},
         "imported": True,
-        "size": packed.size,
-        "sha256": packed.sha256,
     }
-    changes = {
-        "training_completed_at": now, "last_saved_at": now, "model_version": number, "model_metrics": metrics,
-    }  # fmt: skip
-    return Version(model_version=number, created_at=now, metadata=metadata, config=changes)
+    changes = {"training_completed_at": now}
+    return new_version(model_id, number, now, packed, metrics=metrics, metadata=metadata, config=changes)

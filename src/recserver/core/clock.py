@@ -1,4 +1,4 @@
-"""Time comes through here and nowhere else, so that tests can run hours in milliseconds."""
+"""The only source of time, so that tests can simulate hours in milliseconds."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 MAX_SLEEP = 60.0
-"""Seconds. No single sleep is longer, so that a resume from suspend is noticed within a minute."""
+"""Seconds of the longest single sleep, so that a resume from suspend is noticed within a minute."""
 
 
 class Clock(Protocol):
-    """What recserver needs to know of time."""
+    """The interface to time."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never jumps; only differences mean anything."""
+        """Seconds on a clock that never jumps; only differences are meaningful."""
         ...
 
     def now(self) -> datetime:
@@ -29,7 +29,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. Where the system offers it (Linux), time spent suspended counts too."""
+    """The machine's clock. On Linux, time spent suspended counts too."""
 
     def monotonic(self) -> float:
         boottime = getattr(time, "CLOCK_BOOTTIME", None)
@@ -50,24 +50,24 @@ class SystemClock:
 
 
 def blocking_sleep(seconds: float) -> None:
-    """Let a thread that is not the event loop's wait."""
+    """Sleep in a thread other than the event loop's."""
     time.sleep(seconds)
 
 
 async def yield_to_loop() -> None:
-    """Let everything run that is ready to, a timeout that has come above all."""
+    """Let all ready callbacks run first, such as an expired timeout."""
     await asyncio.sleep(0)
 
 
 def timestamp(moment: datetime) -> str:
-    """``moment`` as recserver writes it: UTC ISO-8601 with milliseconds, ``2026-01-02T03:04:05.678Z``."""
+    """``moment`` as UTC ISO 8601 with milliseconds: ``2026-01-02T03:04:05.678Z``."""
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(text: object) -> datetime | None:
-    """The moment that ``text`` names, or None. A time without a zone is the server's local time."""
+    """The time that an ISO 8601 ``text`` denotes, else None. Without a zone it is the server's local time."""
     if not isinstance(text, str):
         return None
     try:

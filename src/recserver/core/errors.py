@@ -1,7 +1,4 @@
-"""Every error recserver raises on purpose: one sentence that says what is wrong and what to do, and a code.
-
-Errors know no HTTP. One table in :mod:`recserver.server.http.codec` maps the codes to statuses.
-"""
+"""All errors of recserver: a sentence that says what is wrong and what to do, a code and an HTTP status."""
 
 from __future__ import annotations
 
@@ -17,85 +14,82 @@ MAX_PATH_LENGTH = 200
 
 
 class RecServerError(Exception):
-    """Base of all errors of recserver. ``str(error)`` is a sentence fit for people."""
+    """Base of all errors of recserver. ``str(error)`` is a sentence for people.
+
+    A subclass names its code and HTTP status as class arguments, or inherits them.
+    """
 
     code: ClassVar[str] = "internal_error"
+    http_status: ClassVar[int] = 500
+
+    def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
+        cls.code, cls.http_status = code or cls.code, status or cls.http_status
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field that is missing or wrong: where it stands and what is the matter with it."""
+    """One field that is missing or wrong: its path and the problem. ``str()`` gives ``path: problem``."""
 
     loc: tuple[str, ...]
     msg: str
 
+    def __str__(self) -> str:
+        return f"{'.'.join(self.loc)}: {self.msg}" if self.loc else self.msg
 
-class InvalidInput(RecServerError):
+
+class InvalidInput(RecServerError, code="validation_error", status=422):
     """A value is missing or wrong. ``errors`` names every such field."""
-
-    code = "validation_error"
 
     def __init__(self, message: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(message)
         self.errors = tuple(errors)
 
+    @classmethod
+    def of(cls, field: str | tuple[str, ...], problem: object) -> Self:
+        """The error about one field: ``problem`` is a sentence without subject and full stop."""
+        return cls.of_fields([FieldError((field,) if isinstance(field, str) else field, str(problem))])
 
-class NotFound(RecServerError):
-    """Something was asked for by an id that nothing has."""
-
-
-class ModelNotFound(NotFound):
-    code = "model_not_found"
-
-    def __init__(self, model_id: str) -> None:
-        super().__init__(f"There is no model {quoted(model_id)}: GET /list_models names those there are.")
-
-
-class DataChefNotFound(NotFound):
-    code = "data_chef_not_found"
-
-    def __init__(self, data_chef_id: str) -> None:
-        self.data_chef_id = data_chef_id
-        super().__init__(
-            f"There is no data chef {quoted(data_chef_id)}: GET /list_data_chefs names those there are."
-        )
+    @classmethod
+    def of_fields(cls, errors: Sequence[FieldError]) -> Self:
+        """The error about several fields, whose message names them all."""
+        return cls("; ".join(map(str, errors)) + ".", errors)
 
 
-class TaskNotFound(NotFound):
-    code = "task_not_found"
+class NotFound(RecServerError, status=404):
+    """Nothing has the requested ``ids``, which are put into the placeholders of ``template``."""
 
-    def __init__(self, task_name: str) -> None:
-        super().__init__(f"There is no task {quoted(task_name)}: GET /list_tasks names those there are.")
+    template: ClassVar[str]
 
-
-class RunNotFound(NotFound):
-    code = "run_not_found"
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"There is no run {quoted(run_id)}: GET /list_runs names those that are remembered.")
+    def __init__(self, *ids: str) -> None:
+        self.ids = ids
+        super().__init__(self.template.format(*map(quoted, ids)))
 
 
-class UserNotFound(NotFound):
-    code = "user_not_found"
-
-    def __init__(self, model_id: str, user_id: str) -> None:
-        super().__init__(
-            f"Model {quoted(model_id)} knows no user {quoted(user_id)}: GET /users names those it was trained on."
-        )
+class ModelNotFound(NotFound, code="model_not_found"):
+    template = "There is no model {}: GET /list_models names those there are."
 
 
-class ItemNotFound(NotFound):
-    code = "item_not_found"
-
-    def __init__(self, model_id: str, item_id: str) -> None:
-        super().__init__(
-            f"Model {quoted(model_id)} knows no item {quoted(item_id)}: GET /items names those it was trained on."
-        )
+class DataChefNotFound(NotFound, code="data_chef_not_found"):
+    template = "There is no data chef {}: GET /list_data_chefs names those there are."
 
 
-class VersionNotFound(NotFound):
-    code = "version_not_found"
+class TaskNotFound(NotFound, code="task_not_found"):
+    template = "There is no task {}: GET /list_tasks names those there are."
 
+
+class RunNotFound(NotFound, code="run_not_found"):
+    template = "There is no run {}: GET /list_runs names those that are remembered."
+
+
+class UserNotFound(NotFound, code="user_not_found"):
+    template = "Model {} knows no user {}: GET /users names those it was trained on."
+
+
+class ItemNotFound(NotFound, code="item_not_found"):
+    template = "Model {} knows no item {}: GET /items names those it was trained on."
+
+
+class VersionNotFound(RecServerError, code="version_not_found", status=404):
     def __init__(self, model_id: str, model_version: int | None) -> None:
         which = "version that served before" if model_version is None else f"version {model_version}"
         super().__init__(
@@ -103,77 +97,94 @@ class VersionNotFound(NotFound):
         )
 
 
-class Conflict(RecServerError):
+class Conflict(RecServerError, status=409):
     """The request does not fit what is there now."""
 
 
-class ModelExists(Conflict):
-    code = "model_exists"
+class ModelExists(Conflict, code="model_exists"): ...
 
 
-class DataChefExists(Conflict):
-    code = "data_chef_exists"
+class DataChefExists(Conflict, code="data_chef_exists"): ...
 
 
-class TaskExists(Conflict):
-    code = "task_exists"
+class TaskExists(Conflict, code="task_exists"): ...
 
 
-class ModelBusy(Conflict):
-    code = "model_busy"
+class ModelBusy(Conflict, code="model_busy"): ...
 
 
-class ModelChanged(Conflict):
-    """Another file is in the place of the one that was looked at."""
-
-    code = "model_busy"
+class ModelChanged(ModelBusy):
+    """The model's file was replaced since it was checked."""
 
     def __init__(self, model_id: str) -> None:
         super().__init__(f"The files of model {quoted(model_id)} changed meanwhile: try again.")
 
 
-class ModelInUse(Conflict):
-    code = "model_in_use"
+class ModelInUse(Conflict, code="model_in_use"): ...
 
 
-class ModelNotTrained(Conflict):
-    code = "model_not_trained"
+class ModelNotTrained(Conflict, code="model_not_trained"): ...
 
 
-class ExportInProgress(Conflict):
+class ExportInProgress(Conflict, code="export_under_way"):
     """Another export writes to the same place."""
 
-    code = "export_under_way"
+
+class ReadOnly(Conflict, code="read_only"):
+    """A change was requested of a read-only server."""
 
 
-class ReadOnly(Conflict):
-    """The server only looks, and was asked to change something."""
-
-    code = "read_only"
+class MalformedJson(RecServerError, code="malformed_json", status=400):
+    """A request or its body cannot be parsed."""
 
 
-class StorageUnreadable(RecServerError):
+class Unauthorized(RecServerError, code="unauthorized", status=401):
+    """The API key is missing or wrong."""
+
+
+class Forbidden(RecServerError, code="forbidden", status=403):
+    """The API key does not allow the request. Reserved: every key allows everything."""
+
+
+class HostNotAllowed(RecServerError, code="host_not_allowed", status=403):
+    """The Host header names a host that this server does not serve."""
+
+
+class OriginNotAllowed(RecServerError, code="origin_not_allowed", status=403):
+    """The request comes from a web page of an origin that is not allowed."""
+
+
+class RouteNotFound(RecServerError, code="route_not_found", status=404): ...
+
+
+class MethodNotAllowed(RecServerError, code="method_not_allowed", status=405): ...
+
+
+class PayloadTooLarge(RecServerError, code="payload_too_large", status=413): ...
+
+
+class UnsupportedMediaType(RecServerError, code="unsupported_media_type", status=415):
+    """The body is declared to be something else than JSON."""
+
+
+class StorageUnreadable(RecServerError, code="storage_unreadable", status=503):
     """A file that holds several definitions cannot be parsed, so it is neither used nor overwritten."""
 
-    code = "storage_unreadable"
+
+class Unavailable(RecServerError, status=503):
+    """The server cannot handle the request at the moment: try again after ``RETRY_SECONDS``."""
 
 
-class Draining(RecServerError):
-    """The server is closing and takes no new work."""
-
-    code = "draining"
+class Draining(Unavailable, code="draining"):
+    """The server is shutting down and takes no new work."""
 
 
-class WriterUnavailable(RecServerError):
-    """The process of this service that writes its data folder does not answer just now."""
-
-    code = "writer_away"
+class WriterUnavailable(Unavailable, code="writer_away"):
+    """The process of this service that writes its data folder does not respond."""
 
 
-class UnreadableModel(RecServerError):
+class UnreadableModel(RecServerError, code="model_not_trained", status=409):
     """A ``.pkl`` that is damaged, foreign or hostile. Nothing in it was executed. ``reason``: half a sentence."""
-
-    code = "model_not_trained"
 
     def __init__(self, message: str, reason: str = "its content makes no sense") -> None:
         super().__init__(message)
@@ -181,33 +192,31 @@ class UnreadableModel(RecServerError):
 
 
 class ModelUnavailable(UnreadableModel):
-    """A ``.pkl`` that could not be read just now: nothing is said about what it holds."""
+    """A ``.pkl`` that cannot be read at the moment; its content may be valid."""
 
 
 class NoNewModel(RecServerError):
-    """A training ended without a new model. ``data_report`` tells what was read until then, if anything was."""
+    """A training ended without a new model. ``data_report`` describes the data read so far, if any."""
 
     def __init__(self, message: str, data_report: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.data_report = data_report
 
     def with_message(self, message: str, data_report: dict[str, Any] | None = None) -> Self:
-        """The same in other words, and with what was read."""
+        """A copy with another message and data report."""
         other = copy(self)
         other.args, other.data_report = (message,), data_report or self.data_report
         return other
 
 
-class TrainingFailed(NoNewModel):
+class TrainingFailed(NoNewModel, code="training_failed"):
     """A training failed; the sentence becomes the model's ``error``.
 
     Attributes:
-        transient: whether the same may well succeed soon, without anybody changing anything.
-        retry_after: seconds after which whoever refused asks to be tried again, if they said so.
-        fault: whether recserver itself is at fault, rather than its data or surroundings.
+        transient: whether a retry may succeed without any change.
+        retry_after: seconds that the source asked to wait before a retry, if it did.
+        is_internal: whether the cause is an error in recserver, rather than its data or environment.
     """
-
-    code = "training_failed"
 
     def __init__(
         self,
@@ -222,41 +231,31 @@ class TrainingFailed(NoNewModel):
         self.transient, self.retry_after, self.is_internal = transient, retry_after, is_internal
 
 
-class SourceFailed(TrainingFailed):
+class SourceFailed(TrainingFailed, code="source_failed", status=422):
     """A data chef could not read its source, or found nothing usable in it."""
 
-    code = "source_failed"
+
+class SourceUnchanged(NoNewModel, code="source_unchanged"):
+    """A scheduled training was skipped: data and hyperparameters are those of the last one."""
 
 
-class SourceUnchanged(NoNewModel):
-    """A scheduled training found the data and hyperparameters of the last one, and did not fit again."""
-
-    code = "source_unchanged"
-
-
-class WorkerDied(TrainingFailed):
+class WorkerDied(TrainingFailed, code="worker_died"):
     """The worker process of a training ended before the training did."""
-
-    code = "worker_died"
 
     def __init__(self, message: str) -> None:
         super().__init__(message, transient=True)
 
 
-class ExportFailed(RecServerError):
-    """Recommendations could not be exported; nothing was put in the place of what was there."""
-
-    code = "export_failed"
+class ExportFailed(RecServerError, code="export_failed", status=422):
+    """Recommendations could not be exported; an existing file or table was not replaced."""
 
 
-class ServerCannotStart(RecServerError):
-    """The settings or the surroundings do not allow the server to start."""
-
-    code = "cannot_start"
+class ServerCannotStart(RecServerError, code="cannot_start"):
+    """The settings or the environment do not allow the server to start."""
 
 
 class DataFolderInUse(ServerCannotStart):
-    """Another server, the ``holder``, has the data folder."""
+    """Another server, the ``holder``, uses the data folder."""
 
     def __init__(self, folder: Path, holder: str) -> None:
         self.holder = holder
@@ -267,23 +266,23 @@ class DataFolderInUse(ServerCannotStart):
 
 
 def quoted(text: object) -> str:
-    """``text`` escaped for a sentence: control characters escaped, shortened to 80 characters."""
+    """``text`` in quotes for a message: control characters escaped, shortened to 80 characters."""
     escaped = repr(str(text))
     return escaped if len(escaped) <= 80 else f"{escaped[:77]}…'"
 
 
 def os_error_text(error: OSError) -> str:
-    """What the system said, and of which file."""
-    what = error.strerror or str(error) or type(error).__name__
+    """The message of the operating system, and the path."""
+    message = error.strerror or str(error) or type(error).__name__
     path = error.filename2 or error.filename
-    return what if path is None else f"{what}: {_escaped(os.fsdecode(path))}"
+    return message if path is None else f"{message}: {_shorten(escape(os.fsdecode(path)))}"
 
 
-def _escaped(text: str) -> str:
-    """``text`` with its control characters escaped, the middle left out where it is long."""
-    plain = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-    return (
-        plain
-        if len(plain) <= MAX_PATH_LENGTH
-        else f"{plain[: MAX_PATH_LENGTH // 2]}…{plain[-MAX_PATH_LENGTH // 2 :]}"
-    )
+def escape(text: str) -> str:
+    """``text`` with its control characters escaped."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+def _shorten(path: str) -> str:
+    half = MAX_PATH_LENGTH // 2
+    return path if len(path) <= MAX_PATH_LENGTH else f"{path[:half]}…{path[-half:]}"

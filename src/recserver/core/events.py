@@ -1,4 +1,4 @@
-"""What happens inside a server, told to whoever listens."""
+"""Events inside a server, delivered to its subscribers."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 MAX_QUEUED = 10_000
-"""Events kept for a listener that does not keep up; older ones are dropped."""
+"""Events queued for a slow subscriber; older ones are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened."""
+    """Base of all events."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """A training began, or waits for a worker: ``trigger`` is ``schedule``, ``retry`` or ``run_task``."""
+    """A training started, or waits for a worker. ``trigger``: ``schedule``, ``retry`` or ``run_task``."""
 
     task_name: str
     model_id: str
@@ -30,7 +30,7 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunProgressed(Event):
-    """A training came further."""
+    """A training made progress."""
 
     task_name: str
     model_id: str
@@ -45,7 +45,7 @@ class RunProgressed(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunEnded(Event):
-    """A training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``; a failure has its reason."""
+    """A training ended. ``outcome``: ``completed``, ``unchanged``, ``failed`` or ``stopped``."""
 
     task_name: str
     model_id: str
@@ -53,14 +53,14 @@ class RunEnded(Event):
     error: str | None
     model_version: int | None
     data_report: dict[str, Any] | None = None
-    """What was read of the source, as in the model's metadata; None if the training did not come so far."""
+    """Statistics of the data read, as in the model's metadata; None if the training ended before."""
     run_id: str = ""
     seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RunSkipped(Event):
-    """A due time came at which no training could be started."""
+    """A run was due, but no training could be started."""
 
     task_name: str
     reason: str
@@ -68,7 +68,7 @@ class RunSkipped(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskFailing(Event):
-    """The runs of a task began to fail. It is said once, until they succeed again."""
+    """The first failed run of a task since a successful one."""
 
     task_name: str
     error: str
@@ -76,7 +76,7 @@ class TaskFailing(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskRecovered(Event):
-    """A task whose runs failed since ``failing_since`` has succeeded again."""
+    """The first successful run of a task whose runs failed since ``failing_since``."""
 
     task_name: str
     failing_since: str
@@ -84,7 +84,7 @@ class TaskRecovered(Event):
 
 @dataclass(frozen=True, slots=True)
 class ModelServes(Event):
-    """A version of a model answers from now on."""
+    """A version of a model serves from now on."""
 
     model_id: str
     model_version: int
@@ -92,7 +92,7 @@ class ModelServes(Event):
 
 @dataclass(frozen=True, slots=True)
 class TasksReconciled(Event):
-    """The loops that run are those that the task files ask for."""
+    """The running task loops match the task files."""
 
     task_names: tuple[str, ...]
 
@@ -101,19 +101,19 @@ E = TypeVar("E", bound=Event)
 
 
 class EventBus:
-    """Hands every event to every listener, in order, without waiting for any of them."""
+    """Delivers every event to every subscriber, in order, without waiting for any of them."""
 
     def __init__(self) -> None:
         self._listeners: list[Subscription] = []
 
     def publish(self, event: Event) -> None:
-        """Tell ``event`` to all who listen now."""
+        """Deliver ``event`` to all present subscribers."""
         for listener in self._listeners:
             listener.push(event)
 
     @contextmanager
     def listen(self) -> Iterator[Subscription]:
-        """Everything that is published from now until the block ends."""
+        """Subscribe to everything that is published until the block ends."""
         listener = Subscription()
         self._listeners.append(listener)
         try:
@@ -123,7 +123,7 @@ class EventBus:
 
 
 class Subscription:
-    """The events that one listener has not taken yet."""
+    """The events that one subscriber has not consumed yet."""
 
     def __init__(self) -> None:
         self._queue: deque[Event] = deque(maxlen=MAX_QUEUED)
@@ -135,12 +135,16 @@ class Subscription:
         self._available.set()
 
     def close(self) -> None:
-        """Let whoever iterates come to the end, once it has taken what waits."""
+        """End the iteration after the queued events."""
         self._closed = True
         self._available.set()
 
     async def next(self, kind: type[E], where: Callable[[E], bool] = lambda _: True) -> E:
-        """The next event of one kind for which ``where`` holds; the events before it are passed over."""
+        """The next event of one type for which ``where`` holds; earlier events are skipped.
+
+        Raises:
+            EOFError: if the subscription was closed.
+        """
         while (event := await self._take()) is not None:
             if isinstance(event, kind) and where(event):
                 return event
@@ -151,7 +155,7 @@ class Subscription:
             yield event
 
     async def _take(self) -> Event | None:
-        """The oldest event that waits; None if there will be none."""
+        """The oldest queued event; None once the subscription is closed and empty."""
         while not self._queue:
             if self._closed:
                 return None

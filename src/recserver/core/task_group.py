@@ -1,4 +1,4 @@
-"""One root task that owns every coroutine a server starts."""
+"""One root task that owns all background coroutines of a server."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundTasks:
-    """Coroutines started here end with it; a fault in one touches neither the others nor the host.
+    """Coroutines that end when it closes. An error in one affects neither the others nor the host application.
 
-    The TaskGroup is held open by a task of its own, not by whoever opens the server: a group held open in the
-    host's coroutine would cancel that coroutine when something in the group goes wrong.
+    A task of its own holds the TaskGroup open: in the host's coroutine, an error in the group would cancel that.
     """
 
     def __init__(self) -> None:
@@ -24,19 +23,19 @@ class BackgroundTasks:
         self._root: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Be ready to start coroutines."""
+        """Start the root task."""
         ready = asyncio.Event()
         self._root = asyncio.create_task(self._run_group(ready), name="recserver")
         await ready.wait()
 
     def start(self, work: Work, name: str) -> asyncio.Task[None]:
-        """Call ``work`` in a task. An exception that comes out of it is logged."""
+        """Run ``work()`` in a task. An exception in it is logged."""
         if self._group is None:
             raise RuntimeError("the server is not open")
         return self._group.create_task(_logged(work, name), name=f"recserver: {name}")
 
     async def close(self) -> None:
-        """Cancel everything that still runs, and return when all of it has ended."""
+        """Cancel all tasks and wait for their end."""
         if self._root is not None:
             self._root.cancel()
             await asyncio.wait([self._root])

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.core.errors import FieldError, InvalidInput
+from recserver.core.errors import InvalidInput
 from recserver.recommend.filters import Condition
 from recserver.recommend.model.item_attributes import require_attributes
 from recserver.recommend.model.recommender import Recommender, Scores
@@ -111,7 +111,7 @@ def _check_depth(model: Recommender, query: Query) -> None:
     end = min(query.offset + query.n, len(model.items))
     if (query.diversity or query.max_per) and query.offset < len(model.items) and end > MAX_RERANKED:
         problem = f"must not reach beyond item {MAX_RERANKED}, n included, where diversity or max_per is given"
-        raise InvalidInput(f"offset: {problem}.", [FieldError(("offset",), problem)])
+        raise InvalidInput.of("offset", problem)
 
 
 def _allowed_items(model: Recommender, query: Query, mask: Callable[[Condition], Mask]) -> Mask | None:
@@ -130,7 +130,7 @@ def _popularity(model: Recommender, popularity: Popularity | None) -> Scores | N
     if popularity != "recent":
         return model.popularity if popularity else None
     if model.recent_popularity is None:  # told to whoever asks: what is refused does not depend on the user
-        raise InvalidInput(f"popularity: {NEEDS_TIMES}.", [FieldError(("popularity",), NEEDS_TIMES)])
+        raise InvalidInput.of("popularity", NEEDS_TIMES)
     return model.recent_popularity
 
 
@@ -142,4 +142,4 @@ def _as_field_error(field: str, read: Callable[[T], R], value: T) -> R:
     try:
         return read(value)
     except ValueError as error:
-        raise InvalidInput(f"{field}: {error}.", [FieldError((field,), str(error))]) from None
+        raise InvalidInput.of(field, error) from None

@@ -1,4 +1,4 @@
-"""Models together with what else is to be known of them, all of one moment."""
+"""Consistent reads of models and of what else describes them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from recserver.registry.model_store import ModelStore, StoredModel
 T = TypeVar("T")
 
 Look = Callable[[StoredModel], Awaitable[T]]
-"""Finds out more about a model. It is asked again if the model changes meanwhile."""
+"""Reads more about a model. It is called again if the model changes meanwhile."""
 
 
 async def read_consistently(models: ModelStore, model_id: str, look: Look[T]) -> tuple[StoredModel, T]:
-    """One model and what ``look`` finds, both as they are when this returns.
+    """One model and the result of ``look``, both as they are when this returns.
 
-    What memory holds of the model fits them too, until the caller awaits anything.
+    The model in memory agrees with them too, until the caller awaits anything.
 
     Raises:
-        ModelNotFound: if no file bears that id.
+        ModelNotFound: if there is no such model.
     """
     while True:
         model, moment = await models.read_at(model_id)
@@ -32,7 +32,7 @@ async def read_consistently(models: ModelStore, model_id: str, look: Look[T]) ->
 
 
 async def read_all_consistently(models: ModelStore, look: Look[T]) -> list[tuple[StoredModel, T]]:
-    """Every model and what ``look`` finds, as :func:`read_consistently` returns it of one."""
+    """All models and the results of ``look``, each as :func:`read_consistently` returns it."""
     moment = models.locks.moment()
     ids, known = await models.ids(), dict[str, tuple[StoredModel, T]]()
     for model in await models.read_all(ids):

@@ -1,4 +1,4 @@
-"""Models in memory: loaded once when first asked for, replaced by assigning one reference."""
+"""The cache of models in memory: loaded on first use, replaced by assigning one reference."""
 
 from __future__ import annotations
 
@@ -17,50 +17,38 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_store import ModelStore, StoredModel
 from recserver.registry.unavailable_reason import repair_pending_reason, unavailable_reason
 from recserver.storage import model_file as artifact
-from recserver.storage.atomic_files import Stamp, file_stamp
+from recserver.storage.atomic_files import Stamp, file_stamp, folder_identity
 
 
 @dataclass(frozen=True, slots=True)
 class _Unavailable:
-    """Why a file on disk, or none if it is missing, does not serve; stands until that changes."""
+    """Why a file on disk, or a missing one, cannot serve; valid until the file changes."""
 
     stamp: Stamp | None
     reason: str
     final: bool
-    """Whether nothing else can be put in its place either."""
-
-
-@dataclass(frozen=True, slots=True)
-class _LoadedVersion:
-    """A version in memory, and the file it was made of."""
-
-    recommender: Recommender
-    stamp: Stamp
-
-    @property
-    def size(self) -> int:
-        return self.stamp[1]
+    """Whether no stored version can replace it."""
 
 
 class ModelCache:
-    """The models that answer: as many as memory allows, those that were asked last."""
+    """The loaded models: the most recently used ones, as many as fit in memory."""
 
     def __init__(self, models: ModelStore, events: EventBus, max_bytes: int | None = None) -> None:
         """
         Args:
-            memory: bytes that the models in memory may have together; None sets no limit. One always fits.
+            max_bytes: total size of the loaded models' files; None sets no limit. One model always fits.
         """
         self.on_damage: Callable[[str], Awaitable[bool]] | None = None
-        """Told of a model whose file is damaged or missing; answers whether another is in its place, and serves.
+        """Called with the id of a model whose file is damaged or missing; returns whether it was repaired.
 
-        It raises OSError if that cannot be done now, but may be later.
+        It raises OSError if a retry may succeed.
         """
-        self.on_change: Callable[[], None] | None = None
-        """Told when another version serves than before, or a model does not any more."""
+        self.on_change: Callable[[], object] = lambda: None
+        """Called when another version serves than before, or a model was removed."""
         self._models = models
         self._events = events
         self._max_bytes = max_bytes
-        self._loaded: OrderedDict[str, _LoadedVersion] = OrderedDict()  # least recently asked first
+        self._loaded: OrderedDict[str, tuple[Recommender, Stamp]] = OrderedDict()  # least recently used first
         self._bytes_used = 0
         self._unavailable: dict[str, _Unavailable] = {}
         self._announced: dict[str, Stamp] = {}
@@ -69,54 +57,54 @@ class ModelCache:
         self._load_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def get_loaded(self, model_id: str) -> Recommender | None:
-        """The version that serves, if it is loaded. No disk, no lock: the path of every request."""
+        """The serving version, if it is loaded. Neither disk nor lock: every request takes this path."""
         if (entry := self._loaded.get(model_id)) is None:
             return None
         self._loaded.move_to_end(model_id)
-        return entry.recommender
+        return entry[0]
 
     def is_loaded(self, model_id: str) -> bool:
-        """Whether the version that serves is in memory. Asking that does not keep it there."""
+        """Whether the serving version is in memory. This does not count as a use of it."""
         return model_id in self._loaded
 
     async def get_or_load(self, model_id: str) -> Recommender:
-        """The version that serves, loaded if need be.
+        """The serving version, loaded if necessary.
 
         Raises:
             ModelNotFound: if there is no such model.
-            ModelNotTrained: if it has no version that could serve, with the reason of the last failure.
+            ModelNotTrained: if no version of it can serve, with the reason.
         """
         if serving := self.get_loaded(model_id):
             return serving
         if model_id not in await self._models.ids():
             raise ModelNotFound(model_id)
-        async with self._load_lock(model_id):  # one load, however many ask
+        async with self._load_lock(model_id):  # one load for all concurrent requests
             if serving := self.get_loaded(model_id):
                 return serving
             model = await self._models.read(model_id)
             reason = await self._load(model)
-        if serving := self.get_loaded(model_id):  # it may have been published while a reason against it was found
+        if serving := self.get_loaded(model_id):  # published meanwhile
             return serving
         raise ModelNotTrained(reason or f"Model {quoted(model_id)} was removed meanwhile.")
 
     async def unavailable_reason(self, model: StoredModel) -> str | None:
         """Why no version of the model can serve; None if one can.
 
-        It is loaded to find out, unless others would have to make room: then only a look is taken at it.
+        The model is loaded to find out, unless others would be evicted: then only a quick check is made.
         """
         if self.is_loaded(model.model_id):
             return None
-        tight = model.file_stat is not None and not self._fits(model.file_stat.st_size)
-        if tight and await self.quick_unavailable_reason(model) is None:
+        is_too_large = model.file_stat is not None and not self._fits(model.file_stat.st_size)
+        if is_too_large and await self.quick_unavailable_reason(model) is None:
             return None
         async with self._load_lock(model.model_id):
             return None if self.is_loaded(model.model_id) else await self._load(model)
 
     async def quick_unavailable_reason(self, model: StoredModel) -> str | None:
-        """Why no version of the model can serve, as far as that shows without loading it; None if nothing does.
+        """Why no version of the model can serve, as far as known without loading it; None if one seems to.
 
-        A file that was loaded or looked at before costs nothing. Of another the beginning and the end are read, so
-        that damage in between shows only when it is first asked for.
+        The result for an unchanged file is cached. Of others only the beginning and the end are read: damage in
+        between is found on first use.
         """
         if self.is_loaded(model.model_id):
             return None
@@ -131,17 +119,17 @@ class ModelCache:
         return None
 
     def is_permanently_unavailable(self, model: StoredModel) -> bool:
-        """Whether the model is known to have nothing that could serve, as long as its files stay what they are."""
+        """Whether the model is known to have no version that can serve, until its files change."""
         refusal = self._known_reason(model.model_id, model.file_stat)
         return refusal is not None and refusal.final
 
     def _known_reason(self, model_id: str, file: stat_result | None) -> _Unavailable | None:
-        """What is known against the file of a model, which has the status ``file``."""
+        """The cached reason why the file of a model, with the status ``file``, cannot serve."""
         refusal = self._unavailable.get(model_id)
         return refusal if refusal is not None and refusal.stamp == (file and file_stamp(file)) else None
 
     def _load_lock(self, model_id: str) -> asyncio.Lock:
-        """Held while a model is loaded; it lives as long as somebody holds or awaits it."""
+        """The lock for loading a model; it exists as long as a task holds or awaits it."""
         return self._load_locks.setdefault(model_id, asyncio.Lock())
 
     async def _check_ends(self, model: StoredModel, stamp: Stamp) -> str | None:
@@ -158,41 +146,37 @@ class ModelCache:
         return None
 
     def activate(self, model_id: str, recommender: Recommender, file: stat_result) -> None:
-        """Let a new version answer from now on. Requests under way end with the one they began with.
+        """Make a version serve from now on. Running requests finish with the version they started with.
 
-        Where memory is short, the models that were not asked for the longest time leave it.
+        The least recently used models are evicted if memory is short.
         """
         stamp = file_stamp(file)
         self._evict(model_id)
-        self._loaded[model_id] = _LoadedVersion(recommender, stamp)
+        self._loaded[model_id] = recommender, stamp
         self._bytes_used += stamp[1]
         self._unavailable.pop(model_id, None)
         self._checked_stamps[model_id] = stamp
         self._evict_until_fits(model_id)
-        # Else it is the same version as before: loaded again, or found in the folder before it was swapped in.
+        # Otherwise it is the same version as before, loaded again.
         if self._announced.get(model_id) != stamp:
             self._announced[model_id] = stamp
             self._events.publish(ModelServes(model_id, recommender.model_version))
-            self._notify_change()
+            self.on_change()
 
     def remove(self, model_id: str) -> None:
-        """Forget a model that was deleted."""
+        """Remove a deleted model."""
         self._evict(model_id)
         for known in (self._unavailable, self._announced, self._checked_stamps):
             known.pop(model_id, None)
-        self._notify_change()
-
-    def _notify_change(self) -> None:
-        if self.on_change is not None:
-            self.on_change()
+        self.on_change()
 
     def _fits(self, size: int) -> bool:
         return self._max_bytes is None or self._bytes_used + size <= self._max_bytes
 
     def _evict_until_fits(self, requested: str) -> None:
-        """Let go of models until the rest fits, but not of the one ``asked`` for.
+        """Evict models until the rest fits, but never the ``requested`` one.
 
-        A model whose file was put in its place and refused could not be loaded again: it serves on.
+        A model whose file was replaced by an invalid one cannot be loaded again: it is not evicted.
         """
         for model_id in list(self._loaded) if not self._fits(0) else ():
             if self._fits(0):
@@ -201,20 +185,21 @@ class ModelCache:
                 self._evict(model_id)
 
     def _evict(self, model_id: str) -> None:
-        """Take a version out of memory, if it is there."""
+        """Remove a version from memory, if it is loaded."""
         gone = [self._loaded.pop(model_id, None)]
         if gone[0] is not None:
-            self._bytes_used -= gone[0].size
-            asyncio.get_running_loop().run_in_executor(None, gone.clear)  # large memory takes its time to return
+            _, (_, size, _) = gone[0]
+            self._bytes_used -= size
+            asyncio.get_running_loop().run_in_executor(None, gone.clear)  # freeing large arrays is slow
 
     async def refresh(self) -> None:
-        """Take up files that were put in place of those in memory, and drop models that were removed by hand.
+        """Load files that were replaced, and remove models whose files were deleted by hand.
 
-        What is damaged or missing is replaced, if that can be done now. A folder that is gone, or another one that
-        is empty, is taken for one not mounted, and unloads nothing.
+        Damaged or missing files are repaired if possible. If the folder is gone, or is another, empty one, its
+        disk is probably not mounted: then nothing is unloaded.
         """
         known = await self._models.file_stats()
-        folder = await self._models.folder_identity()
+        folder = await asyncio.to_thread(folder_identity, self._models.folder)
         if not known and (folder is None or folder != self._folder):
             return
         self._folder = folder
@@ -225,21 +210,21 @@ class ModelCache:
                 await self._reload(model_id)
 
     def _needs_refresh(self, model_id: str, file: stat_result | None) -> bool:
-        """Whether there is something to do about the file of a model."""
+        """Whether the file of a model is to be loaded or repaired."""
         if (refusal := self._known_reason(model_id, file)) is not None:
             return not refusal.final
         if file is None:
             return self.on_damage is not None
         serving = self._loaded.get(model_id)
-        return serving is not None and serving.stamp != file_stamp(file)
+        return serving is not None and serving[1] != file_stamp(file)
 
     async def _reload(self, model_id: str) -> None:
         async with self._load_lock(model_id):
-            with contextlib.suppress(ModelNotFound):  # it was deleted meanwhile, which the next look finds
+            with contextlib.suppress(ModelNotFound):  # deleted meanwhile: the next refresh removes it
                 await self._load(await self._models.read(model_id))
 
     async def _load(self, model: StoredModel) -> str | None:
-        """Load the model's file; if it cannot serve, the reason why, and what served before still does."""
+        """Load the model's file. If it cannot serve, returns why; then the previous version keeps serving."""
         file = model.file_stat
         while file is not None:
             stamp, refusal = file_stamp(file), self._known_reason(model.model_id, file)
@@ -252,7 +237,7 @@ class ModelCache:
             except UnreadableModel as error:
                 return await self._repair(model.model_id, stamp, str(error))
             async with self._models.locks.reading(model.model_id):  # else a newer version could be swapped back
-                file = await self._models.get_file_stat(model.model_id)
+                file = await asyncio.to_thread(self._models.file_stat, model.model_id)
                 if file is not None and file_stamp(file) == stamp:  # else it was replaced or deleted meanwhile
                     self.activate(model.model_id, recommender, file)
                     return None
@@ -261,7 +246,7 @@ class ModelCache:
         )
 
     async def _repair(self, model_id: str, stamp: Stamp | None, reason: str) -> str | None:
-        """Have a file replaced that is damaged, or missing; if that cannot be, the reason why nothing serves."""
+        """Repair a damaged or missing file; if that fails, returns why no version serves."""
         self._unavailable[model_id] = _Unavailable(stamp, reason, final=True)
         try:
             if self.on_damage is None or not await self.on_damage(model_id):

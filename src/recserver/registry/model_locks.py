@@ -1,13 +1,19 @@
-"""One change of a model at a time, and a way to see whether one came between two readings."""
+"""One change of a model at a time, and a way to detect a change between two reads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
+
+from recserver.storage.atomic_files import to_thread_shielded
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +25,7 @@ class Moment:
 
 
 class ModelLocks:
-    """A lock for each model, held by whoever changes its files until what memory holds of it agrees with them."""
+    """A lock for each model. It is held while its files change, until the model in memory agrees with them."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -29,7 +35,7 @@ class ModelLocks:
 
     @asynccontextmanager
     async def changing(self, model_id: str) -> AsyncIterator[None]:
-        """Held while a model is changed. Whoever holds it may enter it again; the outer block ends the change."""
+        """Hold the lock while a model is changed. It is re-entrant: the outer block ends the change."""
         if self._is_mine(model_id):
             yield
             return
@@ -44,7 +50,7 @@ class ModelLocks:
 
     @asynccontextmanager
     async def reading(self, model_id: str) -> AsyncIterator[None]:
-        """Held while a model is read; no change of it is under way meanwhile, but one that the reader makes."""
+        """Hold the lock while a model is read: no other task changes it meanwhile."""
         if self._is_mine(model_id):
             yield
             return
@@ -52,7 +58,7 @@ class ModelLocks:
             yield
 
     def moment(self) -> Moment:
-        """Now."""
+        """The present moment."""
         return Moment(self._changes, frozenset(self._holders))
 
     def changed_since(self, model_id: str, moment: Moment) -> bool:
@@ -65,3 +71,29 @@ class ModelLocks:
     def _lock(self, model_id: str) -> asyncio.Lock:
         """The lock of a model; it lives as long as a task holds or awaits it."""
         return self._locks.setdefault(model_id, asyncio.Lock())
+
+
+class HasLocks(Protocol):
+    """A store that has a lock for each model."""
+
+    @property
+    def locks(self) -> ModelLocks: ...
+
+
+S = TypeVar("S", bound=HasLocks)
+
+
+def exclusive(
+    method: Callable[Concatenate[S, str, P], T],
+) -> Callable[Concatenate[S, str, P], Coroutine[Any, Any, T]]:
+    """Make a method that changes a model a coroutine function: it runs in a thread while the model is locked.
+
+    Cancelling it waits for its end.
+    """
+
+    @functools.wraps(method)
+    async def call(self: S, model_id: str, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        async with self.locks.changing(model_id):
+            return await to_thread_shielded(method, self, model_id, *args, **kwargs)
+
+    return call

@@ -1,4 +1,4 @@
-"""A model's configuration and the states it goes through."""
+"""The status of a model and its transitions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ModelStatus(StrEnum):
-    """Where a model stands. A trained version keeps serving in every status that follows the first one."""
+    """The status of a model. A trained version keeps serving in every status."""
 
     INITIALIZING = "initializing"
     """Created, never trained."""
@@ -15,7 +15,7 @@ class ModelStatus(StrEnum):
     VALIDATING = "validating"
     """The packed file is being checked before it serves."""
     COMPLETED = "completed"
-    """The last training ended well; its version serves."""
+    """The last training succeeded."""
     FAILED = "failed"
     """The last training failed; ``error`` and ``failed_at`` say why and when."""
     STOPPED = "stopped"
@@ -32,15 +32,15 @@ class ModelStatus(StrEnum):
 _FROM_IDLE = frozenset({ModelStatus.TRAINING, ModelStatus.MODIFIED})
 TRANSITIONS: dict[ModelStatus, frozenset[ModelStatus]] = {
     ModelStatus.INITIALIZING: _FROM_IDLE,
-    # completed: a scheduled run that found nothing new leaves the status as it was
+    # completed: a scheduled run with unchanged data restores the previous status
     ModelStatus.TRAINING: frozenset(
         {ModelStatus.VALIDATING, ModelStatus.FAILED, ModelStatus.STOPPED, ModelStatus.COMPLETED}
     ),
     ModelStatus.VALIDATING: frozenset({ModelStatus.COMPLETED, ModelStatus.FAILED, ModelStatus.STOPPED}),
     ModelStatus.COMPLETED: _FROM_IDLE,
-    # completed: a version that was refused is promoted by hand
+    # completed: a rejected version is promoted by hand
     ModelStatus.FAILED: _FROM_IDLE | {ModelStatus.COMPLETED},
     ModelStatus.STOPPED: _FROM_IDLE,
     ModelStatus.MODIFIED: _FROM_IDLE,
 }
-"""Every legal change of status. There is no other, save deletion."""
+"""All valid changes of status."""

@@ -8,14 +8,12 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from os import stat_result
 from pathlib import Path
 from typing import Any
-
-import aiofiles.os
 
 from recserver.core.clock import timestamp
 from recserver.core.errors import InvalidInput, ModelNotFound
@@ -24,18 +22,19 @@ from recserver.registry.model_config import (
     LEGACY_SUFFIX,
     METADATA_SUFFIX,
     PICKLE_SUFFIX,
+    ConfigChange,
     has_legacy_name,
     model_id_from,
     with_defaults,
 )
-from recserver.registry.model_locks import ModelLocks, Moment
+from recserver.registry.model_locks import ModelLocks, Moment, exclusive
 from recserver.registry.model_status import TRANSITIONS, ModelStatus
 from recserver.storage import atomic_files as files
 from recserver.storage.transaction import Transaction, complete, complete_all, pending_files, record_path
 
 VERSIONS_FOLDER = ".versions"
 QUARANTINE_SUFFIX = ".broken-"
-"""What follows the name of a damaged file that was put aside, and is followed by the time."""
+"""Follows the name of a quarantined damaged file; the time follows it."""
 _VERSION_FILE = re.compile(r"[0-9]+\.(pkl|json)")
 
 logger = logging.getLogger(__name__)
@@ -46,9 +45,9 @@ class StoredModel:
     """A model as its files describe it.
 
     Attributes:
-        config: the keys of its config, those that every model has filled in where the file lacks them.
-        pickle: status of its ``.pkl``, None if there is no such regular file.
-        unreadable: why its config cannot be used, if so.
+        config: its config, with defaults for the keys that every model has.
+        file_stat: status of its ``.pkl``; None if there is no such regular file.
+        unreadable_reason: why its config cannot be used, if so.
     """
 
     model_id: str
@@ -69,26 +68,26 @@ class ModelStore:
         self.locks = ModelLocks()
 
     async def ids(self) -> list[str]:
-        """The ids of all models: those with a config, of the present or the legacy name."""
+        """The ids of all models: those with a config of the current or the legacy name."""
         names = await files.list_names(self.folder, ".json")
         return sorted({one for name in names if (one := model_id_from(name))})
 
     async def read(self, model_id: str) -> StoredModel:
-        """One model, as it stands between two changes of it: none is under way when this returns.
+        """One model, between two changes of it.
 
         Raises:
-            ModelNotFound: if no file bears that id.
+            ModelNotFound: if there is no such model.
         """
         return (await self.read_at(model_id))[0]
 
     async def read_at(self, model_id: str) -> tuple[StoredModel, Moment]:
-        """What :meth:`read` returns, and the moment at which the model was like that."""
+        """What :meth:`read` returns, and the moment of reading."""
         async with self.locks.reading(model_id):
             moment = self.locks.moment()
             return await asyncio.to_thread(self._read, model_id), moment
 
     def _read(self, model_id: str, names: Container[str] | None = None) -> StoredModel:
-        """A model as its files tell of it at one moment, though another process may change them meanwhile."""
+        """A model as its files describe it at one moment, even if another process changes them meanwhile."""
         if not files.is_plain_name(model_id):
             raise ModelNotFound(model_id)
         paths = (
@@ -109,10 +108,10 @@ class ModelStore:
         config = with_defaults(model_id, raw, _modified_at(path))
         if unreadable:
             config |= {"algorithm": "unknown", "status": ModelStatus.FAILED.value, "error": unreadable}
-        return StoredModel(model_id, config, self.file_stat_sync(model_id), unreadable)
+        return StoredModel(model_id, config, self.file_stat(model_id), unreadable)
 
     async def read_all(self, ids: Iterable[str] | None = None) -> list[StoredModel]:
-        """Those models, or every one, that are still there when they are read."""
+        """Those models, or all, that still exist when they are read."""
         ids = await self.ids() if ids is None else ids
         return await asyncio.to_thread(self._read_all, ids) if ids else []
 
@@ -126,52 +125,34 @@ class ModelStore:
     async def file_stats(self) -> dict[str, stat_result | None]:
         """The status of every model's ``.pkl``, None where there is no such regular file."""
         ids = await self.ids()
-        return await asyncio.to_thread(lambda: {one: self.file_stat_sync(one) for one in ids})
+        return await asyncio.to_thread(lambda: {one: self.file_stat(one) for one in ids})
 
-    async def create(self, model_id: str, config: Mapping[str, Any]) -> None:
-        """Write a new model's config. What an earlier model of that id left goes once that is done."""
-        async with self.locks.changing(model_id):
-            await files.to_thread_shielded(self._create, model_id, config)
-
-    def _create(self, model_id: str, config: Mapping[str, Any]) -> None:
-        with Transaction(self.folder, model_id) as changes:
+    @exclusive
+    def create(self, model_id: str, config: Mapping[str, Any]) -> None:
+        """Write a new model's config, and remove the files that an earlier model of that id left."""
+        config_path = self.path(model_id, CONFIG_SUFFIX)
+        with Transaction(self.folder, model_id) as transaction:
             for path in self._all_paths(model_id):
-                if path != self.path(model_id, CONFIG_SUFFIX):
-                    changes.remove(path)
-            changes.write(self.path(model_id, CONFIG_SUFFIX), files.json_bytes(dict(config)))
-            changes.commit()
+                if path != config_path:
+                    transaction.remove(path)
+            transaction.write(config_path, files.json_bytes(dict(config)))
+            transaction.commit()
         self._remove_folder(model_id)
 
-    async def set_status(
-        self, model_id: str, status: ModelStatus, *, drop: Iterable[str] = (), **changes: Any
+    @exclusive
+    def update_config(
+        self, model_id: str, /, status: ModelStatus | None = None, *, drop: Collection[str] = (), **values: Any
     ) -> None:
-        """Change a model's status on disk, and other keys with it; all other keys survive.
+        """Change keys of a model's config, as :class:`ConfigChange` describes.
 
         Raises:
             ModelNotFound: if its config is gone.
         """
-        async with self.locks.changing(model_id):
-            await files.to_thread_shielded(self._update_config, model_id, status, frozenset(drop), changes)
+        complete(record_path(self.folder, model_id))  # an unfinished transaction would overwrite this later
+        files.write_atomic(*self.render_config(model_id, ConfigChange(status, drop, values)))
 
-    def _update_config(
-        self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
-    ) -> None:
-        complete(record_path(self.folder, model_id))  # else it would come later, and overwrite this
-        files.write_atomic_sync(*self.render_config(model_id, status, drop, changes))
-
-    async def update_config(self, model_id: str, **changes: Any) -> None:
-        """Change keys of a model's config; its status stays.
-
-        Raises:
-            ModelNotFound: if its config is gone.
-        """
-        async with self.locks.changing(model_id):
-            await files.to_thread_shielded(self._update_config, model_id, None, frozenset(), changes)
-
-    def render_config(
-        self, model_id: str, status: ModelStatus | None, drop: frozenset[str], changes: Mapping[str, Any]
-    ) -> tuple[Path, bytes]:
-        """Where a model's config lies, and what it says after a change; both while the model's lock is held.
+    def render_config(self, model_id: str, change: ConfigChange) -> tuple[Path, bytes]:
+        """The path and the new content of a model's config; to be called while the model is locked.
 
         Raises:
             ModelNotFound: if its config is gone.
@@ -180,120 +161,96 @@ class ModelStore:
             path, raw = self._read_config(model_id)
         except (FileNotFoundError, InvalidInput):
             raise ModelNotFound(model_id) from None
-        raw.setdefault("created_at", _modified_at(path))  # which this write would change
-        content = {key: value for key, value in raw.items() if key not in drop} | dict(changes)
-        if status is not None:
+        raw.setdefault("created_at", _modified_at(path))  # else it would become the time of this write
+        content = {key: value for key, value in raw.items() if key not in change.drop} | dict(change.values)
+        if (status := change.status) is not None:
             before = raw.get("status", ModelStatus.INITIALIZING)
             if before in list(ModelStatus) and status not in TRANSITIONS[ModelStatus(before)]:
                 logger.warning("model %s goes from %s to %s: was its config edited?", model_id, before, status)
             content["status"] = status.value
         return self.path(model_id, CONFIG_SUFFIX), files.json_bytes(content)
 
-    async def metadata(self, model_id: str) -> dict[str, Any]:
-        """What was written with the version that serves; empty if there is nothing readable."""
-        return await asyncio.to_thread(self.metadata_sync, model_id)
-
-    def metadata_sync(self, model_id: str) -> dict[str, Any]:
-        """What :meth:`metadata` returns, read in the calling thread."""
+    def metadata(self, model_id: str) -> dict[str, Any]:
+        """The metadata of the serving version; empty if it cannot be read. Blocking."""
         try:
-            return files.read_object_sync(self._current_path(model_id, METADATA_SUFFIX))
+            return files.read_object(self._current_path(model_id, METADATA_SUFFIX))
         except (FileNotFoundError, InvalidInput):
             return {}
 
-    def config_sync(self, model_id: str) -> dict[str, Any]:
-        """A model's config as it is written, read in the calling thread; empty if it cannot be read."""
+    def config(self, model_id: str) -> dict[str, Any]:
+        """A model's config as stored; empty if it cannot be read. Blocking."""
         try:
             return self._read_config(model_id)[1]
         except (FileNotFoundError, InvalidInput):
             return {}
 
-    def file_stat_sync(self, model_id: str) -> stat_result | None:
-        """What :meth:`pickle_status` returns, asked for in the calling thread."""
+    def file_stat(self, model_id: str) -> stat_result | None:
+        """Status of the packed model; None if there is no such regular file. Blocking."""
         return files.regular_file_stat(self._current_path(model_id, PICKLE_SUFFIX))
 
-    async def files_of(self, model_id: str) -> list[str]:
-        """Every file of a model, those of its versions included, relative to the data folder."""
-        paths = await asyncio.to_thread(self._all_paths, model_id)
-        return [path.relative_to(self.folder.parent).as_posix() for path in paths]
-
     async def disk_use(self, model_id: str) -> int:
-        """Bytes of all files of a model together; one that has two names counts once."""
+        """Total bytes of a model's files; a file with two names counts once."""
 
-        def counted() -> int:
+        def total() -> int:
             sizes: dict[int, int] = {}
             for path in self._all_paths(model_id):
-                with contextlib.suppress(OSError):  # gone meanwhile
+                with contextlib.suppress(OSError):  # removed meanwhile
                     status = path.lstat()
                     sizes[status.st_ino] = status.st_size
             return sum(sizes.values())
 
-        return await asyncio.to_thread(counted)
+        return await asyncio.to_thread(total)
 
-    async def delete(self, model_id: str) -> list[str]:
-        """Remove every file of a model, all or none of them, and name them, relative to the data folder."""
-        async with self.locks.changing(model_id):
-            names = await self.files_of(model_id)
-            await files.to_thread_shielded(self._delete, model_id)
+    def files_of(self, model_id: str) -> list[str]:
+        """All files of a model including its versions, relative to the data folder. Blocking."""
+        return [path.relative_to(self.folder.parent).as_posix() for path in self._all_paths(model_id)]
+
+    @exclusive
+    def delete(self, model_id: str) -> list[str]:
+        """Remove all files of a model or none, and return what :meth:`files_of` returned before."""
+        names = self.files_of(model_id)
+        with Transaction(self.folder, model_id) as transaction:
+            for path in self._all_paths(model_id):
+                transaction.remove(path)
+            transaction.commit()
+        self._remove_folder(model_id)
         return names
 
-    def _delete(self, model_id: str) -> None:
-        with Transaction(self.folder, model_id) as changes:
-            for path in self._all_paths(model_id):
-                changes.remove(path)
-            changes.commit()
-        self._remove_folder(model_id)
-
     def _remove_folder(self, model_id: str) -> None:
-        with contextlib.suppress(OSError):  # not empty: somebody keeps files of his own there, or other models do
+        with contextlib.suppress(OSError):  # not empty: it holds other files
             files.disk.remove_folder(self.versions_folder(model_id))
             files.disk.remove_folder(self.folder / VERSIONS_FOLDER)
 
-    async def folder_identity(self) -> tuple[int, int] | None:
-        """Which folder the models lie in, by device and inode; None if it is gone."""
-        try:
-            status = await aiofiles.os.stat(self.folder)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
-    async def remove_temporaries(self) -> None:
-        """Complete the changes that a killed server had committed, and remove what else it left half written."""
-        if not await asyncio.to_thread(complete_all, self.folder):
-            return  # what is still to be put in place is among the temporary files
-        for folder in await asyncio.to_thread(self._folders):
-            await files.remove_temporaries(folder)
-
-    def _folders(self) -> list[Path]:
-        return [self.folder, *(path for path in self.folder.glob(f"{VERSIONS_FOLDER}/*") if path.is_dir())]
+    def recover(self) -> None:
+        """Complete the transactions that a killed server had committed, and remove its other temporary files."""
+        if complete_all(self.folder):  # otherwise some temporary files are still to be put in place
+            for folder in (self.folder, *self.folder.glob(f"{VERSIONS_FOLDER}/*")):
+                files.remove_temporaries(folder)
 
     def model_path(self, model_id: str) -> Path:
-        """Where the packed model lies."""
+        """The path of the packed model."""
         return self.path(model_id, PICKLE_SUFFIX)
 
-    async def get_file_stat(self, model_id: str) -> stat_result | None:
-        """Status of the packed model; None if there is no such regular file."""
-        return await asyncio.to_thread(self.file_stat_sync, model_id)
-
     def load_path(self, model_id: str) -> Path:
-        """Where the packed model lies now, a change that is not finished considered."""
+        """Where the packed model is now: an unfinished transaction may still have to put it in place."""
         return self._current_path(model_id, PICKLE_SUFFIX)
 
     def _read_config(self, model_id: str, names: Container[str] | None = None) -> tuple[Path, dict[str, Any]]:
         """The path and content of a model's config.
 
         Args:
-            names: of the folder's files, if they are known.
+            names: of the folder's files, if known.
         """
         if not files.is_plain_name(model_id):
             raise FileNotFoundError
         for ending in (CONFIG_SUFFIX, LEGACY_SUFFIX) if has_legacy_name(model_id) else (CONFIG_SUFFIX,):
             path = self.path(model_id, ending)
             if path.name in names if names is not None else files.exists_case_sensitive(path):
-                return path, files.read_object_sync(self._current_path(model_id, ending))
+                return path, files.read_object(self._current_path(model_id, ending))
         raise FileNotFoundError
 
     def _all_paths(self, model_id: str) -> list[Path]:
-        """Every file that there is of a model, its config first."""
+        """All existing files of a model, its config first."""
         endings = (
             CONFIG_SUFFIX,
             METADATA_SUFFIX,
@@ -310,7 +267,7 @@ class ModelStore:
         return self.folder / VERSIONS_FOLDER / model_id
 
     def _current_path(self, model_id: str, ending: str) -> Path:
-        """Where the content of a file lies: a change that was committed may still have to put it in place."""
+        """Where the content of a file is: a committed transaction may still have to put it in place."""
         path = self.path(model_id, ending)
         return pending_files(record_path(self.folder, model_id)).get(path, path)
 

@@ -1,4 +1,4 @@
-"""Whether a new version may take the place of the one that serves."""
+"""The quality gate: whether a new version may replace the serving one."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ from recserver.core.validation.values import Bool, real_number
 Fraction = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
 
 MIN_EVALUATED_USERS = 50
-"""Evaluated users from which on a model is held against popularity."""
+"""Evaluated users that a comparison with the popularity baseline needs."""
 
 NDCG_STD = 0.3
-"""Standard deviation of one user's NDCG, about; half the range is the most it could be."""
+"""Approximate standard deviation of one user's NDCG; it cannot exceed half the range, 0.5."""
 
 NEGLIGIBLE_DIFFERENCE = 10
-"""So many fewer interactions, users or items are no sign of anything, whatever their share."""
+"""A loss of at most this many interactions, users or items is ignored, whatever their share."""
 
 COUNT_LABELS = {"n_interactions": "interactions", "n_users": "users", "n_items": "items"}
 
 
 class QualityGate(BaseModel):
-    """Thresholds of one model."""
+    """The thresholds of one model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_drop: Fraction = 0.1
-    """Share by which NDCG@10 may be lower than that of the version that serves."""
+    """Fraction by which NDCG@10 may be lower than that of the serving version."""
     min_share: Fraction = 0.5
-    """Share of the serving version's interactions, users and items that there must be at least."""
+    """Minimum fraction of the serving version's interactions, users and items."""
     beat_popularity: Bool = True
-    """Whether NDCG@10 must be higher than that of recommending what is popular."""
+    """Whether NDCG@10 must be higher than that of the popularity baseline."""
 
     def rejection_reason(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
         """Why a version with the metrics ``new`` should not replace one with the metrics ``serving``.
 
         Args:
-            new, serving: as in ``model_metrics``; what is missing there is not judged.
-            version: the number of the one that serves.
+            new, serving: as in ``model_metrics``; missing metrics are not checked.
+            version: the number of the serving version.
 
         Returns:
-            A sentence with both figures; None if nothing speaks against it.
+            A clause with both figures; None if the new version may serve.
         """
         return (
             self._too_few_data(new, serving, version)
@@ -66,16 +66,16 @@ class QualityGate(BaseModel):
 
     def _lower_ndcg(self, new: Mapping[str, Any], serving: Mapping[str, Any], version: int) -> str | None:
         now, before = _number(new, "ndcg_at_10"), _number(serving, "ndcg_at_10")
-        people, earlier = (_number(one, "evaluated_users") for one in (new, serving))
-        if people == 0 and earlier is not None and earlier >= MIN_EVALUATED_USERS:
+        users, users_before = (_number(one, "evaluated_users") for one in (new, serving))
+        if users == 0 and users_before is not None and users_before >= MIN_EVALUATED_USERS:
             return (
-                f"it could be evaluated on 0 users and version {version}, which serves, on {earlier:.0f}: see "
-                "that the source still has several interactions a user"
+                f"it could be evaluated on 0 users and version {version}, which serves, on {users_before:.0f}: "
+                "see that the source still has several interactions a user"
             )
         if now is None or before is None or not _same_split(new, serving):
             return None
-        by_chance = 2 * NDCG_STD * math.sqrt(1 / max(people or 1, 1) + 1 / max(earlier or 1, 1))
-        if now >= before - max(self.max_drop * before, by_chance):
+        noise = 2 * NDCG_STD * math.sqrt(1 / max(users or 1, 1) + 1 / max(users_before or 1, 1))
+        if now >= before - max(self.max_drop * before, noise):
             return None
         return (
             f"its NDCG@10 is {now:.4f} and that of version {version}, which serves, {before:.4f}: see "
@@ -90,7 +90,7 @@ class QualityGate(BaseModel):
             return None
         before = _number(serving, "ndcg_at_10")
         if before is not None and now > before and _same_split(new, serving):
-            return None  # better than what serves, if not yet good
+            return None  # better than the serving version
         return (
             f"its NDCG@10 is {now:.4f} and recommending what is popular gives {popular:.4f}: see that the columns "
             "are the right ones, or try other hyperparameters"
@@ -98,7 +98,7 @@ class QualityGate(BaseModel):
 
 
 def _same_split(new: Mapping[str, Any], serving: Mapping[str, Any]) -> bool:
-    """Whether both were evaluated on the same kind of hold-out, so that their figures compare."""
+    """Whether both were evaluated on the same kind of split, so that their metrics are comparable."""
     return bool(new.get("split_by_time") == serving.get("split_by_time"))
 
 

@@ -1,4 +1,4 @@
-"""A model's file that is damaged or missing, and the newest good version put in its place."""
+"""Repair of a damaged or missing model file by the newest intact version."""
 
 from __future__ import annotations
 
@@ -25,49 +25,49 @@ logger = logging.getLogger(__name__)
 
 
 class ModelRepairer:
-    """Lets kept versions serve where what should serve cannot."""
+    """Replaces damaged or missing model files by stored versions."""
 
     def __init__(self, *, models: ModelStore, store: VersionStore, model_cache: ModelCache, clock: Clock) -> None:
         self._models, self._store, self._model_cache, self._clock = models, store, model_cache, clock
 
     async def repair(self, model_id: str) -> bool:
-        """Put the version that served, else the newest good one, in the place of a damaged or missing file.
+        """Replace a damaged or missing file by the version that served, else by the newest intact one.
 
-        What is damaged is kept under another name. A file that is none of ours is left alone.
+        A damaged file is quarantined under another name. A foreign file is not touched.
 
         Returns:
-            Whether one serves now.
+            Whether a version serves now.
 
         Raises:
-            OSError: if that may well be possible later, when the disk can be written, or read, again.
+            OSError: if a retry may succeed, once the disk can be read and written again.
         """
-        published = await self._models.metadata(model_id)
+        published = await asyncio.to_thread(self._models.metadata, model_id)
         try:
-            mendable, damaged = await asyncio.to_thread(self._damaged_file, model_id, published)
-        except FileNotFoundError:  # it went meanwhile, or is a link that leads nowhere
+            is_repairable, damaged = await asyncio.to_thread(self._damaged_file, model_id, published)
+        except FileNotFoundError:  # removed meanwhile, or a broken link
             return False
-        later: OSError | None = None
-        for version in await self._candidates(model_id) if mendable else ():
+        temporary_error: OSError | None = None
+        for version in await self._candidates(model_id) if is_repairable else ():
             number, reason = version.model_version, ""
             try:
                 return await self._put_in_place(model_id, version, damaged)
             except ModelUnavailable as error:
-                reason, later = error.reason, OSError(errno.EIO, error.reason)
+                reason, temporary_error = error.reason, OSError(errno.EIO, error.reason)
             except UnreadableModel as error:
                 reason = error.reason
             except FileNotFoundError:
                 reason = "its file is gone"
             except OSError as error:
-                reason, later = os_error_text(error), error
-            except (ModelChanged, ModelNotFound) as error:  # whoever did that has seen to it
+                reason, temporary_error = os_error_text(error), error
+            except (ModelChanged, ModelNotFound) as error:  # the model needs no repair any more
                 reason = str(error)
-            logger.warning("version %d of model %s is of no use: %s", number, model_id, reason)
-        if later is not None:
-            raise later
+            logger.warning("version %d of model %s cannot replace the damaged file: %s", number, model_id, reason)
+        if temporary_error is not None:
+            raise temporary_error
         return False
 
     def _damaged_file(self, model_id: str, published: Mapping[str, Any]) -> tuple[bool, os.stat_result | None]:
-        """Whether a model's file is ours and damaged, or missing; and its status, None if it is missing."""
+        """Whether a model's file can be repaired: it is missing, or damaged and not foreign. And its status."""
         path = self._models.load_path(model_id)
         if not os.path.lexists(path):
             return True, None
@@ -80,17 +80,17 @@ class ModelRepairer:
         return ours and "sha256" in published and file_sha256(path) != published["sha256"], status
 
     async def _candidates(self, model_id: str) -> list[Version]:
-        """The versions that may serve, the one that should first, then the newest."""
-        serving = await self._store.serving(model_id)
-        versions = [one for one in await self._store.read_all(model_id) if one.promoted and not one.unrecorded]
-        return sorted(versions, key=lambda one: one.model_version != serving)  # which keeps their order otherwise
+        """The versions that may serve: the serving one first, then newest first."""
+        serving, versions = await self._store.serving_and_all(model_id)
+        usable = [one for one in versions if one.promoted and not one.unrecorded]
+        return sorted(usable, key=lambda one: one.model_version != serving)
 
     async def _put_in_place(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
         number, serving = version.model_version, await self._store.serving(model_id)
         path = self._store.path(model_id, number)
         recommender = await asyncio.to_thread(open_version, path, version)
         aside = f"{self._models.model_path(model_id).name}{QUARANTINE_SUFFIX}{self._clock.now():%Y%m%dT%H%M%S}"
-        drop = () if number == serving else (CHOSEN_VERSION_KEY,)  # nobody chose this one
+        drop = () if number == serving else (CHOSEN_VERSION_KEY,)  # no user chose this one
         async with self._models.locks.changing(model_id):
             file = await self._store.replace_damaged(model_id, version, damaged, aside, drop)
             self._model_cache.activate(model_id, recommender, file)

@@ -1,4 +1,4 @@
-"""Which versions of a model are kept."""
+"""Which versions of a model are retained."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from recserver.registry.version_files import Version
 
 
 def kept_versions(versions: Sequence[Version], serving: int, newest: int) -> set[int]:
-    """The numbers of the versions that somebody can want back.
+    """The numbers of the versions to retain.
 
     Args:
-        versions: all of a model, the newest first.
-        serving: the one that serves.
-        newest: how many are kept beside those that are pinned, that serve, or that are needed to go back once.
+        versions: all of a model, newest first.
+        serving: the number of the serving one.
+        newest: how many are retained besides those pinned, serving, or needed for one rollback.
     """
     keep = {one.model_version for one in versions[:newest]} | {serving}
     keep |= {one.model_version for one in versions if one.pinned}

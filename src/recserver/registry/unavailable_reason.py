@@ -1,4 +1,4 @@
-"""Why a model cannot serve that has no usable file, in sentences for whoever asks it."""
+"""Messages about models that have no usable file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def unavailable_reason(model: StoredModel, *, permanent: bool = False) -> str:
     """Why a model without a file cannot serve.
 
     Args:
-        for_good: whether it is known that no kept version can take the place of the file.
+        permanent: whether no stored version can replace the file.
     """
     if model.unreadable_reason:
         return model.unreadable_reason
@@ -28,7 +28,7 @@ def unavailable_reason(model: StoredModel, *, permanent: bool = False) -> str:
 
 
 def _missing_file_advice(error: object, permanent: bool, in_training: bool) -> str:
-    """What can be hoped for where a trained file is missing."""
+    """What to do if a trained file is missing."""
     if not permanent:
         return ": the server that writes the folder looks for a kept version; if there is none, train it again."
     if in_training:

@@ -1,7 +1,4 @@
-"""What lies in ``models/.versions/{id}``: versions, and what is wrong with those that are damaged.
-
-Everything here reads in the calling thread.
-"""
+"""The files in ``models/.versions/{id}``: reading versions and detecting damaged ones. All methods block."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from recserver.core.validation.messages import first_error
 from recserver.registry.model_config import highest_version
 from recserver.registry.model_store import ModelStore
 from recserver.storage import atomic_files as files
+from recserver.storage.model_file import Array, PackedFile
 from recserver.storage.model_file.version_numbers import MAX_VERSION, is_version, next_version
 
 TRAINED_CONFIG_KEYS = (
@@ -29,10 +28,10 @@ TRAINED_CONFIG_KEYS = (
     "final_stats",
     "training_warnings",
 )
-"""What a training that ended well leaves in the model's config."""
+"""Keys of a model's config that a successful training sets."""
 
 PINNED_KEY = "pinned_versions"
-"""Key of a model's config with the numbers that are pinned, so that a damaged record cannot lose a pin."""
+"""Key of a model's config: the pinned numbers, so that a damaged record cannot lose a pin."""
 
 _NAME = re.compile(r"([1-9][0-9]{0,15})\.(?:pkl|json)")
 
@@ -40,28 +39,64 @@ logger = logging.getLogger(__name__)
 
 
 class Version(BaseModel):
-    """One version of a model, as its record tells of it."""
+    """One version of a model, from its record."""
 
     model_config = ConfigDict(extra="allow")
 
     model_version: int = Field(ge=1, le=MAX_VERSION, strict=True)
     created_at: str
     metadata: dict[str, Any]
-    """What the model's metadata file says while it serves."""
+    """The content of the model's metadata file while it serves."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """What its training left in the model's config."""
+    """The keys of the model's config that its training set."""
     promoted: bool = True
     """Whether it has ever served."""
     pinned: bool = False
-    """Whether it is kept however many follow, and goes on serving if it does."""
+    """Whether it is never pruned, and keeps serving if it does."""
     served_before: int | None = None
-    """The version in whose place it came."""
+    """The version that it replaced."""
     size: int = Field(default=0, exclude=True)
     """Bytes of its ``.pkl``."""
     damaged: str | None = Field(default=None, exclude=True)
-    """Why it cannot serve, as half a sentence, as far as that shows without reading it whole."""
+    """Why it cannot serve, as half a sentence, as far as known without reading the whole file."""
     unrecorded: bool = Field(default=False, exclude=True)
-    """Whether nothing but its number is known, for its record is damaged."""
+    """Whether its record is missing or damaged, so that only its number is known."""
+
+
+def model_counts(arrays: Mapping[str, Array]) -> dict[str, int]:
+    """The sizes of a model, named as in its metrics."""
+    return {
+        "n_users": len(arrays["user_factors"]),
+        "n_items": len(arrays["item_counts"]),
+        "n_interactions": len(arrays["seen_indices"]),
+        "n_components": arrays["user_factors"].shape[1],
+    }
+
+
+def new_version(
+    model_id: str,
+    number: int,
+    now: str,
+    file: PackedFile,
+    *,
+    metrics: Mapping[str, Any],
+    metadata: Mapping[str, Any] = {},
+    config: Mapping[str, Any] = {},
+) -> Version:
+    """A version with the metadata and config that all versions have, and more of each."""
+    common = {
+        "model_id": model_id,
+        "saved_at": now,
+        "file_path": f"models/{model_id}.pkl",
+        "metrics": metrics,
+        "model_version": number,
+        "size": file.size,
+        "sha256": file.sha256,
+    }
+    trained = {"last_saved_at": now, "model_version": number, "model_metrics": metrics}
+    return Version(
+        model_version=number, created_at=now, metadata={**common, **metadata}, config={**trained, **config}
+    )
 
 
 class VersionFiles:
@@ -71,18 +106,18 @@ class VersionFiles:
         self._models = models
 
     def path(self, model_id: str, number: int) -> Path:
-        """Where the packed model of a version lies."""
+        """The path of a version's packed model."""
         return self._models.versions_folder(model_id) / f"{number}.pkl"
 
     def record_path(self, model_id: str, number: int) -> Path:
-        """Where it is told what a version is."""
+        """The path of a version's record."""
         return self._models.versions_folder(model_id) / f"{number}.json"
 
     def read_all(self, model_id: str) -> list[Version]:
-        """A model's versions, damaged ones included, newest first; the one that serves is among them."""
+        """A model's versions, newest first, including damaged ones and the serving one."""
         serving = self.serving(model_id)
         found = {number: self._read(model_id, number, serving) for number in self.numbers(model_id)}
-        if serving is not None:  # it may have been trained before versions were kept
+        if serving is not None:  # it may have been trained before versions were stored
             found.setdefault(serving.model_version, serving)
         pins = self.pins(model_id)
         for number in pins & found.keys():
@@ -90,13 +125,13 @@ class VersionFiles:
         return [found[number] for number in sorted(found, reverse=True)]
 
     def newest(self, model_id: str) -> Version | None:
-        """The version that was trained last, if its record tells of it."""
+        """The version that was trained last, if its record can be read."""
         numbers, serving = self.numbers(model_id), self.serving(model_id)
         found = self._read(model_id, max(numbers), serving) if numbers else serving
         return None if found is None or found.unrecorded else found
 
     def numbers(self, model_id: str) -> set[int]:
-        """The numbers of which there is a packed model or a record."""
+        """The numbers that have a packed model or a record."""
         try:
             names = os.listdir(self._models.versions_folder(model_id))  # noqa: PTH208 - the names alone
         except (FileNotFoundError, NotADirectoryError):
@@ -105,25 +140,27 @@ class VersionFiles:
         return {one for one in numbers if is_version(one)}
 
     def highest(self, model_id: str) -> int:
-        """The highest number that a version ever had, as far as files tell that can be believed; 0 if none."""
-        told = (
-            highest_version(self._models.config_sync(model_id)),
-            highest_version(self._models.metadata_sync(model_id)),
-        )
-        return next_version(*told, *self.numbers(model_id)) - 1
+        """The highest trusted version number in the model's files; 0 if none."""
+        recorded = map(highest_version, (self._models.config(model_id), self._models.metadata(model_id)))
+        return next_version(*recorded, *self.numbers(model_id)) - 1
+
+    def serving_number(self, model_id: str) -> int:
+        """The number of the serving version, from the model's metadata, else its config; 0 if there is none."""
+        metadata = self._models.metadata(model_id)
+        return highest_version(metadata) or highest_version(self._models.config(model_id))
 
     def pins(self, model_id: str) -> set[int]:
-        """The numbers that the model's config has as pinned; the records of versions may know of more."""
-        pins = self._models.config_sync(model_id).get(PINNED_KEY)
+        """The pinned numbers in the model's config; records of versions may have more."""
+        pins = self._models.config(model_id).get(PINNED_KEY)
         return {one for one in pins if is_version(one)} if isinstance(pins, list) else set()
 
     def serving(self, model_id: str) -> Version | None:
-        """The version that serves, as the model's own files tell of it."""
-        metadata, status = self._models.metadata_sync(model_id), self._models.file_stat_sync(model_id)
+        """The serving version, from the model's own files."""
+        metadata, status = self._models.metadata(model_id), self._models.file_stat(model_id)
         number = highest_version(metadata)
         if not number or status is None:
             return None
-        config = self._models.config_sync(model_id)
+        config = self._models.config(model_id)
         return Version(
             model_version=number,
             created_at=str(metadata.get("saved_at", "")),
@@ -133,21 +170,21 @@ class VersionFiles:
         )
 
     def _read(self, model_id: str, number: int, serving: Version | None) -> Version:
-        told = serving if serving is not None and serving.model_version == number else None
-        version = self._read_record(model_id, number, told)
+        fallback = serving if serving is not None and serving.model_version == number else None
+        version = self._read_record(model_id, number, fallback)
         try:
             return _with_file_stat(version, self.path(model_id, number).lstat())
         except OSError as error:
-            if told is not None:
-                return told
+            if fallback is not None:
+                return fallback
             missing = "missing" if isinstance(error, FileNotFoundError) else "out of reach"
             return version.model_copy(update={"damaged": f"its file {number}.pkl is {missing}"})
 
     def _read_record(self, model_id: str, number: int, fallback: Version | None) -> Version:
-        """A version as its record tells of it, else as the model's own files do, in case it serves."""
+        """A version from its record, else ``fallback``, else one marked as damaged."""
         record = self.record_path(model_id, number)
         try:
-            version = Version.model_validate(files.read_object_sync(record))
+            version = Version.model_validate(files.read_object(record))
             if version.model_version != number:
                 raise InvalidInput(f"it is that of version {version.model_version}")
         except (OSError, InvalidInput, ValidationError) as error:
@@ -161,7 +198,7 @@ class VersionFiles:
 
 
 def _with_file_stat(version: Version, status: os.stat_result) -> Version:
-    """A version whose file has that status."""
+    """``version`` with the size of its file, or the damage that its status shows."""
     recorded, damaged = version.metadata.get("size", status.st_size), version.damaged
     if not stat.S_ISREG(status.st_mode):
         return version.model_copy(update={"damaged": "its file is not a regular one"})

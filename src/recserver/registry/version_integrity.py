@@ -1,4 +1,4 @@
-"""Kept versions looked at: whether they can serve, and why not."""
+"""Checks whether stored versions can serve."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from recserver.storage import model_file as artifact
 from recserver.storage.atomic_files import file_stamp, open_nonblocking
 
 MAX_HASHED_BYTES = 256 * 2**20
-"""Bytes of a file that is read to the end to list it; of a larger one the beginning and the end are looked at."""
+"""Bytes of the largest file that is hashed to list it; of a larger one only the beginning and the end are read."""
 
 MAX_CACHED = 10_000
-"""Files of which it is remembered what was found."""
+"""Files whose check results are cached."""
 
 
 def open_version(path: Path, version: Version) -> Recommender:
-    """A kept version, ready to serve. Slow for large ones: not for the loop.
+    """Load a stored version. Blocking, and slow for large ones.
 
     Raises:
-        UnreadableModel: if it is damaged, with the reason; ModelUnavailable if it cannot be read just now.
+        UnreadableModel: if it is damaged; ModelUnavailable if it cannot be read at the moment.
         FileNotFoundError: if it is gone.
     """
     if version.unrecorded:
@@ -38,7 +38,7 @@ def open_version(path: Path, version: Version) -> Recommender:
 def unusable_version_error(
     model_id: str, number: int, error: UnreadableModel, others: Sequence[int]
 ) -> UnreadableModel:
-    """Why a version cannot serve, and which could instead, in the words of who asked for it."""
+    """The error of a rollback or promotion: why a version cannot serve, and which could instead."""
     name = f"Version {number} of model {quoted(model_id)}"
     if isinstance(error, ModelUnavailable):
         return ModelUnavailable(
@@ -53,13 +53,13 @@ def unusable_version_error(
 
 
 class IntegrityChecker:
-    """Finds damage in kept versions; what was read once is remembered until the file changes."""
+    """Finds damage in stored versions. Results are cached until the file changes."""
 
     def __init__(self) -> None:
         self._cache: dict[Path, tuple[tuple[int, int, int], str | None]] = {}
 
     def find_damage(self, path: Path, version: Version) -> str | None:
-        """Why a version cannot serve, as half a sentence; None if nothing speaks against it. Not for the loop."""
+        """Why a version cannot serve, as half a sentence; None if it can. Blocking."""
         if version.damaged is not None:
             return version.damaged
         try:

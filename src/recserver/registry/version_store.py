@@ -1,19 +1,19 @@
-"""``models/.versions/{id}/{number}.pkl`` and ``.json``: a model's versions, also those that serve no more.
+"""Changes of a model's versions in ``models/.versions/{id}/``, each one transaction.
 
-The ``.pkl`` of the version that serves is the same file as ``models/{id}.pkl``, under a second name.
+The ``.pkl`` of the serving version is the same file as ``models/{id}.pkl``, under a second name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from recserver.core.errors import ModelChanged, VersionNotFound
-from recserver.registry.model_config import METADATA_SUFFIX, highest_version
-from recserver.registry.model_status import ModelStatus
+from recserver.registry.model_config import METADATA_SUFFIX, ConfigChange
+from recserver.registry.model_locks import ModelLocks, exclusive
 from recserver.registry.model_store import ModelStore
 from recserver.registry.version_files import PINNED_KEY, Version, VersionFiles
 from recserver.storage import atomic_files as files
@@ -29,15 +29,26 @@ class VersionStore:
         self._models = models
         self._files = VersionFiles(models)
 
+    @property
+    def locks(self) -> ModelLocks:
+        """The locks of the models, which are those of the model store."""
+        return self._models.locks
+
     async def read_all(self, model_id: str) -> list[Version]:
-        """A model's versions, damaged ones included, newest first; the one that serves is among them."""
+        """A model's versions, newest first, including damaged ones and the serving one."""
         return await asyncio.to_thread(self._files.read_all, model_id)
+
+    async def serving_and_all(self, model_id: str) -> tuple[int, list[Version]]:
+        """What :meth:`serving` and :meth:`read_all` return."""
+        return await asyncio.to_thread(
+            lambda: (self._files.serving_number(model_id), self._files.read_all(model_id))
+        )
 
     async def find(self, model_id: str, number: int) -> Version:
         """One version.
 
         Raises:
-            VersionNotFound: if there is no such one, or no more.
+            VersionNotFound: if it does not exist.
         """
         found = next((one for one in await self.read_all(model_id) if one.model_version == number), None)
         if found is None:
@@ -45,7 +56,7 @@ class VersionStore:
         return found
 
     def path(self, model_id: str, number: int) -> Path:
-        """Where the packed model of a version lies."""
+        """The path of a version's packed model."""
         return self._files.path(model_id, number)
 
     async def newest_and_highest(self, model_id: str) -> tuple[Version | None, int]:
@@ -53,218 +64,128 @@ class VersionStore:
         return await asyncio.to_thread(lambda: (self._files.newest(model_id), self._files.highest(model_id)))
 
     async def serving(self, model_id: str) -> int:
-        """The number of the version that serves, by the model's metadata, else its config; 0 if there is none."""
-        return highest_version(await self._models.metadata(model_id)) or await asyncio.to_thread(
-            lambda: highest_version(self._models.config_sync(model_id))
-        )
+        """The number of the serving version, from the model's metadata, else its config; 0 if there is none."""
+        return await asyncio.to_thread(self._files.serving_number, model_id)
 
     async def highest(self, model_id: str) -> int:
-        """The highest number that a version of the model ever had, as far as its files tell; 0 if none."""
+        """The highest version number that the model's files mention; 0 if none."""
         return await asyncio.to_thread(self._files.highest, model_id)
 
-    async def publish(
-        self, model_id: str, packed: Path, version: Version, status: ModelStatus, drop: Iterable[str] = ()
-    ) -> os.stat_result:
-        """Let a new version serve: its files, the metadata and the config change together.
+    @exclusive
+    def publish(self, model_id: str, packed: Path, version: Version, change: ConfigChange) -> os.stat_result:
+        """Make a new version the serving one: its files, the metadata and the config change together.
 
         Args:
-            packed: becomes ``models/{id}.pkl``; it lies beside it.
-            drop: keys that go from the config.
+            packed: a file beside ``models/{id}.pkl``, which it replaces.
 
         Raises:
             ModelNotFound: if the model's config is gone.
             OSError: if it cannot be written; then nothing has changed.
         """
-        async with self._models.locks.changing(model_id):
-            return await files.to_thread_shielded(
-                self._publish, model_id, packed, version, status, frozenset(drop)
-            )
+        file = packed.stat()
+        with self._transaction(model_id) as transaction:
+            self._store_serving_if_missing(transaction, model_id)
+            self._stage_version(transaction, model_id, packed, version)
+            transaction.move_into_place(packed, self._models.model_path(model_id))
+            self._stage_metadata_and_config(transaction, model_id, version, change)
+            transaction.commit()
+        return file
 
-    async def store_candidate(
-        self,
-        model_id: str,
-        packed: Path,
-        version: Version,
-        status: ModelStatus,
-        drop: Iterable[str] = (),
-        **changes: Any,
-    ) -> None:
-        """Keep a new version beside the one that serves, and tell of it in the config, both together."""
-        async with self._models.locks.changing(model_id):
-            await files.to_thread_shielded(
-                self._store_candidate, model_id, packed, version, status, frozenset(drop), config_changes=changes
-            )
+    @exclusive
+    def store_candidate(self, model_id: str, packed: Path, version: Version, change: ConfigChange) -> None:
+        """Store a new version that does not serve, and change the config, both together."""
+        with self._transaction(model_id) as transaction:
+            self._stage_version(transaction, model_id, packed, version)
+            transaction.write(*self._models.render_config(model_id, change))
+            transaction.commit()
 
-    async def activate(
-        self,
-        model_id: str,
-        version: Version,
-        status: ModelStatus | None,
-        drop: Iterable[str] = (),
-        **config_changes: Any,
-    ) -> os.stat_result:
-        """Put a kept version in the place of the one that serves; a ``status`` of None stays as it is.
+    @exclusive
+    def activate(self, model_id: str, version: Version, change: ConfigChange) -> os.stat_result:
+        """Make a stored version the serving one."""
+        with self._transaction(model_id) as transaction:
+            self._store_serving_if_missing(transaction, model_id)
+            return self._commit_activation(transaction, model_id, version, change)
 
-        Args:
-            told: what the config is to say besides.
-        """
-        async with self._models.locks.changing(model_id):
-            return await files.to_thread_shielded(
-                self._activate, model_id, version, status, frozenset(drop), config_changes=config_changes
-            )
-
-    async def replace_damaged(
+    @exclusive
+    def replace_damaged(
         self,
         model_id: str,
         version: Version,
         damaged: os.stat_result | None,
         quarantine_name: str,
-        drop: Iterable[str] = (),
+        drop: Collection[str] = (),
     ) -> os.stat_result:
-        """Put a kept version in the place of a file that is damaged or missing.
+        """Make a stored version the serving one, because the model's file is damaged or missing.
 
         Args:
-            damaged: the status of that file, None if it is missing.
-            aside: the name under which it is kept.
+            damaged: the status of that file; None if it is missing.
+            quarantine_name: the name under which the damaged file stays in the folder.
+            drop: keys to remove from the config.
 
         Raises:
-            ModelChanged: if there is another file by now.
+            ModelChanged: if the file is another one by now.
         """
-        async with self._models.locks.changing(model_id):
-            return await files.to_thread_shielded(
-                self._replace_damaged, model_id, version, damaged, quarantine_name, frozenset(drop)
-            )
-
-    async def store_serving(self, model_id: str, packed: Path, version: Version) -> None:
-        """Keep what serves without ever having been published as a version, and say that it serves."""
-        async with self._models.locks.changing(model_id):
-            await files.to_thread_shielded(self._store_serving, model_id, packed, version)
-
-    async def update(self, model_id: str, version: Version) -> None:
-        """Write the record of a version anew, and its pin to the model's config, where no record can lose it."""
-        async with self._models.locks.changing(model_id):
-            await files.to_thread_shielded(self._update, model_id, version)
-
-    async def prune(self, model_id: str, keep: Collection[int]) -> None:
-        """Remove the versions that are not among those to keep."""
-        async with self._models.locks.changing(model_id):
-            await files.to_thread_shielded(self._prune, model_id, keep)
-
-    def _publish(
-        self, model_id: str, packed: Path, version: Version, status: ModelStatus, drop: frozenset[str]
-    ) -> os.stat_result:
-        file = packed.stat()
-        with self._transaction(model_id) as changes:
-            self._store_serving_if_missing(changes, model_id)
-            self._stage_version(changes, model_id, packed, version)
-            changes.move_into_place(packed, self._models.model_path(model_id))
-            self._stage_metadata_and_config(changes, model_id, version, status, drop)
-            changes.commit()
-        return file
-
-    def _store_candidate(
-        self,
-        model_id: str,
-        packed: Path,
-        version: Version,
-        status: ModelStatus,
-        drop: frozenset[str],
-        *,
-        config_changes: Mapping[str, Any],
-    ) -> None:
-        with self._transaction(model_id) as changes:
-            self._stage_version(changes, model_id, packed, version)
-            changes.write(*self._models.render_config(model_id, status, drop, config_changes))
-            changes.commit()
-
-    def _activate(
-        self,
-        model_id: str,
-        version: Version,
-        status: ModelStatus | None,
-        drop: frozenset[str],
-        *,
-        config_changes: Mapping[str, Any],
-    ) -> os.stat_result:
-        with self._transaction(model_id) as changes:
-            self._store_serving_if_missing(changes, model_id)
-            return self._stage_activation(changes, model_id, version, status, drop, config_changes=config_changes)
-
-    def _replace_damaged(
-        self,
-        model_id: str,
-        version: Version,
-        damaged: os.stat_result | None,
-        quarantine_name: str,
-        drop: frozenset[str],
-    ) -> os.stat_result:
-        with self._transaction(model_id) as changes:
-            now = self._models.file_stat_sync(model_id)
+        with self._transaction(model_id) as transaction:
+            now, change = self._models.file_stat(model_id), ConfigChange(drop=drop)
             if (now and files.file_stamp(now)) != (damaged and files.file_stamp(damaged)):
                 raise ModelChanged(model_id)
-            if damaged is None:
-                return self._stage_activation(changes, model_id, version, None, drop, config_changes={})
-            changes.link(self._models.model_path(model_id), self._models.folder / quarantine_name)
-            return self._stage_activation(
-                changes, model_id, version, None, drop, config_changes={"quarantined": quarantine_name}
-            )
+            if damaged is not None:
+                transaction.link(self._models.model_path(model_id), self._models.folder / quarantine_name)
+                change = replace(change, values={"quarantined": quarantine_name})
+            return self._commit_activation(transaction, model_id, version, change)
 
-    def _stage_activation(
-        self,
-        transaction: Transaction,
-        model_id: str,
-        version: Version,
-        status: ModelStatus | None,
-        drop: frozenset[str],
-        *,
-        config_changes: Mapping[str, Any],
-    ) -> os.stat_result:
-        source = self.path(model_id, version.model_version)
-        file = source.stat()
-        transaction.link(source, self._models.model_path(model_id))
-        self._stage_record(transaction, model_id, version)
-        self._stage_metadata_and_config(
-            transaction, model_id, version, status, drop, config_changes=config_changes
-        )
-        transaction.commit()
-        return file
+    @exclusive
+    def store_serving(self, model_id: str, packed: Path, version: Version) -> None:
+        """Store a model file that was never published as a version, and record that it serves."""
+        with self._transaction(model_id) as transaction:
+            self._stage_version(transaction, model_id, packed, version)
+            self._stage_metadata_and_config(transaction, model_id, version, ConfigChange())
+            transaction.commit()
 
-    def _store_serving(self, model_id: str, packed: Path, version: Version) -> None:
-        with self._transaction(model_id) as changes:
-            self._stage_version(changes, model_id, packed, version)
-            self._stage_metadata_and_config(changes, model_id, version, None, frozenset())
-            changes.commit()
-
-    def _update(self, model_id: str, version: Version) -> None:
+    @exclusive
+    def update(self, model_id: str, version: Version) -> None:
+        """Rewrite the record of a version, and its pin also in the model's config, where no record can lose it."""
         number = version.model_version
-        with self._transaction(model_id) as changes:
+        with self._transaction(model_id) as transaction:
             pins = {one.model_version for one in self._files.read_all(model_id) if one.pinned} - {number}
             pins |= {number} if version.pinned else set()
-            told, drop = ({PINNED_KEY: sorted(pins)}, frozenset[str]()) if pins else ({}, frozenset({PINNED_KEY}))
-            self._store_serving_if_missing(changes, model_id)
+            change = ConfigChange(values={PINNED_KEY: sorted(pins)}) if pins else ConfigChange(drop=(PINNED_KEY,))
+            self._store_serving_if_missing(transaction, model_id)
             if not version.unrecorded:
-                self._stage_record(changes, model_id, version)
-            changes.write(*self._models.render_config(model_id, None, drop, told))
-            changes.commit()
+                self._stage_record(transaction, model_id, version)
+            transaction.write(*self._models.render_config(model_id, change))
+            transaction.commit()
 
-    def _prune(self, model_id: str, keep: Collection[int]) -> None:
-        too_many = [number for number in self._files.numbers(model_id) if number not in keep]
-        if not too_many:
+    @exclusive
+    def prune(self, model_id: str, keep: Collection[int]) -> None:
+        """Remove all versions but those with the numbers ``keep``."""
+        if not (surplus := [number for number in self._files.numbers(model_id) if number not in keep]):
             return
-        with self._transaction(model_id) as changes:
-            for number in too_many:
-                changes.remove(self.path(model_id, number))
-                changes.remove(self._files.record_path(model_id, number))
-            changes.commit()
+        with self._transaction(model_id) as transaction:
+            for number in surplus:
+                transaction.remove(self.path(model_id, number))
+                transaction.remove(self._files.record_path(model_id, number))
+            transaction.commit()
 
     def _transaction(self, model_id: str) -> Transaction:
         return Transaction(self._models.folder, model_id)
 
     def _store_serving_if_missing(self, transaction: Transaction, model_id: str) -> None:
-        """Keep the version that serves under its number too, if it was trained before versions were kept."""
+        """Store the serving version under its number too, if it was trained before versions were stored."""
         serving = self._files.serving(model_id)
         if serving and not self.path(model_id, serving.model_version).exists():
             self._stage_version(transaction, model_id, self._models.model_path(model_id), serving)
+
+    def _commit_activation(
+        self, transaction: Transaction, model_id: str, version: Version, change: ConfigChange
+    ) -> os.stat_result:
+        source = self.path(model_id, version.model_version)
+        file = source.stat()
+        transaction.link(source, self._models.model_path(model_id))
+        self._stage_record(transaction, model_id, version)
+        self._stage_metadata_and_config(transaction, model_id, version, change)
+        transaction.commit()
+        return file
 
     def _stage_version(self, transaction: Transaction, model_id: str, packed: Path, version: Version) -> None:
         files.disk.make_folder(self._models.versions_folder(model_id))
@@ -272,22 +193,13 @@ class VersionStore:
         self._stage_record(transaction, model_id, version)
 
     def _stage_record(self, transaction: Transaction, model_id: str, version: Version) -> None:
-        transaction.write(
-            self._files.record_path(model_id, version.model_version), files.json_bytes(version.model_dump())
-        )
+        path = self._files.record_path(model_id, version.model_version)
+        transaction.write(path, files.json_bytes(version.model_dump()))
 
     def _stage_metadata_and_config(
-        self,
-        transaction: Transaction,
-        model_id: str,
-        version: Version,
-        status: ModelStatus | None,
-        drop: frozenset[str],
-        *,
-        config_changes: Mapping[str, Any] | None = None,
+        self, transaction: Transaction, model_id: str, version: Version, change: ConfigChange
     ) -> None:
-        """Stage what the metadata and the config tell of the version that is to serve, and ``told`` besides."""
+        """Stage the metadata and the config of a model in which ``version`` serves."""
         transaction.write(self._models.path(model_id, METADATA_SUFFIX), files.json_bytes(version.metadata))
-        transaction.write(
-            *self._models.render_config(model_id, status, drop, {**version.config, **(config_changes or {})})
-        )
+        change = replace(change, values={**version.config, **change.values})
+        transaction.write(*self._models.render_config(model_id, change))

@@ -24,6 +24,7 @@ from recserver.scheduling.run_recorder import DueTime, RunRecorder
 from recserver.scheduling.task_loop import TaskLoop
 from recserver.scheduling.task_state import TaskStateStore
 from recserver.scheduling.triggers import Trigger
+from recserver.storage.atomic_files import remove_temporaries
 from recserver.training.run import Run, RunResult, TrainingRequest
 from recserver.training.run_record import new_run_id
 from recserver.training.task import TaskSpec
@@ -63,8 +64,8 @@ class TaskRunner:
 
     async def recover(self) -> None:
         """Close the records of runs that a killed server left open, and remove its litter."""
-        await self._tasks.remove_temporaries()
-        await self._chefs.remove_temporaries()
+        for folder in (self._tasks.folder, self._chefs.path.parent):
+            await asyncio.to_thread(remove_temporaries, folder)
         await self._recorder.close_interrupted(INTERRUPTED)
 
     async def read_tasks(self) -> Mapping[str, TaskSpec | InvalidInput]:
@@ -165,7 +166,7 @@ class TaskRunner:
         except ModelNotFound:
             return f"Model {quoted(spec.model_id)} does not exist: create it, or remove this task."
         except DataChefNotFound as missing:
-            return f"Data chef {quoted(missing.data_chef_id)} does not exist: create it, or remove this task."
+            return f"Data chef {quoted(missing.ids[0])} does not exist: create it, or remove this task."
         except StorageUnreadable as error:
             return str(error)
 

@@ -74,7 +74,7 @@ class TaskStateStore:
 
         A file that cannot be read is put aside; a record that cannot be used is left out.
         """
-        await files.remove_temporaries(self._path.parent)
+        await asyncio.to_thread(files.remove_temporaries, self._path.parent)
         self._states, self._lines = {}, {}
         try:
             await self.refresh()
@@ -91,7 +91,7 @@ class TaskStateStore:
             InvalidInput: if it cannot be read; what was known before still is.
         """
         try:
-            content = await files.read_object(self._path, MAX_BYTES)
+            content = await asyncio.to_thread(files.read_object, self._path, MAX_BYTES)
         except FileNotFoundError:
             content = {}
         self._states, self._lines = {}, {}
@@ -151,7 +151,7 @@ class TaskStateStore:
             changes = self._changes_made
             content = b"{\n" + b",\n".join(line for _, line in sorted(self._lines.items())) + b"\n}\n"
             try:
-                await files.write_atomic(self._path, content)
+                await files.to_thread_shielded(files.write_atomic, self._path, content)
                 self._changes_saved = changes
             except OSError as error:
                 logger.warning("%s could not be saved: %s", self._path.name, error)

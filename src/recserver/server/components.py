@@ -140,7 +140,7 @@ async def start_writing(
     await services.task_state.open()
     await services.history.open()
     await services.trainer.recover()
-    await remove_temporaries(services.policy.data_dir / EXPORT_FOLDER)
+    await asyncio.to_thread(remove_temporaries, services.policy.data_dir / EXPORT_FOLDER)
     await services.runner.recover()
     background.start(services.history.run, "history")
     background.start(partial(services.history.close_interrupted, INTERRUPTED), "history of an earlier server")

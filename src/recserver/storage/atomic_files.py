@@ -1,4 +1,4 @@
-"""Files read and written so that nobody ever sees half of one."""
+"""Reading and writing files whole: no reader ever sees a partly written one. All functions block unless async."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_DOCUMENT_BYTES = 2**20
 """Bytes of a JSON or YAML file."""
 
 MAX_DEPTH = 64
-"""Levels that a JSON file may be nested."""
+"""Levels of nesting in a JSON file."""
 
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
 
@@ -35,25 +35,17 @@ PRIVATE = 0o600
 READABLE = 0o644
 
 disk = Disk()
-"""Through which everything is changed that is on the disk."""
+"""All changes of the disk go through it."""
 
 
-async def read_document(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+def read_document(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """The content of a small regular file.
 
-    Args:
-        largest: bytes that it may have.
-
     Raises:
-        FileNotFoundError: if there is none.
-        InvalidInput: if it is no regular file, or larger than that.
+        FileNotFoundError: if it does not exist.
+        InvalidInput: if it is not a regular file, or larger than ``max_bytes``.
         OSError: if it cannot be read.
     """
-    return await asyncio.to_thread(read_document_sync, path, max_bytes)
-
-
-def read_document_sync(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """What :func:`read_document` returns, read in the calling thread."""
     with open(path, "rb", opener=open_nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise InvalidInput(f"{path.name} is not a regular file: put one in its place, or remove it.")
@@ -63,21 +55,16 @@ def read_document_sync(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes
     return content
 
 
-async def read_object(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, Any]:
+def read_object(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        FileNotFoundError: if there is none.
-        InvalidInput: if it cannot be read as one, with the reason.
+        FileNotFoundError: if it does not exist.
+        InvalidInput: if it cannot be read, or does not hold a JSON object.
     """
-    return await asyncio.to_thread(read_object_sync, path, max_bytes)
-
-
-def read_object_sync(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, Any]:
-    """What :func:`read_object` returns, read in the calling thread."""
     try:
         content = json.loads(
-            read_document_sync(path, max_bytes), parse_constant=_reject_constant, parse_float=_parse_finite
+            read_document(path, max_bytes), parse_constant=_reject_constant, parse_float=_parse_finite
         )
         if any(depth >= MAX_DEPTH for depth, _ in enumerate(levels(content))):
             raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
@@ -92,37 +79,24 @@ def read_object_sync(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[st
     return content
 
 
-async def write_object(path: Path, content: dict[str, Any], mode: int = READABLE) -> None:
-    """Replace ``path`` by ``content`` as JSON, whole or not at all."""
-    await write_atomic(path, json_bytes(content), mode)
-
-
 def json_bytes(content: dict[str, Any]) -> bytes:
-    """``content`` as a file that people can read."""
+    """``content`` as indented JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return text.encode(errors="backslashreplace")  # half a character stays an escape
+    return text.encode(errors="backslashreplace")  # a lone surrogate stays an escape
 
 
-async def write_atomic(path: Path, content: bytes, mode: int = READABLE) -> None:
-    """Replace ``path`` by ``content``, whole or not at all, and durably once this returns.
-
-    Cancelling waits for the end, so that no write outlives its call and overtakes the next one.
-    """
-    await to_thread_shielded(write_atomic_sync, path, content, mode)
-
-
-async def to_thread_shielded(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-    """Do ``work`` in a thread. Cancelling waits for its end."""
-    working = asyncio.ensure_future(asyncio.to_thread(work, *given, **named))
+async def to_thread_shielded(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call ``work`` in a thread. Cancelling waits for its end, so that no write overtakes the next one."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
     try:
-        return await asyncio.shield(working)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([working])
+        await asyncio.wait([task])
         raise
 
 
-def write_atomic_sync(path: Path, content: bytes, mode: int = READABLE) -> None:
-    """What :func:`write_whole` does, in the calling thread."""
+def write_atomic(path: Path, content: bytes, mode: int = READABLE) -> None:
+    """Replace ``path`` by ``content``, whole or not at all, and durably once this returns."""
     temporary = temporary_path(path)
     try:
         disk.create(temporary, content, mode)
@@ -133,24 +107,19 @@ def write_atomic_sync(path: Path, content: bytes, mode: int = READABLE) -> None:
 
 
 def replace_durably(temporary: Path, path: Path) -> None:
-    """Rename a finished file to its name, durably. It replaces what was there."""
+    """Rename a finished file, durably. It replaces the file at ``path``."""
     disk.replace(temporary, path)
     disk.sync_folder(path.parent)
 
 
 def unlink_quietly(temporary: Path) -> None:
-    """Remove a file that is of no more use, if it is there; what cannot be removed now, the next start removes."""
+    """Remove a temporary file if it exists. If that fails, the next start removes it."""
     with contextlib.suppress(OSError):
         disk.unlink(temporary)
 
 
-async def remove_files(paths: Iterable[Path]) -> list[Path]:
-    """Remove the files that exist, durably, and name them."""
-    return await to_thread_shielded(remove_files_sync, paths)
-
-
-def remove_files_sync(paths: Iterable[Path]) -> list[Path]:
-    """What :func:`remove` does, in the calling thread."""
+def remove_files(paths: Iterable[Path]) -> list[Path]:
+    """Remove the files that exist, durably, and return their paths."""
     removed = []
     for path in paths:
         try:
@@ -164,10 +133,7 @@ def remove_files_sync(paths: Iterable[Path]) -> list[Path]:
 
 
 async def list_names(folder: Path, *extensions: str) -> list[str]:
-    """The names of the folder's files with one of the endings, ascending.
-
-    Hidden ones are passed over, and so are those that are not Unicode: nobody could be told of them.
-    """
+    """The sorted names of the folder's files with one of the extensions, but for hidden and non-Unicode names."""
     try:
         names = await aiofiles.os.listdir(folder)
     except FileNotFoundError:
@@ -178,36 +144,32 @@ async def list_names(folder: Path, *extensions: str) -> list[str]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether ``name`` is that of a file in its folder that is not hidden, and not the way to another."""
+    """Whether ``name`` is the name of a visible file, not a path."""
     return bool(name) and not name.startswith(".") and not set(name) & set("/\\\0") and Path(name).name == name
 
 
 def exists_case_sensitive(path: Path) -> bool:
-    """Whether there is a file of exactly that name: where ``A`` and ``a`` are one file they are not one name."""
+    """Whether there is a file of exactly that name, also where the file system ignores case."""
     if not os.path.lexists(path):
         return False
     other_case = path.with_name(path.name.swapcase())
     return not os.path.lexists(other_case) or path.name in os.listdir(path.parent)  # noqa: PTH208 - names alone
 
 
-async def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed server left half written."""
+def remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files that a killed server left in a folder, if there is such a folder."""
     try:
-        names = await aiofiles.os.listdir(folder)
-    except FileNotFoundError:
+        names = os.listdir(folder)  # noqa: PTH208 - the names alone
+    except (FileNotFoundError, NotADirectoryError):
         return
-    for name in filter(_is_temporary, names):
-        with contextlib.suppress(OSError):  # litter is no reason not to start
-            await remove_files([folder / name])
+    for name in filter(_TEMPORARY.fullmatch, names):
+        with contextlib.suppress(OSError):  # a temporary file must not prevent the start
+            remove_files([folder / name])
 
 
 def temporary_path(path: Path) -> Path:
     """A new hidden name beside ``path``, which no listing of models or tasks picks up."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-
-
-def _is_temporary(name: str) -> bool:
-    return _TEMPORARY.fullmatch(name) is not None
 
 
 def _is_text(name: str) -> bool:
@@ -219,7 +181,7 @@ def _is_text(name: str) -> bool:
 
 
 def regular_file_stat(path: Path) -> os.stat_result | None:
-    """Status of a regular file; None if there is none."""
+    """The status of a regular file; None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -231,12 +193,21 @@ Stamp = tuple[int, int, int]
 
 
 def file_stamp(status: os.stat_result) -> Stamp:
-    """What tells one state of a file from another."""
+    """What differs between two states of a file."""
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
+def folder_identity(folder: Path) -> tuple[int, int] | None:
+    """The device and inode of a folder; None if it is gone."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def read_together(paths: Iterable[Path], read: Callable[[], T]) -> T:
-    """What ``read`` makes of files, read again if another process has put one of them in place meanwhile."""
+    """What ``read`` returns; it is called again if another process has replaced one of the files meanwhile."""
     watched = list(paths)
 
     def stamps() -> list[Stamp | None]:
@@ -255,7 +226,7 @@ def read_together(paths: Iterable[Path], read: Callable[[], T]) -> T:
 
 
 def open_nonblocking(path: str, flags: int) -> int:
-    """For ``opener`` of :func:`open`: of a named pipe, do not wait for who would write to it."""
+    """An ``opener`` for :func:`open` that does not wait for the writer of a named pipe."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 

@@ -1,4 +1,4 @@
-"""The operations that change what is on the disk, one by one: tests let each of them fail, or the power go."""
+"""The single operations that change the disk, so that tests can inject errors and power cuts."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 
 
 class Disk:
-    """What :mod:`recserver.storage.atomic_files` does to a disk. Slow: not for the loop."""
+    """All changes of the disk by :mod:`recserver.storage.atomic_files`. Blocking."""
 
     def create(self, path: Path, content: bytes, mode: int) -> None:
-        """Write a file, durably; on an error there is none."""
+        """Write a file durably; on an error it is removed."""
         try:
             with open(path, "wb", opener=partial(os.open, mode=mode)) as file:
                 file.write(content)
@@ -26,7 +26,7 @@ class Disk:
             raise
 
     def link(self, source: Path, path: Path) -> None:
-        """Give a file a second name; where the file system has no such thing, copy it durably."""
+        """Hard-link a file; copy it durably if the file system has no hard links."""
         try:
             os.link(source, path)
         except OSError as error:
@@ -46,9 +46,9 @@ class Disk:
             raise
 
     def replace(self, source: Path, path: Path) -> None:
-        """Give a file another name, in the place of what bore it."""
+        """Rename a file; an existing one of that name is replaced."""
         source.replace(path)
-        with contextlib.suppress(FileNotFoundError):  # of two names of one file, renaming removes none
+        with contextlib.suppress(FileNotFoundError):  # renaming between two hard links of one file removes neither
             source.unlink()
 
     def unlink(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class Disk:
         path.unlink()
 
     def make_folder(self, path: Path) -> None:
-        """Make a folder and those above it, durably, if they are not there."""
+        """Create a folder and its parents durably, if they do not exist."""
         missing = [one for one in (path, *path.parents) if not one.exists()]
         path.mkdir(parents=True, exist_ok=True)
         for one in missing:
@@ -67,7 +67,7 @@ class Disk:
         path.rmdir()
 
     def sync_folder(self, folder: Path) -> None:
-        """Make sure that what was named, renamed and removed in a folder stays so."""
+        """Make the created, renamed and removed names in a folder durable."""
         if os.name != "posix":  # elsewhere a folder cannot be opened
             return
         descriptor = os.open(folder, os.O_RDONLY)

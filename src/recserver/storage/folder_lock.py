@@ -1,7 +1,7 @@
-"""``data/.lock``: one server at a time changes a data folder.
+"""``data/.lock``: one server at a time writes to a data folder.
 
-It is the system's own lock on an open file, so it goes with its process however that ends, and no process that
-it starts inherits it. What stands in the file is only for people, and for the sentence of those refused.
+It is an operating system lock on an open file: it is released when its process ends in any way, and child
+processes do not inherit it. The content of the file is for users and error messages only.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from recserver.storage.atomic_files import READABLE
 LOCK_FILE = ".lock"
 
 LOCK_RETRY_SECONDS = 0.02
-"""Seconds between two attempts of a server that found the lock taken."""
+"""Seconds between two attempts to take the lock."""
 
 MAX_LOCK_ATTEMPTS = 25
-"""How often it is tried while whoever has it has not written yet who it is."""
+"""Attempts while the holder has not written its process id yet."""
 
 _LOCKS_UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What file systems answer that keep no locks."""
+"""Errors of file systems that do not support locks."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _try_lock(descriptor: int) -> None:
-        os.lseek(descriptor, 2**30, os.SEEK_SET)  # nobody can read a locked byte: one far behind the text
+        os.lseek(descriptor, 2**30, os.SEEK_SET)  # a locked byte cannot be read: take one far behind the text
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
 else:
@@ -47,24 +47,24 @@ else:
 
 
 class DataLock:
-    """The right to change one data folder. Its methods may wait for the disk: they are not for the event loop."""
+    """The exclusive right to write to one data folder. Blocking."""
 
     def __init__(self, folder: Path, holder: int | None = None) -> None:
         """
         Args:
-            holder: the process that others are told has it; None is this one.
+            holder: the process id to report to others; None for this process.
         """
         self._folder = folder
         self._holder = holder
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, or find out who has it.
+        """Take the lock.
 
         Raises:
-            DataFolderInUse: if another server has it, in this process or any other.
-            ServerCannotStart: if the folder is on a disk that cannot be written.
-            OSError: if the lock's file cannot be opened.
+            DataFolderInUse: if another server has it, in this or any other process.
+            ServerCannotStart: if the folder is on a read-only file system.
+            OSError: if the lock file cannot be opened.
         """
         try:
             descriptor = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, READABLE)
@@ -81,11 +81,11 @@ class DataLock:
             os.close(descriptor)
             raise
         self._descriptor = descriptor
-        with suppress(OSError):  # the disk is full: the lock holds all the same, it only does not say for whom
+        with suppress(OSError):  # the disk is full: the lock holds without naming its holder
             _write(descriptor, {"pid": self._holder or os.getpid(), "host": socket.gethostname()})
 
     def release(self) -> None:
-        """Let another server have the folder. Nothing happens if the lock was not taken."""
+        """Release the lock, if it is held."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with suppress(OSError):
@@ -94,15 +94,15 @@ class DataLock:
 
 
 def require_unlocked(folder: Path) -> None:
-    """See that no server has the folder. Nothing is made or written for that.
+    """Check that no server uses the folder, without writing anything.
 
     Raises:
-        DataFolderInUse: if one has.
+        DataFolderInUse: if one does.
     """
     folder = folder.resolve()
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR)
-    except OSError:  # nobody has ever locked it, or nobody can
+    except OSError:  # it was never locked, or cannot be
         return
     try:
         with suppress(OSError):
@@ -116,18 +116,16 @@ def _acquire(descriptor: int, folder: Path) -> None:
     for _ in range(MAX_LOCK_ATTEMPTS):
         try:
             _try_lock(descriptor)
-        except (BlockingIOError, PermissionError):  # how a lock that is taken shows, on POSIX and on Windows
+        except (BlockingIOError, PermissionError):  # the lock is taken: on POSIX and on Windows
             if holder is not None:
                 break
-            blocking_sleep(
-                LOCK_RETRY_SECONDS
-            )  # it may be held only by somebody who looks, or by somebody about to say who it is
+            blocking_sleep(LOCK_RETRY_SECONDS)  # the holder may only be checking, or not have written its id yet
             holder = _holder(descriptor)
         except OSError as error:
             if error.errno not in _LOCKS_UNSUPPORTED:
                 raise
             logger.warning(
-                "the file system of %s keeps no locks (%s): nothing but you keeps a second server from it",
+                "the file system of %s does not support locks (%s): do not start a second server on it",
                 folder,
                 error.strerror,
             )
@@ -138,11 +136,11 @@ def _acquire(descriptor: int, folder: Path) -> None:
 
 
 def _holder(descriptor: int) -> str | None:
-    """Who has the lock; None if the file does not say."""
+    """The holder of the lock; None if the file does not name it."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:
-        told = json.loads(os.read(descriptor, 4096))
-        return f"process {int(told['pid'])} on host {str(told['host'])[:255]!r}"
+        holder = json.loads(os.read(descriptor, 4096))
+        return f"process {int(holder['pid'])} on host {str(holder['host'])[:255]!r}"
     except (ValueError, TypeError, KeyError):
         return None
 

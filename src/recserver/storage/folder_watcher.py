@@ -1,4 +1,4 @@
-"""Looks at folders and says "look again": on a change, and at the latest after a while in any case."""
+"""Watches folders: calls back on every change, and at regular intervals in any case."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from watchfiles import Change, awatch
 from watchfiles.main import FileChange
 
 from recserver.core.clock import Clock
+from recserver.storage.atomic_files import folder_identity
 
 logger = logging.getLogger(__name__)
 
@@ -21,11 +22,10 @@ Identity = tuple[tuple[int, int] | None, ...]
 
 
 class FolderWatcher:
-    """A change is only a reason to look again; what to do about it is decided by what is there then.
+    """Calls ``refresh`` when files change; what changed is for ``refresh`` to find out.
 
-    Change reports are a courtesy of the system: a folder that was removed and made again is silent for good,
-    and some network disks report nothing. So the folders are watched anew when they are no longer the same
-    ones, and looked at every ``rescan`` seconds whatever was reported.
+    Change notifications are not reliable: a folder that was removed and created again sends none, nor do some
+    network disks. So replaced folders are watched anew, and ``refresh`` is called every ``rescan_seconds``.
     """
 
     def __init__(
@@ -38,19 +38,20 @@ class FolderWatcher:
     ) -> None:
         """
         Args:
-            folders: a folder and some of those in it; what lies deeper is not watched.
-            rescan: seconds after which the folders are looked at without a report.
-            hidden: names of hidden files that matter too.
+            folders: watched without their subfolders.
+            refresh: called after a change.
+            rescan_seconds: the longest time between two calls of ``refresh``.
+            hidden_names: names of hidden files that are watched too.
         """
         self._folders = folders
         self._refresh = refresh
         self._rescan_seconds = rescan_seconds
         self._clock = clock
         self._hidden_names = hidden_names
-        self._polling: bool | None = None  # None leaves it to watchfiles
+        self._polling: bool | None = None  # None: watchfiles decides
         self._rescan_due = 0.0
         self.ready = asyncio.Event()
-        """Set once changes are being watched for, and the folders were looked at since."""
+        """Set once the folders are watched and ``refresh`` was called since."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -58,21 +59,21 @@ class FolderWatcher:
             try:
                 await self._watch()
                 continue
-            except FileNotFoundError:  # gone since we looked: watch again when it is back
+            except FileNotFoundError:  # a folder was removed meanwhile: watch again when it is back
                 pass
-            except (OSError, RuntimeError) as error:  # no more watches to be had, or a fault in the library
-                logger.warning("changes cannot be watched for (%s): the folders are polled instead", error)
+            except (OSError, RuntimeError) as error:  # no more watches available, or an error in the library
+                logger.warning("the folders cannot be watched (%s): they are polled instead", error)
                 self._polling = True
             await self._clock.wait(asyncio.Event(), self._clock.monotonic() + self._rescan_seconds)
             await self._refresh_safely()
 
     async def _watch(self) -> None:
-        """Watch the folders as they are now; return when they are others."""
+        """Watch the present folders; return when one is replaced."""
         watched = await asyncio.to_thread(self._identities)
         there = [folder for folder, known in zip(self._folders, watched, strict=True) if known is not None]
         reports = awatch(
             *there,
-            watch_filter=None,  # else changes that are not ours would put off the rescan for ever
+            watch_filter=None,  # otherwise irrelevant changes would delay the rescan indefinitely
             recursive=False,
             force_polling=self._polling,
             rust_timeout=round(self._rescan_seconds * 1000),
@@ -81,7 +82,7 @@ class FolderWatcher:
             debounce=400,
         )
         async with aclosing(reports):
-            # Asking for a report begins the watching; what changed before that is seen by looking then.
+            # Requesting the first report starts the watching; refresh then finds earlier changes.
             report = asyncio.ensure_future(anext(reports))
             try:
                 await self._refresh_safely()
@@ -100,14 +101,14 @@ class FolderWatcher:
         self._rescan_due = self._clock.monotonic() + self._rescan_seconds
         try:
             await self._refresh()
-        except Exception:  # what was found there must not end the watching
-            logger.exception("looking at the changed files")
+        except Exception:  # an error must not end the watching
+            logger.exception("reading the changed files failed")
 
     def _identities(self) -> Identity:
-        return tuple(_folder_identity(folder) for folder in self._folders)
+        return tuple(map(folder_identity, self._folders))
 
     def _are_relevant(self, changes: set[FileChange]) -> bool:
-        """Whether a change is one of a file of ours, or of a folder."""
+        """Whether a change concerns a file of recserver, or a watched folder."""
         paths = [Path(path) for _, path in changes]
         return any(path in self._folders or self._is_relevant(path.name) for path in paths)
 
@@ -115,13 +116,5 @@ class FolderWatcher:
         return name in self._hidden_names or (name.endswith(EXTENSIONS) and not name.startswith("."))
 
     def _folder_replaced(self, changes: set[FileChange]) -> bool:
-        """Whether a folder was removed or made. The one there now may even bear the number of the one before."""
+        """Whether a folder was removed or created. Its inode number alone may be the same as before."""
         return any(change != Change.modified and Path(path) in self._folders for change, path in changes)
-
-
-def _folder_identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

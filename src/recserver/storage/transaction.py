@@ -1,11 +1,11 @@
-"""Files that change together: after a crash or an error at any moment all of them are old, or all are new.
+"""Atomic changes of several files: after a crash or an error at any moment all of them are old, or all are new.
 
-New content is staged in hidden files first. What commits the change is one small file, the record, which names
-what is to be put in place and what is to be removed; it is written whole or not at all. Then the renames
-follow, and the record goes. Whoever finds a record does what it says, which may be done any number of times.
+New content is staged in hidden files first. The commit writes one small file, the record, atomically: it names the
+files to put in place and to remove. Then the files are renamed and removed, and at last the record. Completing a
+record is idempotent: it can be repeated after a crash.
 
-A record may lie about for a while, if the disk fails. What somebody puts in place meanwhile is his, and stays: so
-a record also says which files exactly it is that are to go.
+If the disk fails, a record may remain for a while. Files that users put in place meanwhile must not be removed: so
+the record also identifies the files to remove by inode and ctime.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 class Transaction:
-    """A change of several files of one folder and those in it. Slow: not for the loop.
+    """A change of several files in one folder and its subfolders. Blocking.
 
-    Leaving the ``with`` block without :meth:`commit` leaves everything as it was.
+    Leaving the ``with`` block without :meth:`commit` changes nothing.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         """
         Args:
-            folder: in which, or below which, all the files lie.
-            name: of what is changed; there is one change of it at a time.
+            folder: the folder that contains all the files, at any depth.
+            name: of the changed object; it has one transaction at a time.
         """
         self._folder = folder
         self._record = record_path(folder, name)
@@ -46,7 +46,7 @@ class Transaction:
         self._committed = False
 
     def __enter__(self) -> Self:
-        complete(self._record)  # what an earlier change could not do at once
+        complete(self._record)  # an earlier transaction that is not finished
         return self
 
     def __exit__(
@@ -61,22 +61,22 @@ class Transaction:
         files.disk.create(self._stage(path), content, mode)
 
     def link(self, source: Path, path: Path) -> None:
-        """Stage the content of ``source``, which stays, for ``path``, without copying it where that can be."""
+        """Stage the content of ``source``, which stays, for ``path``; without a copy if the file system allows."""
         files.disk.link(source, self._stage(path))
 
     def move_into_place(self, temporary: Path, path: Path) -> None:
-        """Put ``temporary``, a finished file in the folder of ``path``, in the place of ``path``."""
+        """Stage ``temporary``, a finished file in the folder of ``path``, for ``path``, without a copy."""
         self._replacements.append((temporary, path))
 
     def remove(self, path: Path) -> None:
-        """Remove ``path``, if it is there."""
+        """Stage the removal of ``path``, if it exists."""
         self._removals.append(path)
 
     def commit(self) -> None:
-        """Do it all, or, if this raises OSError, nothing of it.
+        """Apply all staged changes, or none if this raises OSError.
 
-        Once the record is written the change is made. What hinders the renames then is logged, and they are
-        made up for by the next change, or at the next start.
+        Once the record is written, the transaction is committed. Errors in the renames that follow are logged: the
+        next transaction or the next start completes them.
         """
         for folder in {path.parent for _, path in self._replacements}:
             files.disk.sync_folder(folder)
@@ -101,9 +101,9 @@ class Transaction:
     def _write_record(self, content: dict[str, Any]) -> None:
         self._committed = True
         try:
-            files.write_atomic_sync(self._record, files.json_bytes(content))
+            files.write_atomic(self._record, files.json_bytes(content))
         except OSError:
-            if os.path.lexists(self._record):  # not for good, perhaps: its files must not go before it has
+            if os.path.lexists(self._record):  # it may not be durable: remove it before its staged files
                 files.disk.unlink(self._record)
                 files.disk.sync_folder(self._folder)
             self._committed = False
@@ -119,29 +119,29 @@ class Transaction:
 
 
 def record_path(folder: Path, name: str) -> Path:
-    """Where the record of a change of ``name`` lies while it is made."""
+    """The path of the record of a transaction of ``name``."""
     return folder / f".{name}{RECORD_SUFFIX}"
 
 
 def pending_files(record: Path) -> dict[Path, Path]:
-    """Where the new content of files lies that a change has not put in place yet, by their path."""
+    """The staged files of a committed transaction that are not in place yet, by their final path."""
     if not os.path.lexists(record):
         return {}
     try:
         puts, _, _ = _read(record)
-    except (FileNotFoundError, InvalidInput):  # who changes the model next, or starts the next server, says so
+    except (FileNotFoundError, InvalidInput):  # reported by the next transaction or the next start
         return {}
     return {path: temporary for temporary, path in puts if os.path.lexists(temporary)}
 
 
 def complete(record: Path, *, just_committed: bool = False) -> None:
-    """Do what is left of a change that was committed, if there is a record of one.
+    """Complete a committed transaction, if there is a record of one.
 
     Args:
-        at_once: whether nobody can have put other files in place since.
+        just_committed: whether no other files can have been put in place since the commit.
 
     Raises:
-        OSError: if that cannot be done now; the record stays.
+        OSError: if it cannot be completed; the record stays.
     """
     try:
         puts, removes, known = _read(record)
@@ -167,10 +167,10 @@ def complete(record: Path, *, just_committed: bool = False) -> None:
 
 
 def complete_all(folder: Path) -> bool:
-    """Do what is left of all changes that a killed server had committed; what is no record is put aside.
+    """Complete all transactions that a killed server had committed; invalid records are renamed.
 
     Returns:
-        Whether nothing is left.
+        Whether all are complete.
     """
     all_done = True
     for record in sorted(folder.glob(f".*{RECORD_SUFFIX}")):
@@ -190,7 +190,7 @@ def complete_all(folder: Path) -> bool:
 
 
 def _inode_and_ctime(path: Path) -> list[int] | None:
-    """What tells a file from any other of its name; None if there is none."""
+    """What identifies a file among others of its name; None if there is none."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -199,10 +199,10 @@ def _inode_and_ctime(path: Path) -> list[int] | None:
 
 
 def _replaced_since(record: Path, removes: list[Path], known: Mapping[str, Any]) -> list[Path]:
-    """Those of the files to remove that are others than when the record was written.
+    """The files to remove that were replaced since the record was written.
 
-    A file is another if it is newer than the record, which nobody can pretend, and not the one that is known. The
-    clock may have been set back, so being newer alone tells nothing; nor does being another, in a copied folder.
+    A file was replaced if its ctime, which cannot be set, is later than that of the record, and it is not the
+    known file. Neither is enough alone: the clock may have been set back, and a copied folder has other inodes.
     """
     committed, seen = record.lstat().st_ctime_ns, [one[0] for one in known.values()]
 
@@ -210,23 +210,21 @@ def _replaced_since(record: Path, removes: list[Path], known: Mapping[str, Any])
         now, before = _inode_and_ctime(path), known.get(path.relative_to(record.parent).as_posix())
         if now is None or now == before or now[1] <= committed:
             return False
-        # Of two names of one file, removing the first makes the other one new as well.
+        # Removing one of two names of a file changes the ctime of the other.
         return before is None or now[0] != before[0] or seen.count(now[0]) < 2
 
     return [path for path in removes if is_other(path)]
 
 
 def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path], dict[str, Any]]:
-    """What a record says: what to put in place, what to remove, and what is known of that.
-
-    Files outside its folder are nothing that we wrote.
+    """The content of a record: the files to put in place, the files to remove, and their inodes and ctimes.
 
     Raises:
-        FileNotFoundError: if there is none.
-        InvalidInput: if it is no record.
+        FileNotFoundError: if it does not exist.
+        InvalidInput: if it is not a valid record, or names files outside its folder.
     """
     try:
-        content = files.read_object_sync(record)
+        content = files.read_object(record)
     except InvalidInput:
         raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None
     folder = record.parent

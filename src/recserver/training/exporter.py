@@ -141,7 +141,7 @@ class Exporter:
 async def _clean_up(job: ExportJob, file: Path | None) -> None:
     if isinstance(job.target, FileTarget):
         try:
-            await remove_files([job.target.out])
+            await to_thread_shielded(remove_files, [job.target.out])
         except OSError:  # the next start of the server removes it
             logger.warning("%s could not be removed", job.target.out)
     elif file is not None:

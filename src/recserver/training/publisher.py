@@ -16,8 +16,9 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
 from recserver.registry.quality_gate import QualityGate
+from recserver.registry.version_files import Version, new_version
 from recserver.registry.version_lifecycle import NOT_PROMOTED_PREFIX, ModelVersions
-from recserver.registry.version_store import Version
+from recserver.storage.model_file import PackedFile
 from recserver.training.jobs import TrainingResult
 from recserver.training.run import Run, RunResult
 
@@ -138,32 +139,27 @@ def quality_gate(model: StoredModel) -> QualityGate:
 
 
 def _new_version(run: Run, result: TrainingResult, recommender: Recommender, now: str) -> Version:
-    """What is told of a new version, in the metadata and in the config."""
-    metrics = _finite_metrics({"training_time": round(run.elapsed, 3)} | result.model_metrics)
-    metadata = {
-        "model_id": run.model_id,
-        "model_type": result.model_type,
-        "saved_at": now,
-        "file_path": f"models/{run.model_id}.pkl",
-        "hyperparameters": result.hyperparameters,
-        "training_stats": result.training_stats,
-        "metrics": metrics,
-        "model_version": recommender.model_version,
-        "size": result.size,
-        "sha256": result.sha256,
-        "data_digest": result.digest,
-        "data_report": result.data_report.model_dump() if result.data_report else None,
-        "source_state": result.source_state,
-    }
-    config = {
-        "training_completed_at": now,
-        "last_saved_at": now,
-        "model_version": recommender.model_version,
-        "model_metrics": metrics,
-        "final_stats": result.final_stats,
-        "training_warnings": result.warnings,
-    }
-    return Version(model_version=recommender.model_version, created_at=now, metadata=metadata, config=config)
+    """The version that a training produced."""
+    return new_version(
+        run.model_id,
+        recommender.model_version,
+        now,
+        PackedFile(result.size, result.sha256),
+        metrics=_finite_metrics({"training_time": round(run.elapsed, 3)} | result.model_metrics),
+        metadata={
+            "model_type": result.model_type,
+            "hyperparameters": result.hyperparameters,
+            "training_stats": result.training_stats,
+            "data_digest": result.digest,
+            "data_report": result.data_report.model_dump() if result.data_report else None,
+            "source_state": result.source_state,
+        },
+        config={
+            "training_completed_at": now,
+            "final_stats": result.final_stats,
+            "training_warnings": result.warnings,
+        },
+    )
 
 
 def _finite_metrics(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,15 @@ class TaskStore:
     def _specs(self, task_names: Iterable[str]) -> dict[str, TaskSpec | InvalidInput]:
         found: dict[str, TaskSpec | InvalidInput] = {}
         for name in task_names:
-            try:
-                found[name] = TaskSpec.from_file(name, files.read_object_sync(self._path(name)))
-            except InvalidInput as error:
-                found[name] = error
-            except FileNotFoundError:  # it was removed meanwhile
-                continue
+            with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                found[name] = self._spec(name)
         return found
+
+    def _spec(self, task_name: str) -> TaskSpec | InvalidInput:
+        try:
+            return TaskSpec.from_file(task_name, files.read_object(self._path(task_name)))
+        except InvalidInput as error:
+            return error
 
     async def read(self, task_name: str) -> dict[str, Any]:
         """The content of a task's file, whatever keys it holds.
@@ -46,7 +49,7 @@ class TaskStore:
             FileNotFoundError: if there is none.
             InvalidInput: if it cannot be read, with the reason.
         """
-        return await files.read_object(self._path(task_name))
+        return await asyncio.to_thread(files.read_object, self._path(task_name))
 
     async def spec(self, task_name: str) -> TaskSpec | InvalidInput:
         """What the task's file says, or why that cannot be used.
@@ -54,10 +57,7 @@ class TaskStore:
         Raises:
             FileNotFoundError: if there is none.
         """
-        try:
-            return TaskSpec.from_file(task_name, await self.read(task_name))
-        except InvalidInput as error:
-            return error
+        return await asyncio.to_thread(self._spec, task_name)
 
     async def displayable(self, task_name: str) -> dict[str, Any]:
         """What of a broken task file can be shown: the keys of a task, None where one cannot be read."""
@@ -71,15 +71,12 @@ class TaskStore:
         """Write a task; keys of the file that are not the task's survive if ``keep``."""
         content = await self.read(task.task_name) if keep_unknown_keys else {}
         kept = {name: value for name, value in content.items() if name not in TaskSpec.model_fields}
-        await files.write_object(self._path(task.task_name), kept | task.to_file())
+        text = files.json_bytes(kept | task.to_file())
+        await files.to_thread_shielded(files.write_atomic, self._path(task.task_name), text)
 
     async def delete(self, task_name: str) -> None:
         """Remove a task's file, if there is one."""
-        await files.remove_files([self._path(task_name)])
-
-    async def remove_temporaries(self) -> None:
-        """Remove what a killed server left half written."""
-        await files.remove_temporaries(self.folder)
+        await files.to_thread_shielded(files.remove_files, [self._path(task_name)])
 
     def _path(self, task_name: str) -> Path:
         return self.folder / f"{task_name}{EXTENSION}"

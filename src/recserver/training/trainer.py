@@ -22,7 +22,7 @@ from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
 from recserver.registry.version_store import VersionStore
-from recserver.storage.atomic_files import remove_files, temporary_path
+from recserver.storage.atomic_files import remove_files, temporary_path, to_thread_shielded
 from recserver.storage.model_file.version_numbers import next_version
 from recserver.training.executors.protocol import Executor
 from recserver.training.jobs import Progress, TrainingJob, TrainingLimits, TrainingResult
@@ -69,7 +69,7 @@ class Trainer:
 
     async def recover(self) -> None:
         """Mark trainings that a killed server left behind as failed, and remove their litter."""
-        await self._models.remove_temporaries()
+        await asyncio.to_thread(self._models.recover)
         for model in await self._models.read_all():
             if ModelStatus(model.status).in_training:
                 status, changes = self._failed_result(INTERRUPTED)
@@ -167,7 +167,7 @@ class Trainer:
         problem: Exception | None = None
         async with self._models.locks.changing(run.model_id):
             try:
-                await self._models.set_status(run.model_id, ModelStatus.TRAINING)
+                await self._models.update_config(run.model_id, ModelStatus.TRAINING)
             except (RecServerError, OSError) as error:
                 problem = error
             await run.log.prepare_begin()
@@ -201,7 +201,7 @@ class Trainer:
         Until the lock is released nobody reads the status that stands on the disk already, nor begins another run.
         """
         try:
-            await remove_files([out])
+            await to_thread_shielded(remove_files, [out])
         except OSError:  # the next start of the server removes it
             logger.warning("%s could not be removed", out)
         await run.log.prepare_end(outcome)
@@ -275,7 +275,7 @@ class Trainer:
         """Check the packed file, and open it."""
         self._enter_stage(run, "validating")
         async with self._models.locks.changing(run.model_id):
-            await self._models.set_status(run.model_id, ModelStatus.VALIDATING)
+            await self._models.update_config(run.model_id, ModelStatus.VALIDATING)
             run.status = ModelStatus.VALIDATING
         packed, recommender = await asyncio.to_thread(load_model, out)
         if (packed.size, packed.sha256) != (result.size, result.sha256):
@@ -285,7 +285,7 @@ class Trainer:
     async def _set_status(self, model_id: str, status: ModelStatus, **changes: Any) -> None:
         """Write a status that tells of an ending; if even that fails, the log is where it is told."""
         try:
-            await self._models.set_status(model_id, status, **changes)
+            await self._models.update_config(model_id, status, **changes)
         except RecServerError as error:
             logger.warning("model %s: its status is not written: %s", model_id, error)
         except OSError:

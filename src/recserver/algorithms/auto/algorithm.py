@@ -11,7 +11,7 @@ from recserver.algorithms.base import BaseAlgorithm
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
-from recserver.core.errors import FieldError, InvalidInput
+from recserver.core.errors import InvalidInput
 
 
 class Auto(BaseAlgorithm[AutoParams]):
@@ -30,11 +30,8 @@ class Auto(BaseAlgorithm[AutoParams]):
         if (nested := checked.get("hyperparameters")) is None:
             return checked, warnings
         if (name := checked.get("algorithm")) is None:
-            message = "needs algorithm: they are the hyperparameters of one algorithm"
-            raise InvalidInput(
-                f"hyperparameters.hyperparameters: {message}.",
-                [FieldError(("hyperparameters", "hyperparameters"), message)],
-            )
+            field = "hyperparameters", "hyperparameters"
+            raise InvalidInput.of(field, "needs algorithm: they are the hyperparameters of one algorithm")
         nested, more = load_algorithm(name).check(nested, ignore=nested if ignore else ())
         return {**checked, "hyperparameters": nested}, [*warnings, *more]
 

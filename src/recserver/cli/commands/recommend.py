@@ -25,7 +25,7 @@ from recserver.recommend.pipeline import recommend as recommend_items
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import ExportOptions, UserOptions
 from recserver.server.settings import load_settings
-from recserver.storage.atomic_files import remove_files_sync, replace_durably, temporary_path
+from recserver.storage.atomic_files import remove_files, replace_durably, temporary_path
 from recserver.training.export.export_job import (
     EXTENSIONS,
     ExportJob,
@@ -167,7 +167,7 @@ def _export(job: ExportJob, path: Path) -> ExportResult:
                 f"{quoted(path)} cannot be written ({os_error_text(error)}): check its folder."
             ) from None
         finally:
-            remove_files_sync([job.target.out])
+            remove_files([job.target.out])
     return result
 
 

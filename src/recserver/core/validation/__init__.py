@@ -1,1 +1,1 @@
-"""What people write, checked: ids, numbers and other values, and sentences about those that are wrong."""
+"""Validation of values in requests and files, and messages about invalid ones."""

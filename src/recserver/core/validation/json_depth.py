@@ -1,4 +1,4 @@
-"""Documents of objects and lists, looked through level by level: however deep they are, nothing recurses."""
+"""Traversal of nested objects and lists without recursion, so that their depth cannot exhaust the stack."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 
 def levels(document: object) -> Iterator[list[Any]]:
-    """All values of a document, one level at a time: the whole first. Keys stand beside the values they name."""
+    """The values of a document by level: first the document itself, then its keys and values, and so on."""
     level: list[Any] = [document]
     while level:
         yield level
-        level = [part for one in level for part in _children(one)]
+        level = [child for value in level for child in _children(value)]
 
 
 def _children(value: object) -> list[Any]:

@@ -1,4 +1,4 @@
-"""pydantic's findings in our words."""
+"""Messages for pydantic's validation errors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pydantic_core import ErrorDetails
 from recserver.core.errors import FieldError
 
 MAX_ERRORS = 20
-"""Faults that are named; an answer must not be many times as long as what was asked."""
+"""Errors that are listed: a response must not be many times as long as its request."""
 
 MAX_NAME_LENGTH = 100
-"""Characters of a field's name that are shown."""
+"""Characters of a field's name in a message."""
 
 _MESSAGES = {
     "is missing": ("missing", "missing_argument", "missing_keyword_only_argument"),
@@ -36,7 +36,7 @@ _MESSAGE_BY_TYPE = {kind: sentence for sentence, kinds in _MESSAGES.items() for 
 
 
 def field_errors(error: ValidationError, *within: str) -> list[FieldError]:
-    """The fields that ``error`` finds fault with; ``within`` is put before each place."""
+    """The invalid fields of ``error``; ``within`` is prepended to each path."""
     faults = error.errors(include_url=False, include_input=False)
     named = [
         FieldError((*within, *(_short_name(part) for part in one["loc"])), _message(one))
@@ -47,13 +47,8 @@ def field_errors(error: ValidationError, *within: str) -> list[FieldError]:
 
 
 def first_error(error: ValidationError) -> str:
-    """The first fault of ``error`` as ``place: what is wrong``."""
-    return format_error(field_errors(error)[0])
-
-
-def format_error(error: FieldError) -> str:
-    """One fault as ``place: what is wrong``."""
-    return f"{'.'.join(error.loc)}: {error.msg}" if error.loc else error.msg
+    """The first problem of ``error`` as ``path: problem``."""
+    return str(field_errors(error)[0])
 
 
 def _short_name(part: int | str) -> str:
@@ -62,7 +57,7 @@ def _short_name(part: int | str) -> str:
 
 
 def _message(fault: ErrorDetails) -> str:
-    """What is wrong with a field, and what is allowed; validators of ours have said it themselves."""
+    """The problem of a field and what is allowed. Our own validators provide their messages."""
     limits = fault.get("ctx", {})
     if limits.get("min_length") == 1:
         return "must not be empty"

@@ -1,4 +1,4 @@
-"""The values that requests and files share: ids, numbers, switches, intervals."""
+"""Values in requests and files: ids, numbers, booleans, intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_ENTITY_ID_LENGTH = 256
 """Characters of a user or item id."""
 
 MAX_OBJECT_DEPTH = 8
-"""Levels that an object may be nested; what is stored as YAML is read back with a limit of its own."""
+"""Levels of nesting in an object. Reading it back from YAML has a limit of its own."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -29,10 +29,10 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def check_new_id(value: object) -> str:
-    """``value`` if it may name a new model, data chef or task; it then is a safe file name everywhere.
+    """``value`` if it is a valid id of a new model, data chef or task: a safe file name on every system.
 
     Raises:
-        ValueError: with a sentence that says what an id may hold.
+        ValueError: if it is not, with what an id may contain.
     """
     if not isinstance(value, str):
         raise ValueError("must be text")
@@ -47,7 +47,7 @@ def check_new_id(value: object) -> str:
 
 
 def check_new_model_id(value: object) -> str:
-    """As :func:`check_new_id`; endings that would collide with the model's own files are refused too."""
+    """As :func:`check_new_id`; suffixes of the model's own files are rejected too."""
     text = check_new_id(value)
     if text.casefold().endswith(("_config", "_metadata")):
         raise ValueError(
@@ -57,10 +57,10 @@ def check_new_model_id(value: object) -> str:
 
 
 def require_new(kind: type[Conflict], noun: str, new_id: str, known: Iterable[str], overwrite: bool) -> bool:
-    """Whether ``wanted`` is there and may be overwritten.
+    """Whether ``new_id`` exists and may be overwritten. Ids that differ in case only are the same.
 
     Raises:
-        Conflict: of the given kind, if it is there and must stay. Ids that differ in case only are the same.
+        Conflict: of the type ``kind``, if it exists and may not be overwritten.
     """
     existing = same_id(new_id, known)
     if existing is None or (overwrite and existing == new_id):
@@ -91,7 +91,11 @@ def whole_number(value: object) -> int:
 
 
 def real_number(value: object) -> float:
-    """The finite number that ``value`` is; integers count, text and booleans do not."""
+    """``value`` as a finite float.
+
+    Raises:
+        ValueError: for anything but an integer or float.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("must be a number")
     try:
@@ -104,7 +108,7 @@ def real_number(value: object) -> float:
 
 
 def interval_seconds(value: object) -> float:
-    """``value`` if it is a task's interval: a finite number of seconds, from 1 to 366 days."""
+    """``value`` if it is an interval of a task: from 1 second to 366 days, in seconds."""
     number = real_number(value)
     if not MIN_INTERVAL <= number <= MAX_INTERVAL:
         raise ValueError("must be from 1 to 31622400 seconds (366 days)")
@@ -112,7 +116,7 @@ def interval_seconds(value: object) -> float:
 
 
 def parse_bool(value: object) -> bool:
-    """True or False, also from the texts ``true``, ``false``, ``1``, ``0`` in any case."""
+    """``value`` as a boolean; the texts ``true``, ``false``, ``1``, ``0`` in any case are accepted."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in _BOOLEANS:
@@ -124,7 +128,7 @@ def entity_id(value: object) -> str:
     """A user or item id as text: ``42`` and ``42.0`` become ``"42"``.
 
     Raises:
-        ValueError: if it is no text or number, or is not 1 to 256 characters long.
+        ValueError: if it is not text or a number, or is not 1 to 256 characters long.
     """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -139,10 +143,10 @@ def entity_id(value: object) -> str:
 
 
 def unicode_text(value: str) -> str:
-    """``value`` if it has a UTF-8 form.
+    """``value`` if it can be encoded as UTF-8.
 
     Raises:
-        ValueError: if it holds half a surrogate pair, which no file and no answer can hold.
+        ValueError: if it contains a lone surrogate.
     """
     try:
         value.encode()
@@ -199,7 +203,7 @@ Title = Annotated[str, StringConstraints(strict=True, max_length=10_000), AfterV
 NewId = Annotated[str, BeforeValidator(check_new_id)]
 NewModelId = Annotated[str, BeforeValidator(check_new_model_id)]
 KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]
-"""An id to look up. It is compared with the known ones and never becomes part of a path."""
+"""An id to look up: compared with the existing ones, never part of a path."""
 EntityId = Annotated[str, BeforeValidator(entity_id)]
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
 Count = Annotated[int, BeforeValidator(parse_count)]

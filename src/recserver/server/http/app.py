@@ -15,11 +15,16 @@ from recserver.core.errors import (
     ExportFailed,
     FieldError,
     InvalidInput,
+    MalformedJson,
+    MethodNotAllowed,
     ModelNotFound,
     ModelNotTrained,
+    PayloadTooLarge,
     RecServerError,
+    RouteNotFound,
     SourceFailed,
     UnreadableModel,
+    UnsupportedMediaType,
     WriterUnavailable,
 )
 from recserver.server.http.auth import Access
@@ -42,11 +47,11 @@ from recserver.server.service.operation import accepts_any, parameter_names
 
 logger = logging.getLogger(__name__)
 
-_HTTP_CODES = {
-    404: ("route_not_found", "There is no such address here: docs/http-api.md lists those there are."),
-    405: ("method_not_allowed", "This address is not used with that method: the header Allow names those it is."),
-    413: ("payload_too_large", "The body is larger than this server takes: send less, or raise its limit."),
-    415: ("unsupported_media_type", "Bodies of that type are not read: send JSON."),
+_HTTP_ERRORS = {
+    404: RouteNotFound("There is no such address here: docs/http-api.md lists those there are."),
+    405: MethodNotAllowed("This address is not used with that method: the header Allow names those it is."),
+    413: PayloadTooLarge("The body is larger than this server takes: send less, or raise its limit."),
+    415: UnsupportedMediaType("Bodies of that type are not read: send JSON."),
 }
 
 
@@ -133,7 +138,7 @@ def _local_handler(
         except (SourceFailed, ExportFailed) as error:
             asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
             faults = locate_errors(InvalidInput(str(error), [asked]), arguments, otherwise)
-            return error_response(error.code, str(error), faults)
+            return error_response(error, faults)
         if isinstance(result, AsyncGenerator):
             tell = partial(with_unknown_warnings, arguments=arguments)
             return await stream_ndjson(request, result, tell, flush_each=route.streams_progress)
@@ -156,24 +161,20 @@ def _access_and_errors(access: Access | None) -> Any:
                 needs_key = getattr(request.match_info.handler, "needs_key", True)
                 access.check(request, needs_key=needs_key)
             return await handler(request)
-        except InvalidInput as error:
-            return error_response(error.code, str(error), error.errors)
-        except Draining as error:
-            return error_response(error.code, str(error), headers={"Connection": "close"})
         except RecServerError as error:
-            return error_response(error.code, str(error))
+            return error_response(error, error.errors if isinstance(error, InvalidInput) else ())
         except web.HTTPException as error:
             if error.status < 400:
                 raise
             return _http_error(error)
         except Exception:
             logger.exception("%s %s", request.method, request.rel_url.raw_path)
-            return error_response("internal_error", "A fault in recserver: the server's log has the details.")
+            return error_response(RecServerError("A fault in recserver: the server's log has the details."))
 
     return door
 
 
 def _http_error(error: web.HTTPException) -> web.Response:
-    code, sentence = _HTTP_CODES.get(error.status, ("malformed_json", "The request could not be read."))
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    return error_response(code, sentence, headers=headers)
+    reason = _HTTP_ERRORS.get(error.status) or MalformedJson("The request could not be read.")
+    return error_response(reason, headers=headers)

@@ -9,26 +9,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from recserver.core.errors import RecServerError, quoted
+from recserver.core.errors import HostNotAllowed, OriginNotAllowed, Unauthorized, quoted
 from recserver.server.settings import is_loopback
-
-
-class Unauthorized(RecServerError):
-    """The key is missing or wrong."""
-
-    code = "unauthorized"
-
-
-class HostNotAllowed(RecServerError):
-    """The request names a host that this server is not reached by."""
-
-    code = "host_not_allowed"
-
-
-class OriginNotAllowed(RecServerError):
-    """The request was sent by a web page of somebody else."""
-
-    code = "origin_not_allowed"
 
 
 @dataclass(frozen=True, slots=True)

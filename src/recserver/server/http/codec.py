@@ -12,11 +12,19 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 from pydantic_core import to_json as dumps
 
-from recserver.core.errors import FieldError, InvalidInput, RecServerError, quoted
-from recserver.core.validation.messages import format_error
-from recserver.server.http.error_statuses import STATUSES
+from recserver.core.errors import (
+    Draining,
+    FieldError,
+    InvalidInput,
+    MalformedJson,
+    RecServerError,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+    quoted,
+)
 from recserver.server.http.routes import ALIASES, ID_FIELDS, LIST_FIELDS
-from recserver.server.http.strict_json import MalformedJson, parse_json
+from recserver.server.http.strict_json import parse_json
 
 MAX_INLINE_BYTES = 2**15
 """Bytes of a body that are parsed at once; a larger one is parsed beside the event loop."""
@@ -33,12 +41,6 @@ ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
 
 MAX_WARNINGS = 20
 """Unknown fields that are named, each in a warning of its own."""
-
-
-class UnsupportedMediaType(RecServerError):
-    """The body is declared to be something else than JSON."""
-
-    code = "unsupported_media_type"
 
 
 @dataclass(slots=True)
@@ -72,8 +74,7 @@ class Arguments:
                     self.unknown.append(name)
             elif value is not None:
                 if proper in self.values and not _equal(self.values[proper], value):
-                    problem = FieldError((location, name), "is given twice, and differs: give it once")
-                    raise InvalidInput(format_error(problem) + ".", [problem])
+                    raise InvalidInput.of((location, name), "is given twice, and differs: give it once")
                 self.values.setdefault(proper, value)
                 self.locations.setdefault(proper, (location, name))
 
@@ -193,18 +194,19 @@ def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {
 
 
 def error_response(
-    code: str, message: str, errors: Collection[FieldError] = (), headers: Mapping[str, str] = {}
+    error: RecServerError, errors: Collection[FieldError] = (), headers: Mapping[str, str] = {}
 ) -> web.Response:
-    """An error in the one shape that all of them have."""
-    content: dict[str, Any] = {"detail": message, "error": message, "code": code}
-    status = STATUSES.get(code, 500)
-    if status == 401:
+    """The response to any error. ``errors``: the fields of an error with status 422."""
+    content: dict[str, Any] = {"detail": str(error), "error": str(error), "code": error.code}
+    if isinstance(error, Unauthorized):
         content["authenticated"] = False
-    if status == 422:
+    if error.http_status == 422:
         content["errors"] = [{"loc": list(one.loc), "msg": one.msg} for one in errors]
-    if code in ("draining", "writer_away"):
+    if isinstance(error, Unavailable):
         headers = {"Retry-After": str(RETRY_SECONDS), **headers}
-    return body_response(to_json(content), status, headers)
+    if isinstance(error, Draining):
+        headers = {"Connection": "close", **headers}
+    return body_response(to_json(content), error.http_status, headers)
 
 
 def locate_errors(error: InvalidInput, arguments: Arguments, default_location: str) -> list[FieldError]:

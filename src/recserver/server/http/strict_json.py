@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from recserver.core.errors import RecServerError
+from recserver.core.errors import MalformedJson
 from recserver.core.validation.json_depth import levels
 
 MAX_DEPTH = 64
@@ -13,12 +13,6 @@ MAX_DEPTH = 64
 
 MAX_DIGITS = 400
 """Digits of an integer that are read exactly; beyond, it is as good as infinite."""
-
-
-class MalformedJson(RecServerError):
-    """The body is not JSON as this server reads it."""
-
-    code = "malformed_json"
 
 
 def parse_json(content: bytes) -> Any:

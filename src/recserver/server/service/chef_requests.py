@@ -19,7 +19,7 @@ from recserver.chefs.row_rules import ColumnName, EventWeights, HalfLife, Weight
 from recserver.chefs.secrets import mask_entry
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import FieldError, InvalidInput, RecServerError, quoted
-from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import Bool, JsonObject, PageSize, Text, WholeNumber
 from recserver.server.service.unknown_chef_keys import key_warnings
 
@@ -148,13 +148,12 @@ def check_definition(kind: str, given: Mapping[str, Any]) -> CheckedDefinition:
     for name in given:
         proper = name if name in known else aliases.get(name, name)
         if given[names.setdefault(proper, name)] != given[name]:
-            problem = FieldError((name,), f"is given as {quoted(names[proper])} too, and differs: give it once")
-            raise InvalidInput(format_error(problem) + ".", [problem])
+            raise InvalidInput.of(name, f"is given as {quoted(names[proper])} too, and differs: give it once")
     try:
         taken = {proper: given[name] for proper, name in names.items() if proper in known}
         definition = _adapter(kind).validate_python(taken)
     except ValidationError as error:
-        raise with_request_names(InvalidInput("", field_errors(error)), names) from None
+        raise with_request_names(InvalidInput.of_fields(field_errors(error)), names) from None
     ignored = [name for proper, name in names.items() if proper not in known]
     stored = {ENTRY_KEYS.get(proper, proper): name for proper, name in names.items()}
     return CheckedDefinition(to_entry(kind, definition), REQUEST_NAMES | stored, ignored, list(known))
@@ -175,7 +174,7 @@ def with_request_names(error: InvalidInput, names: Mapping[str, str] = REQUEST_N
         FieldError((*(names.get(name, name) for name in one.loc[:1]), *one.loc[1:]), one.msg)
         for one in error.errors
     ]
-    return InvalidInput("; ".join(format_error(one) for one in faults) + ".", faults) if faults else error
+    return InvalidInput.of_fields(faults) if faults else error
 
 
 def display_entry(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from recserver.chefs.lookup import load_chef_class
 from recserver.chefs.secrets import redact_variables, restore_masked
 from recserver.core.errors import DataChefExists, DataChefNotFound, InvalidInput
-from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import Bool, Count, JsonObject, KnownId, NewId, Text, require_new
 from recserver.server.service.chef_requests import (
     DEFINITIONS,
@@ -156,7 +156,7 @@ class ChefOperations(Operations):
                 entry = {"type": kind, **_JSON_OBJECT.validate_python(definition)}
             except ValidationError as error:
                 problems = field_errors(error)
-                raise InvalidInput(f"{format_error(problems[0])}.", problems) from None
+                raise InvalidInput(f"{problems[0]}.", problems) from None
             load_chef_class(kind)(restored := restore_masked(entry, stored), self.services.policy)
             return restored, []
         found = check_definition(kind, definition)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, Unpack
 
-from recserver.core.errors import Draining, FieldError, InvalidInput, ReadOnly, RecServerError
+from recserver.core.errors import Draining, InvalidInput, ReadOnly, RecServerError
 from recserver.core.validation.values import KnownId, Text
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
@@ -112,8 +112,6 @@ def _last_line(ending: ExportResult | RecServerError, told: Result) -> Result:
 
 def _check_target(file: str | None, table: str | None, database: str | None) -> None:
     if (file is None) == (table is None):
-        problem = "must be given, or table in its place: one of the two"
-        raise InvalidInput(f"file: {problem}.", [FieldError(("file",), problem)])
+        raise InvalidInput.of("file", "must be given, or table in its place: one of the two")
     if database is not None and table is None:
-        problem = "is for a table: give table in place of file"
-        raise InvalidInput(f"database: {problem}.", [FieldError(("database",), problem)])
+        raise InvalidInput.of("database", "is for a table: give table in place of file")

@@ -98,7 +98,7 @@ class ModelOperations(ModelViews):
                 "message": f"Model {model_id} was not deleted: this is what would go.",
                 "model_id": model_id,
                 "status": "dry_run",
-                "files_deleted": await self.services.models.files_of(model_id),
+                "files_deleted": await asyncio.to_thread(self.services.models.files_of, model_id),
                 "tasks_affected": tasks,
             }
         if tasks and not force:

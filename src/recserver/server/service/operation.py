@@ -17,7 +17,7 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.clock import Clock
 from recserver.core.errors import InvalidInput, ReadOnly, StorageUnreadable, os_error_text
 from recserver.core.events import EventBus
-from recserver.core.validation.messages import field_errors, format_error
+from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import parse_bool
 from recserver.recommend.micro_batching import MicroBatcher
 from recserver.registry.model_cache import ModelCache
@@ -133,8 +133,7 @@ def _operation(
         try:
             work = checked(args[0], **given)
         except ValidationError as error:
-            problems = field_errors(error)
-            raise InvalidInput("; ".join(format_error(one) for one in problems) + ".", problems) from None
+            raise InvalidInput.of_fields(field_errors(error)) from None
         try:
             with closing(work):  # it may never begin: the server is not open, or the caller gives up waiting
                 if not exclusive:

@@ -6,7 +6,6 @@ from typing import Any
 
 from recserver.core.errors import (
     DataChefNotFound,
-    FieldError,
     InvalidInput,
     ModelNotFound,
     TaskExists,
@@ -56,7 +55,7 @@ class TaskOperations(Operations):
         """
         parts = self.services
         if interval is None and schedule is None:
-            raise InvalidInput("interval: is missing.", [FieldError(("interval",), "is missing")])
+            raise InvalidInput.of("interval", "is missing")
         require_new(TaskExists, "Task", task_name, await parts.tasks.names(), overwrite)
         spec = TaskSpec(
             task_name=task_name,

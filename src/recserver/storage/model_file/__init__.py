@@ -1,4 +1,4 @@
-"""The model file ``models/{id}.pkl``: written here, read back here, and nothing in it ever runs.
+"""Reading and writing model files, ``models/{id}.pkl``. Nothing in a file is ever executed.
 
 The file is one protocol-5 pickle of builtins::
 
@@ -7,7 +7,7 @@ The file is one protocol-5 pickle of builtins::
      "sha256": <hex, of every byte before this digest>}
 
 Writer and reader share one grammar of nine opcodes, none of which imports, calls or memoises. The reader
-walks that grammar over the file's bytes instead of unpickling it, so any other opcode is refused unseen.
+walks that grammar over the file's bytes instead of unpickling it, so a file with any other opcode is rejected.
 """
 
 from recserver.storage.model_file.format import JSON, MAX_FILE_BYTES, Array

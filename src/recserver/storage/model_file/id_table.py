@@ -1,4 +1,4 @@
-"""Tables of user and item ids: compact on disk and in memory, searched without a dictionary."""
+"""Indexes of user and item ids: compact on disk and in memory, searched without a dictionary."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from recserver.core.errors import UnreadableModel
 
 Array = npt.NDArray[Any]
 
-_BLOCK = 2**18  # ids looked at together
-
-
-class _Invalid(Exception):
-    """Why the arrays are no table, as half a sentence."""
+_BLOCK = 2**18  # ids checked together
 
 
 def pack_ids(ids: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -34,20 +30,15 @@ def pack_ids(ids: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.
 class IdIndex(Sequence[str]):
     """Ids in ascending order of their UTF-8 bytes, read from the two arrays of :func:`pack_ids`, uncopied.
 
-    Raises UnreadableModel unless the arrays hold valid, strictly ascending (so unique) ids, which is not looked at
-    again if they were ``checked`` before.
+    Raises UnreadableModel unless the arrays hold valid, strictly ascending (so unique) ids. ``checked`` skips that
+    check.
     """
 
     __slots__ = ("_blob", "_offsets")
 
     def __init__(self, blob: Array, offsets: Array, *, checked: bool = False) -> None:
-        try:
-            if not checked:
-                _check_ids(blob, offsets)
-        except _Invalid as error:
-            raise UnreadableModel(
-                f"A model's table of ids is damaged ({error}): train the model again.", str(error)
-            ) from None
+        if not checked:
+            _check_ids(blob, offsets)
         self._blob = np.ascontiguousarray(blob).data
         # Indexing a memoryview gives an int several times faster than indexing an array.
         self._offsets = np.require(offsets, requirements=["C", "A"]).data
@@ -66,7 +57,7 @@ class IdIndex(Sequence[str]):
         return str(self._blob[self._offsets[position] : self._offsets[position + 1]], "utf-8")
 
     def ids_at(self, positions: Iterable[int]) -> list[str]:
-        """The ids at these positions, none of which may be negative."""
+        """The ids at these non-negative positions."""
         blob, offsets = self._blob, self._offsets
         return [str(blob[offsets[one] : offsets[one + 1]], "utf-8") for one in positions]
 
@@ -74,22 +65,22 @@ class IdIndex(Sequence[str]):
         return isinstance(value, str) and self.find(value) is not None
 
     def find(self, text: str) -> int | None:
-        """The position of ``text``, None if it is not among the ids."""
+        """The position of ``text``; None if it is not among the ids."""
         try:
-            wanted = text.encode()
+            key = text.encode()
         except UnicodeEncodeError:
             return None
-        place, offsets = self._lower_bound(wanted), self._offsets
-        found = place < len(self) and self._blob[offsets[place] : offsets[place + 1]] == wanted
-        return place if found else None
+        position, offsets = self._lower_bound(key), self._offsets
+        found = position < len(self) and self._blob[offsets[position] : offsets[position + 1]] == key
+        return position if found else None
 
     def page(self, n: int, prefix: str = "", after: str = "") -> range:
         """The positions of the first ``n`` ids that begin with ``prefix`` and come after ``after``."""
-        start, wanted = self._lower_bound(prefix.encode()), prefix.encode()
+        start, encoded_prefix = self._lower_bound(prefix.encode()), prefix.encode()
         if after:
             start = max(start, self._lower_bound(after.encode() + b"\0"))
         end = start
-        while end < min(start + n, len(self)) and self._bytes(end).startswith(wanted):
+        while end < min(start + n, len(self)) and self._bytes(end).startswith(encoded_prefix):
             end += 1
         return range(start, end)
 
@@ -97,7 +88,7 @@ class IdIndex(Sequence[str]):
         return self._blob[self._offsets[position] : self._offsets[position + 1]].tobytes()
 
     def _lower_bound(self, key: bytes) -> int:
-        """The first position whose id is not less than ``wanted``."""
+        """The first position whose id is not less than ``key``."""
         blob, offsets = self._blob, self._offsets
         low, high = 0, len(offsets) - 1
         while low < high:
@@ -110,14 +101,14 @@ class IdIndex(Sequence[str]):
 
 
 def _check_ids(blob: Array, offsets: Array) -> None:
-    """Raise _Refused unless ``blob`` and ``offsets`` are what pack_ids() makes of ascending ids."""
+    """Raise UnreadableModel unless ``blob`` and ``offsets`` are what :func:`pack_ids` makes of ascending ids."""
     if blob.dtype != np.uint8 or offsets.dtype != np.int64 or blob.ndim != 1 or offsets.ndim != 1:
-        raise _Invalid("its arrays are of the wrong kind")
+        raise _invalid("its arrays are of the wrong kind")
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(blob) or (offsets[1:] < offsets[:-1]).any():
-        raise _Invalid("its offsets do not fit")
+        raise _invalid("its offsets do not fit")
     starts = offsets[:-1][offsets[:-1] < len(blob)]
     if ((blob[starts] & 0xC0) == 0x80).any():
-        raise _Invalid("it cuts a character in two")
+        raise _invalid("it cuts a character in two")
     previous: list[bytes] = []
     for first in range(0, len(offsets) - 1, _BLOCK):
         bounds = offsets[first : first + _BLOCK + 1].tolist()
@@ -125,8 +116,12 @@ def _check_ids(blob: Array, offsets: Array) -> None:
         try:
             text.decode()
         except UnicodeDecodeError:
-            raise _Invalid("it holds bytes that are not UTF-8") from None
+            raise _invalid("it holds bytes that are not UTF-8") from None
         ids = previous + [text[start - bounds[0] : stop - bounds[0]] for start, stop in pairwise(bounds)]
         if not all(one < other for one, other in pairwise(ids)):
-            raise _Invalid("its ids are not in order or not unique")
+            raise _invalid("its ids are not in order or not unique")
         previous = ids[-1:]
+
+
+def _invalid(reason: str) -> UnreadableModel:
+    return UnreadableModel(f"A model's table of ids is damaged ({reason}): train the model again.", reason)

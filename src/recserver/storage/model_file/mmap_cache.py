@@ -1,12 +1,12 @@
 """Private copies of large model files, mapped into memory and shared by all processes of a machine.
 
-The model file itself is never mapped: whoever writes over it in place would change answers, and whoever cuts it
-short would end the server by SIGBUS; root does so whatever the file's mode is. A snapshot lies where nobody
-restores backups or synchronises folders: in a part of the temporary directory that only its owner can enter.
+The model file itself is never mapped: overwriting it in place would change recommendations, and truncating it
+would kill the server by SIGBUS. The copies are in a private folder of the temporary directory, which backup and
+synchronisation tools do not touch.
 
-It gets its name only after everything about it was checked, so its name is the proof. The proof ends with the
-boot, since a snapshot is not fsynced. While a process maps one it holds a shared lock on it; those that nobody
-maps are removed when another is made. Where there is no such folder, no space or no Linux, files are read instead.
+A copy gets its final name only after it was checked, so its name proves its validity. That holds until the next
+boot, since copies are not fsynced. A process holds a shared lock on each copy that it maps; unused copies are
+removed when another is made. Without such a folder, enough space or Linux, files are read instead.
 """
 
 from __future__ import annotations
@@ -32,14 +32,13 @@ if sys.platform != "win32":
     import fcntl
 
 MIN_BYTES = 2**20
-"""Bytes of a model file from which on sharing is worth a copy."""
+"""Bytes of the smallest model file that is copied."""
 
 MAX_MAPPED = 256
-"""Snapshots that one process maps, as each keeps a file descriptor; further files are read."""
+"""Copies that one process maps: each needs a file descriptor. Further files are read."""
 
 LOCK_RETRY_SECONDS, MAX_LOCK_ATTEMPTS = 0.02, 1500
-"""Seconds between two attempts to lock a model file, and how many there are before it is read instead: somebody
-else may lock it for ever."""
+"""Seconds between two attempts to lock a model file, and how many there are before it is read instead."""
 
 _DIGEST_LENGTH = 64
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -48,11 +47,11 @@ _mapped: WeakSet[mmap.mmap] = WeakSet()
 
 @dataclass(frozen=True, slots=True)
 class MappedCopy:
-    """A copy of a model file that nobody writes to.
+    """A private copy of a model file.
 
     Attributes:
-        content: mapped.
-        sha256: in hex, if everything about the content has been checked; None if that is still to be done.
+        content: mapped into memory.
+        sha256: in hex if the content was checked; None if it is still to be checked.
     """
 
     content: NDArray[np.uint8]
@@ -62,9 +61,9 @@ class MappedCopy:
     _source: int
 
     def publish(self, sha256: str) -> None:
-        """Give a new one its name, now that everything about it was checked, and remove those that nobody maps.
+        """Give a copy that was checked its final name, and remove unused copies.
 
-        One whose model file changed while it was copied keeps no name; this process maps it nevertheless.
+        A copy whose model file changed meanwhile gets no name; only this process maps it.
         """
         with contextlib.suppress(OSError):
             os.pwrite(self._descriptor, sha256.encode(), len(self.content))
@@ -76,16 +75,15 @@ class MappedCopy:
 
 @contextmanager
 def mapped_copy(path: Path, max_bytes: int) -> Iterator[MappedCopy | None]:
-    """The snapshot of the model file at ``path``, a new one if there is none; None if the file has to be read.
+    """The copy of the model file at ``path``, made if there is none; None if the file has to be read instead.
 
-    However many processes ask at the same time, one makes it and the others wait, half a minute at most: they lock
-    the model file.
+    Of concurrent processes one makes the copy, with a lock on the model file; the others wait, 30 seconds at most.
     """
     with contextlib.ExitStack() as stack:
         try:
             linux = sys.platform == "linux"
             found = (_open_published(path, path.stat(), stack) or _copy(path, max_bytes, stack)) if linux else None
-        except (OSError, ValueError):  # no space, no permission: reading will do, or say what is wrong
+        except (OSError, ValueError):  # no space or permission: reading may work, or raises the error
             found = None
         yield found
 
@@ -97,17 +95,17 @@ def _open_published(path: Path, status: os.stat_result, stack: contextlib.ExitSt
         descriptor = os.open(folder / _copy_name(status), os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
-    stack.callback(os.close, descriptor)  # the map has one of its own, and the lock with it
+    stack.callback(os.close, descriptor)  # the mapping holds another descriptor, and with it the lock
     digest = os.pread(descriptor, _DIGEST_LENGTH, status.st_size).decode()
     if len(digest) < _DIGEST_LENGTH:
         return None
     content = _map(descriptor, status.st_size)
-    content[:: mmap.PAGESIZE].max()  # no request should have to wait for the disk
+    content[:: mmap.PAGESIZE].max()  # read all pages now, so that no request waits for the disk
     return MappedCopy(content, digest, path, descriptor, descriptor)
 
 
 def _copy(path: Path, max_bytes: int, stack: contextlib.ExitStack) -> MappedCopy | None:
-    source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO must not hold us up
+    source = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # do not wait for the writer of a FIFO
     stack.callback(os.close, source)
     size = os.fstat(source).st_size
     if not _is_mappable(os.fstat(source)) or size > max_bytes or (folder := _copy_folder()) is None:
@@ -119,8 +117,8 @@ def _copy(path: Path, max_bytes: int, stack: contextlib.ExitStack) -> MappedCopy
         return found
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{_copy_name(status)}.")
     stack.callback(os.close, descriptor)
-    stack.callback(Path(name).unlink, missing_ok=True)  # unless it is kept under another name
-    fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that nobody takes it for litter
+    stack.callback(Path(name).unlink, missing_ok=True)  # unless it was published
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that it is not removed as unused
     copied = 0
     while copied < size and (count := os.sendfile(descriptor, source, copied, size - copied)):
         copied += count
@@ -128,7 +126,7 @@ def _copy(path: Path, max_bytes: int, stack: contextlib.ExitStack) -> MappedCopy
 
 
 def _lock_exclusively(source: int) -> bool:
-    """Wait for whoever copies a model file to be done; whether that was within bearable time."""
+    """Lock a model file, waiting for another process that copies it; False if that takes too long."""
     for _ in range(MAX_LOCK_ATTEMPTS):
         try:
             fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,7 +142,7 @@ def _is_mappable(status: os.stat_result) -> bool:
 
 
 def _copy_name(status: os.stat_result) -> str:
-    """Which file it is a copy of, and of which state."""
+    """The name of a copy: it identifies the file and its state."""
     return "-".join(f"{one:x}" for one in (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
 
 
@@ -156,16 +154,16 @@ def _map(descriptor: int, size: int) -> NDArray[np.uint8]:
 
 
 def _copy_folder() -> Path | None:
-    """The folder of this user's snapshots since the machine started; None if it cannot be trusted."""
+    """The folder of this user's copies since boot; None if it is not private."""
     path = Path(tempfile.gettempdir()) / f"recserver-{os.geteuid()}-{_BOOT_ID.read_text().strip()}"
     path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()  # somebody else may have been there first
+    status = path.lstat()  # another user may have created it
     private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
     return path if private and stat.S_ISDIR(status.st_mode) else None
 
 
 def _remove_unused(folder: Path) -> None:
-    """Remove the snapshots that no process maps."""
+    """Remove the copies that no process maps."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

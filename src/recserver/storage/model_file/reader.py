@@ -1,4 +1,4 @@
-"""Model files read back, without unpickling them."""
+"""Reading model files, without unpickling them."""
 
 from __future__ import annotations
 
@@ -18,36 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from recserver.core.errors import ModelUnavailable, UnreadableModel, quoted
-from recserver.storage.model_file.format import (
-    ALIGNMENT,
-    ARRAYS,
-    BINBYTES8,
-    CHECKSUM,
-    DTYPES,
-    MAX_ARRAYS,
-    MAX_DIMENSIONS,
-    MAX_FILE_BYTES,
-    MAX_HEADER,
-    MAX_LABEL,
-    OPENING,
-    SETITEMS,
-    STOP,
-    TUPLE3,
-    VERSION,
-    Array,
-    canonical_json,
-    is_finite,
-    padding,
-    pickled_text,
-)
+from recserver.storage.model_file import format as fmt
+from recserver.storage.model_file.format import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Artifact:
-    """A model file that passed every check. ``arrays`` are read-only views onto its content.
+    """The content of a model file that passed every check. Later changes of the file do not affect it.
 
-    ``size`` in bytes, ``sha256`` of the whole file in hex. Nothing that happens to the file touches them.
-    ``checked``: what the arrays hold has been looked at before, by whoever makes a model of them as well.
+    Attributes:
+        arrays: read-only views of the content.
+        sha256: of the whole file, in hex.
+        size: in bytes.
+        verified: whether the numbers in the arrays were checked before, also by the model that was made of them.
     """
 
     header: dict[str, Any]
@@ -61,44 +44,49 @@ class _InvalidFile(Exception):
     """Why the file is not a model file, as half a sentence."""
 
 
-def load(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Artifact:
-    """The model file at ``path``, after checking its form, its checksum and its numbers.
+def load(path: Path, *, max_bytes: int = fmt.MAX_FILE_BYTES) -> Artifact:
+    """The model file at ``path``, after a check of its form, checksum and numbers. Never runs its content.
 
-    Raises UnreadableModel for all that is foreign, damaged, hostile, newer or larger than ``max_bytes``, and
-    ModelUnavailable for what cannot be read just now; FileNotFoundError passes through. Never blocks on a FIFO,
-    never runs content.
+    Raises:
+        UnreadableModel: if it is foreign, damaged, hostile, of a newer format or larger than ``max_bytes``.
+        ModelUnavailable: if it cannot be read at the moment.
+        FileNotFoundError: if it does not exist.
     """
     with _translate_errors(path.name):
         return _parse(_read_bytes(path, max_bytes), quoted(path.name))
 
 
 def parse(content: npt.NDArray[np.uint8], name: str, *, sha256: str | None = None) -> Artifact:
-    """The model file ``name`` of which ``content`` is a copy that nobody writes to, uncopied.
+    """The model file ``name`` from its ``content``, which must not change; it is not copied.
 
-    Its form is always checked; its checksum and numbers are not if ``sha256``, the digest of that very copy, tells
-    that they have been. Raises UnreadableModel as :func:`load` does.
+    Args:
+        sha256: the digest of the content if it was checked before: the checksum and numbers are not checked again.
+
+    Raises:
+        UnreadableModel: as :func:`load` does.
     """
     with _translate_errors(name):
         return _parse(content, quoted(name), sha256)
 
 
 def check_ends(path: Path) -> None:
-    """Tell by its beginning and its end whether there is a model file at ``path``, without reading the rest.
+    """Check only the beginning and the end of a model file.
 
-    What was cut short, foreign, or of another version raises UnreadableModel; damage in between does not show.
+    Raises:
+        UnreadableModel: if it is truncated, foreign or of another format. Damage in between is not found.
     """
-    with _translate_errors(path.name), _open_regular(path, MAX_FILE_BYTES) as (file, size):
-        opening = file.read(len(OPENING) + 2)
-        file.seek(max(0, size - len(CHECKSUM) - 66))
+    with _translate_errors(path.name), _open_regular(path, fmt.MAX_FILE_BYTES) as (file, size):
+        opening = file.read(len(fmt.OPENING) + 2)
+        file.seek(max(0, size - len(fmt.CHECKSUM) - 66))
         ending = file.read()
         _expect_version(_Parser(memoryview(opening)), quoted(path.name))
-        if not (ending.startswith(CHECKSUM) and ending.endswith(SETITEMS + STOP)):
+        if not (ending.startswith(fmt.CHECKSUM) and ending.endswith(fmt.SETITEMS + fmt.STOP)):
             raise _InvalidFile("it is cut off")
 
 
 @contextlib.contextmanager
 def _translate_errors(file_name: str) -> Iterator[None]:
-    """Make of everything that is wrong with a model file a sentence about it."""
+    """Translate any error in reading a model file to an UnreadableModel about it."""
     name = quoted(file_name)
     try:
         yield
@@ -120,7 +108,7 @@ def _translate_errors(file_name: str) -> Iterator[None]:
 
 
 class _Parser:
-    """Walks over the opcodes of the one grammar; every step raises _Refused when something else is there."""
+    """Reads the expected opcodes one after the other; raises _InvalidFile where something else follows."""
 
     def __init__(self, view: memoryview) -> None:
         self.view, self.offset = view, 0
@@ -143,19 +131,19 @@ class _Parser:
         return bytes(self.take(count))
 
     def entry(self) -> tuple[bytes, bytes, slice]:
-        """The name, the JSON text of dtype and shape, and the place of the payload of the next array."""
-        name, spec = self.text(MAX_LABEL), self.text(MAX_LABEL)
-        self.expect(padding(self.offset) + BINBYTES8)
+        """The name, the JSON text of dtype and shape, and the position of the payload of the next array."""
+        name, spec = self.text(fmt.MAX_LABEL), self.text(fmt.MAX_LABEL)
+        self.expect(fmt.padding(self.offset) + fmt.BINBYTES8)
         payload = slice(self.offset + 8, self.offset + 8 + int.from_bytes(self.take(8), "little"))
         self.take(payload.stop - payload.start)
-        self.expect(TUPLE3)
+        self.expect(fmt.TUPLE3)
         return name, spec, payload
 
 
 @contextlib.contextmanager
 def _open_regular(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, int]]:
-    """A regular file that is not too large, and its size."""
-    # Without O_NONBLOCK a FIFO that nobody writes to would hold the open for ever.
+    """Open a regular file that is not too large; yields it and its size."""
+    # Without O_NONBLOCK, opening a FIFO without a writer would never return.
     fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(fd)
@@ -176,11 +164,10 @@ def _open_regular(path: Path, max_bytes: int) -> Iterator[tuple[BufferedReader, 
 
 
 def _read_bytes(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
-    # Read, not mapped: a file that somebody writes over in place would change under the answers given from
-    # it, and one that is cut short would end the whole process.
+    # Not mapped: overwriting the file in place would change recommendations, truncating it would kill the process.
     with _open_regular(path, max_bytes) as (file, size):
-        space = np.empty(size + ALIGNMENT, np.uint8)
-        start = -space.ctypes.data % ALIGNMENT
+        space = np.empty(size + fmt.ALIGNMENT, np.uint8)
+        start = -space.ctypes.data % fmt.ALIGNMENT
         content = space[start : start + size]
         if file.readinto(content.data) != size:
             raise _InvalidFile("it became shorter while it was read")
@@ -189,13 +176,13 @@ def _read_bytes(path: Path, max_bytes: int) -> npt.NDArray[np.uint8]:
 
 
 def _expect_version(parser: _Parser, name: str) -> None:
-    """Walk over the opening and the number of the format."""
-    parser.expect(OPENING)
+    """Read the opening and the number of the format."""
+    parser.expect(fmt.OPENING)
     version = int.from_bytes(parser.take(2), "little")
-    if version > VERSION:
+    if version > fmt.VERSION:
         raise UnreadableModel(
             f"The model file {name} was written by a newer recserver (format {version}, this one reads up to "
-            f"{VERSION}): update recserver or train the model again.",
+            f"{fmt.VERSION}): update recserver or train the model again.",
             "a newer recserver wrote it",
         )
     if version < 1:
@@ -203,36 +190,32 @@ def _expect_version(parser: _Parser, name: str) -> None:
 
 
 def _parse(raw: npt.NDArray[np.uint8], name: str, known_sha256: str | None = None) -> Artifact:
-    """Form first, then the checksum, and only then what the texts and numbers mean.
-
-    Args:
-        known: the digest of the whole, if the checksum and the numbers have been checked.
-    """
-    walk = _Parser(raw.data)
-    _expect_version(walk, name)
-    walk.expect(pickled_text(b"header"))
-    header = walk.text(MAX_HEADER)
-    walk.expect(ARRAYS)
+    """Check the form first, then the checksum, and only then interpret the texts and numbers."""
+    parser = _Parser(raw.data)
+    _expect_version(parser, name)
+    parser.expect(fmt.pickled_text(b"header"))
+    header = parser.text(fmt.MAX_HEADER)
+    parser.expect(fmt.ARRAYS)
     entries: list[tuple[bytes, bytes, slice]] = []
-    while walk.view[walk.offset : walk.offset + 1] != SETITEMS:
-        if len(entries) == MAX_ARRAYS:
+    while parser.view[parser.offset : parser.offset + 1] != fmt.SETITEMS:
+        if len(entries) == fmt.MAX_ARRAYS:
             raise _InvalidFile("it has too many arrays")
-        entries.append(walk.entry())
-    walk.expect(CHECKSUM)
-    sha256 = known_sha256 or _verify_checksum(walk)
-    arrays = {label.decode(): _array(raw, spec, place) for label, spec, place in entries}
+        entries.append(parser.entry())
+    parser.expect(fmt.CHECKSUM)
+    sha256 = known_sha256 or _verify_checksum(parser)
+    arrays = {label.decode(): _array(raw, spec, payload) for label, spec, payload in entries}
     fields = _parse_canonical_json(header)
     if len(arrays) != len(entries) or not isinstance(fields, dict):
         raise _InvalidFile("it names one array twice or its header is no object")
-    if not known_sha256 and not all(map(is_finite, arrays.values())):
+    if not known_sha256 and not all(map(fmt.is_finite, arrays.values())):
         raise _InvalidFile("it holds NaN or infinity")
-    return Artifact(fields, arrays, sha256, len(walk.view), known_sha256 is not None)
+    return Artifact(fields, arrays, sha256, len(parser.view), known_sha256 is not None)
 
 
 def _verify_checksum(parser: _Parser) -> str:
-    """The digest of the whole file, if what stands after the walk is the checksum and nothing else."""
+    """The digest of the whole file; what follows must be the checksum and nothing else."""
     digest = hashlib.sha256(parser.view[: parser.offset])
-    ending = digest.hexdigest().encode() + SETITEMS + STOP
+    ending = digest.hexdigest().encode() + fmt.SETITEMS + fmt.STOP
     if parser.view[parser.offset :] != ending:
         raise _InvalidFile("its checksum is wrong or something follows it")
     digest.update(ending)
@@ -240,20 +223,20 @@ def _verify_checksum(parser: _Parser) -> str:
 
 
 def _parse_canonical_json(text: bytes) -> Any:
-    """The value of a JSON text, refused unless it is the text pack() would write.
+    """The value of a JSON text that must be exactly what pack() writes.
 
-    That rules out NaN, infinity, lone surrogates and doubled keys at once.
+    That rules out NaN, infinity, lone surrogates and duplicate keys.
     """
     value = json.loads(text)
-    if canonical_json(value) != text:
+    if fmt.canonical_json(value) != text:
         raise _InvalidFile("a text in it is not as recserver writes it")
     return value
 
 
 def _array(raw: npt.NDArray[np.uint8], spec: bytes, payload: slice) -> Array:
-    """The bytes of ``raw`` at ``place`` as the array that ``spec`` describes, uncopied."""
+    """The bytes ``raw[payload]`` as the array that ``spec`` describes, not copied."""
     match _parse_canonical_json(spec):
-        case [str(dtype), list(shape)] if dtype in DTYPES and len(shape) <= MAX_DIMENSIONS:
+        case [str(dtype), list(shape)] if dtype in fmt.DTYPES and len(shape) <= fmt.MAX_DIMENSIONS:
             pass
         case _:
             raise _InvalidFile("it has an array of a kind that models do not have")

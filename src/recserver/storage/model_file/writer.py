@@ -1,4 +1,4 @@
-"""Model files written."""
+"""Writing model files."""
 
 from __future__ import annotations
 
@@ -12,47 +12,32 @@ from pathlib import Path
 import numpy as np
 
 from recserver.core.errors import quoted
-from recserver.storage.model_file.format import (
-    ARRAYS,
-    BINBYTES8,
-    CHECKSUM,
-    DTYPES,
-    JSON,
-    MAX_ARRAYS,
-    MAX_DIMENSIONS,
-    MAX_HEADER,
-    MAX_LABEL,
-    OPENING,
-    SETITEMS,
-    STOP,
-    TUPLE3,
-    VERSION,
-    Array,
-    canonical_json,
-    is_finite,
-    padding,
-    pickled_text,
-)
+from recserver.storage.model_file import format as fmt
+from recserver.storage.model_file.format import JSON, Array
 
 
 @dataclass(frozen=True, slots=True)
 class PackedFile:
-    """What was written: ``size`` in bytes, ``sha256`` of the whole file in hex."""
+    """A model file that was written: ``size`` in bytes, ``sha256`` of the whole file in hex."""
 
     size: int
     sha256: str
 
 
 def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) -> PackedFile:
-    """Write ``path``, which must not exist yet, and fsync it; on any error no file is left behind.
+    """Write and fsync ``path``, which must not exist yet. On any error no file remains.
 
-    Takes contiguous or strided arrays of any byte order; floats must be finite. Raises ValueError or
-    TypeError for what :func:`load` would refuse, OSError (FileExistsError included) for the disk.
+    Args:
+        arrays: contiguous or strided, of any byte order; floats must be finite.
+
+    Raises:
+        ValueError, TypeError: for what :func:`load` would reject.
+        OSError: if it cannot be written, or exists.
     """
     prefix = _prefix(header)
     specs = {name: _spec(name, array) for name, array in arrays.items()}
-    if len(specs) > MAX_ARRAYS:
-        raise ValueError(f"A model file holds at most {MAX_ARRAYS} arrays, not {len(specs)}.")
+    if len(specs) > fmt.MAX_ARRAYS:
+        raise ValueError(f"A model file holds at most {fmt.MAX_ARRAYS} arrays, not {len(specs)}.")
     digest, size = hashlib.sha256(), 0
     file = path.open("xb")
     try:
@@ -61,7 +46,7 @@ def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) ->
                 digest.update(piece)
                 size += len(piece)
                 file.write(piece)
-            ending = digest.hexdigest().encode() + SETITEMS + STOP
+            ending = digest.hexdigest().encode() + fmt.SETITEMS + fmt.STOP
             digest.update(ending)
             file.write(ending)
             file.flush()
@@ -74,34 +59,40 @@ def pack(path: Path, header: Mapping[str, JSON], arrays: Mapping[str, Array]) ->
 
 
 def _prefix(header: Mapping[str, JSON]) -> bytes:
-    text = canonical_json(dict(header))
-    if len(text) > MAX_HEADER:
-        raise ValueError(f"The header of a model file may have {MAX_HEADER} bytes, not {len(text)}.")
-    return OPENING + VERSION.to_bytes(2, "little") + pickled_text(b"header") + pickled_text(text) + ARRAYS
+    text = fmt.canonical_json(dict(header))
+    if len(text) > fmt.MAX_HEADER:
+        raise ValueError(f"The header of a model file may have {fmt.MAX_HEADER} bytes, not {len(text)}.")
+    return (
+        fmt.OPENING
+        + fmt.VERSION.to_bytes(2, "little")
+        + fmt.pickled_text(b"header")
+        + fmt.pickled_text(text)
+        + fmt.ARRAYS
+    )
 
 
 def _spec(name: str, array: Array) -> bytes:
     """The pickled name, dtype and shape of ``array``; ValueError if a model file cannot hold it."""
     dtype = array.dtype.newbyteorder("<").str
-    if dtype not in DTYPES or array.ndim > MAX_DIMENSIONS or not 0 < len(name.encode()) <= MAX_LABEL:
+    if dtype not in fmt.DTYPES or array.ndim > fmt.MAX_DIMENSIONS or not 0 < len(name.encode()) <= fmt.MAX_LABEL:
         raise ValueError(f"A model file cannot hold the array {quoted(name)} of {array.dtype}, {array.ndim}-d.")
-    if not is_finite(array):
+    if not fmt.is_finite(array):
         raise ValueError(f"The array {quoted(name)} holds NaN or infinity: no model can be made of it.")
-    return pickled_text(name.encode()) + pickled_text(canonical_json([dtype, array.shape]))
+    return fmt.pickled_text(name.encode()) + fmt.pickled_text(fmt.canonical_json([dtype, array.shape]))
 
 
 def _chunks(
     prefix: bytes, specs: Mapping[str, bytes], arrays: Mapping[str, Array]
 ) -> Iterator[bytes | memoryview]:
-    """The file up to its digest. At most one array is copied at a time, and only if it is not laid out so."""
+    """The file up to its digest. At most one array is copied at a time, and only if its layout differs."""
     yield prefix
-    at = len(prefix)
+    offset = len(prefix)
     for name, spec in specs.items():
         array = arrays[name]
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
-        opening = spec + padding(at + len(spec)) + BINBYTES8 + flat.size.to_bytes(8, "little")
+        opening = spec + fmt.padding(offset + len(spec)) + fmt.BINBYTES8 + flat.size.to_bytes(8, "little")
         yield opening
         yield flat.data
-        yield TUPLE3
-        at += len(opening) + flat.size + 1
-    yield CHECKSUM
+        yield fmt.TUPLE3
+        offset += len(opening) + flat.size + 1
+    yield fmt.CHECKSUM

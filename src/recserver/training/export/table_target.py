@@ -12,7 +12,7 @@ from recserver.chefs.redaction import Redactor
 from recserver.chefs.secrets import expand_environment, secret_values
 from recserver.chefs.sql.database_config import Database, database_from_url, missing_driver_message
 from recserver.chefs.sql.error_messages import error_message
-from recserver.core.errors import FieldError, InvalidInput, SourceFailed, quoted
+from recserver.core.errors import InvalidInput, SourceFailed, quoted
 from recserver.training.export.export_job import TableTarget, split_table_name
 
 WRITABLE_DIALECTS = "sqlite", "postgresql", "mysql"
@@ -84,7 +84,7 @@ def locate_table(target: TableTarget) -> TableLocation:
 
 
 def _invalid_field(field: str, sentence: str) -> InvalidInput:
-    return InvalidInput(f"{field}: {sentence}", [FieldError((field,), sentence.removesuffix("."))])
+    return InvalidInput.of(field, sentence.removesuffix("."))
 
 
 def _sqlite_path(database: Database, target: TableTarget) -> Path:
