@@ -27,7 +27,6 @@ from recserver.training.export.export_job import (
     TableTarget,
     check_table,
     extension_of,
-    to_json,
 )
 
 if TYPE_CHECKING:
@@ -72,16 +71,13 @@ def recommend_one(
         user_id = _user_id(user)
         wishes = _validated(UserOptions, options.request | FALLBACKS[fallback] | {"explain": explain})
 
-        from recserver.recommend.pipeline import items_to_json, recommend
+        from recserver.recommend.pipeline import answer_to_json, recommend
         from recserver.recommend.query import Query
 
         model_id, _, model = open_model(options.data, options.model_id)
-        answer = recommend(model, user_id, Query.from_options(wishes))
-        source = answer.source and answer.source.value
-        told = {
-            "model_id": model_id, "user_id": user_id, "items": items_to_json(answer),
-            "n_recommendations": len(answer.items), "source": source, "model_version": model.model_version,
-        }  # fmt: skip
+        query = Query.from_options(wishes)
+        response = answer_to_json(model, query, recommend(model, user_id, query))
+        told = {"model_id": model_id, "user_id": user_id, **response}
         if as_json:
             print_json(told)
         else:
@@ -104,7 +100,7 @@ def recommend_all(
         if out is None:
             raise UsageError(f"--all needs --out: a file ending in {', '.join(EXTENSIONS)}, or a database's URL.")
         target = _table_target(options, out, table) if "://" in out else _file_target(out, table)
-        wishes = to_json(_validated(ExportOptions, options.request))
+        wishes = _validated(ExportOptions, options.request)
         model_id, path = find_model_file(options.data, options.model_id)
         job = ExportJob(model_id=model_id, model=path, options=wishes, target=target)
         into = f"table {target.table}" if isinstance(target, TableTarget) else out
