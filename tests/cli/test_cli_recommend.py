@@ -91,7 +91,7 @@ async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> Non
     path = folder.parent / f"top{ending}"
     path.write_text("before")
     status, out, err = await recommend("--all", "--out", path.name, "--filter", "price<12", "-n", "3")
-    query = Query(n=3, filters=[Condition("price", "<", "12")])
+    query = Query(n=3, filters=[Condition("price", "<", ("12",))])
     assert in_file(path, "films") == (rows := wanted(folder / "models/films.pkl", query))
     assert (status, err) == (0, "")
     assert out.startswith(f"Wrote {len(rows)} rows for 10 users to top{ending}: model films, version 1, ")
@@ -155,9 +155,9 @@ async def test_the_model_is_named_where_there_are_several(recommend: Run, folder
         (["--all", "--out", "postgresql://u:s3cr3t@127.0.0.1:1/x"], 1, "The database cannot be reached"),
         (["ann", "--fallback", "some"], 2, "use overall, recent or none"),
         (["ann", "-n", "0"], 2, "-n: must be a whole number from 1 to 1000"),
-        (["ann", "--filter", "genre"], 2, "--filter: 'genre' is no condition"),
+        (["ann", "--filter", "genre"], 2, "--filter: 'genre' is not a valid condition"),
         (["ann", "--filter", "year=1"], 1, "knows no attribute"),
-        (["ann", "--max-per", "genre"], 2, "--max-per: 'genre' is no quota"),
+        (["ann", "--max-per", "genre"], 2, "--max-per: 'genre' is not a valid quota"),
         (["", "-n", "1"], 2, "must be 1 to 256 characters long"),
     ],
 )

@@ -257,11 +257,11 @@ def test_what_is_sent_again_changes_a_known_user_little(tmp_path: Path, name: st
         mixed = model.user_profile(DATA.users[user], {place: rating})
         assert mixed is not None and mixed.weights is not None
         assert mixed.items.tolist() == whole.items.tolist()
-        np.testing.assert_allclose(mixed.weights, whole.worth, rtol=1e-4)
+        np.testing.assert_allclose(mixed.weights, whole.weights, rtol=1e-4)
         np.testing.assert_allclose(
             mixed.factors, whole.factors, rtol=1e-3, atol=1e-4 * np.abs(whole.factors).max(initial=0)
         )
-        np.testing.assert_allclose(mixed.confidences, whole.strengths, rtol=1e-4)
+        np.testing.assert_allclose(mixed.confidences, whole.confidences, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", FITS)

@@ -148,7 +148,7 @@ def test_scores_that_would_be_infinite_do_not_count() -> None:
 
 def test_what_is_popular_lately_needs_times() -> None:
     recent = np.random.default_rng(8).random(N_ITEMS).astype(np.float32)
-    model = made(N_ITEMS, recent=recent)
+    model = made(N_ITEMS, recent_popularity=recent)
     for answer in (
         recommend_popular(model, Query(n=100), "recent"),
         recommend(model, "nobody", Query(n=100, fallback="recent")),

@@ -151,7 +151,7 @@ def test_parts_that_do_not_fit_keep_no_snapshot(large: Path, temporary: Path) ->
     large.unlink()
     artifact.pack(large, found.header, {**found.arrays, "item_counts": found.arrays["item_counts"][1:]})
     for _ in range(2):
-        with pytest.raises(UnreadableModel, match="do not fit together"):
+        with pytest.raises(UnreadableModel, match="are inconsistent"):
             load_model(large)
     assert kept(temporary) == []
 

@@ -23,7 +23,6 @@ from recserver.training.export.export_job import (
     FileTarget,
     check_file,
     check_table,
-    to_json,
 )
 from recserver.training.export.export_worker import export
 from tests.helpers.exported import ODD_IDS, in_file, wanted, write_crowd
@@ -55,7 +54,7 @@ def job(model: Path, out: Path, wishes: dict[str, Any] | None = None) -> ExportJ
     """As it comes to a worker: by way of JSON."""
     ending = next(one for one in EXTENSIONS if out.name.endswith(one))
     made = ExportJob(
-        model_id=model.stem, model=model, options=to_json(parsed(wishes or {})),
+        model_id=model.stem, model=model, options=ExportOptions(**parsed(wishes or {})),
         target=FileTarget(out=out, extension=ending),
     )  # fmt: skip
     return ExportJob.model_validate_json(made.model_dump_json())
@@ -145,8 +144,8 @@ def test_a_disk_that_is_full_is_told(films: Path, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("wishes", WISHES, ids=str)
-def test_wishes_are_the_same_after_they_were_stated(wishes: dict[str, Any]) -> None:
-    assert parsed(to_json(parsed(wishes))) == parsed(wishes)
+def test_options_are_the_same_after_json(tmp_path: Path, wishes: dict[str, Any]) -> None:
+    assert job(tmp_path / "m.pkl", tmp_path / "top.csv", wishes).options == parsed(wishes)
 
 
 @pytest.mark.parametrize("name", ["top.parquet", "TOP.Csv", "a-b_c.1.csv.gz", "x.jsonl"])

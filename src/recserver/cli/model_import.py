@@ -18,8 +18,9 @@ from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_config import new_config
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore, StoredModel
+from recserver.registry.version_files import Version, model_counts, new_version
 from recserver.registry.version_lifecycle import ModelVersions
-from recserver.registry.version_store import Version, VersionStore
+from recserver.registry.version_store import VersionStore
 from recserver.server.settings import load_settings
 from recserver.storage.atomic_files import remove_files, temporary_path, to_thread_shielded
 from recserver.storage.folder_lock import DataLock

@@ -1,4 +1,4 @@
-"""Why an item is recommended: what each of somebody's own interactions adds to its score."""
+"""Explanations: how much each of a user's interactions adds to the score of a recommended item."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.user_profile import UserProfile
 
 MAX_SHARES = 2**21
-"""That are in memory together: 16 MiB."""
+"""Shares in memory at a time: 16 MiB."""
 
 MAX_NAMED = 10
-"""Interactions that are named; the others are added up."""
+"""Interactions that an explanation names; the others are summed."""
 
 ROUNDING_TOLERANCE = 1e-4
-"""Of the magnitudes of all shares together: so much may be lost in single precision."""
+"""The largest rounding error of single precision, relative to the sum of the shares' magnitudes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where a score comes from. The shares and ``others`` add up to it.
+    """Where a score comes from. The shares and ``others`` add up to the score.
 
     Attributes:
-        shares: item ids of somebody's own interactions, and what each adds to the score; largest first.
-        others: what all further ones add.
+        shares: item ids of the user's interactions and what each adds to the score, largest magnitude first.
+        others: what all other interactions add.
     """
 
     shares: list[tuple[str, float]]
@@ -41,37 +41,39 @@ def explain(
     scores: NDArray[np.float64],
     final_scores: NDArray[np.float64],
 ) -> list[Explanation]:
-    """One explanation for each place.
+    """One explanation for each item.
 
     Args:
-        scores: by the model, shape (places,).
-        told: what became of them by boosts; every share is boosted alike.
+        indices: of the items.
+        scores: of the model, shape (indices,).
+        final_scores: the same after boosts, which scale every share alike.
     """
     if profile is None or not len(profile.items):
         return [Explanation([], score) for score in final_scores.tolist()]
-    of_factors = _factor_shares(model, profile)
-    step, found = max(1, MAX_SHARES // len(profile.items)), list[Explanation]()
+    factor_shares = _factor_shares(model, profile)
+    step, explanations = max(1, MAX_SHARES // len(profile.items)), list[Explanation]()
     for start in range(0, len(indices), step):
-        some = slice(start, start + step)
-        shares = _shares(model, profile, indices[some], of_factors)
-        shares *= final_scores[some] / np.where(scores[some], scores[some], 1.0)
-        each = zip(shares.T, final_scores[some].tolist(), strict=True)
-        found += [_explanation(model, profile, own, score) for own, score in each]
-    return found
+        block = slice(start, start + step)
+        shares = _shares(model, profile, indices[block], factor_shares)
+        shares *= final_scores[block] / np.where(scores[block], scores[block], 1.0)
+        pairs = zip(shares.T, final_scores[block].tolist(), strict=True)
+        explanations += [_explanation(model, profile, of_item, score) for of_item, score in pairs]
+    return explanations
 
 
 def _factor_shares(model: Recommender, profile: UserProfile) -> Matrix | None:
-    """What of somebody's factors each interaction accounts for, shape (k, interactions); None if nobody knows."""
+    """The part of the user's factors that each interaction accounts for, shape (k, interactions); None without
+    fold-in."""
     if model.fold_in is None or not len(profile.factors):
         return None
-    own = model.item_factors[:, profile.items].astype(np.float64)
-    return model.fold_in.shares(profile.factors, own, profile.items, model.weights_of(profile))
+    item_factors = model.item_factors[:, profile.items].astype(np.float64)
+    return model.fold_in.shares(profile.factors, item_factors, profile.items, model.weights_of(profile))
 
 
 def _shares(
     model: Recommender, profile: UserProfile, indices: NDArray[np.intp], factor_shares: Matrix | None
 ) -> NDArray[np.float64]:
-    """What each interaction adds to each score, shape (interactions, places)."""
+    """What each interaction adds to each score, shape (interactions, indices)."""
     shares = np.zeros((len(profile.items), len(indices)))
     if factor_shares is not None:
         shares += factor_shares.T @ model.item_factors[:, indices]
@@ -83,20 +85,14 @@ def _shares(
 def _explanation(
     model: Recommender, profile: UserProfile, shares: NDArray[np.float64], score: float
 ) -> Explanation:
-    sizes = np.abs(shares)
-    largest = (
-        np.arange(len(shares))
-        if len(shares) <= MAX_NAMED
-        else np.sort(np.argpartition(-sizes, MAX_NAMED)[:MAX_NAMED])
-    )
+    sizes, largest = np.abs(shares), np.arange(len(shares))
+    if len(shares) > MAX_NAMED:
+        largest = np.sort(np.argpartition(-sizes, MAX_NAMED)[:MAX_NAMED])
     largest = largest[np.argsort(-sizes[largest], kind="stable")]
     largest = largest[shares[largest] != 0]
-    told = shares[largest]
-    rest = score - told.sum()
-    if len(largest) == np.count_nonzero(shares) and 0 < abs(rest) <= ROUNDING_TOLERANCE * np.abs(told).sum():
-        told[0] += rest  # what float32 rounded off the score is nobody else's
-    named = [
-        (model.items[int(place)], share)
-        for place, share in zip(profile.items[largest], told.tolist(), strict=True)
-    ]
-    return Explanation(named, score - float(told.sum()))
+    named = shares[largest]
+    rest = score - named.sum()
+    if len(largest) == np.count_nonzero(shares) and 0 < abs(rest) <= ROUNDING_TOLERANCE * np.abs(named).sum():
+        named[0] += rest  # a rounding error, not the share of another interaction
+    items = (model.items[int(index)] for index in profile.items[largest])
+    return Explanation(list(zip(items, named.tolist(), strict=True)), score - float(named.sum()))

@@ -1,4 +1,4 @@
-"""Conditions on the attributes of items: ``genre=Comedy``, ``price<20``, ``released>=2020-01-01``."""
+"""Conditions on item attributes: ``genre=Comedy``, ``price<20``, ``released>=2020-01-01``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from recserver.core.validation.values import unicode_text
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 
 RESERVED_CHARACTERS = frozenset("<>=!*:|")
-"""Characters that no attribute's name holds, so that a condition reads in one way only."""
+"""Characters that attribute names must not contain, so that conditions are unambiguous."""
 
 MAX_ATTRIBUTE_LENGTH = 100
 MAX_VALUE_LENGTH = 256
-"""Characters of one value; texts that are longer are no values of attributes."""
+"""Characters of one value; longer texts are not stored as attribute values either."""
 MAX_VALUES = 100
 MAX_CONDITIONS = 50
 
@@ -32,50 +32,45 @@ _KEYS = frozenset({"attribute", "operator", "value", "values"})
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What an item must fulfil.
+    """A condition that items must meet.
 
     Attributes:
         attribute: the name of an attribute.
         operator: one of :data:`OPERATORS`.
-        value: what it is compared with, as text whatever the kind of the attribute; several only with ``=``, for
-            any of them, and with ``!=``, for none of them.
+        values: what the attribute is compared with, as text whatever its kind. ``=`` with several values means any
+            of them, ``!=`` none of them; other operators have one value.
     """
 
     attribute: str
     operator: str
-    value: str | tuple[str, ...]
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """One value, or all of them."""
-        return (self.value,) if isinstance(self.value, str) else self.value
+    values: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.attribute}{self.operator}{' or '.join(self.values)}"
 
 
 def is_attribute_name(name: str) -> bool:
-    """Whether an attribute may be called so."""
+    """Whether ``name`` is valid as the name of an attribute."""
     return 0 < len(name) <= MAX_ATTRIBUTE_LENGTH and name == name.strip() and RESERVED_CHARACTERS.isdisjoint(name)
 
 
 def parse_condition(condition: object) -> Condition:
-    """The condition that a text such as ``price<20`` states, or an object with ``attribute``, ``operator`` (``=``
-    unless given), and ``value`` or ``values``. Spaces around names and values do not count.
+    """Parse a text such as ``price<20``, or an object with ``attribute``, ``operator`` (default ``=``) and either
+    ``value`` or ``values``. Spaces around names and values are ignored.
 
     Raises:
-        ValueError: with one sentence that says what is wrong with it.
+        ValueError: with one sentence that says what is wrong.
     """
     if isinstance(condition, Condition):
         return condition
     if isinstance(condition, str):
-        form = _PATTERN.fullmatch(condition)
-        if form is None:
-            raise ValueError(f"{quoted(condition)} is no condition: {EXAMPLE}")
-        attribute, operator, value = form.groups()
+        match = _PATTERN.fullmatch(condition)
+        if match is None:
+            raise ValueError(f"{quoted(condition)} is not a valid condition: {EXAMPLE}")
+        attribute, operator, value = match.groups()
         if value.lstrip()[:1] in _OPERATOR_SIGNS:
             raise ValueError(
-                f"{quoted(condition)} has two operators: {EXAMPLE}, or give attribute, operator and value apart"
+                f"{quoted(condition)} has two operators: {EXAMPLE}, or pass attribute, operator and value apart"
             )
         return _validated(attribute, operator, [value])
     if not isinstance(condition, Mapping):
@@ -86,15 +81,15 @@ def parse_condition(condition: object) -> Condition:
 def _from_object(parts: Mapping[object, object]) -> Condition:
     if unknown := next((key for key in parts if key not in _KEYS), None):
         raise ValueError(
-            f"{quoted(unknown)} is no part of a condition: give attribute, operator, and value or values"
+            f"{quoted(unknown)} is not a key of a condition: use attribute, operator, and value or values"
         )
     attribute, operator = parts.get("attribute"), parts.get("operator", "=")
     if not isinstance(attribute, str):
-        raise ValueError("a condition must name its attribute, as text")
+        raise ValueError("a condition must name its attribute as text")
     if operator not in OPERATORS:
         raise ValueError(f"the operator of a condition must be one of {' '.join(OPERATORS)}")
     if ("value" in parts) == ("values" in parts):
-        raise ValueError(f"a condition on {quoted(attribute)} must have value or values, one of the two")
+        raise ValueError(f"a condition on {quoted(attribute)} must have either value or values")
     values = parts["values"] if "values" in parts else [parts["value"]]
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise ValueError(f"the values of a condition on {quoted(attribute)} must be a list")
@@ -119,7 +114,7 @@ def _validated(attribute: str, operator: str, values: list[str]) -> Condition:
         raise ValueError(f"a condition must begin with the name of an attribute: {EXAMPLE}")
     if not is_attribute_name(name):
         raise ValueError(
-            f"{quoted(name)} is no name of an attribute: names have up to {MAX_ATTRIBUTE_LENGTH} characters "
+            f"{quoted(name)} is not a valid attribute name: names have up to {MAX_ATTRIBUTE_LENGTH} characters "
             f"and none of {' '.join(sorted(RESERVED_CHARACTERS))}"
         )
     if not 1 <= len(values) <= MAX_VALUES:
@@ -134,14 +129,14 @@ def _validated(attribute: str, operator: str, values: list[str]) -> Condition:
             raise ValueError(
                 f"a value of a condition on {quoted(name)} must have at most {MAX_VALUE_LENGTH} characters"
             )
-    return Condition(name, operator, texts[0] if len(texts) == 1 else texts)
+    return Condition(name, operator, texts)
 
 
 def parse_conditions(conditions: object) -> list[Condition]:
-    """Up to :data:`MOST_CONDITIONS` conditions; a single one is taken as a list of one.
+    """Parse up to :data:`MAX_CONDITIONS` conditions; a single one is a list of one.
 
     Raises:
-        ValueError: with one sentence about the first that is wrong.
+        ValueError: with one sentence about the first invalid one.
     """
     if isinstance(conditions, str | Mapping | Condition):
         conditions = [conditions]
@@ -149,8 +144,7 @@ def parse_conditions(conditions: object) -> list[Condition]:
         raise ValueError(f"must be a list of conditions: {EXAMPLE}")
     if len(conditions) > MAX_CONDITIONS:
         raise ValueError(f"must be at most {MAX_CONDITIONS} conditions")
-    return [parse_condition(one) for one in conditions]
+    return [parse_condition(condition) for condition in conditions]
 
 
-ConditionText = Annotated[Condition, BeforeValidator(parse_condition)]
 Conditions = Annotated[list[Condition], BeforeValidator(parse_conditions)]

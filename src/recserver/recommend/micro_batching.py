@@ -1,13 +1,12 @@
-"""Requests that come while others are answered wait, and are answered together, beside the event loop."""
+"""Micro-batching: requests that arrive while others are being answered are answered together."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, TypeVar
 
 from recserver.core.errors import Draining
@@ -19,10 +18,11 @@ from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 
 T = TypeVar("T")
-_Key = tuple[asyncio.AbstractEventLoop, Recommender]
+Key = tuple[asyncio.AbstractEventLoop, Recommender]
+Answers = Sequence[Recommendations | BaseException]
 
 MAX_BATCH = 64
-"""Requests that are answered together in a thread."""
+"""Requests that a thread answers together at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,36 +33,36 @@ class _Request:
 
 
 class MicroBatcher:
-    """Where answers are found. What takes long is found in threads of this object's own.
+    """Computes answers, on the event loop or in threads of its own.
 
-    Plain questions about a model that is scored quickly are answered on the event loop as soon as it has taken in
-    what it has received: many in a row find code and factors in the processor's caches. Those about a larger one
-    that come while others are being answered wait, and are answered together, so that they need one thread.
-    There is no task behind it: a batch that ends begins the next. Requests that were given up are left out.
+    Plain requests to a small model are answered on the event loop after it has read all that it received: many in
+    a row find code and factors in the processor's caches. Plain requests to a large model wait while a batch of
+    the same model is computed in a thread, and form the next batch. No background task is needed: the end of a
+    batch starts the next one. Cancelled requests are skipped.
     """
 
     def __init__(self) -> None:
         workers = min(8, (os.cpu_count() or 1) + 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="recserver-answers")
-        self._queues: dict[_Key, list[_Request]] = {}  # of those for which a batch is due or under way
+        self._queues: dict[Key, list[_Request]] = {}  # an entry exists while a batch is scheduled or running
 
     def close(self) -> None:
-        """Begin nothing more. What is under way ends by itself."""
+        """Start no more work. Running threads finish by themselves."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def run_in_thread(self, work: Callable[..., T], *given: Any) -> T:
-        """What ``look`` finds in a thread; it is not begun if whoever asks gives up before.
+    async def run_in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        """The result of ``work(*args)``, computed in a thread; not started if the caller is cancelled before.
 
         Raises:
-            Draining: if this is closed.
+            Draining: if the batcher is closed.
         """
-        return await self._submit(asyncio.get_running_loop(), work, *given)
+        return await self._submit(asyncio.get_running_loop(), work, *args)
 
     async def run_query(self, model: Recommender, query: Query, work: Callable[[], T]) -> T:
-        """What ``look`` finds about a query, at once if that is quick.
+        """The result of ``work()``, which answers a query: computed at once if that is quick, else in a thread.
 
         Raises:
-            Draining: if this is closed.
+            Draining: if the batcher is closed.
         """
         milliseconds = scoring_ms(model) + query_ms(model, query)
         return work() if milliseconds <= MAX_INLINE_MS else await self.run_in_thread(work)
@@ -71,89 +71,83 @@ class MicroBatcher:
         """As :func:`recserver.recommend.pipeline.recommend`.
 
         Raises:
-            InvalidInput: if the query asks for what the model does not know.
-            Draining: if this is closed.
+            InvalidInput: if the model cannot answer the query.
+            Draining: if the batcher is closed.
         """
         if query_ms(model, query) > 0:
             return await self.run_query(model, query, lambda: recommend(model, user_id, query))
         loop = asyncio.get_running_loop()
-        asked, key = _Request(user_id, query, loop.create_future()), (loop, model)
+        request, key = _Request(user_id, query, loop.create_future()), (loop, model)
         if key in self._queues:
-            self._queues[key].append(asked)
+            self._queues[key].append(request)
         else:
-            self._queues[key] = [asked]
+            self._queues[key] = [request]
             self._start_batch(key)
-        return await asked.future
+        return await request.future
 
-    def _start_batch(self, key: _Key) -> None:
+    def _submit(self, loop: asyncio.AbstractEventLoop, work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        try:
+            return loop.run_in_executor(self._pool, work, *args)
+        except RuntimeError:
+            raise _draining() from None
+
+    def _start_batch(self, key: Key) -> None:
         loop, model = key
-        if (quick := int(MAX_INLINE_MS / batched_scoring_ms(model))) >= MIN_BATCH:
-            loop.call_soon(self._run_inline, key, quick)
+        if (max_size := int(MAX_INLINE_MS / batched_scoring_ms(model))) >= MIN_BATCH:
+            loop.call_soon(self._run_inline, key, max_size)
             return
         batch = self._take_batch(key, MAX_BATCH)
         try:
             work = self._submit(loop, _answer_batch, model, batch)
         except Draining as error:
-            self._finish_batch(key, batch, [error] * len(batch))
+            self._finish_batch(key, batch, error)
             return
-        work.add_done_callback(lambda done: self._finish_batch(key, batch, _results(done, len(batch))))
+        work.add_done_callback(
+            lambda done: self._finish_batch(
+                key, batch, _draining() if done.cancelled() else done.exception() or done.result()
+            )
+        )
 
-    def _submit(self, loop: asyncio.AbstractEventLoop, work: Callable[..., T], *given: Any) -> asyncio.Future[T]:
-        try:
-            return loop.run_in_executor(self._pool, work, *given)
-        except RuntimeError:
-            raise Draining("The server is closing.") from None
-
-    def _run_inline(self, key: _Key, max_size: int) -> None:
+    def _run_inline(self, key: Key, max_size: int) -> None:
         batch = self._take_batch(key, max_size)
         self._finish_batch(key, batch, _answer_batch(key[1], batch))
 
-    def _take_batch(self, key: _Key, max_size: int) -> list[_Request]:
-        waiting = [one for one in self._queues[key] if not one.future.done()]
+    def _take_batch(self, key: Key, max_size: int) -> list[_Request]:
+        waiting = [request for request in self._queues[key] if not request.future.done()]
         self._queues[key] = waiting[max_size:]
         return waiting[:max_size]
 
-    def _finish_batch(
-        self, key: _Key, batch: Sequence[_Request], answers: Sequence[Recommendations | BaseException]
-    ) -> None:
-        for one, answer in zip(batch, answers, strict=True):
-            if one.future.done():
+    def _finish_batch(self, key: Key, batch: Sequence[_Request], outcome: Answers | BaseException) -> None:
+        answers = [outcome] * len(batch) if isinstance(outcome, BaseException) else outcome
+        for request, answer in zip(batch, answers, strict=True):
+            if request.future.done():
                 continue
-            if isinstance(answer, Recommendations):
-                one.future.set_result(answer)
+            if isinstance(answer, BaseException):
+                request.future.set_exception(answer)
             else:
-                one.future.set_exception(answer)
-        if any(not one.future.done() for one in self._queues[key]):
+                request.future.set_result(answer)
+        if any(not request.future.done() for request in self._queues[key]):
             self._start_batch(key)
         else:
             del self._queues[key]
 
 
-def _results(
-    done: asyncio.Future[list[Recommendations | Exception]], count: int
-) -> Sequence[Recommendations | BaseException]:
-    if done.cancelled():
-        return [Draining("The server is closing.")] * count
-    error = done.exception()
-    return done.result() if error is None else [error] * count
+def _draining() -> Draining:
+    return Draining("The server is closing.")
 
 
-def _answer_batch(model: Recommender, batch: Sequence[_Request]) -> list[Recommendations | Exception]:
-    """One for each; what one asks wrongly does not concern the others."""
-    alike: dict[Query, list[_Request]] = {}
-    for one in batch:
-        alike.setdefault(one.query, []).append(one)
-    found = dict(pair for some in alike.values() for pair in _answer_same_query(model, some))
-    return [found[one] for one in batch]
-
-
-def _answer_same_query(
-    model: Recommender, requests: Sequence[_Request]
-) -> Iterator[tuple[_Request, Recommendations | Exception]]:
-    try:
-        answers = recommend_many(
-            model, [one.user_id for one in requests], PreparedQuery.for_model(model, requests[0].query)
-        )
-    except Exception as error:
-        return zip(requests, repeat(error))
-    return zip(requests, answers, strict=True)
+def _answer_batch(model: Recommender, batch: Sequence[_Request]) -> Answers:
+    """The answer to each request, or the error that it alone gets."""
+    by_query: dict[Query, list[int]] = {}
+    for number, request in enumerate(batch):
+        by_query.setdefault(request.query, []).append(number)
+    answers: list[Any] = [None] * len(batch)
+    for query, numbers in by_query.items():
+        users = [batch[number].user_id for number in numbers]
+        try:
+            found: Answers = recommend_many(model, users, PreparedQuery.for_model(model, query))
+        except Exception as error:
+            found = [error] * len(numbers)
+        for number, answer in zip(numbers, found, strict=True):
+            answers[number] = answer
+    return answers

@@ -1,4 +1,4 @@
-"""From a query to an answer."""
+"""From a query to recommended items."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ from recserver.recommend.user_profile import Source, UserProfile
 
 FALLBACK_SOURCES: Mapping[Popularity, Source] = {"overall": Source.POPULAR, "recent": Source.RECENT}
 
+NO_FOLD_IN_WARNING = (
+    "This version cannot learn from interactions that are sent along; they are only left out of the answer: train "
+    "the model again, with an algorithm that folds users in."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Recommendations:
     """Items, best first, with their scores.
 
     Attributes:
-        source: None where there is nothing to say.
-        explanations: one for each item; None if nobody asked for them.
+        source: None for similar items, and where there are no items for a cold-start user.
+        explanations: one for each item; None unless requested.
     """
 
     items: list[tuple[str, float]]
@@ -37,102 +42,116 @@ class Recommendations:
     explanations: list[Explanation] | None = None
 
 
-def items_to_json(recommendations: Recommendations) -> list[dict[str, Any]]:
-    """The items of an answer, as they are told."""
-    items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in recommendations.items]
-    for item, why in zip(items, recommendations.explanations or (), strict=False):
-        item["because"] = [{"item_id": own, "share": share} for own, share in why.shares]
-        item["others"] = why.others
+def items_to_json(answer: Recommendations) -> list[dict[str, Any]]:
+    """The items of an answer, as responses have them."""
+    items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in answer.items]
+    for item, explanation in zip(items, answer.explanations or (), strict=False):
+        item["because"] = [{"item_id": own, "share": share} for own, share in explanation.shares]
+        item["others"] = explanation.others
     return items
 
 
+def answer_to_json(model: Recommender, query: Query, answer: Recommendations) -> dict[str, Any]:
+    """What every response about a query has in common."""
+    response: dict[str, Any] = {
+        "items": items_to_json(answer),
+        "n_recommendations": len(answer.items),
+        "source": answer.source and answer.source.value,
+        "model_version": model.model_version,
+    }
+    if query.interactions and model.fold_in is None:
+        response["warnings"] = [NO_FOLD_IN_WARNING]
+    return response
+
+
 def recommend(model: Recommender, user_id: str | None, query: Query) -> Recommendations:
-    """What a model has for a user; for somebody of whom nothing is known, what is popular.
+    """The best items for a user; popular items for a cold-start user.
 
     Args:
-        user_id: None for somebody without one.
+        user_id: None for a session without a user id.
 
     Raises:
-        InvalidInput: if the query asks for what the model does not know.
+        InvalidInput: if the model cannot answer the query.
     """
     return recommend_prepared(model, user_id, PreparedQuery.for_model(model, query))
 
 
 def recommend_prepared(model: Recommender, user_id: str | None, prepared: PreparedQuery) -> Recommendations:
-    """As :func:`recommend`, with a query that was prepared for this model, for many users perhaps."""
-    if prepared.extra_ratings and (person := model.user_profile(user_id, prepared.extra_ratings)) is not None:
+    """As :func:`recommend`, for a query that is resolved already."""
+    if prepared.extra_ratings and (profile := model.user_profile(user_id, prepared.extra_ratings)) is not None:
         with np.errstate(over="ignore", invalid="ignore"):
-            found = score_items(model, person)
-        if np.isfinite(found.approximate).all():  # what is sent along counts only if all scores stay finite
-            return _recommendations(model, prepared, found, person.source, person)
+            scores = score_items(model, profile)
+        if np.isfinite(scores.approximate).all():  # else the request's interactions are ignored
+            return _select(model, prepared, scores, profile.source, profile)
     return _recommend_profile(model, prepared, model.user_profile(user_id, {}))
 
 
 def recommend_many(
     model: Recommender, user_ids: Sequence[str | None], prepared: PreparedQuery
 ) -> list[Recommendations]:
-    """As :func:`recommended` for each of many users, which is quicker together."""
+    """As :func:`recommend_prepared` for each user, with one matrix product where that is faster."""
     query, end = prepared.query, prepared.query.offset + prepared.query.n
     if not prepared.is_batchable or end > MAX_BATCH_DEPTH:
         return [recommend_prepared(model, user_id, prepared) for user_id in user_ids]
-    people = [model.user_profile(user_id, {}) for user_id in user_ids]
-    known = [person for person in people if person is not None]
+    profiles = [model.user_profile(user_id, {}) for user_id in user_ids]
+    known = [profile for profile in profiles if profile is not None]
     if not is_faster_batched(model, known):
-        return [_recommend_profile(model, prepared, person) for person in people]
-    found = top_items_batch(model, known, end, prepared.allowed, exclude_seen=query.exclude_seen)
+        return [_recommend_profile(model, prepared, profile) for profile in profiles]
+    top_items = top_items_batch(model, known, end, prepared.allowed, exclude_seen=query.exclude_seen)
 
-    def answer(person: UserProfile | None) -> Recommendations:
-        own = None if person is None else next(found)
-        if own is None:
-            return _recommend_profile(model, prepared, person)
-        return Recommendations(_with_ids(model, own[0][query.offset :], own[1][query.offset :]), Source.PERSONAL)
+    def answer(profile: UserProfile | None) -> Recommendations:
+        best = None if profile is None else next(top_items)
+        if best is None:
+            return _recommend_profile(model, prepared, profile)
+        items = _with_ids(model, best[0][query.offset :], best[1][query.offset :])
+        return Recommendations(items, Source.PERSONAL)
 
-    return [answer(person) for person in people]
-
-
-def _recommend_profile(
-    model: Recommender, prepared: PreparedQuery, profile: UserProfile | None
-) -> Recommendations:
-    """What a model has for somebody whom it knows; for anybody else, what is popular."""
-    if profile is not None:
-        return _recommendations(model, prepared, score_items(model, profile), profile.source, profile)
-    if prepared.popularity is None:
-        return Recommendations([], None, [] if prepared.query.explain else None)
-    return _recommendations(
-        model,
-        prepared,
-        ItemScores.from_exact(prepared.popularity),
-        FALLBACK_SOURCES[prepared.query.fallback or "overall"],
-    )
+    return [answer(profile) for profile in profiles]
 
 
 def recommend_popular(model: Recommender, query: Query, popularity: Popularity) -> Recommendations:
-    """What many interacted with.
+    """The items that most users interacted with, overall or recently.
 
     Raises:
-        InvalidInput: if the query asks for what the model does not know.
+        InvalidInput: if the model cannot answer the query.
     """
     return recommend(model, None, replace(query, fallback=popularity, interactions=()))
 
 
 def recommend_similar(model: Recommender, item: int, query: Query) -> Recommendations:
-    """The items most like one, from the most alike.
+    """The items most similar to one, best first.
+
+    Args:
+        item: its index.
 
     Raises:
-        InvalidInput: if the query asks for what the model does not know.
+        InvalidInput: if the model cannot answer the query.
     """
     scores = item_similarities(model, item)
     scores[item] = -np.inf
-    return _recommendations(model, PreparedQuery.for_model(model, query), ItemScores.from_exact(scores), None)
+    return _select(model, PreparedQuery.for_model(model, query), ItemScores.from_exact(scores), None)
 
 
-def _recommendations(
+def _recommend_profile(
+    model: Recommender, prepared: PreparedQuery, profile: UserProfile | None
+) -> Recommendations:
+    """The answer for a user without extra interactions; None is a cold-start user."""
+    if profile is not None:
+        return _select(model, prepared, score_items(model, profile), profile.source, profile)
+    if prepared.popularity is None:
+        return Recommendations([], None, [] if prepared.query.explain else None)
+    source = FALLBACK_SOURCES[prepared.query.fallback or "overall"]
+    return _select(model, prepared, ItemScores.from_exact(prepared.popularity), source)
+
+
+def _select(
     model: Recommender,
     prepared: PreparedQuery,
     item_scores: ItemScores,
     source: Source | None,
     profile: UserProfile | None = None,
 ) -> Recommendations:
+    """Boost, filter, select and explain."""
     query, scores = prepared.query, prepared.apply_boosts(item_scores.approximate)
     if query.exclude_seen:
         if profile is not None:
@@ -140,38 +159,40 @@ def _recommendations(
         scores[list(prepared.extra_ratings)] = -np.inf
     if prepared.allowed is not None:
         scores = np.where(prepared.allowed, scores, -np.inf)
-    places, told = _top_items(model, prepared, item_scores, scores)
-    items = _with_ids(model, places, told)
+    indices, final_scores = _top_items(model, prepared, item_scores, scores)
+    items = _with_ids(model, indices, final_scores)
     if not query.explain:
         return Recommendations(items, source)
-    of_model = item_scores.exact(places).astype(np.float64)
-    return Recommendations(items, source, explain(model, profile, places, of_model, told.astype(np.float64)))
+    unboosted = item_scores.exact(indices).astype(np.float64)
+    return Recommendations(
+        items, source, explain(model, profile, indices, unboosted, final_scores.astype(np.float64))
+    )
 
 
 def _top_items(
     model: Recommender, prepared: PreparedQuery, item_scores: ItemScores, scores: Scores
 ) -> tuple[Indices, Scores]:
-    """The places that a query asks for, and the exact scores of their items after boosts.
+    """The indices of a query's items, and their exact scores after boosts.
 
     Args:
-        scores: rough ones after boosts; ``-inf`` for what is left out.
+        scores: approximate, after boosts; ``-inf`` for items that are left out.
     """
     query, margin = prepared.query, 2 * prepared.boosted_error(item_scores.error)
 
-    def ranked(count: int) -> tuple[Indices, Scores]:
-        places = top_candidates(scores, count, margin)
-        told = prepared.apply_boosts(item_scores.exact(places), places)
-        order = top_n(told, count)  # places ascend, so equal ones stay by place
-        return places[order], told[order]
+    def best(count: int) -> tuple[Indices, Scores]:
+        indices = top_candidates(scores, count, margin)
+        exact = prepared.apply_boosts(item_scores.exact(indices), indices)
+        order = top_n(exact, count)  # the indices ascend, so ties are in the order of the items
+        return indices[order], exact[order]
 
     if query.offset >= len(scores):
         return np.empty(0, np.intp), np.empty(0, np.float32)
     if query.diversity or prepared.quotas:
-        places = rerank(model, ranked, query.offset, query.n, diversity=query.diversity, quotas=prepared.quotas)
-        return places, prepared.apply_boosts(item_scores.exact(places), places)
-    places, told = ranked(query.offset + query.n)
-    return places[query.offset :], told[query.offset :]
+        indices = rerank(model, best, query.offset, query.n, diversity=query.diversity, quotas=prepared.quotas)
+        return indices, prepared.apply_boosts(item_scores.exact(indices), indices)
+    indices, exact = best(query.offset + query.n)
+    return indices[query.offset :], exact[query.offset :]
 
 
-def _with_ids(model: Recommender, indices: Indices, final_scores: Scores) -> list[tuple[str, float]]:
-    return list(zip(model.items.ids_at(indices.tolist()), final_scores.tolist(), strict=True))
+def _with_ids(model: Recommender, indices: Indices, scores: Scores) -> list[tuple[str, float]]:
+    return list(zip(model.items.ids_at(indices.tolist()), scores.tolist(), strict=True))

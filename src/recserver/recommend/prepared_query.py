@@ -1,9 +1,9 @@
-"""What a query leaves of a model's items, and what it changes about their scores."""
+"""A query resolved against one version of a model: allowed items, boosts, quotas and fallback scores."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Self, TypeVar
 
@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.core.errors import InvalidInput
-from recserver.recommend.filters import Condition
-from recserver.recommend.model.item_attributes import require_attributes
+from recserver.recommend.model.item_attributes import Attributes, require_attributes
 from recserver.recommend.model.recommender import Recommender, Scores
 from recserver.recommend.query import Query
-from recserver.recommend.request_options import MaxPer, Popularity
+from recserver.recommend.request_options import Boost, MaxPer, Popularity
 from recserver.recommend.reranking import Quota
 from recserver.recommend.user_profile import FLOAT32_MAX
 
@@ -23,12 +22,10 @@ Mask = NDArray[np.bool_]
 T = TypeVar("T")
 R = TypeVar("R")
 
-
 MAX_RERANKED = 10_000
-"""Items that are gone through one by one at most."""
+"""Items that reranking goes through one by one at most."""
 
 NEEDS_TIMES = "needs times, and this model has none: name the column that holds them in its data chef, and train"
-
 
 _BATCH_OPTIONS = frozenset({"n", "offset", "exclude_seen", "exclude", "candidates", "filters", "fallback"})
 """Fields of a query that batch scoring supports; a query with any other is answered by itself."""
@@ -38,14 +35,14 @@ _SINGLE_DEFAULTS = [(one.name, one.default) for one in fields(Query) if one.name
 
 @dataclass(frozen=True, slots=True)
 class PreparedQuery:
-    """A query in the terms of one version of a model, for as many users as one likes.
+    """A query in the terms of one version of a model, usable for any number of users.
 
     Attributes:
-        sent: ratings that the request tells of, by the places of items.
-        left: the items that may come, shape (items,); None for all.
-        boosts: for each boost the items that it is for, shape (items,), and its factor less 1.
-        quotas: how many items of a kind there may be.
-        popularity: scores for people of whom nothing is known, shape (items,); None if they get nothing.
+        extra_ratings: ratings of the request's interactions, by item index.
+        allowed: the items that may be returned, shape (items,); None for all.
+        boosts: of each boost the items that it applies to, shape (items,), and its factor less 1.
+        quotas: limits on the number of items with the same attribute value.
+        popularity: scores for cold-start users, shape (items,); None if they get no items.
     """
 
     query: Query
@@ -57,25 +54,27 @@ class PreparedQuery:
 
     @classmethod
     def for_model(cls, model: Recommender, query: Query) -> Self:
-        """
+        """Resolve a query.
+
         Raises:
-            InvalidInput: if the query asks for what the model does not know.
+            InvalidInput: if it names attributes that the model does not have, needs times that the model does not
+                have, or reranks too many items.
         """
         _check_depth(model, query)
-        told = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
-        mask = _condition_mask(model)
+        ratings = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
 
-        def quota(asked: MaxPer) -> Quota:
-            return Quota(*require_attributes(model.attributes).values_of(asked.attribute), asked.count)
+        def boost(option: Boost) -> tuple[Mask, np.float32]:
+            return _attributes(model).mask(option.filter), np.float32(option.factor - 1)
+
+        def quota(option: MaxPer) -> Quota:
+            return Quota(*_attributes(model).values_of(option.attribute), option.count)
 
         return cls(
             query=query,
-            extra_ratings={place: rating for place, rating in told if place is not None},
-            allowed=_allowed_items(model, query, mask),
-            boosts=[
-                (_as_field_error("boost", mask, one.condition), np.float32(one.factor - 1)) for one in query.boosts
-            ],
-            quotas=[_as_field_error("max_per", quota, one) for one in query.max_per],
+            extra_ratings={index: rating for index, rating in ratings if index is not None},
+            allowed=_allowed_items(model, query),
+            boosts=_each("boost", boost, query.boosts),
+            quotas=_each("max_per", quota, query.max_per),
             popularity=_popularity(model, query.fallback),
         )
 
@@ -85,61 +84,63 @@ class PreparedQuery:
         return all(getattr(self.query, name) == default for name, default in _SINGLE_DEFAULTS)
 
     def apply_boosts(self, scores: Scores, indices: NDArray[np.intp] | None = None) -> Scores:
-        """The scores after all boosts. A factor above 1 raises a score whatever its sign, one below lowers it;
-        finite ones stay finite, and what is left out stays so.
+        """The scores after all boosts: ``score + (factor - 1) * |score|``, one boost after the other.
+
+        A factor above 1 raises a score whatever its sign. Finite scores stay finite, and ``-inf`` stays ``-inf``.
 
         Args:
-            places: of the items that the scores are of; None for all.
+            indices: of the items that ``scores`` are of; None for all.
         """
-        for mask, more in self.boosts:
-            own = mask if indices is None else mask[indices]
+        for mask, change in self.boosts:
+            boosted = mask if indices is None else mask[indices]
             with np.errstate(over="ignore", invalid="ignore"):
-                raised = scores + more * np.abs(scores)
-            scores = np.where(own & (scores > -np.inf), np.clip(raised, -FLOAT32_MAX, FLOAT32_MAX), scores)
+                changed = scores + change * np.abs(scores)
+            scores = np.where(boosted & (scores > -np.inf), np.clip(changed, -FLOAT32_MAX, FLOAT32_MAX), scores)
         return scores
 
     def boosted_error(self, error: float) -> float:
-        """How far apart boosts may take scores that are ``error`` apart.
+        """The largest difference after boosts of scores that differ by at most ``error`` before.
 
-        Each boost rounds both, by no more than scores that were added up may be apart and each time anew.
+        Each boost rounds both scores again, by no more than ``error``.
         """
-        return error * (1 + len(self.boosts)) * math.prod(1 + abs(float(more)) for _, more in self.boosts)
+        return error * (1 + len(self.boosts)) * math.prod(1 + abs(float(change)) for _, change in self.boosts)
+
+
+def _attributes(model: Recommender) -> Attributes:
+    return require_attributes(model.attributes)
 
 
 def _check_depth(model: Recommender, query: Query) -> None:
-    """Where each item depends on those before, they are gone through one by one, which must end."""
+    """Refuse to rerank too far: reranking goes through the items one by one."""
     end = min(query.offset + query.n, len(model.items))
     if (query.diversity or query.max_per) and query.offset < len(model.items) and end > MAX_RERANKED:
         problem = f"must not reach beyond item {MAX_RERANKED}, n included, where diversity or max_per is given"
         raise InvalidInput.of("offset", problem)
 
 
-def _allowed_items(model: Recommender, query: Query, mask: Callable[[Condition], Mask]) -> Mask | None:
+def _allowed_items(model: Recommender, query: Query) -> Mask | None:
     if not query.filters and not query.exclude and query.candidates is None:
         return None
-    left = np.full(len(model.items), query.candidates is None)
+    allowed = np.full(len(model.items), query.candidates is None)
     if query.candidates is not None:
-        left[model.indices_of(query.candidates)] = True
-    left[model.indices_of(query.exclude)] = False
-    for condition in query.filters:
-        left &= _as_field_error("filter", mask, condition)
-    return left
+        allowed[model.indices_of(query.candidates)] = True
+    allowed[model.indices_of(query.exclude)] = False
+    for mask in _each("filter", lambda condition: _attributes(model).mask(condition), query.filters):
+        allowed &= mask
+    return allowed
 
 
 def _popularity(model: Recommender, popularity: Popularity | None) -> Scores | None:
     if popularity != "recent":
         return model.popularity if popularity else None
-    if model.recent_popularity is None:  # told to whoever asks: what is refused does not depend on the user
+    if model.recent_popularity is None:  # refused for known users too: an error must not depend on the user
         raise InvalidInput.of("popularity", NEEDS_TIMES)
     return model.recent_popularity
 
 
-def _condition_mask(model: Recommender) -> Callable[[Condition], Mask]:
-    return lambda condition: require_attributes(model.attributes).mask(condition)
-
-
-def _as_field_error(field: str, read: Callable[[T], R], value: T) -> R:
+def _each(field: str, resolve: Callable[[T], R], options: Sequence[T]) -> list[R]:
+    """Every option, resolved; a ValueError becomes an error of the request's field."""
     try:
-        return read(value)
+        return [resolve(option) for option in options]
     except ValueError as error:
         raise InvalidInput.of(field, error) from None

@@ -1,4 +1,4 @@
-"""What a request asks of a model, checked and in its proper types."""
+"""The options of a request, validated and typed."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _FIELD_NAMES = {"filter": "filters", "boost": "boosts"}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which items, how many, and in which order.
+    """Which items to return, how many, and in which order.
 
-    Queries are hashable and compare by all of their fields: what is grouped by query is grouped by everything that
-    decides the answer. Lists become tuples for that.
+    Queries are hashable and compare by all fields, so requests that are grouped by query share everything that
+    determines the answer. Lists become tuples for that.
 
     Attributes:
-        n: how many at most.
-        offset: so many of the best are passed over first.
-        exclude_seen: whether items that the user interacted with are left out.
-        exclude: ids of items that are left out.
-        candidates: ids of the only items that may come; None for all.
-        filters: what items must fulfil, all of it.
-        boosts: by which scores of some items are raised or lowered.
-        max_per: how many items of one kind there may be.
-        diversity: from 0, by score alone, to 1, by unlikeness to the items before alone.
-        interactions: what the user did beside what the training knows; of several with one item the last counts.
-        explain: whether to tell which interactions each item comes from.
-        fallback: what somebody gets of whom nothing is known; None for nothing.
+        n: maximum number of items.
+        offset: how many of the best items to skip.
+        exclude_seen: whether to leave out items that the user interacted with.
+        exclude: ids of items to leave out.
+        candidates: ids of the only items to consider; None for all.
+        filters: conditions that items must all meet.
+        boosts: conditions that raise or lower the scores of the items that meet them.
+        max_per: limits on the number of items with the same attribute value.
+        diversity: from 0 (relevance only) to 1 (maximum diversity).
+        interactions: of the user, in addition to those of the training; of several with one item the last counts.
+        explain: whether to list the interactions that each item is recommended for.
+        fallback: which popular items a cold-start user gets; None for no items.
     """
 
     n: int = 10
@@ -54,7 +54,7 @@ class Query:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
-        """What ``wishes`` say, under the names that requests have for it."""
-        given = {_FIELD_NAMES.get(name, name): value for name, value in options.items()}
-        fallback, popularity = given.pop("fallback", True), given.pop("popularity", "overall")
-        return cls(fallback=popularity if fallback else None, **given)
+        """The query of validated request options, which have the names of the HTTP API."""
+        values = {_FIELD_NAMES.get(name, name): value for name, value in options.items()}
+        fallback, popularity = values.pop("fallback", True), values.pop("popularity", "overall")
+        return cls(fallback=popularity if fallback else None, **values)

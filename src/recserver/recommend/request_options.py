@@ -1,4 +1,4 @@
-"""What a request may wish of an answer: boosts, quotas, interactions sent along, and the checks of them all."""
+"""Request options: which items to return and how, and the validators of every option."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import PlainValidator
-from typing_extensions import TypedDict  # that of typing will do from Python 3.12 on
+from pydantic import BeforeValidator, PlainValidator
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from recserver.core.errors import quoted
 from recserver.core.validation.values import Bool, Count, entity_id, parse_count, real_number, whole_number
 from recserver.recommend.filters import Condition, Conditions, is_attribute_name, parse_condition
 
 MAX_IDS = 10_000
-"""Items or users that one request may name in a list."""
+"""Items or users in one list of a request."""
 
 MAX_BOOSTS = 50
 MAX_QUOTAS = 10
 MAX_BOOST = 1000.0
 MAX_RATING = 1e9
-"""Magnitude of a rating that is sent along."""
+"""Magnitude of a rating in a request."""
 
 _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """One that a request tells of."""
+    """An interaction of the user that the request contains."""
 
     item_id: str
     rating: float = 1.0
@@ -38,15 +38,15 @@ class Interaction:
 
 @dataclass(frozen=True, slots=True)
 class Boost:
-    """Scores of items that fulfil the condition are raised by the factor, or lowered by one below 1."""
+    """A factor for the scores of the items that meet a condition: above 1 raises them, below 1 lowers them."""
 
-    condition: Condition
+    filter: Condition
     factor: float
 
 
 @dataclass(frozen=True, slots=True)
 class MaxPer:
-    """Of each value of an attribute, so many items at most."""
+    """The maximum number of items with the same value of an attribute."""
 
     attribute: str
     count: int
@@ -66,37 +66,35 @@ def non_negative_number(value: object) -> float:
 
 def fraction(value: object) -> float:
     """A number from 0 to 1."""
-    number = non_negative_number(value)
-    if number > 1:
+    if (number := non_negative_number(value)) > 1:
         raise ValueError("must be from 0 to 1")
     return number
 
 
 def parse_offset(value: object) -> int:
     """A whole number of at least 0."""
-    number = whole_number(value)
-    if number < 0:
+    if (number := whole_number(value)) < 0:
         raise ValueError("must be a whole number of at least 0")
     return number
 
 
-def list_of(read: Callable[[object], T], max_length: int) -> Callable[[object], list[T]]:
-    """Reads a list with ``read``, or a single thing as a list of one."""
+def list_of(parse: Callable[[object], T], max_length: int) -> Callable[[object], list[T]]:
+    """A validator of lists whose elements ``parse`` validates; a single element is a list of one."""
 
-    def read_all(value: object) -> list[T]:
+    def parse_all(value: object) -> list[T]:
         values = value if isinstance(value, list | tuple) else [value]
         if len(values) > max_length:
-            raise ValueError(f"must hold {max_length} at most")
-        return [read(one) for one in values]
+            raise ValueError(f"must have at most {max_length} elements")
+        return [parse(element) for element in values]
 
-    return read_all
+    return parse_all
 
 
 def parse_interaction(value: object) -> Interaction:
-    """An item id, or an object with ``item_id`` and perhaps ``rating``; what else it has does not count.
+    """Parse an item id, or an object with ``item_id`` and optionally ``rating``; other keys are ignored.
 
     Raises:
-        ValueError: with one sentence about what is wrong.
+        ValueError: with one sentence that says what is wrong.
     """
     if isinstance(value, Interaction):
         return value
@@ -119,7 +117,7 @@ def _item_id(value: object) -> str:
 
 
 def _split_pair(value: object, sign: str, names: tuple[str, str]) -> Mapping[str, Any]:
-    """Two named parts: those of an object, or what a text has before and after its last ``sign``."""
+    """The parts of an option by name: of an object, or of a text before and after its last ``sign``."""
     if isinstance(value, str):
         first, _, last = value.rpartition(sign)
         return dict(zip(names, (first, last.strip()), strict=True))
@@ -127,16 +125,16 @@ def _split_pair(value: object, sign: str, names: tuple[str, str]) -> Mapping[str
 
 
 def parse_boost(value: object) -> Boost:
-    """``genre=Comedy*1.5``, or an object with ``filter`` and ``factor``.
+    """Parse ``genre=Comedy*1.5``, or an object with ``filter`` and ``factor``.
 
     Raises:
-        ValueError: with one sentence about what is wrong.
+        ValueError: with one sentence that says what is wrong.
     """
     if isinstance(value, Boost):
         return value
     parts = _split_pair(value, "*", ("filter", "factor"))
     if set(parts) != {"filter", "factor"} or not parts["filter"]:
-        raise ValueError(f"{quoted(value)} is no boost: write it like genre=Comedy*1.5")
+        raise ValueError(f"{quoted(value)} is not a valid boost: write it like genre=Comedy*1.5")
     try:
         factor = non_negative_number(parts["factor"])
     except ValueError:
@@ -148,19 +146,19 @@ def parse_boost(value: object) -> Boost:
 
 
 def parse_max_per(value: object) -> MaxPer:
-    """``genre:2``, or an object with ``attribute`` and ``count``.
+    """Parse ``genre:2``, or an object with ``attribute`` and ``count``.
 
     Raises:
-        ValueError: with one sentence about what is wrong.
+        ValueError: with one sentence that says what is wrong.
     """
     if isinstance(value, MaxPer):
         return value
     parts = _split_pair(value, ":", ("attribute", "count"))
     name = parts.get("attribute")
     if set(parts) != {"attribute", "count"} or not isinstance(name, str) or not name:
-        raise ValueError(f"{quoted(value)} is no quota: write it like genre:2")
+        raise ValueError(f"{quoted(value)} is not a valid quota: write it like genre:2")
     if not is_attribute_name(name.strip()):
-        raise ValueError(f"{quoted(name)} is no name of an attribute: write a quota like genre:2")
+        raise ValueError(f"{quoted(name)} is not a valid attribute name: write a quota like genre:2")
     try:
         return MaxPer(name.strip(), parse_count(parts["count"]))
     except ValueError as error:
@@ -168,7 +166,7 @@ def parse_max_per(value: object) -> MaxPer:
 
 
 def id_prefix(value: object) -> str:
-    """What an id begins with, or comes after; may be empty."""
+    """The beginning of an id, or an id to continue after; may be empty."""
     return "" if value == "" else entity_id(value)
 
 
@@ -176,15 +174,15 @@ IdPrefix = Annotated[str, PlainValidator(id_prefix)]
 ItemIds = Annotated[list[str], PlainValidator(list_of(_item_id, MAX_IDS))]
 UserIds = Annotated[list[str], PlainValidator(list_of(entity_id, MAX_IDS))]
 Interactions = Annotated[list[Interaction], PlainValidator(list_of(parse_interaction, MAX_IDS))]
-Boosts = Annotated[list[Boost], PlainValidator(list_of(parse_boost, MAX_BOOSTS))]
-MaxPers = Annotated[list[MaxPer], PlainValidator(list_of(parse_max_per, MAX_QUOTAS))]
+Boosts = Annotated[list[Boost], BeforeValidator(list_of(parse_boost, MAX_BOOSTS))]
+MaxPers = Annotated[list[MaxPer], BeforeValidator(list_of(parse_max_per, MAX_QUOTAS))]
 Fraction = Annotated[float, PlainValidator(fraction)]
 Offset = Annotated[int, PlainValidator(parse_offset)]
 Popularity = Literal["overall", "recent"]
 
 
 class ItemOptions(TypedDict, total=False):
-    """Which items may come, and in which order; :class:`recserver.recommend.query.Query` says what each means."""
+    """Options of all lists of items; :class:`recserver.recommend.query.Query` explains each."""
 
     n: Count
     exclude: ItemIds
@@ -196,19 +194,19 @@ class ItemOptions(TypedDict, total=False):
 
 
 class ExportOptions(ItemOptions, total=False):
-    """What may be wished of a list for every user that a model knows."""
+    """Options of an export for all users of a model."""
 
     exclude_seen: Bool
 
 
 class RequestOptions(ItemOptions, total=False):
-    """What may be wished of every list that is answered."""
+    """Options of lists that are returned in a response."""
 
     offset: Offset
 
 
 class SessionOptions(RequestOptions, total=False):
-    """What may be wished of a list for somebody without a name."""
+    """Options of recommendations for a session without a user id."""
 
     exclude_seen: Bool
     explain: Bool
@@ -217,13 +215,13 @@ class SessionOptions(RequestOptions, total=False):
 
 
 class UserOptions(SessionOptions, total=False):
-    """What may be wished of a list for a user."""
+    """Options of recommendations for a user."""
 
     interactions: Interactions
 
 
 class RankOptions(TypedDict, total=False):
-    """What may be wished where the items are given."""
+    """Options of ranking given items."""
 
     exclude_seen: Bool
     interactions: Interactions

@@ -1,4 +1,4 @@
-"""Somebody to answer: what a model knows of a user, and what a request says beside it."""
+"""User profiles: what a model knows of a user, combined with interactions of the request."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 class Source(StrEnum):
-    """Where an answer comes from."""
+    """Where recommendations come from."""
 
     PERSONAL = "personal"
     """The user was in the training."""
     FOLD_IN = "fold_in"
-    """The user was not, but interactions were sent along."""
+    """The user was not, but the request has interactions."""
     POPULAR = "popular"
-    """Nothing is known of the user: the items that most users interacted with."""
+    """A cold-start user: the items that most users interacted with."""
     RECENT = "recent"
-    """Nothing is known of the user: those that most users interacted with lately."""
+    """A cold-start user: the items that most users interacted with recently."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserProfile:
-    """Somebody's factors and interactions, in the terms of one version of a model.
+    """A user's factors and interactions, in the terms of one version of a model.
 
     Attributes:
         factors: float32, shape (k,).
-        items: int32, shape (interactions,): places of items, ascending.
-        strengths: float32, shape (interactions,): by which neighbours of the items speak.
+        items: int32, shape (interactions,): item indices, ascending.
+        confidences: float32, shape (interactions,): by which the neighbors' weights are multiplied.
         source: ``personal`` or ``fold_in``.
-        worth: shape (interactions,): what each interaction was to the fit; None where it follows from strengths.
+        weights: shape (interactions,): of the interactions in the fit; None if derived from ``confidences``.
     """
 
     factors: NDArray[np.float32]
@@ -47,35 +47,35 @@ class UserProfile:
 
 
 def fold_in_user(
-    known: tuple[NDArray[np.int32], Vector] | None,
+    trained: tuple[NDArray[np.int32], Vector] | None,
     extra_ratings: Mapping[int, float],
     fold_in: FoldIn,
     item_factors: NDArray[np.float32],
 ) -> UserProfile | None:
-    """Somebody after interactions that a request tells of; None if these, and what was known, say nothing.
+    """The profile of a user with the interactions of a request; None if all weights are 0 or it overflows.
 
     Args:
-        known: places of the items that the training knew of, and the worth of each interaction; None for somebody
-            new.
-        sent: places of items and their ratings; they count in place of what was known of these.
+        trained: item indices and weights of the user's interactions in the training; None for a new user.
+        extra_ratings: ratings by item index; they replace those of the same items in the training.
         item_factors: float32, shape (k, items).
     """
-    places = np.fromiter(extra_ratings, np.int32, len(extra_ratings))
-    worth = fold_in.weighting.weights(np.fromiter(extra_ratings.values(), np.float64, len(extra_ratings)))
-    if known is not None:
-        kept = ~np.isin(known[0], places)
-        places, worth = np.append(known[0][kept], places), np.append(known[1][kept], worth)
-    if not worth.any():
+    indices = np.fromiter(extra_ratings, np.int32, len(extra_ratings))
+    weights = fold_in.weighting.weights(np.fromiter(extra_ratings.values(), np.float64, len(extra_ratings)))
+    if trained is not None:
+        kept = ~np.isin(trained[0], indices)
+        indices, weights = np.append(trained[0][kept], indices), np.append(trained[1][kept], weights)
+    if not weights.any():
         return None
-    order = np.argsort(places)
-    places, worth = places[order], worth[order]
-    factors, strengths = fold_in.solve(item_factors[:, places], places, worth), fold_in.confidences(worth)
-    if not all(np.abs(one).max(initial=0.0) <= FLOAT32_MAX for one in (factors, strengths)):
+    order = np.argsort(indices)
+    indices, weights = indices[order], weights[order]
+    factors = fold_in.solve(item_factors[:, indices], indices, weights)
+    confidences = fold_in.confidences(weights)
+    if not all(np.abs(values).max(initial=0.0) <= FLOAT32_MAX for values in (factors, confidences)):
         return None
     return UserProfile(
         factors=factors.astype(np.float32),
-        items=places,
-        confidences=strengths.astype(np.float32),
-        source=Source.FOLD_IN if known is None else Source.PERSONAL,
-        weights=worth,
+        items=indices,
+        confidences=confidences.astype(np.float32),
+        source=Source.FOLD_IN if trained is None else Source.PERSONAL,
+        weights=weights,
     )

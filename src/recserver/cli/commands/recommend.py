@@ -20,7 +20,7 @@ from recserver.cli.output import cell, console, error_console, print_json, print
 from recserver.core.errors import InvalidInput, os_error_text, quoted
 from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import entity_id
-from recserver.recommend.pipeline import items_to_json
+from recserver.recommend.pipeline import answer_to_json
 from recserver.recommend.pipeline import recommend as recommend_items
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import ExportOptions, UserOptions
@@ -35,7 +35,6 @@ from recserver.training.export.export_job import (
     TableTarget,
     check_table,
     extension_of,
-    to_json,
 )
 from recserver.training.export.export_worker import export
 
@@ -100,7 +99,7 @@ def recommend(
         if out is None:
             raise UsageError(f"--all needs --out: a file ending in {', '.join(EXTENSIONS)}, or a database URL.")
         target = _table_target(data, out, table) if "://" in out else _file_target(out, table)
-        export_options = to_json(_validated(ExportOptions, options))
+        export_options = _validated(ExportOptions, options)
         _recommend_all(data, model_id, export_options, target, out, as_json=as_json)
         return
     if user is None:
@@ -118,12 +117,9 @@ def recommend(
 def _recommend_one(data: Path, model_id: str | None, user_id: str, options: Any, *, as_json: bool) -> None:
     """Show recommendations for one user."""
     model_id, _, model = open_model(data, model_id)
-    recommendations = recommend_items(model, user_id, Query.from_options(options))
-    response = {
-        "model_id": model_id, "user_id": user_id, "items": items_to_json(recommendations),
-        "n_recommendations": len(recommendations.items),
-        "source": recommendations.source and recommendations.source.value, "model_version": model.model_version,
-    }  # fmt: skip
+    query = Query.from_options(options)
+    answer = answer_to_json(model, query, recommend_items(model, user_id, query))
+    response = {"model_id": model_id, "user_id": user_id, **answer}
     if as_json:
         print_json(response)
     else:

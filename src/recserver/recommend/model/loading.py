@@ -1,4 +1,4 @@
-"""From a model file to a version that answers."""
+"""Loading of model files."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from recserver.storage.model_file import mmap_cache as snapshots
 
 
 def load_model(path: Path) -> tuple[artifact.Artifact, Recommender]:
-    """The packed model in a file, with everything about it checked. Slow for large ones: not for the loop.
+    """Read and check a model file. Slow for large files: do not call it on the event loop.
 
-    A large one is a map of a private copy that was checked once and is shared by all processes of the machine.
+    Large files are mapped from a private copy that is checked once and shared by all processes of the machine.
 
     Raises:
-        UnreadableModel: if it is damaged, foreign, or does not fit together. Nothing in it was executed.
+        UnreadableModel: if it is damaged, of another format, or inconsistent. Nothing in it is executed.
     """
     with snapshots.mapped_copy(path, artifact.MAX_FILE_BYTES) as copy:
         if copy is None:

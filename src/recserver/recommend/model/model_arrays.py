@@ -1,10 +1,9 @@
-"""The arrays of a model file, checked against each other so that no request can fail on them."""
+"""Checks of the arrays of a model file against each other, so that no request can fail on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,117 +11,87 @@ from numpy.typing import NDArray
 from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.core.errors import UnreadableModel
-from recserver.recommend.model.item_attributes import Attributes
 from recserver.storage.model_file import Artifact
-from recserver.storage.model_file.id_table import IdIndex
 from recserver.storage.model_file.version_numbers import MAX_VERSION, is_version
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_REQUIRED = ("user_factors", "item_factors", "seen_indptr", "seen_indices", "item_counts")
+_REQUIRED = (
+    "user_text", "user_offsets", "item_text", "item_offsets",
+    "user_factors", "item_factors", "seen_indptr", "seen_indices", "item_counts",
+)  # fmt: skip
 _NEIGHBORS = ("neighbor_indptr", "neighbor_indices", "neighbor_weights", "seen_strengths")
 _FOLD_IN = ("fold_in_inputs", "fold_in_gram")
-_OPTIONAL = ("seen_strengths", "item_norms", "item_recent")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelArrays:
-    """What a model file holds.
+def read_version(artifact: Artifact) -> int:
+    """The version of the model in a file."""
+    version = artifact.header.get("model_version")
+    if not is_version(version):
+        raise _inconsistent(f"it has no version from 1 to {MAX_VERSION}")
+    return version
 
-    Attributes:
-        arrays: those that every model has, and of ``seen_strengths``, ``item_norms`` and ``item_recent`` those
-            that it has.
-        neighbors: item-item weights, if it has any.
-        fold_in: how factors follow from interactions, if it tells.
-        attributes: what is known of the items besides, if anything is.
+
+def read_neighbors(arrays: Arrays) -> ItemItemWeights | None:
+    """The item-item weights of a model file; None if it has none."""
+    if not any(name in arrays for name in _NEIGHBORS[:3]):
+        return None
+    _require(arrays, _NEIGHBORS)
+    return ItemItemWeights(*(arrays[name] for name in _NEIGHBORS))
+
+
+def read_fold_in(artifact: Artifact) -> FoldIn | None:
+    """How a model file says that users are folded in; None if it does not say."""
+    if "fold_in" not in artifact.header:
+        return None
+    _require(artifact.arrays, _FOLD_IN)
+    try:
+        return FoldIn.from_header(artifact.header["fold_in"], *(artifact.arrays[name] for name in _FOLD_IN))
+    except ValueError as error:
+        raise _inconsistent(f"how to fold users in is invalid: {error}") from None
+
+
+def require_arrays(arrays: Arrays) -> None:
+    """Refuse a model file without an array that every model has."""
+    _require(arrays, _REQUIRED)
+
+
+def check_arrays(
+    arrays: Arrays, users: int, items: int, neighbors: ItemItemWeights | None, fold_in: FoldIn | None
+) -> None:
+    """Refuse arrays of wrong types or shapes, out of range, or with scores that float32 cannot hold.
+
+    Args:
+        users, items: how many ids the file has.
+
+    Raises:
+        UnreadableModel: if the arrays are inconsistent.
     """
-
-    model_version: int
-    users: IdIndex
-    items: IdIndex
-    arrays: Arrays
-    neighbors: ItemItemWeights | None
-    fold_in: FoldIn | None
-    attributes: Attributes | None
-
-    @classmethod
-    def from_artifact(cls, artifact: Artifact) -> Self:
-        """Those of a file that was read.
-
-        Raises:
-            UnreadableModel: if an array is missing or they do not fit together.
-        """
-        version, arrays = artifact.header.get("model_version"), artifact.arrays
-        if not is_version(version):
-            raise _inconsistent(f"it has no version from 1 to {MAX_VERSION}")
-        with_neighbors = any(name in arrays for name in _NEIGHBORS[:3])
-        folds_in = "fold_in" in artifact.header
-        optional = (*(_NEIGHBORS if with_neighbors else ()), *(_FOLD_IN if folds_in else ()))
-        for name in ("user_text", "user_offsets", "item_text", "item_offsets", *_REQUIRED, *optional):
-            if name not in arrays:
-                raise _inconsistent(f"{name!r} is missing")
-        items = IdIndex(arrays["item_text"], arrays["item_offsets"], checked=artifact.verified)
-        found = cls(
-            version,
-            IdIndex(arrays["user_text"], arrays["user_offsets"], checked=artifact.verified),
-            items,
-            {name: arrays[name] for name in (*_REQUIRED, *_OPTIONAL) if name in arrays},
-            ItemItemWeights(*(arrays[name] for name in _NEIGHBORS)) if with_neighbors else None,
-            _read_fold_in(artifact) if folds_in else None,
-            Attributes.from_arrays(artifact.header, arrays, len(items), checked=artifact.verified),
-        )
-        if not artifact.verified:
-            found._validate()
-        return found
-
-    def item_norms(self) -> NDArray[np.float32]:
-        """Of each item's factors, shape (items,); a file of an earlier release does not hold them."""
-        if "item_norms" in self.arrays:
-            return self.arrays["item_norms"]
-        return column_norms(self.arrays["item_factors"])
-
-    def _validate(self) -> None:
-        users, items, arrays = len(self.users), len(self.items), self.arrays
-        factors, counts = (arrays["user_factors"], arrays["item_factors"]), arrays["item_counts"]
-        sound = (
-            all(one.ndim == 2 and one.dtype == np.float32 for one in factors)
-            and factors[0].shape[0] == users
-            and factors[1].shape == (factors[0].shape[1], items)
-            and _is_csr(arrays["seen_indptr"], arrays["seen_indices"], users, items)
-            and counts.shape == (items,)
-            and counts.dtype.kind == "i"
-        )
-        vectors = {"seen_strengths": len(arrays["seen_indices"]), "item_norms": items, "item_recent": items}
-        sound = sound and all(
-            arrays[name].shape == (length,) and arrays[name].dtype == np.float32
-            for name, length in vectors.items()
-            if name in arrays
-        )
-        if not sound:
-            raise _inconsistent("their shapes differ")
-        if self.fold_in is not None and not self.fold_in.fits(factors[1].shape):
-            raise _inconsistent("what is to fold users in does not fit")
-        if "item_norms" in arrays and not np.allclose(arrays["item_norms"], column_norms(factors[1]), 1e-3, 1e-20):
-            raise _inconsistent("the norms of the items are not theirs")
-        largest_score = _max_abs(factors[0]) * _max_abs(factors[1]) * len(factors[1])
-        if self.neighbors is not None:
-            largest_score += self._max_neighbor_score(self.neighbors)
-        if largest_score > float(np.finfo(np.float32).max):
-            raise _inconsistent("their scores may be infinite")
-
-    def _max_neighbor_score(self, neighbors: ItemItemWeights) -> float:
-        """A score that neighbours never exceed; they are required to fit first."""
-        items, seen = len(self.items), self.arrays["seen_indices"]
-        sound = (
-            _is_csr(neighbors.indptr, neighbors.indices, items, items)
-            and neighbors.weights.shape == neighbors.indices.shape
-            and neighbors.confidences.shape == seen.shape
-            and neighbors.weights.dtype == neighbors.confidences.dtype == np.float32
-        )
-        if not sound:
-            raise _inconsistent("the shapes of the neighbours differ")
-        longest = int(np.diff(self.arrays["seen_indptr"]).max(initial=0))
-        return _max_abs(neighbors.weights) * _max_abs(neighbors.confidences) * longest
+    user_factors, item_factors, counts = arrays["user_factors"], arrays["item_factors"], arrays["item_counts"]
+    consistent = (
+        all(factors.ndim == 2 and factors.dtype == np.float32 for factors in (user_factors, item_factors))
+        and user_factors.shape[0] == users
+        and item_factors.shape == (user_factors.shape[1], items)
+        and _is_csr(arrays["seen_indptr"], arrays["seen_indices"], users, items)
+        and counts.shape == (items,)
+        and counts.dtype.kind == "i"
+    )
+    vectors = {"seen_strengths": arrays["seen_indices"].size, "item_norms": items, "item_recent": items}
+    if not consistent or not all(
+        arrays[name].shape == (length,) and arrays[name].dtype == np.float32
+        for name, length in vectors.items()
+        if name in arrays
+    ):
+        raise _inconsistent("their shapes differ")
+    if fold_in is not None and not fold_in.fits(item_factors.shape):
+        raise _inconsistent("the arrays for folding users in have other shapes")
+    if "item_norms" in arrays and not np.allclose(arrays["item_norms"], column_norms(item_factors), 1e-3, 1e-20):
+        raise _inconsistent("the item norms are not those of the item factors")
+    max_score = _max_abs(user_factors) * _max_abs(item_factors) * len(item_factors)
+    if neighbors is not None:
+        max_score += _max_neighbor_score(neighbors, arrays, items)
+    if max_score > float(np.finfo(np.float32).max):
+        raise _inconsistent("scores may be infinite")
 
 
 def column_norms(item_factors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,15 +100,20 @@ def column_norms(item_factors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.sqrt(squares)
 
 
-def _read_fold_in(artifact: Artifact) -> FoldIn:
-    try:
-        return FoldIn.from_header(artifact.header["fold_in"], *(artifact.arrays[name] for name in _FOLD_IN))
-    except ValueError as error:
-        raise _inconsistent(f"how to fold users in is not known: {error}") from None
+def _max_neighbor_score(neighbors: ItemItemWeights, arrays: Arrays, items: int) -> float:
+    """An upper bound of the scores by neighbors, whose arrays are checked first."""
+    consistent = (
+        _is_csr(neighbors.indptr, neighbors.indices, items, items)
+        and neighbors.weights.shape == neighbors.indices.shape
+        and neighbors.weights.dtype == np.float32
+    )
+    if not consistent:
+        raise _inconsistent("the shapes of the neighbors differ")
+    longest = int(np.diff(arrays["seen_indptr"]).max(initial=0))
+    return _max_abs(neighbors.weights) * _max_abs(neighbors.confidences) * longest
 
 
 def _max_abs(numbers: NDArray[Any]) -> float:
-    """The largest magnitude."""
     return max(float(numbers.max(initial=0)), -float(numbers.min(initial=0)))
 
 
@@ -156,7 +130,12 @@ def _is_csr(indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int
     )
 
 
+def _require(arrays: Arrays, names: tuple[str, ...]) -> None:
+    if missing := [name for name in names if name not in arrays]:
+        raise _inconsistent(f"{missing[0]!r} is missing")
+
+
 def _inconsistent(reason: str) -> UnreadableModel:
     return UnreadableModel(
-        f"The model file's parts do not fit together ({reason}): train the model again.", reason
+        f"The arrays of the model file are inconsistent ({reason}): train the model again.", reason
     )

@@ -23,7 +23,6 @@ from recserver.training.export.export_job import (
     TableName,
     TableTarget,
     extension_of,
-    to_json,
 )
 from recserver.training.export.table_target import TableLocation, locate_table
 from recserver.training.exporter import Export
@@ -62,7 +61,7 @@ class ExportOperations(Operations):
             target = TableTarget(table=table, database=database, policy=self.services.policy)
             found = await asyncio.to_thread(self._table_target, target)
             place, named, told = found.key, found.file, {"table": table}
-        job = ExportJob(model_id=model_id, model=path, options=to_json(wishes), target=target)
+        job = ExportJob(model_id=model_id, model=path, options=wishes, target=target)
         lines = self._lines(job, place, named, told)
         await anext(lines)  # what is refused is refused now
         return lines

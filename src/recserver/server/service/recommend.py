@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Unpack
+from typing import Unpack
 
 from recserver.core.clock import timestamp
 from recserver.core.errors import ItemNotFound
@@ -11,6 +11,7 @@ from recserver.core.validation.values import EntityId, KnownId
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import (
     Recommendations,
+    answer_to_json,
     items_to_json,
     recommend,
     recommend_many,
@@ -55,14 +56,14 @@ class RecommendOperations(Operations):
         # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
         model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
         answer = await self.services.batcher.recommend(model, user_id, query)
-        items = items_to_json(answer)
+        response = answer_to_json(model, query, answer)
         return {
             "model_id": model_id,
             "user_id": user_id,
-            "predictions": {user_id: items},
+            "predictions": {user_id: response.pop("items")},
             "datetime": timestamp(self.services.clock.now()),
             "status": "completed",
-            **_common_fields(model, query, answer),
+            **response,
         }
 
     @operation
@@ -75,7 +76,7 @@ class RecommendOperations(Operations):
             Query.from_options({**wishes, "interactions": interactions}),
         )
         answer = await self.services.batcher.recommend(model, None, query)
-        return {"model_id": model_id, "items": items_to_json(answer), **_common_fields(model, query, answer)}
+        return {"model_id": model_id, **answer_to_json(model, query, answer)}
 
     @operation
     async def rank(
@@ -98,9 +99,8 @@ class RecommendOperations(Operations):
         return {
             "model_id": model_id,
             "user_id": user_id,
-            "items": items_to_json(answer),
             "unknown_item_ids": unknown,
-            **_common_fields(model, query, answer),
+            **answer_to_json(model, query, answer),
         }
 
     @operation
@@ -130,7 +130,7 @@ class RecommendOperations(Operations):
         answer = await self.services.batcher.run_query(
             model, query, lambda: recommend_popular(model, query, popularity)
         )
-        return {"model_id": model_id, "items": items_to_json(answer), **_common_fields(model, query, answer)}
+        return {"model_id": model_id, **answer_to_json(model, query, answer)}
 
     @operation
     async def recommend_batch(
@@ -154,22 +154,6 @@ class RecommendOperations(Operations):
 
 def _batch(model: Recommender, user_ids: Sequence[str], prepared: PreparedQuery) -> list[Result]:
     return [
-        {"user_id": user_id, "items": items_to_json(answer), **_common_fields(model, prepared.query, answer)}
+        {"user_id": user_id, **answer_to_json(model, prepared.query, answer)}
         for user_id, answer in zip(user_ids, recommend_many(model, user_ids, prepared), strict=True)
     ]
-
-
-def _common_fields(model: Recommender, query: Query, answer: Recommendations) -> dict[str, Any]:
-    """What every answer ends with."""
-    source = answer.source and answer.source.value
-    ending: dict[str, Any] = {
-        "n_recommendations": len(answer.items),
-        "source": source,
-        "model_version": model.model_version,
-    }
-    if query.interactions and model.fold_in is None:
-        ending["warnings"] = [
-            "This version cannot learn from interactions that are sent along; they are only left out of the "
-            "answer: train the model again, with an algorithm that folds users in."
-        ]
-    return ending

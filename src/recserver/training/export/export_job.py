@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.validation.values import check_new_id
-from recserver.recommend.filters import Condition
-from recserver.recommend.request_options import Boost, MaxPer
+from recserver.recommend.request_options import ExportOptions
 
 EXPORT_FOLDER = "exports"
 """Folder of the data folder that holds exported files."""
@@ -68,19 +66,6 @@ def split_table_name(table: str) -> tuple[str | None, str]:
     return schema or None, name
 
 
-def to_json(option: Any) -> Any:
-    """A wish as a request states it in JSON; reading that gives the same wish."""
-    if isinstance(option, Condition):
-        return {"attribute": option.attribute, "operator": option.operator, "values": list(option.values)}
-    if isinstance(option, Boost):
-        return {"filter": to_json(option.condition), "factor": option.factor}
-    if isinstance(option, MaxPer):
-        return {"attribute": option.attribute, "count": option.count}
-    if isinstance(option, Mapping):
-        return {name: to_json(one) for name, one in option.items()}
-    return [to_json(one) for one in option] if isinstance(option, list) else option
-
-
 FileName = Annotated[str, BeforeValidator(check_file)]
 TableName = Annotated[str, BeforeValidator(check_table)]
 
@@ -117,8 +102,7 @@ class ExportJob(BaseModel):
     model_id: str
     model: Path
     """The packed model."""
-    options: dict[str, Any]
-    """As :func:`stated`."""
+    options: ExportOptions
     target: FileTarget | TableTarget
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from recserver.core.clock import SystemClock
 from recserver.core.errors import ExportFailed, os_error_text
@@ -14,7 +11,6 @@ from recserver.recommend.model.loading import load_model
 from recserver.recommend.pipeline import recommend_many
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
-from recserver.recommend.request_options import ExportOptions
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
 
@@ -25,8 +21,6 @@ ROWS_PER_WRITE = 50_000
 """Rows, about: as many as are in memory at a time."""
 
 REPORT_INTERVAL = 0.5
-
-_OPTIONS_ADAPTER: TypeAdapter[Any] = TypeAdapter(ExportOptions)
 
 
 def export(job: ExportJob, on_progress: Callable[[ExportProgress], None]) -> ExportResult:
@@ -46,7 +40,7 @@ def export(job: ExportJob, on_progress: Callable[[ExportProgress], None]) -> Exp
         _, model = load_model(job.model)
     except OSError as error:
         raise ExportFailed(f"The model's file cannot be read ({os_error_text(error)}): try again.") from None
-    asked = PreparedQuery.for_model(model, Query.from_options(_OPTIONS_ADAPTER.validate_python(job.options)))
+    asked = PreparedQuery.for_model(model, Query.from_options(job.options))
     users, written, rows = len(model.users), 0, Rows()
     together = max(1, min(USERS_PER_BATCH, ROWS_PER_WRITE // asked.query.n))
     with _open_target(job, ExportedVersion(job.model_id, model.model_version)) as write:
