@@ -120,14 +120,14 @@ class Clockwork(RuleBasedStateMachine):
         self.ask("update_task_interval", name, interval=interval)
         self.check()
 
-    @precondition(lambda self: self.driven.trainings.under_way)
+    @precondition(lambda self: self.driven.trainings.running)
     @rule(which=st.integers(0, 1), users=st.integers(2, 5))
     def finish(self, which: int, users: int) -> None:
         under_way = self.driven.trainings.running
         self.driven.do(self.driven.finish(under_way[which % len(under_way)], users))
         self.check()
 
-    @precondition(lambda self: self.driven.trainings.under_way)
+    @precondition(lambda self: self.driven.trainings.running)
     @rule(which=st.integers(0, 1), how=st.sampled_from(["transient", "wait", "long", "lasts", "fault", "died"]))
     def fail(self, which: int, how: str) -> None:
         under_way = self.driven.trainings.running

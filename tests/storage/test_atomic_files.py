@@ -233,7 +233,7 @@ async def test_what_can_be_read_of_a_journal_is_kept(tmp_path: Path, caplog: pyt
     await journal.open()
     assert journal.names == []
     assert path.with_name(".scheduler.json.broken").read_text() == "{bad"
-    assert "what is known of past runs is lost" in caplog.text
+    assert "the state of all tasks is lost" in caplog.text
 
 
 async def test_what_is_prepared_is_on_the_disk_before_it_can_be_seen(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""When a failed run is tried again within its period."""
+"""When a failed run is retried before its task's next due time."""
 
 from __future__ import annotations
 
@@ -6,25 +6,27 @@ import random
 
 from recserver.training.run import RunResult
 
-TRIES = 3
-"""Runs in one period, the first included, while what fails may be over in a moment."""
+MAX_ATTEMPTS = 3
+"""Attempts per due time, the first included, at a run that failed for a temporary reason."""
 
-LONGEST_WAIT = 10.0
-"""Seconds before the second attempt, at most; before the third at most twice as many."""
+RETRY_DELAY = 10.0
+"""Longest delay before the second attempt, in seconds; it doubles with every further attempt."""
 
 MAX_CRASHES = 3
-"""Worker processes that died one after the other; then a task is tried once in each period only."""
+"""Consecutive crashes of a task's worker process after which a due time gets one attempt only."""
 
 
-def seconds_before_retry(outcome: RunResult, attempt: int, crashes: int, lot: random.Random) -> float | None:
-    """Seconds before another attempt, if one may help, drawn by lot so that tasks do not come together.
+def retry_delay(result: RunResult, attempt: int, crashes: int) -> float | None:
+    """Seconds before the next attempt; None if none is to be made.
+
+    The delay is random, so that tasks that failed together are not retried together.
 
     Args:
-        attempt: the one that failed; 1 is the first of a period.
-        crashes: worker processes of the task that died one after the other.
+        attempt: the number of the attempt that failed; the first of a due time is 1.
+        crashes: consecutive crashes of the task's worker process.
     """
-    if not outcome.transient or attempt >= TRIES or crashes >= MAX_CRASHES:
+    if not result.transient or attempt >= MAX_ATTEMPTS or crashes >= MAX_CRASHES:
         return None
-    if outcome.retry_after is not None:
-        return outcome.retry_after
-    return lot.uniform(0, LONGEST_WAIT * 2 ** (attempt - 1))
+    if result.retry_after is not None:
+        return result.retry_after
+    return random.uniform(0, RETRY_DELAY * 2 ** (attempt - 1))  # noqa: S311 - not a secret

@@ -1,8 +1,8 @@
-"""What ran, when, and how it ended: ``data/history.db``.
+"""The history of training runs: ``data/history.db``.
 
-Nobody waits for it: runs are noted in memory and written by a coroutine of its own. A history that cannot be
-written stops nothing; one that is damaged, or no history at all, is put aside under another name, and a new one
-begun.
+Recording a run never waits for the disk: records are collected in memory and written by a coroutine of their own.
+A history that cannot be written does not stop training. A damaged database, or one that is not a history, is
+renamed, and a new one is created.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 from pydantic import ValidationError
@@ -26,16 +26,19 @@ from recserver.training.run_record import RunRecord, run_id_prefix
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 SCHEMA_VERSION = 1
 """SQLite's ``user_version`` of the tables below."""
 
 MAX_PENDING = 10_000
-"""Runs that are kept in memory while they cannot be written; beyond that the oldest are lost."""
+"""Records held in memory while the database cannot be written; beyond that the oldest are dropped."""
 
 RETRY_SECONDS = 30.0
+"""Seconds between attempts to write while the database cannot be written."""
 
 MIN_RUNS_PER_TASK = 100
-"""The newest runs of each task that age alone does not remove: a clock that is set wrong makes everything old."""
+"""The newest runs of each task are not deleted by age: a clock that was set forward makes all runs look old."""
 
 COLUMNS = ["run_id", "task_name", "model_id", "outcome", "started_at", "content"]
 
@@ -57,16 +60,22 @@ DELETE FROM runs WHERE run_id < ? AND run_id IN (
 """
 _DELETE_EXCESS = "DELETE FROM runs WHERE run_id <= (SELECT run_id FROM runs ORDER BY run_id DESC LIMIT 1 OFFSET ?)"
 
+_SCHEMA = """
+SELECT user_version, (SELECT count(*) FROM sqlite_master),
+  (SELECT group_concat(name) FROM pragma_table_info('runs'))
+FROM pragma_user_version
+"""
+
 
 class RunHistory:
-    """The runs of the past, newest first."""
+    """The records of current and past runs, newest first."""
 
     def __init__(self, path: Path, clock: Clock, *, keep_days: float, keep_runs: int) -> None:
         """
         Args:
             path: of the database.
-            keep_days: runs that began earlier are forgotten, but for the newest of each task.
-            keep_runs: so many are kept at most.
+            keep_days: older runs are deleted, except the newest :data:`MIN_RUNS_PER_TASK` of each task.
+            keep_runs: the maximum number of runs stored.
         """
         self._path = path
         self._clock = clock
@@ -78,10 +87,10 @@ class RunHistory:
         self._lock = asyncio.Lock()
         self._failing = False
         self._own_run_ids: set[str] | None = set()
-        """Runs of this server, until those that an earlier one left are closed."""
+        """Runs of this server; None once :meth:`close_interrupted` has closed those of an earlier one."""
 
     def add(self, run: RunRecord) -> None:
-        """Remember what is known of a run now; it is written soon."""
+        """Store a record, or replace the one with the same id. It is visible at once and written soon."""
         self._pending[run.run_id] = run
         if self._own_run_ids is not None:
             self._own_run_ids.add(run.run_id)
@@ -90,19 +99,11 @@ class RunHistory:
         self._has_pending.set()
 
     async def open(self) -> None:
-        """Be ready to write. What is in the way is told of when something is to be written."""
-        async with self._lock:
-            try:
-                await self._open()
-            except sqlite3.OperationalError as error:
-                self._log_write_failure(error)
-            except sqlite3.DatabaseError as error:
-                await self._quarantine(error)
-            except OSError as error:
-                self._log_write_failure(error)
+        """Open the database. A failure is logged, and it is tried again when a record is to be written."""
+        await self._save()
 
     async def run(self) -> None:
-        """Write what is noted, until cancelled."""
+        """Write records as they are added, until cancelled."""
         while True:
             await self._has_pending.wait()
             self._has_pending.clear()
@@ -111,98 +112,90 @@ class RunHistory:
                 self._has_pending.set()
 
     async def close_interrupted(self, error: str) -> None:
-        """Mark the runs that an earlier server did not see end as failed for ``error``."""
+        """Mark the runs that an earlier server left unfinished as failed, with ``error``."""
         try:
-            left = await self.page(limit=MAX_PENDING, outcome=RunOutcome.RUNNING)
+            unfinished = await self.page(limit=MAX_PENDING, outcome=RunOutcome.RUNNING)
         except StorageUnreadable:
             self._own_run_ids = None
             return
-        ours, self._own_run_ids = self._own_run_ids or set(), None
-        now = timestamp(self._clock.now())
-        for run in left:
-            if run.run_id not in ours:  # whatever the clock showed when they were begun
-                changes = {"outcome": RunOutcome.FAILED.value, "error": error, "ended_at": now}
+        # Told apart by id, not by start time: the clock may have been set meanwhile.
+        own_run_ids, self._own_run_ids = self._own_run_ids or set(), None
+        changes = {"outcome": RunOutcome.FAILED.value, "error": error, "ended_at": timestamp(self._clock.now())}
+        for run in unfinished:
+            if run.run_id not in own_run_ids:
                 self.add(run.model_copy(update=changes))
 
     async def close(self) -> None:
-        """Write what is left, and let the file go."""
+        """Write pending records and close the database."""
         await self._flush()
         async with self._lock:
             await self._disconnect()
 
     async def get(self, run_id: str) -> RunRecord | None:
-        """One run.
+        """The record of a run; None if there is none.
 
         Raises:
             StorageUnreadable: if the history cannot be read.
         """
-        found = await self._query("run_id = :run_id", {"run_id": run_id}, 1)
-        return found[0] if found else None
+        runs = await self._query("run_id = :run_id", {"run_id": run_id}, 1)
+        return runs[0] if runs else None
 
     async def page(self, *, limit: int, before: str | None = None, **filters: str | None) -> list[RunRecord]:
         """Runs, newest first.
 
         Args:
-            limit: how many at most.
-            before: only those that began before the run with this id.
-            equal: ``task_name``, ``model_id``, ``outcome``; None stands for any.
+            limit: the maximum number of runs.
+            before: only runs that began before the run with this id.
+            filters: the required ``task_name``, ``model_id`` or ``outcome``; None matches any.
 
         Raises:
             StorageUnreadable: if the history cannot be read.
         """
-        given = {name: value for name, value in filters.items() if value is not None}
-        conditions = [f"{name} = :{name}" for name in given]
+        values = {name: value for name, value in filters.items() if value is not None}
+        conditions = [f"{name} = :{name}" for name in values]
         if before is not None:
             conditions.append("run_id < :before")
-        return await self._query(" AND ".join(conditions) or "1", given | {"before": before}, limit)
+        return await self._query(" AND ".join(conditions) or "1", values | {"before": before}, limit)
 
     async def _query(self, condition: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
-        if not await self._flush():
-            raise self._unreadable_error()
-        async with self._lock:
-            try:
-                return await select_runs(await self._open(), condition, values, limit)
-            except (sqlite3.OperationalError, OSError):
-                raise self._unreadable_error() from None
-            except sqlite3.DatabaseError as error:
-                await self._quarantine(error)
-                return []
-
-    def _unreadable_error(self) -> StorageUnreadable:
-        return StorageUnreadable(
-            f"The history {self._path.name} cannot be read or written: see that the disk has room and the folder "
-            "can be written; the log says more."
+        if await self._flush():
+            with contextlib.suppress(sqlite3.Error, OSError):
+                return await self._use_database(lambda database: select_runs(database, condition, values, limit))
+        raise StorageUnreadable(
+            f"The run history {self._path.name} cannot be read or written: check that the disk has free space and "
+            "the folder is writable; the log has the details."
         )
 
     async def _flush(self) -> bool:
-        """Whether everything noted so far stands in the database."""
+        """Write pending records; whether all of them are in the database."""
+        return not self._pending or await self._save()
+
+    async def _save(self) -> bool:
+        try:
+            await self._use_database(self._write)
+        except (sqlite3.Error, OSError) as error:
+            if not self._failing:  # logged once, not for every run
+                logger.warning("%s cannot be written, its records wait in memory: %s", self._path.name, error)
+            self._failing = True
+            return False
+        self._failing = False
+        return True
+
+    async def _use_database(self, use: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+        """The result of ``use``; if the database is damaged, on a new one that takes its place."""
         async with self._lock:
-            if not self._pending:
-                return True
             try:
-                await self._write()
-            except sqlite3.OperationalError as error:  # the disk is full, the folder is read-only
-                return self._log_write_failure(error)
+                return await use(await self._open())
+            except sqlite3.OperationalError:  # a full disk, a read-only folder: the database itself is sound
+                raise
             except sqlite3.DatabaseError as error:
                 await self._quarantine(error)
-                try:
-                    await self._write()
-                except (sqlite3.Error, OSError) as again:
-                    return self._log_write_failure(again)
-            except OSError as error:
-                return self._log_write_failure(error)
-            self._failing = False
-            return True
+                return await use(await self._open())
 
-    def _log_write_failure(self, error: Exception) -> bool:
-        if not self._failing:  # once, not for every run
-            logger.warning("%s could not be written and waits in memory: %s", self._path.name, error)
-        self._failing = True
-        return False
-
-    async def _write(self) -> None:
-        database = await self._open()
+    async def _write(self, database: aiosqlite.Connection) -> None:
         runs = dict(self._pending)
+        if not runs:
+            return
         rows = [(*(getattr(run, name) for name in COLUMNS[:-1]), run.model_dump_json()) for run in runs.values()]
         await database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)", rows)
         oldest = run_id_prefix(self._clock.now() - timedelta(days=self._keep_days))
@@ -214,7 +207,7 @@ class RunHistory:
                 del self._pending[run_id]
 
     async def _open(self) -> aiosqlite.Connection:
-        """The database as it is on the disk now: it may have been removed meanwhile."""
+        """A connection to the file that is at the path now: it may have been removed or replaced meanwhile."""
         identity = await asyncio.to_thread(_file_identity, self._path)
         if self._database is not None and identity == self._identity:
             return self._database
@@ -238,46 +231,40 @@ class RunHistory:
 
     async def _quarantine(self, error: Exception) -> None:
         await self._disconnect()
-        aside = f"{self._path.name}.broken-{self._clock.now():%Y%m%dT%H%M%S}"
+        new_name = f"{self._path.name}.broken-{self._clock.now():%Y%m%dT%H%M%S}"
         logger.error(
-            "%s cannot be used (%s): it is kept as %s, and a new one begins", self._path.name, error, aside
+            "%s cannot be used (%s): renaming it to %s and creating a new one", self._path.name, error, new_name
         )
-        await asyncio.to_thread(_rename_database, self._path, aside)
+        await asyncio.to_thread(_rename_database, self._path, new_name)
 
 
 async def select_runs(
     database: aiosqlite.Connection, condition: str, values: Mapping[str, Any], limit: int
 ) -> list[RunRecord]:
-    """The newest runs that fulfil a condition in SQL."""
+    """The newest runs that meet an SQL condition. Records that cannot be parsed are left out."""
     query = f"SELECT content FROM runs WHERE {condition} ORDER BY run_id DESC LIMIT :limit"  # noqa: S608 - ours
-    async with database.execute(query, {**values, "limit": limit}) as cursor:
-        return [run for row in await cursor.fetchall() if (run := _parse_run(row[0])) is not None]
+    rows = await database.execute_fetchall(query, {**values, "limit": limit})
+    return [run for (content,) in rows if (run := _parse_run(content)) is not None]
 
 
 async def check_schema(database: aiosqlite.Connection) -> None:
-    """See that a database is empty or a history.
+    """Check that a database is empty or a run history.
 
     Raises:
         sqlite3.DatabaseError: if it is anything else.
     """
-    async with database.execute("PRAGMA user_version") as cursor:
-        version = await cursor.fetchone()
-    if version is None or version[0] not in (0, SCHEMA_VERSION):
+    ((version, objects, columns),) = await database.execute_fetchall(_SCHEMA)
+    if version not in (0, SCHEMA_VERSION):
         raise sqlite3.DatabaseError("it was made by another version of recserver")
-    async with database.execute("SELECT type FROM sqlite_master LIMIT 1") as cursor:
-        is_empty = await cursor.fetchone() is None
-    async with database.execute("PRAGMA table_info(runs)") as cursor:
-        columns = [row[1] async for row in cursor]
-    if not is_empty and columns != COLUMNS:
+    if objects and columns != ",".join(COLUMNS):
         raise sqlite3.DatabaseError("its tables are not those of a history")
 
 
 def _parse_run(content: str) -> RunRecord | None:
-    """A run as it was written; None if it cannot be read, by this version at least."""
     try:
         return RunRecord.model_validate_json(content)
     except ValidationError:
-        logger.warning("a run of the history cannot be read and is passed over")
+        logger.warning("a record of the run history cannot be read by this version and is left out")
         return None
 
 
@@ -291,8 +278,8 @@ def _file_identity(path: Path) -> tuple[int, int] | None:
 
 def _rename_database(path: Path, name: str) -> None:
     try:
-        for ending in ("-wal", "-shm", ""):  # the log first: a new database must not find that of another
+        for suffix in ("-wal", "-shm", ""):  # the log first: SQLite would replay it into the new database
             with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + ending).replace(path.with_name(name + ending))
+                path.with_name(path.name + suffix).replace(path.with_name(name + suffix))
     except OSError:
-        logger.exception("%s could not be put aside", path.name)
+        logger.exception("%s could not be renamed", path.name)

@@ -1,11 +1,10 @@
-"""``data/history.db`` as a read-only server reads it: not a byte of the folder is touched."""
+"""The run history ``data/history.db`` as a read-only server reads it, without changing any file."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,37 +17,36 @@ from recserver.training.run_record import RunRecord
 
 
 class ReadOnlyRunHistory(RunHistory):
-    """The history that another server writes, or none does. It is opened for each look, and closed again."""
+    """A history that another server may be writing. The database is opened and closed by each query."""
 
     async def open(self) -> None:
-        """There is nothing to prepare."""
+        """Nothing to prepare."""
 
     async def _query(self, condition: str, values: Mapping[str, Any], limit: int) -> list[RunRecord]:
-        address = await asyncio.to_thread(_sqlite_uri, self._path)
-        if address is None:
+        uri = await asyncio.to_thread(_sqlite_uri, self._path)
+        if uri is None:
             return []
         try:
-            async with AsyncExitStack() as stack:
-                database = await stack.enter_async_context(aiosqlite.connect(address, uri=True))
+            async with aiosqlite.connect(uri, uri=True) as database:
                 await check_schema(database)
                 return await select_runs(database, condition, values, limit)
         except sqlite3.Error as error:
             raise StorageUnreadable(
-                f"The history {self._path.name} cannot be read without writing ({error}): try again, or ask the "
-                "server that writes it."
+                f"The run history {self._path.name} cannot be read without writing ({error}): try again, or ask "
+                "the server that writes it."
             ) from None
 
 
 def _sqlite_uri(path: Path) -> str | None:
-    """How SQLite is to open a history so that it makes no file beside it; None if there is no history.
+    """The URI that makes SQLite open a history without creating files next to it; None if there is no history.
 
-    While somebody writes, or after they were killed, what is new stands in ``-wal``, which is read by the index
-    ``-shm``: SQLite would write that too unless told not to. After an orderly end both are gone, and SQLite would
-    make them unless told that nobody changes the file. If somebody begins to in that very moment, the answer may
-    be an error, and the next one is right.
+    While another process writes, or after it was killed, new rows are in ``-wal``, indexed by ``-shm``, which
+    SQLite would write to unless opened with ``readonly_shm``. After an orderly close both files are gone, and
+    SQLite would create them unless the database is declared ``immutable``. If a writer opens the database at
+    that very moment, one query may fail; the next one succeeds.
     """
     if not path.exists():
         return None
-    log = path.with_name(f"{path.name}-wal")
-    how = "readonly_shm=1" if log.exists() else "immutable=1"
-    return f"file:{quote(str(path))}?mode=ro&{how}"
+    wal = path.with_name(f"{path.name}-wal")
+    option = "readonly_shm=1" if wal.exists() else "immutable=1"
+    return f"file:{quote(str(path))}?mode=ro&{option}"

@@ -1,91 +1,47 @@
-"""The loops that run, held equal to the tasks that are wanted."""
+"""Runs one loop for each enabled task, and keeps the loops in line with the task files."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import InvalidInput
 from recserver.core.events import EventBus, TasksReconciled
 from recserver.core.task_group import BackgroundTasks
-from recserver.scheduling.task_loop import OnDue, TaskLoop
-from recserver.scheduling.triggers import Trigger, trigger_for
+from recserver.scheduling.task_loop import TaskLoop
+from recserver.scheduling.task_runner import TaskRunner
+from recserver.scheduling.triggers import trigger_for
 from recserver.training.task import TaskSpec
 
 logger = logging.getLogger(__name__)
 
-ReadTasks = Callable[[], Awaitable[Mapping[str, TaskSpec | InvalidInput]]]
-"""All tasks as their files describe them now, or why a file cannot be used."""
-
-
-class FirstDue(Protocol):
-    """When a task is due first, in seconds of ``clock.monotonic()``."""
-
-    async def __call__(self, spec: TaskSpec, trigger: Trigger, *, edited: bool = False) -> float: ...
-
-
-@dataclass(slots=True)
-class _RunningLoop:
-    loop: TaskLoop
-    task: asyncio.Task[None]
-
 
 class Scheduler:
-    """One loop a task. Everything that changes a loop goes through :meth:`reconcile`."""
+    """One loop for each task. Every change of a loop goes through :meth:`reconcile`."""
 
-    def __init__(
-        self,
-        *,
-        read_tasks: ReadTasks,
-        first_due: FirstDue,
-        fire: OnDue,
-        blocking_reason: Callable[[TaskSpec], Awaitable[str | None]],
-        has_new_definition: Callable[[TaskSpec], Awaitable[bool]],
-        discard_task: Callable[[str], Awaitable[None]],
-        background: BackgroundTasks,
-        clock: Clock,
-        events: EventBus,
-    ) -> None:
-        """
-        Args:
-            first_due: when a task that gets a loop, or is given another schedule, is due first.
-            fire: runs a task once.
-            obstacle: why a task cannot run now, None if it can.
-            corrected: whether a task that has nothing to show for itself was given another definition.
-            retire: ends the run and forgets the past of a task that is gone or has become another, by name.
-        """
-        self._read_tasks, self._first_due, self._fire = read_tasks, first_due, fire
-        self._blocking_reason, self._has_new_definition, self._discard_task = (
-            blocking_reason,
-            has_new_definition,
-            discard_task,
-        )
-        self._background, self._clock, self._events = background, clock, events
+    def __init__(self, runner: TaskRunner, *, background: BackgroundTasks, clock: Clock, events: EventBus) -> None:
+        self._runner, self._background, self._clock, self._events = runner, background, clock, events
         self._lock = asyncio.Lock()
-        self._loops: dict[str, _RunningLoop] = {}
+        self._loops: dict[str, tuple[TaskLoop, asyncio.Task[None]]] = {}
         self._known_tasks: frozenset[str] = frozenset()
         self.is_running = False
         self.file_errors: dict[str, str] = {}
-        """Tasks whose file cannot be used, with the reason. The last good definition runs on."""
+        """Tasks whose file is invalid, with the reason. A loop keeps the last valid definition."""
 
     @property
     def task_names(self) -> list[str]:
-        """The tasks that have a loop."""
+        """The tasks that have a loop, sorted."""
         return sorted(self._loops)
 
     def loop(self, task_name: str) -> TaskLoop | None:
         """The loop of a task, if it has one."""
-        running = self._loops.get(task_name)
-        return None if running is None else running.loop
+        return self._loops[task_name][0] if task_name in self._loops else None
 
     def next_run_at(self, task_name: str) -> str | None:
-        """When the task is due next, by the wall clock."""
+        """The wall-clock time of the task's next run, retries included; None if none is planned."""
         loop = self.loop(task_name)
         if loop is None or not math.isfinite(loop.due):
             return None
@@ -94,67 +50,66 @@ class Scheduler:
         return timestamp(self._clock.now() + timedelta(seconds=wait))
 
     async def start(self) -> None:
-        """Start a loop for every task. A running scheduler only looks again."""
+        """Start a loop for every task. If the scheduler is running, the same as :meth:`reconcile`."""
         self.is_running = True
         await self.reconcile()
 
     async def stop(self) -> None:
-        """End all loops. Runs under way are not touched."""
+        """Stop all loops. Runs under way go on."""
         async with self._lock:
             self.is_running = False
             await self._stop_loops(list(self._loops))
 
     async def reconcile(self) -> None:
-        """Start, change and end loops until they are those that the files ask for."""
+        """Start, update and stop loops until they match the task files."""
         async with self._lock:
-            wanted = await self._read_tasks()
-            self.file_errors = {name: str(one) for name, one in wanted.items() if isinstance(one, InvalidInput)}
-            gone = self._known_tasks - wanted.keys()
-            self._known_tasks = frozenset(wanted)
-            paused = [name for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled]
-            await self._stop_loops([name for name in self._loops if name in gone or name in paused])
-            for name in sorted(gone):  # with a loop or without: paused ones and those of a stopped scheduler too
-                await self._discard_task(name)
+            tasks = await self._runner.read_tasks()
+            self.file_errors = {name: str(task) for name, task in tasks.items() if isinstance(task, InvalidInput)}
+            removed = self._known_tasks - tasks.keys()
+            self._known_tasks = frozenset(tasks)
+            specs = {name: task for name, task in tasks.items() if isinstance(task, TaskSpec)}
+            paused = {name for name, spec in specs.items() if not spec.enabled}
+            await self._stop_loops([name for name in self._loops if name in removed or name in paused])
+            for name in sorted(removed):  # with or without a loop: paused tasks, and those of a stopped scheduler
+                await self._runner.discard_task(name)
             if not self.is_running:
                 return
-            for name, spec in wanted.items():
-                if isinstance(spec, TaskSpec) and spec.enabled:
+            for name, spec in specs.items():
+                if spec.enabled:
                     await self._start_or_update(name, spec)
             self._events.publish(TasksReconciled(tuple(self.task_names)))
 
     async def _start_or_update(self, name: str, spec: TaskSpec) -> None:
-        running = self._loops.get(name)
-        if (
-            running is not None and running.loop.spec.training_key != spec.training_key
-        ):  # it has become another task
+        loop = self.loop(name)
+        if loop is not None and loop.spec.training_key != spec.training_key:  # it trains something else now
             await self._stop_loops([name])
-            await self._discard_task(name)
-            running = None
-        if running is None:
-            schedule = trigger_for(spec)
-            loop = TaskLoop(spec, schedule, await self._first_due(spec, schedule), self._fire, self._clock)
-            self._loops[name] = _RunningLoop(loop, self._background.start(loop.run, f"loop of task {name}"))
+            await self._runner.discard_task(name)
+            loop = None
+        if loop is None:
+            trigger = trigger_for(spec)
+            due = await self._runner.first_due(spec, trigger)
+            loop = TaskLoop(spec, trigger, due, self._runner.fire, self._clock)
+            self._loops[name] = loop, self._background.start(loop.run, f"loop of task {name}")
             logger.info("task %s trains model %s %s", name, spec.model_id, spec.schedule_text)
             return
-        loop = running.loop
         if loop.spec != spec:
             await self._update_loop(loop, spec)
-        if loop.blocking_reason and loop.blocking_reason != await self._blocking_reason(spec):
+        if loop.blocking_reason and loop.blocking_reason != await self._runner.blocking_reason(spec):
             loop.blocking_reason = None
-            loop.reschedule(min(loop.due, await self._first_due(spec, loop.trigger)))
-        if await self._has_new_definition(spec) and not loop.is_firing:
+            loop.reschedule(min(loop.due, await self._runner.first_due(spec, loop.trigger)))
+        if await self._runner.has_new_definition(spec) and not loop.is_firing:
             loop.reschedule(self._clock.monotonic())
 
     async def _update_loop(self, loop: TaskLoop, spec: TaskSpec) -> None:
-        before, schedule = loop.spec, trigger_for(spec)
-        other_rhythm = (spec.schedule, spec.timezone) != (before.schedule, before.timezone)
-        due = await self._first_due(spec, schedule, edited=True) if other_rhythm else None
-        loop.update(spec, schedule, due)
+        before, trigger = loop.spec, trigger_for(spec)
+        schedule_changed = (spec.schedule, spec.timezone) != (before.schedule, before.timezone)
+        due = await self._runner.first_due(spec, trigger, edited=True) if schedule_changed else None
+        loop.update(spec, trigger, due)
         logger.info("task %s was changed: model %s %s", spec.task_name, spec.model_id, spec.schedule_text)
 
     async def _stop_loops(self, names: list[str]) -> None:
-        ended = [self._loops.pop(name).task for name in names]
-        for work in ended:
-            work.cancel()
-        if ended:
-            await asyncio.wait(ended)
+        tasks = [self._loops.pop(name)[1] for name in names]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

@@ -1,4 +1,4 @@
-"""One task's loop: wait until due, run, try again where that may help, plan the next due time."""
+"""The loop of one task: wait until it is due, run it, retry a failed run, compute the next due time."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from recserver.training.task import TaskSpec
 logger = logging.getLogger(__name__)
 
 OnDue = Callable[["TaskLoop", float, int], Awaitable[float | None]]
-"""Runs a task once, for the due time given and as the attempt given, and returns when the run has ended: the
-seconds after which another attempt may help, or None if none would."""
+"""Runs a loop's task for a due time, as the attempt with a number, and returns when the run has ended: the seconds
+before the next attempt, or None if none is to be made."""
 
 
 class TaskLoop:
-    """Waits for one task's due times, by its :class:`~recserver.scheduling.triggers.Schedule`."""
+    """Fires one task at the due times of its :class:`~recserver.scheduling.triggers.Trigger`."""
 
     def __init__(self, spec: TaskSpec, trigger: Trigger, due: float, fire: OnDue, clock: Clock) -> None:
         """
         Args:
-            schedule: of this loop alone.
-            due: the first due time, in seconds of ``clock.monotonic()``; in the past means at once.
+            trigger: not shared with other loops.
+            due: the first due time, in seconds of ``clock.monotonic()``; one in the past means at once.
         """
         self.spec = spec
+        self.trigger = trigger
         self.due = due
         self.blocking_reason: str | None = None
-        """Why the last due time met nothing that could run: a missing model or data chef."""
+        """Why no run could begin at the last due time: a missing model or data chef."""
         self.is_firing = False
-        """Whether a run is under way, or about to be."""
+        """Whether a run is under way, or about to begin."""
         self.retry_at: float | None = None
-        """When another attempt is made at what failed; always before the next due time."""
-        self.trigger = trigger
+        """When a failed run is retried; always before the next due time."""
         self.coalesced = 0
-        """Due times before the last one that were missed, and made up for by it."""
+        """Missed due times before the last one that its run makes up for."""
         self.attempts = 0
-        """Runs begun for the last due time; whoever begins one counts it here."""
+        """Runs begun for the last due time; set by ``fire``."""
         self.last_run_id: str | None = None
-        """The last of them."""
+        """The last of these runs; set by ``fire``."""
         self._last_due: float | None = None
         self._rescheduled = False
         self._fire = fire
@@ -67,29 +67,29 @@ class TaskLoop:
 
     def _next_wake(self) -> float:
         wake = self.due if self.retry_at is None else min(self.due, self.retry_at)
-        again = self.trigger.recheck_seconds
-        return wake if again is None else min(wake, self._clock.monotonic() + again)
+        recheck = self.trigger.recheck_seconds
+        return wake if recheck is None else min(wake, self._clock.monotonic() + recheck)
 
     async def _attempt(self, due: float, attempt: int) -> None:
         self.is_firing, self.retry_at = True, None
-        wait = None
+        delay = None
         try:
-            wait = await self._fire(self, due, attempt)
-        except Exception:  # a fault in one run must not end the task for good
+            delay = await self._fire(self, due, attempt)
+        except Exception:  # an internal error of one run must not end the loop
             logger.exception("task %s", self.spec.task_name)
         finally:
             self.is_firing = False
-        if wait is not None and not self._rescheduled:
-            retry_at = self._clock.monotonic() + wait
+        if delay is not None and not self._rescheduled:
+            retry_at = self._clock.monotonic() + delay
             self.retry_at = retry_at if retry_at < self.due else None
 
     def update(self, spec: TaskSpec, trigger: Trigger, due: float | None) -> None:
-        """Take a new definition.
+        """Replace the task's definition.
 
         Args:
-            schedule: that of ``spec``.
-            due: the first due time of another schedule; None if it is the same as before. A changed interval
-                counts from the last due time.
+            trigger: that of ``spec``.
+            due: the next due time if the cron expression or its time zone changed, else None. A changed
+                interval counts from the last due time.
         """
         if spec.interval != self.spec.interval and spec.schedule is None and self.spec.schedule is None:
             start = self.due - float(self.spec.interval or 0) if self._last_due is None else self._last_due
@@ -100,7 +100,7 @@ class TaskLoop:
         self.spec = spec
 
     def reschedule(self, due: float) -> None:
-        """Make ``due`` the next due time; one in the past means at once, or when the run under way has ended."""
+        """Make ``due`` the next due time; one in the past means at once, or after the run under way."""
         self._set_due(due)
         self._rescheduled = True
 
@@ -109,7 +109,7 @@ class TaskLoop:
         self._changed.set()
 
     def skip_missed(self) -> int:
-        """Pass over the due times that came while a run was under way, and say how many they were."""
+        """Skip the due times that passed during the run that has just ended, and return their number."""
         if self._rescheduled:
             return 0
         missed, self.due = self.trigger.missed_and_next(self.due, self._clock)

@@ -1,4 +1,4 @@
-"""What is remembered of each task's runs between two starts of the server: ``data/.scheduler.json``."""
+"""The state of each task that survives a restart of the server: ``data/.scheduler.json``."""
 
 from __future__ import annotations
 
@@ -16,137 +16,131 @@ from recserver.storage import atomic_files as files
 
 logger = logging.getLogger(__name__)
 
-
 MAX_BYTES = 2**26
-"""Bytes of the file: a record has about a thousand."""
+"""Maximum size of the file; a task takes about 1 kB."""
 
 
 class TaskState(BaseModel):
-    """One task's past."""
+    """The state of one task, as of its last run."""
 
     last_due_at: str | None = None
-    """When the last run was due: the next is due one interval later, however long that one took."""
+    """When the last scheduled run was due; the next is due one interval after that."""
     last_run_at: str | None = None
     """When the last run started."""
     last_status: str | None = None
-    """How it ended: ``completed``, ``failed``, ``stopped``, ``skipped``; ``training`` while it runs."""
+    """``training`` during a run, then its outcome; ``skipped`` if no run could begin when last due."""
     last_error: str | None = None
     last_success_at: str | None = None
     """When a run ended as completed or unchanged."""
     run_id: str | None = None
-    """Of the last run."""
+    """Id of the last run."""
     failing_since: str | None = None
-    """When the first of the runs ended that failed one after the other; None if the last did not fail."""
+    """When the first of the latest consecutive failures ended; None if the task is not failing."""
     definition: str | None = None
-    """Digest of what the last run was told to do."""
+    """Digest of the last run's definition: model and data chefs."""
     data_report: dict[str, Any] | None = None
-    """What the last run read of its source."""
+    """What the last run read from its source."""
     runs: int = 0
     retries: int = 0
-    """Runs that were further attempts at one that failed."""
+    """Runs that retried a failed one."""
     failures: int = 0
-    """Runs that failed, interrupted ones included."""
+    """Failed runs, interrupted ones included."""
     interrupted: int = 0
-    """Runs that the end of the server ended."""
+    """Runs cut off by the end of the server."""
     late: int = 0
     """Runs that began more than a second after they were due."""
     coalesced: int = 0
-    """Due times that were missed, and made up for by the next run."""
+    """Missed due times that the next run made up for."""
     skipped: int = 0
-    """Due times at which nothing was started: a training was under way, or the model or chef was missing."""
+    """Due times at which no run began: a training was under way, or the model or a data chef was missing."""
     crashes: int = 0
-    """Runs one after the other, up to now, whose worker process died."""
+    """Consecutive runs, the last included, whose worker process died."""
 
 
 class TaskStateStore:
-    """The records of all tasks. A damaged or unwritable file never stops training."""
+    """The states of all tasks. A damaged or unwritable file never stops training."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._states: dict[str, TaskState] = {}
         self._lines: dict[str, bytes] = {}
-        """Each record as it is written."""
+        """Each state as it is in the file, so that a save need not encode all of them again."""
         self._lock = asyncio.Lock()
         self._changes_made = self._changes_saved = 0
 
     async def open(self) -> None:
-        """Read what an earlier server left, and remove what it left half written.
+        """Read the file, and remove temporary files of an earlier server.
 
-        A file that cannot be read is put aside; a record that cannot be used is left out.
+        An unreadable file is renamed; an invalid entry is left out.
         """
         await asyncio.to_thread(files.remove_temporaries, self._path.parent)
         self._states, self._lines = {}, {}
         try:
             await self.refresh()
         except InvalidInput as error:
-            aside = self._path.with_name(f"{self._path.name}.broken")
-            logger.warning("what is known of past runs is lost: %s It is kept as %s.", error, aside.name)
+            broken = self._path.with_name(f"{self._path.name}.broken")
+            logger.warning("the state of all tasks is lost: %s It is renamed to %s.", error, broken.name)
             with suppress(OSError):
-                await asyncio.to_thread(self._path.replace, aside)
+                await asyncio.to_thread(self._path.replace, broken)
 
     async def refresh(self) -> None:
-        """Read what the file says now.
+        """Read the file again.
 
         Raises:
-            InvalidInput: if it cannot be read; what was known before still is.
+            InvalidInput: if it cannot be read; the states in memory are unchanged.
         """
         try:
             content = await asyncio.to_thread(files.read_object, self._path, MAX_BYTES)
         except FileNotFoundError:
             content = {}
         self._states, self._lines = {}, {}
-        for name, one in content.items():
+        for name, state in content.items():
             try:
-                self._put(name, TaskState.model_validate(one))
+                self._put(name, TaskState.model_validate(state))
             except ValidationError:
-                logger.warning("what is known of past runs of task %s cannot be read and is left out", name)
+                logger.warning("the state of task %s is invalid and is left out", name)
 
     @property
     def names(self) -> list[str]:
-        """The tasks of which something is known, those without a file included."""
+        """The tasks that have a state, those without a task file included."""
         return list(self._states)
 
     def get(self, task_name: str) -> TaskState:
-        """A task's record; an empty one if nothing is known."""
+        """A task's state; an empty one if the task has none."""
         return self._states.get(task_name, TaskState())
 
     async def update(self, task_name: str, **changes: Any) -> None:
-        """Change some fields of a task's record and save them."""
-        self._put(task_name, self.get(task_name).model_copy(update=changes))
-        await self._save()
+        """Change some fields of a task's state and save them."""
+        self.note(task_name, **changes)
+        await self.flush()
 
     async def prepare(self, task_name: str, **changes: Any) -> None:
-        """Save a change of a record before :meth:`note` lets it be seen: no crash undoes what was seen."""
+        """Save a change before :meth:`note` makes it visible: what was visible survives a crash."""
         self._lines[task_name] = _line(task_name, self.get(task_name).model_copy(update=changes))
-        await self._save()
+        self._changes_made += 1
+        await self.flush()
 
     def note(self, task_name: str, **changes: Any) -> None:
-        """Change some fields of a task's record; :meth:`flush` saves what :meth:`prepare` has not."""
+        """Change some fields of a task's state; :meth:`flush` saves what :meth:`prepare` has not."""
         prepared = self._lines.get(task_name)
         self._put(task_name, self.get(task_name).model_copy(update=changes))
         self._changes_made += self._lines[task_name] != prepared
 
-    async def flush(self) -> None:
-        """Save what is not saved yet."""
-        if self._changes_saved < self._changes_made:
-            await self._save_changes(self._changes_made)
-
     async def delete(self, task_name: str) -> None:
-        """Drop a task's record."""
+        """Delete a task's state."""
         if self._states.pop(task_name, None) is not None:
             del self._lines[task_name]
-            await self._save()
+            self._changes_made += 1
+            await self.flush()
 
     def _put(self, task_name: str, state: TaskState) -> None:
         self._states[task_name], self._lines[task_name] = state, _line(task_name, state)
 
-    async def _save(self) -> None:
-        self._changes_made += 1
-        await self._save_changes(self._changes_made)
-
-    async def _save_changes(self, mine: int) -> None:
+    async def flush(self) -> None:
+        """Save the changes made so far, unless a concurrent call has saved them."""
+        required = self._changes_made
         async with self._lock:
-            if self._changes_saved >= mine:  # written along with an earlier change
+            if self._changes_saved >= required:
                 return
             changes = self._changes_made
             content = b"{\n" + b",\n".join(line for _, line in sorted(self._lines.items())) + b"\n}\n"
@@ -157,7 +151,7 @@ class TaskStateStore:
                 logger.warning("%s could not be saved: %s", self._path.name, error)
 
 
-def _line(task_name: str, record: TaskState) -> bytes:
-    """A record as the file has it."""
-    line = f"{json.dumps(task_name)}: {json.dumps(record.model_dump(), ensure_ascii=False)}"
+def _line(task_name: str, state: TaskState) -> bytes:
+    """A task's entry of the file."""
+    line = f"{json.dumps(task_name)}: {json.dumps(state.model_dump(), ensure_ascii=False)}"
     return line.encode(errors="backslashreplace")

@@ -1,54 +1,50 @@
-"""When a task is due: every so many seconds by the monotonic clock, or when a cron expression says so."""
+"""When a task is due: at a fixed rate by the monotonic clock, or at the times of a cron expression."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from recserver.core.clock import Clock
 from recserver.training.task import TaskSpec, time_zone
 
 MAX_MISSED_COUNTED = 1000
-"""Due times of a cron expression that are counted when they were missed."""
+"""Missed due times of a cron expression are counted up to this number."""
 
 CLOCK_TOLERANCE = timedelta(milliseconds=1)
-"""So near is a moment as good as met: the two clocks do not count in the same steps."""
+"""A time this near counts as reached: the wall clock and the monotonic clock have different resolutions."""
 
 
-class Trigger(Protocol):
+class Trigger(ABC):
     """The due times of one task, in seconds of ``clock.monotonic()``."""
 
-    @property
-    def recheck_seconds(self) -> float | None:
-        """Seconds after which :meth:`still_due` must be asked; None if never."""
-        ...
+    recheck_seconds: float | None = None
+    """Seconds after which :meth:`corrected_due` must be called again; None if never."""
 
+    @abstractmethod
     def first_due(self, last: datetime | None, clock: Clock) -> float:
-        """The first due time of a task whose last run was due at ``last``: now, if one has come meanwhile."""
-        ...
+        """The first due time of a task that was last due at ``last``: now, if it has been due since."""
 
+    @abstractmethod
     def next_due(self, due: float, clock: Clock) -> float:
-        """The next due time, now that ``due`` has come. All that were missed since count as this one."""
-        ...
+        """The due time after ``due``, which has come. Those missed since are coalesced into one."""
 
+    @abstractmethod
     def missed_and_next(self, due: float, clock: Clock) -> tuple[int, float]:
-        """How many due times from ``due`` on have passed, and the first that has not."""
-        ...
+        """The number of due times from ``due`` on that have passed, and the first that has not."""
 
     def corrected_due(self, due: float, clock: Clock) -> float:
-        """``due``, corrected by what the wall clock shows now."""
-        ...
+        """``due``, corrected for changes of the wall clock."""
+        return due
 
     def wall_time(self, due: float, clock: Clock) -> datetime:
-        """What the wall clock showed at ``due``, the last due time that has come."""
-        ...
+        """The wall-clock time of ``due``, the last due time that has come."""
+        return clock.now() - timedelta(seconds=max(0.0, clock.monotonic() - due))
 
 
-class IntervalTrigger:
-    """Fixed rate: due times lie one interval apart, however long runs take and whatever the wall clock does."""
-
-    recheck_seconds = None
+class IntervalTrigger(Trigger):
+    """Fixed rate: due times are one interval apart, however long runs take and wherever the wall clock is set."""
 
     def __init__(self, interval: float) -> None:
         self.interval = interval
@@ -57,7 +53,7 @@ class IntervalTrigger:
         now = clock.monotonic()
         if last is None:
             return now
-        # The wall clock only says how old the last run is, and that no more than an interval is believed.
+        # The wall clock may have been set since: an age below 0 or above one interval is not believed.
         age = (clock.now() - last).total_seconds()
         return now + self.interval - min(max(age, 0.0), self.interval)
 
@@ -70,20 +66,14 @@ class IntervalTrigger:
         missed = 0 if late < 0 else int(late // self.interval) + 1
         return missed, due + missed * self.interval
 
-    def corrected_due(self, due: float, clock: Clock) -> float:
-        return due
 
-    def wall_time(self, due: float, clock: Clock) -> datetime:
-        return _to_wall_time(due, clock)
+class CronTrigger(Trigger):
+    """The times of a cron expression, by the wall clock of a time zone, daylight saving time included.
 
-
-class CronTrigger:
-    """The moments that a cron expression names, by the wall clock of a time zone, summer time included.
-
-    The clock is followed wherever it is set, but the moment that was met last is not met again.
+    Due times follow the wall clock wherever it is set, but the last due time is not repeated.
     """
 
-    recheck_seconds = 60.0
+    recheck_seconds: float = 60.0
 
     def __init__(self, expression: str, zone: str) -> None:
         self._expression = expression
@@ -109,12 +99,10 @@ class CronTrigger:
         now, missed = clock.now() + CLOCK_TOLERANCE, 0
         if self._next is None or self._next > now:
             return 0, due
-        coming: datetime | None = self._next
-        moments = self._times_after(self._next)
-        while coming is not None and coming <= now:
-            missed, self._last_due = missed + 1, coming
-            coming = next(moments, None) if missed < MAX_MISSED_COUNTED else self._next_after(now)
-        self._next = coming
+        times = self._times_after(self._next)
+        while self._next is not None and self._next <= now:
+            missed, self._last_due = missed + 1, self._next
+            self._next = next(times, None) if missed < MAX_MISSED_COUNTED else self._next_after(now)
         return missed, self._to_monotonic(clock)
 
     def corrected_due(self, due: float, clock: Clock) -> float:
@@ -123,25 +111,25 @@ class CronTrigger:
         now = clock.monotonic()
         since = 0.0 if self._last_checked is None else min(now - self._last_checked, self.recheck_seconds)
         self._last_checked = now
-        # The clock may have been set back, and have shown a moment again since.
+        # The clock may have been set back and have passed a due time again since the last check.
         earlier = self._next_after(clock.now() - timedelta(seconds=since))
         if earlier is not None and earlier < self._next:
             self._next = earlier
         return self._to_monotonic(clock)
 
     def wall_time(self, due: float, clock: Clock) -> datetime:
-        return self._last_due or _to_wall_time(due, clock)
+        return self._last_due or super().wall_time(due, clock)
 
-    def _next_after(self, moment: datetime) -> datetime | None:
-        """The first moment after ``moment`` that was not met last."""
-        return next((one for one in self._times_after(moment) if one != self._last_due), None)
+    def _next_after(self, after: datetime) -> datetime | None:
+        """The first time after ``after`` other than the last due time."""
+        return next((time for time in self._times_after(after) if time != self._last_due), None)
 
     def _times_after(self, after: datetime) -> Iterator[datetime]:
         from cronsim import CronSim
 
-        for moment in CronSim(self._expression, after.astimezone(self._zone)):
-            utc = moment.astimezone(UTC)  # an hour that comes twice cannot be told apart in its own zone
-            if utc > after:  # of times in such an hour the first is told, even where it is over
+        for local_time in CronSim(self._expression, after.astimezone(self._zone)):
+            utc = local_time.astimezone(UTC)  # in local time the two passes of a repeated hour compare as equal
+            if utc > after:  # in a repeated hour CronSim yields the first pass, even if that is over
                 yield utc
 
     def _to_monotonic(self, clock: Clock) -> float:
@@ -151,12 +139,8 @@ class CronTrigger:
         return clock.monotonic() + (wait.total_seconds() if wait > CLOCK_TOLERANCE else 0.0)
 
 
-def _to_wall_time(due: float, clock: Clock) -> datetime:
-    return clock.now() - timedelta(seconds=max(0.0, clock.monotonic() - due))
-
-
 def trigger_for(spec: TaskSpec) -> Trigger:
-    """The due times that a task asks for."""
+    """The trigger of a task: its cron expression if it has one, else its interval."""
     if spec.schedule is not None:
         return CronTrigger(spec.schedule, spec.timezone)
     if spec.interval is None:

@@ -113,12 +113,7 @@ def build_services(
         tasks=tasks, models=models, chefs=chefs, task_state=journal, recorder=recorder,
         trainer=trainer, model_cache=catalog, clock=clock,
     )  # fmt: skip
-    scheduler = Scheduler(
-        read_tasks=runner.read_tasks, first_due=runner.first_due,
-        fire=runner.fire, blocking_reason=runner.blocking_reason,
-        has_new_definition=runner.has_new_definition, discard_task=runner.discard_task,
-        background=background, clock=clock, events=events,
-    )  # fmt: skip
+    scheduler = Scheduler(runner, background=background, clock=clock, events=events)
     return Services(
         write_lock=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
         task_state=journal, history=history, model_cache=catalog, versions=versions, repairer=mender,
