@@ -118,16 +118,16 @@ class Quick:
     ) -> tuple[dict[str, Any], list[str]]:
         return dict(hyperparameters), []
 
-    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
         return 0
 
-    def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+    def tune(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> dict[str, Any]:
         return {}
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> FittedModel:
         users = np.ones((len(interactions.users), 1), np.float32)
         items = interactions.item_counts().astype(np.float32).reshape(-1, 1)

@@ -26,19 +26,19 @@ import os
 from recserver.algorithms.popular import Popular
 
 class Dying(Popular):
-    def choose(self, interactions, hyperparameters, surroundings):
+    def tune(self, interactions, hyperparameters, context):
         os.kill(os.getpid(), 9)
 
 class Broken(Popular):
-    def choose(self, interactions, hyperparameters, surroundings):
+    def tune(self, interactions, hyperparameters, context):
         print("not an answer")
         raise KeyError("rank")
 
 class Chatty(Popular):
-    def fit(self, interactions, hyperparameters, surroundings):
+    def fit(self, interactions, hyperparameters, context):
         print("not an answer")
-        surroundings.told(1, 2, 0.5)
-        return super().fit(interactions, hyperparameters, surroundings)
+        context.on_iteration(1, 2, 0.5)
+        return super().fit(interactions, hyperparameters, context)
 
 dying, broken, chatty = Dying(), Broken(), Chatty()
 """

@@ -369,7 +369,7 @@ def test_batches_that_change_their_kind_and_start_over(tmp_path: Path, monkeypat
         Batch(("item_id", "x"), {"x": np.array([3.5])}, rejected=(Rejection("is torn", 2, "torn"),)),
         Batch(("item_id", "x"), {}),
     )
-    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda _: chef)
     rows: list[int] = []
     found = collect_features(job(tmp_path, {"type": "scripted"}), [*ITEMS[:3], "7"], rows.append)
     assert chef.asked == [None, None]
@@ -386,7 +386,7 @@ def test_secrets_that_the_source_repeats_are_masked(tmp_path: Path, monkeypatch:
     torn = Rejection("is torn", 1, f"token={secret}")
     chef = Scripted(Batch(tuple(columns), columns, rejected=(torn,), hints=(f"Look at {secret}.",)))
     chef.asked.append("before")
-    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda _: chef)
     entry = {"type": "api", "auth": {"type": "bearer", "token": secret}}
     found = collect_features(job(tmp_path, entry), ITEMS, lambda _: None)
     assert found.report is not None and found.warnings
