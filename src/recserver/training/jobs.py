@@ -14,10 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from recserver.chefs.source_policy import SourcePolicy
 
 
-class TrainingLimits(BaseModel):
-    """What one training may take; None means as much as there is."""
+class Message(BaseModel):
+    """What crosses between processes: it never changes, and a misspelt field is an error."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingLimits(Message):
+    """What one training may take; None means as much as there is."""
 
     seconds: float | None = None
     """From its place in a worker to its packed model."""
@@ -25,10 +29,8 @@ class TrainingLimits(BaseModel):
     """MiB, beyond what an idle worker takes."""
 
 
-class TrainingJob(BaseModel):
+class TrainingJob(Message):
     """One training: which chef feeds which algorithm, and where the packed model goes."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_id: str = ""
     model_id: str
@@ -57,10 +59,8 @@ class TrainingJob(BaseModel):
     """As in :class:`Limits`."""
 
 
-class PreviewJob(BaseModel):
+class PreviewJob(Message):
     """A look at the first rows of a source."""
-
-    model_config = ConfigDict(frozen=True)
 
     data_chef: dict[str, Any]
     """The chef's entry as stored; ``${NAME}`` is replaced in the worker only."""
@@ -69,10 +69,8 @@ class PreviewJob(BaseModel):
     """How many are shown. More are read, to judge them."""
 
 
-class Preview(BaseModel):
+class Preview(Message):
     """What a look at a source found."""
-
-    model_config = ConfigDict(frozen=True)
 
     raw: list[dict[str, Any]]
     """The first rows as the source has them."""
@@ -92,10 +90,8 @@ class Preview(BaseModel):
     """How many rows were read and judged."""
 
 
-class CandidateJob(BaseModel):
+class CandidateJob(Message):
     """One algorithm, to be fitted to a hold-out and measured on it."""
-
-    model_config = ConfigDict(frozen=True)
 
     holdout: Path
     """The file that holds it."""
@@ -104,10 +100,8 @@ class CandidateJob(BaseModel):
     threads: int = 1
 
 
-class CandidateResult(BaseModel):
+class CandidateResult(Message):
     """What came of it."""
-
-    model_config = ConfigDict(frozen=True)
 
     metrics: dict[str, float]
     hyperparameters: dict[str, Any]
@@ -119,10 +113,8 @@ class CandidateResult(BaseModel):
     warnings: list[str] = Field(default_factory=list)
 
 
-class FeaturesReport(BaseModel):
+class FeaturesReport(Message):
     """What one run read of the attributes of items."""
-
-    model_config = ConfigDict(frozen=True)
 
     rows_read: int
     rows_kept: int
@@ -137,10 +129,8 @@ class FeaturesReport(BaseModel):
     """Name of each attribute that is stored → ``text``, ``number`` or ``time``."""
 
 
-class DataReport(BaseModel):
+class DataReport(Message):
     """What one run read, and what became of it."""
-
-    model_config = ConfigDict(frozen=True)
 
     rows_read: int
     rows_kept: int
@@ -175,10 +165,8 @@ class DataReport(BaseModel):
         return content
 
 
-class Progress(BaseModel):
+class Progress(Message):
     """How far a training is."""
-
-    model_config = ConfigDict(frozen=True)
 
     stage: str
     """``waiting`` for a place, ``starting``, ``reading``, ``evaluating``, ``fitting`` or ``packing``."""
@@ -191,10 +179,8 @@ class Progress(BaseModel):
     """While it waits: 1 is next."""
 
 
-class TrainingResult(BaseModel):
+class TrainingResult(Message):
     """A training that ended well; the packed model waits in the job's ``out``."""
-
-    model_config = ConfigDict(frozen=True)
 
     model_type: str
     """``NMFRecommendationModel`` and the like, as the metadata names it."""

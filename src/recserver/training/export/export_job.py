@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.validation.values import check_new_id
 from recserver.recommend.filters import Condition
 from recserver.recommend.request_options import Boost, MaxPer
+from recserver.training.jobs import Message
 
 EXPORT_FOLDER = "exports"
 """Folder of the data folder that holds exported files."""
@@ -85,10 +86,8 @@ FileName = Annotated[str, BeforeValidator(check_file)]
 TableName = Annotated[str, BeforeValidator(check_table)]
 
 
-class FileTarget(BaseModel):
+class FileTarget(Message):
     """A file that is to hold an export."""
-
-    model_config = ConfigDict(frozen=True)
 
     out: Path
     """Where it is written. Whoever gave the job gives it its name, or removes it."""
@@ -96,10 +95,8 @@ class FileTarget(BaseModel):
     """One of :data:`ENDINGS`: what it is to hold."""
 
 
-class TableTarget(BaseModel):
+class TableTarget(Message):
     """A table that is to hold an export, beside what it holds of other models."""
-
-    model_config = ConfigDict(frozen=True)
 
     table: TableName
     database: str | None
@@ -109,10 +106,8 @@ class TableTarget(BaseModel):
     """From where the operator who named the database means paths; then its file may lie anywhere."""
 
 
-class ExportJob(BaseModel):
+class ExportJob(Message):
     """The best items of a model for every user that it knows, and where they go."""
-
-    model_config = ConfigDict(frozen=True)
 
     model_id: str
     model: Path
@@ -122,19 +117,15 @@ class ExportJob(BaseModel):
     target: FileTarget | TableTarget
 
 
-class ExportProgress(BaseModel):
+class ExportProgress(Message):
     """How far an export is. The first one says that nothing is left to refuse."""
-
-    model_config = ConfigDict(frozen=True)
 
     users_done: int = 0
     users: int
 
 
-class ExportResult(BaseModel):
+class ExportResult(Message):
     """An export that ended well. A table has its rows; a file waits in the target's ``out``."""
-
-    model_config = ConfigDict(frozen=True)
 
     model_version: int
     users: int
