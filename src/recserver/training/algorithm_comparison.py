@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
+import asyncio
+from asyncio.subprocess import DEVNULL
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,8 +18,8 @@ from recserver.algorithms.evaluation.splitting import Holdout
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, quoted
-from recserver.training.executors.process_pool import worker_command, worker_environment
+from recserver.core.errors import InvalidInput, TrainingFailed, quoted
+from recserver.training.executors.process_pool import JobCrashed, ProcessExecutor
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import CandidateJob, CandidateResult, PreviewJob, Progress, TrainingJob
 from recserver.training.preview.source_preview import preview
@@ -150,62 +151,27 @@ def compare(
             CandidateJob(holdout=path, algorithm=name, hyperparameters=dict(own), threads=threads)
             for name, own in candidates.items()
         ]
-        return [_run_candidate(job, on_progress) for job in jobs]
+        return asyncio.run(_evaluate_all(jobs, on_progress))
 
 
-def _run_candidate(job: CandidateJob, on_progress: OnCandidateProgress) -> CandidateOutcome:
-    on_progress(job.algorithm, Progress(stage="starting"))
-    process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-        worker_command("low"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # what libraries print; what goes wrong comes as an answer
-        env=worker_environment(job.threads),
-        text=True,
-        encoding="utf-8",
-    )
-    try:
-        return _follow_worker(process, job, on_progress)
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+async def _evaluate_all(jobs: Sequence[CandidateJob], on_progress: OnCandidateProgress) -> list[CandidateOutcome]:
+    return [await _evaluate(job, on_progress) for job in jobs]
 
 
-def _follow_worker(
-    process: subprocess.Popen[str], job: CandidateJob, on_progress: OnCandidateProgress
-) -> CandidateOutcome:
-    """Hand ``job`` to the process and follow its answers to the last one."""
+async def _evaluate(job: CandidateJob, on_progress: OnCandidateProgress) -> CandidateOutcome:
+    """Evaluate one algorithm in a fresh process, so that its peak memory is its own."""
     name = job.algorithm
-    if process.stdin is None or process.stdout is None:
-        return CandidateOutcome(name, error="The process has no pipes: this is a fault in recserver.")
+    on_progress(name, Progress(stage="starting"))
+    pool = ProcessExecutor(1, job.threads, priority="low", stderr=DEVNULL)
     try:
-        process.stdin.write(f'{{"candidate": {job.model_dump_json()}}}\n')
-        process.stdin.flush()
-        for line in process.stdout:
-            said, content = next(iter(json.loads(line).items()))
-            if said == "progress":
-                on_progress(name, Progress.model_validate(content))
-            elif said == "result":
-                return CandidateOutcome(name, CandidateResult.model_validate(content))
-            elif said == "crashed":
-                last = str(content["traceback"]).strip().splitlines()[-1]
-                return CandidateOutcome(
-                    name, error=f"{name} failed by a fault of its own ({last}): report it to its authors."
-                )
-            else:
-                return CandidateOutcome(name, error=str(content["error"]))
-    except BrokenPipeError:
-        pass  # the same as the end of its output
-    return CandidateOutcome(name, error=_exit_message(process.wait()))
-
-
-def _exit_message(status: int) -> str:
-    if status >= 0:
-        return f"The process ended by itself with status {status}: a library in it may have failed."
-    return f"The process was ended by signal {-status}: the system may have run out of memory, so try less data."
+        return CandidateOutcome(name, await pool.evaluate_candidate(job, partial(on_progress, name)))
+    except JobCrashed as error:
+        sentence = f"{name} failed by a fault of its own ({error.reason}): report it to its authors."
+        return CandidateOutcome(name, error=sentence)
+    except TrainingFailed as error:
+        return CandidateOutcome(name, error=str(error))
+    finally:
+        await pool.close()
 
 
 def popularity_metrics(holdout: Holdout) -> dict[str, float]:

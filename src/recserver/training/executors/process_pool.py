@@ -1,4 +1,4 @@
-"""Trainings, previews and exports in worker processes: interpreters of our own, spoken to in lines of JSON.
+"""Trainings, previews and exports in worker processes: Python interpreters that take jobs as lines of JSON.
 
 Chosen by five requirements (docs/architecture.md has the comparison): a cancelled training's process is gone
 at once; a dead worker costs only its own job; no worker outlives a killed server; a host script without a
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -28,10 +27,19 @@ from recserver.core.errors import (
     TrainingFailed,
     WorkerDied,
 )
+from recserver.training.executors.messages import decode, encode
 from recserver.training.executors.protocol import PREVIEW_SECONDS, OnExportProgress, OnProgress
 from recserver.training.executors.worker_slots import WorkerSlots
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult
-from recserver.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
+from recserver.training.jobs import (
+    CandidateJob,
+    CandidateResult,
+    Preview,
+    PreviewJob,
+    Progress,
+    TrainingJob,
+    TrainingResult,
+)
 
 IDLE_SECONDS = 60.0
 """How long a worker without a job is kept: its next job starts a second sooner."""
@@ -49,7 +57,7 @@ logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
 OnWorkerProgress = Callable[[Any], object]
-"""Is told what a worker says of its progress."""
+"""Called with the content of each ``progress`` message."""
 
 
 class ProcessExecutor:
@@ -59,9 +67,11 @@ class ProcessExecutor:
         self,
         size: int,
         threads_each: int = 1,
+        *,
         idle_seconds: float = IDLE_SECONDS,
         preview_seconds: float = PREVIEW_SECONDS,
         priority: str = "idle",
+        stderr: int | None = None,
     ) -> None:
         """
         Args:
@@ -70,13 +80,14 @@ class ProcessExecutor:
             threads_each: threads that numerical libraries may use in one training.
             idle_seconds: how long a worker without a job is kept.
             preview_seconds: how long a preview may take, and how long it waits for its turn.
+            stderr: where the workers' standard error goes, such as ``DEVNULL``; None for this process's own.
         """
         self._training_slots = WorkerSlots(size)
         self._preview_slots = asyncio.Semaphore(MAX_PREVIEWS)
         self._export_slots = asyncio.Semaphore(MAX_EXPORTS)
         self._preview_seconds = preview_seconds
         self._threads_each = threads_each
-        self._priority = priority
+        self._priority, self._stderr = priority, stderr
         self._idle_seconds = idle_seconds
         self._busy: set[Process] = set()
         self._idle: dict[Process, asyncio.TimerHandle] = {}
@@ -138,6 +149,17 @@ class ProcessExecutor:
             except TrainingFailed as failure:
                 raise ExportFailed(str(failure)) from None
 
+    async def evaluate_candidate(self, job: CandidateJob, on_progress: OnProgress) -> CandidateResult:
+        """Fit and measure one algorithm of a comparison.
+
+        Raises:
+            TrainingFailed: with the reason, and the traceback if the algorithm raised another error.
+            WorkerDied: if the worker process ended.
+        """
+        return await self._run_job(
+            "candidate", job, CandidateResult, lambda content: on_progress(Progress.model_validate(content))
+        )
+
     async def close(self) -> None:
         for timer in self._idle.values():
             timer.cancel()
@@ -181,6 +203,7 @@ class ProcessExecutor:
             *worker_command(self._priority),
             stdin=PIPE,
             stdout=PIPE,
+            stderr=self._stderr,
             limit=MAX_LINE_BYTES,
             env=worker_environment(self._threads_each),
         )
@@ -219,7 +242,25 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 
 class _DiedBeforeJob(WorkerDied):
-    """A worker was gone before it took the job."""
+    """A worker ended before it took the job."""
+
+
+class JobCrashed(TrainingFailed):
+    """A job raised an error that is none of recserver's own.
+
+    Attributes:
+        reason: the last line of the traceback: the error's type and text.
+    """
+
+    def __init__(self, kind: str, run_id: str, error_type: str, traceback: str) -> None:
+        self.reason = traceback.strip().splitlines()[-1]
+        if kind != "candidate":  # a comparison on the command line shows the reason itself
+            logger.error("%s %s raised %s\n%s", kind, run_id, error_type, traceback)
+        super().__init__(
+            f"The {kind} raised {error_type}, which is a fault in recserver or a plug-in: the server's log has "
+            "the details.",
+            is_internal=True,
+        )
 
 
 async def _exchange_messages(
@@ -230,17 +271,17 @@ async def _exchange_messages(
         raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
     taken = False
     try:
-        worker.stdin.write(f'{{"{kind}": {job.model_dump_json()}}}\n'.encode())
+        worker.stdin.write(encode(kind, job.model_dump(mode="json")).encode())
         await worker.stdin.drain()
         while line := await worker.stdout.readline():
             taken = True
-            said, content = next(iter(json.loads(line).items()))
-            if said == "progress":
+            message, content = decode(line)
+            if message == "progress":
                 on_progress(content)
-            elif said == "result":
+            elif message == "result":
                 return result_type.model_validate(content)
             else:
-                raise _error_from_message(kind, getattr(job, "run_id", ""), said, content)
+                raise _error_from_message(kind, getattr(job, "run_id", ""), message, content)
     except ConnectionError:
         pass  # the same as the end of its output
     status = await worker.wait()
@@ -249,19 +290,15 @@ async def _exchange_messages(
     raise WorkerDied(_exit_message(kind, status))
 
 
-def _error_from_message(kind: str, run_id: str, message_type: str, content: dict[str, Any]) -> RecServerError:
-    if message_type == "crashed":
-        logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
-        return TrainingFailed(
-            f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: "
-            "the server's log has the details.",
-            is_internal=True,
-        )
-    error, found = content["error"], content.get("data_report")
+def _error_from_message(kind: str, run_id: str, message: str, content: dict[str, Any]) -> RecServerError:
+    if message == "crashed":
+        return JobCrashed(kind, run_id, content["error"], content["traceback"])
+    error, data_report = content["error"], content.get("data_report")
     if content["code"] == SourceUnchanged.code:
-        return SourceUnchanged(error, found)
-    failed = SourceFailed if content["code"] == SourceFailed.code else TrainingFailed
-    return failed(error, found, transient=content.get("transient", False), retry_after=content.get("retry_after"))
+        return SourceUnchanged(error, data_report)
+    error_type = SourceFailed if content["code"] == SourceFailed.code else TrainingFailed
+    transient, retry_after = content.get("transient", False), content.get("retry_after")
+    return error_type(error, data_report, transient=transient, retry_after=retry_after)
 
 
 def _exit_message(kind: str, status: int) -> str:

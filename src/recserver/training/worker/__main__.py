@@ -1,15 +1,11 @@
-"""A worker process: takes jobs as lines of JSON on standard input, answers as lines on standard output.
+"""A worker process: takes jobs on standard input and answers on standard output.
 
-A job is ``{"training": …}``, ``{"preview": …}``, ``{"export": …}`` or ``{"candidate": …}``; the last of its
-answers is a result or why there is none.
-
-It ends when its input does, which happens when the server closes it or is killed; on Linux the kernel ends it
-together with the server in any case. Nothing but the job reaches it, and nothing but words comes back.
+See :mod:`recserver.training.executors.messages`. It ends when its input does, which happens when the server
+closes it or is killed; on Linux the kernel ends it together with the server in any case.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
@@ -23,6 +19,7 @@ from pydantic import BaseModel
 
 from recserver.core.child_process import kill_with_parent
 from recserver.core.errors import NoNewModel, RecServerError, TrainingFailed
+from recserver.training.executors.messages import decode, encode
 from recserver.training.export.export_job import ExportJob
 from recserver.training.jobs import CandidateJob, PreviewJob, Progress, TrainingJob
 
@@ -79,9 +76,7 @@ def _run_job(kind: str, job: dict[str, Any], on_progress: Callable[[BaseModel], 
 
     set_on_retry_hooks(())  # the error says how often a source was tried; its own lines are not of the log's form
     if kind == "preview":
-        from recserver.training.preview.source_preview import (
-            preview,  # after the first line, so that starting is quick
-        )
+        from recserver.training.preview.source_preview import preview  # late, so that starting is quick
 
         on_progress(Progress(stage="reading"))  # from now on, dying is this job's own doing
         return preview(PreviewJob.model_validate(job))
@@ -103,13 +98,13 @@ def _run_job(kind: str, job: dict[str, Any], on_progress: Callable[[BaseModel], 
 
 def _handle_line(line: str, answers: TextIO) -> None:
     def answer(kind: str, content: Any) -> None:
-        answers.write(json.dumps({kind: content}) + "\n")
+        answers.write(encode(kind, content))
         answers.flush()
 
     def report(progress: BaseModel) -> None:
         answer("progress", progress.model_dump())
 
-    kind, job = next(iter(json.loads(line).items()))
+    kind, job = decode(line)
     try:
         result = _run_job(kind, job, report)
     except RecServerError as error:
