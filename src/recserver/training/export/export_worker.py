@@ -16,7 +16,7 @@ from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import ExportOptions
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
-from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
+from recserver.training.export.rows import ExportRow, WriteRows
 
 USERS_PER_BATCH = 256
 """Users that are answered together."""
@@ -47,31 +47,34 @@ def export(job: ExportJob, on_progress: Callable[[ExportProgress], None]) -> Exp
     except OSError as error:
         raise ExportFailed(f"The model's file cannot be read ({os_error_text(error)}): try again.") from None
     asked = PreparedQuery.for_model(model, Query.from_options(_OPTIONS_ADAPTER.validate_python(job.options)))
-    users, written, rows = len(model.users), 0, Rows()
+    users, written, rows = len(model.users), 0, list[ExportRow]()
     together = max(1, min(USERS_PER_BATCH, ROWS_PER_WRITE // asked.query.n))
-    with _open_target(job, ExportedVersion(job.model_id, model.model_version)) as write:
+    with _open_target(job) as write:
         on_progress(ExportProgress(users=users))
         for start in range(0, users, together):
             user_ids: Sequence[str] = model.users[start : start + together]
             for user_id, answer in zip(user_ids, recommend_many(model, user_ids, asked), strict=True):
-                rows.add(user_id, answer)
+                rows += [
+                    (job.model_id, model.model_version, user_id, rank, item_id, score)
+                    for rank, (item_id, score) in enumerate(answer.items, 1)
+                ]
             if len(rows) >= ROWS_PER_WRITE:
                 write(rows)
-                written, rows = written + len(rows), Rows()
+                written, rows = written + len(rows), []
             if (now := clock.monotonic()) - told >= REPORT_INTERVAL:
                 told = now
                 on_progress(ExportProgress(users_done=start + len(user_ids), users=users))
-        if len(rows):
+        if rows:
             write(rows)
     seconds = round(clock.monotonic() - began, 3)
     return ExportResult(model_version=model.model_version, users=users, rows=written + len(rows), seconds=seconds)
 
 
-def _open_target(job: ExportJob, version: ExportedVersion) -> AbstractContextManager[WriteRows]:
+def _open_target(job: ExportJob) -> AbstractContextManager[WriteRows]:
     if isinstance(job.target, FileTarget):
         from recserver.training.export.file_export import open_file_target
 
-        return open_file_target(job.target, version)
+        return open_file_target(job.target)
     from recserver.training.export.table_export import open_table_target
 
-    return open_table_target(job.target, version)
+    return open_table_target(job.target, job.model_id)

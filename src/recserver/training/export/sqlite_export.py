@@ -9,12 +9,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from recserver.core.errors import ExportFailed
 from recserver.training.export.export_job import COLUMNS
-from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
-from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns, row_tuples
+from recserver.training.export.rows import WriteRows
+from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation
 
 LOCK_TIMEOUT = 30.0
@@ -27,7 +28,7 @@ _COLUMN_NAMES = ", ".join(COLUMNS)
 
 
 @contextmanager
-def open_sqlite_target(location: TableLocation, version: ExportedVersion) -> Iterator[WriteRows]:
+def open_sqlite_target(location: TableLocation, model_id: str) -> Iterator[WriteRows]:
     """As :func:`recserver.training.export.table_export.table_of`."""
     assert location.file is not None  # noqa: S101 - for the type checker
     try:
@@ -38,13 +39,9 @@ def open_sqlite_target(location: TableLocation, version: ExportedVersion) -> Ite
         with closing(_connect("")) as connection:
             connection.execute(f"CREATE TABLE gathered {_TABLE_DEFINITION}")
             connection.execute("BEGIN")
-
-            def write(rows: Rows) -> None:
-                connection.executemany("INSERT INTO gathered VALUES (?, ?, ?, ?, ?, ?)", row_tuples(rows, version))
-
-            yield write
+            yield partial(connection.executemany, "INSERT INTO gathered VALUES (?, ?, ?, ?, ?, ?)")
             connection.execute("COMMIT")
-            _replace_rows(connection, location.file, location.name, version.model_id)
+            _replace_rows(connection, location.file, location.name, model_id)
     except sqlite3.Error as error:
         raise ExportFailed(location.error_message(error, LOCK_TIMEOUT)) from None
 

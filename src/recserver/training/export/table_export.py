@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ from recserver.chefs.sql.sqlalchemy_reader import connect_args
 from recserver.core.errors import ExportFailed, SourceFailed, quoted
 from recserver.core.validation.values import MAX_ENTITY_ID_LENGTH
 from recserver.training.export.export_job import COLUMNS, TableTarget
-from recserver.training.export.rows import ExportedVersion, WriteRows
-from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns, row_tuples
+from recserver.training.export.rows import ExportRow, WriteRows
+from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation, locate_table
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ MAX_MODEL_ID_CHARS = 255
 """Characters: as long as the name of a file can be."""
 
 
-def open_table_target(target: TableTarget, version: ExportedVersion) -> AbstractContextManager[WriteRows]:
+def open_table_target(target: TableTarget, model_id: str) -> AbstractContextManager[WriteRows]:
     """Replace a model's rows in a table by those that are written, in one transaction.
 
     Whoever reads meanwhile sees the rows from before, and so does everybody if the block ends by an exception. The
@@ -38,12 +39,12 @@ def open_table_target(target: TableTarget, version: ExportedVersion) -> Abstract
     if place.file is not None:
         from recserver.training.export.sqlite_export import open_sqlite_target
 
-        return open_sqlite_target(place, version)
-    return _open_server_target(place, version, target.policy.source_timeout)
+        return open_sqlite_target(place, model_id)
+    return _open_server_target(place, model_id, target.policy.source_timeout)
 
 
 @contextmanager
-def _open_server_target(location: TableLocation, version: ExportedVersion, seconds: float) -> Iterator[WriteRows]:
+def _open_server_target(location: TableLocation, model_id: str, seconds: float) -> Iterator[WriteRows]:
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
@@ -58,8 +59,8 @@ def _open_server_target(location: TableLocation, version: ExportedVersion, secon
             if engine.dialect.name == "postgresql":  # which else waits for ever for who has locked the table
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {ceil(seconds * 1000)}")
             table = _ensure_table(connection, location)
-            connection.execute(table.delete().where(table.c.model_id == version.model_id))
-            yield lambda rows: _insert(connection, table, row_tuples(rows, version))
+            connection.execute(table.delete().where(table.c.model_id == model_id))
+            yield partial(_insert, connection, table)
     except SourceFailed as error:
         raise ExportFailed(location.redact(str(error))) from None
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
@@ -73,17 +74,17 @@ def _connect(engine: Engine, location: TableLocation, seconds: float) -> Connect
         raise ExportFailed(location.error_message(error, seconds)) from None
 
 
-def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]]) -> None:
+def _insert(connection: Connection, table: Table, rows: Sequence[ExportRow]) -> None:
     """By the quickest way that each driver has: SQLAlchemy's own takes several times as long."""
     quote = connection.dialect.identifier_preparer
     into = f"{quote.format_table(table)} ({', '.join(map(quote.quote, COLUMNS))})"
     if connection.dialect.name != "postgresql":
         marks = ", ".join(["%s"] * len(COLUMNS))
-        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", values)  # noqa: S608 - quoted names
+        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", list(rows))  # noqa: S608 - quoted names
         return
     cursor: Any = connection.connection.cursor()
     with cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
-        for row in values:
+        for row in rows:
             copy.write_row(row)
 
 
