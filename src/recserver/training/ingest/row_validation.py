@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,11 +152,3 @@ def _event_name(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
-
-
-def rejected_rows(batch: Batch, validated: ValidatedBatch | None) -> Iterator[tuple[str, int, str]]:
-    """(reason, rows, example) of everything that a batch loses: to its chef, and to the judgement."""
-    for one in batch.rejected:
-        yield f"the row {one.reason}", one.count, one.example
-    for fault in validated.errors if validated else ():
-        yield fault.reason, len(fault.rows), fault.example

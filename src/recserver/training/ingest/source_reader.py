@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from recserver.algorithms.interactions import Interactions
 from recserver.chefs.lookup import load_chef_class
-from recserver.chefs.protocol import Chef, ConditionalChef, RestartRead
+from recserver.chefs.protocol import Batch, Chef, ConditionalChef, RestartRead
 from recserver.chefs.redaction import Redactor
 from recserver.chefs.row_rules import RowRules, row_rules
 from recserver.chefs.secrets import expand_environment, mask_entry
@@ -21,6 +21,7 @@ from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed, SourceUnchanged
 from recserver.core.validation.messages import first_error
 from recserver.training.ingest.interactions_builder import InteractionsBuilder
+from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.jobs import DataReport, Progress, TrainingJob
 
 OnProgress = Callable[[Progress], None]
@@ -79,26 +80,27 @@ def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None
         raise error.with_message(hiding.redact_message(str(error))) from None
     try:
         stages.begin("reading")
-        try:
-            _read(chef, builder, on_progress)
-        except RestartRead:
-            builder = InteractionsBuilder(rules)
-            _read(chef, builder, on_progress)
+        for batch in read_batches(chef, builder.required_columns(), builder.reset):
+            builder.add(batch)
+            on_progress(Progress(stage="reading", rows_read=builder.counts.rows_read))
         stages.begin("building")
         interactions = builder.build()
     except (SourceFailed, SourceUnchanged) as error:
-        found = _data_report(builder, None, stages, hiding).model_dump()
+        found = _data_report(builder.counts, None, stages, hiding).model_dump()
         raise error.with_message(hiding.redact_message(str(error)), found) from None
     if state and isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
     kept = state if "validators" in state else {}
-    return CollectedData(interactions, _data_report(builder, interactions, stages, hiding), kept)
+    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, hiding), kept)
 
 
-def _read(chef: Chef, builder: InteractionsBuilder, on_progress: OnProgress) -> None:
-    for batch in chef.batches(builder.required_columns()):
-        builder.add(batch)
-        on_progress(Progress(stage="reading", rows_read=builder.rows_read))
+def read_batches(chef: Chef, columns: set[str] | None, restart: Callable[[], None]) -> Generator[Batch]:
+    """The batches of a chef. If it asks to be read again from the start, once at most, ``restart`` is called."""
+    try:
+        yield from chef.batches(columns)
+    except RestartRead:
+        restart()
+        yield from chef.batches(columns)
 
 
 def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules, Chef]:
@@ -131,20 +133,17 @@ def _prepare_conditional_read(job: TrainingJob, chef: Chef) -> dict[str, Any]:
 
 
 def _data_report(
-    builder: InteractionsBuilder, interactions: Interactions | None, stages: StageTimer, redactor: Redactor
+    counts: RowCounts, interactions: Interactions | None, stages: StageTimer, redactor: Redactor
 ) -> DataReport:
-    name = redactor.redact_name
     return DataReport(
-        rows_read=builder.rows_read,
-        rows_kept=builder.rows_kept,
-        rejected={name(reason): count for reason, count in builder.rejected.items()},
-        replaced={name(reason): count for reason, count in builder.replaced.items()},
-        examples={name(reason): redactor.redact_message(one) for reason, one in builder.examples.items()},
-        hints=[redactor.redact_message(one) for one in builder.hints],
+        rows_read=counts.rows_read,
+        rows_kept=counts.rows_kept,
+        **counts.report(redactor.redact_name, redactor.redact_message),
+        hints=[redactor.redact_message(hint) for hint in counts.hints],
         n_pairs=interactions.n_pairs if interactions else 0,
         n_users=len(interactions.users) if interactions else 0,
         n_items=len(interactions.items) if interactions else 0,
         density=interactions.density if interactions else 0.0,
-        n_bytes=builder.n_bytes,
+        n_bytes=counts.n_bytes,
         seconds=stages.end(),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from recserver.chefs.protocol import Batch, Chef, Column, RestartRead
+from recserver.chefs.protocol import Batch, Column
 from recserver.chefs.redaction import Redactor
 from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RowRules
 from recserver.core.errors import InvalidInput, SourceFailed
 from recserver.training.ingest.column_suggestions import duplicate_columns
 from recserver.training.ingest.id_encoding import EncodedIds, value_at
-from recserver.training.ingest.row_validation import ValidatedBatch, rejected_rows, validate
-from recserver.training.ingest.source_reader import open_chef
+from recserver.training.ingest.row_counts import RowCounts
+from recserver.training.ingest.row_validation import ValidatedBatch, validate
+from recserver.training.ingest.source_reader import open_chef, read_batches
 from recserver.training.jobs import Preview, PreviewJob
 from recserver.training.preview.json_values import format_time, rating_number, shorten, to_json_value
 from recserver.training.preview.misread_sources import SourceSample
@@ -56,27 +57,17 @@ def preview(job: PreviewJob) -> Preview:
     enough, hiding = max(job.rows, VALIDATED_ROWS), Redactor(entry)
     try:
         rules, chef = open_chef(entry, job.policy.model_copy(update={"batch_rows": enough}))
-        try:
-            return _build_preview(chef, _PreviewBuilder(entry, rules, hiding, job.rows), enough)
-        except RestartRead:
-            return _build_preview(chef, _PreviewBuilder(entry, rules, hiding, job.rows), enough)
+        builder = _PreviewBuilder(entry, rules, hiding, job.rows)
+        with closing(read_batches(chef, None, builder.reset)) as batches:
+            for batch in batches:
+                builder.add(_first_rows(batch, enough - builder.counts.rows_read))
+                if builder.counts.rows_read >= enough:
+                    break
+        return builder.result(getattr(chef, "delimiter", None))
     except InvalidInput as error:
         raise SourceFailed(hiding.redact_message(f"The data chef cannot be used: {error}")) from None
     except SourceFailed as error:
         raise error.with_message(hiding.redact_message(str(error))) from None
-
-
-def _build_preview(chef: Chef, builder: _PreviewBuilder, max_rows: int) -> Preview:
-    """What the first rows of a chef's source, ``enough`` of them, look like."""
-    batches = chef.batches(None)
-    try:
-        for batch in batches:
-            builder.add(_first_rows(batch, max_rows - builder.rows_read))
-            if builder.rows_read >= max_rows:
-                break
-    finally:
-        _close(batches)
-    return builder.result(getattr(chef, "delimiter", None))
 
 
 def _first_rows(batch: Batch, max_rows: int) -> Batch:
@@ -86,52 +77,37 @@ def _first_rows(batch: Batch, max_rows: int) -> Batch:
     return replace(batch, columns={name: column[:max_rows] for name, column in batch.columns.items()})
 
 
-def _close(batches: Iterator[Batch]) -> None:
-    close: Callable[[], None] | None = getattr(batches, "close", None)  # iterators other than generators lack it
-    if close is not None:
-        close()
-
-
 class _PreviewBuilder:
     """What has been seen of a source so far."""
 
     def __init__(self, entry: Mapping[str, Any], rules: RowRules, redactor: Redactor, max_rows: int) -> None:
         """
         Args:
-            shown: how many rows are kept to be shown.
+            max_rows: how many rows are shown.
         """
         self._entry, self._rules = entry, rules
         self._redactor = redactor
-        self._max_rows = max_rows
+        self._rows_wanted = max_rows
+        self.reset()
+
+    def reset(self) -> None:
+        """Start again: the source is read from its beginning."""
+        self._max_rows = self._rows_wanted
         self._max_columns = MAX_COLUMNS
         self._bytes_left = MAX_PREVIEW_BYTES
         self._raw: list[Row] = []
         self._renamed: list[Row] = []
-        self._column_names: tuple[str, ...] = ()
         self._sample: Mapping[str, Column] = {}
-        self._hints: dict[str, None] = {}
-        self._rejected: Counter[str] = Counter()
-        self._replaced: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-        self.rows_read = 0
+        self.counts = RowCounts(MAX_REASONS)
 
     def add(self, batch: Batch) -> None:
-        """Judge a batch, and keep its first rows while some are wanted."""
-        self._column_names = batch.column_names or self._column_names
-        self._hints.update(dict.fromkeys(batch.hints))
-        self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
-        judged = validate(batch, self._rules) if batch.n_rows else None
-        for reason, count, example in rejected_rows(batch, judged):
-            if reason in self._rejected or len(self._rejected) < MAX_REASONS:
-                self._rejected[reason] += count
-                self._examples.setdefault(reason, example)
-        if judged is None:
-            return
-        for fault in judged.replaced:
-            self._replaced[fault.reason] += len(fault.rows)
-            self._examples.setdefault(fault.reason, fault.example)
-        self._sample = self._sample or batch.columns
-        self._show_rows(batch, judged)
+        """Validate the rows of a batch, and show the first ones of the source."""
+        self.counts.add(batch)
+        if batch.n_rows:
+            validated = validate(batch, self._rules)
+            self.counts.add_errors(validated)
+            self._sample = self._sample or batch.columns
+            self._show_rows(batch, validated)
 
     def _show_rows(self, batch: Batch, validated: ValidatedBatch) -> None:
         reasons = {int(row): fault.reason for fault in validated.errors for row in fault.rows}
@@ -192,26 +168,27 @@ class _PreviewBuilder:
         Args:
             delimiter: that the source was read with, if it is delimited text and anybody knows.
         """
-        present = renamed_columns(self._column_names, self._rules.renames)
+        counts = self.counts
+        present = renamed_columns(counts.column_names, self._rules.renames)
         absent = [name for name, must in self._rules.required_columns().items() if must and name not in present]
-        absent += duplicate_columns(self._column_names, self._rules)  # nobody reads either
+        absent += duplicate_columns(counts.column_names, self._rules)  # neither of two is read
         # Of a column that is not there every row is bad: the suggestions say it once, and better.
         pointless = {f"{name} {what}" for name in absent for what in ("is missing", "is no time")}
         for row in self._renamed:
             if row.get(REJECTED) in pointless:
                 del row[REJECTED]
-        counted = {reason: count for reason, count in self._rejected.items() if reason not in pointless}
-        seen = SourceSample(self._entry, self._rules, self._column_names, self._sample, self.rows_read, delimiter)
-        name, sentence = self._redacted_name, self._redactor.redact_message
+        for reason in pointless:
+            counts.rejected.pop(reason, None)
+        sample = SourceSample(
+            self._entry, self._rules, counts.column_names, self._sample, counts.rows_read, delimiter
+        )
         return Preview(
             raw=[self._redact_names(row) for row in self._raw],
             renamed=[self._redact_names(row) for row in self._renamed],
-            columns=[name(one) for one in self._column_names[:MAX_COLUMNS]],
-            rejected={name(reason): count for reason, count in counted.items()},
-            replaced=dict(self._replaced),
-            examples={name(reason): sentence(self._examples[reason]) for reason in [*counted, *self._replaced]},
-            suggestions=preview_hints(seen, self._replaced, self._examples, self._hints, self._redactor),
-            rows_read=self.rows_read,
+            columns=[self._redacted_name(name) for name in counts.column_names[:MAX_COLUMNS]],
+            **counts.report(self._redacted_name, self._redactor.redact_message),
+            suggestions=preview_hints(sample, counts, self._redactor),
+            rows_read=counts.rows_read,
         )
 
     def _redacted_name(self, text: str) -> str:

@@ -13,6 +13,7 @@ from recserver.chefs.chef_entry import object_column
 from recserver.chefs.protocol import Column
 from recserver.chefs.redaction import Redactor
 from recserver.training.ingest.column_suggestions import MAX_NAMES_EXAMINED, SourceFacts, column_hints
+from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import RATING_NOT_A_NUMBER
 from recserver.training.ingest.value_parsing import parse_ratings
 from recserver.training.preview.misread_sources import SourceSample, diagnose
@@ -31,30 +32,19 @@ _NESTED_HINTS = {"sql": ", each as a column of its own"}
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 
 
-def preview_hints(
-    source: SourceSample,
-    replaced: Mapping[str, int],
-    examples: Mapping[str, str],
-    hints: Iterable[str],
-    redactor: Redactor,
-) -> list[str]:
-    """Everything that should be changed, a sentence each, without secrets.
-
-    Args:
-        replaced: rows that count otherwise than they say, by reason; ``examples`` has one of each.
-        hints: of the chef.
-    """
+def preview_hints(source: SourceSample, counts: RowCounts, redactor: Redactor) -> list[str]:
+    """Everything that should be changed, a sentence each, without secrets."""
     wrong = diagnose(source, redactor)
     said = column_hints(source.column_names, source.rules, _source_facts(source)) if wrong is None else [wrong]
     if not source.rows_read and wrong is None:
         said.append("The source holds no rows: check the path, query or address of the data chef.")
     said = [redactor.redact_name(one) for one in said]
     said += [
-        _not_a_number_hint(count, source.rows_read, redactor.redact_message(examples[reason]))
-        for reason, count in replaced.items()
+        _not_a_number_hint(count, source.rows_read, redactor.redact_message(counts.examples[reason]))
+        for reason, count in counts.replaced.items()
         if reason == RATING_NOT_A_NUMBER
     ]
-    told = [redactor.redact_message(one) for one in dict.fromkeys(hints)][:MAX_HINTS]
+    told = [redactor.redact_message(hint) for hint in counts.hints][:MAX_HINTS]
     return list(dict.fromkeys([*said, *told]))
 
 
