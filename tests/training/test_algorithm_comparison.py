@@ -14,10 +14,10 @@ from recserver.training.algorithm_comparison import (
     applicable_algorithms,
     compare,
     conclusions,
-    popularity_metrics,
 )
 from recserver.training.jobs import CandidateResult, Progress
 from recserver.training.worker.candidate import load_holdout, peak_megabytes, save_holdout
+from recserver.training.worker.evaluate import popularity_metrics
 
 BASELINE = {"ndcg_at_10": 0.1}
 

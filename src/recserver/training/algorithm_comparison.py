@@ -11,9 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from recserver.algorithms.evaluation.metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import Holdout
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
@@ -172,12 +169,6 @@ async def _evaluate(job: CandidateJob, on_progress: OnCandidateProgress) -> Cand
         return CandidateOutcome(name, error=str(error))
     finally:
         await pool.close()
-
-
-def popularity_metrics(holdout: Holdout) -> dict[str, float]:
-    """The metrics of recommending to everybody what most have and they do not."""
-    counts = holdout.training.item_counts().astype(np.float32)
-    return ranking_metrics(holdout, lambda users: np.tile(counts, (len(users), 1)))
 
 
 def conclusions(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float], n_users: int) -> list[str]:

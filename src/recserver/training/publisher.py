@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class Publisher:
         await self._versions.store_candidate(
             run.model_id, packed, version, ModelStatus.FAILED, error=error, failed_at=version.created_at
         )
-        return RunResult("failed", error, result.model_version, result.data_report, details=result.details)
+        return replace(result, outcome="failed", error=error)
 
     async def _store_unpromoted(
         self, run: Run, packed: Path, version: Version, result: RunResult, serving: int
@@ -118,8 +119,7 @@ class Publisher:
         warnings = [*result.details["warnings"], said]
         changes = {"training_completed_at": version.created_at, "training_warnings": warnings}
         await self._versions.store_candidate(run.model_id, packed, version, ModelStatus.COMPLETED, **changes)
-        details = {**result.details, "warnings": warnings}
-        return RunResult("completed", None, result.model_version, result.data_report, details=details)
+        return replace(result, details={**result.details, "warnings": warnings})
 
 
 def quality_gate(model: StoredModel) -> QualityGate:

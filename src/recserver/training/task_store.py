@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,15 @@ class TaskStore:
     def _specs(self, task_names: Iterable[str]) -> dict[str, TaskSpec | InvalidInput]:
         found: dict[str, TaskSpec | InvalidInput] = {}
         for name in task_names:
-            try:
-                found[name] = TaskSpec.from_file(name, files.read_object_sync(self._path(name)))
-            except InvalidInput as error:
-                found[name] = error
-            except FileNotFoundError:  # it was removed meanwhile
-                continue
+            with suppress(FileNotFoundError):  # it was removed meanwhile
+                found[name] = self._spec(name)
         return found
+
+    def _spec(self, task_name: str) -> TaskSpec | InvalidInput:
+        try:
+            return TaskSpec.from_file(task_name, files.read_object_sync(self._path(task_name)))
+        except InvalidInput as error:
+            return error
 
     async def read(self, task_name: str) -> dict[str, Any]:
         """The content of a task's file, whatever keys it holds.
@@ -54,10 +57,7 @@ class TaskStore:
         Raises:
             FileNotFoundError: if there is none.
         """
-        try:
-            return TaskSpec.from_file(task_name, await self.read(task_name))
-        except InvalidInput as error:
-            return error
+        return await asyncio.to_thread(self._spec, task_name)
 
     async def displayable(self, task_name: str) -> dict[str, Any]:
         """What of a broken task file can be shown: the keys of a task, None where one cannot be read."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -55,12 +55,8 @@ class Trainer:
         Args:
             limits: of a training whose task names none.
         """
-        self._models, self._version_store, self._publisher, self._model_cache = (
-            models,
-            version_store,
-            publisher,
-            model_cache,
-        )
+        self._models, self._version_store = models, version_store
+        self._publisher, self._model_cache = publisher, model_cache
         self._executor, self._policy, self._limits = executor, policy, limits
         self._background, self._clock, self._events = background, clock, events
         self.runs: dict[str, Run] = {}
@@ -72,8 +68,7 @@ class Trainer:
         await self._models.remove_temporaries()
         for model in await self._models.read_all():
             if ModelStatus(model.status).in_training:
-                status, changes = self._failed_result(INTERRUPTED)
-                await self._set_status(model.model_id, status, **changes)
+                await self._set_status(model.model_id, ModelStatus.FAILED, RunResult("failed", INTERRUPTED))
                 logger.warning("model %s: %s", model.model_id, INTERRUPTED)
 
     def blocking_reason(self, model_id: str) -> str | None:
@@ -143,8 +138,7 @@ class Trainer:
                 outcome = await self._publisher.publish(run, out, result, recommender, serving)
                 await self._end(run, out, outcome)
         except asyncio.CancelledError:
-            changes = {"stopped_at": timestamp(self._clock.now())}
-            await self._end_with_status(run, out, RunResult("stopped"), ModelStatus.STOPPED, changes)
+            await self._end_with_status(run, out, RunResult("stopped"), ModelStatus.STOPPED)
         except SourceUnchanged as ending:
             refused = (
                 str(run.request.model.config.get("error")) if run.previous_status == ModelStatus.FAILED else None
@@ -155,7 +149,7 @@ class Trainer:
             outcome = failure_of(error)
             if outcome.is_internal and not isinstance(error, TrainingFailed):
                 logger.exception("run %s, training of model %s", run.request.run_id, run.model_id)
-            await self._end_with_status(run, out, outcome, *self._failed_result(outcome.error))
+            await self._end_with_status(run, out, outcome, ModelStatus.FAILED)
         await run.log.flush()
 
     async def _begin(self, run: Run) -> Exception | None:
@@ -182,17 +176,10 @@ class Trainer:
         )  # fmt: skip
         return TrainingFailed(order.model.unreadable_reason) if order.model.unreadable_reason else problem
 
-    async def _end_with_status(
-        self,
-        run: Run,
-        out: Path,
-        outcome: RunResult,
-        status: ModelStatus,
-        changes: Mapping[str, Any] | None = None,
-    ) -> None:
+    async def _end_with_status(self, run: Run, out: Path, outcome: RunResult, status: ModelStatus) -> None:
         """End a run that publishes nothing; the model gets the status."""
         async with self._models.locks.changing(run.model_id):
-            await self._set_status(run.model_id, status, **(changes or {}))
+            await self._set_status(run.model_id, status, outcome)
             await self._end(run, out, outcome)
 
     async def _end(self, run: Run, out: Path, outcome: RunResult) -> None:
@@ -206,10 +193,6 @@ class Trainer:
             logger.warning("%s could not be removed", out)
         await run.log.prepare_end(outcome)
         self._finish(run, outcome)
-
-    def _failed_result(self, message: str | None) -> tuple[ModelStatus, dict[str, Any]]:
-        """The status of a model whose training failed, and what its config says besides."""
-        return ModelStatus.FAILED, {"error": message, "failed_at": timestamp(self._clock.now())}
 
     async def _train(self, run: Run, out: Path) -> TrainingResult:
         job, warnings = await self._build_job(run.request, out)
@@ -282,8 +265,13 @@ class Trainer:
             raise TrainingFailed("The packed model changed on its way to the server: train it again.")
         return recommender
 
-    async def _set_status(self, model_id: str, status: ModelStatus, **changes: Any) -> None:
-        """Write a status that tells of an ending; if even that fails, the log is where it is told."""
+    async def _set_status(self, model_id: str, status: ModelStatus, result: RunResult) -> None:
+        """Write the status of a model whose run has ended; if even that fails, the log has it."""
+        now, changes = timestamp(self._clock.now()), dict[str, Any]()
+        if result.outcome == "failed":
+            changes = {"error": result.error, "failed_at": now}
+        elif result.outcome == "stopped":
+            changes = {"stopped_at": now}
         try:
             await self._models.set_status(model_id, status, **changes)
         except RecServerError as error:

@@ -64,7 +64,8 @@ def _evaluate(options: EvaluateOptions, *, as_json: bool) -> None:
 
     from joblib import cpu_count  # so late that wrong options are told at once
 
-    from recserver.training.algorithm_comparison import compare, conclusions, popularity_metrics
+    from recserver.training.algorithm_comparison import compare, conclusions
+    from recserver.training.worker.evaluate import popularity_metrics
 
     named = None if names is None else _candidates(names, given)
     holdout = _holdout(options)

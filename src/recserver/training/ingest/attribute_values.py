@@ -11,14 +11,21 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Column
 from recserver.recommend.filters import MAX_VALUE_LENGTH
-from recserver.training.ingest.id_encoding import distinct_values, is_text, to_arrow, to_list
+from recserver.training.ingest.id_encoding import (
+    distinct_values,
+    is_list,
+    is_missing,
+    is_text,
+    to_arrow,
+    to_list,
+    to_utf8,
+)
 
 SEPARATOR = "|"
 """Between several values in one text."""
@@ -98,13 +105,9 @@ def _from_arrow(array: pa.Array) -> TextValues:  # noqa: PLR0911 - one line a ki
         if found is not None and (isinstance(array, pa.DictionaryArray) or len(found.values) < len(array)):
             return _from_arrow(found.values).expanded(found.indices, len(found.values))
     if is_text(kind):
-        try:
-            texts = array.cast(pa.string())
-            texts.validate(full=True)
-        except pa.ArrowInvalid:  # not UTF-8
-            return _from_objects(_decode(value) for value in array.cast(pa.large_binary()).to_pylist())
-        return _split_values(texts)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        texts = to_utf8(array)
+        return _from_objects(texts) if isinstance(texts, list) else _split_values(texts)
+    if is_list(kind):
         parents = np.asarray(pc.list_parent_indices(array), np.int64)
         found_within = _from_arrow(pc.list_flatten(array)).reindexed(parents)
         return TextValues(
@@ -192,7 +195,7 @@ def _as_text(value: Any) -> str | None:  # noqa: PLR0911 - one line a kind of va
     """A single value as text; None if there is none."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value is pd.NA or value is pd.NaT:
+    if is_missing(value):
         return None
     if isinstance(value, str):
         try:
@@ -223,7 +226,3 @@ def _number_text(value: float | Decimal) -> str | None:
 
 def _raise_unsupported() -> str:
     raise _Unsupported
-
-
-def _decode(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "surrogateescape")

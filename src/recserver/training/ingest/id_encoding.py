@@ -109,16 +109,14 @@ def _encode_distinct(values: pa.Array) -> EncodedIds:
     kind = values.type
     if not (is_text(kind) or pa.types.is_integer(kind)):
         return _encode_objects(to_list(values))
-    try:
-        values = values.cast(pa.string())
-        values.validate(full=True)
-    except pa.ArrowInvalid:
-        return _encode_objects(map(_decode, values.cast(pa.large_binary()).to_pylist()))
-    lengths = pc.fill_null(pc.utf8_length(values), 1).to_numpy()
-    codes = np.arange(len(values), dtype=np.int32)
+    texts = to_utf8(values)
+    if isinstance(texts, list):
+        return _encode_objects(texts)
+    lengths = pc.fill_null(pc.utf8_length(texts), 1).to_numpy()
+    codes = np.arange(len(texts), dtype=np.int32)
     codes[lengths == 0] = _EMPTY
     codes[lengths > MAX_ENTITY_ID_LENGTH] = _TOO_LONG
-    return EncodedIds(codes, values)
+    return EncodedIds(codes, texts)
 
 
 def _encode_objects(values: Iterable[object]) -> EncodedIds:
@@ -130,8 +128,20 @@ def _encode_objects(values: Iterable[object]) -> EncodedIds:
     return EncodedIds(codes, pa.array(list(ids), pa.string()))
 
 
-def _decode(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "surrogateescape")
+def to_utf8(values: pa.Array) -> pa.Array | list[str | None]:
+    """Values as Arrow text; as Python's, with surrogates for the wrong bytes, if some are not UTF-8."""
+    try:
+        texts = values.cast(pa.string())
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        binary = values.cast(pa.large_binary()).to_pylist()
+        return [None if value is None else value.decode("utf-8", "surrogateescape") for value in binary]
+    return texts
+
+
+def is_missing(value: object) -> bool:
+    """Whether it stands for no value: None, NaN, NA or NaT."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def _id_or_reason(value: object) -> str | int:
@@ -143,7 +153,7 @@ def _id_or_reason(value: object) -> str | int:
         value = int(value) if whole else format(value, "f").rstrip("0")  # 7.50 is 7.5
     elif isinstance(value, UUID | np.generic):
         value = str(value) if isinstance(value, UUID) else value.item()
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(value):
         return _MISSING
     if isinstance(value, str) and not _is_unicode(value):
         return _NOT_UNICODE
@@ -213,6 +223,11 @@ def value_at(column: Column, row: int) -> Any:
     """One value of a column as Python has it."""
     value = column[row]
     return _as_python(value) if isinstance(value, pa.Scalar) else value
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of its kinds of list."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -9,13 +9,12 @@ from datetime import UTC, date, datetime, time
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Column
-from recserver.training.ingest.id_encoding import distinct_values, is_text, to_arrow, to_list
+from recserver.training.ingest.id_encoding import distinct_values, is_missing, is_text, to_arrow, to_list
 
 EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
 """A number below the first counts seconds since 1970 (until the year 5138), then milli-, micro-, nanoseconds."""
@@ -67,7 +66,7 @@ def _missing_mask(column: Column) -> NDArray[np.bool_]:
 def _is_missing(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    return is_missing(value)
 
 
 def parse_times(column: Column) -> NDArray[np.float64]:

@@ -12,7 +12,8 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pandas as pd
+
+from recserver.training.ingest.id_encoding import is_missing
 
 MAX_TEXT_CHARS = 200
 """Characters of a text, or of what is nested, that are shown."""
@@ -58,7 +59,7 @@ def _convert_container(value: Any, depth: int) -> Any:
 
 
 def _convert_scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of value
-    if value is None or value is pd.NA or value is pd.NaT:
+    if is_missing(value):
         return None
     if isinstance(value, bool):
         return value
@@ -67,7 +68,7 @@ def _convert_scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of va
     if isinstance(value, int):
         return value if abs(value) < MAX_EXACT_INTEGER else _integer_text(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, Decimal):
         return _convert_decimal(value)
     if isinstance(value, date | time):

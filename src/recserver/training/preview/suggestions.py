@@ -13,6 +13,7 @@ from recserver.chefs.chef_entry import object_column
 from recserver.chefs.protocol import Column
 from recserver.chefs.redaction import Redactor
 from recserver.training.ingest.column_suggestions import MAX_NAMES_EXAMINED, SourceFacts, column_hints
+from recserver.training.ingest.id_encoding import is_list
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import RATING_NOT_A_NUMBER
 from recserver.training.ingest.value_parsing import parse_ratings
@@ -73,8 +74,7 @@ def _nested_kind(column: Column) -> str | None:
             return _describe_objects(field.name for field in kind)
         if pa.types.is_map(kind):
             return "objects"
-        listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        return "lists" if listed else None
+        return "lists" if is_list(kind) else None
     if column.dtype != object:
         return None
     some = [value for value in column[:50] if value is not None]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import Algorithm, FitContext
 from recserver.core.clock import SystemClock
 from recserver.core.errors import TrainingFailed
-from recserver.storage.model_file.id_table import IdIndex, pack_ids
 from recserver.training.ingest.source_reader import OnProgress, StageTimer
 from recserver.training.jobs import CandidateJob, CandidateResult
 from recserver.training.worker.evaluate import fit_checked
@@ -77,45 +76,24 @@ def peak_megabytes() -> float | None:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+_ARRAYS = "indptr", "indices", "ratings", "times"
+"""The fields of :class:`Interactions` that are arrays; the last may be None."""
+
+
 def save_holdout(holdout: Holdout, path: Path) -> None:
-    """Write it for :func:`load_holdout`."""
+    """Write a hold-out for :func:`load_holdout`."""
     training = holdout.training
-    (user_text, user_offsets), (item_text, item_offsets) = map(pack_ids, (training.users, training.items))
-    arrays: dict[str, Any] = {
-        "user_text": user_text,
-        "user_offsets": user_offsets,
-        "item_text": item_text,
-        "item_offsets": item_offsets,
-        "indptr": training.indptr,
-        "indices": training.indices,
-        "ratings": training.ratings,
-        "counted": np.array([training.rows_used, training.weighted, holdout.by_time], np.int64),
-        "held_users": holdout.users,
-        "held_indptr": holdout.indptr,
-        "held_items": holdout.items,
-    }
-    if training.times is not None:
-        arrays["times"] = training.times
-    np.savez(path, **arrays)
+    header = {name: getattr(training, name) for name in ("users", "items", "rows_used", "weighted")}
+    text = json.dumps(header | {"by_time": holdout.by_time}).encode()
+    arrays = {name: array for name in _ARRAYS if (array := getattr(training, name)) is not None}
+    arrays |= {"held_users": holdout.users, "held_indptr": holdout.indptr, "held_items": holdout.items}
+    np.savez(path, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)
 
 
 def load_holdout(path: Path) -> Holdout:
     """What :func:`save_holdout` wrote."""
     with np.load(path) as found:
-        users, items = (
-            list(IdIndex(found[f"{kind}_text"], found[f"{kind}_offsets"])) for kind in ("user", "item")
-        )
-        rows_used, weighted, by_time = found["counted"].tolist()
-        training = Interactions(
-            users=users,
-            items=items,
-            indptr=found["indptr"],
-            indices=found["indices"],
-            ratings=found["ratings"],
-            rows_used=rows_used,
-            times=found.get("times"),
-            weighted=bool(weighted),
-        )
-        return Holdout(
-            training, found["held_users"], found["held_indptr"], found["held_items"], by_time=bool(by_time)
-        )
+        header = json.loads(found["header"].tobytes())
+        by_time = header.pop("by_time")
+        training = Interactions(**header, **{name: found[name] for name in _ARRAYS if name in found})
+        return Holdout(training, found["held_users"], found["held_indptr"], found["held_items"], by_time)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from recserver.algorithms.evaluation.metrics import ranking_metrics
-from recserver.algorithms.evaluation.splitting import hold_out
+from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
@@ -51,13 +51,18 @@ def evaluate(
     except TrainingFailed as error:
         warning = f"The model could not be evaluated on a part of its data: {error}"
         return Evaluation({"evaluated_users": 0}, (warning,))
-    popularity = training.item_counts().astype(np.float32)
     model = ranking_metrics(holdout, lambda users: factors.scores(training, users))
-    baseline = ranking_metrics(holdout, lambda users: np.tile(popularity, (len(users), 1)))
+    baseline = popularity_metrics(holdout)
     metrics = model | {f"popularity_{name}": value for name, value in baseline.items()}
     counted = {"evaluated_users": len(holdout.users), "split_by_time": holdout.by_time}
     doubts = tuple(_quality_warnings(model, baseline, len(holdout.users)))
     return Evaluation(metrics | counted, doubts, chosen)
+
+
+def popularity_metrics(holdout: Holdout) -> dict[str, float]:
+    """The metrics of recommending the most popular items to every user."""
+    counts = holdout.training.item_counts().astype(np.float32)
+    return ranking_metrics(holdout, lambda users: np.tile(counts, (len(users), 1)))
 
 
 def fit_checked(

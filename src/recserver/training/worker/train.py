@@ -164,11 +164,10 @@ def finish_training(
         arrays |= attributes.arrays
     packed = pack(job.out, about, arrays)
     result = _result(method, interactions, factors, packed, digest)
-    if attributes is None:
-        return result
-    has = {"has_item_features": True}
-    told = {"model_metrics": result.model_metrics | has, "final_stats": result.final_stats | has}
-    return result.model_copy(update=told)
+    if attributes is not None:
+        for stats in (result.model_metrics, result.final_stats):
+            stats["has_item_features"] = True
+    return result
 
 
 def _model_arrays(interactions: Interactions, factors: FittedModel) -> dict[str, Any]:
