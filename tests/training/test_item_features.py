@@ -121,7 +121,7 @@ def test_json_lines(source: Source) -> None:
         {"extra": "only here"},
     ]
     assert found.warnings == [
-        "1 values of the attribute 'tags' are no text, number, time or list of these, and were left out."
+        "1 values of the attribute 'tags' are not a text, number, time or list of these, and were left out."
     ]
 
 
@@ -230,7 +230,7 @@ def test_a_column_without_values_is_no_attribute() -> None:
 def test_what_is_left_out_of_a_column_is_told() -> None:
     assert kind_of("x" * 300, "y", "x" * 300, b"x")[1] == [
         "2 values of the attribute 'n' are longer than 256 characters and were left out.",
-        "1 values of the attribute 'n' are no text, number, time or list of these, and were left out.",
+        "1 values of the attribute 'n' are not a text, number, time or list of these, and were left out.",
     ]
     mostly = [str(number) for number in range(20)]
     assert kind_of(*mostly, "n/a")[1] == [
@@ -301,7 +301,7 @@ def test_no_more_attributes_than_there_may_be(source: Source) -> None:
 def test_columns_that_are_there_twice(source: Source) -> None:
     found = source.read("item_id,genre,genre,price\na,x,y,1\n")
     assert list(kinds(found)) == ["price"]
-    assert found.warnings == ["'genre' are there twice and were left out: rename them in the source."]
+    assert found.warnings == ["'genre' occur twice and were left out: rename them in the source."]
 
 
 def test_features_of_other_items_only(source: Source) -> None:
@@ -321,7 +321,7 @@ WHOSE = "The item features (data chef 'films') cannot be used: "
     [
         ("movieId,genre\n1,x\n", {}, "There is no column item_id; found 'movieId', 'genre': add"),
         ("movieId,genre\n", {}, "There is no column item_id; found 'movieId', 'genre'"),
-        ("item_id,item_id,x\n1,2,3\n", {}, "The column 'item_id' is there twice"),
+        ("item_id,item_id,x\n1,2,3\n", {}, "The column 'item_id' occurs twice"),
         ("item_id,genre\n", {}, "The source holds no rows"),
         ("item_id,genre\n,x\n,y\n", {}, "None of the 2 rows has a usable item_id (item_id is empty: 2, such as"),
         ("", {}, ""),

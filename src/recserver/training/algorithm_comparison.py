@@ -1,4 +1,4 @@
-"""Several algorithms side by side on one hold-out, each in a fresh process."""
+"""A comparison of algorithms on one hold-out, each in a fresh process."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from recserver.training.preview.source_preview import preview
 from recserver.training.worker.evaluate import MIN_EVALUATED_USERS
 
 NEAR_BEST_SHARE, MAX_TIME_SHARE = 0.99, 1 / 3
-"""An algorithm of this share of the best one's ndcg_at_10, in this share of its seconds, is worth a word."""
+"""An algorithm is named if it reaches this share of the best ndcg_at_10 in this share of the seconds."""
 
 OnCandidateProgress = Callable[[str, Progress], None]
-"""Is told which algorithm is at work, and how far it is."""
+"""Called with the name of the algorithm and its progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """What a file calls what a training needs. None is what a data chef takes where nothing is said."""
+    """The names of the needed columns in a file. None stands for a data chef's default."""
 
     user: str | None = None
     item: str | None = None
@@ -46,19 +46,19 @@ class ColumnNames:
         return {"type": "csv", "path": name, "rename_columns": renames, **times}
 
     def required(self) -> dict[str, str]:
-        """The columns that must be there, and which option names each."""
+        """The required columns, and the option that names each."""
         wanted = {"user": self.user or "user_id", "item": self.item or "item_id"}
         wanted |= {"rating": self.rating or "", "timestamp": self.timestamp or ""}
         return {name: f"--{option}" for option, name in wanted.items() if name}
 
 
 class MissingColumn(InvalidInput):
-    """A file lacks a column that was named, or that has no other name."""
+    """A file lacks a required column."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateOutcome:
-    """What came of one algorithm: a result, or why there is none."""
+    """The outcome of one algorithm: a result or an error."""
 
     algorithm: str
     result: CandidateResult | None = None
@@ -66,18 +66,18 @@ class CandidateOutcome:
 
     @property
     def ndcg(self) -> float:
-        """Its ndcg_at_10; less than any if it failed."""
+        """Its ndcg_at_10; -1 if it failed."""
         return -1.0 if self.result is None else self.result.metrics["ndcg_at_10"]
 
 
 def read_file(path: Path, columns: ColumnNames, policy: SourcePolicy) -> Interactions:
-    """The rows of a file, judged as those of a data chef are.
+    """The interactions of a file, read and validated as by a data chef.
 
     Args:
-        policy: of which only the limits count; the file may be anywhere.
+        policy: only its limits count; the file may be anywhere.
 
     Raises:
-        NoColumn: if the file lacks one of the columns.
+        MissingColumn: if the file lacks one of the columns.
         RecServerError: if it cannot be read, or holds nothing usable.
     """
     file = path.resolve()
@@ -98,7 +98,7 @@ def read_file(path: Path, columns: ColumnNames, policy: SourcePolicy) -> Interac
 
 
 def applicable_algorithms(interactions: Interactions) -> tuple[list[str], list[str]]:
-    """The names of ours that can learn from such data, and a sentence for each that cannot."""
+    """The built-in algorithms that can learn from such data, and a sentence for each that cannot."""
     from recserver.algorithms.ease import MAX_ITEMS
 
     names = [name for name in ALGORITHM_PATHS if name != "auto"]  # which is one of the others
@@ -133,11 +133,11 @@ def validate_candidates(names: Collection[str], overrides: Mapping[str, Any]) ->
 def compare(
     holdout: Holdout, candidates: Mapping[str, Mapping[str, Any]], threads: int, on_progress: OnCandidateProgress
 ) -> list[CandidateOutcome]:
-    """Fit and measure each of some algorithms. One that fails costs its own row only.
+    """Fit and evaluate several algorithms. One that fails does not affect the others.
 
     Args:
-        candidates: names and hyperparameters.
-        threads: that each may use.
+        candidates: name to hyperparameters.
+        threads: number of threads that each may use.
     """
     from recserver.training.worker.candidate import save_holdout
 
@@ -172,30 +172,30 @@ async def _evaluate(job: CandidateJob, on_progress: OnCandidateProgress) -> Cand
 
 
 def conclusions(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float], n_users: int) -> list[str]:
-    """Which algorithm to take, a sentence each for that and for what speaks against it."""
+    """The best algorithm, alternatives that are much faster, and doubts, one sentence each."""
     best = max(rows, key=lambda row: row.ndcg, default=None)
     if best is None or best.result is None:
         return []
-    own, seconds = best.ndcg, best.result.seconds
-    said = [f"Take {best.algorithm}: its ndcg_at_10 of {own:.4f} is the best."]
+    ndcg, seconds = best.ndcg, best.result.seconds
+    sentences = [f"Take {best.algorithm}: its ndcg_at_10 of {ndcg:.4f} is the best."]
     near = [
         (row.result.seconds, row)
         for row in rows
         if row.result is not None
-        and row.ndcg >= NEAR_BEST_SHARE * own
+        and row.ndcg >= NEAR_BEST_SHARE * ndcg
         and row.result.seconds <= MAX_TIME_SHARE * seconds
     ]
     for took, row in sorted(near, key=lambda one: one[0]):
-        said.append(
+        sentences.append(
             f"{row.algorithm} comes within 1 % of that ({row.ndcg:.4f}), in {took:.1f} seconds, not {seconds:.1f}."
         )
-    if best.algorithm != "popular" and own <= baseline["ndcg_at_10"]:
-        said.append(
+    if best.algorithm != "popular" and ndcg <= baseline["ndcg_at_10"]:
+        sentences.append(
             f"That is no better than recommending what is popular ({baseline['ndcg_at_10']:.4f}): check that the "
             "columns are the right ones."
         )
     if n_users < MIN_EVALUATED_USERS:
-        said.append(
+        sentences.append(
             f"Only {n_users} users could be evaluated: with fewer than {MIN_EVALUATED_USERS} chance decides."
         )
-    return said
+    return sentences

@@ -1,7 +1,7 @@
 """Trainings, previews and exports in worker processes: Python interpreters that take jobs as lines of JSON.
 
-Chosen by five requirements (docs/architecture.md has the comparison): a cancelled training's process is gone
-at once; a dead worker costs only its own job; no worker outlives a killed server; a host script without a
+Five requirements decide the design (docs/architecture.md has the comparison): a cancelled training's process ends
+at once; a dead worker fails only its own job; no worker outlives a killed server; a host script without a
 main guard works; an idle worker costs little.
 """
 
@@ -42,16 +42,16 @@ from recserver.training.jobs import (
 )
 
 IDLE_SECONDS = 60.0
-"""How long a worker without a job is kept: its next job starts a second sooner."""
+"""How long a worker without a job stays alive: its next job starts a second sooner."""
 
 MAX_LINE_BYTES = 2**20
-"""Bytes of one answer. A preview shows fewer rows where they are large."""
+"""Bytes of one message. A preview shows fewer rows where they are large."""
 
 MAX_PREVIEWS = 2
-"""Previews that run at the same time, whatever the trainings do."""
+"""Previews that run at the same time, besides trainings."""
 
 MAX_EXPORTS = 2
-"""Exports that run at the same time, whatever the trainings do."""
+"""Exports that run at the same time, besides trainings."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ class ProcessExecutor:
             priority: ``idle`` or ``low``; see :class:`recserver.server.settings.Settings`.
             size: trainings that run at the same time.
             threads_each: threads that numerical libraries may use in one training.
-            idle_seconds: how long a worker without a job is kept.
-            preview_seconds: how long a preview may take, and how long it waits for its turn.
+            idle_seconds: how long a worker without a job stays alive.
+            preview_seconds: how long a preview may take, and how long it may wait for its slot.
             stderr: where the workers' standard error goes, such as ``DEVNULL``; None for this process's own.
         """
         self._training_slots = WorkerSlots(size)
@@ -106,10 +106,8 @@ class ProcessExecutor:
             on_progress(Progress(stage="starting"))
             try:
                 async with asyncio.timeout(job.time_limit):
-                    own = job.model_copy(update={"threads": self._threads_each})
-                    return await self._run_job(
-                        "training", own, TrainingResult, lambda said: on_progress(Progress.model_validate(said))
-                    )
+                    with_threads = job.model_copy(update={"threads": self._threads_each})
+                    return await self._run_job("training", with_threads, TrainingResult, _parsed(on_progress))
             except TimeoutError:
                 raise TrainingFailed(
                     f"The training took longer than its limit of {job.time_limit:g} seconds and was ended: GET "
@@ -140,12 +138,12 @@ class ProcessExecutor:
             self._preview_slots.release()
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
-        def tell(said: Any) -> None:
-            on_progress(ExportProgress.model_validate(said))
+        def report(content: Any) -> None:
+            on_progress(ExportProgress.model_validate(content))
 
         async with self._export_slots:
             try:
-                return await self._run_job("export", job, ExportResult, tell)
+                return await self._run_job("export", job, ExportResult, report)
             except TrainingFailed as failure:
                 raise ExportFailed(str(failure)) from None
 
@@ -156,9 +154,7 @@ class ProcessExecutor:
             TrainingFailed: with the reason, and the traceback if the algorithm raised another error.
             WorkerDied: if the worker process ended.
         """
-        return await self._run_job(
-            "candidate", job, CandidateResult, lambda content: on_progress(Progress.model_validate(content))
-        )
+        return await self._run_job("candidate", job, CandidateResult, _parsed(on_progress))
 
     async def close(self) -> None:
         for timer in self._idle.values():
@@ -169,7 +165,7 @@ class ProcessExecutor:
     async def _run_job(
         self, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
     ) -> ResultT:
-        """Have one job done, by a worker that rests if there is one."""
+        """Run one job, in an idle worker if there is one."""
         while (worker := self._take_idle()) is not None:
             try:
                 return await self._run_job_in(worker, kind, job, result_type, on_progress)
@@ -189,7 +185,7 @@ class ProcessExecutor:
             else:
                 self._make_idle(worker)
             raise
-        except BaseException:  # a cancelled call above all: its process must be gone when it returns
+        except BaseException:  # above all a cancelled call: its process must have ended when it returns
             await asyncio.shield(_kill(worker))
             raise
         else:
@@ -222,21 +218,25 @@ class ProcessExecutor:
 
     def _retire(self, worker: Process) -> None:
         del self._idle[worker]
-        self._retiring = {one for one in self._retiring if one.returncode is None} | {worker}
+        self._retiring = {other for other in self._retiring if other.returncode is None} | {worker}
         if worker.stdin is not None:
-            worker.stdin.close()  # its input ends, and with it the process
+            worker.stdin.close()  # the process ends with its input
 
     def _all_workers(self) -> tuple[Process, ...]:
         return *self._busy, *self._idle, *self._retiring
 
 
+def _parsed(on_progress: OnProgress) -> OnWorkerProgress:
+    return lambda content: on_progress(Progress.model_validate(content))
+
+
 def worker_command(priority: str) -> list[str]:
-    """What starts a worker of this process."""
+    """The command that starts a worker of this process."""
     return [sys.executable, "-P", "-m", "recserver.training.worker", str(os.getpid()), priority]
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The environment variables of a worker whose numerical libraries may use so many threads."""
+    """The environment variables of a worker whose numerical libraries may use this many threads."""
     names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
     return child_environment() | dict.fromkeys(names, str(threads))
 
@@ -266,9 +266,9 @@ class JobCrashed(TrainingFailed):
 async def _exchange_messages(
     worker: Process, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
 ) -> ResultT:
-    """Hand ``job`` to ``worker`` and follow its answers to the last one."""
+    """Send ``job`` to ``worker`` and read its messages up to the last one."""
     if worker.stdin is None or worker.stdout is None:
-        raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
+        raise WorkerDied("The worker process has no pipes: this is an internal error of recserver.")
     taken = False
     try:
         worker.stdin.write(encode(kind, job.model_dump(mode="json")).encode())
@@ -283,7 +283,7 @@ async def _exchange_messages(
             else:
                 raise _error_from_message(kind, getattr(job, "run_id", ""), message, content)
     except ConnectionError:
-        pass  # the same as the end of its output
+        pass  # the worker ended, as at the end of its output
     status = await worker.wait()
     if not taken:
         raise _DiedBeforeJob(_exit_message(kind, status))
@@ -318,13 +318,13 @@ async def _kill(worker: Process) -> None:
 
 
 def _restore_priority(pid: int) -> None:
-    """Let a killed process have processor time, which it needs to end.
+    """Give a killed process processor time, which it needs to end.
 
-    A worker has only what all others leave (``yield_to_the_server``): on a busy machine its end takes seconds.
-    Only a privileged server may raise it again; without that it ends when the machine comes to it.
+    An ``idle`` worker gets only what all other processes leave: on a busy machine its end takes seconds. Only a
+    privileged server may raise the priority; otherwise the process ends when it gets processor time.
     """
     if sys.platform != "linux":
         return
-    with contextlib.suppress(OSError):  # not allowed, or gone already
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names alone are wanted
+    with contextlib.suppress(OSError):  # not allowed, or ended already
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - only names are needed
             os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))

@@ -1,4 +1,4 @@
-"""Recommendations as a file: Parquet, CSV or JSON lines."""
+"""Exports to files: Parquet, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 GZIP_LEVEL = 6
-"""Of ``.csv.gz``: Arrow's own is the slowest there is."""
+"""Of ``.csv.gz``: Arrow always uses the slowest level."""
 
 
 @contextmanager
 def open_file_target(target: FileTarget) -> Iterator[WriteRows]:
-    """Write rows to a new file. It is on the disk when the block ends.
+    """Write rows to a new file, which is synced to the disk at the end of the block.
 
     Raises:
         ExportFailed: if it cannot be written.
@@ -57,7 +57,7 @@ def _table(rows: Sequence[ExportRow]) -> pa.Table:
 def _parquet(file: BinaryIO) -> Iterator[WriteRows]:
     from pyarrow.parquet import ParquetWriter
 
-    texts_and_ranks = [name for name in COLUMNS if name != "score"]  # what occurs again and again
+    texts_and_ranks = [name for name in COLUMNS if name != "score"]  # columns of many repeated values
     with ParquetWriter(file, _schema(), compression="zstd", use_dictionary=texts_and_ranks) as writer:
         yield lambda rows: writer.write_table(_table(rows))
 

@@ -1,7 +1,7 @@
-"""Recommendations in a table of an SQLite file.
+"""Exports to a table of an SQLite file.
 
-A transaction that writes much locks everybody out of such a file, so rows gather in a private database of SQLite's
-own, and go into the file together at the end.
+A long writing transaction locks out all readers of the file, so the rows are collected in a private temporary
+database, and copied to the file together at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, re
 from recserver.training.export.table_target import TableLocation
 
 LOCK_TIMEOUT = 30.0
-"""Seconds that we wait for others who write to the file."""
+"""Seconds to wait for another process that writes to the file."""
 
 _COLUMN_TYPES = "TEXT", "INTEGER", "TEXT", "INTEGER", "TEXT", "REAL"
 _COLUMNS = ", ".join(f'"{name}" {kind} NOT NULL' for name, kind in zip(COLUMNS, _COLUMN_TYPES, strict=True))
@@ -29,12 +29,12 @@ _COLUMN_NAMES = ", ".join(COLUMNS)
 
 @contextmanager
 def open_sqlite_target(location: TableLocation, model_id: str) -> Iterator[WriteRows]:
-    """As :func:`recserver.training.export.table_export.table_of`."""
+    """As :func:`recserver.training.export.table_export.open_table_target`."""
     assert location.file is not None  # noqa: S101 - for the type checker
     try:
         if location.file.exists():
             with closing(_connect(str(location.file))) as connection:
-                connection.execute("BEGIN IMMEDIATE")  # whether it can be written is better known now
+                connection.execute("BEGIN IMMEDIATE")  # fail now if it cannot be written
                 _check_table(connection, "main", location.name)
         with closing(_connect("")) as connection:
             connection.execute(f"CREATE TABLE gathered {_TABLE_DEFINITION}")
@@ -47,9 +47,9 @@ def open_sqlite_target(location: TableLocation, model_id: str) -> Iterator[Write
 
 
 def roll_back_unfinished(file: Path) -> None:
-    """Undo what an export that was killed had written to the file: who may only read it could not, and is refused.
+    """Roll back what a killed export had written: a process that may only read the file could not, and would fail.
 
-    Whoever writes to it just now has done so already.
+    A process that writes to the file at this time has done it already.
     """
     if file.with_name(f"{file.name}-journal").exists():
         with suppress(sqlite3.Error), closing(_connect(str(file), lock_timeout=1.0)) as connection:
@@ -63,19 +63,19 @@ def _connect(name: str, lock_timeout: float | None = None) -> sqlite3.Connection
 
 
 def _check_table(connection: sqlite3.Connection, schema: str, table: str) -> bool:
-    """Whether a table is there; if so it must have the columns."""
+    """Whether a table exists; check its columns if it does."""
     kind = f"SELECT type FROM {schema}.sqlite_master WHERE lower(name) = lower(?)"  # noqa: S608 - main or target
     if ("view",) in connection.execute(kind, [table]).fetchall():
         reject_view(table)
-    found = {row[1]: row for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')}
-    if found:
-        must = [
+    columns = {row[1]: row for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')}
+    if columns:
+        required = [
             name
-            for name, (*_, not_null, default, key) in found.items()
+            for name, (*_, not_null, default, key) in columns.items()
             if not_null and not key and default is None
         ]
-        require_columns(table, found, must)
-    return bool(found)
+        require_columns(table, columns, required)
+    return bool(columns)
 
 
 def _replace_rows(connection: sqlite3.Connection, file: Path, table: str, model_id: str) -> None:

@@ -1,4 +1,4 @@
-"""From the rows of a source to interactions: renamed, judged, counted, repeated pairs made one."""
+"""From the rows of a source to interactions: renamed, validated, counted, repeated pairs merged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Indices = NDArray[np.int64]
 
 
 class InteractionsBuilder:
-    """Takes batches as they come and ends in :class:`Interactions`.
+    """Collects batches and builds :class:`Interactions` of them.
 
     Only codes, ratings and times of the rows are stored.
 
@@ -49,7 +49,7 @@ class InteractionsBuilder:
         self.counts = RowCounts()
 
     def required_columns(self) -> set[str]:
-        """The names in the source that may become a column a training needs."""
+        """The names in the source that may become a column that a training needs."""
         needed = set(self._rules.required_columns())
         return needed | {old for old, new in self._rules.renames.items() if new in needed}
 
@@ -118,8 +118,8 @@ def decay_ratings(
 ) -> NDArray[np.float32]:
     """``ratings`` halved for every half-life that a row is older than the newest.
 
-    The newest row counts, not the present time: data that do not change keep their weights. Rows of the future,
-    which are mistakes, count as new and do not make the others old.
+    Ages are relative to the newest row, not to the present time, so that unchanged data keep their weights. Rows
+    of the future, which are mistakes, count as new and do not make the others old.
 
     Args:
         ratings, times: of shape (rows,); times in seconds.
@@ -133,7 +133,7 @@ def decay_ratings(
 
 
 def merge_ratings(ratings: NDArray[np.float32], starts: Indices, rule: RepeatedPairs) -> NDArray[np.float32]:
-    """One rating for each group of rows of one pair, shape (groups,).
+    """One rating for each pair, shape (groups,).
 
     Args:
         ratings: shape (rows,), the rows of each pair together, oldest first.
@@ -155,17 +155,17 @@ def merge_ratings(ratings: NDArray[np.float32], starts: Indices, rule: RepeatedP
 
 
 def _group_ends(starts: Indices, n_rows: int) -> Indices:
-    """Where each group of rows has its last."""
+    """The index of the last row of each group."""
     return np.append(starts[1:], n_rows) - 1
 
 
 def _sort_pairs(
     rows: NDArray[np.int32], columns: NDArray[np.int32], n_rows: int, n_columns: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Sort by row, then column; what is equal stays in its order. Two passes of counting, so in linear time.
+    """Sort stably by row, then column, in linear time: two passes of counting sort.
 
     Returns:
-        ``indptr`` of shape (n_rows + 1,), the sorted columns, and where each entry stood before.
+        ``indptr`` of shape (n_rows + 1,), the sorted columns, and the original index of each entry.
     """
     number = np.int32 if len(rows) < 2**31 else np.int64
     one_a_row = np.arange(len(rows) + 1, dtype=number)
@@ -178,7 +178,7 @@ def _sort_pairs(
 def _distinct_pairs(
     indptr: NDArray[Any], indices: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], Indices]:
-    """The sorted rows without repetitions, and where each pair begins among the old ones."""
+    """The sorted pairs without repetitions, and the index of each pair's first row among the sorted rows."""
     first = np.ones(len(indices), bool)
     first[1:] = indices[1:] != indices[:-1]
     first[indptr[:-1]] = True  # no row is empty

@@ -1,4 +1,4 @@
-"""Reading a job's source to the end: its rows as interactions, and a report of what became of them."""
+"""Reading a job's source: its rows as interactions, and a report of them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class CollectedData:
-    """What came of a source.
+    """The data of a source.
 
     Attributes:
-        interactions: its good rows.
-        data_report: what was read; its ``seconds`` hold the stages so far.
-        source_state: what the next training may use to ask whether anything changed; empty if nothing.
+        interactions: of its valid rows.
+        data_report: what was read, and the ``seconds`` of the stages so far.
+        source_state: what the next training may use to ask whether anything changed; may be empty.
     """
 
     interactions: Interactions
@@ -43,7 +43,7 @@ class CollectedData:
 
 
 class StageTimer:
-    """Time by stage, in the order in which they began."""
+    """Measures the time of stages."""
 
     def __init__(self) -> None:
         self._clock = SystemClock()
@@ -51,12 +51,12 @@ class StageTimer:
         self._stage, self._since = "", self._clock.monotonic()
 
     def begin(self, stage: str) -> None:
-        """The stage before ends here."""
+        """End the previous stage and begin another."""
         self.end()
         self._stage = stage
 
     def end(self) -> dict[str, float]:
-        """Seconds by stage, up to now."""
+        """End the stage; the seconds of all stages, in the order in which they began."""
         now = self._clock.monotonic()
         if self._stage:
             self._seconds[self._stage] = round(now - self._since, 3)
@@ -65,19 +65,19 @@ class StageTimer:
 
 
 def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None = None) -> CollectedData:
-    """Everything that the job's chef yields, judged.
+    """Read everything that the job's chef yields.
 
     Raises:
         SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
-        SourceUnchanged: if the source itself says so, and the job allows to stop at that.
+        SourceUnchanged: if the source says so, and the job allows to end the training then.
     """
-    stages, hiding = stages or StageTimer(), Redactor(job.data_chef)
+    stages, redactor = stages or StageTimer(), Redactor(job.data_chef)
     try:
         rules, chef = open_chef(job.data_chef, job.policy)
         builder = InteractionsBuilder(rules)
         state = _prepare_conditional_read(job, chef)
     except SourceFailed as error:
-        raise error.with_message(hiding.redact_message(str(error))) from None
+        raise error.with_message(redactor.redact_message(str(error))) from None
     try:
         stages.begin("reading")
         for batch in read_batches(chef, builder.required_columns(), builder.reset):
@@ -86,12 +86,12 @@ def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None
         stages.begin("building")
         interactions = builder.build()
     except (SourceFailed, SourceUnchanged) as error:
-        found = _data_report(builder.counts, None, stages, hiding).model_dump()
-        raise error.with_message(hiding.redact_message(str(error)), found) from None
+        found = _data_report(builder.counts, None, stages, redactor).model_dump()
+        raise error.with_message(redactor.redact_message(str(error)), found) from None
     if state and isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
     kept = state if "validators" in state else {}
-    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, hiding), kept)
+    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, redactor), kept)
 
 
 def read_batches(chef: Chef, columns: set[str] | None, restart: Callable[[], None]) -> Generator[Batch]:
@@ -104,7 +104,7 @@ def read_batches(chef: Chef, columns: set[str] | None, restart: Callable[[], Non
 
 
 def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules, Chef]:
-    """What an entry says of its rows, and the chef that reads them. It puts in what ``${NAME}`` stands for itself.
+    """The row rules of an entry, and the chef that reads its rows. The chef itself replaces ``${NAME}``.
 
     Raises:
         RecServerError: if the entry cannot be used.
@@ -117,9 +117,9 @@ def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules,
 
 
 def _prepare_conditional_read(job: TrainingJob, chef: Chef) -> dict[str, Any]:
-    """Give a chef that can ask for changes what it needs for that; the state to keep, but for its validators.
+    """Give a conditional chef the validators of the last training; return the state to store, without validators.
 
-    Where there are item features as well it is not asked: they may have changed when the interactions have not.
+    Not where there are item features: these may have changed when the interactions have not.
     """
     if not isinstance(chef, ConditionalChef) or job.item_features is not None:
         return {}

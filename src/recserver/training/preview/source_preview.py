@@ -1,4 +1,4 @@
-"""A look at the first rows of a source: as they are, as a training takes them, and what is wrong with them."""
+"""The first rows of a source: as they are, as a training uses them, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from recserver.training.preview.misread_sources import SourceSample
 from recserver.training.preview.suggestions import preview_hints
 
 VALIDATED_ROWS = 1000
-"""Rows that are read and judged if the source has them, however few are shown: rare faults need many rows."""
+"""Rows that are read and validated, however few are shown: rare errors need many rows."""
 
 MAX_PREVIEW_BYTES = 400_000
-"""The rows shown may take so much as JSON, both ways together. Where they are large, fewer are shown."""
+"""Bytes of the rows shown as JSON, raw and renamed together. Where rows are large, fewer are shown."""
 
 MAX_COLUMNS = 200
 """Columns of a row that are shown, and names that are listed."""
 
 WIDE_ROW_COLUMNS = 20
-"""Where a row of so many columns is too large, so many are shown."""
+"""Columns that are shown where a row with :data:`MAX_COLUMNS` is too large."""
 
 MAX_REASONS = 50
 
 REJECTED = "_rejected"
-"""Under this name a row says why it is left out. A column of the source that is called so is not shown there."""
+"""The field with the reason why a row is left out. A column of this name is not shown among the renamed ones."""
 
 Row = dict[str, Any]
 
 
 def preview(job: PreviewJob) -> Preview:
-    """Read the first rows of the job's chef, judge them, and let the source go.
+    """Read and validate the first rows of the job's chef.
 
     Raises:
         SourceFailed: if the chef cannot be used, or the source not be read.
     """
     entry = {key: value for key, value in job.data_chef.items() if value is not None}
-    enough, hiding = max(job.rows, VALIDATED_ROWS), Redactor(entry)
+    enough, redactor = max(job.rows, VALIDATED_ROWS), Redactor(entry)
     try:
         rules, chef = open_chef(entry, job.policy.model_copy(update={"batch_rows": enough}))
-        builder = _PreviewBuilder(entry, rules, hiding, job.rows)
+        builder = _PreviewBuilder(entry, rules, redactor, job.rows)
         with closing(read_batches(chef, None, builder.reset)) as batches:
             for batch in batches:
                 builder.add(_first_rows(batch, enough - builder.counts.rows_read))
@@ -65,20 +65,20 @@ def preview(job: PreviewJob) -> Preview:
                     break
         return builder.result(getattr(chef, "delimiter", None))
     except InvalidInput as error:
-        raise SourceFailed(hiding.redact_message(f"The data chef cannot be used: {error}")) from None
+        raise SourceFailed(redactor.redact_message(f"The data chef cannot be used: {error}")) from None
     except SourceFailed as error:
-        raise error.with_message(hiding.redact_message(str(error))) from None
+        raise error.with_message(redactor.redact_message(str(error))) from None
 
 
 def _first_rows(batch: Batch, max_rows: int) -> Batch:
-    """No more than the first ``most`` rows of a batch: a chef need not keep to the number it was asked for."""
+    """The first ``max_rows`` rows of a batch: a chef may yield more rows than it was asked for."""
     if batch.n_rows <= max_rows:
         return batch
     return replace(batch, columns={name: column[:max_rows] for name, column in batch.columns.items()})
 
 
 class _PreviewBuilder:
-    """What has been seen of a source so far."""
+    """Collects what a preview shows of a source."""
 
     def __init__(self, entry: Mapping[str, Any], rules: RowRules, redactor: Redactor, max_rows: int) -> None:
         """
@@ -126,7 +126,7 @@ class _PreviewBuilder:
     def _show_row(
         self, batch: Batch, validated: ValidatedBatch, row: int, reasons: Mapping[int, str]
     ) -> tuple[Row, Row, int]:
-        """One row as the source has it and as a training takes it, and the size of both in bytes."""
+        """One row as in the source and as a training uses it, and the size of both in bytes."""
         named = {old: new for new, old in renamed_columns(batch.columns, self._rules.renames).items()}
         needed = {old: batch.columns[old] for old, new in named.items() if new in self._rules.required_columns()}
         columns = dict(islice(batch.columns.items(), self._max_columns)) | needed
@@ -138,7 +138,7 @@ class _PreviewBuilder:
         return raw, taken, len(json.dumps([raw, taken]))
 
     def _as_trained(self, validated: ValidatedBatch, row: int, present: set[str]) -> Row:
-        """What a training makes of the columns that it reads: ids as text, the rating, the time in UTC."""
+        """The columns that a training reads as it reads them: ids as text, the rating, the time in UTC."""
         taken: Row = {}
         for name, ids in (("user_id", validated.users), ("item_id", validated.items)):
             if name in present and ids.codes[row] >= 0:
@@ -155,24 +155,24 @@ class _PreviewBuilder:
         try:
             return to_json_value(
                 self._redactor.redact_value(value_at(column, row))
-            )  # before it is shortened, secrets with it
-        except (ValueError, OverflowError, pa.ArrowException):  # half a character, a date before the year 1
+            )  # before shortening, which could cut a secret
+        except (ValueError, OverflowError, pa.ArrowException):  # a lone surrogate, a date before the year 1
             return "(cannot be shown)"
 
     def _shown_id(self, ids: EncodedIds, row: int) -> str:
         return shorten(self._redactor.redact_text(str(ids.ids[int(ids.codes[row])].as_py())))
 
     def result(self, delimiter: str | None) -> Preview:
-        """Everything that was seen.
+        """The preview of everything added.
 
         Args:
-            delimiter: that the source was read with, if it is delimited text and anybody knows.
+            delimiter: of delimited text, if known.
         """
         counts = self.counts
         present = renamed_columns(counts.column_names, self._rules.renames)
         absent = [name for name, must in self._rules.required_columns().items() if must and name not in present]
         absent += duplicate_columns(counts.column_names, self._rules)  # neither of two is read
-        # Of a column that is not there every row is bad: the suggestions say it once, and better.
+        # A missing column makes every row invalid: the suggestions say so once, and better.
         pointless = {f"{name} {what}" for name in absent for what in ("is missing", "is no time")}
         for row in self._renamed:
             if row.get(REJECTED) in pointless:

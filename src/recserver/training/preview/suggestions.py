@@ -1,4 +1,4 @@
-"""What to change after a look at a source, the likeliest cause first: a few sentences, each fit to be followed."""
+"""The hints of a preview: what to change, the most likely cause first."""
 
 from __future__ import annotations
 
@@ -36,17 +36,19 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 def preview_hints(source: SourceSample, counts: RowCounts, redactor: Redactor) -> list[str]:
     """Everything that should be changed, a sentence each, without secrets."""
     wrong = diagnose(source, redactor)
-    said = column_hints(source.column_names, source.rules, _source_facts(source)) if wrong is None else [wrong]
+    sentences = (
+        column_hints(source.column_names, source.rules, _source_facts(source)) if wrong is None else [wrong]
+    )
     if not source.rows_read and wrong is None:
-        said.append("The source holds no rows: check the path, query or address of the data chef.")
-    said = [redactor.redact_name(one) for one in said]
-    said += [
+        sentences.append("The source holds no rows: check the path, query or address of the data chef.")
+    sentences = [redactor.redact_name(one) for one in sentences]
+    sentences += [
         _not_a_number_hint(count, source.rows_read, redactor.redact_message(counts.examples[reason]))
         for reason, count in counts.replaced.items()
         if reason == RATING_NOT_A_NUMBER
     ]
-    told = [redactor.redact_message(hint) for hint in counts.hints][:MAX_HINTS]
-    return list(dict.fromkeys([*said, *told]))
+    chef_hints = [redactor.redact_message(hint) for hint in counts.hints][:MAX_HINTS]
+    return list(dict.fromkeys([*sentences, *chef_hints]))
 
 
 def _not_a_number_hint(count: int, total: int, example: str) -> str:
@@ -67,7 +69,7 @@ def _source_facts(source: SourceSample) -> SourceFacts:
 
 
 def _nested_kind(column: Column) -> str | None:
-    """What the values of a column are, if most are no single values."""
+    """What the values of a column are, if most of them are nested."""
     if isinstance(column, pa.Array | pa.ChunkedArray):
         kind = column.type
         if pa.types.is_struct(kind):
@@ -91,7 +93,7 @@ def _describe_objects(names: Iterable[Any]) -> str:
 
 
 def _is_numeric(source: SourceSample, name: str) -> bool:
-    """Whether most values of a column are numbers; so they are taken to be if there are none."""
+    """Whether most values of a column are numbers; True if it has none."""
     values = [value for value in source.values(name) if value is not None and value != ""]
     _, unreadable = parse_ratings(object_column(values))
     return int(unreadable.sum()) <= len(values) // 2

@@ -1,4 +1,4 @@
-"""One algorithm of a comparison, in a process of its own: fitted to a hold-out, and measured on it."""
+"""One algorithm of a comparison, fitted and evaluated on a hold-out in its own process."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from recserver.training.worker.train import ProgressReporter
 
 
 def evaluate_candidate(job: CandidateJob, on_progress: OnProgress) -> CandidateResult:
-    """Choose hyperparameters and fit as a training does, and rank for the hold-out.
+    """Tune and fit as a training does, and evaluate on the hold-out.
 
     Raises:
         TrainingFailed: if the data cannot be learned from.
     """
-    holdout, method = load_holdout(job.holdout), load_algorithm(job.algorithm)
-    warm_up(method)
-    told = ProgressReporter(on_progress, StageTimer(), 0)
-    surroundings, clock = FitContext(job.threads, told), SystemClock()
+    holdout, algorithm = load_holdout(job.holdout), load_algorithm(job.algorithm)
+    warm_up(algorithm)
+    reporter = ProgressReporter(on_progress, StageTimer(), 0)
+    context, clock = FitContext(job.threads, reporter), SystemClock()
     training, began = holdout.training, clock.monotonic()
-    told.begin("choosing")
-    chosen = method.tune(training, job.hyperparameters, surroundings)
-    told.begin("fitting")
-    factors = fit_checked(method, training, {**job.hyperparameters, **chosen}, surroundings)
+    reporter.begin("choosing")
+    tuned = algorithm.tune(training, job.hyperparameters, context)
+    reporter.begin("fitting")
+    fitted = fit_checked(algorithm, training, {**job.hyperparameters, **tuned}, context)
     seconds = clock.monotonic() - began
-    told.begin("evaluating")
+    reporter.begin("evaluating")
     return CandidateResult(
-        metrics=ranking_metrics(holdout, lambda users: factors.scores(training, users)),
-        hyperparameters=factors.hyperparameters,
+        metrics=ranking_metrics(holdout, lambda users: fitted.scores(training, users)),
+        hyperparameters=fitted.hyperparameters,
         seconds=seconds,
         peak_mb=peak_megabytes(),
-        warnings=list(factors.warnings),
+        warnings=list(fitted.warnings),
     )
 
 
-def warm_up(method: Algorithm) -> None:
-    """Fit next to nothing, so that time is not taken for libraries, which a worker loads once for many fits."""
+def warm_up(algorithm: Algorithm) -> None:
+    """Fit a tiny data set, so that the time to load libraries is not measured: a worker loads them once."""
     tiny = Interactions(
         users=["a", "b"],
         items=["c", "d"],
@@ -59,11 +59,11 @@ def warm_up(method: Algorithm) -> None:
         rows_used=3,
     )
     with suppress(TrainingFailed):
-        method.fit(tiny, {}, FitContext())
+        algorithm.fit(tiny, {}, FitContext())
 
 
 def peak_megabytes() -> float | None:
-    """How large this process has been at most, as the system tells."""
+    """The peak memory of this process in MiB; None if the system does not report it."""
     if sys.platform == "linux":  # getrusage counts what the parent had when it started this process
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
