@@ -17,7 +17,7 @@ from recserver.core.errors import ExportFailed, InvalidInput
 from recserver.recommend.query import Query
 from recserver.training.export.export_job import ExportJob, TableTarget
 from recserver.training.export.export_worker import export
-from recserver.training.export.rows import ExportedVersion, Rows
+from recserver.training.export.rows import ExportRow
 from recserver.training.export.sqlite_export import open_sqlite_target
 from recserver.training.export.table_export import open_table_target
 from recserver.training.export.table_target import locate_table
@@ -106,13 +106,13 @@ def test_more_rows_than_are_sent_together(shop: Shop, tmp_path: Path, monkeypatc
     assert in_order(shop.rows("m")) == wanted(model)
 
 
-def some_rows(user: str = "new") -> Rows:
-    return Rows([user] * 2, [1, 2], ["tea", "soup"], [2.0, 1.0])
+def some_rows() -> list[ExportRow]:
+    return [("m", 2, "new", 1, "tea", 2.0), ("m", 2, "new", 2, "soup", 1.0)]
 
 
 def test_who_reads_meanwhile_sees_what_was_before(shop: Shop, tmp_path: Path) -> None:
     exported(model := crowd(tmp_path), shop.target())
-    with open_table_target(shop.target(), ExportedVersion("m", 2)) as write:
+    with open_table_target(shop.target(), "m") as write:
         write(some_rows())
         assert in_order(shop.rows("m")) == wanted(model)
     assert in_order(shop.rows("m")) == [("new", 1, "tea", 2.0), ("new", 2, "soup", 1.0)]
@@ -123,7 +123,7 @@ def test_an_export_that_breaks_off_leaves_what_was_before(shop: Shop, tmp_path: 
     model = crowd(tmp_path)
     if there:
         exported(model, shop.target())
-    with pytest.raises(ZeroDivisionError), open_table_target(shop.target(), ExportedVersion("m", 2)) as write:
+    with pytest.raises(ZeroDivisionError), open_table_target(shop.target(), "m") as write:
         write(some_rows())
         raise ZeroDivisionError
     if there:
@@ -141,9 +141,9 @@ def test_a_row_that_the_database_refuses_leaves_what_was_before(shop: Shop, tmp_
     shop.run(f"CREATE TABLE top ({shop.columns}, extra INT, {low})")
     exported(model := crowd(tmp_path), shop.target())
     with pytest.raises(ExportFailed, match=r"^The database answered: .+\. Check the table and the connection\.$"):  # noqa: SIM117
-        with open_table_target(shop.target(), ExportedVersion("m", 2)) as write:
+        with open_table_target(shop.target(), "m") as write:
             write(some_rows())
-            write(Rows(["last"], [1], ["tea"], [6.0]))
+            write([("m", 2, "last", 1, "tea", 6.0)])
     assert in_order(shop.rows("m")) == wanted(model)
 
 
@@ -358,11 +358,11 @@ def test_a_file_that_somebody_else_writes_is_waited_for(
         other.execute("BEGIN IMMEDIATE")
         with (
             pytest.raises(ExportFailed, match="database is locked"),
-            open_sqlite_target(locate_table(target), ExportedVersion("m", 1)),
+            open_sqlite_target(locate_table(target), "m"),
         ):
             pass
         other.execute("COMMIT")
-        with open_sqlite_target(locate_table(target), ExportedVersion("m", 1)) as write:
+        with open_sqlite_target(locate_table(target), "m") as write:
             write(some_rows())
     with closing(sqlite3.connect(data_dir / "shop.db")) as connection:
         assert connection.execute("SELECT COUNT(*) FROM top").fetchall() == [(2,)]

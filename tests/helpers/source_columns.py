@@ -29,7 +29,7 @@ def built(*batches: Batch, **entry: Any) -> tuple[Interactions, dict[str, int]]:
     builder = InteractionsBuilder(row_rules(entry))
     for one in batches:
         builder.add(one)
-    return builder.build(), dict(builder.rejected)
+    return builder.build(), dict(builder.counts.rejected)
 
 
 def pairs(interactions: Interactions, values: NDArray[Any] | None = None) -> dict[tuple[str, str], float]:

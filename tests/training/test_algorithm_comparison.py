@@ -14,10 +14,10 @@ from recserver.training.algorithm_comparison import (
     applicable_algorithms,
     compare,
     conclusions,
-    popularity_metrics,
 )
 from recserver.training.jobs import CandidateResult, Progress
 from recserver.training.worker.candidate import load_holdout, peak_megabytes, save_holdout
+from recserver.training.worker.evaluate import popularity_metrics
 
 BASELINE = {"ndcg_at_10": 0.1}
 
@@ -26,19 +26,19 @@ import os
 from recserver.algorithms.popular import Popular
 
 class Dying(Popular):
-    def choose(self, interactions, hyperparameters, surroundings):
+    def tune(self, interactions, hyperparameters, context):
         os.kill(os.getpid(), 9)
 
 class Broken(Popular):
-    def choose(self, interactions, hyperparameters, surroundings):
+    def tune(self, interactions, hyperparameters, context):
         print("not an answer")
         raise KeyError("rank")
 
 class Chatty(Popular):
-    def fit(self, interactions, hyperparameters, surroundings):
+    def fit(self, interactions, hyperparameters, context):
         print("not an answer")
-        surroundings.told(1, 2, 0.5)
-        return super().fit(interactions, hyperparameters, surroundings)
+        context.on_iteration(1, 2, 0.5)
+        return super().fit(interactions, hyperparameters, context)
 
 dying, broken, chatty = Dying(), Broken(), Chatty()
 """
@@ -100,7 +100,10 @@ def test_one_that_dies_or_breaks_costs_its_own_row(tmp_path: Path, monkeypatch: 
     told: list[tuple[str, Progress]] = []
     rows = compare(held_out(), {name: {} for name in names}, 1, lambda name, one: told.append((name, one)))
     assert [one.algorithm for one in rows] == list(names)
-    assert rows[0].error is not None and rows[0].error.startswith("The process was ended by signal 9:")
+    assert rows[0].error == (
+        "The worker process was killed by signal 9 before the candidate ended; signal 9 often means that the "
+        "machine ran out of memory."
+    )
     assert rows[1].error == "broken failed by a fault of its own (KeyError: 'rank'): report it to its authors."
     assert rows[2].result is not None and rows[2].result.metrics == popularity_metrics(held_out())
     assert ("chatty", 1) in [(name, one.iteration) for name, one in told]

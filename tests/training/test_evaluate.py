@@ -34,19 +34,21 @@ class ByHand:
         self.factors = factors or {}
         self.learned: list[Interactions] = []
 
-    def check(self, given: Mapping[str, Any], *, ignore: Collection[str] = ()) -> tuple[dict[str, Any], list[str]]:
-        return dict(given), []
+    def check(
+        self, hyperparameters: Mapping[str, Any], *, ignore: Collection[str] = ()
+    ) -> tuple[dict[str, Any], list[str]]:
+        return dict(hyperparameters), []
 
-    def warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
+    def max_warm_starts(self, hyperparameters: Mapping[str, Any]) -> int:
         return 0
 
-    def choose(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+    def tune(
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> dict[str, Any]:
         return {}
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> FittedModel:
         self.learned.append(interactions)
         users, items = (
@@ -60,7 +62,7 @@ class Popular(ByHand):
     """An algorithm that recommends what is popular."""
 
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> FittedModel:
         users = np.ones((len(interactions.users), 1), np.float32)
         return FittedModel(users, interactions.item_counts().astype(np.float32).reshape(-1, 1), {})
@@ -68,7 +70,7 @@ class Popular(ByHand):
 
 class Broken(ByHand):
     def fit(
-        self, interactions: Interactions, hyperparameters: Mapping[str, Any], surroundings: FitContext
+        self, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
     ) -> FittedModel:
         raise TrainingFailed("There is nothing to learn.")
 
@@ -227,7 +229,7 @@ def test_a_training_evaluates_on_a_part_and_then_learns_from_everything(
     rows = some(1)
     lines = [f"{user},{item},{rating},{time}" for user, item, rating, time in rows]
     method, seen = ByHand(), list[Progress]()
-    monkeypatch.setattr(training, "algorithm", lambda _: method)
+    monkeypatch.setattr(training, "load_algorithm", lambda _: method)
     result = training.train(job(tmp_path, "\n".join(["user_id,item_id,rating,at", *lines]), **entry), seen.append)
     part, everything = method.learned
     assert everything.n_pairs == len(rows) == result.model_metrics["n_interactions"]
@@ -244,7 +246,7 @@ def test_a_training_evaluates_on_a_part_and_then_learns_from_everything(
 def test_what_the_evaluation_has_to_say_is_among_the_trainings_warnings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "algorithm", lambda _: Popular())
+    monkeypatch.setattr(training, "load_algorithm", lambda _: Popular())
     lines = [f"{user},{item}" for user, item, _, _ in groups(60)[0]]
     result = training.train(job(tmp_path, "\n".join(["user_id,item_id", *lines])), lambda _: None)
     (warning,) = result.warnings

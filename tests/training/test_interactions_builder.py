@@ -159,10 +159,13 @@ def test_everything_that_was_read_is_accounted_for() -> None:
     builder.add(Batch(rows.column_names, rows.columns, 100, (Rejection("is no JSON object", 2, "7"),)))
     builder.add(batch(user_id=[""], item_id=["x"]))
     builder.add(Batch(rows.column_names, {}, 20, (Rejection("is no JSON object"),)))
-    assert (builder.rows_read, builder.rows_kept, builder.n_bytes) == (7, 2, 120)
-    assert builder.rejected == {"user_id is empty": 2, "the row is no JSON object": 3}
-    assert builder.examples == {"user_id is empty": "user_id='', item_id='j'", "the row is no JSON object": "7"}
-    assert builder.build().rejected == builder.rejected
+    assert (builder.counts.rows_read, builder.counts.rows_kept, builder.counts.n_bytes) == (7, 2, 120)
+    assert builder.counts.rejected == {"user_id is empty": 2, "the row is no JSON object": 3}
+    assert builder.counts.examples == {
+        "user_id is empty": "user_id='', item_id='j'",
+        "the row is no JSON object": "7",
+    }
+    assert builder.build().rejected == builder.counts.rejected
 
 
 def failure(*batches: Batch, **entry: Any) -> str:

@@ -121,7 +121,7 @@ def test_json_lines(source: Source) -> None:
         {"extra": "only here"},
     ]
     assert found.warnings == [
-        "1 values of the attribute 'tags' are no text, number, time or list of these, and were left out."
+        "1 values of the attribute 'tags' are not a text, number, time or list of these, and were left out."
     ]
 
 
@@ -230,7 +230,7 @@ def test_a_column_without_values_is_no_attribute() -> None:
 def test_what_is_left_out_of_a_column_is_told() -> None:
     assert kind_of("x" * 300, "y", "x" * 300, b"x")[1] == [
         "2 values of the attribute 'n' are longer than 256 characters and were left out.",
-        "1 values of the attribute 'n' are no text, number, time or list of these, and were left out.",
+        "1 values of the attribute 'n' are not a text, number, time or list of these, and were left out.",
     ]
     mostly = [str(number) for number in range(20)]
     assert kind_of(*mostly, "n/a")[1] == [
@@ -301,7 +301,7 @@ def test_no_more_attributes_than_there_may_be(source: Source) -> None:
 def test_columns_that_are_there_twice(source: Source) -> None:
     found = source.read("item_id,genre,genre,price\na,x,y,1\n")
     assert list(kinds(found)) == ["price"]
-    assert found.warnings == ["'genre' are there twice and were left out: rename them in the source."]
+    assert found.warnings == ["'genre' occur twice and were left out: rename them in the source."]
 
 
 def test_features_of_other_items_only(source: Source) -> None:
@@ -321,7 +321,7 @@ WHOSE = "The item features (data chef 'films') cannot be used: "
     [
         ("movieId,genre\n1,x\n", {}, "There is no column item_id; found 'movieId', 'genre': add"),
         ("movieId,genre\n", {}, "There is no column item_id; found 'movieId', 'genre'"),
-        ("item_id,item_id,x\n1,2,3\n", {}, "The column 'item_id' is there twice"),
+        ("item_id,item_id,x\n1,2,3\n", {}, "The column 'item_id' occurs twice"),
         ("item_id,genre\n", {}, "The source holds no rows"),
         ("item_id,genre\n,x\n,y\n", {}, "None of the 2 rows has a usable item_id (item_id is empty: 2, such as"),
         ("", {}, ""),
@@ -369,7 +369,7 @@ def test_batches_that_change_their_kind_and_start_over(tmp_path: Path, monkeypat
         Batch(("item_id", "x"), {"x": np.array([3.5])}, rejected=(Rejection("is torn", 2, "torn"),)),
         Batch(("item_id", "x"), {}),
     )
-    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda _: chef)
     rows: list[int] = []
     found = collect_features(job(tmp_path, {"type": "scripted"}), [*ITEMS[:3], "7"], rows.append)
     assert chef.asked == [None, None]
@@ -386,7 +386,7 @@ def test_secrets_that_the_source_repeats_are_masked(tmp_path: Path, monkeypatch:
     torn = Rejection("is torn", 1, f"token={secret}")
     chef = Scripted(Batch(tuple(columns), columns, rejected=(torn,), hints=(f"Look at {secret}.",)))
     chef.asked.append("before")
-    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda _: chef)
     entry = {"type": "api", "auth": {"type": "bearer", "token": secret}}
     found = collect_features(job(tmp_path, entry), ITEMS, lambda _: None)
     assert found.report is not None and found.warnings

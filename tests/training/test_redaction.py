@@ -61,7 +61,7 @@ def test_a_preview_that_fails_hides_both_and_stays_the_same_error(
             raise SourceFailed("It refused canary-written, canary/of the env…", transient=True, retry_after=7)
             yield
 
-    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda kind: Talkative)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda kind: Talkative)
     with pytest.raises(SourceFailed) as failure:
         preview(PreviewJob(data_chef=ENTRY, policy=SourcePolicy(data_dir=tmp_path)))
     assert str(failure.value) == "It refused ********, ${SHOP_TOKEN}…"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from recserver.chefs.protocol import Batch, Rejection
 from recserver.chefs.row_rules import row_rules
 from recserver.training.ingest import value_parsing as numbers
-from recserver.training.ingest.row_validation import rejected_rows, validate
+from recserver.training.ingest.row_counts import OTHER_REASONS, RowCounts
+from recserver.training.ingest.row_validation import validate
 from recserver.training.ingest.value_parsing import parse_ratings, parse_times
 from tests.helpers.source_columns import batch, column
 
@@ -212,7 +213,22 @@ def test_what_the_chef_left_out_is_counted_as_well() -> None:
     ragged = type(rows)(
         rows.column_names, rows.columns, rejected=(Rejection("has more fields than the header", 3, "a,b,c"),)
     )
-    assert list(rejected_rows(ragged, validate(ragged, row_rules({})))) == [
+    counts = RowCounts()
+    counts.add(ragged)
+    counts.add_errors(validate(ragged, row_rules({})))
+    assert counts.rows_read == 5
+    assert [(reason, count, counts.examples[reason]) for reason, count in counts.rejected.items()] == [
         ("the row has more fields than the header", 3, "a,b,c"),
         ("user_id is empty", 1, "user_id='', item_id='j'"),
     ]
+
+
+def test_no_row_is_lost_where_there_are_too_many_reasons_or_equal_ones() -> None:
+    counts = RowCounts(max_reasons=2)
+    for number, reason in enumerate(["a", "b", "c", "b", "d"], 1):
+        counts.add(Batch(("user_id",), {}, rejected=(Rejection(reason, number, f"row {number}"),)))
+    assert counts.rejected == {"the row a": 1, "the row b": 6, OTHER_REASONS: 8}
+    assert counts.rows_read == counts.rejected.total() == 15
+    assert counts.report(lambda reason: "masked", str.upper) == {
+        "rejected": {"masked": 15}, "replaced": {}, "examples": {"masked": "ROW 1"},
+    }  # fmt: skip

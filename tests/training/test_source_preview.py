@@ -53,7 +53,7 @@ class ListedChef:
 @pytest.fixture
 def look_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
     """Previews batches under an entry."""
-    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda kind: ListedChef)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda kind: ListedChef)
 
     def look(*batches: Batch, rows: int = 20, **entry: Any) -> Preview:
         ListedChef.batches_to_give = list(batches)
@@ -168,7 +168,7 @@ def test_a_chef_may_start_over_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             if self.tries == 1:
                 raise RestartRead
 
-    monkeypatch.setattr("recserver.training.ingest.source_reader.chef_class", lambda kind: Hesitant)
+    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda kind: Hesitant)
     seen = preview(PreviewJob(data_chef={}, policy=SourcePolicy(data_dir=tmp_path)))
     assert (seen.rows_read, seen.raw, Hesitant.tries) == (1, [{"user_id": "u", "item_id": "of try 2"}], 2)
 

@@ -18,6 +18,7 @@ from recserver.chefs.protocol import Batch
 from recserver.chefs.redaction import Redactor
 from recserver.chefs.row_rules import row_rules
 from recserver.chefs.source_policy import SourcePolicy
+from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.jobs import Preview, PreviewJob
 from recserver.training.preview.misread_sources import SourceSample
 from recserver.training.preview.source_preview import preview
@@ -210,7 +211,7 @@ def test_columns_of_every_kind_are_known_for_what_they_hold(column: Any, what: s
         "a column of its own."
         for name in columns
     ]
-    assert preview_hints(seen, {}, {}, (), Redactor(entry)) == ([] if what is None else sentences)
+    assert preview_hints(seen, RowCounts(), Redactor(entry)) == ([] if what is None else sentences)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_only_numbers_are_offered_as_ratings(look_at_file: Look) -> None:
 def test_columns_of_the_same_name_are_told_apart_where_they_come_from(kind: str, cure: str) -> None:
     entry = {"type": kind, "path": "rows.csv"}
     seen = SourceSample(entry, row_rules({}), ["user_id", "user_id", "item_id"], {}, 1, None)
-    assert preview_hints(seen, {}, {}, (), Redactor(entry)) == [
+    assert preview_hints(seen, RowCounts(), Redactor(entry)) == [
         f"The source has two columns named 'user_id': give one of them another name {cure}."
     ]
 

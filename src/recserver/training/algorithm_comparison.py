@@ -1,39 +1,37 @@
-"""Several algorithms side by side on one hold-out, each in a fresh process."""
+"""A comparison of algorithms on one hold-out, each in a fresh process."""
 
 from __future__ import annotations
 
-import json
-import subprocess
+import asyncio
+from asyncio.subprocess import DEVNULL
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from recserver.algorithms.evaluation.metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import Holdout
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, quoted
-from recserver.training.executors.process_pool import worker_command, worker_environment
+from recserver.core.errors import InvalidInput, TrainingFailed, quoted
+from recserver.training.executors.process_pool import JobCrashed, ProcessExecutor
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import CandidateJob, CandidateResult, PreviewJob, Progress, TrainingJob
 from recserver.training.preview.source_preview import preview
 from recserver.training.worker.evaluate import MIN_EVALUATED_USERS
 
 NEAR_BEST_SHARE, MAX_TIME_SHARE = 0.99, 1 / 3
-"""An algorithm of this share of the best one's ndcg_at_10, in this share of its seconds, is worth a word."""
+"""An algorithm is named if it reaches this share of the best ndcg_at_10 in this share of the seconds."""
 
 OnCandidateProgress = Callable[[str, Progress], None]
-"""Is told which algorithm is at work, and how far it is."""
+"""Called with the name of the algorithm and its progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnNames:
-    """What a file calls what a training needs. None is what a data chef takes where nothing is said."""
+    """The names of the needed columns in a file. None stands for a data chef's default."""
 
     user: str | None = None
     item: str | None = None
@@ -48,19 +46,19 @@ class ColumnNames:
         return {"type": "csv", "path": name, "rename_columns": renames, **times}
 
     def required(self) -> dict[str, str]:
-        """The columns that must be there, and which option names each."""
+        """The required columns, and the option that names each."""
         wanted = {"user": self.user or "user_id", "item": self.item or "item_id"}
         wanted |= {"rating": self.rating or "", "timestamp": self.timestamp or ""}
         return {name: f"--{option}" for option, name in wanted.items() if name}
 
 
 class MissingColumn(InvalidInput):
-    """A file lacks a column that was named, or that has no other name."""
+    """A file lacks a required column."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateOutcome:
-    """What came of one algorithm: a result, or why there is none."""
+    """The outcome of one algorithm: a result or an error."""
 
     algorithm: str
     result: CandidateResult | None = None
@@ -68,18 +66,18 @@ class CandidateOutcome:
 
     @property
     def ndcg(self) -> float:
-        """Its ndcg_at_10; less than any if it failed."""
+        """Its ndcg_at_10; -1 if it failed."""
         return -1.0 if self.result is None else self.result.metrics["ndcg_at_10"]
 
 
 def read_file(path: Path, columns: ColumnNames, policy: SourcePolicy) -> Interactions:
-    """The rows of a file, judged as those of a data chef are.
+    """The interactions of a file, read and validated as by a data chef.
 
     Args:
-        policy: of which only the limits count; the file may be anywhere.
+        policy: only its limits count; the file may be anywhere.
 
     Raises:
-        NoColumn: if the file lacks one of the columns.
+        MissingColumn: if the file lacks one of the columns.
         RecServerError: if it cannot be read, or holds nothing usable.
     """
     file = path.resolve()
@@ -100,7 +98,7 @@ def read_file(path: Path, columns: ColumnNames, policy: SourcePolicy) -> Interac
 
 
 def applicable_algorithms(interactions: Interactions) -> tuple[list[str], list[str]]:
-    """The names of ours that can learn from such data, and a sentence for each that cannot."""
+    """The built-in algorithms that can learn from such data, and a sentence for each that cannot."""
     from recserver.algorithms.ease import MAX_ITEMS
 
     names = [name for name in ALGORITHM_PATHS if name != "auto"]  # which is one of the others
@@ -135,11 +133,11 @@ def validate_candidates(names: Collection[str], overrides: Mapping[str, Any]) ->
 def compare(
     holdout: Holdout, candidates: Mapping[str, Mapping[str, Any]], threads: int, on_progress: OnCandidateProgress
 ) -> list[CandidateOutcome]:
-    """Fit and measure each of some algorithms. One that fails costs its own row only.
+    """Fit and evaluate several algorithms. One that fails does not affect the others.
 
     Args:
-        candidates: names and hyperparameters.
-        threads: that each may use.
+        candidates: name to hyperparameters.
+        threads: number of threads that each may use.
     """
     from recserver.training.worker.candidate import save_holdout
 
@@ -150,96 +148,55 @@ def compare(
             CandidateJob(holdout=path, algorithm=name, hyperparameters=dict(own), threads=threads)
             for name, own in candidates.items()
         ]
-        return [_run_candidate(job, on_progress) for job in jobs]
+        return asyncio.run(_evaluate_all(jobs, on_progress))
 
 
-def _run_candidate(job: CandidateJob, on_progress: OnCandidateProgress) -> CandidateOutcome:
-    on_progress(job.algorithm, Progress(stage="starting"))
-    process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-        worker_command("low"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # what libraries print; what goes wrong comes as an answer
-        env=worker_environment(job.threads),
-        text=True,
-        encoding="utf-8",
-    )
-    try:
-        return _follow_worker(process, job, on_progress)
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                pipe.close()
+async def _evaluate_all(jobs: Sequence[CandidateJob], on_progress: OnCandidateProgress) -> list[CandidateOutcome]:
+    return [await _evaluate(job, on_progress) for job in jobs]
 
 
-def _follow_worker(
-    process: subprocess.Popen[str], job: CandidateJob, on_progress: OnCandidateProgress
-) -> CandidateOutcome:
-    """Hand ``job`` to the process and follow its answers to the last one."""
+async def _evaluate(job: CandidateJob, on_progress: OnCandidateProgress) -> CandidateOutcome:
+    """Evaluate one algorithm in a fresh process, so that its peak memory is its own."""
     name = job.algorithm
-    if process.stdin is None or process.stdout is None:
-        return CandidateOutcome(name, error="The process has no pipes: this is a fault in recserver.")
+    on_progress(name, Progress(stage="starting"))
+    pool = ProcessExecutor(1, job.threads, priority="low", stderr=DEVNULL)
     try:
-        process.stdin.write(f'{{"candidate": {job.model_dump_json()}}}\n')
-        process.stdin.flush()
-        for line in process.stdout:
-            said, content = next(iter(json.loads(line).items()))
-            if said == "progress":
-                on_progress(name, Progress.model_validate(content))
-            elif said == "result":
-                return CandidateOutcome(name, CandidateResult.model_validate(content))
-            elif said == "crashed":
-                last = str(content["traceback"]).strip().splitlines()[-1]
-                return CandidateOutcome(
-                    name, error=f"{name} failed by a fault of its own ({last}): report it to its authors."
-                )
-            else:
-                return CandidateOutcome(name, error=str(content["error"]))
-    except BrokenPipeError:
-        pass  # the same as the end of its output
-    return CandidateOutcome(name, error=_exit_message(process.wait()))
-
-
-def _exit_message(status: int) -> str:
-    if status >= 0:
-        return f"The process ended by itself with status {status}: a library in it may have failed."
-    return f"The process was ended by signal {-status}: the system may have run out of memory, so try less data."
-
-
-def popularity_metrics(holdout: Holdout) -> dict[str, float]:
-    """The metrics of recommending to everybody what most have and they do not."""
-    counts = holdout.training.item_counts().astype(np.float32)
-    return ranking_metrics(holdout, lambda users: np.tile(counts, (len(users), 1)))
+        return CandidateOutcome(name, await pool.evaluate_candidate(job, partial(on_progress, name)))
+    except JobCrashed as error:
+        sentence = f"{name} failed by a fault of its own ({error.reason}): report it to its authors."
+        return CandidateOutcome(name, error=sentence)
+    except TrainingFailed as error:
+        return CandidateOutcome(name, error=str(error))
+    finally:
+        await pool.close()
 
 
 def conclusions(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float], n_users: int) -> list[str]:
-    """Which algorithm to take, a sentence each for that and for what speaks against it."""
+    """The best algorithm, alternatives that are much faster, and doubts, one sentence each."""
     best = max(rows, key=lambda row: row.ndcg, default=None)
     if best is None or best.result is None:
         return []
-    own, seconds = best.ndcg, best.result.seconds
-    said = [f"Best: {best.algorithm} (NDCG@10 {own:.4f})."]
+    ndcg, seconds = best.ndcg, best.result.seconds
+    sentences = [f"Best: {best.algorithm} (NDCG@10 {ndcg:.4f})."]
     near = [
         (row.result.seconds, row)
         for row in rows
         if row.result is not None
-        and row.ndcg >= NEAR_BEST_SHARE * own
+        and row.ndcg >= NEAR_BEST_SHARE * ndcg
         and row.result.seconds <= MAX_TIME_SHARE * seconds
     ]
     for took, row in sorted(near, key=lambda one: one[0]):
-        said.append(
+        sentences.append(
             f"{row.algorithm} is within 1 % of that ({row.ndcg:.4f}) and took {took:.1f} s "
             f"instead of {seconds:.1f} s."
         )
-    if best.algorithm != "popular" and own <= baseline["ndcg_at_10"]:
-        said.append(
+    if best.algorithm != "popular" and ndcg <= baseline["ndcg_at_10"]:
+        sentences.append(
             f"That is not better than popular items ({baseline['ndcg_at_10']:.4f}): check that the "
             "columns are correct."
         )
     if n_users < MIN_EVALUATED_USERS:
-        said.append(
+        sentences.append(
             f"Only {n_users} users were evaluated: with fewer than {MIN_EVALUATED_USERS} the order may be chance."
         )
-    return said
+    return sentences

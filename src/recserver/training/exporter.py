@@ -1,4 +1,4 @@
-"""Exports of recommendations, each from its job to what it leaves: a file or a table, whole, or nothing."""
+"""Exports of recommendations to a file or a table, complete or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recserver.training.executors.protocol import Executor
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 
 HEARTBEAT_SECONDS = 2.0
-"""Seconds after which an export that has nothing new to tell says so: a listener that is gone is noticed by it."""
+"""Seconds after which an export without news sends its progress again, to detect that the client is gone."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Export:
 
     Attributes:
         progress: None before it has begun.
-        ending: what came of it; None while it is under way.
+        result: or its error; None while it is under way.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -37,17 +37,17 @@ class Export:
         self._updated = asyncio.Event()
 
     def update(self, progress: ExportProgress) -> None:
-        """It has come so far."""
+        """Set the progress."""
         self.progress = progress
         self._updated.set()
 
     def finish(self, result: ExportResult | RecServerError) -> None:
-        """It has ended, if it had not before."""
+        """Set the result, if there is none yet."""
         self.result = self.result or result
         self._updated.set()
 
     async def wait_until_started(self) -> None:
-        """Return once nothing is left that could be refused.
+        """Return once the job has been checked.
 
         Raises:
             RecServerError: why it ended before that.
@@ -58,7 +58,7 @@ class Export:
             raise self.result
 
     async def wait_for_update(self) -> None:
-        """Return when there is something new to tell, or nothing was for a while."""
+        """Return when there is news, or there was none for :data:`HEARTBEAT_SECONDS`."""
         await self._clock.wait(self._updated, self._clock.monotonic() + HEARTBEAT_SECONDS)
         self._updated.clear()
 
@@ -77,14 +77,14 @@ class Exporter:
 
     @asynccontextmanager
     async def export(self, job: ExportJob, destination: str, file: Path | None) -> AsyncIterator[Export]:
-        """An export, for as long as the block lasts: when that ends before it, the export is cancelled.
+        """Run an export while the block lasts; it is cancelled if the block ends first.
 
         Args:
-            place: where it writes to; the same for two that must not write at the same time.
-            file: the name that its file gets, or that of its SQLite database; None for a table elsewhere.
+            destination: equal for exports that must not run at the same time.
+            file: the final path of its file, or its SQLite database; None for a table elsewhere.
 
         Raises:
-            ExportUnderWay: if there is one to the same place.
+            ExportInProgress: if there is one to the same destination.
         """
         if destination in self._running:
             raise ExportInProgress(
@@ -105,11 +105,11 @@ class Exporter:
             await _cancel(work)
 
     async def stop(self) -> None:
-        """Cancel all exports. Nothing of them runs any more when this returns."""
+        """Cancel all exports, and wait until they have ended."""
         await asyncio.gather(*map(_cancel, self.running))
 
     async def _run(self, export: Export, job: ExportJob, file: Path | None) -> None:
-        """Everything of an export. What is half done of it is undone however it ends."""
+        """Run an export. A partial result is removed however it ends."""
         try:
             ending = await self._perform(export, job, file)
         finally:

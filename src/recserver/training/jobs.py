@@ -1,7 +1,7 @@
-"""What a training is told and what it tells back. All of it is small and travels as JSON.
+"""The jobs of worker processes and their results. All of them are small and are sent as JSON.
 
-The interactions themselves never cross between processes: a worker reads its source and leaves the packed
-model in a file.
+Interactions are never sent between processes: a worker reads the source itself and writes the packed model to a
+file.
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from recserver.chefs.source_policy import SourcePolicy
 
 
-class TrainingLimits(BaseModel):
-    """What one training may take; None means as much as there is."""
+class Message(BaseModel):
+    """What is sent between processes: immutable, and a misspelt field is an error."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingLimits(Message):
+    """The limits of one training; None means no limit."""
 
     seconds: float | None = None
-    """From its place in a worker to its packed model."""
+    """From its start in a worker to its packed model."""
     memory: int | None = None
-    """MiB, beyond what an idle worker takes."""
+    """MiB, in addition to what an idle worker uses."""
 
 
-class TrainingJob(BaseModel):
-    """One training: which chef feeds which algorithm, and where the packed model goes."""
-
-    model_config = ConfigDict(frozen=True)
+class TrainingJob(Message):
+    """One training: the data chefs, the algorithm, and where to write the packed model."""
 
     run_id: str = ""
     model_id: str
@@ -40,89 +42,79 @@ class TrainingJob(BaseModel):
     """The chef's entry as stored; ``${NAME}`` is replaced in the worker only."""
     item_features_data_chef_id: str | None = None
     item_features: dict[str, Any] | None = None
-    """The entry of the chef that tells the attributes of items, as stored; None if there is none."""
+    """The entry of the item features' chef, as stored; None if there is none."""
     policy: SourcePolicy
     out: Path
     """File that the worker writes the packed model to."""
     previous_model: Path | None = None
-    """The model file of the version that serves, to start from where that helps."""
+    """The model file of the serving version, for a warm start."""
     previous_digest: str | None = None
-    """Digest of what the last training learned from; an equal one ends this training early."""
+    """Digest of the data and hyperparameters of the last training; if equal, this training ends early."""
     source_state: dict[str, Any] = Field(default_factory=dict)
-    """What the last training kept of its source, to ask whether anything changed."""
+    """What the last training stored of its source, to ask whether anything changed."""
     threads: int = 1
-    """That the fit may use; what it finds does not depend on it."""
+    """That the fit may use; its result does not depend on it."""
     time_limit: float | None = None
     memory_limit: int | None = None
-    """As in :class:`Limits`."""
+    """As in :class:`TrainingLimits`."""
 
 
-class PreviewJob(BaseModel):
-    """A look at the first rows of a source."""
-
-    model_config = ConfigDict(frozen=True)
+class PreviewJob(Message):
+    """A preview of the first rows of a source."""
 
     data_chef: dict[str, Any]
     """The chef's entry as stored; ``${NAME}`` is replaced in the worker only."""
     policy: SourcePolicy
     rows: int = 20
-    """How many are shown. More are read, to judge them."""
+    """How many rows to show. More are read and validated."""
 
 
-class Preview(BaseModel):
-    """What a look at a source found."""
-
-    model_config = ConfigDict(frozen=True)
+class Preview(Message):
+    """The first rows of a source, and what should be changed."""
 
     raw: list[dict[str, Any]]
-    """The first rows as the source has them."""
+    """The first rows as in the source."""
     renamed: list[dict[str, Any]]
-    """The same rows as a training would take them."""
+    """The same rows as a training would use them."""
     columns: list[str]
     """Names of all columns of the source."""
     rejected: dict[str, int]
-    """Rows that a training would leave out, by reason, among those read."""
+    """How many of the rows read a training would leave out, by reason."""
     replaced: dict[str, int] = Field(default_factory=dict)
-    """Rows that a training would take with a rating of 1 because what they have is none, by reason."""
+    """How many rows a training would use with a rating of 1 because theirs is not a number, by reason."""
     examples: dict[str, str]
-    """One such row, or its value, for each reason of both."""
+    """One row or value for each reason."""
     suggestions: list[str]
-    """What to change, a sentence each."""
+    """What to change, one sentence each."""
     rows_read: int
-    """How many rows were read and judged."""
+    """How many rows were read and validated."""
 
 
-class CandidateJob(BaseModel):
-    """One algorithm, to be fitted to a hold-out and measured on it."""
-
-    model_config = ConfigDict(frozen=True)
+class CandidateJob(Message):
+    """One algorithm of a comparison, to be fitted and evaluated on a hold-out."""
 
     holdout: Path
-    """The file that holds it."""
+    """The file of the hold-out."""
     algorithm: str
     hyperparameters: dict[str, Any]
     threads: int = 1
 
 
-class CandidateResult(BaseModel):
-    """What came of it."""
-
-    model_config = ConfigDict(frozen=True)
+class CandidateResult(Message):
+    """The result of evaluating one algorithm."""
 
     metrics: dict[str, float]
     hyperparameters: dict[str, Any]
     """All of them, as used."""
     seconds: float
-    """Of choosing hyperparameters and fitting, libraries being loaded already."""
+    """Time of tuning and fitting, without loading libraries."""
     peak_mb: float | None
-    """Megabytes, 2**20 bytes each, of the process at its largest; None where the system does not tell."""
+    """Peak memory of the process in MiB; None if the system does not report it."""
     warnings: list[str] = Field(default_factory=list)
 
 
-class FeaturesReport(BaseModel):
-    """What one run read of the attributes of items."""
-
-    model_config = ConfigDict(frozen=True)
+class FeaturesReport(Message):
+    """What one run read of the item features."""
 
     rows_read: int
     rows_kept: int
@@ -132,40 +124,38 @@ class FeaturesReport(BaseModel):
     examples: dict[str, str]
     """One row for each reason."""
     n_items: int
-    """Items of the interactions of which something was read."""
+    """Items of the interactions that have a row."""
     attributes: dict[str, str]
-    """Name of each attribute that is stored → ``text``, ``number`` or ``time``."""
+    """Name of each stored attribute to its kind: ``text``, ``number`` or ``time``."""
 
 
-class DataReport(BaseModel):
-    """What one run read, and what became of it."""
-
-    model_config = ConfigDict(frozen=True)
+class DataReport(Message):
+    """What one run read. ``rows_read`` is ``rows_kept`` and all of ``rejected`` together."""
 
     rows_read: int
     rows_kept: int
-    """Rows that became part of the interactions, repeated pairs counted each."""
+    """Rows that became part of the interactions, each row of a repeated pair counted."""
     rejected: dict[str, int]
     """Rows left out, by reason."""
     replaced: dict[str, int] = Field(default_factory=dict)
-    """Rows kept with a rating of 1 because what they have is none, by reason."""
+    """Rows used with a rating of 1 because theirs is not a number, by reason."""
     examples: dict[str, str]
     """One value or row for each reason."""
     hints: list[str] = Field(default_factory=list)
-    """What whoever wrote the data chef should know, a sentence each."""
+    """Hints for the author of the data chef, one sentence each."""
     n_pairs: int
     """Distinct pairs of user and item."""
     n_users: int
     n_items: int
     density: float
-    """Share of all pairs that occurs, 0 to 1."""
+    """Share of all possible pairs that occurs, 0 to 1."""
     n_bytes: int
-    """Bytes read from the source, compressed ones counted as such; 0 if nobody knows."""
+    """Bytes read from the source, before decompression; 0 if unknown."""
     seconds: dict[str, float]
-    """Time by stage: ``reading``, ``building``, ``features``, ``evaluating``, ``fitting``, ``packing``; those
-    reached."""
+    """Seconds by stage: ``reading``, ``building``, ``features``, ``evaluating``, ``fitting``, ``packing``, as far
+    as reached."""
     item_features: FeaturesReport | None = None
-    """Of the attributes of items; only where the task names a data chef of them."""
+    """Of the item features; only where the task names a data chef of them."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -175,34 +165,30 @@ class DataReport(BaseModel):
         return content
 
 
-class Progress(BaseModel):
-    """How far a training is."""
-
-    model_config = ConfigDict(frozen=True)
+class Progress(Message):
+    """The progress of a training."""
 
     stage: str
-    """``waiting`` for a place, ``starting``, ``reading``, ``evaluating``, ``fitting`` or ``packing``."""
+    """``waiting`` for a slot, ``starting``, ``reading``, ``evaluating``, ``fitting`` or ``packing``."""
     rows_read: int = 0
     iteration: int | None = None
     iterations: int | None = None
     loss: float | None = None
-    """Of the fit, where the algorithm tells."""
+    """Of the fit, where the algorithm reports it."""
     queue_position: int | None = None
-    """While it waits: 1 is next."""
+    """While waiting: 1 is next."""
 
 
-class TrainingResult(BaseModel):
-    """A training that ended well; the packed model waits in the job's ``out``."""
-
-    model_config = ConfigDict(frozen=True)
+class TrainingResult(Message):
+    """A successful training; the packed model is in the job's ``out``."""
 
     model_type: str
-    """``NMFRecommendationModel`` and the like, as the metadata names it."""
+    """The model class in the metadata, such as ``NMFRecommendationModel``."""
     size: int
     """Bytes of the packed file."""
     sha256: str
     digest: str
-    """Digest of what was learned from: the interactions, the attributes, the algorithm and its hyperparameters."""
+    """Digest of the interactions, the attributes, the algorithm and its hyperparameters."""
     hyperparameters: dict[str, Any]
     """All of them, as used."""
     model_metrics: dict[str, Any]
@@ -210,5 +196,5 @@ class TrainingResult(BaseModel):
     final_stats: dict[str, Any]
     data_report: DataReport | None = None
     source_state: dict[str, Any] = Field(default_factory=dict)
-    """What to keep of the source, to ask the next time whether anything changed."""
+    """What to store of the source, so that the next training can ask whether anything changed."""
     warnings: list[str] = Field(default_factory=list)

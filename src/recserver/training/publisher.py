@@ -1,9 +1,10 @@
-"""The end of a training: what it found is told, the gate is asked, and the new version serves or is kept."""
+"""The end of a training: the new version is published, or stored if the quality gate rejects it."""
 
 from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Publishes what trainings pack, unless it is worse than what serves."""
+    """Publishes new versions, unless they are worse than the serving one."""
 
     def __init__(self, versions: ModelVersions, clock: Clock) -> None:
         self._versions, self._clock = versions, clock
@@ -34,39 +35,38 @@ class Publisher:
     async def publish(
         self, run: Run, packed: Path, result: TrainingResult, recommender: Recommender, serving: int | None
     ) -> RunResult:
-        """Put a packed model in place with all that is told about it, and let it answer, if the gate allows it.
+        """Store a packed model with its metadata, and promote it if the quality gate allows it.
 
         Args:
-            serving: the number of the version that serves; None if none can.
+            serving: the number of the serving version; None if there is none.
 
         Raises:
             ModelNotFound: if the model's config is gone.
-            OSError: if it cannot be written; the version before serves on.
+            OSError: if it cannot be written; the previous version keeps serving.
         """
         version = _new_version(run, result, recommender, timestamp(self._clock.now()))
         metrics = version.metadata["metrics"]
-        told = {"hyperparameters": result.hyperparameters, "metrics": metrics, "warnings": result.warnings}
+        details = {"hyperparameters": result.hyperparameters, "metrics": metrics, "warnings": result.warnings}
         for warning in result.warnings:
             logger.warning("model %s: %s", run.model_id, warning)
-        ending = RunResult(
+        run_result = RunResult(
             "completed",
             model_version=version.model_version,
             data_report=version.metadata["data_report"],
-            details=told,
+            details=details,
         )
         if serving is not None:
-            if objection := await self._rejection_reason(run, metrics, serving):
-                return await self._store_rejected(run, packed, version, ending, objection)
+            if reason := await self._rejection_reason(run, metrics, serving):
+                return await self._store_rejected(run, packed, version, run_result, reason)
             if await self._versions.pinned_version(run.model_id):
-                return await self._store_unpromoted(run, packed, version, ending, serving)
+                return await self._store_unpromoted(run, packed, version, run_result, serving)
         await self._versions.publish(run.model_id, packed, version, recommender)
-        return ending
+        return run_result
 
     async def previous_training(self, model: StoredModel, newest: Version | None) -> dict[str, Any]:
-        """What a training of unchanged data is compared with: what was learned from last, for a job.
+        """The fields of a job that let a training of unchanged data end early.
 
-        Nothing, if the last training ended badly, or if its version would serve now were it made again: then it is
-        to be made again.
+        Empty if the last training failed, or if its version would be promoted now: then it is trained again.
         """
         refused = model.status == ModelStatus.FAILED and str(model.config.get("error", "")).startswith(
             NOT_PROMOTED_PREFIX
@@ -79,9 +79,9 @@ class Publisher:
         return {"previous_digest": digest, "source_state": state if isinstance(state, dict) else {}}
 
     async def _still_applies(self, model: StoredModel, newest: Version) -> bool:
-        """Whether the version that was trained last serves, or what keeps it from serving would do so again."""
+        """Whether the newest version serves, or would be rejected again."""
         serving, chosen = await self._versions.serving(model.model_id)
-        if newest.promoted:  # gone back from by hand, else it was lost
+        if newest.promoted:  # a rollback, else it was lost
             return serving in (newest.model_version, chosen)
         if await self._versions.pinned_version(model.model_id):
             return True
@@ -106,21 +106,20 @@ class Publisher:
         await self._versions.store_candidate(
             run.model_id, packed, version, ModelStatus.FAILED, error=error, failed_at=version.created_at
         )
-        return RunResult("failed", error, result.model_version, result.data_report, details=result.details)
+        return replace(result, outcome="failed", error=error)
 
     async def _store_unpromoted(
         self, run: Run, packed: Path, version: Version, result: RunResult, serving: int
     ) -> RunResult:
-        said = (
+        warning = (
             f"Version {version.model_version} is kept but does not serve: version {serving} is pinned; POST "
             "/promote_model or unpin it."
         )
-        logger.warning("model %s: %s", run.model_id, said)
-        warnings = [*result.details["warnings"], said]
+        logger.warning("model %s: %s", run.model_id, warning)
+        warnings = [*result.details["warnings"], warning]
         changes = {"training_completed_at": version.created_at, "training_warnings": warnings}
         await self._versions.store_candidate(run.model_id, packed, version, ModelStatus.COMPLETED, **changes)
-        details = {**result.details, "warnings": warnings}
-        return RunResult("completed", None, result.model_version, result.data_report, details=details)
+        return replace(result, details={**result.details, "warnings": warnings})
 
 
 def quality_gate(model: StoredModel) -> QualityGate:

@@ -1,4 +1,4 @@
-"""One training, from the order to its outcome: what is asked for, how far it is, and how it ended."""
+"""One training: its request, its progress and its result."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ INTERNAL_ERROR = "A fault in recserver: the server's log has the details."
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """What is to be run, and why.
+    """The request for a training.
 
     Attributes:
         run_id: of this run; see :func:`recserver.training.run_record.new_run_id`.
-        task, model: as they were when the run was ordered.
-        chefs: the entries of the data chefs that the task names, by id.
+        task, model: as at the time of the request.
+        chefs: the entries of the task's data chefs, by id.
         trigger: ``schedule``, ``retry`` or ``run_task``.
-        force: whether the new version serves whatever the quality gate says.
+        force: whether the new version is promoted regardless of the quality gate.
         attempt: 1 for the first run of a period, 2 for its first retry.
     """
 
@@ -51,13 +51,13 @@ class TrainingRequest:
 
     @property
     def item_features_chef(self) -> dict[str, Any] | None:
-        """The entry of the data chef that tells the attributes of items, if the task names one."""
+        """The entry of the data chef of item features, if the task names one."""
         chef = self.task.item_features_data_chef_id
         return None if chef is None else self.chefs[chef]
 
     @property
     def definition_digest(self) -> str:
-        """A digest of everything people wrote that decides how a run ends."""
+        """A digest of the definitions that decide how a run ends."""
         config = self.model.config
         parts = [config["algorithm"], config["hyperparameters"], config["created_at"], self.interactions_chef]
         if self.item_features_chef is not None:
@@ -66,7 +66,7 @@ class TrainingRequest:
 
     @property
     def fit_if_unchanged(self) -> bool:
-        """Whether unchanged data are learned from all the same."""
+        """Whether to train even if the data have not changed."""
         return self.trigger == "run_task"
 
 
@@ -75,13 +75,12 @@ class RunResult:
     """How a training ended: ``completed``, ``unchanged``, ``failed`` or ``stopped``.
 
     Attributes:
-        error: why it failed, a sentence; of ``unchanged`` why the version of these data does not serve, if so.
-        data_report: what was read of the source, where the training came so far.
-        transient: whether what failed may be over in a moment; ``retry_after`` is how many seconds the source
-            asks to wait, if it does.
-        worker_died: whether its process went away.
-        fault: whether the log holds a traceback of it.
-        details: what else the history tells: algorithm, hyperparameters, metrics, warnings.
+        error: why it failed, a sentence; if ``unchanged``, why the version of these data was not promoted.
+        data_report: what was read of the source, if it was read.
+        transient: whether a retry may succeed soon; ``retry_after`` is how many seconds the source asks to wait.
+        worker_died: whether the worker process ended.
+        is_internal: whether the log has a traceback of it.
+        details: more for the history: hyperparameters, metrics, warnings.
     """
 
     outcome: str
@@ -96,7 +95,7 @@ class RunResult:
 
 
 def failure_of(error: Exception) -> RunResult:
-    """What a training comes to that is ended by an error."""
+    """The result of a training that raised an error."""
     if isinstance(error, TrainingFailed):
         return RunResult(
             "failed", str(error), data_report=error.data_report, transient=error.transient,
@@ -111,48 +110,48 @@ def failure_of(error: Exception) -> RunResult:
 
 
 class RunLog(Protocol):
-    """Where it is written down how one run begins and ends.
+    """Records how one run begins and ends.
 
-    What ``prepare_...`` saved is seen once ``begin`` or ``end`` is called, which awaits nothing: so the trainer
-    can let it be seen together with the model's status.
+    What ``prepare_...`` saved becomes visible when ``begin`` or ``end`` is called. These do not await anything, so
+    that the trainer can make it visible together with the model's status.
     """
 
     record: RunRecord
-    """The run, as far as can be seen."""
+    """The run, as far as it is visible."""
 
     async def prepare_begin(self) -> None:
-        """Save that the run is under way."""
+        """Save the beginning of the run."""
         ...
 
     def begin(self) -> None:
-        """Let it be seen that the run is under way."""
+        """Make the beginning visible."""
         ...
 
     async def prepare_end(self, outcome: RunResult) -> None:
-        """Save how the run ended."""
+        """Save the end of the run."""
         ...
 
     def end(self, run: Run, outcome: RunResult) -> None:
-        """Let it be seen how the run ended."""
+        """Make the end visible."""
         ...
 
     async def flush(self) -> None:
-        """Save what came between ``prepare_...`` and its moment."""
+        """Save what changed after ``prepare_...``."""
         ...
 
 
 class Run:
-    """A training under way.
+    """A running training.
 
     Attributes:
-        order: what it does.
-        log: where it is written down.
-        progress: how far it is.
-        status: the model's, as long as the run is under way; None before it can be seen.
-        begun: set when it can be seen that it is under way.
-        outcome: set when everything about it has ended.
-        started: when, in seconds of ``clock.monotonic()``.
-        before: the model's status until then.
+        request: for this training.
+        log: where it is recorded.
+        progress: of the training.
+        status: the model's during the run; None until its beginning is visible.
+        begun: set when its beginning is visible.
+        result: set when all of it has ended.
+        started: in seconds of ``clock.monotonic()``.
+        previous_status: the model's status before the run.
     """
 
     def __init__(self, request: TrainingRequest, log: RunLog, clock: Clock) -> None:
@@ -184,13 +183,13 @@ class Run:
         return self._clock.monotonic() - self.started
 
     def update_progress(self, progress: Progress) -> None:
-        """It came further."""
+        """Set the progress, and measure the time of stages."""
         if progress.stage != self.progress.stage:
             self._end_stage()
         self.progress = progress
 
     def enter_stage(self, stage: str) -> None:
-        """A stage begins of which no worker tells."""
+        """Begin a stage that runs in the server."""
         self.update_progress(Progress(stage=stage, rows_read=self.progress.rows_read))
 
     def stage_seconds(self) -> dict[str, float]:
@@ -204,14 +203,14 @@ class Run:
         self._stage_since = now
 
     def stop(self) -> None:
-        """Ask the training to end. What it does to end well, or to record how it ended, is not interrupted."""
+        """Ask the training to end. Publishing and recording its end are not interrupted."""
         if not self._stop_requested and self._task is not None:
             self._task.cancel()
         self._stop_requested = True
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """The part of a training that :meth:`stop` ends, by cancelling it; at once if that was asked before."""
+        """The part of a training that :meth:`stop` cancels; at once if stopping was requested before."""
         if self._stop_requested:
             raise asyncio.CancelledError
         self._task = asyncio.current_task()

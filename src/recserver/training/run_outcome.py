@@ -1,4 +1,4 @@
-"""How a run ended. Nothing else is here, so that the command line can name the outcomes without delay."""
+"""The outcomes of runs, in a small module that the command line can import quickly."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ class RunOutcome(StrEnum):
     """How a run ended."""
 
     RUNNING = "running"
-    """It has not ended."""
+    """The run has not ended."""
     COMPLETED = "completed"
-    """A new version serves."""
+    """A new version was stored."""
     UNCHANGED = "unchanged"
-    """There was nothing new to learn."""
+    """The data and hyperparameters have not changed."""
     FAILED = "failed"
-    """See its error. The version before it serves on."""
+    """See its error. The previous version keeps serving."""
     STOPPED = "stopped"
     """It was cancelled."""

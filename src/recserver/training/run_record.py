@@ -1,4 +1,4 @@
-"""One run as the history keeps it."""
+"""One run in the run history."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recserver.training.run_outcome import RunOutcome
 
 
 def run_id_prefix(moment: datetime) -> str:
-    """What the ids of runs begin with that were given at ``moment``: they sort like the times of that."""
+    """The beginning of the ids of runs created at ``moment``. Ids sort by time."""
     utc = moment.astimezone(UTC)
     return f"{utc:%Y%m%dT%H%M%S}{utc.microsecond // 1000:03}"
 
 
 def new_run_id(now: datetime) -> str:
-    """An id that no other run has. Later ones of one process sort behind earlier ones, also in one instant."""
+    """A unique id. Ids of one process sort in the order of creation, even within a millisecond."""
     return f"{run_id_prefix(now)}-{next(_COUNT) % 2**24:06x}{secrets.token_hex(3)}"
 
 
@@ -27,7 +27,7 @@ _COUNT = count()
 
 
 class RunRecord(BaseModel):
-    """What a run was asked to do, and what became of it."""
+    """The request and the result of a run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -42,12 +42,12 @@ class RunRecord(BaseModel):
     outcome: str = RunOutcome.RUNNING.value
     started_at: str
     ended_at: str | None = None
-    """Of a run that a crash of the server cut off: when the next start found it."""
+    """For a run that a crash of the server ended: the time of the next start."""
     seconds: float | None = None
-    """None while it lasts, and for a run that was cut off: nobody saw when it ended."""
+    """None while the run lasts, and for one that a crash of the server ended."""
     error: str | None = None
     traceback_id: str | None = None
-    """Where the log holds a traceback, what to search it for."""
+    """What to search the log for, if it has a traceback."""
     model_version: int | None = None
     """The version that was published."""
     stages: dict[str, float] = Field(default_factory=dict)
@@ -55,6 +55,6 @@ class RunRecord(BaseModel):
     data_report: dict[str, Any] | None = None
     algorithm: str | None = None
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    """Those of the model; once it has completed, all of them, as used."""
+    """Those of the model; all of them, as used, once the run has completed."""
     metrics: dict[str, Any] = Field(default_factory=dict)
     warnings: list[str] = Field(default_factory=list)

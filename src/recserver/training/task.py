@@ -1,4 +1,4 @@
-"""A task file: which model is trained from which data chefs, and how often."""
+"""Tasks: which model is trained from which data chefs, and when."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def _cron(expression: str) -> str:
 
 
 def time_zone(name: str) -> tzinfo:
-    """A time zone. The first time that one is asked for, a small file is read.
+    """A time zone. A small file is read when it is used for the first time.
 
     Raises:
-        OSError, ValueError, KeyError: if there is none of that name.
+        OSError, ValueError, KeyError: if there is no zone of that name.
     """
     return UTC if name == "UTC" else ZoneInfo(name)
 
@@ -75,7 +75,7 @@ MemoryLimit = Annotated[int, BeforeValidator(_memory)]
 
 
 class TaskSpec(BaseModel):
-    """What ``tasks/{task_name}.json`` says. Further keys of the file are kept but mean nothing here."""
+    """The content of ``tasks/{task_name}.json``. Unknown keys of the file are preserved and ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -85,17 +85,17 @@ class TaskSpec(BaseModel):
     user_features_data_chef_id: KnownId | None = None
     item_features_data_chef_id: KnownId | None = None
     interval: Interval | None = None
-    """Seconds from one due time to the next. May be missing if there is a ``schedule``, which goes before it."""
+    """Seconds from one due time to the next. Optional if there is a ``schedule``, which takes precedence."""
     schedule: CronExpression | None = None
     """A cron expression of five fields."""
     timezone: ZoneName = "UTC"
-    """That ``schedule`` is meant in."""
+    """The time zone of ``schedule``."""
     enabled: Bool = True
     """Whether the scheduler runs it."""
     time_limit: TimeLimit | None = None
     """Seconds that one training may take."""
     memory_limit: MemoryLimit | None = None
-    """MiB that one training may take, beyond what an idle worker takes."""
+    """MiB that one training may take, in addition to what an idle worker uses."""
 
     @model_validator(mode="after")
     def _require_schedule(self) -> Self:
@@ -119,19 +119,19 @@ class TaskSpec(BaseModel):
             ) from None
 
     def to_file(self) -> dict[str, Any]:
-        """What is written of it: six keys, and of the others those that say something."""
+        """The content to write: six keys always, others if they differ from their defaults."""
         content = self.model_dump()
         usual = {name: field.default for name, field in type(self).model_fields.items()}
         return {name: value for name, value in content.items() if name in _ALWAYS_WRITTEN or value != usual[name]}
 
     @property
     def training_key(self) -> tuple[str, tuple[str, ...]]:
-        """What a run is about: a task that changes in this has become another."""
+        """The model and data chefs: a task that changes in these counts as a new one."""
         return self.model_id, self.chef_ids()
 
     @property
     def schedule_text(self) -> str:
-        """When it runs, in words."""
+        """The schedule as text."""
         return f"every {self.interval} s" if self.schedule is None else f"at {self.schedule} ({self.timezone})"
 
     def chef_ids(self) -> tuple[str, ...]:

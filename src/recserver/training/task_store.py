@@ -22,11 +22,11 @@ class TaskStore:
         self.folder = folder
 
     async def names(self) -> list[str]:
-        """The names of all tasks, broken ones included."""
+        """The names of all tasks, including those of unusable files."""
         return [name.removesuffix(EXTENSION) for name in await files.list_names(self.folder, EXTENSION)]
 
     async def read_all(self) -> dict[str, TaskSpec | InvalidInput]:
-        """Every task as its file describes it now, or why that cannot be used."""
+        """Every task as its file describes it, or why the file cannot be used."""
         return await asyncio.to_thread(self._specs, await self.names())
 
     def _specs(self, task_names: Iterable[str]) -> dict[str, TaskSpec | InvalidInput]:
@@ -52,7 +52,7 @@ class TaskStore:
         return await asyncio.to_thread(files.read_object, self._path(task_name))
 
     async def spec(self, task_name: str) -> TaskSpec | InvalidInput:
-        """What the task's file says, or why that cannot be used.
+        """The task that a file describes, or why the file cannot be used.
 
         Raises:
             FileNotFoundError: if there is none.
@@ -60,7 +60,7 @@ class TaskStore:
         return await asyncio.to_thread(self._spec, task_name)
 
     async def displayable(self, task_name: str) -> dict[str, Any]:
-        """What of a broken task file can be shown: the keys of a task, None where one cannot be read."""
+        """What can be shown of an unusable task file: the fields of a task, None where one cannot be read."""
         try:
             content = await self.read(task_name)
         except (FileNotFoundError, InvalidInput):
@@ -68,7 +68,7 @@ class TaskStore:
         return {key: content.get(key) for key in TaskSpec.model_fields} | {"task_name": task_name}
 
     async def write(self, task: TaskSpec, *, keep_unknown_keys: bool) -> None:
-        """Write a task; keys of the file that are not the task's survive if ``keep``."""
+        """Write a task. Unknown keys of an existing file are preserved if ``keep_unknown_keys``."""
         content = await self.read(task.task_name) if keep_unknown_keys else {}
         kept = {name: value for name, value in content.items() if name not in TaskSpec.model_fields}
         text = files.json_bytes(kept | task.to_file())

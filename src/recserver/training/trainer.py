@@ -1,10 +1,10 @@
-"""One training from its model's config to a published version; owns the model's status meanwhile."""
+"""One training, from the model's config to a published version; it owns the model's status meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ INTERRUPTED = "interrupted: the server ended during this training; the next one 
 
 
 class Trainer:
-    """Runs trainings, at most one a model."""
+    """Runs trainings, at most one for each model."""
 
     def __init__(
         self,
@@ -53,38 +53,33 @@ class Trainer:
     ) -> None:
         """
         Args:
-            limits: of a training whose task names none.
+            limits: of trainings whose tasks have none.
         """
-        self._models, self._version_store, self._publisher, self._model_cache = (
-            models,
-            version_store,
-            publisher,
-            model_cache,
-        )
+        self._models, self._version_store = models, version_store
+        self._publisher, self._model_cache = publisher, model_cache
         self._executor, self._policy, self._limits = executor, policy, limits
         self._background, self._clock, self._events = background, clock, events
         self.runs: dict[str, Run] = {}
-        """Trainings under way, by model."""
+        """Running trainings, by model."""
         self._blocked: set[str] = set()
 
     async def recover(self) -> None:
-        """Mark trainings that a killed server left behind as failed, and remove their litter."""
+        """Mark trainings that a killed server left as failed, and remove their temporary files."""
         await asyncio.to_thread(self._models.recover)
         for model in await self._models.read_all():
             if ModelStatus(model.status).in_training:
-                status, changes = self._failed_result(INTERRUPTED)
-                await self._set_status(model.model_id, status, **changes)
+                await self._set_status(model.model_id, ModelStatus.FAILED, RunResult("failed", INTERRUPTED))
                 logger.warning("model %s: %s", model.model_id, INTERRUPTED)
 
     def blocking_reason(self, model_id: str) -> str | None:
-        """Why no training of the model can begin now; None if one can."""
+        """Why a training of the model cannot begin now; None if it can."""
         if run := self.runs.get(model_id):
             return f"Model {quoted(model_id)} is being trained by task {quoted(run.task_name)}."
         return f"Model {quoted(model_id)} is being changed." if model_id in self._blocked else None
 
     @contextmanager
     def block_training(self, model_id: str) -> Iterator[None]:
-        """Let no training of the model begin while its definition is changed."""
+        """Prevent trainings of the model while its definition is changed."""
         self._blocked.add(model_id)
         try:
             yield
@@ -92,12 +87,12 @@ class Trainer:
             self._blocked.discard(model_id)
 
     def under_way(self, model_id: str) -> Run | None:
-        """The training of a model, from the moment it can be seen to the moment its end can be."""
+        """The running training of a model, from when its beginning is visible until its end is."""
         run = self.runs.get(model_id)
         return run if run is not None and run.status is not None else None
 
     def start(self, request: TrainingRequest, log: RunLog) -> Run:
-        """Begin a training. Its ``outcome`` is set when everything about it has ended.
+        """Begin a training. Its ``result`` is set when all of it has ended.
 
         Raises:
             ModelBusy: if the model is being trained.
@@ -112,10 +107,10 @@ class Trainer:
         return run
 
     async def stop(self, runs: Iterable[Run], timeout: float = 0) -> list[str]:
-        """End trainings: those that have not ended by themselves after ``timeout`` seconds are cancelled.
+        """Wait for trainings to end, and cancel those that have not ended after ``timeout`` seconds.
 
         Returns:
-            The models whose training was cancelled. Nothing of these trainings runs any more.
+            The models whose training was cancelled. None of these trainings runs any more.
         """
         runs = list(runs)
         if runs and timeout > 0:
@@ -128,7 +123,7 @@ class Trainer:
         return sorted(run.model_id for run in stopped if run.result.result().outcome == "stopped")
 
     async def _run(self, run: Run) -> None:
-        """Everything of a training, ending in its outcome whatever happens. Only its middle can be stopped."""
+        """Run a training to its result, whatever happens. Only the training and the validation can be stopped."""
         out = temporary_path(self._models.model_path(run.model_id))
         problem = await self._begin(run)
         try:
@@ -143,8 +138,7 @@ class Trainer:
                 outcome = await self._publisher.publish(run, out, result, recommender, serving)
                 await self._end(run, out, outcome)
         except asyncio.CancelledError:
-            changes = {"stopped_at": timestamp(self._clock.now())}
-            await self._end_with_status(run, out, RunResult("stopped"), ModelStatus.STOPPED, changes)
+            await self._end_with_status(run, out, RunResult("stopped"), ModelStatus.STOPPED)
         except SourceUnchanged as ending:
             refused = (
                 str(run.request.model.config.get("error")) if run.previous_status == ModelStatus.FAILED else None
@@ -155,14 +149,14 @@ class Trainer:
             outcome = failure_of(error)
             if outcome.is_internal and not isinstance(error, TrainingFailed):
                 logger.exception("run %s, training of model %s", run.request.run_id, run.model_id)
-            await self._end_with_status(run, out, outcome, *self._failed_result(outcome.error))
+            await self._end_with_status(run, out, outcome, ModelStatus.FAILED)
         await run.log.flush()
 
     async def _begin(self, run: Run) -> Exception | None:
-        """Let the model's status, the journal and the history tell together that a run is under way.
+        """Make the beginning of a run visible in the model's status, the task state and the history at once.
 
         Returns:
-            What speaks against going on with it, if anything does.
+            Why the training cannot continue; None if it can.
         """
         problem: Exception | None = None
         async with self._models.locks.changing(run.model_id):
@@ -182,23 +176,16 @@ class Trainer:
         )  # fmt: skip
         return TrainingFailed(order.model.unreadable_reason) if order.model.unreadable_reason else problem
 
-    async def _end_with_status(
-        self,
-        run: Run,
-        out: Path,
-        outcome: RunResult,
-        status: ModelStatus,
-        changes: Mapping[str, Any] | None = None,
-    ) -> None:
-        """End a run that publishes nothing; the model gets the status."""
+    async def _end_with_status(self, run: Run, out: Path, outcome: RunResult, status: ModelStatus) -> None:
+        """End a run without a new version, and set the model's status."""
         async with self._models.locks.changing(run.model_id):
-            await self._set_status(run.model_id, status, **(changes or {}))
+            await self._set_status(run.model_id, status, outcome)
             await self._end(run, out, outcome)
 
     async def _end(self, run: Run, out: Path, outcome: RunResult) -> None:
-        """Let everything tell at once how a run ended, while the lock of its model is held.
+        """Make the end of a run visible everywhere at once, while the lock of its model is held.
 
-        Until the lock is released nobody reads the status that stands on the disk already, nor begins another run.
+        Until the lock is released, the status on the disk is not read and no other run begins.
         """
         try:
             await to_thread_shielded(remove_files, [out])
@@ -206,10 +193,6 @@ class Trainer:
             logger.warning("%s could not be removed", out)
         await run.log.prepare_end(outcome)
         self._finish(run, outcome)
-
-    def _failed_result(self, message: str | None) -> tuple[ModelStatus, dict[str, Any]]:
-        """The status of a model whose training failed, and what its config says besides."""
-        return ModelStatus.FAILED, {"error": message, "failed_at": timestamp(self._clock.now())}
 
     async def _train(self, run: Run, out: Path) -> TrainingResult:
         job, warnings = await self._build_job(run.request, out)
@@ -222,16 +205,16 @@ class Trainer:
         return result.model_copy(update={"warnings": [*warnings, *result.warnings]})
 
     async def _build_job(self, request: TrainingRequest, out: Path) -> tuple[TrainingJob, list[str]]:
-        """What the worker is told, and what is odd about the hyperparameters."""
+        """The job of the worker, and warnings about the hyperparameters."""
         model, task = request.model, request.task
         name, stored = model.config["algorithm"], model.config["hyperparameters"]
         method = await asyncio.to_thread(load_algorithm, name)  # may search the installed packages
         hyperparameters, warnings = method.check(stored, ignore=stored)
-        quality_gate(model)  # better refused now than after the training
-        serves = await self._model_cache.unavailable_reason(model) is None
+        quality_gate(model)  # refuse a wrong one before the training
+        is_available = await self._model_cache.unavailable_reason(model) is None
         newest, highest = await self._version_store.newest_and_highest(model.model_id)
         serving = self._model_cache.get_loaded(model.model_id)
-        compared = serves and not request.fit_if_unchanged
+        compared = is_available and not request.fit_if_unchanged
         job = TrainingJob(
             model_id=model.model_id,
             model_version=next_version(highest, serving.model_version if serving else 0),
@@ -244,7 +227,7 @@ class Trainer:
             item_features=request.item_features_chef,
             policy=self._policy,
             out=out,
-            previous_model=self._models.model_path(model.model_id) if serves else None,
+            previous_model=self._models.model_path(model.model_id) if is_available else None,
             time_limit=task.time_limit or self._limits.seconds,
             memory_limit=task.memory_limit or self._limits.memory,
             **(await self._publisher.previous_training(model, newest) if compared else {}),
@@ -256,13 +239,13 @@ class Trainer:
         self._publish_progress(run)
 
     def _publish_progress(self, run: Run) -> None:
-        """Tell how far a training is."""
+        """Publish the progress of a training."""
         self._events.publish(
             RunProgressed(run.task_name, run.model_id, run_id=run.request.run_id, **run.progress.model_dump())
         )
 
     async def _serving_version(self, run: Run) -> int | None:
-        """The number of the version that serves while a training ends; None if none can, and never will again."""
+        """The number of the serving version; None if the model is permanently unavailable."""
         model = await self._models.read(run.model_id)
         lost = await self._model_cache.unavailable_reason(model) is not None
         if serving := self._model_cache.get_loaded(run.model_id):
@@ -272,7 +255,7 @@ class Trainer:
         return await self._version_store.serving(run.model_id) or None
 
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
-        """Check the packed file, and open it."""
+        """Load and validate the packed file."""
         self._enter_stage(run, "validating")
         async with self._models.locks.changing(run.model_id):
             await self._models.update_config(run.model_id, ModelStatus.VALIDATING)
@@ -282,8 +265,13 @@ class Trainer:
             raise TrainingFailed("The packed model changed on its way to the server: train it again.")
         return recommender
 
-    async def _set_status(self, model_id: str, status: ModelStatus, **changes: Any) -> None:
-        """Write a status that tells of an ending; if even that fails, the log is where it is told."""
+    async def _set_status(self, model_id: str, status: ModelStatus, result: RunResult) -> None:
+        """Write the status of a model whose run has ended; if even that fails, the log has it."""
+        now, changes = timestamp(self._clock.now()), dict[str, Any]()
+        if result.outcome == "failed":
+            changes = {"error": result.error, "failed_at": now}
+        elif result.outcome == "stopped":
+            changes = {"stopped_at": now}
         try:
             await self._models.update_config(model_id, status, **changes)
         except RecServerError as error:
@@ -298,7 +286,7 @@ class Trainer:
         run.begun.set()
         try:
             run.log.end(run, result)
-        except Exception:  # whoever waits for the outcome must get it
+        except Exception:  # the result must be set in any case
             logger.exception("the end of run %s could not be recorded", run.request.run_id)
         run.result.set_result(result)
         self._events.publish(

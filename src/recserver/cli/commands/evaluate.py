@@ -28,11 +28,11 @@ from recserver.training.algorithm_comparison import (
     applicable_algorithms,
     compare,
     conclusions,
-    popularity_metrics,
     read_file,
     validate_candidates,
 )
 from recserver.training.jobs import Progress
+from recserver.training.worker.evaluate import popularity_metrics
 
 METRICS = {"ndcg_at_10": "ndcg_at_10", "recall_at_20": "recall_at_20", "hr_at_10": "hr_at_10",
            "coverage": "coverage_at_10"}  # fmt: skip

@@ -1,7 +1,7 @@
-"""Trainings, previews and exports in worker processes: interpreters of our own, spoken to in lines of JSON.
+"""Trainings, previews and exports in worker processes: Python interpreters that take jobs as lines of JSON.
 
-Chosen by five requirements (docs/architecture.md has the comparison): a cancelled training's process is gone
-at once; a dead worker costs only its own job; no worker outlives a killed server; a host script without a
+Five requirements decide the design (docs/architecture.md has the comparison): a cancelled training's process ends
+at once; a dead worker fails only its own job; no worker outlives a killed server; a host script without a
 main guard works; an idle worker costs little.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -28,28 +27,37 @@ from recserver.core.errors import (
     TrainingFailed,
     WorkerDied,
 )
+from recserver.training.executors.messages import decode, encode
 from recserver.training.executors.protocol import PREVIEW_SECONDS, OnExportProgress, OnProgress
 from recserver.training.executors.worker_slots import WorkerSlots
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult
-from recserver.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
+from recserver.training.jobs import (
+    CandidateJob,
+    CandidateResult,
+    Preview,
+    PreviewJob,
+    Progress,
+    TrainingJob,
+    TrainingResult,
+)
 
 IDLE_SECONDS = 60.0
-"""How long a worker without a job is kept: its next job starts a second sooner."""
+"""How long a worker without a job stays alive: its next job starts a second sooner."""
 
 MAX_LINE_BYTES = 2**20
-"""Bytes of one answer. A preview shows fewer rows where they are large."""
+"""Bytes of one message. A preview shows fewer rows where they are large."""
 
 MAX_PREVIEWS = 2
-"""Previews that run at the same time, whatever the trainings do."""
+"""Previews that run at the same time, besides trainings."""
 
 MAX_EXPORTS = 2
-"""Exports that run at the same time, whatever the trainings do."""
+"""Exports that run at the same time, besides trainings."""
 
 logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
 OnWorkerProgress = Callable[[Any], object]
-"""Is told what a worker says of its progress."""
+"""Called with the content of each ``progress`` message."""
 
 
 class ProcessExecutor:
@@ -59,24 +67,27 @@ class ProcessExecutor:
         self,
         size: int,
         threads_each: int = 1,
+        *,
         idle_seconds: float = IDLE_SECONDS,
         preview_seconds: float = PREVIEW_SECONDS,
         priority: str = "idle",
+        stderr: int | None = None,
     ) -> None:
         """
         Args:
             priority: ``idle`` or ``low``; see :class:`recserver.server.settings.Settings`.
             size: trainings that run at the same time.
             threads_each: threads that numerical libraries may use in one training.
-            idle_seconds: how long a worker without a job is kept.
-            preview_seconds: how long a preview may take, and how long it waits for its turn.
+            idle_seconds: how long a worker without a job stays alive.
+            preview_seconds: how long a preview may take, and how long it may wait for its slot.
+            stderr: where the workers' standard error goes, such as ``DEVNULL``; None for this process's own.
         """
         self._training_slots = WorkerSlots(size)
         self._preview_slots = asyncio.Semaphore(MAX_PREVIEWS)
         self._export_slots = asyncio.Semaphore(MAX_EXPORTS)
         self._preview_seconds = preview_seconds
         self._threads_each = threads_each
-        self._priority = priority
+        self._priority, self._stderr = priority, stderr
         self._idle_seconds = idle_seconds
         self._busy: set[Process] = set()
         self._idle: dict[Process, asyncio.TimerHandle] = {}
@@ -95,10 +106,8 @@ class ProcessExecutor:
             on_progress(Progress(stage="starting"))
             try:
                 async with asyncio.timeout(job.time_limit):
-                    own = job.model_copy(update={"threads": self._threads_each})
-                    return await self._run_job(
-                        "training", own, TrainingResult, lambda said: on_progress(Progress.model_validate(said))
-                    )
+                    with_threads = job.model_copy(update={"threads": self._threads_each})
+                    return await self._run_job("training", with_threads, TrainingResult, _parsed(on_progress))
             except TimeoutError:
                 raise TrainingFailed(
                     f"The training took longer than its limit of {job.time_limit:g} seconds and was ended: GET "
@@ -129,14 +138,23 @@ class ProcessExecutor:
             self._preview_slots.release()
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
-        def tell(said: Any) -> None:
-            on_progress(ExportProgress.model_validate(said))
+        def report(content: Any) -> None:
+            on_progress(ExportProgress.model_validate(content))
 
         async with self._export_slots:
             try:
-                return await self._run_job("export", job, ExportResult, tell)
+                return await self._run_job("export", job, ExportResult, report)
             except TrainingFailed as failure:
                 raise ExportFailed(str(failure)) from None
+
+    async def evaluate_candidate(self, job: CandidateJob, on_progress: OnProgress) -> CandidateResult:
+        """Fit and measure one algorithm of a comparison.
+
+        Raises:
+            TrainingFailed: with the reason, and the traceback if the algorithm raised another error.
+            WorkerDied: if the worker process ended.
+        """
+        return await self._run_job("candidate", job, CandidateResult, _parsed(on_progress))
 
     async def close(self) -> None:
         for timer in self._idle.values():
@@ -147,7 +165,7 @@ class ProcessExecutor:
     async def _run_job(
         self, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
     ) -> ResultT:
-        """Have one job done, by a worker that rests if there is one."""
+        """Run one job, in an idle worker if there is one."""
         while (worker := self._take_idle()) is not None:
             try:
                 return await self._run_job_in(worker, kind, job, result_type, on_progress)
@@ -167,7 +185,7 @@ class ProcessExecutor:
             else:
                 self._make_idle(worker)
             raise
-        except BaseException:  # a cancelled call above all: its process must be gone when it returns
+        except BaseException:  # above all a cancelled call: its process must have ended when it returns
             await asyncio.shield(_kill(worker))
             raise
         else:
@@ -181,6 +199,7 @@ class ProcessExecutor:
             *worker_command(self._priority),
             stdin=PIPE,
             stdout=PIPE,
+            stderr=self._stderr,
             limit=MAX_LINE_BYTES,
             env=worker_environment(self._threads_each),
         )
@@ -199,69 +218,87 @@ class ProcessExecutor:
 
     def _retire(self, worker: Process) -> None:
         del self._idle[worker]
-        self._retiring = {one for one in self._retiring if one.returncode is None} | {worker}
+        self._retiring = {other for other in self._retiring if other.returncode is None} | {worker}
         if worker.stdin is not None:
-            worker.stdin.close()  # its input ends, and with it the process
+            worker.stdin.close()  # the process ends with its input
 
     def _all_workers(self) -> tuple[Process, ...]:
         return *self._busy, *self._idle, *self._retiring
 
 
+def _parsed(on_progress: OnProgress) -> OnWorkerProgress:
+    return lambda content: on_progress(Progress.model_validate(content))
+
+
 def worker_command(priority: str) -> list[str]:
-    """What starts a worker of this process."""
+    """The command that starts a worker of this process."""
     return [sys.executable, "-P", "-m", "recserver.training.worker", str(os.getpid()), priority]
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The environment variables of a worker whose numerical libraries may use so many threads."""
+    """The environment variables of a worker whose numerical libraries may use this many threads."""
     names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
     return child_environment() | dict.fromkeys(names, str(threads))
 
 
 class _DiedBeforeJob(WorkerDied):
-    """A worker was gone before it took the job."""
+    """A worker ended before it took the job."""
+
+
+class JobCrashed(TrainingFailed):
+    """A job raised an error that is none of recserver's own.
+
+    Attributes:
+        reason: the last line of the traceback: the error's type and text.
+    """
+
+    def __init__(self, kind: str, run_id: str, error_type: str, traceback: str) -> None:
+        self.reason = traceback.strip().splitlines()[-1]
+        if kind != "candidate":  # a comparison on the command line shows the reason itself
+            logger.error("%s %s raised %s\n%s", kind, run_id, error_type, traceback)
+        super().__init__(
+            f"The {kind} raised {error_type}, which is a fault in recserver or a plug-in: the server's log has "
+            "the details.",
+            is_internal=True,
+        )
 
 
 async def _exchange_messages(
     worker: Process, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
 ) -> ResultT:
-    """Hand ``job`` to ``worker`` and follow its answers to the last one."""
+    """Send ``job`` to ``worker`` and read its messages up to the last one."""
     if worker.stdin is None or worker.stdout is None:
-        raise WorkerDied("The worker process has no pipes: this is a fault in recserver.")
+        raise WorkerDied("The worker process has no pipes: this is an internal error of recserver.")
     taken = False
     try:
-        worker.stdin.write(f'{{"{kind}": {job.model_dump_json()}}}\n'.encode())
+        worker.stdin.write(encode(kind, job.model_dump(mode="json")).encode())
         await worker.stdin.drain()
         while line := await worker.stdout.readline():
             taken = True
-            said, content = next(iter(json.loads(line).items()))
-            if said == "progress":
+            message, content = decode(line)
+            if message == "progress":
                 on_progress(content)
-            elif said == "result":
+            elif message == "result":
                 return result_type.model_validate(content)
             else:
-                raise _error_from_message(kind, getattr(job, "run_id", ""), said, content)
+                raise _error_from_message(kind, getattr(job, "run_id", ""), message, content)
     except ConnectionError:
-        pass  # the same as the end of its output
+        pass  # the worker ended, as at the end of its output
     status = await worker.wait()
     if not taken:
         raise _DiedBeforeJob(_exit_message(kind, status))
     raise WorkerDied(_exit_message(kind, status))
 
 
-def _error_from_message(kind: str, run_id: str, message_type: str, content: dict[str, Any]) -> RecServerError:
-    if message_type == "crashed":
-        logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
-        return TrainingFailed(
-            f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: "
-            "the server's log has the details.",
-            is_internal=True,
-        )
-    error, found = content["error"], content.get("data_report")
+def _error_from_message(kind: str, run_id: str, message: str, content: dict[str, Any]) -> RecServerError:
+    if message == "crashed":
+        return JobCrashed(kind, run_id, content["error"], content["traceback"])
+    error, data_report = content["error"], content.get("data_report")
     if content["code"] == SourceUnchanged.code:
-        return SourceUnchanged(error, found)
-    failed = SourceFailed if content["code"] == SourceFailed.code else TrainingFailed
-    return failed(error, found, transient=content.get("transient", False), retry_after=content.get("retry_after"))
+        return SourceUnchanged(error, data_report)
+    error_type = SourceFailed if content["code"] == SourceFailed.code else TrainingFailed
+    transient, retry_after = content.get("transient", False), content.get("retry_after")
+    return error_type(error, data_report, transient=transient, retry_after=retry_after)
 
 
 def _exit_message(kind: str, status: int) -> str:
@@ -281,13 +318,13 @@ async def _kill(worker: Process) -> None:
 
 
 def _restore_priority(pid: int) -> None:
-    """Let a killed process have processor time, which it needs to end.
+    """Give a killed process processor time, which it needs to end.
 
-    A worker has only what all others leave (``yield_to_the_server``): on a busy machine its end takes seconds.
-    Only a privileged server may raise it again; without that it ends when the machine comes to it.
+    An ``idle`` worker gets only what all other processes leave: on a busy machine its end takes seconds. Only a
+    privileged server may raise the priority; otherwise the process ends when it gets processor time.
     """
     if sys.platform != "linux":
         return
-    with contextlib.suppress(OSError):  # not allowed, or gone already
-        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names alone are wanted
+    with contextlib.suppress(OSError):  # not allowed, or ended already
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - only names are needed
             os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))

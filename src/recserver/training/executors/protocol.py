@@ -1,4 +1,4 @@
-"""Executors: where trainings and exports run, and sources are looked at. This front holds only the protocol."""
+"""The protocol of executors, which run trainings, previews and exports."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from recserver.training.export.export_job import ExportJob, ExportProgress, Expo
 from recserver.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
 
 PREVIEW_SECONDS = 30.0
-"""How long a preview may take, the start of what it runs in included."""
+"""Seconds that a preview may take, the start of its worker included."""
 
 OnProgress = Callable[[Progress], None]
 OnExportProgress = Callable[[ExportProgress], None]
 
 
 class Executor(Protocol):
-    """What is slow, beside the event loop: trainings, looks at the first rows of sources, exports."""
+    """Runs slow work outside of the event loop: trainings, previews and exports."""
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
-        """Train, and tell how far it is. Waits while all places are taken.
+        """Train, and report progress. Waits while all slots are taken.
 
-        Cancelling the call ends the training: once the cancellation comes out of it, nothing of it runs.
+        Cancelling the call ends the training: when the call returns, nothing of it runs any more.
 
         Raises:
             TrainingFailed: with the reason.
-            WorkerDied: if what ran the training went away.
+            WorkerDied: if the worker of the training ended.
         """
         ...
 
     async def preview(self, job: PreviewJob) -> Preview:
-        """Look at the first rows of a source, without waiting for any training.
+        """Read the first rows of a source, without waiting for any training.
 
-        Cancelling the call ends the look.
+        Cancelling the call ends the preview.
 
         Raises:
             SourceFailed: with the reason; also if it takes longer than :data:`PREVIEW_SECONDS`.
@@ -40,9 +40,9 @@ class Executor(Protocol):
         ...
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
-        """Export recommendations, and tell how far it is. Waits for other exports, and for no training.
+        """Export recommendations, and report progress. Waits for other exports, not for trainings.
 
-        Cancelling the call ends the export: once the cancellation comes out of it, nothing of it runs.
+        Cancelling the call ends the export: when the call returns, nothing of it runs any more.
 
         Raises:
             ExportFailed: with the reason.
@@ -50,5 +50,5 @@ class Executor(Protocol):
         ...
 
     async def close(self) -> None:
-        """End everything that still runs. No other call may follow."""
+        """End everything that still runs. The executor cannot be used afterwards."""
         ...

@@ -1,4 +1,4 @@
-"""What an export of recommendations is told and what it tells back. All of it is small and travels as JSON."""
+"""The job of an export of recommendations, and its result. Both are small and are sent as JSON."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.validation.values import check_new_id
 from recserver.recommend.request_options import ExportOptions
+from recserver.training.jobs import Message
 
 EXPORT_FOLDER = "exports"
 """Folder of the data folder that holds exported files."""
 
 EXTENSIONS = (".parquet", ".csv", ".csv.gz", ".jsonl")
-"""What the name of an exported file ends in, and with it what it holds."""
+"""The extensions of exported files; each stands for a format."""
 
 COLUMNS = ("model_id", "model_version", "user_id", "rank", "item_id", "score")
 
@@ -24,15 +25,18 @@ _TABLE = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,62})\.)?([A-Za-z_][A-Za-z0-9_]
 
 
 def extension_of(name: str) -> str | None:
-    """The one of :data:`ENDINGS` that a file's name has, in any case; None if it has none."""
-    return next((one for one in EXTENSIONS if name.lower().endswith(one) and len(name) > len(one)), None)
+    """The one of :data:`EXTENSIONS` that a file's name has, in upper or lower case; None if it has none."""
+    return next(
+        (extension for extension in EXTENSIONS if name.lower().endswith(extension) and len(name) > len(extension)),
+        None,
+    )
 
 
 def check_file(value: object) -> str:
-    """``value`` if an export may write a file of that name into its folder.
+    """Check that an export may write a file of that name into its folder.
 
     Raises:
-        ValueError: with a sentence that says what such a name may hold.
+        ValueError: with the form of a valid name.
     """
     try:
         name = check_new_id(value)
@@ -47,10 +51,10 @@ def check_file(value: object) -> str:
 
 
 def check_table(value: object) -> str:
-    """``value`` if it names a table, perhaps one of a schema.
+    """Check the name of a table, with or without a schema.
 
     Raises:
-        ValueError: with a sentence that says what such a name may hold.
+        ValueError: with the form of a valid name.
     """
     if not isinstance(value, str) or not _TABLE.fullmatch(value):
         raise ValueError(
@@ -70,34 +74,28 @@ FileName = Annotated[str, BeforeValidator(check_file)]
 TableName = Annotated[str, BeforeValidator(check_table)]
 
 
-class FileTarget(BaseModel):
-    """A file that is to hold an export."""
-
-    model_config = ConfigDict(frozen=True)
+class FileTarget(Message):
+    """The file to export to."""
 
     out: Path
-    """Where it is written. Whoever gave the job gives it its name, or removes it."""
+    """A temporary path, which whoever gave the job renames or removes."""
     extension: str
-    """One of :data:`ENDINGS`: what it is to hold."""
+    """One of :data:`EXTENSIONS`: the format."""
 
 
-class TableTarget(BaseModel):
-    """A table that is to hold an export, beside what it holds of other models."""
-
-    model_config = ConfigDict(frozen=True)
+class TableTarget(Message):
+    """The table to export to. Its rows of other models stay."""
 
     table: TableName
     database: str | None
     """Its database's URL; ``${NAME}`` is replaced in the worker only. None means the default database."""
     policy: SourcePolicy
     base_folder: Path | None = None
-    """From where the operator who named the database means paths; then its file may lie anywhere."""
+    """Where relative paths of an operator's database begin; its file may then be anywhere."""
 
 
-class ExportJob(BaseModel):
-    """The best items of a model for every user that it knows, and where they go."""
-
-    model_config = ConfigDict(frozen=True)
+class ExportJob(Message):
+    """An export of the best items for every user of a model."""
 
     model_id: str
     model: Path
@@ -106,23 +104,19 @@ class ExportJob(BaseModel):
     target: FileTarget | TableTarget
 
 
-class ExportProgress(BaseModel):
-    """How far an export is. The first one says that nothing is left to refuse."""
-
-    model_config = ConfigDict(frozen=True)
+class ExportProgress(Message):
+    """The progress of an export. The first one means that everything has been checked."""
 
     users_done: int = 0
     users: int
 
 
-class ExportResult(BaseModel):
-    """An export that ended well. A table has its rows; a file waits in the target's ``out``."""
-
-    model_config = ConfigDict(frozen=True)
+class ExportResult(Message):
+    """A successful export. A table has its rows; a file is in the target's ``out``."""
 
     model_version: int
     users: int
-    """Whom the model knows. Those for whom nothing is left have no rows."""
+    """Users of the model. Those without any item left have no rows."""
     rows: int
     seconds: float
-    """Of the work, the wait for a worker not included."""
+    """Without the wait for a worker."""

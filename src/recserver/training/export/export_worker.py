@@ -1,4 +1,4 @@
-"""The best items for every user that a model knows, written as they are found."""
+"""The best items for every user of a model, written in batches."""
 
 from __future__ import annotations
 
@@ -12,60 +12,63 @@ from recserver.recommend.pipeline import recommend_many
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
-from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
+from recserver.training.export.rows import ExportRow, WriteRows
 
 USERS_PER_BATCH = 256
-"""Users that are answered together."""
+"""Users whose recommendations are computed together."""
 
 ROWS_PER_WRITE = 50_000
-"""Rows, about: as many as are in memory at a time."""
+"""The approximate number of rows in memory at a time."""
 
 REPORT_INTERVAL = 0.5
 
 
 def export(job: ExportJob, on_progress: Callable[[ExportProgress], None]) -> ExportResult:
-    """Export what a model has for every user that it knows, in the order of their ids.
+    """Export recommendations for every user of a model, in the order of their ids.
 
     Args:
-        report: told how far it is, about twice a second; first when nothing is left to refuse.
+        on_progress: called about twice a second; for the first time when everything has been checked.
 
     Raises:
         ExportFailed: if it cannot be written.
-        InvalidInput: if the wishes ask for what the model does not know, or the target cannot be used.
+        InvalidInput: if the options do not fit the model, or the target cannot be used.
         UnreadableModel: if the model's file is damaged.
     """
     clock = SystemClock()
-    began = told = clock.monotonic()
+    began = reported = clock.monotonic()
     try:
         _, model = load_model(job.model)
     except OSError as error:
         raise ExportFailed(f"The model's file cannot be read ({os_error_text(error)}): try again.") from None
-    asked = PreparedQuery.for_model(model, Query.from_options(job.options))
-    users, written, rows = len(model.users), 0, Rows()
-    together = max(1, min(USERS_PER_BATCH, ROWS_PER_WRITE // asked.query.n))
-    with _open_target(job, ExportedVersion(job.model_id, model.model_version)) as write:
+    query = PreparedQuery.for_model(model, Query.from_options(job.options))
+    users, written, rows = len(model.users), 0, list[ExportRow]()
+    batch_size = max(1, min(USERS_PER_BATCH, ROWS_PER_WRITE // query.query.n))
+    with _open_target(job) as write:
         on_progress(ExportProgress(users=users))
-        for start in range(0, users, together):
-            user_ids: Sequence[str] = model.users[start : start + together]
-            for user_id, answer in zip(user_ids, recommend_many(model, user_ids, asked), strict=True):
-                rows.add(user_id, answer)
+        for start in range(0, users, batch_size):
+            user_ids: Sequence[str] = model.users[start : start + batch_size]
+            for user_id, answer in zip(user_ids, recommend_many(model, user_ids, query), strict=True):
+                rows += [
+                    (job.model_id, model.model_version, user_id, rank, item_id, score)
+                    for rank, (item_id, score) in enumerate(answer.items, 1)
+                ]
             if len(rows) >= ROWS_PER_WRITE:
                 write(rows)
-                written, rows = written + len(rows), Rows()
-            if (now := clock.monotonic()) - told >= REPORT_INTERVAL:
-                told = now
+                written, rows = written + len(rows), []
+            if (now := clock.monotonic()) - reported >= REPORT_INTERVAL:
+                reported = now
                 on_progress(ExportProgress(users_done=start + len(user_ids), users=users))
-        if len(rows):
+        if rows:
             write(rows)
     seconds = round(clock.monotonic() - began, 3)
     return ExportResult(model_version=model.model_version, users=users, rows=written + len(rows), seconds=seconds)
 
 
-def _open_target(job: ExportJob, version: ExportedVersion) -> AbstractContextManager[WriteRows]:
+def _open_target(job: ExportJob) -> AbstractContextManager[WriteRows]:
     if isinstance(job.target, FileTarget):
         from recserver.training.export.file_export import open_file_target
 
-        return open_file_target(job.target, version)
+        return open_file_target(job.target)
     from recserver.training.export.table_export import open_table_target
 
-    return open_table_target(job.target, version)
+    return open_table_target(job.target, job.model_id)

@@ -1,37 +1,35 @@
-"""Recommendations as a file: Parquet, CSV or JSON lines."""
+"""Exports to files: Parquet, CSV or JSON lines."""
 
 from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from recserver.core.errors import ExportFailed, os_error_text
 from recserver.training.export.export_job import COLUMNS, FileTarget
-from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
+from recserver.training.export.rows import ExportRow, WriteRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 GZIP_LEVEL = 6
-"""Of ``.csv.gz``: Arrow's own is the slowest there is."""
-
-WriteTable = Callable[["pa.Table"], Any]
+"""Of ``.csv.gz``: Arrow always uses the slowest level."""
 
 
 @contextmanager
-def open_file_target(target: FileTarget, version: ExportedVersion) -> Iterator[WriteRows]:
-    """Write rows to a new file. It is on the disk when the block ends.
+def open_file_target(target: FileTarget) -> Iterator[WriteRows]:
+    """Write rows to a new file, which is synced to the disk at the end of the block.
 
     Raises:
         ExportFailed: if it cannot be written.
     """
     try:
         with target.out.open("xb") as file:
-            with WRITERS[target.extension](file) as write_table:
-                yield lambda rows: write_table(_table(rows, version))
+            with WRITERS[target.extension](file) as write:
+                yield write
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -47,46 +45,45 @@ def _schema() -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in zip(COLUMNS, kinds, strict=True)])
 
 
-def _table(rows: Rows, version: ExportedVersion) -> pa.Table:
+def _table(rows: Sequence[ExportRow]) -> pa.Table:
     import pyarrow as pa
 
-    schema, own = _schema(), (rows.user_ids, rows.ranks, rows.item_ids, rows.scores)
-    shared = [pa.repeat(pa.scalar(one), len(rows)) for one in (version.model_id, version.model_version)]
-    columns = [pa.array(one, schema.field(place).type) for place, one in enumerate(own, len(shared))]
-    return pa.Table.from_arrays([*shared, *columns], schema=schema)
+    schema = _schema()
+    columns = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), schema.types, strict=True)]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 @contextmanager
-def _parquet(file: BinaryIO) -> Iterator[WriteTable]:
+def _parquet(file: BinaryIO) -> Iterator[WriteRows]:
     from pyarrow.parquet import ParquetWriter
 
-    texts_and_ranks = [name for name in COLUMNS if name != "score"]  # what occurs again and again
+    texts_and_ranks = [name for name in COLUMNS if name != "score"]  # columns of many repeated values
     with ParquetWriter(file, _schema(), compression="zstd", use_dictionary=texts_and_ranks) as writer:
-        yield writer.write_table
+        yield lambda rows: writer.write_table(_table(rows))
 
 
 @contextmanager
-def _csv(file: BinaryIO) -> Iterator[WriteTable]:
+def _csv(file: BinaryIO) -> Iterator[WriteRows]:
     from pyarrow.csv import CSVWriter
 
     with CSVWriter(file, _schema()) as writer:
-        yield writer.write_table
+        yield lambda rows: writer.write_table(_table(rows))
 
 
 @contextmanager
-def _gzipped_csv(file: BinaryIO) -> Iterator[WriteTable]:
+def _gzipped_csv(file: BinaryIO) -> Iterator[WriteRows]:
     with gzip.GzipFile("", "wb", GZIP_LEVEL, file) as packed, _csv(packed) as write:  # type: ignore[arg-type]
         yield write
 
 
 @contextmanager
-def _json_lines(file: BinaryIO) -> Iterator[WriteTable]:
+def _json_lines(file: BinaryIO) -> Iterator[WriteRows]:
     from pydantic_core import to_json
 
-    yield lambda table: file.writelines(to_json(row) + b"\n" for row in table.to_pylist())
+    yield lambda rows: file.writelines(to_json(dict(zip(COLUMNS, row, strict=True))) + b"\n" for row in rows)
 
 
-WRITERS: Mapping[str, Callable[[BinaryIO], AbstractContextManager[WriteTable]]] = {
+WRITERS: Mapping[str, Callable[[BinaryIO], AbstractContextManager[WriteRows]]] = {
     ".parquet": _parquet,
     ".csv": _csv,
     ".csv.gz": _gzipped_csv,

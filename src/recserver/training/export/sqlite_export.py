@@ -1,7 +1,7 @@
-"""Recommendations in a table of an SQLite file.
+"""Exports to a table of an SQLite file.
 
-A transaction that writes much locks everybody out of such a file, so rows gather in a private database of SQLite's
-own, and go into the file together at the end.
+A long writing transaction locks out all readers of the file, so the rows are collected in a private temporary
+database, and copied to the file together at the end.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from recserver.core.errors import ExportFailed
 from recserver.training.export.export_job import COLUMNS
-from recserver.training.export.rows import ExportedVersion, Rows, WriteRows
-from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns, row_tuples
+from recserver.training.export.rows import WriteRows
+from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation
 
 LOCK_TIMEOUT = 30.0
-"""Seconds that we wait for others who write to the file."""
+"""Seconds to wait for another process that writes to the file."""
 
 _COLUMN_TYPES = "TEXT", "INTEGER", "TEXT", "INTEGER", "TEXT", "REAL"
 _COLUMNS = ", ".join(f'"{name}" {kind} NOT NULL' for name, kind in zip(COLUMNS, _COLUMN_TYPES, strict=True))
@@ -27,32 +28,28 @@ _COLUMN_NAMES = ", ".join(COLUMNS)
 
 
 @contextmanager
-def open_sqlite_target(location: TableLocation, version: ExportedVersion) -> Iterator[WriteRows]:
-    """As :func:`recserver.training.export.table_export.table_of`."""
+def open_sqlite_target(location: TableLocation, model_id: str) -> Iterator[WriteRows]:
+    """As :func:`recserver.training.export.table_export.open_table_target`."""
     assert location.file is not None  # noqa: S101 - for the type checker
     try:
         if location.file.exists():
             with closing(_connect(str(location.file))) as connection:
-                connection.execute("BEGIN IMMEDIATE")  # whether it can be written is better known now
+                connection.execute("BEGIN IMMEDIATE")  # fail now if it cannot be written
                 _check_table(connection, "main", location.name)
         with closing(_connect("")) as connection:
             connection.execute(f"CREATE TABLE gathered {_TABLE_DEFINITION}")
             connection.execute("BEGIN")
-
-            def write(rows: Rows) -> None:
-                connection.executemany("INSERT INTO gathered VALUES (?, ?, ?, ?, ?, ?)", row_tuples(rows, version))
-
-            yield write
+            yield partial(connection.executemany, "INSERT INTO gathered VALUES (?, ?, ?, ?, ?, ?)")
             connection.execute("COMMIT")
-            _replace_rows(connection, location.file, location.name, version.model_id)
+            _replace_rows(connection, location.file, location.name, model_id)
     except sqlite3.Error as error:
         raise ExportFailed(location.error_message(error, LOCK_TIMEOUT)) from None
 
 
 def roll_back_unfinished(file: Path) -> None:
-    """Undo what an export that was killed had written to the file: who may only read it could not, and is refused.
+    """Roll back what a killed export had written: a process that may only read the file could not, and would fail.
 
-    Whoever writes to it just now has done so already.
+    A process that writes to the file at this time has done it already.
     """
     if file.with_name(f"{file.name}-journal").exists():
         with suppress(sqlite3.Error), closing(_connect(str(file), lock_timeout=1.0)) as connection:
@@ -66,19 +63,19 @@ def _connect(name: str, lock_timeout: float | None = None) -> sqlite3.Connection
 
 
 def _check_table(connection: sqlite3.Connection, schema: str, table: str) -> bool:
-    """Whether a table is there; if so it must have the columns."""
+    """Whether a table exists; check its columns if it does."""
     kind = f"SELECT type FROM {schema}.sqlite_master WHERE lower(name) = lower(?)"  # noqa: S608 - main or target
     if ("view",) in connection.execute(kind, [table]).fetchall():
         reject_view(table)
-    found = {row[1]: row for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')}
-    if found:
-        must = [
+    columns = {row[1]: row for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')}
+    if columns:
+        required = [
             name
-            for name, (*_, not_null, default, key) in found.items()
+            for name, (*_, not_null, default, key) in columns.items()
             if not_null and not key and default is None
         ]
-        require_columns(table, found, must)
-    return bool(found)
+        require_columns(table, columns, required)
+    return bool(columns)
 
 
 def _replace_rows(connection: sqlite3.Connection, file: Path, table: str, model_id: str) -> None:

@@ -1,9 +1,10 @@
-"""Recommendations in a table, which has either all rows of an export or those from before it."""
+"""Exports to a table, which has either all rows of an export or the previous ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,8 @@ from recserver.chefs.sql.sqlalchemy_reader import connect_args
 from recserver.core.errors import ExportFailed, SourceFailed, quoted
 from recserver.core.validation.values import MAX_ENTITY_ID_LENGTH
 from recserver.training.export.export_job import COLUMNS, TableTarget
-from recserver.training.export.rows import ExportedVersion, WriteRows
-from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns, row_tuples
+from recserver.training.export.rows import ExportRow, WriteRows
+from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation, locate_table
 
 if TYPE_CHECKING:
@@ -21,29 +22,29 @@ if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import ReflectedColumn
 
 MAX_MODEL_ID_CHARS = 255
-"""Characters: as long as the name of a file can be."""
+"""Characters: the maximum length of a file name."""
 
 
-def open_table_target(target: TableTarget, version: ExportedVersion) -> AbstractContextManager[WriteRows]:
-    """Replace a model's rows in a table by those that are written, in one transaction.
+def open_table_target(target: TableTarget, model_id: str) -> AbstractContextManager[WriteRows]:
+    """Replace the rows of a model in a table, in one transaction.
 
-    Whoever reads meanwhile sees the rows from before, and so does everybody if the block ends by an exception. The
-    table is made if it is missing; what it holds of other models stays.
+    Readers see the previous rows until the end, and keep seeing them if the block ends with an exception. The
+    table is created if it is missing; rows of other models stay.
 
     Raises:
         InvalidInput: if the database may not be used.
-        ExportFailed: if the table has other columns, or the database refuses.
+        ExportFailed: if the table has other columns, or the database reports an error.
     """
     place = locate_table(target)
     if place.file is not None:
         from recserver.training.export.sqlite_export import open_sqlite_target
 
-        return open_sqlite_target(place, version)
-    return _open_server_target(place, version, target.policy.source_timeout)
+        return open_sqlite_target(place, model_id)
+    return _open_server_target(place, model_id, target.policy.source_timeout)
 
 
 @contextmanager
-def _open_server_target(location: TableLocation, version: ExportedVersion, seconds: float) -> Iterator[WriteRows]:
+def _open_server_target(location: TableLocation, model_id: str, seconds: float) -> Iterator[WriteRows]:
     from sqlalchemy import create_engine
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
@@ -55,11 +56,11 @@ def _open_server_target(location: TableLocation, version: ExportedVersion, secon
     try:
         check_resolved_address(url)
         with _connect(engine, location, seconds) as connection, connection.begin():
-            if engine.dialect.name == "postgresql":  # which else waits for ever for who has locked the table
+            if engine.dialect.name == "postgresql":  # which otherwise waits forever for a lock
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = {ceil(seconds * 1000)}")
             table = _ensure_table(connection, location)
-            connection.execute(table.delete().where(table.c.model_id == version.model_id))
-            yield lambda rows: _insert(connection, table, row_tuples(rows, version))
+            connection.execute(table.delete().where(table.c.model_id == model_id))
+            yield partial(_insert, connection, table)
     except SourceFailed as error:
         raise ExportFailed(location.redact(str(error))) from None
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
@@ -69,26 +70,26 @@ def _open_server_target(location: TableLocation, version: ExportedVersion, secon
 def _connect(engine: Engine, location: TableLocation, seconds: float) -> Connection:
     try:
         return engine.connect()
-    except Exception as error:  # drivers find fault with a URL's parameters in any way
+    except Exception as error:  # drivers raise anything for wrong parameters in a URL
         raise ExportFailed(location.error_message(error, seconds)) from None
 
 
-def _insert(connection: Connection, table: Table, values: list[tuple[Any, ...]]) -> None:
-    """By the quickest way that each driver has: SQLAlchemy's own takes several times as long."""
+def _insert(connection: Connection, table: Table, rows: Sequence[ExportRow]) -> None:
+    """Insert rows in the fastest way of each driver: SQLAlchemy's own takes several times as long."""
     quote = connection.dialect.identifier_preparer
     into = f"{quote.format_table(table)} ({', '.join(map(quote.quote, COLUMNS))})"
     if connection.dialect.name != "postgresql":
         marks = ", ".join(["%s"] * len(COLUMNS))
-        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", values)  # noqa: S608 - quoted names
+        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", list(rows))  # noqa: S608 - quoted names
         return
     cursor: Any = connection.connection.cursor()
     with cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
-        for row in values:
+        for row in rows:
             copy.write_row(row)
 
 
 def _ensure_table(connection: Connection, location: TableLocation) -> Table:
-    """The table, made if it is missing."""
+    """The table, created if it is missing."""
     from sqlalchemy import inspect
 
     table = _table(connection, location)
@@ -113,7 +114,7 @@ def _view_names(inspector: Inspector, location: TableLocation) -> list[str]:
 
 
 def _required_columns(columns: Sequence[ReflectedColumn]) -> Iterator[str]:
-    """The columns that a row has to bring a value for."""
+    """The columns that need a value in every row."""
     for one in columns:
         filled = one["nullable"] or one["default"] is not None or one.get("autoincrement") is True
         if not (filled or "identity" in one or "computed" in one):
@@ -123,7 +124,7 @@ def _required_columns(columns: Sequence[ReflectedColumn]) -> Iterator[str]:
 def _require_transactions(connection: Connection, location: TableLocation) -> None:
     """
     Raises:
-        ExportFailed: if a table of MySQL or MariaDB is of an engine that cannot take anything back.
+        ExportFailed: if a table of MySQL or MariaDB has an engine without transactions.
     """
     found = connection.exec_driver_sql(_NON_TRANSACTIONAL_ENGINE, (location.schema, location.name)).scalar()
     if found is not None:
@@ -137,7 +138,7 @@ def _table(connection: Connection, location: TableLocation) -> Table:
     from sqlalchemy import BigInteger, Column, Double, Integer, MetaData, String, Table
 
     collation = None
-    if connection.dialect.name == "mysql":  # whose usual ones take "ann", "Ann" and "ann " for one id
+    if connection.dialect.name == "mysql":  # whose default collations take "ann", "Ann" and "ann " for the same id
         collation = "utf8mb4_nopad_bin" if getattr(connection.dialect, "is_mariadb", False) else "utf8mb4_0900_bin"
     kinds: dict[str, Any] = {
         "model_id": String(MAX_MODEL_ID_CHARS, collation),

@@ -1,4 +1,4 @@
-"""Which table of which database an export means, and whether it may be written to."""
+"""The table of an export, and whether it may be written to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recserver.training.export.export_job import TableTarget, split_table_name
 WRITABLE_DIALECTS = "sqlite", "postgresql", "mysql"
 
 RESERVED_PREFIX = "history.db"
-"""What the names of files of ours begin with that are SQLite databases."""
+"""The prefix of the names of recserver's own SQLite databases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +36,27 @@ class TableLocation:
     _entry: Mapping[str, str]
 
     def error_message(self, error: Exception, seconds: float) -> str:
-        """What the database complained of, without secrets and what environment variables stand for."""
+        """The error of a database as a sentence, without secrets and values of environment variables."""
         secrets = *secret_values(self._entry), *secret_values(expand_environment(self._entry))
         return self.redact(error_message(error, secrets, seconds, writing=True))
 
     def redact(self, sentence: str) -> str:
-        """A sentence without secrets and what environment variables stand for."""
+        """A sentence without secrets and values of environment variables."""
         return Redactor(self._entry).redact_message(sentence)
 
     @property
     def key(self) -> str:
-        """The same for two that are the same table, as far as their addresses tell."""
+        """Equal for locations of the same table, as far as their addresses show."""
         url = self.database.url
         where = str(self.file) if url is None else f"{url.host}:{url.port}/{url.database}"
         return f"{self.database.dialect} {where} {self.schema} {self.name}".casefold()
 
 
 def locate_table(target: TableTarget) -> TableLocation:
-    """Where a table is. Nothing is connected to.
+    """The location of a table, without connecting to its database.
 
     Raises:
-        InvalidInput: if the database cannot be used, or may not be.
+        InvalidInput: if the database cannot or must not be used.
     """
     url = target.policy.default_database if target.database is None else target.database
     trusted = target.base_folder is not None or target.database is None
@@ -88,8 +88,8 @@ def _invalid_field(field: str, sentence: str) -> InvalidInput:
 
 
 def _sqlite_path(database: Database, target: TableTarget) -> Path:
-    """Where an SQLite database lies. One that is missing is made in the data folder only, or where the operator
-    said."""
+    """The path of an SQLite database. A new one is created only in the data folder, or where the operator
+    named it."""
     data_dir = target.policy.data_dir.resolve()
     if database.path in ("", ":memory:"):
         raise ValueError("an SQLite database must be a file: name one in the data folder")

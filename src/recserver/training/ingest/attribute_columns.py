@@ -1,4 +1,4 @@
-"""Attributes from their columns: of which kind each is, and how all of them are packed into a few arrays."""
+"""Attributes from their columns: the kind of each, and all of them packed into a few arrays."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from recserver.training.ingest.id_encoding import Vocabulary
 from recserver.training.ingest.value_parsing import parse_numbers, parse_times
 
 MAX_PENDING_BYTES = 2**20
-"""Texts of one column that wait to be merged; there may be many columns."""
+"""Bytes of one column's texts that wait to be merged; there may be many columns."""
 
 CODE_PATTERN = r"^[+-]?(0\d+|\d{16,})$"
-"""A whole number that is not the same as a float64, by its zeros or its length: it is a code, and stays text."""
+"""An integer that changes as a float64, by its leading zeros or its length: it is a code, and stays text."""
 
 MOSTLY_NUMERIC_SHARE = 0.9
-"""If so many of a column's distinct values are numbers, the others are probably mistakes."""
+"""If at least this share of a column's distinct values are numbers, the others are probably mistakes."""
 
 SAMPLE_SIZE = 1000
-"""Values that are looked at first: titles and names are no numbers, and looking at all of them takes long."""
+"""Values that are parsed first: titles and names are not numbers, and parsing all of them takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class EncodedAttribute:
     """One attribute of items.
 
     Attributes:
-        items: int32, shape (values,): the item that each value is of.
-        codes: int32, shape (values,): its place in ``texts``.
+        items: int32, shape (values,): the item of each value.
+        codes: int32, shape (values,): its index in ``texts``.
         texts: the distinct values, ascending by code points.
-        worth: float64, shape (texts,): what they are as numbers or times; None for texts.
-        several: whether items may have several values.
+        numbers: float64, shape (texts,): the texts as numbers or times; None for the kind text.
+        multivalued: whether items may have several values.
     """
 
     name: str
@@ -56,7 +56,7 @@ class EncodedAttribute:
 
 
 class AttributeColumn:
-    """Takes the values of one column as they come. ``n_overlong`` and ``n_foreign`` count what was left out."""
+    """Collects the values of one column. ``n_too_long`` and ``n_unsupported`` count values left out."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -66,7 +66,7 @@ class AttributeColumn:
         self._multivalued = False
 
     def add(self, values: TextValues, items: NDArray[np.int32]) -> None:
-        """Values of some rows; ``items``, shape (rows,), are the places of their items."""
+        """Add the values of some rows; ``items``, shape (rows,), are the indices of their items."""
         self.n_too_long += len(values.too_long)
         self.n_unsupported += len(values.unsupported)
         self._multivalued = self._multivalued or len(values.multivalued) > 0
@@ -74,39 +74,39 @@ class AttributeColumn:
         self._items.append(items[values.rows])
 
     def finish(self) -> tuple[EncodedAttribute | None, list[str]]:
-        """The attribute, None if it has no values at all; and what is odd about it, a sentence each."""
+        """The attribute, None if it has no values at all; and warnings, one sentence each."""
         texts, codes = self._vocabulary.finish()
         items = np.concatenate(self._items) if self._items else np.empty(0, np.int32)
         self._items.clear()
-        odd = self._skipped_warnings()
+        warnings = self._skipped_warnings()
         if not texts:
-            return None, odd
-        kind, worth, exception = (Kind.TEXT, None, None) if self._multivalued else _detect_kind(texts)
+            return None, warnings
+        kind, numbers, exception = (Kind.TEXT, None, None) if self._multivalued else _detect_kind(texts)
         if exception is not None:
-            odd.append(
+            warnings.append(
                 f"The attribute {quoted(self.name)} is text because of values such as {quoted(exception)}: almost "
                 "all others are numbers or times."
             )
-        return EncodedAttribute(self.name, kind, items, codes, texts, worth, self._multivalued), odd
+        return EncodedAttribute(self.name, kind, items, codes, texts, numbers, self._multivalued), warnings
 
     def _skipped_warnings(self) -> list[str]:
-        said = []
+        warnings = []
         if self.n_too_long:
-            said.append(
+            warnings.append(
                 f"{self.n_too_long} values of the attribute {quoted(self.name)} are longer than "
                 f"{MAX_VALUE_LENGTH} characters and were left out."
             )
         if self.n_unsupported:
-            said.append(
-                f"{self.n_unsupported} values of the attribute {quoted(self.name)} are no text, number, time "
-                "or list of these, and were left out."
+            warnings.append(
+                f"{self.n_unsupported} values of the attribute {quoted(self.name)} are not a text, number, "
+                "time or list of these, and were left out."
             )
-        return said
+        return warnings
 
 
 def _detect_kind(texts: Sequence[str]) -> tuple[Kind, NDArray[np.float64] | None, str | None]:
-    """What kind these values are together, what each is worth as a number or time, and, if it is text, one of the
-    few that make it so.
+    """The kind of these values, each of them as a number or time, and, if almost all of a text attribute are
+    numbers, one of those that are not.
 
     Args:
         texts: distinct values, at least one.
@@ -118,16 +118,16 @@ def _detect_kind(texts: Sequence[str]) -> tuple[Kind, NDArray[np.float64] | None
     ):
         return Kind.TEXT, None, None
     values = pa.array(texts, pa.string())
-    kind, worth, good = _as_numbers(values)
+    kind, numbers, is_valid = _as_numbers(values)
     exact = kind is Kind.TIME or not pc.any(pc.match_substring_regex(values, CODE_PATTERN)).as_py()
-    if good.all() and exact:
-        return kind, worth, None
-    mostly = MOSTLY_NUMERIC_SHARE <= good.mean() < 1
-    return Kind.TEXT, None, texts[int(np.argmin(good))] if mostly else None
+    if is_valid.all() and exact:
+        return kind, numbers, None
+    mostly = MOSTLY_NUMERIC_SHARE <= is_valid.mean() < 1
+    return Kind.TEXT, None, texts[int(np.argmin(is_valid))] if mostly else None
 
 
 def _as_numbers(values: pa.Array) -> tuple[Kind, NDArray[np.float64], NDArray[np.bool_]]:
-    """What texts are worth as numbers, or as times if none is a number; and which of them are any."""
+    """Texts as numbers, or as times if none is a number; and which of them are valid."""
     numbers = parse_numbers(values)
     finite = np.isfinite(numbers)
     if finite.any():
@@ -141,7 +141,7 @@ class PackedAttributes:
     """All attributes as a model file holds them; see :mod:`recserver.recommend.model.attribute_arrays`.
 
     Attributes:
-        header: what is listed in the file's header.
+        header: the list in the file's header.
         arrays: by name.
     """
 
@@ -159,7 +159,7 @@ class PackedAttributes:
 
 
 def pack_attributes(attributes: Sequence[EncodedAttribute], n_items: int) -> PackedAttributes:
-    """Attributes in the form of a model file; their numbers: of an item's several the last."""
+    """Attributes in the form of a model file. Of several numbers of an item the last one counts."""
     header: list[dict[str, Any]] = []
     terms: list[str] = []
     lengths, postings = [np.zeros(1, np.int64)], [np.empty(0, np.int32)]
@@ -178,7 +178,7 @@ def pack_attributes(attributes: Sequence[EncodedAttribute], n_items: int) -> Pac
             lengths.append(np.bincount(pairs // n_items, minlength=len(one.texts)))
             postings.append(items)
         else:
-            numbers[row, one.items] = one.numbers[one.codes]  # where an item stands there again, the last counts
+            numbers[row, one.items] = one.numbers[one.codes]  # the last value of an item counts
             known[row, one.items] = 1
             row += 1
         header.append(about)

@@ -1,4 +1,4 @@
-"""The values of one column of attributes: whatever kind of column it is, as texts that are worth the same."""
+"""The values of one attribute column of any type, as texts of the same meaning."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Column
 from recserver.recommend.filters import MAX_VALUE_LENGTH
-from recserver.training.ingest.id_encoding import distinct_values, is_text, to_arrow, to_list
+from recserver.training.ingest.id_encoding import (
+    distinct_values,
+    is_list,
+    is_missing,
+    is_text,
+    to_arrow,
+    to_list,
+    to_utf8,
+)
 
 SEPARATOR = "|"
-"""Between several values in one text."""
+"""Separates multivalued values in one text."""
 
 MAX_INTEGER = 10**300
-"""A whole number beyond is no value: written out, it could fill the memory."""
+"""Larger integers are not values: as text they could fill the memory."""
 
 Indices = NDArray[np.int64]
 
@@ -35,15 +42,15 @@ def _no_indices() -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class TextValues:
-    """The values of the rows of a column. Missing ones are not among them, and a row may have several.
+    """The values of a column. Missing ones are left out, and a row may have multivalued.
 
     Attributes:
         rows: int64, shape (values,): the row of each value.
-        codes: int32, shape (values,): its place in ``texts``.
-        texts: Arrow text, none empty or longer than 256 characters. Some may stand there twice, or not occur.
-        several: int64: rows whose value is a list, or a text with a separator.
-        overlong, foreign: int64: rows of values that are left out, because they are too long, or no text, number,
-            time or list of these.
+        codes: int32, shape (values,): its index in ``texts``.
+        texts: Arrow text, none empty or longer than 256 characters; may have duplicates and unused ones.
+        multivalued: int64: rows whose value is a list, or a text with a separator.
+        too_long, unsupported: int64: rows of values that are left out, because they are too long, or not a text,
+            number, time or list of these.
     """
 
     rows: Indices
@@ -54,38 +61,33 @@ class TextValues:
     unsupported: Indices = field(default_factory=_no_indices)
 
     def reindexed(self, parents: Indices) -> TextValues:
-        """The same for rows of which each of these is a part: ``parents`` names the row for each."""
-        several, overlong, foreign = (parents[one] for one in (self.multivalued, self.too_long, self.unsupported))
-        return TextValues(parents[self.rows], self.codes, self.texts, several, overlong, foreign)
+        """The same for lists whose elements these are: ``parents`` has the row of each element."""
+        marked = (parents[rows] for rows in (self.multivalued, self.too_long, self.unsupported))
+        return TextValues(parents[self.rows], self.codes, self.texts, *marked)
 
     def expanded(self, indices: NDArray[np.int32], n_values: int) -> TextValues:
-        """The same for rows of which each holds one of these: ``places`` says which, -1 none."""
-        several, overlong, foreign = (
-            _expand_indices(one, indices, n_values)[0]
-            for one in (self.multivalued, self.too_long, self.unsupported)
-        )
+        """The same for a column of ``indices`` into these ``n_values`` values, -1 where there is none."""
+        held = self.multivalued, self.too_long, self.unsupported
+        marked = (_expand_indices(rows, indices, n_values)[0] for rows in held)
         rows, which = _expand_indices(self.rows, indices, n_values)
-        return TextValues(rows, self.codes[which], self.texts, several, overlong, foreign)
+        return TextValues(rows, self.codes[which], self.texts, *marked)
 
 
 def _expand_indices(held: Indices, indices: NDArray[np.int32], n_values: int) -> tuple[Indices, Indices]:
-    """The rows that hold a value of which something is told in ``held``, and where in ``held``.
+    """For each row, the entries of ``held`` that are of its value: the row and the index in ``held`` of each.
 
     Args:
-        held: ascending places of values, several of one among them.
-        places: for each row the place of its value, -1 for none.
+        held: ascending indices of values, with repetitions.
+        indices: for each row the index of its value, -1 for none.
     """
-    counts = np.append(np.bincount(held, minlength=n_values), 0)  # place -1 is the last
-    starts = np.append(np.cumsum(counts[:-1]) - counts[:-1], 0)
-    lengths = counts[indices]
-    rows = np.repeat(np.arange(len(indices)), lengths)
-    ends = np.cumsum(lengths)
-    which = np.repeat(starts[indices] - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
-    return rows, which
+    offsets = np.append(0, np.cumsum(np.bincount(held, minlength=n_values)))
+    by_value = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(np.arange(len(held))))
+    by_row = by_value.take(pa.array(indices, mask=indices < 0))
+    return np.asarray(pc.list_parent_indices(by_row), np.int64), np.asarray(pc.list_flatten(by_row), np.int64)
 
 
 def text_values(column: Column) -> TextValues:
-    """The values of a column as texts: numbers so that they are read back as the same, booleans as ``true`` and
+    """The values of a column as texts: numbers so that they can be read back exactly, booleans as ``true`` and
     ``false``, dates and times as ISO 8601 in UTC."""
     array = to_arrow(column)
     return _from_objects(to_list(column)) if array is None else _from_arrow(array)
@@ -98,13 +100,9 @@ def _from_arrow(array: pa.Array) -> TextValues:  # noqa: PLR0911 - one line a ki
         if found is not None and (isinstance(array, pa.DictionaryArray) or len(found.values) < len(array)):
             return _from_arrow(found.values).expanded(found.indices, len(found.values))
     if is_text(kind):
-        try:
-            texts = array.cast(pa.string())
-            texts.validate(full=True)
-        except pa.ArrowInvalid:  # not UTF-8
-            return _from_objects(_decode(value) for value in array.cast(pa.large_binary()).to_pylist())
-        return _split_values(texts)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        texts = to_utf8(array)
+        return _from_objects(texts) if isinstance(texts, list) else _split_values(texts)
+    if is_list(kind):
         parents = np.asarray(pc.list_parent_indices(array), np.int64)
         found_within = _from_arrow(pc.list_flatten(array)).reindexed(parents)
         return TextValues(
@@ -118,7 +116,7 @@ def _from_arrow(array: pa.Array) -> TextValues:  # noqa: PLR0911 - one line a ki
     if pa.types.is_date(kind):
         return _single_values(array.cast(pa.date32(), safe=False).cast(pa.string()))
     if pa.types.is_timestamp(kind):
-        ticks = array.cast(pa.int64()).cast(pa.timestamp(kind.unit))  # in UTC, whatever zones this machine knows
+        ticks = array.cast(pa.int64()).cast(pa.timestamp(kind.unit))  # in UTC, whatever zones are known
         return _single_values(ticks.cast(pa.timestamp("us"), safe=False).cast(pa.string()))
     return _from_objects(to_list(array))
 
@@ -131,18 +129,18 @@ def _from_floats(array: pa.Array) -> TextValues:
 
 
 def _single_values(texts: pa.Array) -> TextValues:
-    """Of texts that were made here: none is empty, long, or several values; null where there is none."""
+    """The values of texts made here: none is empty, too long or multivalued values; null where there is none."""
     rows = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
     return TextValues(rows, np.arange(len(rows), dtype=np.int32), texts.drop_null())
 
 
 def _split_values(texts: pa.Array) -> TextValues:
-    """Of texts as they are in the source: each part of them that is not empty is a value."""
+    """The values of texts of the source: each non-empty part between separators is one."""
     rows = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
-    texts, several = texts.drop_null(), _no_indices()
+    texts, multivalued = texts.drop_null(), _no_indices()
     separated = pc.match_substring(texts, SEPARATOR).to_numpy(zero_copy_only=False)
     if separated.any():
-        several = rows[separated]
+        multivalued = rows[separated]
         parts = pc.split_pattern(texts, SEPARATOR)
         rows, texts = rows[np.asarray(pc.list_parent_indices(parts), np.int64)], parts.flatten()
     texts = pc.utf8_trim_whitespace(texts)
@@ -150,35 +148,36 @@ def _split_values(texts: pa.Array) -> TextValues:
     usable = (lengths > 0) & (lengths <= MAX_VALUE_LENGTH)
     if not usable.all():
         texts = texts.filter(pa.array(usable))
-    overlong = rows[lengths > MAX_VALUE_LENGTH]
-    return TextValues(rows[usable], np.arange(len(texts), dtype=np.int32), texts, several, overlong)
+    too_long = rows[lengths > MAX_VALUE_LENGTH]
+    return TextValues(rows[usable], np.arange(len(texts), dtype=np.int32), texts, multivalued, too_long)
 
 
 class _Unsupported(Exception):
-    """A value that is no text, number or time."""
+    """A value that is not a text, number or time."""
 
 
 def _from_objects(values: Iterable[object]) -> TextValues:
-    """Of values of kinds that Arrow does not know together."""
+    """The values of Python objects of mixed types."""
     rows: list[int] = []
     texts: list[str] = []
-    several: list[int] = []
-    foreign: list[int] = []
+    multivalued: list[int] = []
+    unsupported: list[int] = []
     for row, value in enumerate(values):
         if isinstance(value, list | tuple | set | np.ndarray):
-            several.append(row)
+            multivalued.append(row)
         for one in _parts(value):
             try:
                 text = _as_text(one)
             except _Unsupported:
-                foreign.append(row)
+                unsupported.append(row)
                 continue
             if text is not None:
                 rows.append(row)
                 texts.append(text)
     found = _split_values(pa.array(texts, pa.string())).reindexed(np.array(rows, np.int64))
-    together = np.union1d(found.multivalued, np.array(several, np.int64))
-    return TextValues(found.rows, found.codes, found.texts, together, found.too_long, np.array(foreign, np.int64))
+    all_multivalued = np.union1d(found.multivalued, np.array(multivalued, np.int64))
+    marked = all_multivalued, found.too_long, np.array(unsupported, np.int64)
+    return TextValues(found.rows, found.codes, found.texts, *marked)
 
 
 def _parts(value: object) -> Iterator[object]:
@@ -189,10 +188,10 @@ def _parts(value: object) -> Iterator[object]:
 
 
 def _as_text(value: Any) -> str | None:  # noqa: PLR0911 - one line a kind of value
-    """A single value as text; None if there is none."""
+    """A single value as text; None if it is missing."""
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or value is pd.NA or value is pd.NaT:
+    if is_missing(value):
         return None
     if isinstance(value, str):
         try:
@@ -223,7 +222,3 @@ def _number_text(value: float | Decimal) -> str | None:
 
 def _raise_unsupported() -> str:
     raise _Unsupported
-
-
-def _decode(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "surrogateescape")

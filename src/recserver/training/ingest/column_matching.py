@@ -1,4 +1,4 @@
-"""Which column of a source people probably mean by a name: what it is often called, or what is spelt like it."""
+"""Which column of a source is probably meant by a name: a synonym, or one of similar spelling."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from itertools import islice
 
 MAX_COMPARED = 1_000
-"""Names that are compared letter by letter: sources may have a million."""
+"""Names that are compared by spelling: a source may have a million."""
 
 MIN_SIMILARITY = 0.75
-"""How alike two names must be, by difflib's measure, where no synonym fits."""
+"""The least similarity of two names, as difflib measures it, where no synonym fits."""
 
 SYNONYMS = {
     "user_id": (
@@ -33,11 +33,11 @@ SYNONYMS = {
         "unix_timestamp at"
     ),
 }
-"""Other names that people give to a column, the likeliest first."""
+"""Usual names of a column, the likeliest first."""
 
 
 def matching_column(name: str, candidates: Sequence[str]) -> str | None:
-    """The column of ``free`` that people most likely mean by ``name``."""
+    """The candidate that is most likely meant by ``name``; None if there is none."""
     plain = {_normalised(one): one for one in reversed(candidates)}
     for word in SYNONYMS.get(name, name).split():
         if (match := plain.get(_normalised(word))) is not None:
@@ -46,19 +46,19 @@ def matching_column(name: str, candidates: Sequence[str]) -> str | None:
 
 
 def closest_name(name: str, candidates: Iterable[str]) -> str | None:
-    """The name that is spelt most like ``name``, if any is near enough."""
+    """The candidate of the most similar spelling; None if none is similar enough."""
     plain = {_normalised(one): one for one in islice(candidates, MAX_COMPARED)}
     near = get_close_matches(_normalised(name), plain, n=1, cutoff=MIN_SIMILARITY)
     return plain[near[0]] if near else None
 
 
 def is_known_name(name: str) -> bool:
-    """Whether people call any column like this."""
+    """Whether this is a usual name of any column."""
     return _normalised(name) in _KNOWN_NAMES
 
 
 def _normalised(name: str) -> str:
-    """A name without what people write differently: case, underscores, blanks, hyphens."""
+    """A name without case, underscores, blanks and hyphens."""
     return re.sub(r"[\W_]+", "", name).casefold()
 
 

@@ -1,4 +1,4 @@
-"""What to change in a data chef whose source lacks a column: the nearest names, and the corrected text to copy."""
+"""Hints for a data chef whose source lacks a column: similar names, and the corrected ``rename_columns``."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MAX_NAMES_SHOWN = 20
 """Column names that a sentence lists."""
 
 MAX_NAMES_EXAMINED = 10_000
-"""Column names that are looked at: sources may have a million."""
+"""Column names that are examined: a source may have a million."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What is known of a source beside the names of its columns.
+    """What is known of a source besides the names of its columns.
 
     Attributes:
-        nested: column → what its values are, such as ``objects (id, name)``; of those that hold no plain values.
-        numeric: whether a column's values are numbers, as far as anybody has looked.
-        apart: how two columns of the same name are told apart there.
-        elsewhere: what else than plain ids would help where values are nested; "" if nothing.
+        nested: column to what its values are, such as ``objects (id, name)``, for columns without plain values.
+        is_numeric: whether the values of a column are numbers; True if unknown.
+        duplicate_hint: how to rename one of two columns of the same name.
+        nested_hint: the end of the sentence about nested values; "" if there is none.
     """
 
     nested: Mapping[str, str] = field(default_factory=dict)
@@ -42,9 +42,9 @@ def column_hints(column_names: Sequence[str], rules: RowRules, facts: SourceFact
     """What to change so that every needed column is there, a sentence each; empty if nothing is missing.
 
     Args:
-        found: names of the source's columns.
-        rules: of the entry.
-        known: whatever else is known of the source.
+        column_names: of the source.
+        rules: of the data chef's entry.
+        facts: what else is known of the source.
     """
     if twice := duplicate_columns(column_names, rules):
         return [
@@ -54,14 +54,14 @@ def column_hints(column_names: Sequence[str], rules: RowRules, facts: SourceFact
 
 
 def duplicate_columns(column_names: Sequence[str], rules: RowRules) -> dict[str, str]:
-    """Needed column → its name in the source, of those whose name several columns have there."""
+    """Required column to its name in the source, for names that several columns of the source have."""
     needed = rules.required_columns()
     columns = renamed_columns(column_names, rules.renames)
     return {new: old for new, old in columns.items() if new in needed and column_names.count(old) > 1}
 
 
 class _ColumnHints:
-    """One way through the needed columns."""
+    """Builds the hints of one source, column by column."""
 
     def __init__(self, column_names: Sequence[str], rules: RowRules, facts: SourceFacts) -> None:
         self._column_names, self._facts = column_names, facts
@@ -81,7 +81,7 @@ class _ColumnHints:
         self._optional_hints: list[str] = []
 
     def build(self) -> list[str]:
-        """What must be done, its result to copy, what may be done, and what is of no use."""
+        """Required changes, the corrected ``rename_columns``, optional changes, and renames without effect."""
         for name, must in self._needed.items():
             columns = renamed_columns(self._column_names, self._corrected_renames)
             if name not in columns:
@@ -100,10 +100,10 @@ class _ColumnHints:
         return [*self._required_hints, *self._optional_hints, *useless]
 
     def _check_column(self, name: str, required: bool, renamed_from: str | None) -> None:
-        """Say what to do for a column that is not there.
+        """Add the hint for a missing column.
 
         Args:
-            asked: the column that should have become it, and is not there either.
+            renamed_from: the column that ``rename_columns`` names for it, which is missing as well.
         """
         if name in self._entry_keys and renamed_from is None:
             self._required_hints.append(self._entry_key_hint(name, self._entry_keys[name]))
@@ -127,7 +127,7 @@ class _ColumnHints:
             self._required_hints.append(self._missing_hint(name, renamed_from, match))
 
     def _find_match(self, name: str, renamed_from: str | None) -> str | None:
-        """The column that is probably ``name``: near to what was asked for, or what people often call it."""
+        """The column that is probably ``name``: similar to the name in ``rename_columns``, or a synonym."""
         free = list(self._candidates)
         while True:
             match = (closest_name(renamed_from, free) if renamed_from is not None else None) or matching_column(
@@ -138,14 +138,14 @@ class _ColumnHints:
             free.remove(match)
 
     def _find_misnamed(self, name: str) -> str | None:
-        """The column that is renamed, but to something that only resembles ``name``."""
+        """The column that is renamed to something that only resembles ``name``."""
         plain = {old: new for old, new in self._corrected_renames.items() if old not in self._facts.nested}
         return next(
             (old for old, new in plain.items() if new not in self._needed and matching_column(name, [new])), None
         )
 
     def _optional_hint(self, name: str, match: str) -> list[str]:
-        """Of a column that a training can do without: what to add, and the whole text if there is more of it."""
+        """The hints for an optional column: what to add, and the complete ``rename_columns`` if it has more."""
         sentence = (
             f"Without a column {name} every row counts 1; found {quoted(match)}: "
             f"add {match}->{name} to rename_columns if it is that."
@@ -155,12 +155,12 @@ class _ColumnHints:
         return [sentence, whole] if self._corrected_renames else [sentence]
 
     def _entry_key_hint(self, name: str, key: str) -> str:
-        """Of a column that ``key`` of the entry names."""
+        """The hint for a missing column that ``key`` of the entry names."""
         others = [*self._candidates, *(new for new in self._corrected_renames.values() if new not in self._needed)]
         match = closest_name(name, others) or matching_column(key.removesuffix("_column"), others)
         if match is not None:
             return f"There is no column {quoted(name)}; found {quoted(match)}: correct {key} to {match}."
-        found = _list_names(list(renamed_columns(self._column_names, self._corrected_renames)))
+        found = list_names(list(renamed_columns(self._column_names, self._corrected_renames)))
         return f"There is no column {quoted(name)}; found {found}: say in {key} which of them is meant."
 
     def _nested_hint(self, name: str, column: str) -> str:
@@ -188,13 +188,13 @@ class _ColumnHints:
             first = next(usable, None)
             example = f", like {first}->{name}" if first is not None else ""
             advice = (
-                f"found {_list_names(self._column_names)}: say in rename_columns which of them is {name}{example}."
+                f"found {list_names(self._column_names)}: say in rename_columns which of them is {name}{example}."
             )
         start = f"{wrong}there is no column {name}; {advice}"
         return start[0].upper() + start[1:] if not wrong else start
 
     def _find_nested_match(self, name: str, renamed_from: str | None) -> str | None:
-        """The column that is probably ``name``, but holds no plain values; any such one, if there is no other."""
+        """The column that is probably ``name`` but has nested values; any nested one, if there are no others."""
         names = [
             one for one in islice(self._facts.nested, MAX_NAMES_EXAMINED) if one not in self._corrected_renames
         ]
@@ -209,7 +209,7 @@ def _renames_text(renames: Mapping[str, str]) -> str:
 
 
 def _can_be_renamed(name: str) -> bool:
-    """Whether ``rename_columns`` can say this name."""
+    """Whether this name can be written in ``rename_columns``."""
     try:
         return parse_renames(f"{name}->x") == {name: "x"}
     except ValueError:
@@ -222,6 +222,7 @@ def _unused_rename_hint(old: str, new: str, column_names: Sequence[str]) -> str:
     return f"rename_columns names {quoted(old)}, which the source does not have: {meant}"
 
 
-def _list_names(names: Collection[str]) -> str:
+def list_names(names: Collection[str]) -> str:
+    """Names for a sentence, quoted; at most :data:`MAX_NAMES_SHOWN`."""
     more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
     return ", ".join(quoted(name) for name in islice(names, MAX_NAMES_SHOWN)) + more

@@ -1,4 +1,4 @@
-"""Ids of users and items: which values of a column are ids, and the table of all that were seen."""
+"""Ids of users and items: from the values of columns to codes in a vocabulary."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ INVALID_REASONS = (
     "is neither text nor a number",
     "is not valid Unicode",
 )
-"""Why a value is no id; the code of a refused value is ``-1 - place`` here."""
+"""Why a value is not an id; the code of such a value is -1 minus the index of the reason."""
 
 _MISSING, _EMPTY, _TOO_LONG, _WRONG_TYPE, _NOT_UNICODE = range(-1, -1 - len(INVALID_REASONS), -1)
 
 MAX_PENDING_BYTES = 32 * 2**20
-"""Ids that wait to be merged into the table may take so much, or as much as the table itself."""
+"""Ids that wait to be merged into the vocabulary may take this much memory, or as much as the vocabulary."""
 
 Codes = NDArray[np.int32]
 
@@ -40,7 +40,7 @@ class EncodedIds:
     """The ids of one column of one batch.
 
     Attributes:
-        codes: int32, shape (rows,): the place in ``ids``; negative, by :data:`REASONS`, where the value is no id.
+        codes: int32, shape (rows,): the index in ``ids``; negative, see :data:`INVALID_REASONS`, if not an id.
         ids: Arrow text, distinct.
     """
 
@@ -53,8 +53,8 @@ class DistinctValues:
     """A column as its distinct values.
 
     Attributes:
-        places: int32, shape (rows,): the place in ``values``, -1 where there is no value.
-        values: each value once, or almost: 1 and 1.0 are two.
+        indices: int32, shape (rows,): the index in ``values``, -1 where there is no value.
+        values: the distinct values; 1 and 1.0 may both occur.
     """
 
     indices: Codes
@@ -62,7 +62,7 @@ class DistinctValues:
 
 
 def to_arrow(column: Column) -> pa.Array | None:
-    """``column`` as one Arrow array; None if its values are of kinds that Arrow does not know together."""
+    """``column`` as one Arrow array; None if Arrow has no common type for its values."""
     if isinstance(column, pa.ChunkedArray):
         whole = column.combine_chunks()
         return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
@@ -70,7 +70,7 @@ def to_arrow(column: Column) -> pa.Array | None:
         return column
     kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else "native"
     known = {"string": pa.string(), "integer": pa.int64(), "native": None, "empty": pa.null()}
-    if kind not in known:  # a mixture, above all: Arrow would turn whole numbers into inexact ones
+    if kind not in known:  # above all mixed values: Arrow would make integers inexact
         return None
     try:
         return pa.array(column, known[kind], from_pandas=True)
@@ -87,63 +87,73 @@ def distinct_values(column: pa.Array) -> DistinctValues | None:
             return None
     places = pc.fill_null(column.indices.cast(pa.int32()), -1).to_numpy()
     values = column.dictionary
-    if values.null_count:  # a chef may put "no value" into the dictionary as well
-        gone = values.is_null().to_numpy(zero_copy_only=False)
-        places = np.where((places >= 0) & gone[places], np.int32(-1), places)
+    if values.null_count:  # a chef may put null into the dictionary as well
+        is_null = values.is_null().to_numpy(zero_copy_only=False)
+        places = np.where((places >= 0) & is_null[places], np.int32(-1), places)
     return DistinctValues(places, values)
 
 
 def encode_ids(column: Column) -> EncodedIds:
-    """Judge every value of a column, each distinct one once."""
+    """Encode the values of a column as ids, each distinct value once."""
     array = to_arrow(column)
-    found = None if array is None else distinct_values(array)
-    if found is None:
+    distinct = None if array is None else distinct_values(array)
+    if distinct is None:
         return _encode_objects(to_list(column))
-    judged = _encode_distinct(found.values)
+    encoded = _encode_distinct(distinct.values)
     return EncodedIds(
-        np.append(judged.codes, np.int32(_MISSING))[found.indices], judged.ids
-    )  # place -1 is the last
+        np.append(encoded.codes, np.int32(_MISSING))[distinct.indices], encoded.ids
+    )  # index -1 is the last
 
 
 def _encode_distinct(values: pa.Array) -> EncodedIds:
     kind = values.type
     if not (is_text(kind) or pa.types.is_integer(kind)):
         return _encode_objects(to_list(values))
-    try:
-        values = values.cast(pa.string())
-        values.validate(full=True)
-    except pa.ArrowInvalid:
-        return _encode_objects(map(_decode, values.cast(pa.large_binary()).to_pylist()))
-    lengths = pc.fill_null(pc.utf8_length(values), 1).to_numpy()
-    codes = np.arange(len(values), dtype=np.int32)
+    texts = to_utf8(values)
+    if isinstance(texts, list):
+        return _encode_objects(texts)
+    lengths = pc.fill_null(pc.utf8_length(texts), 1).to_numpy()
+    codes = np.arange(len(texts), dtype=np.int32)
     codes[lengths == 0] = _EMPTY
     codes[lengths > MAX_ENTITY_ID_LENGTH] = _TOO_LONG
-    return EncodedIds(codes, values)
+    return EncodedIds(codes, texts)
 
 
 def _encode_objects(values: Iterable[object]) -> EncodedIds:
     ids: dict[str, int] = {}
-    verdicts = (_id_or_reason(value) for value in values)
+    results = (_id_or_reason(value) for value in values)
     codes = np.fromiter(
-        (one if isinstance(one, int) else ids.setdefault(one, len(ids)) for one in verdicts), np.int32
+        (result if isinstance(result, int) else ids.setdefault(result, len(ids)) for result in results), np.int32
     )
     return EncodedIds(codes, pa.array(list(ids), pa.string()))
 
 
-def _decode(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "surrogateescape")
+def to_utf8(values: pa.Array) -> pa.Array | list[str | None]:
+    """Values as Arrow text; as Python's, with surrogates for the wrong bytes, if some are not UTF-8."""
+    try:
+        texts = values.cast(pa.string())
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        binary = values.cast(pa.large_binary()).to_pylist()
+        return [None if value is None else value.decode("utf-8", "surrogateescape") for value in binary]
+    return texts
+
+
+def is_missing(value: object) -> bool:
+    """Whether it stands for no value: None, NaN, NA or NaT."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def _id_or_reason(value: object) -> str | int:
-    """The id that a source's value stands for, or the code of the reason why it stands for none."""
+    """The id of a value of a source, or the code of the reason why it is not an id."""
     if isinstance(value, Decimal) and value.is_finite():
         if value and abs(value.adjusted()) >= MAX_ENTITY_ID_LENGTH:
-            return _TOO_LONG  # written out, it could fill the memory
-        whole = value == value.to_integral_value()
-        value = int(value) if whole else format(value, "f").rstrip("0")  # 7.50 is 7.5
+            return _TOO_LONG  # as text it could fill the memory
+        is_integer = value == value.to_integral_value()
+        value = int(value) if is_integer else format(value, "f").rstrip("0")  # 7.50 is 7.5
     elif isinstance(value, UUID | np.generic):
         value = str(value) if isinstance(value, UUID) else value.item()
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+    if is_missing(value):
         return _MISSING
     if isinstance(value, str) and not _is_unicode(value):
         return _NOT_UNICODE
@@ -156,7 +166,7 @@ def _id_or_reason(value: object) -> str | int:
 
 
 def _is_unicode(text: str) -> bool:
-    """Whether it holds no half of a character."""
+    """Whether a text has no lone surrogate."""
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError:
@@ -165,12 +175,12 @@ def _is_unicode(text: str) -> bool:
 
 
 class Vocabulary:
-    """All ids of one kind. Those of many batches are merged at a time: a hash table is made for each merge."""
+    """All ids of one kind. Many batches are merged at a time, as each merge builds a hash table."""
 
     def __init__(self, max_pending_bytes: int = MAX_PENDING_BYTES) -> None:
         """
         Args:
-            unmerged_bytes: that ids which wait to be merged may take, if the table itself takes less.
+            max_pending_bytes: that ids waiting to be merged may take, if the vocabulary itself takes less.
         """
         self._max_pending_bytes = max_pending_bytes
         self._ids = pa.array([], pa.string())
@@ -178,13 +188,13 @@ class Vocabulary:
         self._pending: list[EncodedIds] = []
 
     def add(self, codes: Codes, ids: pa.Array) -> None:
-        """Rows that are kept: int32 places in ``ids``, none negative."""
+        """Add rows: int32 indices in ``ids``, none negative."""
         self._pending.append(EncodedIds(codes, ids))
         if sum(one.ids.nbytes for one in self._pending) > max(self._max_pending_bytes, self._ids.nbytes):
             self._merge()
 
     def finish(self) -> tuple[list[str], NDArray[np.int32]]:
-        """The ids that rows were added for, ascending by code points, and for each row its place among them."""
+        """The ids of the rows added, ascending by code points, and for each row the index of its id."""
         self._merge()
         codes = np.concatenate(self._merged) if self._merged else np.empty(0, np.int32)
         self._merged.clear()
@@ -210,9 +220,14 @@ class Vocabulary:
 
 
 def value_at(column: Column, row: int) -> Any:
-    """One value of a column as Python has it."""
+    """One value of a column as a Python object."""
     value = column[row]
     return _as_python(value) if isinstance(value, pa.Scalar) else value
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of its kinds of list."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -221,7 +236,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def to_list(column: Column) -> list[Any]:
-    """All values of a column as Python has them."""
+    """All values of a column as Python objects."""
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return list(column.tolist())
     try:
@@ -232,14 +247,14 @@ def to_list(column: Column) -> list[Any]:
 
 
 class _Unrepresentable:
-    """A value that Python has no form for: no id, no number, no time."""
+    """A value that Python cannot represent: not an id, a number or a time."""
 
     def __repr__(self) -> str:
         return "(cannot be shown)"
 
 
 _CONVERSION_ERRORS = (ValueError, OverflowError, pa.ArrowException)
-"""Dates before the year 1 or after 9999, zones that this machine does not know, text that is not UTF-8."""
+"""Dates before the year 1 or after 9999, time zones unknown to this machine, text that is not UTF-8."""
 
 
 def _as_python(value: pa.Scalar) -> Any:

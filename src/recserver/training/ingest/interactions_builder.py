@@ -1,8 +1,7 @@
-"""From the rows of a source to interactions: renamed, judged, counted, repeated pairs made one."""
+"""From the rows of a source to interactions: renamed, validated, counted, repeated pairs merged."""
 
 from __future__ import annotations
 
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +18,8 @@ from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed
 from recserver.training.ingest.column_suggestions import column_hints
 from recserver.training.ingest.id_encoding import Vocabulary
-from recserver.training.ingest.row_validation import rejected_rows, validate
+from recserver.training.ingest.row_counts import RowCounts
+from recserver.training.ingest.row_validation import validate
 
 SECONDS_PER_DAY = 86_400.0
 
@@ -29,58 +29,44 @@ Indices = NDArray[np.int64]
 
 
 class InteractionsBuilder:
-    """Takes batches as they come and ends in :class:`Interactions`.
+    """Collects batches and builds :class:`Interactions` of them.
 
-    Bad rows are counted by reason, with an example of each. Only codes, ratings and times of the rows are kept.
+    Only codes, ratings and times of the rows are stored.
 
     Attributes:
-        rows_read, n_bytes: so far.
-        rejected: rows left out, by reason; ``examples`` has one of each.
-        replaced: rows that are kept with a rating of 1 in place of what is none, by reason.
-        hints: what the chef has to say of its source, a sentence each.
+        counts: of the rows so far.
     """
 
     def __init__(self, rules: RowRules) -> None:
         self._rules = rules
+        self.reset()
+
+    def reset(self) -> None:
+        """Start again: the source is read from its beginning."""
         self._users, self._items = Vocabulary(), Vocabulary()
         self._ratings: list[NDArray[np.float32]] = []
         self._times: list[NDArray[np.float64]] = []
-        self._column_names: tuple[str, ...] = ()
-        self.rejected: Counter[str] = Counter()
-        self.replaced: Counter[str] = Counter()
-        self.examples: dict[str, str] = {}
-        self.hints: dict[str, None] = {}
-        self.rows_read = 0
-        self.rows_kept = 0
-        self.n_bytes = 0
+        self.counts = RowCounts()
 
     def required_columns(self) -> set[str]:
-        """The names in the source that may become a column a training needs."""
+        """The names in the source that may become a column that a training needs."""
         needed = set(self._rules.required_columns())
         return needed | {old for old, new in self._rules.renames.items() if new in needed}
 
     def add(self, batch: Batch) -> None:
-        """Judge one batch of rows, and keep what is good."""
-        self._column_names = batch.column_names
-        self.hints.update(dict.fromkeys(batch.hints))
-        self.n_bytes += batch.n_bytes
-        self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
-        judged = validate(batch, self._rules) if batch.n_rows else None
-        for reason, count, example in rejected_rows(batch, judged):
-            self.rejected[reason] += count
-            self.examples.setdefault(reason, example)
-        if judged is None:
+        """Validate the rows of one batch, and take the valid ones."""
+        self.counts.add(batch)
+        if not batch.n_rows:
             return
-        for fault in judged.replaced:
-            self.replaced[fault.reason] += len(fault.rows)
-            self.examples.setdefault(fault.reason, fault.example)
-        good = slice(None) if judged.valid.all() else judged.valid
-        self._users.add(judged.users.codes[good], judged.users.ids)
-        self._items.add(judged.items.codes[good], judged.items.ids)
-        self._ratings.append(judged.ratings[good])
-        if judged.times is not None:
-            self._times.append(judged.times[good])
-        self.rows_kept += len(self._ratings[-1])
+        rows = validate(batch, self._rules)
+        self.counts.add_errors(rows)
+        valid = slice(None) if rows.valid.all() else rows.valid
+        self._users.add(rows.users.codes[valid], rows.users.ids)
+        self._items.add(rows.items.codes[valid], rows.items.ids)
+        self._ratings.append(rows.ratings[valid])
+        if rows.times is not None:
+            self._times.append(rows.times[valid])
+        self.counts.rows_kept += len(self._ratings[-1])
 
     def build(self) -> Interactions:
         """All batches together. The builder is empty afterwards.
@@ -88,7 +74,7 @@ class InteractionsBuilder:
         Raises:
             SourceFailed: if no usable row came, or the source lacks a column.
         """
-        if not self.rows_kept:
+        if not self.counts.rows_kept:
             raise SourceFailed(self._no_usable_rows_message())
         with ThreadPoolExecutor(min(2, pa.cpu_count())) as pool:
             (users, rows), (items, columns) = pool.map(Vocabulary.finish, (self._users, self._items))
@@ -111,25 +97,20 @@ class InteractionsBuilder:
             indptr=indptr,
             indices=indices,
             ratings=merge_ratings(ratings[order], starts, self._rules.used_repeated_pairs),
-            rows_used=self.rows_kept,
-            rejected=dict(self.rejected),
+            rows_used=self.counts.rows_kept,
+            rejected=dict(self.counts.rejected),
             times=None if times is None else times[order][_group_ends(starts, len(order))],
             weighted=self._rules.is_weighted,
         )
 
     def _no_usable_rows_message(self) -> str:
-        present = renamed_columns(self._column_names, self._rules.renames)
-        if self._column_names and any(
-            must and name not in present for name, must in self._rules.required_columns().items()
+        names = self.counts.column_names
+        present = renamed_columns(names, self._rules.renames)
+        if names and any(
+            required and name not in present for name, required in self._rules.required_columns().items()
         ):
-            return " ".join(column_hints(self._column_names, self._rules))
-        if not self.rows_read:
-            return "The source holds no rows. Check the path, query or address of the data chef."
-        reasons = "; ".join(
-            f"{reason}: {count}" + (f", such as {example}" if (example := self.examples.get(reason)) else "")
-            for reason, count in self.rejected.items()
-        )
-        return f"None of the {self.rows_read} rows is usable ({reasons}). Correct the data or the data chef."
+            return " ".join(column_hints(names, self._rules))
+        return self.counts.no_rows_message()
 
 
 def decay_ratings(
@@ -137,8 +118,8 @@ def decay_ratings(
 ) -> NDArray[np.float32]:
     """``ratings`` halved for every half-life that a row is older than the newest.
 
-    The newest row counts, not the present time: data that do not change keep their weights. Rows of the future,
-    which are mistakes, count as new and do not make the others old.
+    Ages are relative to the newest row, not to the present time, so that unchanged data keep their weights. Rows
+    of the future, which are mistakes, count as new and do not make the others old.
 
     Args:
         ratings, times: of shape (rows,); times in seconds.
@@ -152,7 +133,7 @@ def decay_ratings(
 
 
 def merge_ratings(ratings: NDArray[np.float32], starts: Indices, rule: RepeatedPairs) -> NDArray[np.float32]:
-    """One rating for each group of rows of one pair, shape (groups,).
+    """One rating for each pair, shape (groups,).
 
     Args:
         ratings: shape (rows,), the rows of each pair together, oldest first.
@@ -174,17 +155,17 @@ def merge_ratings(ratings: NDArray[np.float32], starts: Indices, rule: RepeatedP
 
 
 def _group_ends(starts: Indices, n_rows: int) -> Indices:
-    """Where each group of rows has its last."""
+    """The index of the last row of each group."""
     return np.append(starts[1:], n_rows) - 1
 
 
 def _sort_pairs(
     rows: NDArray[np.int32], columns: NDArray[np.int32], n_rows: int, n_columns: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Sort by row, then column; what is equal stays in its order. Two passes of counting, so in linear time.
+    """Sort stably by row, then column, in linear time: two passes of counting sort.
 
     Returns:
-        ``indptr`` of shape (n_rows + 1,), the sorted columns, and where each entry stood before.
+        ``indptr`` of shape (n_rows + 1,), the sorted columns, and the original index of each entry.
     """
     number = np.int32 if len(rows) < 2**31 else np.int64
     one_a_row = np.arange(len(rows) + 1, dtype=number)
@@ -197,7 +178,7 @@ def _sort_pairs(
 def _distinct_pairs(
     indptr: NDArray[Any], indices: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], Indices]:
-    """The sorted rows without repetitions, and where each pair begins among the old ones."""
+    """The sorted pairs without repetitions, and the index of each pair's first row among the sorted rows."""
     first = np.ones(len(indices), bool)
     first[1:] = indices[1:] != indices[:-1]
     first[indptr[:-1]] = True  # no row is empty

@@ -1,16 +1,16 @@
-"""Reading the attributes of items: what a task's item features say of the items that were interacted with."""
+"""Reading item features: the attributes of the items that the interactions have."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recserver.chefs.protocol import Batch, Chef, Column, RestartRead
+from recserver.chefs.protocol import Batch, Column
 from recserver.chefs.redaction import Redactor
 from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RowRules
@@ -19,26 +19,25 @@ from recserver.recommend.filters import MAX_ATTRIBUTE_LENGTH, RESERVED_CHARACTER
 from recserver.recommend.model.attribute_arrays import MAX_ATTRIBUTES
 from recserver.training.ingest.attribute_columns import AttributeColumn, PackedAttributes, pack_attributes
 from recserver.training.ingest.attribute_values import text_values
+from recserver.training.ingest.column_suggestions import list_names
 from recserver.training.ingest.id_encoding import INVALID_REASONS, encode_ids
+from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import format_row
-from recserver.training.ingest.source_reader import open_chef
+from recserver.training.ingest.source_reader import open_chef, read_batches
 from recserver.training.jobs import FeaturesReport, TrainingJob
 
-MAX_NAMES_SHOWN = 20
-"""Columns that a sentence names at most."""
-
 OnRows = Callable[[int], None]
-"""Told how many rows of the item features have been read."""
+"""Called with the number of rows of the item features that have been read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFeatures:
-    """What came of the item features.
+    """The result of reading item features.
 
     Attributes:
-        packed: the attributes; None if there are none.
+        attributes: the packed attributes; None if there are none.
         report: what was read; None if the job names no item features.
-        warnings: what is odd about them, a sentence each.
+        warnings: one sentence each.
     """
 
     attributes: PackedAttributes | None = None
@@ -47,83 +46,55 @@ class ItemFeatures:
 
 
 def collect_features(job: TrainingJob, items: Sequence[str], on_rows: OnRows) -> ItemFeatures:
-    """What the job's item features say of these items; nothing if it names none.
+    """Read the job's item features of these items; empty if it names none.
 
     Args:
         items: ids of all items of the model, in its order.
 
     Raises:
-        SourceFailed: if the source cannot be read or holds nothing usable; the sentence says whose chef it is.
+        SourceFailed: if the source cannot be read or holds nothing usable; the sentence names the data chef.
     """
     if job.item_features is None:
         return ItemFeatures()
-    hiding = Redactor(job.item_features)
-    whose = f"The item features (data chef {quoted(job.item_features_data_chef_id)}) cannot be used"
+    redactor = Redactor(job.item_features)
+    problem = f"The item features (data chef {quoted(job.item_features_data_chef_id)}) cannot be used"
     try:
         rules, chef = open_chef(job.item_features, job.policy)
-        try:
-            found = _read(chef, rules, items, on_rows)
-        except RestartRead:
-            found = _read(chef, rules, items, on_rows)
-        return _redacted(found.finish(), hiding)
+        builder = _FeaturesBuilder(rules, items)
+        for batch in read_batches(chef, None, builder.reset):
+            builder.add(batch)
+            on_rows(builder.counts.rows_read)
+        return builder.finish(redactor)
     except InvalidInput as error:
-        raise SourceFailed(f"{whose}: {hiding.redact_message(str(error))}") from None
+        raise SourceFailed(f"{problem}: {redactor.redact_message(str(error))}") from None
     except SourceFailed as error:
-        raise error.with_message(f"{whose}: {hiding.redact_message(str(error))}") from None
-
-
-def _read(chef: Chef, rules: RowRules, items: Sequence[str], on_rows: OnRows) -> _FeaturesBuilder:
-    builder = _FeaturesBuilder(rules, items)
-    for batch in chef.batches(None):
-        builder.add(batch)
-        on_rows(builder.rows_read)
-    return builder
-
-
-def _redacted(features: ItemFeatures, redactor: Redactor) -> ItemFeatures:
-    """The same without what the source repeats of its credentials."""
-    report, name = features.report, redactor.redact_name
-    if report is not None:
-        report = report.model_copy(
-            update={
-                "rejected": {name(reason): count for reason, count in report.rejected.items()},
-                "examples": {
-                    name(reason): redactor.redact_message(one) for reason, one in report.examples.items()
-                },
-                "attributes": {name(one): kind for one, kind in report.attributes.items()},
-            }
-        )
-    return replace(features, report=report, warnings=[redactor.redact_message(one) for one in features.warnings])
+        raise error.with_message(f"{problem}: {redactor.redact_message(str(error))}") from None
 
 
 class _FeaturesBuilder:
-    """Takes batches as they come. Of the rows of items that are in the model, codes and places are kept."""
+    """Reads batches of item features. Only values of items that are in the model are stored."""
 
     def __init__(self, rules: RowRules, items: Sequence[str]) -> None:
         self._renames = rules.renames
-        self._item_index = {item: place for place, item in enumerate(items)}
+        self._item_index = {item: index for index, item in enumerate(items)}
+        self._n_items = len(items)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start again: the source is read from its beginning."""
         self._columns: dict[str, AttributeColumn] = {}
         self._unusable: dict[str, None] = {}
         self._over_limit: dict[str, None] = {}
-        self._column_names: tuple[str, ...] = ()
-        self._hints: dict[str, None] = {}
-        self._rejected: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-        self._rows_kept = 0
-        self._has_row = np.zeros(len(items), bool)
-        self.rows_read = 0
+        self._has_row = np.zeros(self._n_items, bool)
+        self.counts = RowCounts()
 
     def add(self, batch: Batch) -> None:
-        """Take what the rows of a batch say of known items.
+        """Add the attributes that the rows of a batch have of known items.
 
         Raises:
-            SourceFailed: if they have no ids of items.
+            SourceFailed: if the source has no usable column ``item_id``.
         """
-        self._column_names = batch.column_names or self._column_names
-        self._hints.update(dict.fromkeys(batch.hints))
-        self.rows_read += batch.n_rows + sum(one.count for one in batch.rejected)
-        for one in batch.rejected:
-            self._reject(f"the row {one.reason}", one.count, one.example)
+        self.counts.add(batch)
         if not batch.n_rows:
             return
         named = {new: batch.columns[old] for new, old in renamed_columns(batch.columns, self._renames).items()}
@@ -131,26 +102,28 @@ class _FeaturesBuilder:
             raise SourceFailed(self._missing_id_message())
         rows, items = self._match_items(named.pop("item_id", pa.nulls(batch.n_rows)))
         self._has_row[items] = True
-        everything = len(rows) == batch.n_rows
+        all_known = len(rows) == batch.n_rows
         for name, column in named.items():
-            if (kept := self._attribute_column(name)) is not None:
-                kept.add(text_values(column if everything else _take_rows(column, rows)), items)
+            if (attribute := self._attribute_column(name)) is not None:
+                attribute.add(text_values(column if all_known else _take_rows(column, rows)), items)
 
     def _match_items(self, ids: Column) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The rows of items that are in the model, and the places of these items; both ascending in rows."""
-        judged = encode_ids(ids)
-        for place, reason in enumerate(INVALID_REASONS):
-            faulty = np.flatnonzero(judged.codes == -1 - place)
-            if len(faulty):
-                self._reject(f"item_id {reason}", len(faulty), format_row({"item_id": ids}, int(faulty[0])))
-        self._rows_kept += int((judged.codes >= 0).sum())
-        found = [self._item_index.get(one, -1) for one in judged.ids.to_pylist()]
-        items = np.append(np.array(found, np.int32), np.int32(-1))[np.maximum(judged.codes, -1)]
+        """The rows problem items are in the model, and the indices of these items; rows ascending."""
+        encoded = encode_ids(ids)
+        for number, reason in enumerate(INVALID_REASONS):
+            invalid = np.flatnonzero(encoded.codes == -1 - number)
+            if len(invalid):
+                self.counts.reject(
+                    f"item_id {reason}", len(invalid), format_row({"item_id": ids}, int(invalid[0]))
+                )
+        self.counts.rows_kept += int((encoded.codes >= 0).sum())
+        indices = [self._item_index.get(item, -1) for item in encoded.ids.to_pylist()]
+        items = np.append(np.array(indices, np.int32), np.int32(-1))[np.maximum(encoded.codes, -1)]
         rows = np.flatnonzero(items >= 0)
         return rows, items[rows]
 
     def _attribute_column(self, name: str) -> AttributeColumn | None:
-        """Where the values of a column go; None if it cannot be an attribute."""
+        """The attribute column for a column of the source; None if it cannot be an attribute."""
         if name in self._columns:
             return self._columns[name]
         if not _is_usable_name(name):
@@ -161,91 +134,81 @@ class _FeaturesBuilder:
             return self._columns.setdefault(name, AttributeColumn(name))
         return None
 
-    def _reject(self, reason: str, count: int, example: str) -> None:
-        self._rejected[reason] += count
-        self._examples.setdefault(reason, example)
-
-    def finish(self) -> ItemFeatures:
-        """Everything that was read.
+    def finish(self, redactor: Redactor) -> ItemFeatures:
+        """The attributes and the report, without secrets that the source repeats.
 
         Raises:
             SourceFailed: if no row has a usable id of an item.
         """
-        if not self._rows_kept:
+        if not self.counts.rows_kept:
             raise SourceFailed(self._no_usable_rows_message())
         warnings = self._warnings()
         attributes = []
         for column in self._columns.values():
-            one, odd = column.finish()
-            attributes += [] if one is None else [one]
-            warnings += odd
-        n_items = len(self._has_row)
-        packed = pack_attributes(attributes, n_items) if attributes else None
+            attribute, column_warnings = column.finish()
+            attributes += [] if attribute is None else [attribute]
+            warnings += column_warnings
+        packed = pack_attributes(attributes, self._n_items) if attributes else None
+        rows = self.counts.report(redactor.redact_name, redactor.redact_message)
         report = FeaturesReport(
-            rows_read=self.rows_read,
-            rows_kept=self._rows_kept,
-            rejected=dict(self._rejected),
-            examples=self._examples,
+            rows_read=self.counts.rows_read,
+            rows_kept=self.counts.rows_kept,
+            rejected=rows["rejected"],
+            examples=rows["examples"],
             n_items=int(self._has_row.sum()),
-            attributes={one.name: one.kind.value for one in attributes},
+            attributes={redactor.redact_name(one.name): one.kind.value for one in attributes},
         )
         if packed is None:
-            warnings.append("The item features have no attributes: no answer can be filtered by them.")
-        return ItemFeatures(packed, report, warnings)
+            warnings.append("The item features have no attributes: recommendations cannot be filtered by them.")
+        return ItemFeatures(packed, report, [redactor.redact_message(warning) for warning in warnings])
 
     def _warnings(self) -> list[str]:
-        said = [f"Of the item features: {hint}" for hint in self._hints]
-        if rejected := sum(self._rejected.values()):
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in self._rejected.items())
-            said.append(f"{rejected} of {self.rows_read} rows of the item features were left out ({reasons}).")
+        warnings = [f"Of the item features: {hint}" for hint in self.counts.hints]
+        if rejected := self.counts.rejected.total():
+            reasons = ", ".join(f"{reason}: {count}" for reason, count in self.counts.rejected.items())
+            warnings.append(
+                f"{rejected} of {self.counts.rows_read} rows of the item features were left out ({reasons})."
+            )
         if not self._has_row.any():
-            said.append(
+            warnings.append(
                 "No row of the item features is about an item of the interactions: check that item_id means the "
                 "same in both data chefs."
             )
         if self._unusable:
-            said.append(
-                f"{_list_names(self._unusable)} can be no attributes: rename them to names of 1 to "
+            warnings.append(
+                f"{list_names(self._unusable)} cannot be attributes: rename them to names of 1 to "
                 f"{MAX_ATTRIBUTE_LENGTH} characters without {' '.join(sorted(RESERVED_CHARACTERS))}."
             )
         if twice := self._duplicate_names():
-            said.append(f"{_list_names(twice)} are there twice and were left out: rename them in the source.")
+            warnings.append(f"{list_names(twice)} occur twice and were left out: rename them in the source.")
         if self._over_limit:
-            said.append(
-                f"Items have at most {MAX_ATTRIBUTES} attributes: {_list_names(self._over_limit)} were left out."
+            warnings.append(
+                f"Items have at most {MAX_ATTRIBUTES} attributes: {list_names(self._over_limit)} were left out."
             )
-        return said
+        return warnings
 
     def _item_id_missing(self) -> bool:
-        """Whether no row can have an id of an item."""
-        source = renamed_columns(self._column_names, self._renames).get("item_id")
+        """Whether the source has no column, or two columns, for ``item_id``."""
+        source = renamed_columns(self.counts.column_names, self._renames).get("item_id")
         return source is None or source in self._duplicate_names()
 
     def _duplicate_names(self) -> dict[str, None]:
-        """Columns that nobody reads, for it is not known which one is meant."""
-        return {name: None for name, times in Counter(self._column_names).items() if times > 1}
+        """Names that several columns have: none of these is read, as it is unclear which one is meant."""
+        return {name: None for name, times in Counter(self.counts.column_names).items() if times > 1}
 
     def _missing_id_message(self) -> str:
-        source = renamed_columns(self._column_names, self._renames).get("item_id", "")
+        source = renamed_columns(self.counts.column_names, self._renames).get("item_id", "")
         if source in self._duplicate_names():
-            return f"The column {quoted(source)} is there twice: rename one of them in the source."
+            return f"The column {quoted(source)} occurs twice: rename one of them in the source."
         return (
-            f"There is no column item_id; found {_list_names(self._column_names)}: add the one that holds "
+            f"There is no column item_id; found {list_names(self.counts.column_names)}: add the one that holds "
             "the ids of items to rename_columns, such as movieId->item_id."
         )
 
     def _no_usable_rows_message(self) -> str:
-        if self._column_names and self._item_id_missing():
+        if self.counts.column_names and self._item_id_missing():
             return self._missing_id_message()
-        if not self.rows_read:
-            return "The source holds no rows. Check the path, query or address of the data chef."
-        reasons = "; ".join(
-            f"{one}: {count}, such as {self._examples[one]}" for one, count in self._rejected.items()
-        )
-        return (
-            f"None of the {self.rows_read} rows has a usable item_id ({reasons}). Correct the data or the data "
-            "chef."
-        )
+        return self.counts.no_rows_message("has a usable item_id")
 
 
 def _is_usable_name(name: str) -> bool:
@@ -258,8 +221,3 @@ def _is_usable_name(name: str) -> bool:
 
 def _take_rows(column: Column, rows: NDArray[np.int64]) -> Column:
     return column[rows] if isinstance(column, np.ndarray) else column.take(pa.array(rows))
-
-
-def _list_names(names: Mapping[str, None] | Sequence[str]) -> str:
-    first = [quoted(name) for name in names][:MAX_NAMES_SHOWN]
-    return ", ".join(first) + (", …" if len(names) > MAX_NAMES_SHOWN else "")

@@ -1,9 +1,9 @@
-"""What the rows of a batch are worth, and which of them are no interactions, by reason."""
+"""The ratings and times of the rows of a batch, and which rows are invalid, by reason."""
 
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,12 +38,12 @@ RATING_NOT_A_NUMBER = "rating is no number"
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Rows that are left out for one reason, or taken otherwise than they are.
+    """Rows that are left out, or whose rating is replaced, for one reason.
 
     Attributes:
         reason: to be read after "the row's": ``user_id is empty``.
-        rows: int64, shape (faulty rows,): their places in the batch, ascending.
-        example: the first of them.
+        rows: int64, shape (invalid rows,): their indices in the batch, ascending.
+        example: the first of them as text.
     """
 
     reason: str
@@ -53,15 +53,15 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class ValidatedBatch:
-    """One batch, judged row by row.
+    """One batch, validated row by row.
 
     Attributes:
         users, items: ids of the rows.
-        ratings: float32, shape (rows,): what each row is worth, before it fades with time.
-        times: float64, shape (rows,): seconds since 1970 in UTC, NaN where unknown; None if nobody asked.
-        good: bool, shape (rows,): whether the row is an interaction.
-        faults: why the others are not. Each row is named once, for the first thing that is wrong with it.
-        replaced: good rows whose rating is no finite number, so that it counts 1.
+        ratings: float32, shape (rows,): before they decay with time.
+        times: float64, shape (rows,): seconds since 1970 in UTC, NaN where unknown; None if no column is named.
+        valid: bool, shape (rows,): whether the row is an interaction.
+        errors: why the others are not. Each row occurs once, with the first error found.
+        replaced: valid rows whose rating is not a finite number, so that it counts 1.
     """
 
     users: EncodedIds
@@ -74,14 +74,16 @@ class ValidatedBatch:
 
 
 def validate(batch: Batch, rules: RowRules) -> ValidatedBatch:
-    """Judge a batch. A column that it lacks is missing in every row."""
+    """Validate a batch. In a column that it lacks, every value is missing."""
     n_rows = batch.n_rows
     columns = {new: batch.columns[old] for new, old in renamed_columns(batch.columns, rules.renames).items()}
     absent = pa.nulls(n_rows)
     users, items = (encode_ids(columns.get(name, absent)) for name in ("user_id", "item_id"))
     reasons: list[tuple[str, NDArray[np.bool_]]] = []
     for name, ids in (("user_id", users), ("item_id", items)):
-        reasons += [(f"{name} {reason}", ids.codes == -1 - place) for place, reason in enumerate(INVALID_REASONS)]
+        reasons += [
+            (f"{name} {reason}", ids.codes == -1 - number) for number, reason in enumerate(INVALID_REASONS)
+        ]
     ratings, unreadable = np.ones(n_rows, np.float32), np.zeros(n_rows, bool)
     if rules.event_weights is not None and rules.used_event_column is not None:
         ratings, unweighted = _event_ratings(columns.get(rules.used_event_column, absent), rules.event_weights)
@@ -94,24 +96,24 @@ def validate(batch: Batch, rules: RowRules) -> ValidatedBatch:
     if rules.used_timestamp_column is not None:
         times = parse_times(columns.get(rules.used_timestamp_column, absent))
         reasons.append((f"{rules.used_timestamp_column} is no time", np.isnan(times)))
-    good = np.ones(n_rows, bool)
-    faults = []
-    needed = {name: columns[name] for name in rules.required_columns() if name in columns}
+    valid = np.ones(n_rows, bool)
+    errors = []
+    required = {name: columns[name] for name in rules.required_columns() if name in columns}
     for reason, rows in reasons:
-        places = np.flatnonzero(rows & good)
-        if len(places):
-            faults.append(RowError(reason, places, format_row(needed, int(places[0]))))
-            good[places] = False
+        indices = np.flatnonzero(rows & valid)
+        if len(indices):
+            errors.append(RowError(reason, indices, format_row(required, int(indices[0]))))
+            valid[indices] = False
     replaced = []
-    if len(places := np.flatnonzero(unreadable & good)):
+    if len(indices := np.flatnonzero(unreadable & valid)):
         replaced.append(
-            RowError(RATING_NOT_A_NUMBER, places, format_row({"rating": columns["rating"]}, int(places[0])))
+            RowError(RATING_NOT_A_NUMBER, indices, format_row({"rating": columns["rating"]}, int(indices[0])))
         )
-    return ValidatedBatch(users, items, ratings, times, good, faults, replaced)
+    return ValidatedBatch(users, items, ratings, times, valid, errors, replaced)
 
 
 def format_row(columns: Mapping[str, Column], row: int) -> str:
-    """One row for people: ``user_id='', item_id='i3'``."""
+    """One row as text: ``user_id='', item_id='i3'``."""
     parts = (f"{name}={_format_value(value_at(column, row))}" for name, column in columns.items())
     return ", ".join(parts)[:MAX_EXAMPLE_CHARS]
 
@@ -129,34 +131,26 @@ def _format_value(value: object) -> str:
 def _event_ratings(
     column: Column, weights: Mapping[str, float]
 ) -> tuple[NDArray[np.float32], list[tuple[str, NDArray[np.bool_]]]]:
-    """What each row's event is worth, and the rows without one that counts, by reason."""
+    """The weight of each row's event, and the rows without a usable one, by reason."""
     array = to_arrow(column)
-    found = None if array is None else distinct_values(array)
-    if found is None:
+    distinct = None if array is None else distinct_values(array)
+    if distinct is None:
         names = to_list(column)
-        places = np.arange(len(names), dtype=np.int32)
+        indices = np.arange(len(names), dtype=np.int32)
     else:
-        names, places = to_list(found.values), found.indices
+        names, indices = to_list(distinct.values), distinct.indices
     texts = [None if name is None else _event_name(name) for name in names]
-    worth = np.array([np.nan if text is None else weights.get(text, -1.0) for text in texts] + [np.nan])
-    ratings = worth[places]  # place -1 is the last: missing
-    refused = [
+    weight = np.array([np.nan if text is None else weights.get(text, -1.0) for text in texts] + [np.nan])
+    ratings = weight[indices]  # index -1 is the last: missing
+    reasons = [
         ("is missing", np.isnan(ratings)),
         ("has no weight in event_weights", ratings == -1),
         ("has the weight 0", ratings == 0),
     ]
-    return ratings.astype(np.float32), refused
+    return ratings.astype(np.float32), reasons
 
 
 def _event_name(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).strip()
-
-
-def rejected_rows(batch: Batch, validated: ValidatedBatch | None) -> Iterator[tuple[str, int, str]]:
-    """(reason, rows, example) of everything that a batch loses: to its chef, and to the judgement."""
-    for one in batch.rejected:
-        yield f"the row {one.reason}", one.count, one.example
-    for fault in validated.errors if validated else ():
-        yield fault.reason, len(fault.rows), fault.example

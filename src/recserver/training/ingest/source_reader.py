@@ -1,10 +1,10 @@
-"""Reading a job's source to the end: its rows as interactions, and a report of what became of them."""
+"""Reading a job's source: its rows as interactions, and a report of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from recserver.algorithms.interactions import Interactions
 from recserver.chefs.lookup import load_chef_class
-from recserver.chefs.protocol import Chef, ConditionalChef, RestartRead
+from recserver.chefs.protocol import Batch, Chef, ConditionalChef, RestartRead
 from recserver.chefs.redaction import Redactor
 from recserver.chefs.row_rules import RowRules, row_rules
 from recserver.chefs.secrets import expand_environment, mask_entry
@@ -21,6 +21,7 @@ from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed, SourceUnchanged
 from recserver.core.validation.messages import first_error
 from recserver.training.ingest.interactions_builder import InteractionsBuilder
+from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.jobs import DataReport, Progress, TrainingJob
 
 OnProgress = Callable[[Progress], None]
@@ -28,12 +29,12 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class CollectedData:
-    """What came of a source.
+    """The data of a source.
 
     Attributes:
-        interactions: its good rows.
-        data_report: what was read; its ``seconds`` hold the stages so far.
-        source_state: what the next training may use to ask whether anything changed; empty if nothing.
+        interactions: of its valid rows.
+        data_report: what was read, and the ``seconds`` of the stages so far.
+        source_state: what the next training may use to ask whether anything changed; may be empty.
     """
 
     interactions: Interactions
@@ -42,7 +43,7 @@ class CollectedData:
 
 
 class StageTimer:
-    """Time by stage, in the order in which they began."""
+    """Measures the time of stages."""
 
     def __init__(self) -> None:
         self._clock = SystemClock()
@@ -50,12 +51,12 @@ class StageTimer:
         self._stage, self._since = "", self._clock.monotonic()
 
     def begin(self, stage: str) -> None:
-        """The stage before ends here."""
+        """End the previous stage and begin another."""
         self.end()
         self._stage = stage
 
     def end(self) -> dict[str, float]:
-        """Seconds by stage, up to now."""
+        """End the stage; the seconds of all stages, in the order in which they began."""
         now = self._clock.monotonic()
         if self._stage:
             self._seconds[self._stage] = round(now - self._since, 3)
@@ -64,45 +65,46 @@ class StageTimer:
 
 
 def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None = None) -> CollectedData:
-    """Everything that the job's chef yields, judged.
+    """Read everything that the job's chef yields.
 
     Raises:
         SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
-        SourceUnchanged: if the source itself says so, and the job allows to stop at that.
+        SourceUnchanged: if the source says so, and the job allows to end the training then.
     """
-    stages, hiding = stages or StageTimer(), Redactor(job.data_chef)
+    stages, redactor = stages or StageTimer(), Redactor(job.data_chef)
     try:
         rules, chef = open_chef(job.data_chef, job.policy)
         builder = InteractionsBuilder(rules)
         state = _prepare_conditional_read(job, chef)
     except SourceFailed as error:
-        raise error.with_message(hiding.redact_message(str(error))) from None
+        raise error.with_message(redactor.redact_message(str(error))) from None
     try:
         stages.begin("reading")
-        try:
-            _read(chef, builder, on_progress)
-        except RestartRead:
-            builder = InteractionsBuilder(rules)
-            _read(chef, builder, on_progress)
+        for batch in read_batches(chef, builder.required_columns(), builder.reset):
+            builder.add(batch)
+            on_progress(Progress(stage="reading", rows_read=builder.counts.rows_read))
         stages.begin("building")
         interactions = builder.build()
     except (SourceFailed, SourceUnchanged) as error:
-        found = _data_report(builder, None, stages, hiding).model_dump()
-        raise error.with_message(hiding.redact_message(str(error)), found) from None
+        found = _data_report(builder.counts, None, stages, redactor).model_dump()
+        raise error.with_message(redactor.redact_message(str(error)), found) from None
     if state and isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
     kept = state if "validators" in state else {}
-    return CollectedData(interactions, _data_report(builder, interactions, stages, hiding), kept)
+    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, redactor), kept)
 
 
-def _read(chef: Chef, builder: InteractionsBuilder, on_progress: OnProgress) -> None:
-    for batch in chef.batches(builder.required_columns()):
-        builder.add(batch)
-        on_progress(Progress(stage="reading", rows_read=builder.rows_read))
+def read_batches(chef: Chef, columns: set[str] | None, restart: Callable[[], None]) -> Generator[Batch]:
+    """The batches of a chef. If it asks to be read again from the start, once at most, ``restart`` is called."""
+    try:
+        yield from chef.batches(columns)
+    except RestartRead:
+        restart()
+        yield from chef.batches(columns)
 
 
 def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules, Chef]:
-    """What an entry says of its rows, and the chef that reads them. It puts in what ``${NAME}`` stands for itself.
+    """The row rules of an entry, and the chef that reads its rows. The chef itself replaces ``${NAME}``.
 
     Raises:
         RecServerError: if the entry cannot be used.
@@ -115,9 +117,9 @@ def open_chef(entry: Mapping[str, Any], policy: SourcePolicy) -> tuple[RowRules,
 
 
 def _prepare_conditional_read(job: TrainingJob, chef: Chef) -> dict[str, Any]:
-    """Give a chef that can ask for changes what it needs for that; the state to keep, but for its validators.
+    """Give a conditional chef the validators of the last training; return the state to store, without validators.
 
-    Where there are item features as well it is not asked: they may have changed when the interactions have not.
+    Not where there are item features: these may have changed when the interactions have not.
     """
     if not isinstance(chef, ConditionalChef) or job.item_features is not None:
         return {}
@@ -131,20 +133,17 @@ def _prepare_conditional_read(job: TrainingJob, chef: Chef) -> dict[str, Any]:
 
 
 def _data_report(
-    builder: InteractionsBuilder, interactions: Interactions | None, stages: StageTimer, redactor: Redactor
+    counts: RowCounts, interactions: Interactions | None, stages: StageTimer, redactor: Redactor
 ) -> DataReport:
-    name = redactor.redact_name
     return DataReport(
-        rows_read=builder.rows_read,
-        rows_kept=builder.rows_kept,
-        rejected={name(reason): count for reason, count in builder.rejected.items()},
-        replaced={name(reason): count for reason, count in builder.replaced.items()},
-        examples={name(reason): redactor.redact_message(one) for reason, one in builder.examples.items()},
-        hints=[redactor.redact_message(one) for one in builder.hints],
+        rows_read=counts.rows_read,
+        rows_kept=counts.rows_kept,
+        **counts.report(redactor.redact_name, redactor.redact_message),
+        hints=[redactor.redact_message(hint) for hint in counts.hints],
         n_pairs=interactions.n_pairs if interactions else 0,
         n_users=len(interactions.users) if interactions else 0,
         n_items=len(interactions.items) if interactions else 0,
         density=interactions.density if interactions else 0.0,
-        n_bytes=builder.n_bytes,
+        n_bytes=counts.n_bytes,
         seconds=stages.end(),
     )

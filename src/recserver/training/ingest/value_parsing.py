@@ -1,4 +1,4 @@
-"""Ratings and times out of whatever kind of column they come in."""
+"""Ratings and times from columns of any type."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from datetime import UTC, date, datetime, time
 from functools import partial
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from recserver.chefs.protocol import Column
-from recserver.training.ingest.id_encoding import distinct_values, is_text, to_arrow, to_list
+from recserver.training.ingest.id_encoding import distinct_values, is_missing, is_text, to_arrow, to_list
 
 EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
 """A number below the first counts seconds since 1970 (until the year 5138), then milli-, micro-, nanoseconds."""
 
 NUMBER_PATTERN = r"^[+-]?\d{1,15}(\.\d{1,15})?$"
-"""What anybody reads as the same number."""
+"""A number without any ambiguity."""
 TIME_PATTERN = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?"
 FAST_FORMATS = (
     (NUMBER_PATTERN, pa.float64()),
     (TIME_PATTERN + "$", pa.timestamp("us")),
     (TIME_PATTERN + r"(Z|[+-]\d\d:\d\d)$", pa.timestamp("us", "UTC")),
 )
-"""Texts that are read all at once, by what they look like and become. Others are looked at one by one."""
+"""Patterns of texts that Arrow parses all at once, and their types. Others are parsed one by one."""
 
 
 def parse_ratings(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The ratings as numbers, and which of them are none.
+    """The ratings as numbers, and which values are not numbers.
 
     Returns:
-        float32, shape (rows,): 1.0 where a rating is missing, no number, or not finite; and bool, shape (rows,):
-        whether there is a value that is no finite number.
+        float32, shape (rows,): 1.0 where a rating is missing, not a number, or not finite; and bool, shape
+        (rows,): whether there is a value that is not a finite number.
     """
     with np.errstate(over="ignore"):  # beyond float32 is not finite either
         ratings = parse_numbers(column).astype(np.float32)
@@ -47,13 +46,13 @@ def parse_ratings(column: Column) -> tuple[NDArray[np.float32], NDArray[np.bool_
 
 
 def _missing_mask(column: Column) -> NDArray[np.bool_]:
-    """Shape (rows,): whether there is no value; an empty text is none."""
+    """Shape (rows,): whether a value is missing or an empty text."""
     array = to_arrow(column)
     if array is None:
         return np.array([_is_missing(value) for value in to_list(column)], bool)
     if isinstance(array, pa.DictionaryArray) and (found := distinct_values(array)) is not None:
-        gone: NDArray[np.bool_] = np.append(_missing_mask(found.values), True)[found.indices]
-        return gone
+        missing: NDArray[np.bool_] = np.append(_missing_mask(found.values), True)[found.indices]
+        return missing
     absent = pc.is_null(array, nan_is_null=pa.types.is_floating(array.type))
     if is_text(array.type):
         try:
@@ -67,13 +66,13 @@ def _missing_mask(column: Column) -> NDArray[np.bool_]:
 def _is_missing(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    return is_missing(value)
 
 
 def parse_times(column: Column) -> NDArray[np.float64]:
-    """Shape (rows,): seconds since 1970 in UTC, NaN where the value is no time.
+    """Shape (rows,): seconds since 1970 in UTC, NaN where the value is not a time.
 
-    Numbers, also as text, count seconds, milli-, micro- or nanoseconds, as their size tells
+    Numbers, also as text, count seconds, milli-, micro- or nanoseconds, depending on their size
     (:data:`EPOCH_UNITS`). Texts are ISO 8601; without a zone they are UTC.
     """
     array = to_arrow(column)
@@ -90,7 +89,7 @@ def parse_times(column: Column) -> NDArray[np.float64]:
 
 
 def _parse_text_times(array: pa.Array) -> NDArray[np.float64]:
-    for _, kind in FAST_FORMATS:  # quick, if all are alike
+    for _, kind in FAST_FORMATS:  # fast if all have the same form
         with contextlib.suppress(pa.ArrowInvalid):
             return _cast_times(array, kind)
     times, left = np.full(len(array), np.nan), np.ones(len(array), bool)
@@ -108,10 +107,10 @@ def _cast_times(array: pa.Array, kind: pa.DataType) -> NDArray[np.float64]:
 def _parse_matching(
     array: pa.Array, values: NDArray[np.float64], pattern: str, parse: Callable[[pa.Array], NDArray[np.float64]]
 ) -> NDArray[np.bool_]:
-    """Judge those texts that match a pattern all at once: a few odd ones must not make all others slow.
+    """Parse the texts that match a pattern all at once, so that a few unusual ones do not make all others slow.
 
     Returns:
-        Which they are; ``values`` have what they are worth.
+        Which texts match; ``values`` has their results.
     """
     alike = pc.fill_null(pc.match_substring_regex(array, pattern), fill_value=False)
     found: NDArray[np.bool_] = alike.to_numpy(zero_copy_only=False)
@@ -128,7 +127,7 @@ def _parse_remaining(
 
 
 def parse_numbers(column: Column) -> NDArray[np.float64]:
-    """Shape (rows,): the values as numbers, NaN where they are none."""
+    """Shape (rows,): the values as numbers, NaN where they are not."""
     array = to_arrow(column)
     if array is None:
         return np.array([_as_number(value) for value in to_list(column)], np.float64)
@@ -158,17 +157,17 @@ def _parse_text_numbers(array: pa.Array) -> NDArray[np.float64]:
 def _parse_distinct(
     array: pa.DictionaryArray, parse: Callable[[Column], NDArray[np.float64]]
 ) -> NDArray[np.float64]:
-    """Judge the distinct values that occur, and give each row what its value is worth.
+    """Parse each distinct value that occurs once, and give every row the result of its value.
 
-    A dictionary may hold others: what a block of CSV ends with, or what a filter left out.
+    A dictionary may have unused values: what a block of CSV ends with, or what a filter left out.
     """
     found = distinct_values(array)
     if found is None:
         raise AssertionError("a dictionary has distinct values")
     occur = np.flatnonzero(np.bincount(found.indices + 1, minlength=len(found.values) + 1)[1:])
-    worth = np.full(len(found.values) + 1, np.nan)
-    worth[occur] = parse(found.values if len(occur) == len(found.values) else found.values.take(pa.array(occur)))
-    return worth[found.indices]
+    results = np.full(len(found.values) + 1, np.nan)
+    results[occur] = parse(found.values if len(occur) == len(found.values) else found.values.take(pa.array(occur)))
+    return results[found.indices]
 
 
 def _to_floats(array: pa.Array) -> NDArray[np.float64]:
@@ -176,7 +175,7 @@ def _to_floats(array: pa.Array) -> NDArray[np.float64]:
 
 
 def _to_seconds(array: pa.Array) -> NDArray[np.float64]:
-    """Of Arrow dates or times; those without a zone are UTC."""
+    """Arrow dates or times as seconds since 1970; those without a zone are UTC."""
     unit = array.type.unit if pa.types.is_timestamp(array.type) else "ms"
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("ms"))
@@ -190,7 +189,7 @@ def _to_seconds(array: pa.Array) -> NDArray[np.float64]:
 
 
 def _epoch_seconds(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Seconds since 1970, from numbers in the unit that their size tells."""
+    """Seconds since 1970, from numbers whose unit depends on their size."""
     size = np.abs(numbers)
     limits, divisors = zip(*EPOCH_UNITS, strict=True)
     units: NDArray[np.float64] = np.select([size < limit for limit in limits], divisors, np.nan)
@@ -199,7 +198,7 @@ def _epoch_seconds(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _as_number(value: object) -> float:
     if isinstance(value, str) and ("_" in value or not value.isascii()):
-        return math.nan  # Python would take 1_000 and digits of other scripts, nobody else does
+        return math.nan  # only Python reads 1_000 and digits of other scripts
     if isinstance(value, bytes):
         return math.nan
     try:

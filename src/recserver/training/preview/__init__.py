@@ -1,1 +1,1 @@
-"""A look at the first rows of a source, and what to change."""
+"""The first rows of a source, and what should be changed."""

@@ -1,4 +1,4 @@
-"""Values of any kind as JSON can hold them, shortened to be looked at."""
+"""Values of any type as JSON, shortened for display."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pandas as pd
+
+from recserver.training.ingest.id_encoding import is_missing
 
 MAX_TEXT_CHARS = 200
-"""Characters of a text, or of what is nested, that are shown."""
+"""Characters of a text, or of nested values, that are shown."""
 
 MAX_BINARY_BYTES = 32
 """Bytes of binary data that are shown, two digits each."""
@@ -24,7 +25,7 @@ MAX_ITEMS = 20
 MAX_DEPTH = 3
 
 MAX_EXACT_INTEGER = 2**63
-"""Beyond it, whole numbers are shown as text: few readers of JSON keep their digits."""
+"""Larger integers are shown as text: few readers of JSON keep their digits."""
 
 
 def to_json_value(value: Any) -> Any:
@@ -36,7 +37,7 @@ def to_json_value(value: Any) -> Any:
 
 
 def shorten(text: str) -> str:
-    """``text`` cut to a length that can be looked at; what has no UTF-8 form becomes ``?``."""
+    """``text`` cut to :data:`MAX_TEXT_CHARS`; lone surrogates become ``?``."""
     text = text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 1]}…"
     return text.encode("utf-8", "replace").decode()
 
@@ -52,13 +53,13 @@ def _convert_container(value: Any, depth: int) -> Any:
         return "…"
     more = ["…"] if len(value) > MAX_ITEMS else []
     if isinstance(value, Mapping):
-        some = islice(value.items(), MAX_ITEMS)
-        return {shorten(str(name)): _convert(one, depth + 1) for name, one in some} | {one: one for one in more}
-    return [_convert(one, depth + 1) for one in islice(value, MAX_ITEMS)] + more
+        first = islice(value.items(), MAX_ITEMS)
+        return {shorten(str(name)): _convert(item, depth + 1) for name, item in first} | {m: m for m in more}
+    return [_convert(item, depth + 1) for item in islice(value, MAX_ITEMS)] + more
 
 
 def _convert_scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of value
-    if value is None or value is pd.NA or value is pd.NaT:
+    if is_missing(value):
         return None
     if isinstance(value, bool):
         return value
@@ -67,7 +68,7 @@ def _convert_scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of va
     if isinstance(value, int):
         return value if abs(value) < MAX_EXACT_INTEGER else _integer_text(value)
     if isinstance(value, float):
-        return value if math.isfinite(value) else None if math.isnan(value) else str(value)
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, Decimal):
         return _convert_decimal(value)
     if isinstance(value, date | time):
@@ -77,14 +78,14 @@ def _convert_scalar(value: Any) -> Any:  # noqa: PLR0911 - one line a kind of va
         return digits if len(value) <= MAX_BINARY_BYTES else f"{digits}…"
     try:
         return shorten(str(value))
-    except Exception:  # whatever a stranger's value does when asked for its text
+    except Exception:  # the value of a plug-in may raise anything
         return shorten(reprlib.repr(type(value)))
 
 
 def _integer_text(value: int) -> str:
     try:
         return shorten(str(value))
-    except ValueError:  # Python writes out no number of more than 4300 digits
+    except ValueError:  # Python converts no integer of more than 4300 digits
         return "(a number of very many digits)"
 
 
@@ -99,13 +100,13 @@ def _convert_decimal(value: Decimal) -> Any:
 
 
 def rating_number(rating: np.float32) -> int | float:
-    """A rating as people write it: 0.1, not the 0.10000000149 that it is."""
+    """A rating in its shortest form: 0.1, not 0.10000000149."""
     exact = float(str(rating))
     return int(exact) if exact.is_integer() and abs(exact) < 1e15 else exact
 
 
 def format_time(seconds: float) -> str | float:
-    """A time in UTC as text; a number of seconds if no calendar reaches it."""
+    """A time in UTC as text; the seconds if it is outside of the calendar."""
     try:
         return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
     except (OverflowError, ValueError):

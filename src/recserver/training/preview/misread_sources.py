@@ -1,4 +1,4 @@
-"""Sources that are not what they are taken for: rows that lie deeper, an error, another delimiter, no header."""
+"""Diagnosis of misread sources: nested rows, an error document, a wrong delimiter, a missing header."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from recserver.training.preview.json_values import shorten, to_json_value
 MAX_DEPTH = 3
 MAX_COLUMNS = 200
 MAX_VALUES = 200
-"""Columns, and values of each, that are looked at."""
+"""Columns, and values of each, that are examined."""
 
 MAX_QUOTED = 5
 
@@ -41,25 +41,25 @@ ERROR_FIELDS = frozenset(
         "status", "fault", "exception", "reason",
     }
 )  # fmt: skip
-"""What the fields of an error are often called."""
+"""Usual names of the fields of an error."""
 
 HEADER_NAMES = ("user_id", "item_id", "rating", "timestamp")
-"""How the columns of tables without a header usually follow each other."""
+"""The usual order of columns in files without a header."""
 
 _NUMBER_OR_DATE = re.compile(r"[-+]?\d+([.,]\d+)?|\d{4}-\d\d-\d\d.*")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSample:
-    """What a look at a source found.
+    """The first rows of a source.
 
     Attributes:
         entry: of the data chef.
         rules: of the entry.
-        found: names of all columns.
+        column_names: of all columns.
         sample: the first rows, by column.
-        rows_read: how many rows there were.
-        delimiter: that a file of delimited text was read with, if anybody knows.
+        rows_read: number of rows read.
+        delimiter: of delimited text, if known.
     """
 
     entry: Mapping[str, Any]
@@ -82,24 +82,24 @@ class SourceSample:
         return str(self.entry.get("format") or format_from_name(path))
 
     def values(self, name: str, max_values: int = MAX_VALUES) -> list[Any]:
-        """The first values of a column; those that Python cannot hold are left out."""
+        """The first values of a column, without those that Python cannot represent."""
         column = self.sample.get(name, ())
         values = []
         for row in range(min(len(column), max_values)):
             try:
                 values.append(value_at(column, row))
-            except (ValueError, OverflowError, pa.ArrowException):  # half a character, a date before the year 1
+            except (ValueError, OverflowError, pa.ArrowException):  # a lone surrogate, a date before the year 1
                 continue
         return values
 
     def count_id_matches(self, names: Sequence[str]) -> int:
-        """How many of the two ids such columns seem to hold."""
+        """How many of ``user_id`` and ``item_id`` are probably among these columns."""
         there = renamed_columns(names, self.rules.renames)
         return sum(name in there or matching_column(name, names) is not None for name in ("user_id", "item_id"))
 
 
 def diagnose(source: SourceSample, redactor: Redactor) -> str | None:
-    """The sentence about a source that no renaming of its columns can mend, if it is one that lacks a column."""
+    """The hint for a source that lacks a column which no renaming can provide; None if renaming may help."""
     there = renamed_columns(source.column_names, source.rules.renames)
     missing = next(
         (name for name, must in source.rules.required_columns().items() if must and name not in there), None
@@ -116,7 +116,7 @@ def diagnose(source: SourceSample, redactor: Redactor) -> str | None:
 
 
 def _nested_rows(source: SourceSample, row: Mapping[str, Any], own_matches: int, missing: str) -> str | None:
-    """Of an object that was taken for a row, and holds the rows."""
+    """The hint for an object that was read as a row but holds the rows."""
     paged = bool(source.entry.get("paginated") or source.entry.get("paginator"))
     if source.rows_read > 1 and (own_matches or not paged):
         return None
@@ -142,7 +142,7 @@ def _nested_rows(source: SourceSample, row: Mapping[str, Any], own_matches: int,
 
 
 def _object_paths(row: Mapping[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any], str]]:
-    """The way to each object in ``row`` and to each list of objects, the first object there, and which it is."""
+    """The path of each nested object or list of objects, its (first) object, and what it is."""
     for name, value in row.items():
         if not name or "." in name or name.casefold() in ERROR_FIELDS:
             continue
@@ -174,7 +174,7 @@ def _error_object(
 
 
 def _wrong_delimiter(source: SourceSample) -> str | None:
-    """Of delimited text that was read with the wrong delimiter."""
+    """The hint for delimited text that was read with the wrong delimiter."""
     if len(source.column_names) != 1 or (mark := _guess_delimiter(source, source.column_names[0])) is None:
         return None
     start = f"The file has one column only, {quoted(source.column_names[0])}"
@@ -189,7 +189,7 @@ def _wrong_delimiter(source: SourceSample) -> str | None:
 
 
 def _guess_delimiter(source: SourceSample, header: str) -> str | None:
-    """What seems to separate the columns of a file that was taken for one with a single column."""
+    """The probable delimiter of a file that was read as a single column."""
     marks = Counter(run.strip() or " " for run in re.findall(r"[^\w\"']+", header))
     rows = [str(value) for value in source.values(header)]
     for mark, times in marks.most_common():
@@ -201,7 +201,7 @@ def _guess_delimiter(source: SourceSample, header: str) -> str | None:
 
 
 def _missing_header(source: SourceSample) -> str | None:
-    """Of delimited text whose first row was taken for its header."""
+    """The hint for delimited text whose first row was read as the header."""
     names = list(source.column_names[:MAX_COLUMNS])
     if any(map(is_known_name, names)) or any(matching_column(name, names) for name in SYNONYMS):
         return None

@@ -1,4 +1,4 @@
-"""What to change after a look at a source, the likeliest cause first: a few sentences, each fit to be followed."""
+"""The hints of a preview: what to change, the most likely cause first."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from recserver.chefs.chef_entry import object_column
 from recserver.chefs.protocol import Column
 from recserver.chefs.redaction import Redactor
 from recserver.training.ingest.column_suggestions import MAX_NAMES_EXAMINED, SourceFacts, column_hints
+from recserver.training.ingest.id_encoding import is_list
+from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import RATING_NOT_A_NUMBER
 from recserver.training.ingest.value_parsing import parse_ratings
 from recserver.training.preview.misread_sources import SourceSample, diagnose
@@ -31,31 +33,22 @@ _NESTED_HINTS = {"sql": ", each as a column of its own"}
 _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 
 
-def preview_hints(
-    source: SourceSample,
-    replaced: Mapping[str, int],
-    examples: Mapping[str, str],
-    hints: Iterable[str],
-    redactor: Redactor,
-) -> list[str]:
-    """Everything that should be changed, a sentence each, without secrets.
-
-    Args:
-        replaced: rows that count otherwise than they say, by reason; ``examples`` has one of each.
-        hints: of the chef.
-    """
+def preview_hints(source: SourceSample, counts: RowCounts, redactor: Redactor) -> list[str]:
+    """Everything that should be changed, a sentence each, without secrets."""
     wrong = diagnose(source, redactor)
-    said = column_hints(source.column_names, source.rules, _source_facts(source)) if wrong is None else [wrong]
+    sentences = (
+        column_hints(source.column_names, source.rules, _source_facts(source)) if wrong is None else [wrong]
+    )
     if not source.rows_read and wrong is None:
-        said.append("The source holds no rows: check the path, query or address of the data chef.")
-    said = [redactor.redact_name(one) for one in said]
-    said += [
-        _not_a_number_hint(count, source.rows_read, redactor.redact_message(examples[reason]))
-        for reason, count in replaced.items()
+        sentences.append("The source holds no rows: check the path, query or address of the data chef.")
+    sentences = [redactor.redact_name(one) for one in sentences]
+    sentences += [
+        _not_a_number_hint(count, source.rows_read, redactor.redact_message(counts.examples[reason]))
+        for reason, count in counts.replaced.items()
         if reason == RATING_NOT_A_NUMBER
     ]
-    told = [redactor.redact_message(one) for one in dict.fromkeys(hints)][:MAX_HINTS]
-    return list(dict.fromkeys([*said, *told]))
+    chef_hints = [redactor.redact_message(hint) for hint in counts.hints][:MAX_HINTS]
+    return list(dict.fromkeys([*sentences, *chef_hints]))
 
 
 def _not_a_number_hint(count: int, total: int, example: str) -> str:
@@ -76,15 +69,14 @@ def _source_facts(source: SourceSample) -> SourceFacts:
 
 
 def _nested_kind(column: Column) -> str | None:
-    """What the values of a column are, if most are no single values."""
+    """What the values of a column are, if most of them are nested."""
     if isinstance(column, pa.Array | pa.ChunkedArray):
         kind = column.type
         if pa.types.is_struct(kind):
             return _describe_objects(field.name for field in kind)
         if pa.types.is_map(kind):
             return "objects"
-        listed = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-        return "lists" if listed else None
+        return "lists" if is_list(kind) else None
     if column.dtype != object:
         return None
     some = [value for value in column[:50] if value is not None]
@@ -101,7 +93,7 @@ def _describe_objects(names: Iterable[Any]) -> str:
 
 
 def _is_numeric(source: SourceSample, name: str) -> bool:
-    """Whether most values of a column are numbers; so they are taken to be if there are none."""
+    """Whether most values of a column are numbers; True if it has none."""
     values = [value for value in source.values(name) if value is not None and value != ""]
     _, unreadable = parse_ratings(object_column(values))
     return int(unreadable.sum()) <= len(values) // 2

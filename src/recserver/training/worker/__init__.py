@@ -1,1 +1,1 @@
-"""The workshop: one synchronous training, from reading its source to a packed file, in a worker process."""
+"""What worker processes run: trainings, from reading the source to the packed file, and evaluations."""

@@ -1,15 +1,11 @@
-"""A worker process: takes jobs as lines of JSON on standard input, answers as lines on standard output.
+"""A worker process: takes jobs on standard input and answers on standard output.
 
-A job is ``{"training": …}``, ``{"preview": …}``, ``{"export": …}`` or ``{"candidate": …}``; the last of its
-answers is a result or why there is none.
-
-It ends when its input does, which happens when the server closes it or is killed; on Linux the kernel ends it
-together with the server in any case. Nothing but the job reaches it, and nothing but words comes back.
+See :mod:`recserver.training.executors.messages`. It ends when its input does, which happens when the server
+closes it or is killed; on Linux the kernel ends it together with the server in any case.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import signal
@@ -23,20 +19,21 @@ from pydantic import BaseModel
 
 from recserver.core.child_process import kill_with_parent
 from recserver.core.errors import NoNewModel, RecServerError, TrainingFailed
+from recserver.training.executors.messages import decode, encode
 from recserver.training.export.export_job import ExportJob
 from recserver.training.jobs import CandidateJob, PreviewJob, Progress, TrainingJob
 
 NICENESS = 5
-"""Steps by which a training yields to the server where it is to have a share in any case."""
+"""The niceness of workers of low priority."""
 
 MAX_TEXT_CHARS = 100_000
-"""Characters of an error that are passed on: the server reads no endless lines."""
+"""Characters of an error that are sent: the server limits the length of lines."""
 
 
 def main() -> None:
     """Work until standard input ends."""
     kill_with_parent(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal is for the server alone
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the server only
     lower_priority(sys.argv[2])
     requests, answers = _own_pipes()
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -46,7 +43,7 @@ def main() -> None:
 
 
 def lower_priority(priority: str) -> None:
-    """Take what processor time the server and all others leave, or a smaller share than theirs."""
+    """Use only processor time that no other process wants (``idle``), or a smaller share than others."""
     if priority == "idle" and hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     elif hasattr(os, "nice"):
@@ -54,10 +51,10 @@ def lower_priority(priority: str) -> None:
 
 
 def _own_pipes() -> tuple[TextIO, TextIO]:
-    """The pipes to the server, where nothing but this module finds them.
+    """The pipes to the server, moved to descriptors that only this module knows.
 
-    A library that prints, even past Python, must not garble the answers, nor may one that reads take the jobs:
-    they get the log and an empty input. A child that one of them starts inherits neither pipe.
+    A library that prints, even from C code, must not garble the answers, nor may one that reads take the jobs:
+    standard output becomes standard error and standard input is empty. Child processes inherit neither pipe.
     """
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -77,13 +74,11 @@ def _read_jobs(lines: TextIO, jobs: queue.SimpleQueue[str]) -> None:
 def _run_job(kind: str, job: dict[str, Any], on_progress: Callable[[BaseModel], None]) -> BaseModel:
     from stamina.instrumentation import set_on_retry_hooks
 
-    set_on_retry_hooks(())  # the error says how often a source was tried; its own lines are not of the log's form
+    set_on_retry_hooks(())  # errors say how often a source was tried; its log lines have another format
     if kind == "preview":
-        from recserver.training.preview.source_preview import (
-            preview,  # after the first line, so that starting is quick
-        )
+        from recserver.training.preview.source_preview import preview  # late, so that starting is quick
 
-        on_progress(Progress(stage="reading"))  # from now on, dying is this job's own doing
+        on_progress(Progress(stage="reading"))  # from now on the death of the worker counts as caused by this job
         return preview(PreviewJob.model_validate(job))
     if kind == "export":
         from recserver.training.export.export_worker import export
@@ -103,26 +98,27 @@ def _run_job(kind: str, job: dict[str, Any], on_progress: Callable[[BaseModel], 
 
 def _handle_line(line: str, answers: TextIO) -> None:
     def answer(kind: str, content: Any) -> None:
-        answers.write(json.dumps({kind: content}) + "\n")
+        answers.write(encode(kind, content))
         answers.flush()
 
     def report(progress: BaseModel) -> None:
         answer("progress", progress.model_dump())
 
-    kind, job = next(iter(json.loads(line).items()))
+    kind, job = decode(line)
     try:
         result = _run_job(kind, job, report)
     except RecServerError as error:
-        found = error.data_report if isinstance(error, NoNewModel) else None
-        content: dict[str, Any] = {"code": error.code, "error": str(error)[:MAX_TEXT_CHARS], "data_report": found}
+        content: dict[str, Any] = {"code": error.code, "error": str(error)[:MAX_TEXT_CHARS]}
+        if isinstance(error, NoNewModel):
+            content["data_report"] = error.data_report
         if isinstance(error, TrainingFailed):
             content |= {"transient": error.transient, "retry_after": error.retry_after}
         answer("failed", content)
     except MemoryError:
         limit = job.get("memory_limit")
-        most = f" beyond its limit of {limit} MiB: raise it, or read less" if limit else ""
-        answer("failed", {"code": "training_failed", "error": f"The {kind} ran out of memory{most}."})
-    except Exception as error:  # whatever a library raises ends this job, not the worker
+        hint = f" beyond its limit of {limit} MiB: raise it, or read less" if limit else ""
+        answer("failed", {"code": "training_failed", "error": f"The {kind} ran out of memory{hint}."})
+    except Exception as error:  # any error of a library ends this job, not the worker
         trace = traceback.format_exc()[-MAX_TEXT_CHARS:]
         answer("crashed", {"error": type(error).__name__, "traceback": trace})
     else:

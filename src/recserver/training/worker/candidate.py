@@ -1,11 +1,11 @@
-"""One algorithm of a comparison, in a process of its own: fitted to a hold-out, and measured on it."""
+"""One algorithm of a comparison, fitted and evaluated on a hold-out in its own process."""
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import Algorithm, FitContext
 from recserver.core.clock import SystemClock
 from recserver.core.errors import TrainingFailed
-from recserver.storage.model_file.id_table import IdIndex, pack_ids
 from recserver.training.ingest.source_reader import OnProgress, StageTimer
 from recserver.training.jobs import CandidateJob, CandidateResult
 from recserver.training.worker.evaluate import fit_checked
@@ -24,33 +23,33 @@ from recserver.training.worker.train import ProgressReporter
 
 
 def evaluate_candidate(job: CandidateJob, on_progress: OnProgress) -> CandidateResult:
-    """Choose hyperparameters and fit as a training does, and rank for the hold-out.
+    """Tune and fit as a training does, and evaluate on the hold-out.
 
     Raises:
         TrainingFailed: if the data cannot be learned from.
     """
-    holdout, method = load_holdout(job.holdout), load_algorithm(job.algorithm)
-    warm_up(method)
-    told = ProgressReporter(on_progress, StageTimer(), 0)
-    surroundings, clock = FitContext(job.threads, told), SystemClock()
+    holdout, algorithm = load_holdout(job.holdout), load_algorithm(job.algorithm)
+    warm_up(algorithm)
+    reporter = ProgressReporter(on_progress, StageTimer(), 0)
+    context, clock = FitContext(job.threads, reporter), SystemClock()
     training, began = holdout.training, clock.monotonic()
-    told.begin("choosing")
-    chosen = method.tune(training, job.hyperparameters, surroundings)
-    told.begin("fitting")
-    factors = fit_checked(method, training, {**job.hyperparameters, **chosen}, surroundings)
+    reporter.begin("choosing")
+    tuned = algorithm.tune(training, job.hyperparameters, context)
+    reporter.begin("fitting")
+    fitted = fit_checked(algorithm, training, {**job.hyperparameters, **tuned}, context)
     seconds = clock.monotonic() - began
-    told.begin("evaluating")
+    reporter.begin("evaluating")
     return CandidateResult(
-        metrics=ranking_metrics(holdout, lambda users: factors.scores(training, users)),
-        hyperparameters=factors.hyperparameters,
+        metrics=ranking_metrics(holdout, lambda users: fitted.scores(training, users)),
+        hyperparameters=fitted.hyperparameters,
         seconds=seconds,
         peak_mb=peak_megabytes(),
-        warnings=list(factors.warnings),
+        warnings=list(fitted.warnings),
     )
 
 
-def warm_up(method: Algorithm) -> None:
-    """Fit next to nothing, so that time is not taken for libraries, which a worker loads once for many fits."""
+def warm_up(algorithm: Algorithm) -> None:
+    """Fit a tiny data set, so that the time to load libraries is not measured: a worker loads them once."""
     tiny = Interactions(
         users=["a", "b"],
         items=["c", "d"],
@@ -60,11 +59,11 @@ def warm_up(method: Algorithm) -> None:
         rows_used=3,
     )
     with suppress(TrainingFailed):
-        method.fit(tiny, {}, FitContext())
+        algorithm.fit(tiny, {}, FitContext())
 
 
 def peak_megabytes() -> float | None:
-    """How large this process has been at most, as the system tells."""
+    """The peak memory of this process in MiB; None if the system does not report it."""
     if sys.platform == "linux":  # getrusage counts what the parent had when it started this process
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -77,45 +76,24 @@ def peak_megabytes() -> float | None:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+_ARRAYS = "indptr", "indices", "ratings", "times"
+"""The fields of :class:`Interactions` that are arrays; the last may be None."""
+
+
 def save_holdout(holdout: Holdout, path: Path) -> None:
-    """Write it for :func:`load_holdout`."""
+    """Write a hold-out for :func:`load_holdout`."""
     training = holdout.training
-    (user_text, user_offsets), (item_text, item_offsets) = map(pack_ids, (training.users, training.items))
-    arrays: dict[str, Any] = {
-        "user_text": user_text,
-        "user_offsets": user_offsets,
-        "item_text": item_text,
-        "item_offsets": item_offsets,
-        "indptr": training.indptr,
-        "indices": training.indices,
-        "ratings": training.ratings,
-        "counted": np.array([training.rows_used, training.weighted, holdout.by_time], np.int64),
-        "held_users": holdout.users,
-        "held_indptr": holdout.indptr,
-        "held_items": holdout.items,
-    }
-    if training.times is not None:
-        arrays["times"] = training.times
-    np.savez(path, **arrays)
+    header = {name: getattr(training, name) for name in ("users", "items", "rows_used", "weighted")}
+    text = json.dumps(header | {"by_time": holdout.by_time}).encode()
+    arrays = {name: array for name in _ARRAYS if (array := getattr(training, name)) is not None}
+    arrays |= {"held_users": holdout.users, "held_indptr": holdout.indptr, "held_items": holdout.items}
+    np.savez(path, allow_pickle=False, header=np.frombuffer(text, np.uint8), **arrays)
 
 
 def load_holdout(path: Path) -> Holdout:
     """What :func:`save_holdout` wrote."""
     with np.load(path) as found:
-        users, items = (
-            list(IdIndex(found[f"{kind}_text"], found[f"{kind}_offsets"])) for kind in ("user", "item")
-        )
-        rows_used, weighted, by_time = found["counted"].tolist()
-        training = Interactions(
-            users=users,
-            items=items,
-            indptr=found["indptr"],
-            indices=found["indices"],
-            ratings=found["ratings"],
-            rows_used=rows_used,
-            times=found.get("times"),
-            weighted=bool(weighted),
-        )
-        return Holdout(
-            training, found["held_users"], found["held_indptr"], found["held_items"], by_time=bool(by_time)
-        )
+        header = json.loads(found["header"].tobytes())
+        by_time = header.pop("by_time")
+        training = Interactions(**header, **{name: found[name] for name in _ARRAYS if name in found})
+        return Holdout(training, found["held_users"], found["held_indptr"], found["held_items"], by_time)

@@ -1,4 +1,4 @@
-"""The evaluation on a hold-out: how well a model foretells what users take, beside the most popular items."""
+"""The evaluation on a hold-out, compared with recommending the most popular items."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 
 from recserver.algorithms.evaluation.metrics import ranking_metrics
-from recserver.algorithms.evaluation.splitting import hold_out
+from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 
 MIN_EVALUATED_USERS = 50
-"""From so many evaluated users on, being no better than popularity is worth a warning, not an accident."""
+"""With at least this many evaluated users, being no better than popularity is a warning, not chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What came of an evaluation.
+    """The result of an evaluation.
 
     Attributes:
-        metrics: numbers and a boolean, under the names of ``model_metrics``; only ``evaluated_users``, 0, where
+        metrics: numbers and a boolean, with the names of ``model_metrics``; only ``evaluated_users``, 0, where
             there was nothing to evaluate.
-        warnings: sentences.
-        chosen: values of hyperparameters that were left to the data, chosen without the held-out pairs.
+        warnings: one sentence each.
+        tuned: hyperparameters that were tuned, without the held-out pairs.
     """
 
     metrics: dict[str, int | float | bool]
@@ -40,33 +40,38 @@ def evaluate(
     interactions: Interactions,
     context: FitContext | None = None,
 ) -> Evaluation:
-    """Fit ``method`` on a part of ``interactions``, and measure how it ranks the rest. It fails no training."""
+    """Fit on a part of ``interactions``, and evaluate the ranking of the rest. A failure is only a warning."""
     holdout, context = hold_out(interactions), context or FitContext()
     if holdout is None:
         return Evaluation({"evaluated_users": 0})
     training = holdout.training
     try:
-        chosen = method.tune(training, hyperparameters, context)
-        factors = fit_checked(method, training, {**hyperparameters, **chosen}, context)
+        tuned = method.tune(training, hyperparameters, context)
+        factors = fit_checked(method, training, {**hyperparameters, **tuned}, context)
     except TrainingFailed as error:
         warning = f"The model could not be evaluated on a part of its data: {error}"
         return Evaluation({"evaluated_users": 0}, (warning,))
-    popularity = training.item_counts().astype(np.float32)
     model = ranking_metrics(holdout, lambda users: factors.scores(training, users))
-    baseline = ranking_metrics(holdout, lambda users: np.tile(popularity, (len(users), 1)))
+    baseline = popularity_metrics(holdout)
     metrics = model | {f"popularity_{name}": value for name, value in baseline.items()}
     counted = {"evaluated_users": len(holdout.users), "split_by_time": holdout.by_time}
-    doubts = tuple(_quality_warnings(model, baseline, len(holdout.users)))
-    return Evaluation(metrics | counted, doubts, chosen)
+    warnings = tuple(_quality_warnings(model, baseline, len(holdout.users)))
+    return Evaluation(metrics | counted, warnings, tuned)
+
+
+def popularity_metrics(holdout: Holdout) -> dict[str, float]:
+    """The metrics of recommending the most popular items to every user."""
+    counts = holdout.training.item_counts().astype(np.float32)
+    return ranking_metrics(holdout, lambda users: np.tile(counts, (len(users), 1)))
 
 
 def fit_checked(
     method: Algorithm, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
 ) -> FittedModel:
-    """Factors of finite numbers.
+    """Fit, and check that all numbers are finite.
 
     Raises:
-        TrainingFailed: if there are none.
+        TrainingFailed: if they are not, or if the data cannot be learned from.
     """
     factors = method.fit(interactions, hyperparameters, context)
     if not factors.is_finite():
@@ -75,10 +80,10 @@ def fit_checked(
 
 
 def _quality_warnings(model: Mapping[str, float], baseline: Mapping[str, float], n_users: int) -> Iterator[str]:
-    ours, theirs = model["ndcg_at_10"], baseline["ndcg_at_10"]
-    if n_users >= MIN_EVALUATED_USERS and ours <= theirs:
+    ndcg, popularity = model["ndcg_at_10"], baseline["ndcg_at_10"]
+    if n_users >= MIN_EVALUATED_USERS and ndcg <= popularity:
         yield (
             f"The model foretells what {n_users} users took no better than a list of the most popular items does "
-            f"(ndcg_at_10 {ours:.4f} against {theirs:.4f}): check that the data chef's columns are the right "
+            f"(ndcg_at_10 {ndcg:.4f} against {popularity:.4f}): check that the data chef's columns are the right "
             "ones, or try other hyperparameters, n_components first."
         )

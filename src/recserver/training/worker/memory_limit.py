@@ -1,4 +1,4 @@
-"""How much memory one training may take."""
+"""The memory limit of one training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 @contextmanager
 def limit_memory(mebibytes: int | None) -> Iterator[None]:
-    """Let this process take so much more memory than it has now, for as long as the block lasts.
+    """Limit the additional memory that this process may take while the block lasts.
 
-    What asks for more gets a MemoryError, or dies if it cannot bear one. What counts is memory that may be
-    written, files mapped for reading do not. Only Linux does this; elsewhere there is no limit.
+    An allocation beyond the limit raises MemoryError, or aborts the process in a library that does not handle it.
+    Only writable memory counts, not files mapped for reading. On other systems than Linux there is no limit.
     """
     if mebibytes is None or sys.platform != "linux":
         yield
@@ -22,10 +22,10 @@ def limit_memory(mebibytes: int | None) -> Iterator[None]:
 
     taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    most = taken + mebibytes * 2**20
+    limit = taken + mebibytes * 2**20
     if before[1] != resource.RLIM_INFINITY:
-        most = min(most, before[1])
-    resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))
+        limit = min(limit, before[1])
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""One training, from a job of about a kilobyte to a packed model in a file."""
+"""One training, from its job to the packed model in a file."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from recserver.training.worker.evaluate import evaluate, fit_checked
 from recserver.training.worker.warm_start import PreviousModel, load_previous
 
 PROGRESS_INTERVAL = 0.25
-"""Reports of a fit's progress."""
+"""Seconds between reports of a fit's progress."""
 
 
 def train(job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
-    """Read the job's chefs, evaluate its algorithm, fit it, and leave the packed model in ``job.out``.
+    """Read the job's sources, evaluate its algorithm, fit it, and write the packed model to ``job.out``.
 
     Raises:
         TrainingFailed: with the sentence that becomes the model's ``error``.
-        SourceUnchanged: if there is nothing new to learn, and the job allows to stop at that.
+        SourceUnchanged: if nothing has changed since the last training, and the job allows to end then.
     """
     on_progress(Progress(stage="reading"))
     stages = StageTimer()
@@ -46,37 +46,37 @@ def train(job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
         raise SourceUnchanged(
             "The data and the hyperparameters are those of the last training.", data_report.model_dump()
         )
-    told = ProgressReporter(on_progress, stages, rows_read)
+    reporter = ProgressReporter(on_progress, stages, rows_read)
     method = load_algorithm(job.algorithm)
-    told.begin("evaluating")
-    before = load_previous(job, method, interactions)
-    hyperparameters = {**job.hyperparameters, **before.tuned}
-    evaluation = evaluate(method, hyperparameters, interactions, FitContext(job.threads, told))
-    told.begin("fitting")
-    surroundings = FitContext(job.threads, told, before.warm_start)
-    factors = fit_checked(method, interactions, {**hyperparameters, **evaluation.tuned}, surroundings)
-    told.begin("packing")
-    chosen = {**before.tuned, **evaluation.tuned}
+    reporter.begin("evaluating")
+    previous = load_previous(job, method, interactions)
+    hyperparameters = {**job.hyperparameters, **previous.tuned}
+    evaluation = evaluate(method, hyperparameters, interactions, FitContext(job.threads, reporter))
+    reporter.begin("fitting")
+    context = FitContext(job.threads, reporter, previous.warm_start)
+    factors = fit_checked(method, interactions, {**hyperparameters, **evaluation.tuned}, context)
+    reporter.begin("packing")
+    tuned = {**previous.tuned, **evaluation.tuned}
     if not factors.warm_started:
-        before = PreviousModel()
-    header = before.header(job, interactions, chosen)
+        previous = PreviousModel()
+    header = previous.header(job, interactions, tuned)
     result = finish_training(
         job, method, interactions, factors, digest, header=header, attributes=features.attributes
     )
     data_report = data_report.model_copy(update={"seconds": stages.end()})
-    more = {
+    changes = {
         "data_report": data_report,
         "source_state": collected.source_state,
-        "model_metrics": result.model_metrics | {"warm_starts": before.warm_starts} | evaluation.metrics,
+        "model_metrics": result.model_metrics | {"warm_starts": previous.warm_starts} | evaluation.metrics,
         "warnings": [*result.warnings, *_data_warnings(data_report), *features.warnings, *evaluation.warnings],
     }
-    return result.model_copy(update=more)
+    return result.model_copy(update=changes)
 
 
 def _read_features(
     job: TrainingJob, collected: CollectedData, on_progress: OnProgress, stages: StageTimer
 ) -> tuple[ItemFeatures, DataReport]:
-    """What is known of the items besides, and the report of everything that was read."""
+    """The item features, and the report of everything that was read."""
     read, data_report = collected.data_report.rows_read, collected.data_report
     if job.item_features is not None:
         stages.begin("features")
@@ -94,7 +94,7 @@ def _read_features(
 
 
 class ProgressReporter:
-    """Begins stages, and tells how far the fit in them is, a few times a second."""
+    """Begins stages, and reports the progress of their fits a few times a second."""
 
     def __init__(self, on_progress: OnProgress, stages: StageTimer, rows_read: int) -> None:
         self._on_progress, self._stages, self._rows_read = on_progress, stages, rows_read
@@ -109,12 +109,12 @@ class ProgressReporter:
         if self._clock.monotonic() < self._next_report:
             return
         self._next_report = self._clock.monotonic() + PROGRESS_INTERVAL
-        how_far = {"iteration": iteration, "iterations": iterations, "loss": loss if isfinite(loss) else None}
-        self._on_progress(Progress(stage=self._stage, rows_read=self._rows_read, **how_far))
+        progress = {"iteration": iteration, "iterations": iterations, "loss": loss if isfinite(loss) else None}
+        self._on_progress(Progress(stage=self._stage, rows_read=self._rows_read, **progress))
 
 
 def _data_warnings(report: DataReport) -> list[str]:
-    """What speaks against the data that were learned from."""
+    """Warnings about the data."""
     replaced = [
         f"In {count} of {report.rows_kept} rows the {reason}, such as {report.examples[reason]}: each counts 1."
         for reason, count in report.replaced.items()
@@ -125,7 +125,7 @@ def _data_warnings(report: DataReport) -> list[str]:
 def training_digest(
     job: TrainingJob, interactions: Interactions, attributes: PackedAttributes | None = None
 ) -> str:
-    """SHA-256 over everything that decides what a training learns, and what it keeps of the items besides."""
+    """SHA-256 of everything that decides the result of a training, item features included."""
     definition = [job.algorithm, job.hyperparameters, interactions.weighted]
     digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
     for ids in (interactions.users, interactions.items):
@@ -148,7 +148,7 @@ def finish_training(
     header: Mapping[str, JSON] | None = None,
     attributes: PackedAttributes | None = None,
 ) -> TrainingResult:
-    """Leave the packed model in ``job.out``, with ``header`` beside what every model has; tell what it is."""
+    """Write the packed model to ``job.out``, with ``header`` added to its usual header."""
     about: dict[str, JSON] = {
         "model_id": job.model_id,
         "model_version": job.model_version,
@@ -164,11 +164,10 @@ def finish_training(
         arrays |= attributes.arrays
     packed = pack(job.out, about, arrays)
     result = _result(method, interactions, factors, packed, digest)
-    if attributes is None:
-        return result
-    has = {"has_item_features": True}
-    told = {"model_metrics": result.model_metrics | has, "final_stats": result.final_stats | has}
-    return result.model_copy(update=told)
+    if attributes is not None:
+        for stats in (result.model_metrics, result.final_stats):
+            stats["has_item_features"] = True
+    return result
 
 
 def _model_arrays(interactions: Interactions, factors: FittedModel) -> dict[str, Any]:

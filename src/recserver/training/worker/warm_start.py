@@ -1,4 +1,4 @@
-"""Warm starts: a retraining begins where the version before it ended, unless something speaks against it."""
+"""Warm starts: a training begins with the factors of the previous version where that is possible."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from recserver.storage.model_file import JSON, Artifact, load
 from recserver.training.jobs import TrainingJob
 
 MIN_KNOWN_SHARE = 0.8
-"""Share of the pairs that are of known users, and of known items, below which a start is cold."""
+"""Least share of the pairs that are of known users, and of known items, for a warm start."""
 MAX_GROWTH = 1.5
-"""By which the number of pairs may have grown or shrunk."""
+"""Factor by which the number of pairs may have grown or shrunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousModel:
-    """What a training takes from the version before it.
+    """What a training takes from the previous version.
 
     Attributes:
-        start: its factors, for the users and items of now; None for a cold start.
-        chosen: hyperparameters that it left to the data, and what was found for them; empty for a cold start.
-        warm_starts: how many trainings since the last cold one, this one included.
+        warm_start: its factors, for the current users and items; None for a cold start.
+        tuned: the hyperparameters that were tuned; empty for a cold start.
+        warm_starts: number of trainings since the last cold start, this one included.
     """
 
     warm_start: WarmStart | None = None
@@ -38,27 +38,27 @@ class PreviousModel:
     warm_starts: int = 0
 
     def header(self, job: TrainingJob, interactions: Interactions, tuned: dict[str, Any]) -> dict[str, JSON]:
-        """What the next training needs to know of this one."""
+        """The entries of the model file's header that the next training needs."""
         return {"asked": _request_digest(job, interactions), "chosen": tuned, "warm_starts": self.warm_starts}
 
 
 def load_previous(job: TrainingJob, method: Algorithm, interactions: Interactions) -> PreviousModel:
-    """What to start from: the model file that the job names, unless it is of other hyperparameters or other data.
+    """The previous model of the job, unless its hyperparameters or data differ too much.
 
-    After as many warm starts in a row as ``method`` allows one is cold, so that nothing drifts.
+    After as many warm starts in a row as ``method`` allows, one start is cold, so that errors do not accumulate.
     """
     if job.previous_model is None or not method.max_warm_starts(job.hyperparameters):
         return PreviousModel()
     try:
         return _from_artifact(load(job.previous_model), job, method, interactions)
     except (RecServerError, OSError, KeyError, TypeError, ValueError):
-        return PreviousModel()  # a cold start needs nothing; the server says what is wrong with the file
+        return PreviousModel()  # a cold start needs no file; the server reports a damaged one
 
 
 def _from_artifact(
     artifact: Artifact, job: TrainingJob, method: Algorithm, interactions: Interactions
 ) -> PreviousModel:
-    header, model = artifact.header, Recommender.from_artifact(artifact)  # which looks whether everything fits
+    header, model = artifact.header, Recommender.from_artifact(artifact)  # which validates it
     warm_starts = int(header.get("warm_starts", 0)) + 1
     due = 1 <= warm_starts <= method.max_warm_starts(job.hyperparameters)
     if not due or header.get("asked") != _request_digest(job, interactions):
@@ -78,7 +78,7 @@ def _from_artifact(
 def _is_similar(
     model: Recommender, interactions: Interactions, users: NDArray[np.bool_], items: NDArray[np.bool_]
 ) -> bool:
-    """Whether the data have changed little. ``users`` and ``items`` say who of the interactions is known."""
+    """Whether the data have changed little. ``users`` and ``items`` mark those that the model knows."""
     growth = interactions.n_pairs / max(1, len(model.seen_indices))
     known_users = users @ np.diff(interactions.indptr) / interactions.n_pairs
     known_items = items @ interactions.item_counts() / interactions.n_pairs
@@ -86,9 +86,9 @@ def _is_similar(
 
 
 def _unscaled(model: Recommender, scale: NDArray[Any] | None) -> NDArray[np.float32] | None:
-    """The items' factors as they were fitted, shape (items, k); None if that cannot be told.
+    """The items' factors as they were fitted, shape (items, k); None if they cannot be restored.
 
-    They cannot where neighbours had everything to say: the scale is zero then.
+    They cannot where an item's scale is zero, as only its neighbours count then.
     """
     if scale is None:
         return model.item_factors.T
@@ -100,13 +100,13 @@ def _unscaled(model: Recommender, scale: NDArray[Any] | None) -> NDArray[np.floa
 
 
 def _take_rows(factors: NDArray[np.float32], indices: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The rows of ``factors`` at ``places``; zeros at -1."""
+    """The rows of ``factors`` at ``indices``; zeros at -1."""
     taken = factors[indices]
     taken[indices < 0] = 0
     return np.ascontiguousarray(taken, np.float32)
 
 
 def _request_digest(job: TrainingJob, interactions: Interactions) -> str:
-    """A digest of everything that is asked of a fit but the pairs."""
+    """A digest of everything that decides a fit except the pairs."""
     asked = json.dumps([job.algorithm, job.hyperparameters, interactions.weighted], sort_keys=True)
     return hashlib.sha256(asked.encode()).hexdigest()
