@@ -136,7 +136,7 @@ async def test_a_missing_file_is_put_back_once_the_disk_has_space(
     bench.rec.services.model_cache.remove("m")
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "create", full)
-        with pytest.raises(ModelNotTrained, match="no kept version can be put in its place just now"):
+        with pytest.raises(ModelNotTrained, match="no stored version can replace it at the moment"):
             await bench.rec.recommend("u0001", model_id="m")
     await bench.look()
     assert (await answers(bench), trio(bench)) == (2, (2, 2, 2))
@@ -145,10 +145,10 @@ async def test_a_missing_file_is_put_back_once_the_disk_has_space(
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({}, "is missing, and no kept version can take its place: train the model again."),
+        ({}, "is missing, and no stored version can replace it: train the model again."),
         (
             {"status": "failed", "error": "The source is away."},
-            "missing, and no kept version can take its place, and its last training failed (The source is away.)",
+            "missing, and no stored version can replace it, and its last training failed (The source is away.)",
         ),
         ({"status": "training"}, "is missing, and the model is being trained"),
         ({"status": "failed", "error": "Away.", "model_version": None}, "was never trained; its last training"),
@@ -174,7 +174,7 @@ async def test_a_read_only_server_leaves_a_missing_file_to_the_writer(data_dir: 
     (data_dir / "models/m.pkl").unlink()
     async with AsyncExitStack() as stack:
         bench = await Workbench.open(stack, data_dir, settings.model_copy(update={"read_only": True}))
-        with pytest.raises(ModelNotTrained, match="the server that writes the folder looks for a kept version"):
+        with pytest.raises(ModelNotTrained, match="the server that writes the folder looks for a stored version"):
             await bench.rec.recommend("u0001", model_id="m")
     assert not (data_dir / "models/m.pkl").exists()
 
@@ -202,7 +202,7 @@ async def test_damaged_versions_are_named_and_passed_over(bench: Workbench) -> N
     kept(bench, 2, "json").write_text("{")
     said = await damaged(bench)
     assert list(said) == [4, 3, 2]
-    assert said[4] == "its content is not what was kept"
+    assert said[4] == "its content is not what was stored"
     assert said[3].startswith("its file has 100 bytes instead of ")
     assert said[2] == "its record 2.json is missing or cannot be read"
     assert (await bench.rec.rollback_model("m"))["model_version"] == 1

@@ -38,7 +38,7 @@ async def test_rolling_back_goes_further_back_each_time_and_the_next_training_go
         assert await answers(bench) == expected
         info = await bench.rec.get_model_info("m")
         assert (info["model_metrics"]["n_users"], info["status"]) == (99 + expected, "completed")
-    with pytest.raises(VersionNotFound, match="no version that served before"):
+    with pytest.raises(VersionNotFound, match="no earlier version that served"):
         await bench.rec.rollback_model("m")
     assert await answers(bench) == 1
     await bench.rec.rollback_model("m", model_version=3)
@@ -247,7 +247,7 @@ async def test_a_damaged_file_is_put_aside_and_the_newest_good_version_serves(
         info = await bench.rec.get_model_info("m")
         aside = data_dir / "models" / info["quarantined"]
         assert (aside.read_bytes(), aside.name[:13]) == (damaged, "m.pkl.broken-")
-        assert f"its file is damaged and is kept as {aside.name}" in caplog.text
+        assert f"its file is damaged and was renamed to {aside.name}" in caplog.text
         assert (await run(bench, 130)).model_version == 5
         assert "quarantined" not in await bench.rec.get_model_info("m")
         assert f"models/{aside.name}" in (await bench.rec.delete_model("m", force=True))["files_deleted"]
