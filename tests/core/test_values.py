@@ -52,7 +52,7 @@ def test_endings_of_a_models_files(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["console", "a" * 100, "com10", "nul_", "a_config2", "0", "A-1.b_c"])
-def test_ids_that_only_look_odd(value: str) -> None:
+def test_unusual_but_valid_ids(value: str) -> None:
     assert check_new_model_id(value) == value
 
 

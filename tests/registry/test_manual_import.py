@@ -22,7 +22,7 @@ async def put_by_hand(bench: Workbench, version: int) -> bytes:
 
 
 @pytest.mark.parametrize("replaced_by", ["training", "rollback", "promotion"])
-async def test_a_file_put_in_place_by_hand_is_kept_before_it_is_replaced(
+async def test_a_file_put_in_place_by_hand_is_stored_before_it_is_replaced(
     bench: Workbench, replaced_by: str
 ) -> None:
     await trained(bench, 2)
@@ -52,7 +52,7 @@ async def test_a_file_whose_number_is_taken_gets_another(bench: Workbench) -> No
     assert (await run(bench, 121)).model_version == 5
 
 
-async def test_what_is_kept_already_or_is_no_model_is_not_kept_again(bench: Workbench) -> None:
+async def test_stored_versions_and_invalid_files_are_not_imported(bench: Workbench) -> None:
     await trained(bench, 2)
     path = models_of(bench) / "m.pkl"
     for content in (kept(bench, 1).read_bytes(), b"garbage"):
@@ -64,9 +64,7 @@ async def test_what_is_kept_already_or_is_no_model_is_not_kept_again(bench: Work
 
 
 @pytest.mark.parametrize("lost", ["damaged", "missing"])
-async def test_a_good_file_takes_the_place_of_its_kept_version_that_is_damaged(
-    bench: Workbench, lost: str
-) -> None:
+async def test_an_intact_file_replaces_its_damaged_stored_version(bench: Workbench, lost: str) -> None:
     await trained(bench, 2)
     path = models_of(bench) / "m.pkl"
     content = path.read_bytes()

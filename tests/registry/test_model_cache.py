@@ -56,7 +56,7 @@ def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Few:
     ("asked", "left"),
     [("ab", "ab"), ("abc", "bc"), ("abac", "ac"), ("abcd", "cd"), ("abcabd", "bd"), ("aaab", "ab")],
 )
-async def test_those_asked_last_stay(few: Few, asked: str, left: str) -> None:
+async def test_recently_used_models_are_not_evicted(few: Few, asked: str, left: str) -> None:
     await few.ask(asked)
     assert few.loaded == left
 
@@ -141,7 +141,7 @@ async def test_asking_about_models_moves_nothing(few: Few) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 30, 45, -1, -66, -200])
-async def test_a_look_tells_a_file_that_was_cut_short(few: Few, cut: int) -> None:
+async def test_a_truncated_file_is_found_without_loading(few: Few, cut: int) -> None:
     content = few.files["a"].read_bytes()
     few.files["a"].write_bytes(content[:cut])
     assert "damaged" in str(await few.catalog.quick_unavailable_reason(await few.store.read("a")))
@@ -150,7 +150,7 @@ async def test_a_look_tells_a_file_that_was_cut_short(few: Few, cut: int) -> Non
     assert few.opened == []
 
 
-async def test_damage_within_shows_once_it_was_asked_for(few: Few) -> None:
+async def test_damage_in_the_middle_is_found_on_first_use(few: Few) -> None:
     content = bytearray(few.files["a"].read_bytes())
     content[len(content) // 2] ^= 1
     few.files["a"].write_bytes(content)

@@ -116,7 +116,7 @@ async def test_only_configs_are_models(models: ModelStore) -> None:
 
 
 @pytest.mark.parametrize("kind", ["text", "list", "folder", "fifo", "huge", "deep", "nan"])
-async def test_an_unreadable_config_is_listed_as_failed_and_left_alone(models: ModelStore, kind: str) -> None:
+async def test_an_unreadable_config_is_listed_as_failed_and_not_changed(models: ModelStore, kind: str) -> None:
     path = models.folder / "m_config.json"
     match kind:
         case "folder":
@@ -152,7 +152,7 @@ async def test_an_unknown_or_vanished_model_is_not_found(models: ModelStore) -> 
             await models.read(model_id)
 
 
-async def test_parallel_changes_of_one_config_are_all_kept(models: ModelStore) -> None:
+async def test_concurrent_changes_of_one_config_are_all_stored(models: ModelStore) -> None:
     path = put(models.folder, "m_config.json", {"status": "completed", "created_at": "then"})
     await asyncio.gather(*(models.update_config("m", ModelStatus.MODIFIED, **{f"k{n}": n}) for n in range(40)))
     assert json.loads(path.read_text()) == {"status": "modified", "created_at": "then"} | {
@@ -165,7 +165,7 @@ async def test_parallel_changes_of_one_config_are_all_kept(models: ModelStore) -
     [({}, {}, 0), ({"model_version": 3}, {"model_version": 2}, 3), ({}, {"model_version": 4}, 4),
      ({"model_version": "9"}, {"model_version": -2}, 0), ({"model_version": None}, {"model_version": [1]}, 0)],
 )  # fmt: skip
-def test_the_last_version_is_the_highest_that_is_told_of(
+def test_the_highest_version_is_found_in_all_files(
     config: dict[str, Any], metadata: dict[str, Any], last: int
 ) -> None:
     assert highest_version(config, metadata) == last

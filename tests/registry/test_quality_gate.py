@@ -49,7 +49,7 @@ def test_what_is_refused_is_refused_with_both_figures(
     assert objection is None if said is None else said in str(objection)
 
 
-def test_of_very_little_nothing_is_said() -> None:
+def test_small_losses_of_data_are_ignored() -> None:
     """Where ten more or less are half of everything, less is no sign of a broken source."""
     assert QualityGate().rejection_reason({"n_interactions": 3}, {"n_interactions": 13}, 1) is None
     assert QualityGate().rejection_reason({"n_interactions": 3}, {"n_interactions": 14}, 1) is not None

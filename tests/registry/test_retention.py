@@ -36,7 +36,7 @@ async def scheduled(bench: Workbench, users: int) -> RunEnded:
     return await bench.finish(interactions(users))
 
 
-async def test_what_waited_for_a_pin_is_made_again_when_it_is_gone(bench: Workbench) -> None:
+async def test_an_unpromoted_version_is_retrained_after_unpinning(bench: Workbench) -> None:
     await trained(bench, 1)
     await bench.rec.pin_model_version("m", model_version=1)
     assert (await run(bench, 110)).model_version == 2
@@ -47,7 +47,7 @@ async def test_what_waited_for_a_pin_is_made_again_when_it_is_gone(bench: Workbe
     assert (await scheduled(bench, 110)).outcome == "unchanged"
 
 
-async def test_what_a_gate_refused_is_made_again_when_it_would_pass(bench: Workbench) -> None:
+async def test_a_rejected_version_is_retrained_when_it_would_pass(bench: Workbench) -> None:
     await trained(bench, 1)
     assert (await run(bench, 40)).outcome == "failed"
     assert (await scheduled(bench, 40)).outcome == "unchanged"
@@ -65,7 +65,7 @@ async def test_a_version_that_was_lost_is_made_again(bench: Workbench) -> None:
     assert await answers(bench) == 4
 
 
-async def test_a_damaged_file_is_put_aside_once_the_disk_has_space(
+async def test_a_damaged_file_is_quarantined_once_the_disk_has_space(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await trained(bench, 2)
@@ -81,7 +81,7 @@ async def test_a_damaged_file_is_put_aside_once_the_disk_has_space(
     assert (await answers(bench), trio(bench)) == (1, (1, 1, 1))
 
 
-async def test_damage_that_a_list_found_is_mended_too(bench: Workbench) -> None:
+async def test_damage_found_by_a_listing_is_repaired(bench: Workbench) -> None:
     await trained(bench, 2)
     os.truncate(models_of(bench) / "m.pkl", 100)
     bench.rec.services.model_cache.remove("m")
@@ -119,7 +119,7 @@ async def test_a_missing_file_is_put_back(
         assert await answers(bench) == expected
 
 
-async def test_what_was_gone_back_to_is_put_back_and_still_stands(bench: Workbench) -> None:
+async def test_the_chosen_version_is_restored_and_stays_chosen(bench: Workbench) -> None:
     await trained(bench, 3)
     await bench.rec.rollback_model("m")
     (models_of(bench) / "m.pkl").unlink()
@@ -136,7 +136,7 @@ async def test_a_missing_file_is_put_back_once_the_disk_has_space(
     bench.rec.services.model_cache.remove("m")
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "create", full)
-        with pytest.raises(ModelNotTrained, match="no kept version can be put in its place just now"):
+        with pytest.raises(ModelNotTrained, match="no stored version can replace it at the moment"):
             await bench.rec.recommend("u0001", model_id="m")
     await bench.look()
     assert (await answers(bench), trio(bench)) == (2, (2, 2, 2))
@@ -145,10 +145,10 @@ async def test_a_missing_file_is_put_back_once_the_disk_has_space(
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({}, "is missing, and no kept version can take its place: train the model again."),
+        ({}, "is missing, and no stored version can replace it: train the model again."),
         (
             {"status": "failed", "error": "The source is away."},
-            "missing, and no kept version can take its place, and its last training failed (The source is away.)",
+            "missing, and no stored version can replace it, and its last training failed (The source is away.)",
         ),
         ({"status": "training"}, "is missing, and the model is being trained"),
         ({"status": "failed", "error": "Away.", "model_version": None}, "was never trained; its last training"),
@@ -174,13 +174,13 @@ async def test_a_read_only_server_leaves_a_missing_file_to_the_writer(data_dir: 
     (data_dir / "models/m.pkl").unlink()
     async with AsyncExitStack() as stack:
         bench = await Workbench.open(stack, data_dir, settings.model_copy(update={"read_only": True}))
-        with pytest.raises(ModelNotTrained, match="the server that writes the folder looks for a kept version"):
+        with pytest.raises(ModelNotTrained, match="the server that writes the folder looks for a stored version"):
             await bench.rec.recommend("u0001", model_id="m")
     assert not (data_dir / "models/m.pkl").exists()
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link"])
-async def test_what_is_no_file_is_left_where_it_is(bench: Workbench, kind: str) -> None:
+async def test_a_path_that_is_not_a_regular_file_is_not_touched(bench: Workbench, kind: str) -> None:
     await trained(bench, 1)
     path = models_of(bench) / "m.pkl"
     path.unlink()
@@ -202,7 +202,7 @@ async def test_damaged_versions_are_named_and_passed_over(bench: Workbench) -> N
     kept(bench, 2, "json").write_text("{")
     said = await damaged(bench)
     assert list(said) == [4, 3, 2]
-    assert said[4] == "its content is not what was kept"
+    assert said[4] == "its content is not what was stored"
     assert said[3].startswith("its file has 100 bytes instead of ")
     assert said[2] == "its record 2.json is missing or cannot be read"
     assert (await bench.rec.rollback_model("m"))["model_version"] == 1
@@ -211,7 +211,7 @@ async def test_damaged_versions_are_named_and_passed_over(bench: Workbench) -> N
 
 
 @pytest.mark.parametrize("number", [2, 3])
-async def test_who_asks_for_a_damaged_version_is_told_of_others(bench: Workbench, number: int) -> None:
+async def test_the_error_about_a_damaged_version_names_alternatives(bench: Workbench, number: int) -> None:
     await trained(bench, 4)
     damage(kept(bench, 2))
     kept(bench, 3, "json").write_text("{")
@@ -242,7 +242,7 @@ async def test_a_damaged_record_loses_no_pin(bench: Workbench, content: bytes | 
     assert [one[0] for one in await versions(bench)] == [8, 7, 6, 5, 4]
 
 
-async def test_a_pinned_version_serves_on_without_its_record(bench: Workbench) -> None:
+async def test_a_pinned_version_keeps_serving_without_its_record(bench: Workbench) -> None:
     await trained(bench, 1)
     await bench.rec.pin_model_version("m", model_version=1)
     kept(bench, 1, "json").write_text("{")
@@ -265,7 +265,7 @@ async def test_going_back_never_leads_forward(bench: Workbench) -> None:
     assert [(await bench.rec.rollback_model("m"))["model_version"] for _ in range(2)] == [2, 1]
 
 
-async def test_a_refused_version_is_not_gone_back_to(bench: Workbench) -> None:
+async def test_a_rejected_version_is_no_rollback_target(bench: Workbench) -> None:
     await trained(bench, 1)
     await run(bench, 40)
     await run(bench, 120)

@@ -17,7 +17,7 @@ from tests.helpers.versioned import answers, interactions, run, trained, trio, v
 from tests.helpers.workbench import Workbench
 
 
-async def test_the_last_versions_are_kept(bench: Workbench) -> None:
+async def test_the_newest_versions_are_retained(bench: Workbench) -> None:
     await trained(bench, 8)
     assert [one[0] for one in await versions(bench)] == [8, 7, 6, 5, 4]
     first = (await bench.rec.list_model_versions("m"))["data"][0]
@@ -38,7 +38,7 @@ async def test_rolling_back_goes_further_back_each_time_and_the_next_training_go
         assert await answers(bench) == expected
         info = await bench.rec.get_model_info("m")
         assert (info["model_metrics"]["n_users"], info["status"]) == (99 + expected, "completed")
-    with pytest.raises(VersionNotFound, match="no version that served before"):
+    with pytest.raises(VersionNotFound, match="no earlier version that served"):
         await bench.rec.rollback_model("m")
     assert await answers(bench) == 1
     await bench.rec.rollback_model("m", model_version=3)
@@ -58,7 +58,7 @@ async def test_a_scheduled_run_does_not_bring_back_what_was_rolled_back(bench: W
     assert await answers(bench) == 1
 
 
-async def test_a_version_survives_a_restart_and_can_be_gone_back_to(data_dir: Path, settings: Settings) -> None:
+async def test_a_version_survives_a_restart_and_can_be_rolled_back_to(data_dir: Path, settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         bench = await Workbench.open(stack, data_dir, settings)
         await trained(bench, 3)
@@ -72,7 +72,7 @@ async def test_a_version_survives_a_restart_and_can_be_gone_back_to(data_dir: Pa
         assert await answers(bench) == 3
 
 
-async def test_a_model_trained_before_versions_were_kept_keeps_its_version(bench: Workbench) -> None:
+async def test_a_model_trained_before_versions_were_stored_keeps_its_version(bench: Workbench) -> None:
     await trained(bench, 1)
     folder = bench.rec.data_dir / "models" / ".versions" / "m"
     for path in folder.iterdir():
@@ -85,7 +85,7 @@ async def test_a_model_trained_before_versions_were_kept_keeps_its_version(bench
     assert trio(bench) == (1, 1, 1)
 
 
-async def test_a_pinned_version_is_kept_and_goes_on_serving(bench: Workbench) -> None:
+async def test_a_pinned_version_is_retained_and_keeps_serving(bench: Workbench) -> None:
     await trained(bench, 2)
     await bench.rec.pin_model_version("m", model_version=1)
     for number in range(6):
@@ -154,7 +154,7 @@ async def test_every_model_has_thresholds_of_its_own(bench: Workbench) -> None:
     assert (await bench.rec.list_models())["n"]["quality_gate"]["max_drop"] == 1
 
 
-async def test_what_is_not_there_is_not_gone_back_to(bench: Workbench) -> None:
+async def test_a_missing_version_is_no_rollback_target(bench: Workbench) -> None:
     for name in ("rollback_model", "promote_model", "pin_model_version"):
         verb = getattr(bench.rec, name)
         with pytest.raises(ModelNotFound):
@@ -168,7 +168,7 @@ async def test_what_is_not_there_is_not_gone_back_to(bench: Workbench) -> None:
     assert (await bench.rec.list_model_versions("m"))["data"] == []
 
 
-async def test_a_damaged_version_is_not_gone_back_to(bench: Workbench) -> None:
+async def test_a_damaged_version_is_no_rollback_target(bench: Workbench) -> None:
     await trained(bench, 2)
     path = bench.rec.data_dir / "models" / ".versions" / "m" / "1.pkl"
     path.write_bytes(path.read_bytes()[:-9])
@@ -227,7 +227,7 @@ async def test_a_model_made_anew_begins_at_version_1(bench: Workbench) -> None:
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["another file", "written over"])
-async def test_a_damaged_file_is_put_aside_and_the_newest_good_version_serves(
+async def test_a_damaged_file_is_quarantined_and_the_newest_intact_version_serves(
     data_dir: Path, settings: Settings, caplog: pytest.LogCaptureFixture, in_place: bool
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -247,7 +247,7 @@ async def test_a_damaged_file_is_put_aside_and_the_newest_good_version_serves(
         info = await bench.rec.get_model_info("m")
         aside = data_dir / "models" / info["quarantined"]
         assert (aside.read_bytes(), aside.name[:13]) == (damaged, "m.pkl.broken-")
-        assert f"its file is damaged and is kept as {aside.name}" in caplog.text
+        assert f"its file is damaged and was renamed to {aside.name}" in caplog.text
         assert (await run(bench, 130)).model_version == 5
         assert "quarantined" not in await bench.rec.get_model_info("m")
         assert f"models/{aside.name}" in (await bench.rec.delete_model("m", force=True))["files_deleted"]
@@ -255,7 +255,7 @@ async def test_a_damaged_file_is_put_aside_and_the_newest_good_version_serves(
 
 
 @pytest.mark.parametrize("content", [b"", b"cposix\nsystem\n(S'true'\ntR.", b"not ours at all" * 100])
-async def test_a_file_that_was_never_published_is_left_alone(
+async def test_a_file_that_was_never_published_is_not_touched(
     data_dir: Path, settings: Settings, content: bytes
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -272,7 +272,7 @@ async def test_a_file_that_was_never_published_is_left_alone(
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no /proc/self/mem")
-async def test_a_file_that_cannot_be_looked_at_is_refused_and_left_alone(
+async def test_a_file_that_cannot_be_checked_is_rejected_and_not_touched(
     data_dir: Path, settings: Settings
 ) -> None:
     async with AsyncExitStack() as stack:

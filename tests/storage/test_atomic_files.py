@@ -124,8 +124,8 @@ async def test_a_cancelled_write_is_over_when_it_says_so(tmp_path: Path, monkeyp
         (b'{"a": ' + b"9" * 5000 + b"}", "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "nested deeper than 64"),
-        (b"[1]", "holds no JSON object"),
-        (b"null", "holds no JSON object"),
+        (b"[1]", "does not hold a JSON object"),
+        (b"null", "does not hold a JSON object"),
         (b'{"a": "' + b"x" * 2**20 + b'"}', "is larger than 1048576 bytes"),
     ],
     ids=range(12),
@@ -149,7 +149,7 @@ async def test_what_is_read_can_be_written_and_read_again(tmp_path: Path, conten
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device", "link to a device", "link in a circle", "forbidden"])
-async def test_what_is_no_regular_file_holds_nobody_up(
+async def test_a_path_that_is_not_a_regular_file_does_not_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     path = tmp_path / "x.json"
@@ -188,7 +188,7 @@ async def test_names_that_are_not_unicode_or_hidden_are_passed_over(tmp_path: Pa
     assert await files.list_names(tmp_path / "none", ".json") == []
 
 
-async def test_what_a_killed_server_left_half_written_is_listed_nowhere_and_removed(tmp_path: Path) -> None:
+async def test_temporary_files_of_a_killed_server_are_not_listed_and_are_removed(tmp_path: Path) -> None:
     for name in (
         ".a_config.json.0123456789ab.tmp",
         ".a.pkl.0123456789ab.tmp",
@@ -205,7 +205,7 @@ async def test_what_a_killed_server_left_half_written_is_listed_nowhere_and_remo
     await asyncio.to_thread(ModelStore(tmp_path / "none").recover)
 
 
-async def test_a_damaged_journal_is_begun_anew_and_an_unwritable_one_is_remembered(
+async def test_a_damaged_task_state_is_reset_and_an_unwritable_one_is_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / ".scheduler.json"
@@ -222,7 +222,9 @@ async def test_a_damaged_journal_is_begun_anew_and_an_unwritable_one_is_remember
     assert "could not be saved" in caplog.text
 
 
-async def test_what_can_be_read_of_a_journal_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_readable_entries_of_a_task_state_are_preserved(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / ".scheduler.json"
     path.write_text('{"t": {"runs": "many"}, "u": {"runs": 3}}')
     journal = TaskStateStore(path)

@@ -47,7 +47,7 @@ def test_the_file_names_the_holder_as_long_as_there_is_one(lock: DataLock, tmp_p
     DataLock(tmp_path).acquire()
 
 
-def test_looking_makes_no_file(tmp_path: Path) -> None:
+def test_checking_the_lock_creates_no_file(tmp_path: Path) -> None:
     require_unlocked(tmp_path)
     require_unlocked(tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
@@ -75,7 +75,9 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> lis
     return waits
 
 
-def test_who_only_looks_is_waited_for(lock: DataLock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_of_the_lock_is_waited_for(
+    lock: DataLock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (tmp_path / ".lock").open("w") as file:
         file.write('{"pid": 1, "host": "long gone"}')
         file.flush()

@@ -96,7 +96,7 @@ async def test_edits_of_every_kind_are_reported(
         await looks.until(lambda seen: seen == {})
 
 
-async def test_files_that_are_not_ours_are_no_reason_to_look(folder: Path) -> None:
+async def test_foreign_files_cause_no_refresh(folder: Path) -> None:
     async with watching(folder, NEVER) as looks:
         for name in (".a.json.0123456789ab.tmp", ".scheduler.json", "a.json~", "a.json.swp", "4913", "rows.csv"):
             (folder / name).write_text("x")
@@ -134,7 +134,9 @@ async def test_a_folder_that_was_removed_and_made_again_is_watched_again(folder:
             await looks.until(lambda _, before=before: len(looks.seen) > before)
 
 
-async def test_without_any_report_the_folders_are_looked_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_notifications_the_folders_are_rescanned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched = watcher.awatch
 
     elsewhere = folder.parent / "elsewhere"
@@ -169,9 +171,7 @@ async def test_where_nothing_can_be_watched_the_folders_are_polled(
     work.cancel()
 
 
-async def test_even_where_nothing_can_be_polled_the_folders_are_looked_at(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_polling_the_folders_are_rescanned(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def impossible(*_: Path, **__: Any) -> Any:
         raise OSError(5, "Input/output error")
 
@@ -184,7 +184,7 @@ async def test_even_where_nothing_can_be_polled_the_folders_are_looked_at(
     work.cancel()
 
 
-async def test_a_fault_in_looking_does_not_end_the_watching(
+async def test_an_error_in_refresh_does_not_end_the_watching(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     looks = Looks(folder)

@@ -38,7 +38,7 @@ def test_no_ids_and_one_id() -> None:
     assert (table("b").find("a"), table("b").find("b"), table("b").find("c")) == (None, 0, None)
 
 
-def test_offsets_may_lie_anywhere_in_memory() -> None:
+def test_offsets_may_be_unaligned_or_strided() -> None:
     content, offsets = pack_ids(IDS)
     shifted = np.frombuffer(b"x" + offsets.tobytes(), np.int64, offset=1)
     strided = np.repeat(offsets, 2)[::2]

@@ -113,7 +113,7 @@ def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> 
     assert {one.strip() for one in mapped} == {str({str(snapshot)})}
 
 
-def test_a_model_file_that_somebody_else_locks_for_ever_is_read(
+def test_a_model_file_that_stays_locked_is_read(
     large: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "MAX_LOCK_ATTEMPTS", 3)
@@ -171,7 +171,7 @@ def test_what_changes_while_it_is_copied_keeps_no_snapshot(
     assert kept(temporary) == []
 
 
-def test_snapshots_that_nobody_maps_go_when_another_is_made(large: Path, tmp_path: Path, temporary: Path) -> None:
+def test_unused_copies_are_removed_when_another_is_made(large: Path, tmp_path: Path, temporary: Path) -> None:
     model = load_model(large)[1]
     (held,) = kept(temporary)
     (held.parent / ".litter").write_bytes(b"of a process that was killed")

@@ -23,7 +23,7 @@ def models(tmp_path: Path) -> ModelStore:
     return ModelStore(tmp_path)
 
 
-async def test_a_change_in_a_change_waits_for_nobody_and_ends_with_the_outer_one() -> None:
+async def test_a_nested_change_does_not_wait_and_ends_with_the_outer_one() -> None:
     locks, moment = ModelLocks(), ModelLocks().moment()
     async with asyncio.timeout(5), locks.changing("m"):
         async with locks.changing("m"), locks.reading("m"):
@@ -81,7 +81,7 @@ async def test_of_all_models_those_that_changed_are_read_again(models: ModelStor
     assert looked == ["a", "b", "c", "a", "c"]
 
 
-async def test_a_model_that_is_deleted_meanwhile_is_left_out(models: ModelStore) -> None:
+async def test_a_model_that_is_deleted_meanwhile_is_omitted(models: ModelStore) -> None:
     async def look(model: StoredModel) -> None:
         if "b" in await models.ids():
             await models.delete("b")

@@ -187,7 +187,7 @@ async def test_a_change_that_is_not_finished_is_seen_as_done(
 
 @pytest.mark.parametrize("text", ["", "[]", '{"put": 1}', '{"put": [["../x", "m.pkl"]], "remove": []}',
                                   '{"put": [], "remove": ["/etc/hostname"]}'])  # fmt: skip
-def test_a_record_that_we_did_not_write_is_put_aside(before: Path, text: str) -> None:
+def test_an_invalid_record_is_renamed(before: Path, text: str) -> None:
     record = record_path(before, "m")
     (before.parent / "x").write_text("not ours")
     record.write_text(text)

@@ -66,34 +66,34 @@ class NotFound(RecServerError, status=404):
 
 
 class ModelNotFound(NotFound, code="model_not_found"):
-    template = "There is no model {}: GET /list_models names those there are."
+    template = "There is no model {}: GET /list_models lists all models."
 
 
 class DataChefNotFound(NotFound, code="data_chef_not_found"):
-    template = "There is no data chef {}: GET /list_data_chefs names those there are."
+    template = "There is no data chef {}: GET /list_data_chefs lists all data chefs."
 
 
 class TaskNotFound(NotFound, code="task_not_found"):
-    template = "There is no task {}: GET /list_tasks names those there are."
+    template = "There is no task {}: GET /list_tasks lists all tasks."
 
 
 class RunNotFound(NotFound, code="run_not_found"):
-    template = "There is no run {}: GET /list_runs names those that are remembered."
+    template = "There is no run {}: GET /list_runs lists the recorded runs."
 
 
 class UserNotFound(NotFound, code="user_not_found"):
-    template = "Model {} knows no user {}: GET /users names those it was trained on."
+    template = "Model {} knows no user {}: GET /users lists those it was trained on."
 
 
 class ItemNotFound(NotFound, code="item_not_found"):
-    template = "Model {} knows no item {}: GET /items names those it was trained on."
+    template = "Model {} knows no item {}: GET /items lists those it was trained on."
 
 
 class VersionNotFound(RecServerError, code="version_not_found", status=404):
     def __init__(self, model_id: str, model_version: int | None) -> None:
-        which = "version that served before" if model_version is None else f"version {model_version}"
+        which = "earlier version that served" if model_version is None else f"version {model_version}"
         super().__init__(
-            f"Model {quoted(model_id)} has no {which}: GET /list_model_versions names those that are kept."
+            f"Model {quoted(model_id)} has no {which}: GET /list_model_versions lists the stored ones."
         )
 
 

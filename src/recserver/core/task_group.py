@@ -52,4 +52,4 @@ async def _logged(work: Work, name: str) -> None:
     try:
         await work()
     except Exception:
-        logger.exception("%s ended by a fault in recserver", name)
+        logger.exception("%s ended by an internal error", name)

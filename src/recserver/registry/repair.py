@@ -94,6 +94,6 @@ class ModelRepairer:
         async with self._models.locks.changing(model_id):
             file = await self._store.replace_damaged(model_id, version, damaged, aside, drop)
             self._model_cache.activate(model_id, recommender, file)
-        was = "missing" if damaged is None else f"damaged and is kept as {aside}"
+        was = "missing" if damaged is None else f"damaged and was renamed to {aside}"
         logger.error("model %s: its file is %s; version %d serves", model_id, was, number)
         return True

@@ -30,16 +30,16 @@ def unavailable_reason(model: StoredModel, *, permanent: bool = False) -> str:
 def _missing_file_advice(error: object, permanent: bool, in_training: bool) -> str:
     """What to do if a trained file is missing."""
     if not permanent:
-        return ": the server that writes the folder looks for a kept version; if there is none, train it again."
+        return ": the server that writes the folder looks for a stored version; if there is none, train it again."
     if in_training:
         return ", and the model is being trained: ask again when its status is completed."
     failed = f", and its last training failed ({error})" if error else ""
-    return f", and no kept version can take its place{failed}: train the model again."
+    return f", and no stored version can replace it{failed}: train the model again."
 
 
 def repair_pending_reason(model_id: str, error: OSError) -> str:
-    """Why a kept version does not serve yet in the place of a file that is damaged or missing."""
+    """Why no stored version has replaced a damaged or missing file yet."""
     return (
-        f"The trained file of model {quoted(model_id)} is damaged or missing, and no kept version can be put in "
-        f"its place just now ({os_error_text(error)}): check the disk, and it is tried again by itself."
+        f"The trained file of model {quoted(model_id)} is damaged or missing, and no stored version can replace "
+        f"it at the moment ({os_error_text(error)}): check the disk; it is retried automatically."
     )

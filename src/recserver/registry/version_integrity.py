@@ -31,7 +31,7 @@ def open_version(path: Path, version: Version) -> Recommender:
         raise UnreadableModel(f"{path.name} has no record.", str(version.damaged))
     packed, recommender = load_model(path)
     if packed.sha256 != version.metadata.get("sha256", packed.sha256):
-        raise UnreadableModel(f"{path.name} is another file.", "it is another file than was kept")
+        raise UnreadableModel(f"{path.name} is another file.", "it is not the file that was stored")
     return recommender
 
 
@@ -42,8 +42,8 @@ def unusable_version_error(
     name = f"Version {number} of model {quoted(model_id)}"
     if isinstance(error, ModelUnavailable):
         return ModelUnavailable(
-            f"{name} cannot be read just now ({error.reason}): check its file's permissions and the disk, then "
-            "try again.",
+            f"{name} cannot be read at the moment ({error.reason}): check its file's permissions and the disk, "
+            "then try again.",
             error.reason,
         )
     instead = (
@@ -71,9 +71,9 @@ class IntegrityChecker:
                 known = self._cache[path] = stamp, _find_damage(path, version)
             return known[1]
         except ModelUnavailable as error:
-            return f"its file cannot be read just now, {error.reason}"
+            return f"its file cannot be read at the moment, {error.reason}"
         except OSError as error:
-            return f"its file cannot be read just now, {os_error_text(error)}"
+            return f"its file cannot be read at the moment, {os_error_text(error)}"
 
 
 def _find_damage(path: Path, version: Version) -> str | None:
@@ -86,7 +86,7 @@ def _find_damage(path: Path, version: Version) -> str | None:
     recorded = version.metadata.get("sha256")
     if recorded is None or path.stat().st_size > MAX_HASHED_BYTES or file_sha256(path) == recorded:
         return None
-    return "its content is not what was kept"
+    return "its content is not what was stored"
 
 
 def file_sha256(path: Path) -> str:

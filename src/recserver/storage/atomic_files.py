@@ -67,7 +67,7 @@ def read_object(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, An
             read_document(path, max_bytes), parse_constant=_reject_constant, parse_float=_parse_finite
         )
         if any(depth >= MAX_DEPTH for depth, _ in enumerate(levels(content))):
-            raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -75,7 +75,7 @@ def read_object(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> dict[str, An
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path.name} is not valid JSON: {error}. Correct the file.") from None
     if not isinstance(content, dict):
-        raise InvalidInput(f"{path.name} holds no JSON object: correct the file.")
+        raise InvalidInput(f"{path.name} does not hold a JSON object: correct the file.")
     return content
 
 

@@ -179,7 +179,7 @@ def complete_all(folder: Path) -> bool:
             logger.info("%s: a change that was under way when the server ended is complete", record.name)
         except InvalidInput as error:
             logger.warning(
-                "a change cannot be completed: %s It is kept as %s%s", error, record.name, BROKEN_SUFFIX
+                "a transaction cannot be completed: %s It was renamed to %s%s", error, record.name, BROKEN_SUFFIX
             )
             with contextlib.suppress(OSError):
                 record.replace(record.with_name(record.name + BROKEN_SUFFIX))
@@ -226,7 +226,7 @@ def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path], dict[str, 
     try:
         content = files.read_object(record)
     except InvalidInput:
-        raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None
+        raise InvalidInput(f"{record.name} is not a valid transaction record: remove it by hand.") from None
     folder = record.parent
 
     def inside(name: Any) -> Path:
@@ -240,4 +240,4 @@ def _read(record: Path) -> tuple[list[tuple[Path, Path]], list[Path], dict[str, 
         known = {str(name): [int(number), int(moment)] for name, (number, moment) in content.get("as", {}).items()}
         return puts, [inside(name) for name in content["remove"]], known
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise InvalidInput(f"{record.name} is no record of a change: remove it by hand.") from None
+        raise InvalidInput(f"{record.name} is not a valid transaction record: remove it by hand.") from None
