@@ -94,7 +94,7 @@ def loop_is_never_blocked() -> Iterator[None]:
             guard.functions[name].can_block_in("subprocess.py", "_execute_child")
     for function in guard.functions.values():
         # A time zone is a file of a few kilobytes, read once and kept.
-        function.can_block_in("recserver/training/task.py", "zone_called")
+        function.can_block_in("recserver/training/task.py", "time_zone")
         function.can_block_predicate = partial(_may_block, function.can_block_predicate)
     guard.activate()
     try:
