@@ -188,7 +188,7 @@ async def test_a_client_that_takes_nothing_is_let_go(
     client = await Reading.of(films, "/recommend_batch", LONG)
     await client.first()
     _, unfinished = await asyncio.wait(asyncio.all_tasks() - before, timeout=30)
-    assert not unfinished and "the client took nothing for 0.2 seconds" in caplog.text
+    assert not unfinished and "the client received nothing for 0.2 seconds" in caplog.text
     with pytest.raises((AssertionError, ConnectionError)):
         await client.rest()
     assert (await films.ok("GET", "/recommend/ann/films"))["status"] == "completed"

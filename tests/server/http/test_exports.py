@@ -112,7 +112,7 @@ async def test_a_table_of_the_default_database(films: Api) -> None:
 async def test_a_field_that_nobody_knows_is_named_in_every_line(films: Api, path: str) -> None:
     what = {"file": "top.csv"} if path == PATH else {"user_ids": ["ann", "bob"]}
     for line in await films.lines(path, {"model_id": "films", "filtr": "price<1", **what}):
-        assert line["warnings"] == ["The field 'filtr' is not known here and was ignored."]
+        assert line["warnings"] == ["The field 'filtr' is unknown and was ignored."]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ async def test_a_preview_of_a_stored_chef(films: Api, snapshot: Snapshot, path: 
         "And with stars as the rating it is rename_columns: userId->user_id,movieId->item_id,stars->rating",
     ]
     assert answer["message"] == (
-        "The first 3 rows were read and 3 of them are shown. The suggestions say what to change."
+        "The first 3 rows were read and 3 of them are shown. See suggestions for what to change."
     )
     assert snapshot() == before
 
@@ -118,7 +118,7 @@ async def test_a_definition_is_checked_without_being_saved(
     ]
     assert answer["rejected"] == {"user_id is empty": 1}
     assert answer["message"] == (
-        "The first 3 rows were read and 3 of them are shown. A training would leave out 1 of them."
+        "The first 3 rows were read and 3 of them are shown. A training would reject 1 of them."
     )
     assert snapshot() == before
 
@@ -127,22 +127,22 @@ async def test_fields_without_a_meaning_are_named(films: Api) -> None:
     more = {f"x{n}": n for n in range(30)}
     body = {"type": "csv", "path": "rows.csv", "query": "SELECT 1", **more}
     warnings = (await films.ok("POST", "/validate_data_chef", body))["warnings"]
-    assert warnings[0] == "The field 'query' means nothing to a csv data chef and was ignored."
-    assert (len(warnings), warnings[-1]) == (21, "So were 11 further fields.")
+    assert warnings[0] == "'query' is not a field of csv data chefs and was ignored."
+    assert (len(warnings), warnings[-1]) == (21, "11 more fields are unknown.")
 
 
 async def test_misspelt_fields_are_told_from_known_ones(films: Api) -> None:
     body = {"type": "csv", "path": "rows.csv", "delimeter": ","}
     assert (await films.ok("POST", "/validate_data_chef", body))["warnings"] == [
-        "The field 'delimeter' means nothing to a csv data chef and was ignored: did you mean delimiter?"
+        "'delimeter' is not a field of csv data chefs and was ignored: did you mean delimiter?"
     ]
     body = {"type": "sql", "query": "SELECT 1 AS user_id, 2 AS item_id",
             "db_config": {"type": "sqlite", "database": "shop.db", "pasword": "canary"}}  # fmt: skip
     sqlite3.connect(films.rec.data_dir / "shop.db").close()
-    warning = "The key 'db_config.pasword' means nothing to an sql data chef: did you mean db_config.password?"
+    warning = "'db_config.pasword' is not a key of sql data chefs: did you mean db_config.password?"
     assert (await films.ok("POST", "/validate_data_chef", body))["warnings"] == [warning]
     created = await films.ok("POST", "/create_data_chef_from_sql", {"data_chef_id": "shop", **body})
-    assert created["warnings"] == [warning, "The field 'type' is not known here and was ignored."]
+    assert created["warnings"] == [warning, "The field 'type' is unknown and was ignored."]
 
 
 async def test_keys_of_a_stored_entry_that_mean_nothing_are_named(films: Api) -> None:
@@ -155,22 +155,22 @@ async def test_keys_of_a_stored_entry_that_mean_nothing_are_named(films: Api) ->
         "e: {type: csv, path: rows.csv}\n"
     )
     warnings = [
-        "The key 'delimeter' means nothing to a csv data chef: did you mean delimiter?",
-        "The key 'rename_column' means nothing to a csv data chef: did you mean rename_columns?",
-        "The key 'note' means nothing to a csv data chef: leave it out.",
+        "'delimeter' is not a key of csv data chefs: did you mean delimiter?",
+        "'rename_column' is not a key of csv data chefs: did you mean rename_columns?",
+        "'note' is not a key of csv data chefs: leave it out.",
     ]
     assert (await films.ok("GET", "/preview_data_chef/a"))["warnings"] == warnings
     assert "warnings" not in await films.ok("GET", "/preview_data_chef/e")
     listed = await films.ok("GET", "/list_data_chefs")
     assert listed["a"]["warnings"] == warnings
     assert listed["b"]["warnings"] == [
-        "The key 'pagination_param' means nothing to an api data chef: did you mean page_param?"
+        "'pagination_param' is not a key of api data chefs: did you mean page_param?"
     ]
     assert "warnings" not in listed["c"] and "warnings" not in listed["e"]
-    assert (len(listed["d"]["warnings"]), listed["d"]["warnings"][-1]) == (21, "So were 10 further keys.")
+    assert (len(listed["d"]["warnings"]), listed["d"]["warnings"][-1]) == (21, "10 more keys are unknown.")
     again = await films.ok("POST", "/validate_data_chef", {**listed["a"], "error": "x"})
-    assert [one.partition(" means")[0] for one in again["warnings"]] == [
-        "The field 'delimeter'", "The field 'rename_column'", "The field 'note'",
+    assert [one.partition(" is not a field")[0] for one in again["warnings"]] == [
+        "'delimeter'", "'rename_column'", "'note'",
     ]  # fmt: skip
 
 
@@ -180,7 +180,7 @@ async def test_ratings_that_are_no_numbers_are_in_the_message(films: Api) -> Non
     assert answer["replaced"] == {"rating is no number": 1}
     assert answer["message"] == (
         "The first 1 rows were read and 1 of them are shown. In 1 of them the rating is no number, so that it "
-        "counts 1. The suggestions say what to change."
+        "counts 1. See suggestions for what to change."
     )
 
 

@@ -302,7 +302,7 @@ async def test_a_version_that_cannot_fold_in_says_so(films: Api) -> None:
     for path, about in (("/recommend", {"user_id": "nobody"}), ("/session_recommend", {}),
                         ("/rank", {"item_ids": ["heat"]})):  # fmt: skip
         answer = await films.ok("POST", path, asked | about)
-        assert answer["source"] == "popular" and "cannot learn from interactions" in answer["warnings"][0], path
+        assert answer["source"] == "popular" and "cannot use the interactions" in answer["warnings"][0], path
     first = (await films.ok("POST", "/session_recommend", asked))["items"][0]["item_id"]
     assert first == "big", "airplane is more popular, but the session has it"
 

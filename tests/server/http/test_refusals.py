@@ -10,7 +10,7 @@ import pytest
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
 from recserver.server.service.chef_requests import DEFINITIONS
-from recserver.server.service.operation import parameter_names
+from recserver.server.service.operation import parameters_of
 from tests.helpers.api_client import Api
 
 WRONG: list[Any] = ["", "no such", "-1", "x" * 100_001, -1, 1.5, 10**30, False, [], ["a"], {}, {"solver": 5}]
@@ -35,7 +35,7 @@ async def refused(api: Api, method: str, path: str, body: dict[str, Any]) -> lis
 @pytest.mark.parametrize("verb", sorted(VERBS))
 async def test_wrong_fields_are_refused_in_our_words(api: Api, verb: str) -> None:
     route = VERBS[verb]
-    for name in parameter_names(getattr(Service, verb)):
+    for name in parameters_of(getattr(Service, verb))[0]:
         said = [one for value in WRONG for one in await refused(api, route.method, route.path, {name: value})]
         assert said, f"{name} takes anything"
         assert not [one for one in said if FOREIGN_WORDS.search(one)]

@@ -26,7 +26,7 @@ from recserver.core.errors import (
 )
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
-from recserver.server.service.operation import parameter_names
+from recserver.server.service.operation import parameters_of
 from recserver.testing import ScriptedExecutor
 
 
@@ -45,7 +45,7 @@ async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
 def test_every_route_has_its_verb(verb: str) -> None:
     method = getattr(Service, verb)
     assert asyncio.iscoroutinefunction(method) and method.__doc__
-    assert "self" not in parameter_names(method)
+    assert "self" not in parameters_of(method)[0]
 
 
 async def test_all_faults_are_reported_together(rec: RecServer) -> None:

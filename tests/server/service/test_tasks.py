@@ -13,7 +13,7 @@ from recserver.server.service.tasks import INTERVAL_UNUSED, USER_FEATURES_UNREAD
 from recserver.testing import ScriptedExecutor
 
 RUNS = " and runs every 60 s."
-PAUSED = ", but does not run while it is paused: POST /resume_task ends that."
+PAUSED = ", but does not run while it is paused: POST /resume_task resumes it."
 STOPPED = ", but does not run while the scheduler is stopped: POST /restart_scheduler starts it."
 NO_MODEL = ", but cannot run: Model 'm' does not exist: create it, or remove this task."
 NO_CHEF = ", but cannot run: Data chef 'c' does not exist: create it, or remove this task."
@@ -68,7 +68,7 @@ async def test_what_becomes_of_an_added_task_is_told(rec: RecServer) -> None:
 
 async def test_a_restarted_scheduler_says_what_it_leaves_out(rec: RecServer) -> None:
     told = await rec.restart_scheduler()
-    assert told["message"] == "The scheduler runs 0 tasks and leaves out 1: tasks_skipped says why."
+    assert told["message"] == "The scheduler runs 0 tasks and skips 1: see tasks_skipped."
     await rec.resume_task("t")
     assert (await rec.restart_scheduler())["message"] == "The scheduler runs 1 task."
 
