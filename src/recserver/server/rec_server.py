@@ -116,9 +116,9 @@ class RecServer(Service):
     async def train(self, task_name: KnownId, *, force: Bool = False) -> Result:
         """Run a task, or join its active run, and return the run when it has ended.
 
-        Returns what :meth:`get_run` returns. A failed or stopped run raises nothing: see its ``outcome``. A run that
-        is joined may be scheduled, and may have read its data before the call. If the caller is cancelled, the
-        training continues; :meth:`stop_training` stops it.
+        Returns what :meth:`get_run` returns. A failed or stopped run raises nothing: see its ``outcome``. A joined
+        run may be scheduled, and may have read its data before the call. If the caller is cancelled, the training
+        continues; :meth:`stop_training` stops it.
 
         Args:
             force: promote the new version even if the quality gate would reject it. Only an active run that was

@@ -14,7 +14,15 @@ from recserver.core.errors import ServerCannotStart
 from recserver.server.workers.supervisor import ServingProcess, socket_folder, supervise
 from recserver.server.workers.worker_config import Role, WorkerConfig
 
-PLACE = WorkerConfig(Role.FOLLOWER, "data", "127.0.0.1", 1, "folder", 1, 2)
+CONFIG = WorkerConfig(
+    role=Role.FOLLOWER,
+    data_dir="data",
+    host="127.0.0.1",
+    port=1,
+    socket_folder="folder",
+    supervisor_pid=1,
+    workers=2,
+)
 
 
 class Waiting:
@@ -36,7 +44,7 @@ class ShortLived(ServingProcess):
     """A process that ends at once; by the clock it lives as long as it is to."""
 
     def __init__(self, lives: Iterator[float], told_to_stop: asyncio.Event, clock: Waiting) -> None:
-        super().__init__(PLACE, told_to_stop, clock)  # type: ignore[arg-type]
+        super().__init__(CONFIG, told_to_stop, clock)  # type: ignore[arg-type]
         self.lives, self.told_to_stop, self.clock = lives, told_to_stop, clock
 
     async def start(self, *, first: bool = False) -> bool:

@@ -42,6 +42,8 @@ from recserver.server.service.operation import parameters_of
 
 logger = logging.getLogger(__name__)
 
+INTERNAL_ERROR = "Internal error in recserver: the server's log has the details."
+
 _HTTP_CODES = {
     404: ("route_not_found", "There is no such endpoint: docs/http-api.md lists all of them."),
     405: (
