@@ -175,9 +175,7 @@ def _access_and_errors(access: Access | None) -> Any:
             return _http_error(error)
         except Exception:
             logger.exception("%s %s", request.method, request.rel_url.raw_path)
-            return error_response(
-                "internal_error", "Internal error in recserver: the server's log has the details."
-            )
+            return error_response("internal_error", INTERNAL_ERROR)
 
     return middleware
 
