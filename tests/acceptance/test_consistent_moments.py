@@ -1,4 +1,4 @@
-"""Whatever a reader sees first of a run's end, everything else tells of it too, and the next run may begin."""
+"""The end of a run is visible everywhere at one moment, and the next run can start."""
 
 from __future__ import annotations
 

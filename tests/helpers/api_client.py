@@ -34,7 +34,7 @@ class Answer:
 
 
 def checked(status: int, headers: Mapping[str, str], content: bytes, asked: str) -> Answer:
-    """The answer to ``asked``, which must be JSON, and in the one shape of errors if it is one."""
+    """The response to ``asked``, which must be JSON, and have the shape of errors if it is one."""
     assert headers.get("Content-Type") == "application/json", f"{asked}: {status} {headers}"
     assert status != 500, f"{asked}: {content!r}"
     if asked.startswith("HEAD "):

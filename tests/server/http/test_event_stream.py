@@ -1,4 +1,4 @@
-"""``GET /events``: what happens, as it happens, over real HTTP."""
+"""``GET /events`` over real HTTP."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ async def prepared(api: Api) -> Api:
 
 
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])
-async def test_a_run_is_told_from_beginning_to_end(
-    prepared: Api, trainings: ScriptedExecutor, prefix: str
-) -> None:
+async def test_all_events_of_a_run_are_streamed(prepared: Api, trainings: ScriptedExecutor, prefix: str) -> None:
     async with ClientSession() as session, session.get(f"{prepared.url}{prefix}/events") as stream:
         assert (stream.status, stream.content_type) == (200, "text/event-stream")
         events = told(stream)
@@ -73,7 +71,7 @@ async def test_a_run_is_told_from_beginning_to_end(
     assert (ended["run_id"], ended["outcome"], ended["model_version"]) == (started["run_id"], "completed", 1)
 
 
-async def test_a_stream_may_be_about_one_task(prepared: Api, trainings: ScriptedExecutor) -> None:
+async def test_a_stream_can_be_filtered_by_task(prepared: Api, trainings: ScriptedExecutor) -> None:
     async with ClientSession() as session, session.get(f"{prepared.url}/events?task_name=two") as stream:
         events = told(stream)
         for name in ("one", "two"):
@@ -108,6 +106,6 @@ async def test_streams_need_the_key_and_no_other_method(data_dir: Any, settings:
             assert answer.status == 405
 
 
-async def test_a_filter_given_twice_is_refused(prepared: Api) -> None:
+async def test_a_repeated_filter_is_rejected(prepared: Api) -> None:
     answer = await prepared.ask("GET", "/events?task_name=a&task_name=b")
     assert (answer.status, answer.code) == (422, "validation_error")

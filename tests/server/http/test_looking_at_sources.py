@@ -1,4 +1,4 @@
-"""Looking at sources over HTTP: real files, databases and servers, good ones and bad ones."""
+"""Previews over HTTP: real files, databases and servers, good and bad ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def films(api: Api) -> Api:
 
 @pytest.fixture
 async def shop() -> AsyncIterator[str]:
-    """Somebody's REST API, which wants a token and repeats it; yields its address."""
+    """A REST API that requires a token and repeats it; yields its URL."""
 
     async def rows(request: web.Request) -> web.Response:
         if request.query.get("token") != "canary-token":
@@ -123,7 +123,7 @@ async def test_a_definition_is_checked_without_being_saved(
     assert snapshot() == before
 
 
-async def test_fields_without_a_meaning_are_named(films: Api) -> None:
+async def test_unknown_fields_are_listed(films: Api) -> None:
     more = {f"x{n}": n for n in range(30)}
     body = {"type": "csv", "path": "rows.csv", "query": "SELECT 1", **more}
     warnings = (await films.ok("POST", "/validate_data_chef", body))["warnings"]
@@ -131,7 +131,7 @@ async def test_fields_without_a_meaning_are_named(films: Api) -> None:
     assert (len(warnings), warnings[-1]) == (21, "11 more fields are unknown.")
 
 
-async def test_misspelt_fields_are_told_from_known_ones(films: Api) -> None:
+async def test_misspelt_fields_get_a_suggestion(films: Api) -> None:
     body = {"type": "csv", "path": "rows.csv", "delimeter": ","}
     assert (await films.ok("POST", "/validate_data_chef", body))["warnings"] == [
         "'delimeter' is not a field of csv data chefs and was ignored: did you mean delimiter?"
@@ -145,7 +145,7 @@ async def test_misspelt_fields_are_told_from_known_ones(films: Api) -> None:
     assert created["warnings"] == [warning, "The field 'type' is unknown and was ignored."]
 
 
-async def test_keys_of_a_stored_entry_that_mean_nothing_are_named(films: Api) -> None:
+async def test_unknown_keys_of_a_stored_entry_are_listed(films: Api) -> None:
     config = films.rec.data_dir / "config" / "restaurant_data.yaml"
     config.write_text(
         "a: {type: CSV, path: rows.csv, delimeter: ',', rename_column: x, note: of May, encoding: null}\n"
@@ -174,7 +174,7 @@ async def test_keys_of_a_stored_entry_that_mean_nothing_are_named(films: Api) ->
     ]  # fmt: skip
 
 
-async def test_ratings_that_are_no_numbers_are_in_the_message(films: Api) -> None:
+async def test_invalid_ratings_are_in_the_message(films: Api) -> None:
     (films.rec.data_dir / "rows.csv").write_text("user_id;item_id;rating\nann;tea;0,5\n" * 1)
     answer = await films.ok("GET", "/preview_data_chef/films")
     assert answer["replaced"] == {"rating is no number": 1}
@@ -184,7 +184,7 @@ async def test_ratings_that_are_no_numbers_are_in_the_message(films: Api) -> Non
     )
 
 
-async def test_an_entry_without_a_type_is_listed_with_what_to_write(films: Api) -> None:
+async def test_an_entry_without_a_type_is_listed_with_an_error(films: Api) -> None:
     config = films.rec.data_dir / "config" / "restaurant_data.yaml"
     config.write_text("a: {path: rows.csv}\nb: {type: null, path: rows.csv}\n")
     for entry in (await films.ok("GET", "/list_data_chefs")).values():
@@ -225,7 +225,7 @@ async def test_a_bad_definition_names_the_fields_of_the_request(
     assert sorted(answer.locs) == sorted(locs)
 
 
-async def test_a_source_that_cannot_be_read_gives_its_own_reason(films: Api) -> None:
+async def test_the_reason_of_an_unreadable_source_is_returned(films: Api) -> None:
     await films.ok("POST", "/create_data_chef_from_csv", {"data_chef_id": "gone", "file_path": "gone.csv"})
     answer = await films.get("/preview_data_chef/gone")
     assert (answer.status, answer.code, answer.locs) == (422, "source_failed", [["path", "data_chef_id"]])
@@ -234,7 +234,7 @@ async def test_a_source_that_cannot_be_read_gives_its_own_reason(films: Api) -> 
     assert (answer.status, answer.code, answer.locs) == (422, "source_failed", [["body"]])
 
 
-async def test_an_entry_written_by_hand_that_cannot_be_used_says_why(films: Api) -> None:
+async def test_an_invalid_entry_is_listed_with_an_error(films: Api) -> None:
     config = films.rec.data_dir / "config" / "restaurant_data.yaml"
     config.write_text("a: {type: csv}\nb: {path: x}\nc: {type: csv, path: rows.csv, half_life_days: -1}\nd: 5\n")
     for name, sentence in (
@@ -279,14 +279,14 @@ async def test_a_database(films: Api) -> None:
     assert "order_lines" in missing.body["error"]
 
 
-async def test_a_database_that_is_down_keeps_its_password(films: Api) -> None:
+async def test_an_unreachable_database_does_not_expose_its_password(films: Api) -> None:
     body = {"type": "sql", "query": "SELECT 1", "connection": "postgresql://reader:canary@127.0.0.1:1/shop"}
     answer = await films.post("/validate_data_chef", body)
     assert (answer.status, answer.code) == (422, "source_failed")
     assert "canary" not in json.dumps(answer.body)
 
 
-async def test_a_rest_source_and_what_it_repeats(films: Api, shop: str) -> None:
+async def test_secrets_that_a_rest_source_repeats_are_masked(films: Api, shop: str) -> None:
     body = {"type": "api", "url": f"{shop}rows?token=canary-token", "rename_columns": "sku->item_id"}
     answer = await films.ok("POST", "/validate_data_chef", body)
     assert (len(answer["raw"]), answer["rows_read"]) == (20, 30)
@@ -311,7 +311,7 @@ async def test_masked_secrets_are_those_of_the_stored_chef(films: Api, shop: str
         assert (answer_to.status, answer_to.code, answer_to.locs) == (422, "validation_error", [["body", "url"]])
 
 
-async def test_a_rest_source_that_refuses_or_gives_no_json(films: Api, shop: str) -> None:
+async def test_a_rest_source_that_fails(films: Api, shop: str) -> None:
     for path, part in (("rows?token=canary-wrong", "401"), ("page", "JSON"), ("none", "404")):
         answer = await films.post("/validate_data_chef", {"type": "api", "url": shop + path})
         assert (answer.status, answer.code) == (422, "source_failed")
@@ -319,7 +319,7 @@ async def test_a_rest_source_that_refuses_or_gives_no_json(films: Api, shop: str
         assert "canary" not in json.dumps(answer.body)
 
 
-async def test_a_source_that_never_answers_is_ended(serve: Serve, data_dir: Path, settings: Settings) -> None:
+async def test_a_source_that_never_responds_is_stopped(serve: Serve, data_dir: Path, settings: Settings) -> None:
     accepted: list[Any] = []
 
     async def hang(*streams: Any) -> None:
@@ -341,9 +341,7 @@ async def test_a_source_that_never_answers_is_ended(serve: Serve, data_dir: Path
     source.close()
 
 
-async def test_an_answer_through_a_worker_process_stays_within_its_limits(
-    serve: Serve, data_dir: Path, settings: Settings
-) -> None:
+async def test_a_preview_by_a_worker_process_is_limited(serve: Serve, data_dir: Path, settings: Settings) -> None:
     api = await serve(RecServer(data_dir, settings))
     names = ",".join(f"{'ü' * 100}{n}" for n in range(300))
     wide = "€" * 500 + ","

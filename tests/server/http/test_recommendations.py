@@ -1,4 +1,4 @@
-"""Everything that may be wished of an answer: by GET and by POST, alone and together."""
+"""All request options: by GET and by POST, alone and combined."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_one_value_is_a_list_of_one(films: Api) -> None:
         assert single["predictions"] == (await both(films, "/recommend", {**asked, name: [value]}))["predictions"]
 
 
-async def test_texts_and_objects_mean_the_same(films: Api) -> None:
+async def test_texts_and_objects_are_equivalent(films: Api) -> None:
     ways: list[tuple[str, str, dict[str, Any]]] = [
         ("filter", "genre=Comedy", {"attribute": "genre", "value": "Comedy"}),
         ("filter", "price<9.5", {"attribute": "price", "operator": "<", "value": 9.5}),
@@ -117,7 +117,7 @@ async def test_texts_and_objects_mean_the_same(films: Api) -> None:
         assert await scores(films, **as_text) == await scores(films, **as_object), full
 
 
-async def test_a_list_of_values_is_any_of_them(films: Api) -> None:
+async def test_a_list_of_values_matches_any_of_them(films: Api) -> None:
     either = {"attribute": "genre", "values": ["Horror", "Drama"]}
     ranked = await everything(films)
     wanted = [item for item in ranked if {"Horror", "Drama"} & set(FILMS[item].get("genre", ()))]
@@ -126,7 +126,7 @@ async def test_a_list_of_values_is_any_of_them(films: Api) -> None:
     assert list(neither) == [item for item in ranked if item not in wanted]
 
 
-async def test_commas_separate_nothing(films: Api) -> None:
+async def test_commas_are_not_separators(films: Api) -> None:
     answer = await films.ok("GET", "/recommend?user_id=ann&model_id=films&candidates=heat,home")
     assert answer["predictions"] == {"ann": []}
 
@@ -135,7 +135,7 @@ async def test_commas_separate_nothing(films: Api) -> None:
 
 
 @pytest.mark.parametrize("user", ["ann", "nobody"])
-async def test_what_is_left_out_leaves_the_others_as_they_are(films: Api, user: str) -> None:
+async def test_exclusions_do_not_change_other_items(films: Api, user: str) -> None:
     ranked = await everything(films, user)
     items = list(ranked)
     for wishes, wanted in (
@@ -154,7 +154,7 @@ async def test_what_is_left_out_leaves_the_others_as_they_are(films: Api, user: 
         assert found == {item: ranked[item] for item in wanted} and list(found) == wanted, wishes
 
 
-async def test_filters_still_give_as_many_as_there_are(films: Api) -> None:
+async def test_filters_apply_to_all_items(films: Api) -> None:
     """They bear on all items, and not on the best few."""
     worst = list(await everything(films))[-1]
     assert list(await scores(films, n=1, exclude_seen=False, filter=f"price={FILMS[worst]['price']}")) == [worst]
@@ -183,7 +183,7 @@ async def test_quotas_keep_the_order(films: Api) -> None:
         assert list(await scores(films, exclude_seen=False, max_per=f"genre:{most}")) == wanted
 
 
-async def test_diversity_begins_with_the_best_and_loses_nothing(films: Api) -> None:
+async def test_diversity_starts_with_the_best_item(films: Api) -> None:
     ranked = await everything(films)
     assert list(await scores(films, exclude_seen=False, diversity=0)) == list(ranked)
     orders = {tuple(await scores(films, exclude_seen=False, diversity=share)) for share in (0, 0.5, 1)}
@@ -202,7 +202,7 @@ async def test_pages_are_pages_of_one_order(films: Api, wishes: Wishes) -> None:
 
 
 @pytest.mark.parametrize("wishes", [{}, *NOT_IN_ORDER])
-async def test_beyond_the_end_there_is_nothing(films: Api, wishes: Wishes) -> None:
+async def test_pages_past_the_end_are_empty(films: Api, wishes: Wishes) -> None:
     for offset in (12, 13, 10**9, 10**30):
         asked = {"model_id": "films", "offset": offset, **wishes}
         for path, about in (
@@ -217,7 +217,7 @@ async def test_beyond_the_end_there_is_nothing(films: Api, wishes: Wishes) -> No
 # Who is answered from what
 
 
-async def test_where_answers_come_from(films: Api) -> None:
+async def test_sources_of_recommendations(films: Api) -> None:
     for wishes, source in (
         ({"user_id": "ann"}, "personal"),
         ({"user_id": "ann", "interactions": ["alien"]}, "personal"),
@@ -234,7 +234,7 @@ async def test_where_answers_come_from(films: Api) -> None:
         assert (answer["source"], bool(answer["n_recommendations"])) == (source, source is not None), wishes
 
 
-async def test_interactions_sent_along_change_the_answer(films: Api) -> None:
+async def test_interactions_of_a_request_change_the_recommendations(films: Api) -> None:
     before = await scores(films)
     after = await scores(films, interactions=["alien", "jaws"])
     assert "alien" in before and not {"alien", "jaws"} & set(after)
@@ -243,7 +243,7 @@ async def test_interactions_sent_along_change_the_answer(films: Api) -> None:
     assert set(kept) == set(FILMS) and after.items() <= kept.items()
 
 
-async def test_what_is_sent_again_changes_little(films: Api) -> None:
+async def test_known_interactions_change_little(films: Api) -> None:
     """Somebody new with the interactions of a user gets what the user gets, but for how far a training went."""
     for user, items in USERS.items():
         own, new = await scores(films, user), await scores(films, "nobody", interactions=items)
@@ -251,14 +251,14 @@ async def test_what_is_sent_again_changes_little(films: Api) -> None:
         assert new == pytest.approx(own, abs=0.02)
 
 
-async def test_of_several_with_one_item_the_last_counts(films: Api) -> None:
+async def test_the_last_interaction_with_an_item_counts(films: Api) -> None:
     said = [{"item_id": "alien", "rating": 0}, "jaws", {"item_id": "jaws", "rating": -5}, "alien"]
     twice = await scores(films, "nobody", interactions=said, exclude_seen=False)
     once = await scores(films, "nobody", interactions=["alien"], exclude_seen=False)
     assert twice == pytest.approx(once, rel=1e-5)
 
 
-async def test_a_session_is_somebody_without_a_name(films: Api) -> None:
+async def test_session_recommend_equals_fold_in_of_a_new_user(films: Api) -> None:
     for wishes in [*ON_ITEMS, *(one for one in OF_PEOPLE if "interactions" not in one)]:
         asked = {"model_id": "films", "interactions": ["alien", ODD], **wishes}
         session = await films.ok("POST", "/session_recommend", asked)
@@ -297,7 +297,7 @@ async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
         assert all(set(one) == {"item_id", "score"} for one in plain[str(about["user_id"])])
 
 
-async def test_a_version_that_cannot_fold_in_says_so(films: Api) -> None:
+async def test_a_version_without_fold_in_warns(films: Api) -> None:
     asked = {"model_id": "popular", "interactions": ["airplane"]}
     for path, about in (("/recommend", {"user_id": "nobody"}), ("/session_recommend", {}),
                         ("/rank", {"item_ids": ["heat"]})):  # fmt: skip
@@ -310,7 +310,7 @@ async def test_a_version_that_cannot_fold_in_says_so(films: Api) -> None:
 # Ranking
 
 
-async def test_rank_puts_given_items_in_order(films: Api) -> None:
+async def test_rank_orders_the_given_items(films: Api) -> None:
     ranked = await everything(films)
     given = ["unknown", "heat", "alien", ODD, "clue", "heat", "other/\x07"]
     answer = await films.ok("POST", "/rank", {"model_id": "films", "user_id": "ann", "item_ids": given})
@@ -323,7 +323,7 @@ async def test_rank_puts_given_items_in_order(films: Api) -> None:
     assert "clue" not in str((await films.ok("POST", "/rank", unseen))["items"])
 
 
-async def test_rank_for_somebody_unknown(films: Api) -> None:
+async def test_rank_for_a_cold_start_user(films: Api) -> None:
     asked = {"model_id": "films", "item_ids": ["heat", "alien", "big"]}
     for about, source, first in (
         ({}, "popular", "big"), ({"user_id": "nobody"}, "popular", "big"),
@@ -383,17 +383,17 @@ async def asked_over_http(api: Api) -> dict[str, Any]:
     }
 
 
-async def test_the_library_answers_as_http_does(films: Api) -> None:
+async def test_the_library_returns_the_same_as_http(films: Api) -> None:
     assert await verbs(films.rec) == await asked_over_http(films)
 
 
-async def test_a_read_only_server_answers_all_of_it(films: Api, serve: Serve, settings: Settings) -> None:
+async def test_a_read_only_server_supports_all_options(films: Api, serve: Serve, settings: Settings) -> None:
     settings = settings.model_copy(update={"read_only": True})
     reader = await serve(RecServer(films.rec.data_dir, settings, executor=ScriptedExecutor()))
     assert await asked_over_http(reader) == await asked_over_http(films)
 
 
-async def test_a_model_that_is_swapped_answers_from_the_new_version(films: Api) -> None:
+async def test_a_replaced_model_serves_the_new_version(films: Api) -> None:
     assert (await films.ok("GET", "/popular_items?model_id=films"))["model_version"] == 1
     await swap_films(films.rec)
     answer = await films.ok("GET", "/popular_items?model_id=films")

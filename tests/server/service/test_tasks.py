@@ -1,4 +1,4 @@
-"""What verbs say of tasks: no run is promised that will not come, and what has no effect is told."""
+"""Messages about tasks: whether they will run, and warnings about fields without effect."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def undo(rec: RecServer, what: str) -> None:
     ("missing", "ending"),
     [("nothing", RUNS), ("scheduler", STOPPED), ("model", NO_MODEL), ("data chef", NO_CHEF)],
 )
-async def test_a_run_is_promised_only_where_one_comes(rec: RecServer, missing: str, ending: str) -> None:
+async def test_a_run_is_announced_only_if_it_is_scheduled(rec: RecServer, missing: str, ending: str) -> None:
     await undo(rec, missing)
     told = await rec.update_task_interval("t", interval=61)
     assert (told["message"], told["next_run_at"]) == (f"Task t has a new interval{PAUSED}", None)
@@ -55,7 +55,7 @@ async def test_a_run_is_promised_only_where_one_comes(rec: RecServer, missing: s
     assert (await rec.resume_task("t"))["message"] == f"Task t is not paused{ending}"
 
 
-async def test_what_becomes_of_an_added_task_is_told(rec: RecServer) -> None:
+async def test_the_message_says_whether_an_added_task_runs(rec: RecServer) -> None:
     async def added(**more: bool) -> str:
         answer = await rec.add_model_task("a", model_id="m", data_chef_id="c", interval=60, overwrite=True, **more)
         return str(answer["message"])
@@ -66,14 +66,14 @@ async def test_what_becomes_of_an_added_task_is_told(rec: RecServer) -> None:
     assert await added() == f"Task a was added{STOPPED}"
 
 
-async def test_a_restarted_scheduler_says_what_it_leaves_out(rec: RecServer) -> None:
+async def test_restart_scheduler_lists_skipped_tasks(rec: RecServer) -> None:
     told = await rec.restart_scheduler()
     assert told["message"] == "The scheduler runs 0 tasks and skips 1: see tasks_skipped."
     await rec.resume_task("t")
     assert (await rec.restart_scheduler())["message"] == "The scheduler runs 1 task."
 
 
-async def test_an_interval_beside_a_schedule_is_warned_of(rec: RecServer) -> None:
+async def test_an_unused_interval_is_a_warning(rec: RecServer) -> None:
     both = await rec.add_model_task("both", model_id="m", data_chef_id="c", interval=60, schedule="0 3 * * *")
     assert (
         both["warnings"] == [INTERVAL_UNUSED]

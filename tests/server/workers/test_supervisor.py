@@ -1,4 +1,4 @@
-"""How long the supervisor waits before it starts a process again, and what it cannot work with."""
+"""Restart delays of the supervisor, and what it requires."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ class ShortLived(ServingProcess):
 
 
 @pytest.mark.parametrize("command", [[sys.executable, "-S", "-c", ""], ["/no/such/interpreter"]])
-async def test_what_keeps_dying_is_started_less_and_less_often(
-    monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
+async def test_restart_delays_increase(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     monkeypatch.setattr(WorkerConfig, "command", lambda _, *, first: command)
     clock = Waiting()
     process = ShortLived(iter([5.0] * 7 + [60.0] + [5.0] * 2), asyncio.Event(), clock)
@@ -69,13 +67,13 @@ async def test_what_keeps_dying_is_started_less_and_less_often(
     assert clock.waits == [0, 1, 2, 4, 8, 16, 30, 0, 1, 2]
 
 
-async def test_other_systems_do_not_share_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_several_processes_need_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("recserver.server.workers.supervisor.sys.platform", "darwin")
     with pytest.raises(ServerCannotStart, match="need Linux"):
         await supervise(tmp_path, Settings(port=0, workers=2))
 
 
-def test_sockets_need_a_folder_with_a_short_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sockets_need_a_folder_with_a_short_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 90)
     deep.mkdir()
     for folder in (deep, tmp_path / "missing"):
