@@ -92,7 +92,7 @@ async def test_a_slow_follower_is_disconnected_and_reconnects(
         followers.notify_change()
         with caplog.at_level(logging.WARNING):
             await followers.wait_settled()
-        assert "did not take up a change of models" in caplog.text
+        assert "did not load a change of models" in caplog.text
         one.wants.clear()
         one.may.set()
         await one.wants.wait()  # it is there again
