@@ -155,8 +155,8 @@ def test_every_hyperparameter_is_documented_with_its_default(name: str) -> None:
 @pytest.mark.parametrize("name", ALGORITHM_PATHS)
 def test_defaults_of_algorithm_variants_are_documented(name: str) -> None:
     method: Any = load_algorithm(name)
-    (told,) = re.findall(rf"^\| `{name}` \| [^|]+ \|([^|]*)\|", HTTP_API, re.MULTILINE)
-    documented = dict(re.findall(r"`(\w+)` ([\w.]+)", told))
+    (defaults,) = re.findall(rf"^\| `{name}` \| [^|]+ \|([^|]*)\|", HTTP_API, re.MULTILINE)
+    documented = dict(re.findall(r"`(\w+)` ([\w.]+)", defaults))
     usual = {one: field.default for one, field in method.params.model_fields.items()}
     own = {one: value for one, value in method.default_params.items() if value != usual[one]}
     assert documented == {one: str(value) for one, value in own.items()}

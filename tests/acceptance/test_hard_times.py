@@ -170,8 +170,8 @@ async def test_values_of_variables_are_not_exposed(
     assert ended.outcome == "failed"
     with pytest.raises(DataChefExists):
         await rec.create_data_chef_from_csv("d", file_path=path)
-    told = json.dumps([created, ended.error, await rec.list_data_chefs(), await rec.list_tasks()])
-    assert "hunter2" not in told + str(snapshot(rec.data_dir))
+    responses = json.dumps([created, ended.error, await rec.list_data_chefs(), await rec.list_tasks()])
+    assert "hunter2" not in responses + str(snapshot(rec.data_dir))
     assert "${CANARY}" in str(ended.error)
 
 

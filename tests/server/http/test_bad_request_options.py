@@ -121,8 +121,8 @@ async def test_at_most_ten_thousand_ids_are_accepted(films: Api, path: str) -> N
 
 @pytest.mark.parametrize("path", ABOUT)
 async def test_errors_about_unknown_attributes_list_the_known_ones(films: Api, path: str) -> None:
-    wishes = {"filter": "year>1980", "boost": "year>1980*2", "max_per": "year:1"}
-    for name, value in wishes.items():
+    options = {"filter": "year>1980", "boost": "year>1980*2", "max_per": "year:1"}
+    for name, value in options.items():
         if path == "/rank" and name != "boost":
             continue
         answer = await films.post(path, {"model_id": "films", **ABOUT[path], name: value})
@@ -148,12 +148,12 @@ async def test_recent_needs_times_for_every_user(films: Api) -> None:
 
 async def test_contradicting_options_are_handled(films: Api) -> None:
     asked = {"model_id": "films", "n": 1000, **ABOUT["/recommend"]}
-    for wishes in (
+    for options in (
         {"exclude": ["heat"], "candidates": ["heat"]}, {"filter": ["price<5", "price>5"]},
         {"filter": "genre=Nothing"}, {"candidates": ["airplane"]}, {"candidates": ["unknown"]},
         {"interactions": ["heat"], "candidates": ["heat"]},
     ):  # fmt: skip
-        assert (await films.ok("POST", "/recommend", asked | wishes))["predictions"] == {"ann": []}, wishes
+        assert (await films.ok("POST", "/recommend", asked | options))["predictions"] == {"ann": []}, options
     for one, other in (("fallback=true", "fallback=false"), ("n=1", "n=2"), ("diversity=0", "diversity=1")):
         answer = await films.get(f"/recommend?user_id=ann&model_id=films&{one}&{other}")
         assert (answer.status, answer.locs) == (422, [["query", one.partition("=")[0]]])

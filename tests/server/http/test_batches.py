@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from recserver.server.http import ndjson as web_lines
-from recserver.server.service import recommend as verbs
+from recserver.server.service import recommend as operations
 from tests.helpers.api_client import Api
 from tests.helpers.film_models import USERS, swap_films
 
@@ -73,13 +73,13 @@ async def test_batches_of_any_size(films: Api) -> None:
 
 
 async def test_a_batch_supports_all_options(films: Api) -> None:
-    wishes = {
+    options = {
         "filter": "price<12", "boost": "genre=Horror*2", "n": 3, "offset": 1, "explain": True, "diversity": 0.2,
         "max_per": "genre:3", "exclude": "jaws", "interactions": ["heat"], "popularity": "recent",
     }  # fmt: skip
-    lines = await films.lines("/recommend_batch", {"model_id": "films", "user_ids": ["ann", "nobody"], **wishes})
+    lines = await films.lines("/recommend_batch", {"model_id": "films", "user_ids": ["ann", "nobody"], **options})
     for line in lines:
-        asked = {"model_id": "films", "user_id": line["user_id"], **wishes}
+        asked = {"model_id": "films", "user_id": line["user_id"], **options}
         assert line["items"] == (await films.ok("POST", "/recommend", asked))["predictions"][line["user_id"]]
     quiet = {"model_id": "films", "user_ids": ["nobody"], "fallback": False}
     (line,) = await films.lines("/recommend_batch", quiet)
@@ -88,11 +88,11 @@ async def test_a_batch_supports_all_options(films: Api) -> None:
 
 async def test_invalid_batches_are_rejected_before_the_first_line(films: Api) -> None:
     known = ["ann"] * 200
-    for wishes, name in (
+    for options, name in (
         ({"filter": "year=5"}, "filter"), ({"popularity": "recent"}, "popularity"), ({"n": 0}, "n"),
     ):  # fmt: skip
         answer = await films.post(
-            "/recommend_batch", {"model_id": "plain", "user_ids": [*known, "nobody"], **wishes}
+            "/recommend_batch", {"model_id": "plain", "user_ids": [*known, "nobody"], **options}
         )
         assert (answer.status, answer.locs) == (422, [["body", name]])
     assert (await films.post("/recommend_batch", {"model_id": "x", "user_ids": known})).code == "model_not_found"
@@ -144,7 +144,7 @@ async def test_an_error_during_streaming_closes_the_connection(
     films: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no second response within the first, and the client does not wait for one."""
-    found = verbs.recommend_many
+    found = operations.recommend_many
     calls = iter(range(10_000))
 
     def failing(*given: Any) -> Any:
@@ -152,7 +152,7 @@ async def test_an_error_during_streaming_closes_the_connection(
             raise MemoryError
         return found(*given)
 
-    monkeypatch.setattr(verbs, "recommend_many", failing)
+    monkeypatch.setattr(operations, "recommend_many", failing)
     body = json.dumps({"model_id": "films", "user_ids": [f"u{number}" for number in range(300)]}).encode()
     head = f"POST /recommend_batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     async with asyncio.timeout(20):

@@ -14,10 +14,10 @@ from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api
 
-Told = tuple[str, dict[str, Any]]
+Received = tuple[str, dict[str, Any]]
 
 
-async def told(stream: ClientResponse) -> AsyncIterator[Told]:
+async def received(stream: ClientResponse) -> AsyncIterator[Received]:
     """The events of a stream, by name and content, until it ends."""
     name = ""
     async for line in stream.content:
@@ -28,7 +28,7 @@ async def told(stream: ClientResponse) -> AsyncIterator[Told]:
             yield name, json.loads(value)
 
 
-async def until(events: AsyncIterator[Told], last: str) -> list[Told]:
+async def until(events: AsyncIterator[Received], last: str) -> list[Received]:
     """The next events, up to one of a certain name."""
     seen = []
     async for event in events:
@@ -55,7 +55,7 @@ async def prepared(api: Api) -> Api:
 async def test_all_events_of_a_run_are_streamed(prepared: Api, trainings: ScriptedExecutor, prefix: str) -> None:
     async with ClientSession() as session, session.get(f"{prepared.url}{prefix}/events") as stream:
         assert (stream.status, stream.content_type) == (200, "text/event-stream")
-        events = told(stream)
+        events = received(stream)
         await add_task(prepared, "t", "m")
         training = await trainings.next()
         training.progress("reading", 7)
@@ -73,7 +73,7 @@ async def test_all_events_of_a_run_are_streamed(prepared: Api, trainings: Script
 
 async def test_a_stream_can_be_filtered_by_task(prepared: Api, trainings: ScriptedExecutor) -> None:
     async with ClientSession() as session, session.get(f"{prepared.url}/events?task_name=two") as stream:
-        events = told(stream)
+        events = received(stream)
         for name in ("one", "two"):
             await add_task(prepared, name, f"m-{name}")
             (await trainings.next()).finish()
@@ -86,7 +86,7 @@ async def test_streams_end_when_the_server_closes(data_dir: Any, settings: Setti
     async with ClientSession() as session:
         async with rec.serve() as url:
             stream = await session.get(f"{url}/events")
-        names = {name async for name, _ in told(stream)}  # it ends, and ends well
+        names = {name async for name, _ in received(stream)}  # it ends, and ends well
         assert names <= {"tasks_reconciled"}
         stream.close()
     assert not rec.events._listeners

@@ -80,12 +80,12 @@ async def following(api: Api, body: object) -> AsyncIterator[Following]:
 
 
 async def test_exports_equal_recommend(films: Api) -> None:
-    wishes = {"n": 3, "filter": "price<12", "boost": "genre=Horror*2", "exclude": ["jaws"], "max_per": "genre:2"}
-    lines = await films.lines(PATH, {"model_id": "films", "file": "top.parquet", **wishes})
+    options = {"n": 3, "filter": "price<12", "boost": "genre=Horror*2", "exclude": ["jaws"], "max_per": "genre:2"}
+    lines = await films.lines(PATH, {"model_id": "films", "file": "top.parquet", **options})
     rows = in_file(films.rec.data_dir / "exports" / "top.parquet", "films")
     expected = []
     for user in sorted(USERS, key=str.encode):
-        alone = await films.ok("POST", "/recommend", {"model_id": "films", "user_id": user, **wishes})
+        alone = await films.ok("POST", "/recommend", {"model_id": "films", "user_id": user, **options})
         items = alone["predictions"][user]
         expected += [(user, rank, one["item_id"], one["score"]) for rank, one in enumerate(items, 1)]
     assert rows == expected and len(rows) > 10

@@ -84,8 +84,8 @@ async def test_similar_users(films: Api, model: str) -> None:
         path = f"/similar_users?model_id={model}&user_id={quote(user, safe='')}"
         whole = (await films.ok("GET", f"{path}&n=1000"))["users"]
         assert {one["user_id"] for one in whole} == set(USERS) - {user}
-        told = [one["score"] for one in whole]
-        assert told == sorted(told, reverse=True) and all(-1 <= score <= 1 for score in told)
+        scores = [one["score"] for one in whole]
+        assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
         assert (await films.ok("GET", f"{path}&n=3&offset=2"))["users"] == whole[2:5]
         for beyond in (9, 10, 10**19):
             assert (await films.ok("GET", f"{path}&offset={beyond}"))["users"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import iscoroutinefunction
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,9 @@ async def test_a_dry_run_of_a_deletion_is_allowed(
     reader: Api, trained: Api, snapshot: Callable[[], dict[str, bytes]], dry_run: str
 ) -> None:
     before, path = snapshot(), f"/delete_model/m?{dry_run}"
-    told = await reader.ok("DELETE", path)
-    assert (told["status"], told["files_deleted"][0]) == ("dry_run", "models/m_config.json")
-    assert told == await trained.ok("DELETE", path)
+    preview = await reader.ok("DELETE", path)
+    assert (preview["status"], preview["files_deleted"][0]) == ("dry_run", "models/m_config.json")
+    assert preview == await trained.ok("DELETE", path)
     assert snapshot() == before
 
 
@@ -72,9 +73,9 @@ async def test_other_deletions_are_rejected(reader: Api, dry_run: str) -> None:
 
 @pytest.mark.parametrize("name", sorted({route.operation for route in ROUTES if changes(route)}))
 async def test_the_library_rejects_the_same(reader: Api, trained: Api, name: str) -> None:
-    verb: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
+    operation: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
     with pytest.raises(ReadOnly, match="is read-only"):
-        await verb()
+        await operation()
     try:  # the same call means something to a server that writes
         await getattr(trained.rec, name)()
     except RecServerError as error:
@@ -82,8 +83,8 @@ async def test_the_library_rejects_the_same(reader: Api, trained: Api, name: str
 
 
 def test_every_public_operation_has_a_route() -> None:
-    verbs = {name for name in dir(Service) if hasattr(getattr(Service, name), "fields")}
-    assert verbs == {route.operation for route in ROUTES}
+    operations = {name for name in dir(Service) if name[0] != "_" and iscoroutinefunction(getattr(Service, name))}
+    assert operations == {route.operation for route in ROUTES}
 
 
 async def test_responses_equal_those_of_the_writer(reader: Api, trained: Api) -> None:

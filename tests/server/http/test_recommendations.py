@@ -14,9 +14,9 @@ from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.film_models import FILMS, ODD, USERS, put_films, swap_films
 
-Wishes = dict[str, Any]
+Options = dict[str, Any]
 
-ON_ITEMS: list[Wishes] = [
+ON_ITEMS: list[Options] = [
     {}, {"n": 3}, {"n": "3"}, {"offset": 2}, {"n": 2, "offset": 3}, {"exclude": ["home"]},
     {"exclude": ["home", ODD]}, {"exclude": ["nobody knows this"]}, {"candidates": ["heat"]},
     {"candidates": ["heat", ODD, "brazil", "heat"]},
@@ -27,7 +27,7 @@ ON_ITEMS: list[Wishes] = [
     {"n": 4, "offset": 1, "exclude": ["jaws"], "filter": ["price<13"], "boost": ["genre=Drama*2"],
      "max_per": ["genre:3"], "diversity": 0.3},
 ]  # fmt: skip
-OF_PEOPLE: list[Wishes] = [
+OF_PEOPLE: list[Options] = [
     {"exclude_seen": False}, {"interactions": ["alien"]}, {"interactions": ["alien", ODD, "nobody knows this"]},
     {"explain": True}, {"explain": "1", "boost": ["genre=Drama*2"]}, {"fallback": False}, {"popularity": "recent"},
     {"popularity": "overall", "fallback": True}, {"fallback": False, "popularity": "recent"},
@@ -35,29 +35,29 @@ OF_PEOPLE: list[Wishes] = [
 NOT_IN_ORDER = [{"max_per": ["genre:1"]}, {"diversity": 0.6}, {"diversity": 0.6, "max_per": ["genre:2"]}]
 
 
-def query(wishes: Wishes) -> str:
-    """Wishes as a query: each value of a list by itself."""
+def query(options: Options) -> str:
+    """Options as a query: each value of a list by itself."""
     texts = {
         name: [
             str(one).lower() if isinstance(one, bool) else str(one)
             for one in (value if isinstance(value, list) else [value])
         ]
-        for name, value in wishes.items()
+        for name, value in options.items()
     }
     return urlencode(texts, doseq=True, quote_via=quote, safe="")
 
 
-async def both(api: Api, path: str, wishes: Wishes) -> dict[str, Any]:
+async def both(api: Api, path: str, options: Options) -> dict[str, Any]:
     """The answer to GET, which must be that to POST."""
-    got = await api.ok("GET", f"{path}?{query(wishes)}")
-    posted = await api.ok("POST", path, wishes)
+    got = await api.ok("GET", f"{path}?{query(options)}")
+    posted = await api.ok("POST", path, options)
     assert got | {"datetime": ""} == posted | {"datetime": ""}
     return got
 
 
-async def scores(api: Api, user: str = "ann", model: str = "films", **wishes: Any) -> dict[str, float]:
+async def scores(api: Api, user: str = "ann", model: str = "films", **options: Any) -> dict[str, float]:
     """The items that somebody is recommended, best first, with their scores."""
-    asked = {"user_id": user, "model_id": model, "n": 1000} | wishes
+    asked = {"user_id": user, "model_id": model, "n": 1000} | options
     answer = await api.ok("POST", "/recommend", asked)
     return {item["item_id"]: item["score"] for item in answer["predictions"][user]}
 
@@ -74,20 +74,20 @@ async def everything(api: Api, user: str = "ann") -> dict[str, float]:
 
 @pytest.mark.parametrize("user", ["ann", "ann/b\n", "nobody"])
 async def test_get_and_post_recommend_the_same(films: Api, user: str) -> None:
-    for wishes in [*ON_ITEMS, *OF_PEOPLE]:
-        answer = await both(films, "/recommend", {"user_id": user, "model_id": "films", **wishes})
+    for options in [*ON_ITEMS, *OF_PEOPLE]:
+        answer = await both(films, "/recommend", {"user_id": user, "model_id": "films", **options})
         assert list(answer["predictions"]) == [user] and "warnings" not in answer
         assert answer["n_recommendations"] == len(answer["predictions"][user])
-        if "n" not in wishes and "exclude_seen" not in wishes:
-            path = f"/recommend/{quote(user, safe='')}/films?{query(wishes)}"
+        if "n" not in options and "exclude_seen" not in options:
+            path = f"/recommend/{quote(user, safe='')}/films?{query(options)}"
             assert (await films.ok("GET", path))["predictions"] == answer["predictions"]
 
 
 @pytest.mark.parametrize("path", ["/similar_items", "/popular_items"])
 async def test_get_and_post_find_the_same_items(films: Api, path: str) -> None:
     about = {"model_id": "films"} | ({"item_id": ODD} if path == "/similar_items" else {"popularity": "recent"})
-    for wishes in ON_ITEMS:
-        answer = await both(films, path, about | wishes)
+    for options in ON_ITEMS:
+        answer = await both(films, path, about | options)
         assert answer["n_recommendations"] == len(answer["items"]) and answer["model_version"] == 1
 
 
@@ -112,8 +112,8 @@ async def test_texts_and_objects_are_equivalent(films: Api) -> None:
         ("interactions", "alien", {"item_id": "alien", "rating": 1, "at": "noon"}),
     ]
     for name, text, full in ways:
-        as_text: Wishes = {name: text}
-        as_object: Wishes = {name: [full]}
+        as_text: Options = {name: text}
+        as_object: Options = {name: [full]}
         assert await scores(films, **as_text) == await scores(films, **as_object), full
 
 
@@ -138,7 +138,7 @@ async def test_commas_are_not_separators(films: Api) -> None:
 async def test_exclusions_do_not_change_other_items(films: Api, user: str) -> None:
     ranked = await everything(films, user)
     items = list(ranked)
-    for wishes, wanted in (
+    for options, wanted in (
         ({"exclude": items[:3]}, items[3:]),
         ({"candidates": items[5:8] + items[:2] + ["unknown"]}, items[:2] + items[5:8]),
         ({"candidates": items[:4], "exclude": items[1:]}, items[:1]),
@@ -150,8 +150,8 @@ async def test_exclusions_do_not_change_other_items(films: Api, user: str) -> No
         ({"filter": ["genre=Horror", "genre!=Horror"]}, []),
         ({"n": 4, "offset": 3}, items[3:7]),
     ):
-        found = await scores(films, user, exclude_seen=False, **wishes)
-        assert found == {item: ranked[item] for item in wanted} and list(found) == wanted, wishes
+        found = await scores(films, user, exclude_seen=False, **options)
+        assert found == {item: ranked[item] for item in wanted} and list(found) == wanted, options
 
 
 async def test_filters_apply_to_all_items(films: Api) -> None:
@@ -193,18 +193,20 @@ async def test_diversity_starts_with_the_best_item(films: Api) -> None:
     assert await scores(films, exclude_seen=False, diversity=1) == ranked, "scores are those of the model"
 
 
-@pytest.mark.parametrize("wishes", [{}, {"filter": "price<12"}, *NOT_IN_ORDER])
-async def test_pages_are_pages_of_one_order(films: Api, wishes: Wishes) -> None:
-    whole = list(await scores(films, exclude_seen=False, **wishes))
+@pytest.mark.parametrize("options", [{}, {"filter": "price<12"}, *NOT_IN_ORDER])
+async def test_pages_are_pages_of_one_order(films: Api, options: Options) -> None:
+    whole = list(await scores(films, exclude_seen=False, **options))
     for n in (1, 2, 5):
-        pages = [list(await scores(films, exclude_seen=False, n=n, offset=at, **wishes)) for at in range(0, 13, n)]
+        pages = [
+            list(await scores(films, exclude_seen=False, n=n, offset=at, **options)) for at in range(0, 13, n)
+        ]
         assert list(chain.from_iterable(pages)) == whole
 
 
-@pytest.mark.parametrize("wishes", [{}, *NOT_IN_ORDER])
-async def test_pages_past_the_end_are_empty(films: Api, wishes: Wishes) -> None:
+@pytest.mark.parametrize("options", [{}, *NOT_IN_ORDER])
+async def test_pages_past_the_end_are_empty(films: Api, options: Options) -> None:
     for offset in (12, 13, 10**9, 10**30):
-        asked = {"model_id": "films", "offset": offset, **wishes}
+        asked = {"model_id": "films", "offset": offset, **options}
         for path, about in (
             ("/recommend", {"user_id": "nobody"}), ("/similar_items", {"item_id": "heat"}), ("/popular_items", {}),
             ("/session_recommend", {"interactions": ["heat"]}),
@@ -218,7 +220,7 @@ async def test_pages_past_the_end_are_empty(films: Api, wishes: Wishes) -> None:
 
 
 async def test_sources_of_recommendations(films: Api) -> None:
-    for wishes, source in (
+    for options, source in (
         ({"user_id": "ann"}, "personal"),
         ({"user_id": "ann", "interactions": ["alien"]}, "personal"),
         ({"user_id": "ann", "popularity": "recent"}, "personal"),
@@ -230,8 +232,8 @@ async def test_sources_of_recommendations(films: Api) -> None:
         ({"user_id": "nobody", "popularity": "recent"}, "recent"),
         ({"user_id": "nobody", "fallback": False}, None),
     ):
-        answer = await films.ok("POST", "/recommend", {"model_id": "films", **wishes})
-        assert (answer["source"], bool(answer["n_recommendations"])) == (source, source is not None), wishes
+        answer = await films.ok("POST", "/recommend", {"model_id": "films", **options})
+        assert (answer["source"], bool(answer["n_recommendations"])) == (source, source is not None), options
 
 
 async def test_interactions_of_a_request_change_the_recommendations(films: Api) -> None:
@@ -259,8 +261,8 @@ async def test_the_last_interaction_with_an_item_counts(films: Api) -> None:
 
 
 async def test_session_recommend_equals_fold_in_of_a_new_user(films: Api) -> None:
-    for wishes in [*ON_ITEMS, *(one for one in OF_PEOPLE if "interactions" not in one)]:
-        asked = {"model_id": "films", "interactions": ["alien", ODD], **wishes}
+    for options in [*ON_ITEMS, *(one for one in OF_PEOPLE if "interactions" not in one)]:
+        asked = {"model_id": "films", "interactions": ["alien", ODD], **options}
         session = await films.ok("POST", "/session_recommend", asked)
         assert session["source"] == "fold_in" and "user_id" not in session
         named = await films.ok("POST", "/recommend", asked | {"user_id": "nobody"})
@@ -274,7 +276,7 @@ async def test_session_recommend_equals_fold_in_of_a_new_user(films: Api) -> Non
 @pytest.mark.parametrize("algorithm", ["nmf", "als", "svd", "ease", "item_knn", "popular"])
 async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
     await asyncio.to_thread(put_films, films.rec.data_dir / "models", "one", algorithm=algorithm)
-    people: list[Wishes] = [
+    people: list[Options] = [
         {"user_id": "ann"}, {"user_id": "ann", "interactions": ["alien"]}, {"user_id": "nobody"},
         {"user_id": "nobody", "interactions": ["alien", "heat", "clue"]},
         {"user_id": "eve", "exclude_seen": False},
@@ -287,9 +289,9 @@ async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
         (items,) = answer["predictions"].values()
         assert items or about["user_id"] == "eve"
         for item in items:
-            told = [one["share"] for one in item["because"]]
-            assert sum(told) + item["others"] == pytest.approx(item["score"], rel=1e-6, abs=1e-7), about
-            assert {one["item_id"] for one in item["because"]} <= set(own) and len(told) <= 10
+            shares = [one["share"] for one in item["because"]]
+            assert sum(shares) + item["others"] == pytest.approx(item["score"], rel=1e-6, abs=1e-7), about
+            assert {one["item_id"] for one in item["because"]} <= set(own) and len(shares) <= 10
         plain = (await films.ok("POST", "/recommend", asked | {"explain": False}))["predictions"]
         assert [(one["item_id"], one["score"]) for one in items] == [
             (one["item_id"], one["score"]) for one in plain[str(about["user_id"])]
@@ -347,44 +349,46 @@ async def test_rank_takes_ten_thousand(films: Api) -> None:
 # All of it elsewhere
 
 
-async def verbs(rec: RecServer) -> dict[str, Any]:
-    """What the verbs answer when they are called."""
-    wishes: Wishes = {"model_id": "films", "filter": ["price>0"], "n": 3}
+async def operations(rec: RecServer) -> dict[str, Any]:
+    """What the operations answer when they are called."""
+    options: Options = {"model_id": "films", "filter": ["price>0"], "n": 3}
     session: Any = ["alien", ODD]  # a type checker would have Interactions
     return {
-        "recommend": (await rec.recommend("ann", **wishes, explain=True)) | {"datetime": ""},
-        "session_recommend": await rec.session_recommend(session, **wishes),
+        "recommend": (await rec.recommend("ann", **options, explain=True)) | {"datetime": ""},
+        "session_recommend": await rec.session_recommend(session, **options),
         "rank": await rec.rank(["heat", ODD, "x"], model_id="films", user_id="ann"),
-        "similar_items": await rec.similar_items(ODD, **wishes),
+        "similar_items": await rec.similar_items(ODD, **options),
         "similar_users": await rec.similar_users("ann/b\n", model_id="films", n=3),
-        "popular_items": await rec.popular_items(**wishes, popularity="recent"),
+        "popular_items": await rec.popular_items(**options, popularity="recent"),
         "users": await rec.users(model_id="films", prefix="a"),
         "items": await rec.items(model_id="films", after="clue", limit=2),
-        "recommend_batch": [line async for line in await rec.recommend_batch(["ann", "nobody"], **wishes)],
+        "recommend_batch": [line async for line in await rec.recommend_batch(["ann", "nobody"], **options)],
     }
 
 
 async def asked_over_http(api: Api) -> dict[str, Any]:
     """The same over HTTP."""
-    wishes = {"model_id": "films", "filter": ["price>0"], "n": 3}
+    options = {"model_id": "films", "filter": ["price>0"], "n": 3}
     ann = {"user_id": "ann"}
     return {
-        "recommend": (await both(api, "/recommend", wishes | ann | {"explain": True})) | {"datetime": ""},
-        "session_recommend": await api.ok("POST", "/session_recommend", wishes | {"interactions": ["alien", ODD]}),
+        "recommend": (await both(api, "/recommend", options | ann | {"explain": True})) | {"datetime": ""},
+        "session_recommend": await api.ok(
+            "POST", "/session_recommend", options | {"interactions": ["alien", ODD]}
+        ),
         "rank": await api.ok("POST", "/rank", ann | {"model_id": "films", "item_ids": ["heat", ODD, "x"]}),
-        "similar_items": await both(api, "/similar_items", wishes | {"item_id": ODD}),
+        "similar_items": await both(api, "/similar_items", options | {"item_id": ODD}),
         "similar_users": await api.ok(
             "GET", f"/similar_users?user_id={quote('ann/b' + chr(10))}&model_id=films&n=3"
         ),
-        "popular_items": await both(api, "/popular_items", wishes | {"popularity": "recent"}),
+        "popular_items": await both(api, "/popular_items", options | {"popularity": "recent"}),
         "users": await api.ok("GET", "/users?model_id=films&prefix=a"),
         "items": await api.ok("GET", "/items?model_id=films&after=clue&limit=2"),
-        "recommend_batch": await api.lines("/recommend_batch", wishes | {"user_ids": ["ann", "nobody"]}),
+        "recommend_batch": await api.lines("/recommend_batch", options | {"user_ids": ["ann", "nobody"]}),
     }
 
 
 async def test_the_library_returns_the_same_as_http(films: Api) -> None:
-    assert await verbs(films.rec) == await asked_over_http(films)
+    assert await operations(films.rec) == await asked_over_http(films)
 
 
 async def test_a_read_only_server_supports_all_options(films: Api, serve: Serve, settings: Settings) -> None:

@@ -18,7 +18,7 @@ FOREIGN_WORDS = re.compile(
     r"[Ii]nput|[Ss]tring|should|valid|Value error|argument|pattern|\^|\b(?:int|float|bool|dict)\b"
 )
 
-VERBS = {
+OPERATIONS = {
     route.operation: route for route in ROUTES if "{" not in route.path and route.operation != "validate_data_chef"
 }
 
@@ -32,10 +32,10 @@ async def refused(api: Api, method: str, path: str, body: dict[str, Any]) -> lis
     return [answer.body["detail"], *(one["msg"] for one in answer.body["errors"])]
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-async def test_errors_of_fields_have_our_wording(api: Api, verb: str) -> None:
-    route = VERBS[verb]
-    for name in parameters_of(getattr(Service, verb))[0]:
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+async def test_errors_of_fields_have_our_wording(api: Api, operation: str) -> None:
+    route = OPERATIONS[operation]
+    for name in parameters_of(getattr(Service, operation))[0]:
         said = [one for value in WRONG for one in await refused(api, route.method, route.path, {name: value})]
         assert said, f"{name} takes anything"
         assert not [one for one in said if FOREIGN_WORDS.search(one)]
@@ -68,15 +68,17 @@ async def test_errors_list_the_allowed_values(api: Api, query: str, sentence: st
 
 
 @pytest.mark.parametrize(
-    ("verb", "body", "sentence"),
+    ("operation", "body", "sentence"),
     [
         ("/get_run", {"run_id": 5}, "run_id: must be text."),
         ("/get_training_status", {"model_id": ["m"]}, "model_id: must be text."),
         ("/list_runs", {"before": "x" * 100_001}, "before: must be at most 100000 characters long."),
     ],
 )
-async def test_errors_in_bodies_name_the_type(api: Api, verb: str, body: dict[str, Any], sentence: str) -> None:
-    assert (await refused(api, "GET", verb, body))[0] == sentence
+async def test_errors_in_bodies_name_the_type(
+    api: Api, operation: str, body: dict[str, Any], sentence: str
+) -> None:
+    assert (await refused(api, "GET", operation, body))[0] == sentence
 
 
 async def test_errors_list_ranges_and_choices_of_hyperparameters(api: Api) -> None:

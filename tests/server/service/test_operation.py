@@ -41,9 +41,9 @@ async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
         yield server
 
 
-@pytest.mark.parametrize("verb", sorted({route.operation for route in ROUTES}))
-def test_every_route_has_an_operation(verb: str) -> None:
-    method = getattr(Service, verb)
+@pytest.mark.parametrize("operation", sorted({route.operation for route in ROUTES}))
+def test_every_route_has_an_operation(operation: str) -> None:
+    method = getattr(Service, operation)
     assert asyncio.iscoroutinefunction(method) and method.__doc__
     assert "self" not in parameters_of(method)[0]
 

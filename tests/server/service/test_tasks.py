@@ -45,13 +45,16 @@ async def undo(rec: RecServer, what: str) -> None:
 )
 async def test_a_run_is_announced_only_if_it_is_scheduled(rec: RecServer, missing: str, ending: str) -> None:
     await undo(rec, missing)
-    told = await rec.update_task_interval("t", interval=61)
-    assert (told["message"], told["next_run_at"]) == (f"Task t has a new interval{PAUSED}", None)
+    response = await rec.update_task_interval("t", interval=61)
+    assert (response["message"], response["next_run_at"]) == (f"Task t has a new interval{PAUSED}", None)
     assert (await rec.pause_task("t"))["message"] == "Task t is paused."
-    told = await rec.resume_task("t")
-    assert (told["message"], told["enabled"]) == (f"Task t is not paused{ending.replace('60', '61')}", True)
-    told = await rec.update_task_interval("t", interval=60)
-    assert told["message"] == f"Task t has a new interval{ending}"
+    response = await rec.resume_task("t")
+    assert (response["message"], response["enabled"]) == (
+        f"Task t is not paused{ending.replace('60', '61')}",
+        True,
+    )
+    response = await rec.update_task_interval("t", interval=60)
+    assert response["message"] == f"Task t has a new interval{ending}"
     assert (await rec.resume_task("t"))["message"] == f"Task t is not paused{ending}"
 
 
@@ -67,8 +70,8 @@ async def test_the_message_says_whether_an_added_task_runs(rec: RecServer) -> No
 
 
 async def test_restart_scheduler_lists_skipped_tasks(rec: RecServer) -> None:
-    told = await rec.restart_scheduler()
-    assert told["message"] == "The scheduler runs 0 tasks and skips 1: see tasks_skipped."
+    response = await rec.restart_scheduler()
+    assert response["message"] == "The scheduler runs 0 tasks and skips 1: see tasks_skipped."
     await rec.resume_task("t")
     assert (await rec.restart_scheduler())["message"] == "The scheduler runs 1 task."
 
