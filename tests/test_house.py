@@ -1,4 +1,4 @@
-"""The house is held to its rules: what exists is documented, and time and blocking stay where they belong."""
+"""Project rules: everything is documented, and time is read through the clock."""
 
 from __future__ import annotations
 
@@ -77,20 +77,20 @@ def test_time_comes_through_the_clock(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_is_unpickled(path: Path) -> None:
+def test_no_unsafe_deserialization(path: Path) -> None:
     found = re.findall(r"\b(?:pickle|joblib|marshal|dill)\.loads?\(|\byaml\.\w*load\(", path.read_text())
     stricter_than_safe = ["yaml.load("] if path == ROOT / "src/recserver/chefs/chef_store.py" else []
     assert found == stricter_than_safe
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{one.name}" for one in (ROOT / "docs").glob("*.md"))])
-def test_links_between_pages_lead_somewhere(page: str) -> None:
+def test_links_between_pages_are_valid(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert ((ROOT / page).parent / target).exists(), target
 
 
-def test_the_serving_process_needs_no_heavy_library() -> None:
+def test_the_server_imports_no_heavy_library() -> None:
     heavy = "sklearn", "pandas", "scipy"
     code = (
         "import sys, recserver.server.rec_server, recserver.cli.commands.serve, recserver.registry.model_cache; "
@@ -144,10 +144,10 @@ def test_every_hyperparameter_is_documented_with_its_default(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALGORITHM_PATHS)
-def test_the_own_defaults_of_an_algorithm_are_documented(name: str) -> None:
+def test_defaults_of_algorithm_variants_are_documented(name: str) -> None:
     method: Any = load_algorithm(name)
-    (told,) = re.findall(rf"^\| `{name}` \| [^|]+ \|([^|]*)\|", HTTP_API, re.MULTILINE)
-    documented = dict(re.findall(r"`(\w+)` ([\w.]+)", told))
+    (defaults,) = re.findall(rf"^\| `{name}` \| [^|]+ \|([^|]*)\|", HTTP_API, re.MULTILINE)
+    documented = dict(re.findall(r"`(\w+)` ([\w.]+)", defaults))
     usual = {one: field.default for one, field in method.params.model_fields.items()}
     own = {one: value for one, value in method.default_params.items() if value != usual[one]}
     assert documented == {one: str(value) for one, value in own.items()}

@@ -1,4 +1,4 @@
-"""recserver: trains recommendation models from the data you have, on a schedule, and answers from memory.
+"""recserver: trains recommendation models from your data on a schedule, and serves them from memory.
 
 Use it as a library with :class:`RecServer`, or from the command line with ``recserver serve``.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RecServer", "RecServerError", "Settings"]
 
-_HOMES = {
+_MODULES = {
     "RecServer": "recserver.server.rec_server",
     "RecServerError": "recserver.core.errors",
     "Settings": "recserver.server.settings",
@@ -23,6 +23,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'recserver' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)  # late, so that a worker process starts without a server
+    return getattr(import_module(_MODULES[name]), name)  # lazily: worker processes need no server

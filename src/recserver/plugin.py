@@ -1,6 +1,6 @@
-"""What authors of plug-ins import: data chefs and algorithms are written with these names, and with no others.
+"""The public API for plug-ins: data chefs and algorithms use these names only.
 
-Everything else in recserver, save :mod:`recserver` itself and :mod:`recserver.testing`, may change at any time.
+Everything else in recserver, except :mod:`recserver` itself and :mod:`recserver.testing`, may change at any time.
 """
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real

@@ -1,4 +1,4 @@
-"""Whatever becomes of a source, the server says what is wrong with it and goes on with the model that it has."""
+"""Broken sources are reported, and the serving model keeps serving."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
 }
 
 
-async def test_bad_files_fail_with_a_sentence_and_harm_nothing(kitchen: Kitchen, tmp_path: Path) -> None:
+async def test_bad_files_fail_with_a_message_and_do_no_harm(kitchen: Kitchen, tmp_path: Path) -> None:
     data_dir, create = kitchen.rec.data_dir, kitchen.rec.create_data_chef_from_csv
     for case, (name, content, sentence) in BAD_FILES.items():
         (data_dir / name).write_bytes(content)
@@ -205,7 +205,7 @@ WRONG_ROWS: dict[str, tuple[str, bytes, int, dict[str, int]]] = {
 }  # fmt: skip
 
 
-async def test_wrong_rows_are_counted_and_the_others_train(kitchen: Kitchen) -> None:
+async def test_invalid_rows_are_counted_and_the_others_are_used(kitchen: Kitchen) -> None:
     rec = kitchen.rec
     for number, (case, (name, content, kept, rejected)) in enumerate(WRONG_ROWS.items()):
         (rec.data_dir / name).write_bytes(content)
@@ -317,11 +317,11 @@ async def all_fail(kitchen: Kitchen, answers: dict[str, tuple[Reply, dict[str, A
             assert sentence in error and is_a_sentence(error), f"{case}: {error}"
 
 
-async def test_bad_answers_fail_with_a_sentence_and_harm_nothing(kitchen: Kitchen) -> None:
+async def test_bad_responses_fail_with_a_message_and_do_no_harm(kitchen: Kitchen) -> None:
     await all_fail(kitchen, BAD_ANSWERS)
 
 
 @pytest.mark.parametrize("settings", [Settings(**LIMITS, source_timeout=1)], ids=[""])
-async def test_answers_that_do_not_come_end_in_time(kitchen: Kitchen) -> None:
+async def test_missing_responses_time_out(kitchen: Kitchen) -> None:
     late = "took longer than 1 seconds"
     await all_fail(kitchen, {"hang": (hangs, {}, late), "slow drip": (drips, {}, late)})

@@ -1,4 +1,4 @@
-"""Whatever a reader sees first of a run's end, everything else tells of it too, and the next run may begin."""
+"""The end of a run is visible everywhere at one moment, and the next run can start."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def scripted(data_dir: Path, settings: Settings, executor: ScriptedExecuto
 
 
 async def asking(how: str, rec: RecServer, stack: AsyncExitStack) -> Ask:
-    """Calls verbs of ``rec``, through the library or over HTTP."""
+    """Calls operations of ``rec``, through the library or over HTTP."""
     if how == "library":
         return asks_library(rec)
     url = await stack.enter_async_context(rec.serve())
@@ -101,7 +101,7 @@ async def test_fifty_trainings(scripted: RecServer, executor: ScriptedExecutor, 
         ask = await asking(how, scripted, stack)
         watched = await watch(scripted, ask, Scripted(scripted, executor), PLANS)
     assert {one for each in watched for one in each.began} == set(WATCHERS)
-    statuses = {status for each in watched for verb, status in each.seen if verb == "get_model_info"}
+    statuses = {status for each in watched for operation, status in each.seen if operation == "get_model_info"}
     assert statuses == {"training", "validating", C, F, S}
 
 

@@ -1,4 +1,4 @@
-"""Model files damaged in every way: nothing crashes, nothing is executed, and every other model answers."""
+"""Model files with all kinds of damage: nothing crashes, nothing is executed, and all other models serve."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def damage_over_and_over(data_dir: Path, cases: int) -> None:
     assert refused > cases / 5  # a third of the damage is to the model file; else none was noticed
 
 
-def test_the_pickle_would_do_harm(tmp_path: Path) -> None:
+def test_the_pickle_is_harmful(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Evil(tmp_path / "executed")))
     assert (tmp_path / "executed").exists()
 

@@ -1,4 +1,4 @@
-"""What a run read is told wherever the run is told of; and a source that has not changed is not read again."""
+"""Data reports are shown wherever a run is shown; and an unchanged source is not read again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def run(rec: RecServer, **task: Any) -> RunEnded:
         return await events.next(RunEnded)
 
 
-async def test_a_run_that_ends_well_reports_what_it_read(rec: RecServer) -> None:
+async def test_a_completed_run_has_a_data_report(rec: RecServer) -> None:
     (rec.data_dir / "rows.csv").write_text(ROWS)
     await rec.create_model("m", algorithm="nmf", hyperparameters={"n_components": 2})
     await rec.create_data_chef_from_csv("c", file_path="rows.csv")
@@ -53,7 +53,7 @@ async def test_a_run_that_ends_well_reports_what_it_read(rec: RecServer) -> None
     [("user_id,item_id\n,a\nu,\n", 2, {"user_id is empty": 1, "item_id is empty": 1}), ("who,what\na,b\n", 0, {})],
     ids=["all rows bad", "wrong columns"],
 )
-async def test_a_run_that_fails_reports_as_well(
+async def test_a_failed_run_has_a_data_report(
     rec: RecServer, text: str, rows_read: int, rejected: dict[str, int]
 ) -> None:
     (rec.data_dir / "rows.csv").write_text(text)
@@ -66,7 +66,7 @@ async def test_a_run_that_fails_reports_as_well(
     assert (await rec.list_tasks())["t"]["data_report"] == ended.data_report
 
 
-async def test_a_run_that_could_not_begin_to_read_has_no_report(rec: RecServer) -> None:
+async def test_a_run_that_read_nothing_has_no_data_report(rec: RecServer) -> None:
     await rec.create_model("m", algorithm="nmf")
     await rec.create_data_chef_from_sql("c", query="SELECT 1", connection="postgresql://${UNSET_HOST}/d")
     ended = await run(rec)
@@ -98,9 +98,7 @@ async def shop() -> AsyncIterator[tuple[Shop, str]]:
         yield shop, str(server.make_url("/interactions"))
 
 
-async def test_a_source_that_says_it_is_unchanged_is_not_read_again(
-    rec: RecServer, shop: tuple[Shop, str]
-) -> None:
+async def test_an_unchanged_source_is_not_read_again(rec: RecServer, shop: tuple[Shop, str]) -> None:
     source, url = shop
     await rec.create_model("m", algorithm="nmf", hyperparameters={"n_components": 2})
     await rec.create_data_chef_from_api("c", url=url)
@@ -116,7 +114,9 @@ async def test_a_source_that_says_it_is_unchanged_is_not_read_again(
     assert source.answered[-1] == 200
 
 
-async def test_another_definition_reads_an_unchanged_source_anew(rec: RecServer, shop: tuple[Shop, str]) -> None:
+async def test_a_changed_definition_reads_an_unchanged_source_again(
+    rec: RecServer, shop: tuple[Shop, str]
+) -> None:
     source, url = shop
     await rec.create_model("m", algorithm="nmf", hyperparameters={"n_components": 2})
     await rec.create_data_chef_from_api("c", url=url)
@@ -128,7 +128,7 @@ async def test_another_definition_reads_an_unchanged_source_anew(rec: RecServer,
     assert source.answered == [200, 200]
 
 
-async def test_ratings_that_are_no_numbers_are_told_of(rec: RecServer) -> None:
+async def test_invalid_ratings_are_reported(rec: RecServer) -> None:
     (rec.data_dir / "rows.csv").write_text("user_id;item_id;rating\nu;i;0,5\nu;j;2\nv;i;1,5\nv;j;\n")
     await rec.create_model("m", algorithm="nmf", hyperparameters={"n_components": 2})
     await rec.create_data_chef_from_csv("c", file_path="rows.csv")

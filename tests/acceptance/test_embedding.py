@@ -1,4 +1,4 @@
-"""recserver inside other people's programs."""
+"""recserver embedded in other programs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_inside_another_application(data_dir: Path, settings: Settings) ->
     assert not rec.is_open
 
 
-async def test_a_sub_application_opens_the_server_if_nobody_has(data_dir: Path, settings: Settings) -> None:
+async def test_a_sub_application_opens_the_server_unless_open(data_dir: Path, settings: Settings) -> None:
     rec = RecServer(data_dir, settings)
     host = web.Application()
     host.add_subapp("/rec", rec.web_app())
@@ -95,13 +95,13 @@ async def test_a_host_that_fails_to_start_leaves_nothing_behind(data_dir: Path, 
     assert [task.get_name() for task in asyncio.all_tasks() if "recserver" in task.get_name()] == []
 
 
-async def test_its_own_site_in_a_loop_of_others(rec: RecServer) -> None:
+async def test_serving_in_an_existing_event_loop(rec: RecServer) -> None:
     async with rec.serve() as url, ClientSession(url) as http, http.get("/get_scheduler_status") as response:
         assert (await response.json())["data"] == {"is_running": True, "status": "running"}
     assert rec.is_open  # it was open before, so serving did not close it
 
 
-async def test_nothing_is_taken_from_the_host(data_dir: Path, settings: Settings) -> None:
+async def test_the_host_is_not_changed(data_dir: Path, settings: Settings) -> None:
     def surroundings() -> tuple[object, ...]:
         root = logging.getLogger()
         handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)]

@@ -1,4 +1,4 @@
-"""What happens to a running server by hand, by other processes, and by the disk."""
+"""A running server whose files are changed manually, by other processes, or by disk errors."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_server_that_gets_no_port_touches_no_file(data_dir: Path) -> Non
     assert not second.is_open
 
 
-async def test_only_our_own_litter_is_removed(data_dir: Path, settings: Settings) -> None:
+async def test_only_own_temporary_files_are_removed(data_dir: Path, settings: Settings) -> None:
     (data_dir / "models").mkdir(parents=True)
     (data_dir / ".mine.tmp").write_text("keep")
     (data_dir / "models/.m.pkl.0123456789ab.tmp").write_text("litter")
@@ -66,7 +66,7 @@ async def test_only_our_own_litter_is_removed(data_dir: Path, settings: Settings
         assert not (data_dir / "models/.m.pkl.0123456789ab.tmp").exists()
 
 
-async def test_a_model_file_written_over_in_place_harms_no_answer(rec: RecServer) -> None:
+async def test_a_model_file_that_is_overwritten_does_not_affect_responses(rec: RecServer) -> None:
     assert (await train(rec)).outcome == "completed"
     before = (await rec.recommend("ann", model_id="m"))["predictions"]
     path = rec.data_dir / "models/m.pkl"
@@ -76,7 +76,7 @@ async def test_a_model_file_written_over_in_place_harms_no_answer(rec: RecServer
     assert (await rec.recommend("ann", model_id="m"))["predictions"] == before
 
 
-async def test_a_fault_that_passes_is_not_remembered(rec: RecServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_transient_error_is_not_cached(rec: RecServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await train(rec)).outcome == "completed"
     rec.services.model_cache.remove("m")
     real = artifact.load
@@ -91,7 +91,7 @@ async def test_a_fault_that_passes_is_not_remembered(rec: RecServer, monkeypatch
     assert (await rec.recommend("ann", model_id="m"))["source"] == "personal"
 
 
-async def test_models_removed_by_hand_are_gone_but_an_unmounted_folder_unloads_nothing(rec: RecServer) -> None:
+async def test_removed_models_are_unloaded_but_not_with_an_unmounted_folder(rec: RecServer) -> None:
     assert (await train(rec)).outcome == "completed"
     models = rec.data_dir / "models"
     models.rename(rec.data_dir / "elsewhere")
@@ -109,7 +109,7 @@ async def test_models_removed_by_hand_are_gone_but_an_unmounted_folder_unloads_n
         await rec.recommend("ann", model_id="m")
 
 
-async def test_a_model_with_an_odd_id_shares_no_file_with_another(rec: RecServer) -> None:
+async def test_models_with_unusual_ids_share_no_files(rec: RecServer) -> None:
     models = rec.data_dir / "models"
     for name in ("b_config.json", "b_config_config.json"):
         (models / name).write_text('{"algorithm": "nmf"}')
@@ -136,7 +136,7 @@ async def test_a_task_given_another_model_by_its_file_trains_that_at_once(rec: R
         assert (await events.next(ModelServes)).model_id == "n"
 
 
-async def test_a_full_disk_is_named_and_loses_nothing(rec: RecServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_reported_and_loses_nothing(rec: RecServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await train(rec)).outcome == "completed"
     await rec.list_runs()  # answered once the history holds the run: nothing is written any more
     before = snapshot(rec.data_dir)
@@ -160,7 +160,7 @@ async def test_a_full_disk_is_named_and_loses_nothing(rec: RecServer, monkeypatc
 
 
 @pytest.mark.parametrize("path", ["../${CANARY}", "${CANARY}", "/srv/${CANARY}/x.csv", "${CANARY}.csv"])
-async def test_what_a_variable_stands_for_is_never_told(
+async def test_values_of_variables_are_not_exposed(
     rec: RecServer, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     monkeypatch.setenv("CANARY", "hunter2-and-a-long-tail-" + "x" * 80)
@@ -170,8 +170,8 @@ async def test_what_a_variable_stands_for_is_never_told(
     assert ended.outcome == "failed"
     with pytest.raises(DataChefExists):
         await rec.create_data_chef_from_csv("d", file_path=path)
-    told = json.dumps([created, ended.error, await rec.list_data_chefs(), await rec.list_tasks()])
-    assert "hunter2" not in told + str(snapshot(rec.data_dir))
+    responses = json.dumps([created, ended.error, await rec.list_data_chefs(), await rec.list_tasks()])
+    assert "hunter2" not in responses + str(snapshot(rec.data_dir))
     assert "${CANARY}" in str(ended.error)
 
 

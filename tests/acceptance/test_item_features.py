@@ -1,4 +1,4 @@
-"""A task's item features, all the way: from a file through a worker process to the model that serves."""
+"""Item features of a task: from a file through a worker process to the serving model."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_only_changed_attributes_make_another_version(shop: RecServer) -> 
     assert require_attributes(attributes(shop)).item_values(2)["genre"] == ["Crime"]
 
 
-async def test_a_task_that_names_no_item_features_any_more(shop: RecServer) -> None:
+async def test_removing_item_features_from_a_task(shop: RecServer) -> None:
     await run(shop)
     with shop.events.listen() as events:
         await shop.add_model_task("t", model_id="m", data_chef_id="c", interval=1, overwrite=True)
@@ -133,7 +133,7 @@ async def test_correcting_item_features_lets_a_new_model_train_at_once(shop: Rec
         assert (await events.next(RunEnded)).outcome == "completed"
 
 
-async def test_only_user_features_are_told_to_be_unread(shop: RecServer) -> None:
+async def test_only_user_features_get_a_warning(shop: RecServer) -> None:
     task = {"model_id": "m", "data_chef_id": "c", "interval": 3600, "enabled": False}
     assert "warnings" not in await shop.add_model_task("one", **task, item_features_data_chef_id="films")
     (warning,) = (await shop.add_model_task("two", **task, user_features_data_chef_id="films"))["warnings"]

@@ -1,4 +1,4 @@
-"""Real processes killed and stopped at random: no orphan, no stuck status, no mixed files, no lost answer."""
+"""Real processes killed and stopped at random: no orphans, no stuck status, no mixed files, no failed requests."""
 
 from __future__ import annotations
 

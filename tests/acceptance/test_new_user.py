@@ -1,4 +1,4 @@
-"""A new user with a wrong mapping finds the right one in what the server says."""
+"""The suggestions lead a new user from a wrong mapping to the right one."""
 
 from __future__ import annotations
 

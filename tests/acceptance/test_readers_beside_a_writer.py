@@ -1,4 +1,4 @@
-"""Read-only servers in processes of their own: they leave no trace in the folder, and follow who writes it."""
+"""Read-only servers in separate processes: they change no file in the folder, and follow its writer."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def folder(request: pytest.FixtureRequest, data_dir: Path, settings: Setti
         yield data_dir
 
 
-async def test_it_leaves_no_trace(folder: Path) -> None:
+async def test_a_read_only_server_changes_no_file(folder: Path) -> None:
     for one in (folder, *folder.rglob("*/")):
         one.chmod(0o555)  # root is not held up by that, so the traces are looked at all the same
     before = traces(folder)
@@ -95,7 +95,7 @@ async def until(stream: ClientResponse, name: str) -> dict[str, Any]:
     raise AssertionError(f"the stream ended without {name}")
 
 
-async def test_it_serves_what_the_writer_publishes_within_seconds(data_dir: Path) -> None:
+async def test_new_versions_of_the_writer_are_served(data_dir: Path) -> None:
     prepare(data_dir, 1, interval=3600)
     async with a_server(data_dir) as (_, writer), a_server(data_dir, RECSERVER_READ_ONLY="1") as (_, reader):
         await two_runs(writer)

@@ -1,4 +1,4 @@
-"""A source that repeats what it was asked with: no secret of it stands anywhere afterwards."""
+"""A source that repeats its request: none of its secrets is exposed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def echo() -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("which", ["bad", "some"])
 @pytest.mark.parametrize("name", CREDENTIALS)
-async def test_secrets_that_a_source_repeats_are_nowhere(
+async def test_repeated_secrets_are_not_exposed(
     rec: RecServer,
     echo: str,
     which: str,

@@ -1,4 +1,4 @@
-"""Versions swapped while many ask: no request fails, no answer mixes two, and memory stays what it was."""
+"""Versions replaced under load: no request fails, no response mixes two versions, and memory does not grow."""
 
 from __future__ import annotations
 

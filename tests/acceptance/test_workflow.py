@@ -108,7 +108,7 @@ async def train_and_ask(rec: RecServer, http: ClientSession, chef: str) -> dict[
     return best
 
 
-async def test_a_folder_filled_by_hand_works_the_same(data_dir: Path, settings: Any, ratings: Path) -> None:
+async def test_a_manually_created_folder_works_the_same(data_dir: Path, settings: Any, ratings: Path) -> None:
     for name in ("models", "tasks", "config"):
         (data_dir / name).mkdir(parents=True)
     shutil.copy(ratings, data_dir / "ratings.csv")

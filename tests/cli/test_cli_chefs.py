@@ -125,7 +125,7 @@ async def test_keys_that_mean_nothing_are_named(chefs: Chefs, folder: Path) -> N
     (folder / "config/restaurant_data.yaml").write_text(
         "fixed: {type: csv, path: films.csv, delimeter: ',', rename_columns: 'userId->user_id,movieId->item_id'}\n"
     )
-    warning = "The key 'delimeter' means nothing to a csv data chef: did you mean delimiter?"
+    warning = "'delimeter' is not a key of csv data chefs: did you mean delimiter?"
     assert f"fixed: {warning}" in (await chefs("list"))[1]
     assert f"warning: {warning}" in (await chefs("preview", "fixed"))[1]
     assert json.loads((await chefs("preview", "fixed", "--json"))[1])["warnings"] == [warning]

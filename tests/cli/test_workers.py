@@ -100,7 +100,7 @@ async def test_a_follower_that_is_killed_is_replaced(serve: Serve, films: Path) 
     (victim,) = service.pids("follower")
     client = await service.to(service.writer)
     os.kill(victim, signal.SIGKILL)
-    line = await line_with(service.supervisor, "is started again")
+    line = await line_with(service.supervisor, "restarting it")
     assert f"the follower (process {victim}) was killed by signal 9" in line
     await ok(client, "GET", "/recommend/ann/films")
 
@@ -136,7 +136,7 @@ async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, fi
         assert (refused.status, content["code"]) == (503, "writer_away")
         assert int(refused.headers["Retry-After"]) > 0 and "try again" in content["detail"]
     service.supervisor.send_signal(signal.SIGCONT)
-    assert f"the writer (process {victim})" in await line_with(service.supervisor, "is started again")
+    assert f"the writer (process {victim})" in await line_with(service.supervisor, "restarting it")
 
     async def deleted() -> bool:
         return (await called(client, "DELETE", "/delete_model/films"))[0] == 200

@@ -1,4 +1,4 @@
-"""Asking a server over real HTTP, with every answer held to the conventions that all answers share."""
+"""A client of a server over real HTTP, which checks the conventions of all responses."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Answer:
 
     @property
     def locs(self) -> list[list[str]]:
-        """The places that a 422 finds fault with."""
+        """The locations of the errors of a 422."""
         return [error["loc"] for error in self.body["errors"]]
 
 
 def checked(status: int, headers: Mapping[str, str], content: bytes, asked: str) -> Answer:
-    """The answer to ``asked``, which must be JSON, and in the one shape of errors if it is one."""
+    """The response to ``asked``, which must be JSON, and have the shape of errors if it is one."""
     assert headers.get("Content-Type") == "application/json", f"{asked}: {status} {headers}"
     assert status != 500, f"{asked}: {content!r}"
     if asked.startswith("HEAD "):
@@ -59,7 +59,7 @@ def checked(status: int, headers: Mapping[str, str], content: bytes, asked: str)
 
 
 class Api:
-    """A client of one server. Paths are sent as they are, so they come percent-encoded."""
+    """A client of one server. Paths are sent unchanged, so they must be percent-encoded."""
 
     def __init__(self, url: str, session: ClientSession, rec: RecServer) -> None:
         self.url, self.rec = url, rec
@@ -74,7 +74,7 @@ class Api:
         raw: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send a request and check its answer. ``body`` goes as JSON; ``raw`` goes as it is."""
+        """Send a request and check its response. ``body`` is sent as JSON, ``raw`` unchanged."""
         content = raw if body is None else json.dumps(body).encode()
         sent = {"Content-Type": "application/json"} if content is not None else {}
         async with self._session.request(
@@ -94,13 +94,13 @@ class Api:
         return await self.ask("POST", path, body)
 
     async def ok(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """The body of an answer that must be 200."""
+        """The body of a response that must be 200."""
         answer = await self.ask(method, path, body)
         assert answer.status == 200, f"{method} {path}: {answer.body}"
         return dict(answer.body)
 
     async def lines(self, path: str, body: object) -> list[dict[str, Any]]:
-        """The lines of an answer that must be 200 and newline-delimited JSON."""
+        """The lines of a response that must be 200 and newline-delimited JSON."""
         async with self._session.post(self.url + path, json=body) as response:
             content = await response.read()
             assert response.status == 200, content
@@ -109,7 +109,7 @@ class Api:
         return [json.loads(line) for line in content.splitlines()]
 
     async def wire(self, content: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Send bytes that need not be HTTP; (status, headers, body) of the answer, status 0 if there is none."""
+        """Send bytes that need not be HTTP; (status, headers, body) of the response, status 0 if there is none."""
         reader, writer = await asyncio.open_connection(URL(self.url).host, URL(self.url).port)
         try:
             writer.write(content)
@@ -126,4 +126,4 @@ class Api:
 
 
 Serve = Callable[[RecServer], Awaitable[Api]]
-"""Opens a server if it is not open, and shows it over HTTP until the test ends."""
+"""Opens a server unless it is open, and serves it over HTTP until the test ends."""

@@ -1,4 +1,4 @@
-"""Real servers in processes of their own, whose trainings wait where the test wants them."""
+"""Real servers in separate processes, whose trainings wait where the test needs them."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ asyncio.run(main())
 
 
 def lot() -> random.Random:
-    """Chance, with its seed told."""
+    """A random generator whose seed is printed."""
     seed = random.SystemRandom().randrange(2**32)
     print("seed", seed)
     return random.Random(seed)
 
 
 def prepare(data_dir: Path, models: int = 2, *, pause: float = 0.02, interval: float = 1.0) -> None:
-    """Models ``m0``, ``m1`` … trained by tasks from a chef that takes its time, and gives other rows each time."""
+    """Models ``m0``, ``m1`` … trained by tasks from a slow chef, which returns other rows each time."""
     for name in ("models", "tasks", "config"):
         (data_dir / name).mkdir(parents=True, exist_ok=True)
     chef = {"type": "steps", "steps": [["rows"], ["pause", pause], ["some_rows"], ["pause", pause]]}
@@ -56,7 +56,7 @@ def prepare(data_dir: Path, models: int = 2, *, pause: float = 0.02, interval: f
 
 @asynccontextmanager
 async def a_server(data_dir: Path, **environment: str) -> AsyncIterator[tuple[Process, ClientSession]]:
-    """A server in a process of its own, ready to answer."""
+    """A server in a separate process, ready to serve."""
     script = data_dir.parent / "server.py"
     script.write_text(SERVER)
     path = os.pathsep.join([str(PLUGINS), *filter(None, sys.path)])
@@ -107,7 +107,7 @@ async def passing(seconds: float) -> None:
 
 @asynccontextmanager
 async def asking(http: ClientSession, models: int, per_second: float = 40) -> AsyncIterator[list[int]]:
-    """Recommendations are asked for as long as the block lasts; yields the statuses that were answered."""
+    """Requests recommendations while the context is open; yields the statuses of the responses."""
     statuses = list[int]()
 
     async def ask() -> None:
@@ -129,7 +129,7 @@ async def asking(http: ClientSession, models: int, per_second: float = 40) -> As
 
 
 def versions(data_dir: Path, model_id: str) -> tuple[int, int, int]:
-    """The version that a model's packed file, its metadata and its config tell of; 0 where there is none."""
+    """The versions in a model's file, its metadata and its config; 0 if there is none."""
     models = data_dir / "models"
     packed = models / f"{model_id}.pkl"
     version = Recommender.from_artifact(artifact.load(packed)).model_version if packed.exists() else 0

@@ -1,4 +1,4 @@
-"""A model's trainings watched through every verb at once: each answer must be of one moment, and in order."""
+"""Trainings of a model watched through all operations at once: each response must be consistent, and in order."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Refused(Exception):
 
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
-"""Calls a verb by its name, with its fields by keyword."""
+"""Calls a operation by its name, with its fields by keyword."""
 
 
 def asks_library(rec: RecServer) -> Ask:
-    """The verbs of a server in this process."""
+    """The operations of a server in this process."""
 
-    async def ask(verb: str, **fields: Any) -> dict[str, Any]:
+    async def ask(operation: str, **fields: Any) -> dict[str, Any]:
         try:
-            answer: dict[str, Any] = await getattr(rec, verb)(**fields)
+            answer: dict[str, Any] = await getattr(rec, operation)(**fields)
         except RecServerError as error:
             raise Refused(error.code, str(error)) from None
         return answer
@@ -50,10 +50,10 @@ def asks_library(rec: RecServer) -> Ask:
 def asks_http(http: ClientSession) -> Ask:
     """The same over HTTP."""
 
-    async def ask(verb: str, **fields: Any) -> dict[str, Any]:
-        looks = verb.startswith(("get_", "list_", "recommend"))
+    async def ask(operation: str, **fields: Any) -> dict[str, Any]:
+        looks = operation.startswith(("get_", "list_", "recommend"))
         how: dict[str, Any] = {"params": fields} if looks else {"json": fields}
-        async with http.request("GET" if looks else "POST", f"/{verb}", **how) as response:
+        async with http.request("GET" if looks else "POST", f"/{operation}", **how) as response:
             answer: dict[str, Any] = await response.json()
         if response.status != 200:
             raise Refused(answer["code"], answer["error"])
@@ -63,14 +63,14 @@ def asks_http(http: ClientSession) -> Ask:
 
 
 class Trainings(Protocol):
-    """Lets trainings end as they shall."""
+    """Lets trainings end as planned."""
 
     async def prepare(self, kind: str) -> None:
-        """Before a run that is to end so is begun."""
+        """Called before a run with this outcome is started."""
         ...
 
     async def conduct(self, kind: str, model_id: str) -> None:
-        """Once it has been begun."""
+        """Called when it has been started."""
         ...
 
 
@@ -78,8 +78,8 @@ class Trainings(Protocol):
 class Watched:
     """One model, from its creation through runs that end as ``plan`` says.
 
-    The verbs, the config on the disk and the events are watched at once. Whichever of them has its turn begins the
-    next run as soon as it sees the end of the last one.
+    The operations, the config on the disk and the events are watched at once. The watcher whose turn it is starts
+    the next run as soon as it sees the end of the last one.
     """
 
     rec: RecServer
@@ -89,27 +89,27 @@ class Watched:
     trainings: Trainings
     run_ids: list[str] = field(default_factory=list)
     stage: int = 0
-    """How far the last run is, as anybody has seen."""
+    """The progress of the last run, as far as any watcher has seen."""
     pause: float = 0
-    """Seconds between two looks of a watcher."""
+    """Seconds between two reads of a watcher."""
     turn: int = 0
-    """Which watcher begins the next run."""
+    """The watcher that starts the next run."""
     starting: bool = False
     seen: set[tuple[str, str]] = field(default_factory=set)
-    """Which watcher has seen what."""
+    """What each watcher has seen."""
     began: set[str] = field(default_factory=set)
-    """Watchers that began a run, or saw the last one end."""
+    """Watchers that started a run, or saw the last one end."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     _conducting: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def number(self) -> int:
-        """Runs begun so far."""
+        """Runs started so far."""
         return len(self.run_ids)
 
     @property
     def outcome(self) -> str:
-        """How the last run that was begun ends."""
+        """The planned outcome of the last run that was started."""
         return self.plan[self.number - 1]
 
     @property
@@ -124,7 +124,10 @@ class Watched:
         )
         task = {"task_name": self.model_id, "model_id": self.model_id, "data_chef_id": "c"}
         await self.ask("add_model_task", **task, interval=3600, enabled=False)
-        watchers = [self._ask_on(one, *VERBS[one]) for one in VERBS] + [self._read_file(), self._listen()]
+        watchers = [self._ask_on(one, *OPERATIONS[one]) for one in OPERATIONS] + [
+            self._read_file(),
+            self._listen(),
+        ]
         watchers += [self._ask_on("list_model_versions", _of_model, _versions), self._recommend()]
         watching = [asyncio.create_task(one) for one in watchers]
         try:
@@ -140,7 +143,7 @@ class Watched:
             await asyncio.gather(*watching, *self._conducting, return_exceptions=True)
 
     async def _begin(self) -> None:
-        """Begin the next run, which must be accepted."""
+        """Start the next run, which must be accepted."""
         kind = self.plan[self.number]
         self.starting = True
         await self.trainings.prepare(kind)
@@ -152,7 +155,7 @@ class Watched:
         conducting.add_done_callback(self._conducting.discard)
 
     async def _saw_end(self, watcher: str) -> None:
-        """Begin the next run, if this watcher is the one to do so."""
+        """Start the next run, if it is this watcher's turn."""
         if WATCHERS[self.turn % len(WATCHERS)] != watcher or self.starting:
             return
         self.began.add(watcher)
@@ -162,30 +165,30 @@ class Watched:
         else:
             await self._begin()
 
-    async def _ask_on(self, verb: str, fields: Fields, check: Check) -> None:
-        """Ask one verb on and on, and compare each answer with what was seen before it was asked for."""
+    async def _ask_on(self, operation: str, fields: Fields, check: Check) -> None:
+        """Call an operation repeatedly, and compare each response with what was seen before the call."""
         while True:
             before, least = self.number, self.stage
             quiet = not self.starting
             try:
-                answer = await self.ask(verb, **fields(self))
+                answer = await self.ask(operation, **fields(self))
             except Refused as refused:
-                assert (verb, refused.args[0], before) == ("get_run", "run_not_found", 0), refused
+                assert (operation, refused.args[0], before) == ("get_run", "run_not_found", 0), refused
                 continue
             finally:
                 await asyncio.sleep(self.pause)
             if not quiet or self.starting or before != self.number or self.number == 0:
-                if verb in ("get_model_info", "list_models"):
-                    check_model(answer if verb == "get_model_info" else answer[self.model_id])
+                if operation in ("get_model_info", "list_models"):
+                    check_model(answer if operation == "get_model_info" else answer[self.model_id])
                 continue
             status = check(self, answer)
             first, last = STAGES.get(status, (ENDED, ENDED))
-            assert last >= least, (verb, status, least, answer)
+            assert last >= least, (operation, status, least, answer)
             self.stage = max(self.stage, first)
-            self.seen.add((verb, status))
+            self.seen.add((operation, status))
             if first == ENDED:
-                assert status == self.outcome, (verb, status, answer)
-                await self._saw_end(verb)
+                assert status == self.outcome, (operation, status, answer)
+                await self._saw_end(operation)
 
     async def _read_file(self) -> None:
         """Read the model's config on the disk, as another process would."""
@@ -200,7 +203,7 @@ class Watched:
             await asyncio.sleep(self.pause)
 
     async def _listen(self) -> None:
-        """Hear of every end, and ask for the next run at once where that is this watcher's turn."""
+        """Listen to all ends of runs, and start the next run if it is this watcher's turn."""
         with self.rec.events.listen() as events:
             while True:
                 ended = await events.next(RunEnded, lambda one: one.model_id == self.model_id)
@@ -210,7 +213,7 @@ class Watched:
                     await self._saw_end("events")
 
     async def _recommend(self) -> None:
-        """Ask for recommendations: once one version has served, one always does."""
+        """Request recommendations: once a version has served, one always does."""
         last = 0
         while True:
             try:
@@ -224,7 +227,7 @@ class Watched:
 
 
 def check_model(model: Mapping[str, Any]) -> str:
-    """A model as ``list_models`` tells of it."""
+    """A model as ``list_models`` returns it."""
     status = model["status"]
     trained = "model_version" in model
     assert model["needs_training"] is not trained, model
@@ -304,9 +307,9 @@ def _of_model(of: Watched) -> dict[str, Any]:
 Fields = Callable[[Watched], dict[str, Any]]
 
 Check = Callable[[Watched, Mapping[str, Any]], str]
-"""Checks an answer; returns the status, or the outcome, that it tells of the last run."""
+"""Checks a response; returns the status, or the outcome, of the last run."""
 
-VERBS: dict[str, tuple[Fields, Check]] = {
+OPERATIONS: dict[str, tuple[Fields, Check]] = {
     "get_model_info": (_of_model, _model),
     "list_models": (lambda of: {}, lambda of, answer: _model(of, answer[of.model_id])),
     "get_training_status": (_of_model, _training),
@@ -314,7 +317,7 @@ VERBS: dict[str, tuple[Fields, Check]] = {
     "list_runs": (_of_model, _runs),
     "get_run": (lambda of: {"run_id": of.run_ids[-1] if of.run_ids else "none"}, _run),
 }
-"""What each verb is asked, and how its answer is checked."""
+"""Arguments of each operation, and the check of its response."""
 
-WATCHERS = [*VERBS, "file", "events"]
-"""Who may begin the next run."""
+WATCHERS = [*OPERATIONS, "file", "events"]
+"""The watchers that may start the next run."""

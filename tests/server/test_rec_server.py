@@ -10,7 +10,7 @@ ROWS = "user_id,item_id,rating\n" + "".join(
 )
 
 
-async def test_a_model_is_trained_and_answers(rec: RecServer) -> None:
+async def test_a_model_is_trained_and_serves(rec: RecServer) -> None:
     (rec.data_dir / "rows.csv").write_text(ROWS)
     await rec.create_model("m", algorithm="nmf")
     await rec.create_data_chef_from_csv("c", file_path="rows.csv")

@@ -1,4 +1,4 @@
-"""Settings: from the environment, refused with a sentence."""
+"""Settings from the environment, and their errors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from recserver.server.settings import load_settings
 
 
 @pytest.mark.parametrize("written", ["/srv/a, /srv/b", '["/srv/a", "/srv/b"]', "/srv/a,/srv/b,"])
-def test_lists_are_written_plainly_or_as_json(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
+def test_lists_are_separated_by_commas_or_json(monkeypatch: pytest.MonkeyPatch, written: str) -> None:
     monkeypatch.setenv("RECSERVER_CSV_ROOTS", written)
     assert load_settings().csv_roots == (Path("/srv/a"), Path("/srv/b"))
 
 
-def test_a_key_is_taken_as_headers_bring_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_stripped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECSERVER_API_KEY", "  sixteen characters  ")
     key = load_settings(host="0.0.0.0").api_key
     assert key is not None
@@ -43,7 +43,7 @@ def test_a_key_is_taken_as_headers_bring_it(monkeypatch: pytest.MonkeyPatch) -> 
         ("LOG_FORMAT", "xml"),
     ],
 )
-def test_what_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_invalid_settings_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"RECSERVER_{name}", value)
     with pytest.raises(ServerCannotStart, match=f"RECSERVER_{name}|RECSERVER_API_KEY") as refused:
         load_settings()

@@ -1,4 +1,4 @@
-"""Where servers listen, and how that is told."""
+"""Listening sockets and their URLs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from recserver.server.sockets import base_url, listen_unix
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
-def test_an_address_of_colons_is_told_in_brackets(host: str) -> None:
+def test_ipv6_addresses_are_shown_in_brackets(host: str) -> None:
     assert base_url(host, 80) == "http://[::1]:80"
 
 
-def test_without_their_folder_there_are_no_sockets(tmp_path: Path) -> None:
+def test_a_missing_socket_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ServerCannotStart, match="start recserver again"):
         listen_unix(tmp_path / "gone" / "requests")

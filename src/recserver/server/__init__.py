@@ -1,1 +1,1 @@
-"""RecServer: its settings and its parts, opened and closed in order."""
+"""RecServer: its settings, and its components, which are opened and closed in order."""

@@ -1,4 +1,4 @@
-"""The parts of a server over one data folder: built, and set going to write it or only to follow it."""
+"""Builds and starts the components of a server over a data folder, as its writer or as a follower."""
 
 from __future__ import annotations
 
@@ -41,9 +41,11 @@ STATE_FILE = ".scheduler.json"
 
 
 async def open_for_writing(path: Path, stack: AsyncExitStack, lock_holder: int | None = None) -> Path:
-    """The data folder as an absolute path, made if need be and locked before anything in it is touched.
+    """The data folder as an absolute path, created if needed, and locked before anything in it is changed.
 
-    ``stack`` unlocks it; ``holder`` is the process that others are told has it.
+    Args:
+        stack: unlocks the folder.
+        lock_holder: the process that is shown to others as the holder of the lock; None is this one.
     """
     data = await asyncio.to_thread(_make_folders, path)
     lock = DataLock(data, lock_holder)
@@ -54,10 +56,10 @@ async def open_for_writing(path: Path, stack: AsyncExitStack, lock_holder: int |
 
 
 async def open_for_reading(path: Path) -> Path:
-    """The data folder as an absolute path; it must be there.
+    """The data folder as an absolute path.
 
     Raises:
-        ServerCannotStart: if it is not.
+        ServerCannotStart: if it does not exist.
     """
     data = await asyncio.to_thread(path.resolve)
     if not await asyncio.to_thread(data.is_dir):
@@ -87,36 +89,37 @@ def build_services(
     executor: Executor,
     background: BackgroundTasks,
 ) -> Services:
-    """Every part, at rest.
+    """All components, not started.
 
     Args:
-        memory: bytes that the models in memory may have together.
+        model_memory: maximum bytes of the models in memory.
     """
     policy = settings.source_policy(data)
     models, tasks = ModelStore(data / "models"), TaskStore(data / "tasks")
-    chefs, journal = ChefStore(data / "config" / "restaurant_data.yaml"), TaskStateStore(data / STATE_FILE)
+    chefs, task_state = ChefStore(data / "config" / "restaurant_data.yaml"), TaskStateStore(data / STATE_FILE)
     history = (ReadOnlyRunHistory if settings.read_only else RunHistory)(
         data / "history.db", clock, keep_days=settings.history_days, keep_runs=settings.history_runs
     )
-    catalog, store = ModelCache(models, events, model_memory), VersionStore(models)
+    model_cache, version_store = ModelCache(models, events, model_memory), VersionStore(models)
     versions = ModelVersions(
-        models=models, version_store=store, model_cache=catalog, clock=clock, max_versions=settings.model_versions
-    )
-    mender = ModelRepairer(models=models, store=store, model_cache=catalog, clock=clock)
-    trainer = Trainer(
-        models=models, version_store=store, publisher=Publisher(versions,
-        clock), model_cache=catalog, executor=executor,
-        policy=policy, limits=settings.limits, background=background, clock=clock, events=events,
+        models=models, version_store=version_store, model_cache=model_cache, clock=clock,
+        max_versions=settings.model_versions,
     )  # fmt: skip
-    recorder = RunRecorder(task_state=journal, history=history, clock=clock, events=events)
+    repairer = ModelRepairer(models=models, store=version_store, model_cache=model_cache, clock=clock)
+    trainer = Trainer(
+        models=models, version_store=version_store, publisher=Publisher(versions, clock), model_cache=model_cache,
+        executor=executor, policy=policy, limits=settings.limits, background=background, clock=clock,
+        events=events,
+    )  # fmt: skip
+    recorder = RunRecorder(task_state=task_state, history=history, clock=clock, events=events)
     runner = TaskRunner(
-        tasks=tasks, models=models, chefs=chefs, task_state=journal, recorder=recorder,
-        trainer=trainer, model_cache=catalog, clock=clock,
+        tasks=tasks, models=models, chefs=chefs, task_state=task_state, recorder=recorder,
+        trainer=trainer, model_cache=model_cache, clock=clock,
     )  # fmt: skip
     scheduler = Scheduler(runner, background=background, clock=clock, events=events)
     return Services(
         write_lock=asyncio.Lock(), clock=clock, policy=policy, models=models, chefs=chefs, tasks=tasks,
-        task_state=journal, history=history, model_cache=catalog, versions=versions, repairer=mender,
+        task_state=task_state, history=history, model_cache=model_cache, versions=versions, repairer=repairer,
         executor=executor, trainer=trainer, runner=runner, scheduler=scheduler, batcher=MicroBatcher(),
         exporter=Exporter(executor, background, clock),
     )  # fmt: skip
@@ -125,9 +128,9 @@ def build_services(
 async def start_writing(
     services: Services, background: BackgroundTasks, rescan: float, stack: AsyncExitStack
 ) -> None:
-    """Put right what a killed server left, and start everything; ``stack`` ends the trainings."""
+    """Recover from an interrupted server, and start all components. ``stack`` stops the jobs."""
 
-    async def look_again() -> None:
+    async def refresh() -> None:
         await services.model_cache.refresh()
         await services.scheduler.reconcile()
 
@@ -138,22 +141,22 @@ async def start_writing(
     await asyncio.to_thread(remove_temporaries, services.policy.data_dir / EXPORT_FOLDER)
     await services.runner.recover()
     background.start(services.history.run, "history")
-    background.start(partial(services.history.close_interrupted, INTERRUPTED), "history of an earlier server")
+    background.start(partial(services.history.close_interrupted, INTERRUPTED), "interrupted runs")
     stack.push_async_callback(stop_jobs, services)
     await services.scheduler.start()
-    _watch(services, background, rescan, look_again)
+    _watch(services, background, rescan, refresh)
 
 
 async def start_following(services: Services, background: BackgroundTasks, rescan: float) -> None:
-    """Take up what another server publishes. To put things right and to train is up to that one."""
+    """Load what the writer publishes, without recovering or training anything."""
 
-    async def look_again() -> None:
-        with suppress(InvalidInput):  # the server that writes it says so
+    async def refresh() -> None:
+        with suppress(InvalidInput):  # the writer reports it
             await services.task_state.refresh()
         await services.model_cache.refresh()
 
-    await look_again()
-    _watch(services, background, rescan, look_again, hidden=frozenset({STATE_FILE}))
+    await refresh()
+    _watch(services, background, rescan, refresh, hidden=frozenset({STATE_FILE}))
 
 
 def _watch(
@@ -169,7 +172,7 @@ def _watch(
 
 
 async def stop_jobs(services: Services) -> None:
-    """Start no run any more, and cancel those under way, exports too."""
+    """Start no further runs, and cancel active runs and exports."""
     await services.exporter.stop()
     await services.scheduler.stop()
     await services.trainer.stop(services.trainer.runs.values())

@@ -1,4 +1,4 @@
-"""The server: builds its parts, opens and closes them in order, and shows them over HTTP if asked to."""
+"""The server: builds its components, opens and closes them in order, and serves them over HTTP."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ logger = logging.getLogger(__name__)
 class RecServer(Service):
     """A recommendation server over one data folder.
 
-    Used as ``async with RecServer("data") as rec:`` it trains and answers without HTTP; its verbs are the
-    endpoints, and :meth:`train`. ``web_app()`` mounts it in an aiohttp application, ``serve()`` gives it an
-    address of its own. It installs no signal handlers, configures no logging and leaves the event loop as it is.
+    ``async with RecServer("data") as rec:`` trains and recommends without HTTP. Its operations are the endpoints,
+    and :meth:`train`. :meth:`web_app` returns an aiohttp application to mount, and :meth:`serve` listens on an
+    address. The server installs no signal handlers, and configures neither logging nor the event loop.
 
-    One server at a time writes a folder. Others may serve it with ``Settings(read_only=True)``: they change
-    nothing, train nothing, and follow what the one that writes publishes.
+    One server at a time writes a folder. Others can serve it with ``Settings(read_only=True)``: they change and
+    train nothing, and load what the writer publishes.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class RecServer(Service):
     ) -> None:
         """
         Args:
-            data_dir: folder that holds, or will hold, ``models/``, ``tasks/`` and ``config/``.
-            settings: None takes them from the environment.
+            data_dir: folder of ``models/``, ``tasks/`` and ``config/``, created if needed.
+            settings: None reads them from the environment.
             clock: for tests.
-            executor: where trainings and previews run; None starts worker processes.
+            executor: runs trainings, previews and exports; None starts worker processes.
         """
         self.data_dir = Path(data_dir)
         self.settings = load_settings() if settings is None else settings
         self.read_only = self.settings.read_only
         self.events = EventBus()
         self.lock_holder: int | None = None
-        """The process that others are told has the data folder; None is this one."""
+        """The process that is shown to others as the holder of the data folder; None is this one."""
         self._clock = clock or SystemClock()
         self._executor = executor
         self._services: Services | None = None
@@ -87,12 +87,12 @@ class RecServer(Service):
 
     @property
     def is_open(self) -> bool:
-        """Whether verbs can be called."""
+        """Whether operations can be called."""
         return self._services is not None
 
     async def __aenter__(self) -> Self:
         if self.is_open:
-            raise ServerCannotStart("This RecServer is open already: one 'async with' is enough.")
+            raise ServerCannotStart("This RecServer is already open: use one 'async with' only.")
         async with AsyncExitStack() as stack:
             try:
                 self._services = await self._open(stack)
@@ -114,19 +114,19 @@ class RecServer(Service):
 
     @control
     async def train(self, task_name: KnownId, *, force: Bool = False) -> Result:
-        """Run a task, or join the run of it that is under way, and return the run once it has ended.
+        """Run a task, or join its active run, and return the run when it has ended.
 
-        What is returned is what :meth:`get_run` tells of the run: that it failed, or was stopped, is its
-        ``outcome`` and raises nothing. A run that is joined may be one of the schedule, and may have read its data
-        before the call. The training goes on if the caller is cancelled; :meth:`stop_training` stops it.
+        Returns what :meth:`get_run` returns. A failed or stopped run raises nothing: see its ``outcome``. A joined
+        run may be scheduled, and may have read its data before the call. If the caller is cancelled, the training
+        continues; :meth:`stop_training` stops it.
 
         Args:
-            force: let the new version serve even if the quality gate would refuse it; only a run that was begun
-                with this is joined then.
+            force: promote the new version even if the quality gate would reject it. Only an active run that was
+                started with ``force`` is joined.
 
         Raises:
-            TaskNotFound, ModelNotFound, DataChefNotFound: if the task, or what it names, is missing.
-            ModelBusy: if the model is being trained by another task, or the run cannot be joined.
+            TaskNotFound, ModelNotFound, DataChefNotFound: if the task, its model or a data chef is missing.
+            ModelBusy: if another task is training the model, or the active run cannot be joined.
         """
         async with self.services.write_lock:
             spec = await find_task(task_name, self.services.tasks)
@@ -135,22 +135,22 @@ class RecServer(Service):
         return run.log.record.model_dump()
 
     async def cleanup_ctx(self, app: web.Application) -> AsyncIterator[None]:
-        """For ``app.cleanup_ctx.append(rec.cleanup_ctx)``: open with the host application, close with it."""
+        """Open and close with a host application: ``app.cleanup_ctx.append(rec.cleanup_ctx)``."""
         async with self:
             yield
 
     def web_app(self) -> web.Application:
-        """An application to mount with ``add_subapp``. It opens the server only if nobody has.
+        """An application to mount with ``add_subapp``. It opens the server unless it is already open.
 
-        Host, Origin and keys are the host's business, unless the settings name a key.
+        Access control is left to the host application, unless the settings have an API key.
         """
         return self._build_app(self._access() if self.settings.api_key else None)
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
-        """Listen on the settings' address for as long as the block lasts; yields the URL.
+        """Listen on the settings' address while the context is open; yields the URL.
 
-        Requests in flight when it ends get ``shutdown_grace`` seconds to finish.
+        At the end, active requests get ``shutdown_grace`` seconds to finish.
         """
         listener = await self._listener()  # before anything is opened or written
 
@@ -167,11 +167,11 @@ class RecServer(Service):
     async def serve_on(
         self, bind: Callable[[], Awaitable[Sequence[socket.socket]]], peers: Peers = NO_PEERS
     ) -> AsyncIterator[None]:
-        """Answer on sockets for as long as the block lasts, as :meth:`serve` does.
+        """Serve on sockets while the context is open, like :meth:`serve`.
 
         Args:
-            bind: gives sockets that listen, once the server has opened.
-            company: the other processes of the service.
+            bind: returns listening sockets; called when the server has opened.
+            peers: the other processes of the service.
         """
         runner = web.AppRunner(
             self._build_app(self._access(), peers),
@@ -188,7 +188,7 @@ class RecServer(Service):
             yield
         finally:
             self.draining = True
-            if opens and self._services:  # no training has to wait for slow clients
+            if opens and self._services:  # first, so that trainings do not run on while slow clients finish
                 await stop_jobs(self._services)
             await runner.cleanup()
             for listener in listeners:
@@ -220,13 +220,13 @@ class RecServer(Service):
         try:
             return await asyncio.to_thread(listen, self.settings)
         except ServerCannotStart:
-            if not self.is_open and not self.read_only:  # started twice: the lock of its folder says more
+            if not self.is_open and not self.read_only:  # if the folder is locked, report that instead
                 await asyncio.to_thread(require_unlocked, self.data_dir)
             raise
 
     async def _open(self, stack: AsyncExitStack) -> Services:
-        """Open every part; ``stack`` closes them in the opposite order, and unlocks the folder last."""
-        settings, owner = self.settings, BackgroundTasks()
+        """Open all components. ``stack`` closes them in reverse order, and unlocks the folder last."""
+        settings, background = self.settings, BackgroundTasks()
         if self.read_only:
             data = await open_for_reading(self.data_dir)
         else:
@@ -236,22 +236,22 @@ class RecServer(Service):
             executor = await asyncio.to_thread(_worker_processes, settings)
         stack.push_async_callback(executor.close)
         memory = await asyncio.to_thread(settings.model_memory_bytes)
-        parts = build_services(
-            data, settings, memory, clock=self._clock, events=self.events, executor=executor, background=owner
+        services = build_services(
+            data, settings, memory, clock=self._clock, events=self.events, executor=executor, background=background
         )
-        await owner.open()
-        stack.callback(parts.batcher.close)
-        stack.push_async_callback(parts.history.close)
-        stack.push_async_callback(owner.close)
+        await background.open()
+        stack.callback(services.batcher.close)
+        stack.push_async_callback(services.history.close)
+        stack.push_async_callback(background.close)
         if self.read_only:
-            await start_following(parts, owner, settings.rescan_seconds)
+            await start_following(services, background, settings.rescan_seconds)
         else:
-            await start_writing(parts, owner, settings.rescan_seconds, stack)
-        return parts
+            await start_writing(services, background, settings.rescan_seconds, stack)
+        return services
 
 
 def _worker_processes(settings: Settings) -> ProcessExecutor:
-    from joblib import cpu_count  # knows the limits of containers, which os.cpu_count does not
+    from joblib import cpu_count  # respects the CPU limits of containers, unlike os.cpu_count
 
     cores = int(cpu_count())
     size = settings.training_processes or max(1, cores - 1)

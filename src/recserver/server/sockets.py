@@ -1,4 +1,4 @@
-"""Where servers listen: a port for one process, or shared by several; a socket that only some can reach."""
+"""Listening sockets: a port of one process or shared by several, and Unix sockets."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from recserver.core.errors import ServerCannotStart
 from recserver.server.settings import Settings
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted."""
+"""Maximum number of connections that wait to be accepted."""
 
 
 def listen(settings: Settings, *, shared: bool = False) -> socket.socket:
-    """A socket that listens on the settings' address; who connects waits until the server has opened.
+    """A socket that listens on the settings' address. Clients wait until the server has opened.
 
     Args:
-        beside: whether other processes of the same service listen there; else nobody may, whatever they say.
+        shared: whether other processes of the same service listen on the port; otherwise none can.
 
     Raises:
-        ServerCannotStart: if the address cannot be had.
+        ServerCannotStart: if the address is not available.
     """
     try:
-        address, family = _address(settings), _family(settings)
+        family, address = _address(settings)
         return socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=shared)
     except OSError as error:
         raise _listen_error(settings, error) from None
 
 
 def allow_sharing(listener: socket.socket) -> None:
-    """Let others of this user listen beside a socket that listened alone.
+    """Let other processes of this user listen on the port of a socket that was opened unshared.
 
-    A port that was shared from the beginning could be shared with a stranger who says the same.
+    A port that is shared from the beginning may already be in use by an unrelated process.
     """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """A Unix socket that listens at ``path``, in place of one that a killed process left there.
+    """A Unix socket that listens at ``path``; replaces one that a killed process left behind.
 
     Raises:
-        ServerCannotStart: if there can be none: its folder may be gone.
+        ServerCannotStart: if it cannot be created, as when its folder was removed.
     """
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -50,27 +50,28 @@ def listen_unix(path: Path) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ServerCannotStart(
-            f"There can be no socket in the temporary folder {path.parent} ({error.strerror}): "
-            "start recserver again, with TMPDIR set to a folder that stays."
+            f"Cannot create a socket in the temporary folder {path.parent} ({error.strerror}): "
+            "start recserver again, with TMPDIR set to a permanent folder."
         ) from None
     return listener
 
 
 def reserve_address(settings: Settings) -> socket.socket:
-    """A socket that has the settings' address, and the port that 0 stands for, without listening there.
+    """A socket that is bound to the settings' address, with a free port in place of 0, without listening.
 
-    As long as it is open, only processes of this user that share the port may listen on it.
+    While it is open, only processes of this user that share the port can listen on it.
 
     Raises:
-        ServerCannotStart: if the address cannot be had.
+        ServerCannotStart: if the address is not available.
     """
-    holder = socket.socket(_family(settings))
+    family, address = _address(settings)
+    holder = socket.socket(family)
     try:
         for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             holder.setsockopt(socket.SOL_SOCKET, option, 1)
         if holder.family == socket.AF_INET6:
             holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as create_server does
-        holder.bind(_address(settings))
+        holder.bind(address)
     except OSError as error:
         holder.close()
         raise _listen_error(settings, error) from None
@@ -78,17 +79,14 @@ def reserve_address(settings: Settings) -> socket.socket:
 
 
 def base_url(host: str, port: int) -> str:
-    """The address that people use."""
+    """The URL of a server."""
     host = host.strip("[]")
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _family(settings: Settings) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-
-
-def _address(settings: Settings) -> tuple[str, int]:
-    return settings.host.strip("[]"), settings.port
+def _address(settings: Settings) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return family, (settings.host.strip("[]"), settings.port)
 
 
 def _listen_error(settings: Settings, error: OSError) -> ServerCannotStart:

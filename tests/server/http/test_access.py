@@ -1,4 +1,4 @@
-"""Who gets an answer: by key, by Host, by Origin, on every route and by every method."""
+"""Access control by key, Host and Origin, on every route and for every method."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def guarded(serve: Serve, data_dir: Path, settings: Settings, trainings: S
 
 
 @pytest.mark.parametrize("key", ["", "wrong", KEY[:-1], KEY + "x", KEY.upper(), "*" * 28, "\xe9" * 16, None])
-async def test_without_the_right_key_every_route_is_closed(guarded: Api, key: str | None) -> None:
+async def test_every_route_needs_the_key(guarded: Api, key: str | None) -> None:
     headers = {} if key is None else {"X-API-Key": key}
     for prefix, route in ADDRESSES:
         for query in ("", f"?api_key={KEY}&X-API-Key={KEY}&key={KEY}&token={KEY}&access_token={KEY}"):
@@ -86,7 +86,7 @@ async def test_without_the_right_key_every_route_is_closed(guarded: Api, key: st
     [{"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}, {"Authorization": f"bearer {KEY}"},
      {"Authorization": "Bearer wrong", "X-API-Key": KEY}],
 )  # fmt: skip
-async def test_the_key_opens_every_route(guarded: Api, headers: Mapping[str, str]) -> None:
+async def test_requests_with_the_key_are_allowed(guarded: Api, headers: Mapping[str, str]) -> None:
     for prefix, route in ADDRESSES:
         answer = await guarded.ask(route.method, prefix + filled(route.path), headers=headers)
         assert answer.status in (200, 404, 422) and answer.code != "route_not_found", f"{route}: {answer.body}"
@@ -94,14 +94,14 @@ async def test_the_key_opens_every_route(guarded: Api, headers: Mapping[str, str
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_no_method_gets_around_the_key(guarded: Api, method: str) -> None:
+async def test_no_method_bypasses_the_key(guarded: Api, method: str) -> None:
     for prefix, route in ADDRESSES:
         answer = await guarded.ask(method, prefix + filled(route.path))
         open_to_all = route.path == "/health" and method == "GET"
         assert answer.status == (200 if open_to_all else 401), f"{method} {route.path}"
 
 
-async def test_no_other_form_of_a_path_gets_around_the_key(guarded: Api) -> None:
+async def test_no_form_of_a_path_bypasses_the_key(guarded: Api) -> None:
     for path in OTHER_PATHS:
         for method in ("GET", "POST", "DELETE"):
             status, _, body = await guarded.wire(request(path, {"Host": "localhost"}, method))
@@ -110,7 +110,7 @@ async def test_no_other_form_of_a_path_gets_around_the_key(guarded: Api) -> None
             assert status in (400, 401) or health, f"{method} {path}: {status} {body!r}"
 
 
-async def test_no_other_header_gets_around_the_key(guarded: Api) -> None:
+async def test_no_other_header_bypasses_the_key(guarded: Api) -> None:
     for value in BAD_AUTHORIZATION:
         status, _, _ = await guarded.wire(request("/list_models", {"Host": "a", "Authorization": value}, "GET"))
         assert status in (400, 401), f"{value[:50]!r}: {status}"
@@ -122,7 +122,7 @@ async def test_no_other_header_gets_around_the_key(guarded: Api) -> None:
 
 
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
-async def test_pages_of_others_may_not_ask(guarded: Api, api: Api, origin: str) -> None:
+async def test_other_origins_are_rejected(guarded: Api, api: Api, origin: str) -> None:
     for prefix, route in ADDRESSES:
         for client, key in ((guarded, KEY), (api, "")):
             headers = {"Origin": origin, "X-API-Key": key}
@@ -131,7 +131,7 @@ async def test_pages_of_others_may_not_ask(guarded: Api, api: Api, origin: str) 
             assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
-async def test_pages_of_our_own_and_of_the_shop_may_ask(guarded: Api, api: Api) -> None:
+async def test_own_and_allowed_origins_are_accepted(guarded: Api, api: Api) -> None:
     for client, origin in (
         (api, api.url), (guarded, guarded.url), (guarded, "https://shop.example"), (guarded, "HTTPS://SHOP.example"),
     ):  # fmt: skip
@@ -145,7 +145,7 @@ async def test_pages_of_our_own_and_of_the_shop_may_ask(guarded: Api, api: Api) 
 
 
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
-async def test_without_a_key_only_loopback_names_are_answered(api: Api, host: str) -> None:
+async def test_without_a_key_only_loopback_names_are_accepted(api: Api, host: str) -> None:
     for prefix, route in ADDRESSES:
         path = prefix + filled(route.path)
         status, _, body = await api.wire(request(path, {"Host": host}, route.method))
@@ -153,14 +153,14 @@ async def test_without_a_key_only_loopback_names_are_answered(api: Api, host: st
     assert (await api.wire(b"GET /list_models HTTP/1.0\r\n\r\n"))[0] == 403
 
 
-async def test_loopback_names_are_answered(api: Api, guarded: Api) -> None:
+async def test_loopback_names_are_accepted(api: Api, guarded: Api) -> None:
     for host in LOOPBACK_HOSTS:
         assert (await api.wire(request("/list_models", {"Host": host}, "GET")))[0] == 200, host
     named = {"Host": "recommendations.example", "X-API-Key": KEY}  # with a key, any name will do
     assert (await guarded.wire(request("/list_models", named, "GET")))[0] == 200
 
 
-async def test_two_hosts_are_no_host(api: Api) -> None:
+async def test_two_host_headers_are_rejected(api: Api) -> None:
     for hosts in (b"Host: localhost\r\nHost: evil.example", b"Host: evil.example\r\nHost: localhost"):
         assert (await api.wire(b"GET /list_models HTTP/1.1\r\n" + hosts + b"\r\n\r\n"))[0] in (400, 403)
 
@@ -178,7 +178,7 @@ async def test_every_method_on_every_route(api: Api, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-async def test_what_is_not_there(api: Api, method: str) -> None:
+async def test_unknown_routes(api: Api, method: str) -> None:
     for path in (
         "/", "/nothing", "/api/v1", "/api/v2/list_models", "/list_models/", "/recommend/u0", "/recommend//m",
         "/get_model_info/", "/get_model_info/m/n", "/recommend/u/m/5/6", "/favicon.ico",
@@ -189,7 +189,7 @@ async def test_what_is_not_there(api: Api, method: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "changeme", "a" * 15, " " * 20, "a" * 15 + "   "])
-def test_a_short_key_does_not_start(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_key_is_rejected(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("127.0.0.1", "0.0.0.0"):
         with pytest.raises(ValidationError, match="at least 16"):
             Settings(host=host, api_key=SecretStr(key))
@@ -200,18 +200,18 @@ def test_a_short_key_does_not_start(key: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "recommendations.example", "127.0.0.1.example"])
-def test_an_open_address_needs_a_key(host: str) -> None:
+def test_a_public_address_needs_a_key(host: str) -> None:
     with pytest.raises(ValidationError, match="RECSERVER_API_KEY"):
         Settings(host=host)
     assert Settings(host=host, api_key=SecretStr("a" * 16)).on_loopback is False
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
-def test_loopback_needs_none(host: str) -> None:
+def test_loopback_needs_no_key(host: str) -> None:
     assert Settings(host=host).on_loopback is True
 
 
-async def test_inside_an_application_access_is_the_hosts_business(rec: RecServer) -> None:
+async def test_a_host_application_controls_access(rec: RecServer) -> None:
     host = web.Application()
     host.add_subapp("/rec", rec.web_app())
     async with TestServer(host) as server, ClientSession() as session:
@@ -222,7 +222,7 @@ async def test_inside_an_application_access_is_the_hosts_business(rec: RecServer
         assert (await mounted.get("/nothing")).code == "route_not_found"
 
 
-async def test_inside_an_application_a_key_of_ours_holds(data_dir: Path, settings: Settings) -> None:
+async def test_a_configured_key_applies_in_a_host_application(data_dir: Path, settings: Settings) -> None:
     host = web.Application()
     rec = RecServer(data_dir, settings.model_copy(update={"api_key": SecretStr(KEY)}), executor=ScriptedExecutor())
     host.add_subapp("/rec", rec.web_app())

@@ -1,4 +1,4 @@
-"""A catalogue of hostile ids, numbers, intervals, bodies and renames, sent to whatever takes them.
+"""Hostile ids, numbers, intervals, bodies and renames, sent to all endpoints that accept them.
 
 Each is refused with the documented status, in the one shape of errors (which every request here checks), and
 changes nothing on disk.
@@ -142,7 +142,7 @@ async def test_good_new_ids(trained: Api, path: str, field: str, rest: dict[str,
 
 
 @pytest.mark.parametrize(("method", "path", "field", "rest"), KNOWN_IDS)
-async def test_bad_ids_are_looked_up_in_vain(
+async def test_bad_ids_are_not_found(
     trained: Api, snapshot: Snapshot, method: str, path: str, field: str, rest: dict[str, Any]
 ) -> None:
     before = snapshot()
@@ -286,7 +286,7 @@ async def test_bad_models(trained: Api, snapshot: Snapshot) -> None:
     assert snapshot() == before
 
 
-async def test_the_answer_to_many_faults_is_short(api: Api) -> None:
+async def test_the_response_to_many_errors_is_short(api: Api) -> None:
     many = {f"{'x' * 300}{number}": 1 for number in range(2000)}
     answer = await api.post("/create_model", {"model_id": "a", "algorithm": "nmf", "hyperparameters": many})
     assert answer.status == 422 and len(json.dumps(answer.body)) < 50_000

@@ -1,4 +1,4 @@
-"""Wishes that cannot be: each is refused with 422, at its field, in our words, by GET as by POST."""
+"""Invalid request options: each is rejected with 422, at its field, in our wording, by GET and by POST."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_wrong_pages(films: Api) -> None:
 
 
 @pytest.mark.parametrize("path", ["/recommend", "/session_recommend", "/similar_items", "/popular_items"])
-async def test_ten_thousand_ids_are_taken_and_no_more(films: Api, path: str) -> None:
+async def test_at_most_ten_thousand_ids_are_accepted(films: Api, path: str) -> None:
     many = [f"unknown {number}" for number in range(10_000 - 2)] + ["jaws", "zodiac"]
     asked = {"model_id": "films", "n": 1000, **ABOUT[path]}
     for name in ("exclude", "candidates", *(["interactions"] if path == "/recommend" else [])):
@@ -120,9 +120,9 @@ async def test_ten_thousand_ids_are_taken_and_no_more(films: Api, path: str) -> 
 
 
 @pytest.mark.parametrize("path", ABOUT)
-async def test_unknown_attributes_are_told_with_those_that_are_known(films: Api, path: str) -> None:
-    wishes = {"filter": "year>1980", "boost": "year>1980*2", "max_per": "year:1"}
-    for name, value in wishes.items():
+async def test_errors_about_unknown_attributes_list_the_known_ones(films: Api, path: str) -> None:
+    options = {"filter": "year>1980", "boost": "year>1980*2", "max_per": "year:1"}
+    for name, value in options.items():
         if path == "/rank" and name != "boost":
             continue
         answer = await films.post(path, {"model_id": "films", **ABOUT[path], name: value})
@@ -136,7 +136,7 @@ async def test_unknown_attributes_are_told_with_those_that_are_known(films: Api,
         refused(answer, "query", "filter", "year")
 
 
-async def test_recent_needs_times_whoever_asks(films: Api) -> None:
+async def test_recent_needs_times_for_every_user(films: Api) -> None:
     for path, about in ABOUT.items():
         if path == "/similar_items":
             continue
@@ -146,20 +146,20 @@ async def test_recent_needs_times_whoever_asks(films: Api) -> None:
     assert (await films.ok("POST", "/recommend", known))["source"] == "personal"
 
 
-async def test_contradictions_have_an_answer(films: Api) -> None:
+async def test_contradicting_options_are_handled(films: Api) -> None:
     asked = {"model_id": "films", "n": 1000, **ABOUT["/recommend"]}
-    for wishes in (
+    for options in (
         {"exclude": ["heat"], "candidates": ["heat"]}, {"filter": ["price<5", "price>5"]},
         {"filter": "genre=Nothing"}, {"candidates": ["airplane"]}, {"candidates": ["unknown"]},
         {"interactions": ["heat"], "candidates": ["heat"]},
     ):  # fmt: skip
-        assert (await films.ok("POST", "/recommend", asked | wishes))["predictions"] == {"ann": []}, wishes
+        assert (await films.ok("POST", "/recommend", asked | options))["predictions"] == {"ann": []}, options
     for one, other in (("fallback=true", "fallback=false"), ("n=1", "n=2"), ("diversity=0", "diversity=1")):
         answer = await films.get(f"/recommend?user_id=ann&model_id=films&{one}&{other}")
         assert (answer.status, answer.locs) == (422, [["query", one.partition("=")[0]]])
 
 
-async def test_ids_of_any_text_come_back_as_they_were(films: Api) -> None:
+async def test_ids_of_any_text_are_returned_unchanged(films: Api) -> None:
     for user in ("a/b", "../..", "€ ☕", "a\r\nb", "\x07\x1b[31m", "<b>", '"', "{x}", "%2F", "🍿" * 64):
         path = f"/recommend/{quote(user, safe='').replace('.', '%2E')}/films"
         for answer in (
@@ -181,19 +181,19 @@ async def test_ids_of_any_text_come_back_as_they_were(films: Api) -> None:
         assert (await films.ask("POST", "/recommend", raw=body)).status == 400
 
 
-async def test_an_address_holds_a_few_hundred_ids(films: Api) -> None:
+async def test_a_url_holds_a_few_hundred_ids(films: Api) -> None:
     asked = "&".join(f"exclude=unknown{number}" for number in range(300))
     answer = await films.ok("GET", f"/recommend?user_id=ann&model_id=films&{asked}&exclude=home")
     assert "home" not in str(answer["predictions"])
 
 
-async def test_unknown_fields_are_named(films: Api) -> None:
+async def test_unknown_fields_are_listed(films: Api) -> None:
     answer = await films.ok("POST", "/popular_items", {"model_id": "films", "interactions": ["heat"], "filtre": 1})
     assert len(answer["warnings"]) == 2 and "filtre" in answer["warnings"][1]
     assert len(answer["items"]) == min(10, len(FILMS))
 
 
-async def test_the_first_page_may_be_asked_for_like_any_other(films: Api) -> None:
+async def test_the_first_page_accepts_an_offset(films: Api) -> None:
     for path in ("/items", "/users"):
         assert await films.ok("GET", f"{path}?model_id=films&prefix=&after=") == await films.ok(
             "GET", f"{path}?model_id=films"

@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from recserver.server.http import ndjson as web_lines
-from recserver.server.service import recommend as verbs
+from recserver.server.service import recommend as operations
 from tests.helpers.api_client import Api
 from tests.helpers.film_models import USERS, swap_films
 
@@ -72,33 +72,33 @@ async def test_batches_of_any_size(films: Api) -> None:
         assert [line["user_id"] for line in lines] == MANY[:size]
 
 
-async def test_a_batch_knows_all_wishes(films: Api) -> None:
-    wishes = {
+async def test_a_batch_supports_all_options(films: Api) -> None:
+    options = {
         "filter": "price<12", "boost": "genre=Horror*2", "n": 3, "offset": 1, "explain": True, "diversity": 0.2,
         "max_per": "genre:3", "exclude": "jaws", "interactions": ["heat"], "popularity": "recent",
     }  # fmt: skip
-    lines = await films.lines("/recommend_batch", {"model_id": "films", "user_ids": ["ann", "nobody"], **wishes})
+    lines = await films.lines("/recommend_batch", {"model_id": "films", "user_ids": ["ann", "nobody"], **options})
     for line in lines:
-        asked = {"model_id": "films", "user_id": line["user_id"], **wishes}
+        asked = {"model_id": "films", "user_id": line["user_id"], **options}
         assert line["items"] == (await films.ok("POST", "/recommend", asked))["predictions"][line["user_id"]]
     quiet = {"model_id": "films", "user_ids": ["nobody"], "fallback": False}
     (line,) = await films.lines("/recommend_batch", quiet)
     assert line == {"user_id": "nobody", "items": [], "n_recommendations": 0, "source": None, "model_version": 1}
 
 
-async def test_what_is_wrong_is_told_before_the_first_line(films: Api) -> None:
+async def test_invalid_batches_are_rejected_before_the_first_line(films: Api) -> None:
     known = ["ann"] * 200
-    for wishes, name in (
+    for options, name in (
         ({"filter": "year=5"}, "filter"), ({"popularity": "recent"}, "popularity"), ({"n": 0}, "n"),
     ):  # fmt: skip
         answer = await films.post(
-            "/recommend_batch", {"model_id": "plain", "user_ids": [*known, "nobody"], **wishes}
+            "/recommend_batch", {"model_id": "plain", "user_ids": [*known, "nobody"], **options}
         )
         assert (answer.status, answer.locs) == (422, [["body", name]])
     assert (await films.post("/recommend_batch", {"model_id": "x", "user_ids": known})).code == "model_not_found"
 
 
-async def test_a_batch_ends_with_the_version_it_began_with(films: Api) -> None:
+async def test_a_batch_uses_one_version(films: Api) -> None:
     answer = await films.rec.recommend_batch(MANY, model_id="films")
     lines = [await anext(answer)]
     await swap_films(films.rec)
@@ -108,7 +108,7 @@ async def test_a_batch_ends_with_the_version_it_began_with(films: Api) -> None:
 
 
 @pytest.mark.parametrize("end", ["swapped", "deleted"])
-async def test_a_stream_outlives_its_version(films: Api, end: str) -> None:
+async def test_a_stream_continues_after_its_version_was_deleted(films: Api, end: str) -> None:
     client = await Reading.of(films, "/recommend_batch", LONG)
     assert b" 200 OK\r\n" in await client.first()
     if end == "deleted":
@@ -122,7 +122,7 @@ async def test_a_stream_outlives_its_version(films: Api, end: str) -> None:
     assert lines[-1]["user_id"] == MANY[-1] and lines[-1]["n_recommendations"] == 10
 
 
-async def test_a_client_that_leaves_is_nobodys_fault(films: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_that_disconnects_is_no_error(films: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "recserver")
     await films.ok("GET", "/health")
     before = asyncio.all_tasks()
@@ -140,9 +140,11 @@ async def test_a_client_that_leaves_is_nobodys_fault(films: Api, caplog: pytest.
     assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
-async def test_a_failure_in_mid_stream_ends_the_connection(films: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_during_streaming_closes_the_connection(
+    films: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is no second response within the first, and the client does not wait for one."""
-    found = verbs.recommend_many
+    found = operations.recommend_many
     calls = iter(range(10_000))
 
     def failing(*given: Any) -> Any:
@@ -150,7 +152,7 @@ async def test_a_failure_in_mid_stream_ends_the_connection(films: Api, monkeypat
             raise MemoryError
         return found(*given)
 
-    monkeypatch.setattr(verbs, "recommend_many", failing)
+    monkeypatch.setattr(operations, "recommend_many", failing)
     body = json.dumps({"model_id": "films", "user_ids": [f"u{number}" for number in range(300)]}).encode()
     head = f"POST /recommend_batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     async with asyncio.timeout(20):
@@ -174,12 +176,12 @@ async def until_the_end(url: str, content: bytes) -> bytes:
     return received
 
 
-async def test_a_wrong_wish_is_refused_for_nobody_too(films: Api) -> None:
+async def test_invalid_options_are_rejected_without_users(films: Api) -> None:
     answer = await films.post("/recommend_batch", {"model_id": "films", "user_ids": [], "filter": "nope=1"})
     assert answer.status == 422 and "knows no attribute" in answer.body["detail"]
 
 
-async def test_a_client_that_takes_nothing_is_let_go(
+async def test_a_client_that_reads_nothing_is_disconnected(
     films: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(web_lines, "WRITE_TIMEOUT", 0.2)
@@ -188,7 +190,7 @@ async def test_a_client_that_takes_nothing_is_let_go(
     client = await Reading.of(films, "/recommend_batch", LONG)
     await client.first()
     _, unfinished = await asyncio.wait(asyncio.all_tasks() - before, timeout=30)
-    assert not unfinished and "the client took nothing for 0.2 seconds" in caplog.text
+    assert not unfinished and "the client received nothing for 0.2 seconds" in caplog.text
     with pytest.raises((AssertionError, ConnectionError)):
         await client.rest()
     assert (await films.ok("GET", "/recommend/ann/films"))["status"] == "completed"

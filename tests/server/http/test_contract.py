@@ -1,4 +1,4 @@
-"""The conventions that hold on every endpoint, and what known clients rely on."""
+"""The conventions of all endpoints, and the behaviour that known clients rely on."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_paths_and_queries_are_decoded_once(trained: Api, path: str, user:
         assert answer["user_id"] == user and list(answer["predictions"]) == [user]
 
 
-async def test_names_given_by_hand_are_usable_from_every_place(api: Api) -> None:
+async def test_ids_of_manually_created_files_are_accepted_everywhere(api: Api) -> None:
     file = api.rec.data_dir / "models" / "Größe 1{x}%2F_config.json"
     for path in ("/{}?model_id=" + "Gr%C3%B6%C3%9Fe%201%7Bx%7D%252F", "/{}/Gr%C3%B6%C3%9Fe%201%7Bx%7D%252F"):
         file.write_text('{"algorithm": "nmf"}')
@@ -152,13 +152,13 @@ async def test_no_body_is_an_empty_one(api: Api, body: bytes | None) -> None:
     assert (answer.status, answer.locs) == (422, [["body", "model_id"], ["body", "algorithm"]])
 
 
-async def test_a_body_that_is_no_object(api: Api) -> None:
+async def test_a_body_that_is_not_an_object(api: Api) -> None:
     for body in (b"[]", b"1", b'"x"', b"true", b'[{"model_id":"a"}]'):
         answer = await api.ask("POST", "/create_model", raw=body)
         assert (answer.status, answer.locs) == (422, [["body"]]), body
 
 
-async def test_unknown_names_are_named_or_ignored(api: Api) -> None:
+async def test_unknown_fields_are_listed_or_ignored(api: Api) -> None:
     answer = await api.ok("POST", "/create_model?overwrite=perhaps&x=y", {**MODEL, "modle_name": 1, "x\ny": None})
     assert len(answer["warnings"]) == 2
     assert "modle_name" in answer["warnings"][0] and "\n" not in answer["warnings"][1]
@@ -169,7 +169,7 @@ async def test_unknown_names_are_named_or_ignored(api: Api) -> None:
     assert "batch_size" in answer["warnings"][0] and "batch_size" not in answer["hyperparameters"]
 
 
-async def test_ids_stand_in_path_query_or_body(trained: Api) -> None:
+async def test_ids_are_read_from_path_query_or_body(trained: Api) -> None:
     for path, body in (
         ("/get_model_info", {"model_id": "m"}),
         ("/get_model_info?model_id=m", {"model_id": "m"}),
@@ -189,7 +189,7 @@ async def test_ids_stand_in_path_query_or_body(trained: Api) -> None:
     await trained.ok("DELETE", "/delete_model", {"model_id": "a"})
 
 
-async def test_two_that_differ_are_refused(trained: Api, snapshot: Callable[[], dict[str, bytes]]) -> None:
+async def test_contradicting_ids_are_rejected(trained: Api, snapshot: Callable[[], dict[str, bytes]]) -> None:
     before = snapshot()
     for method, path, body, loc in (
         ("GET", "/get_model_info/m?model_id=x", None, ["query", "model_id"]),
@@ -253,7 +253,7 @@ async def test_default_params_can_be_sent_back(api: Api, name: str) -> None:
     assert answer["hyperparameters"] == json.loads(json.dumps(defaults)) and "warnings" not in answer
 
 
-async def test_nothing_is_lost_among_many_at_once(api: Api) -> None:
+async def test_concurrent_changes_are_not_lost(api: Api) -> None:
     async def life(number: int) -> None:
         model, chef = f"m{number}", f"c{number}"
         await api.ok("POST", "/create_model", {**MODEL, "model_id": model})
@@ -274,7 +274,7 @@ async def test_nothing_is_lost_among_many_at_once(api: Api) -> None:
     assert set(await api.ok("GET", "/list_data_chefs")) == {f"c{number}" for number in range(0, 20, 2)}
 
 
-async def test_files_written_by_hand_break_no_list(trained: Api) -> None:
+async def test_invalid_files_break_no_list(trained: Api) -> None:
     data = trained.rec.data_dir
     yaml = data / "config" / "restaurant_data.yaml"
     yaml.write_text(

@@ -1,4 +1,4 @@
-"""What each endpoint takes, answers and writes when all is well, and its conflicts."""
+"""Every endpoint: its parameters, responses, files and conflicts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def chef_file(api: Api) -> dict[str, Any]:
     return dict(yaml.safe_load((api.rec.data_dir / "config" / "restaurant_data.yaml").read_text()))
 
 
-async def test_the_available_algorithms_say_what_they_are_for(api: Api) -> None:
+async def test_available_algorithms_are_described(api: Api) -> None:
     for prefix in ("", "/api/v1"):
         answer = await api.ok("GET", f"{prefix}/get_available_algorithms")
         assert set(answer) == {"algorithms"}
@@ -86,7 +86,7 @@ async def test_create_model(api: Api, trainings: ScriptedExecutor) -> None:
     assert trainings.started_count == 0
 
 
-async def test_a_model_that_says_little_gets_defaults(api: Api) -> None:
+async def test_a_model_gets_defaults(api: Api) -> None:
     await api.ok("POST", "/create_model", {**MODEL, "model_name": None, "hyperparameters": None})
     shown = (await api.ok("GET", "/list_models"))["a"]
     assert set(shown) == CONFIG | SHOWN
@@ -105,7 +105,7 @@ async def test_get_model_info(trained: Api, path: str) -> None:
     assert (await trained.ok("GET", "/list_models"))["m"].items() <= info.items()
 
 
-async def test_a_model_in_training_says_so(api: Api, trainings: ScriptedExecutor, trained: Api) -> None:
+async def test_the_status_of_a_model_in_training(api: Api, trainings: ScriptedExecutor, trained: Api) -> None:
     await api.ok("POST", "/create_model", MODEL)
     await api.ok(
         "POST", "/add_model_task", {"task_name": "b", "model_id": "a", "data_chef_id": "c", "interval": 60}
@@ -187,7 +187,7 @@ async def test_create_data_chefs(api: Api) -> None:
     assert await api.ok("GET", "/list_data_chefs") == entries
 
 
-async def test_what_is_missing_now_is_a_warning(api: Api) -> None:
+async def test_missing_sources_are_warnings(api: Api) -> None:
     answer = await api.ok("POST", "/create_data_chef_from_csv", CSV)
     assert len(answer["warnings"]) == 1 and "rows.csv" in answer["warnings"][0]
     (api.rec.data_dir / "rows.csv").write_text("user_id,item_id\n")
@@ -217,7 +217,7 @@ async def test_delete_data_chef(trained: Api, form: str) -> None:
     assert (await trained.ask("DELETE", form)).code == "data_chef_not_found"
 
 
-async def test_secrets_are_masked_and_masks_keep_them(api: Api) -> None:
+async def test_masked_secrets_are_restored(api: Api) -> None:
     config = {"type": "postgresql", "host": "db", "user": "u", "password": "canary-1", "database": "d"}
     body = {"data_chef_id": "s", "query": "SELECT 1", "db_config": config}
     rest = {"data_chef_id": "r", "url": "https://shop.example/rows?api_key=canary-2"}
@@ -335,7 +335,7 @@ async def test_stop_and_restart_the_scheduler(trained: Api, trainings: ScriptedE
     assert trainings.started_count == 1
 
 
-async def test_stop_cancels_what_runs_unless_told_not_to(trained: Api, trainings: ScriptedExecutor) -> None:
+async def test_stop_cancels_active_runs_unless_disabled(trained: Api, trainings: ScriptedExecutor) -> None:
     await trained.ok("POST", "/create_model", MODEL)
     with trained.rec.events.listen() as events:
         task = {"task_name": "b", "model_id": "a", "data_chef_id": "c", "interval": 60}

@@ -1,4 +1,4 @@
-"""``GET /events``: what happens, as it happens, over real HTTP."""
+"""``GET /events`` over real HTTP."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api
 
-Told = tuple[str, dict[str, Any]]
+Received = tuple[str, dict[str, Any]]
 
 
-async def told(stream: ClientResponse) -> AsyncIterator[Told]:
+async def received(stream: ClientResponse) -> AsyncIterator[Received]:
     """The events of a stream, by name and content, until it ends."""
     name = ""
     async for line in stream.content:
@@ -28,7 +28,7 @@ async def told(stream: ClientResponse) -> AsyncIterator[Told]:
             yield name, json.loads(value)
 
 
-async def until(events: AsyncIterator[Told], last: str) -> list[Told]:
+async def until(events: AsyncIterator[Received], last: str) -> list[Received]:
     """The next events, up to one of a certain name."""
     seen = []
     async for event in events:
@@ -52,12 +52,10 @@ async def prepared(api: Api) -> Api:
 
 
 @pytest.mark.parametrize("prefix", ["", "/api/v1"])
-async def test_a_run_is_told_from_beginning_to_end(
-    prepared: Api, trainings: ScriptedExecutor, prefix: str
-) -> None:
+async def test_all_events_of_a_run_are_streamed(prepared: Api, trainings: ScriptedExecutor, prefix: str) -> None:
     async with ClientSession() as session, session.get(f"{prepared.url}{prefix}/events") as stream:
         assert (stream.status, stream.content_type) == (200, "text/event-stream")
-        events = told(stream)
+        events = received(stream)
         await add_task(prepared, "t", "m")
         training = await trainings.next()
         training.progress("reading", 7)
@@ -73,9 +71,9 @@ async def test_a_run_is_told_from_beginning_to_end(
     assert (ended["run_id"], ended["outcome"], ended["model_version"]) == (started["run_id"], "completed", 1)
 
 
-async def test_a_stream_may_be_about_one_task(prepared: Api, trainings: ScriptedExecutor) -> None:
+async def test_a_stream_can_be_filtered_by_task(prepared: Api, trainings: ScriptedExecutor) -> None:
     async with ClientSession() as session, session.get(f"{prepared.url}/events?task_name=two") as stream:
-        events = told(stream)
+        events = received(stream)
         for name in ("one", "two"):
             await add_task(prepared, name, f"m-{name}")
             (await trainings.next()).finish()
@@ -88,7 +86,7 @@ async def test_streams_end_when_the_server_closes(data_dir: Any, settings: Setti
     async with ClientSession() as session:
         async with rec.serve() as url:
             stream = await session.get(f"{url}/events")
-        names = {name async for name, _ in told(stream)}  # it ends, and ends well
+        names = {name async for name, _ in received(stream)}  # it ends, and ends well
         assert names <= {"tasks_reconciled"}
         stream.close()
     assert not rec.events._listeners
@@ -108,6 +106,6 @@ async def test_streams_need_the_key_and_no_other_method(data_dir: Any, settings:
             assert answer.status == 405
 
 
-async def test_a_filter_given_twice_is_refused(prepared: Api) -> None:
+async def test_a_repeated_filter_is_rejected(prepared: Api) -> None:
     answer = await prepared.ask("GET", "/events?task_name=a&task_name=b")
     assert (answer.status, answer.code) == (422, "validation_error")

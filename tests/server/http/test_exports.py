@@ -79,13 +79,13 @@ async def following(api: Api, body: object) -> AsyncIterator[Following]:
         yield Following(response)
 
 
-async def test_what_is_exported_is_what_recommend_answers(films: Api) -> None:
-    wishes = {"n": 3, "filter": "price<12", "boost": "genre=Horror*2", "exclude": ["jaws"], "max_per": "genre:2"}
-    lines = await films.lines(PATH, {"model_id": "films", "file": "top.parquet", **wishes})
+async def test_exports_equal_recommend(films: Api) -> None:
+    options = {"n": 3, "filter": "price<12", "boost": "genre=Horror*2", "exclude": ["jaws"], "max_per": "genre:2"}
+    lines = await films.lines(PATH, {"model_id": "films", "file": "top.parquet", **options})
     rows = in_file(films.rec.data_dir / "exports" / "top.parquet", "films")
     expected = []
     for user in sorted(USERS, key=str.encode):
-        alone = await films.ok("POST", "/recommend", {"model_id": "films", "user_id": user, **wishes})
+        alone = await films.ok("POST", "/recommend", {"model_id": "films", "user_id": user, **options})
         items = alone["predictions"][user]
         expected += [(user, rank, one["item_id"], one["score"]) for rank, one in enumerate(items, 1)]
     assert rows == expected and len(rows) > 10
@@ -109,10 +109,10 @@ async def test_a_table_of_the_default_database(films: Api) -> None:
 
 
 @pytest.mark.parametrize("path", [PATH, "/recommend_batch"])
-async def test_a_field_that_nobody_knows_is_named_in_every_line(films: Api, path: str) -> None:
+async def test_an_unknown_field_is_listed_in_every_line(films: Api, path: str) -> None:
     what = {"file": "top.csv"} if path == PATH else {"user_ids": ["ann", "bob"]}
     for line in await films.lines(path, {"model_id": "films", "filtr": "price<1", **what}):
-        assert line["warnings"] == ["The field 'filtr' is not known here and was ignored."]
+        assert line["warnings"] == ["The field 'filtr' is unknown and was ignored."]
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ async def test_a_field_that_nobody_knows_is_named_in_every_line(films: Api, path
         ("films", {"table": "t", "database": "mysql://u:s3cr3t@127.0.0.1:1/x"}, 422, "export_failed", None),
     ],
 )
-async def test_what_is_wrong_is_refused_before_the_first_line(
+async def test_invalid_exports_are_rejected_before_the_first_line(
     films: Api, model_id: str | None, body: dict[str, Any], status: int, code: str, loc: str | None
 ) -> None:
     data = films.rec.data_dir
@@ -152,7 +152,7 @@ async def test_what_is_wrong_is_refused_before_the_first_line(
     assert {path.relative_to(data) for path in data.rglob("*")} <= before
 
 
-async def test_a_file_is_replaced_whole(films: Api) -> None:
+async def test_a_file_is_replaced_atomically(films: Api) -> None:
     path = films.rec.data_dir / "exports" / "top.csv"
     path.parent.mkdir()
     path.write_text("before")
@@ -162,14 +162,14 @@ async def test_a_file_is_replaced_whole(films: Api) -> None:
     assert len(in_file(path, "films")) > 10
 
 
-async def test_progress_is_told_while_it_goes_on(crowd: Api) -> None:
+async def test_progress_is_streamed(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         first, second = await client.line(), await client.line()
         assert first == {"status": "running", "users_done": 0, "users": 400_000}
         assert second["status"] == "running" and 0 < second["users_done"] < 400_000
 
 
-async def test_a_client_that_leaves_ends_it_and_leaves_nothing(crowd: Api) -> None:
+async def test_a_client_that_disconnects_cancels_its_export(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         await client.line()
         assert len(left_of(crowd)) == 1
@@ -181,7 +181,7 @@ async def test_a_client_that_leaves_ends_it_and_leaves_nothing(crowd: Api) -> No
     assert (await crowd.lines(PATH, SMALL))[-1]["status"] == "completed"
 
 
-async def test_two_to_one_place_are_not_made_at_a_time(crowd: Api) -> None:
+async def test_concurrent_exports_to_one_target_are_rejected(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         for name in ("top.jsonl", "TOP.jsonl"):
             answer = await crowd.post(PATH, SMALL | {"file": name})
@@ -194,7 +194,7 @@ async def test_two_to_one_place_are_not_made_at_a_time(crowd: Api) -> None:
     assert left_of(crowd) == ["other.csv", "top.jsonl"]
 
 
-async def test_a_worker_that_dies_is_told_in_the_last_line(crowd: Api) -> None:
+async def test_a_dead_worker_is_reported_in_the_last_line(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         await client.line()
         os.kill(crowd.rec.services.executor.pids[0], signal.SIGKILL)  # type: ignore[attr-defined]
@@ -203,7 +203,7 @@ async def test_a_worker_that_dies_is_told_in_the_last_line(crowd: Api) -> None:
     assert "killed by signal 9" in last["error"] and left_of(crowd) == []
 
 
-async def test_a_server_that_closes_ends_it(data_dir: Path, settings: Settings, crowd_files: Path) -> None:
+async def test_closing_the_server_cancels_exports(data_dir: Path, settings: Settings, crowd_files: Path) -> None:
     await asyncio.to_thread(copytree, crowd_files, data_dir / "models")
     server = RecServer(data_dir, settings)
     async with ClientSession() as session:
@@ -216,7 +216,7 @@ async def test_a_server_that_closes_ends_it(data_dir: Path, settings: Settings, 
     assert list((data_dir / "exports").iterdir()) == []
 
 
-async def test_what_a_killed_server_left_is_removed(data_dir: Path, settings: Settings) -> None:
+async def test_files_of_a_killed_server_are_removed(data_dir: Path, settings: Settings) -> None:
     (data_dir / "exports").mkdir(parents=True)
     (data_dir / "exports" / ".top.csv.0123456789ab.tmp").write_text("half")
     (data_dir / "exports" / "top.csv").write_text("whole")
@@ -245,7 +245,7 @@ async def test_as_a_library(films: Api) -> None:
     assert len(in_file(films.rec.data_dir / "exports" / "top.csv.gz", "films")) == lines[-1]["rows"]
 
 
-async def test_a_library_call_that_is_closed_ends_it(crowd: Api) -> None:
+async def test_closing_the_generator_cancels_the_export(crowd: Api) -> None:
     answer = await crowd.rec.export_recommendations(**CROWD)
     assert (await anext(answer))["status"] == "running"
     await answer.aclose()

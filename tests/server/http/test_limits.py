@@ -91,7 +91,7 @@ async def test_the_limit_counts_after_decompression(
 @pytest.mark.parametrize(
     "encoding", ["gzip", "deflate", "GZIP", "br", "zstd", "bogus", "gzip, gzip", "identity, x"]
 )
-async def test_bodies_that_are_not_what_they_claim(alive: Api, encoding: str) -> None:
+async def test_bodies_that_contradict_their_headers(alive: Api, encoding: str) -> None:
     whole = gzip.compress(json.dumps({str(number): number**9 for number in range(999)}).encode())
     for content in (b"no such thing", whole[:-2000], whole[:200] + b"junk" * 99):
         head = POST + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding.encode(), len(content))
@@ -99,7 +99,7 @@ async def test_bodies_that_are_not_what_they_claim(alive: Api, encoding: str) ->
         assert status in (400, 415), f"{content!r}: {status} {body!r}"
 
 
-async def test_encodings_that_are_not_known_are_named(alive: Api) -> None:
+async def test_unknown_encodings_are_named(alive: Api) -> None:
     answer = await alive.ask("POST", "/restart_scheduler", raw=b"{}", headers={"Content-Encoding": "bogus"})
     assert (answer.status, answer.code) == (415, "unsupported_media_type")
     assert "bogus" in answer.body["detail"]
@@ -124,7 +124,7 @@ async def test_depth(alive: Api) -> None:
         assert (await alive.ask("POST", "/restart_scheduler", raw=body)).code == "malformed_json"
 
 
-async def test_bodies_that_are_much_work_do_not_hold_up_the_loop(alive: Api) -> None:
+async def test_large_bodies_do_not_block_the_event_loop(alive: Api) -> None:
     # The fixture loop_is_never_blocked fails this test if one of them does.
     wide = b'{"a":[' + b"[]," * 340_000 + b"[]]}"
     keys = json.dumps({f"{number:x}": number for number in range(50_000)}).encode()
@@ -159,7 +159,7 @@ async def test_other_types_of_body(alive: Api, kind: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["application/json", "application/json; charset=utf-8", "Application/JSON;x=y", None]
 )
-async def test_json_under_its_names(alive: Api, kind: str | None) -> None:
+async def test_accepted_content_types(alive: Api, kind: str | None) -> None:
     head = b"POST /restart_scheduler HTTP/1.1\r\n" + HOST
     head += b"Content-Type: %s\r\n" % kind.encode() if kind else b""
     assert (await send(alive, head + b"Content-Length: 13\r\n\r\n", b'{"timeout":5}')).status == 200
@@ -202,7 +202,7 @@ async def test_json_under_its_names(alive: Api, kind: str | None) -> None:
     ],
     ids=lambda content: content[-40:],
 )
-async def test_what_is_no_http(alive: Api, content: bytes) -> None:
+async def test_invalid_http(alive: Api, content: bytes) -> None:
     status, _, body = await alive.wire(content)
     assert 400 <= status < 500, body
 
@@ -212,7 +212,7 @@ async def test_what_is_no_http(alive: Api, content: bytes) -> None:
     [b"", b"GET", b"GET /list_models HTTP/1.1\r\nHost:", POST + b"Content-Length: 100\r\n\r\n{",
      POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", POST + b"Content-Length: 9999999999999999999\r\n\r\n{}"],
 )  # fmt: skip
-async def test_clients_that_go_away_early(alive: Api, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_clients_that_disconnect_early(alive: Api, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     host, port = alive.url.removeprefix("http://").split(":")
     for _ in range(20):
         _, writer = await asyncio.open_connection(host, int(port))

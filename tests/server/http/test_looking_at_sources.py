@@ -1,4 +1,4 @@
-"""Looking at sources over HTTP: real files, databases and servers, good ones and bad ones."""
+"""Previews over HTTP: real files, databases and servers, good and bad ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def films(api: Api) -> Api:
 
 @pytest.fixture
 async def shop() -> AsyncIterator[str]:
-    """Somebody's REST API, which wants a token and repeats it; yields its address."""
+    """A REST API that requires a token and repeats it; yields its URL."""
 
     async def rows(request: web.Request) -> web.Response:
         if request.query.get("token") != "canary-token":
@@ -71,7 +71,7 @@ async def test_a_preview_of_a_stored_chef(films: Api, snapshot: Snapshot, path: 
         "And with stars as the rating it is rename_columns: userId->user_id,movieId->item_id,stars->rating",
     ]
     assert answer["message"] == (
-        "The first 3 rows were read and 3 of them are shown. The suggestions say what to change."
+        "The first 3 rows were read and 3 of them are shown. See suggestions for what to change."
     )
     assert snapshot() == before
 
@@ -118,34 +118,34 @@ async def test_a_definition_is_checked_without_being_saved(
     ]
     assert answer["rejected"] == {"user_id is empty": 1}
     assert answer["message"] == (
-        "The first 3 rows were read and 3 of them are shown. A training would leave out 1 of them."
+        "The first 3 rows were read and 3 of them are shown. A training would reject 1 of them."
     )
     assert snapshot() == before
 
 
-async def test_fields_without_a_meaning_are_named(films: Api) -> None:
+async def test_unknown_fields_are_listed(films: Api) -> None:
     more = {f"x{n}": n for n in range(30)}
     body = {"type": "csv", "path": "rows.csv", "query": "SELECT 1", **more}
     warnings = (await films.ok("POST", "/validate_data_chef", body))["warnings"]
-    assert warnings[0] == "The field 'query' means nothing to a csv data chef and was ignored."
-    assert (len(warnings), warnings[-1]) == (21, "So were 11 further fields.")
+    assert warnings[0] == "'query' is not a field of csv data chefs and was ignored."
+    assert (len(warnings), warnings[-1]) == (21, "11 more fields are unknown.")
 
 
-async def test_misspelt_fields_are_told_from_known_ones(films: Api) -> None:
+async def test_misspelt_fields_get_a_suggestion(films: Api) -> None:
     body = {"type": "csv", "path": "rows.csv", "delimeter": ","}
     assert (await films.ok("POST", "/validate_data_chef", body))["warnings"] == [
-        "The field 'delimeter' means nothing to a csv data chef and was ignored: did you mean delimiter?"
+        "'delimeter' is not a field of csv data chefs and was ignored: did you mean delimiter?"
     ]
     body = {"type": "sql", "query": "SELECT 1 AS user_id, 2 AS item_id",
             "db_config": {"type": "sqlite", "database": "shop.db", "pasword": "canary"}}  # fmt: skip
     sqlite3.connect(films.rec.data_dir / "shop.db").close()
-    warning = "The key 'db_config.pasword' means nothing to an sql data chef: did you mean db_config.password?"
+    warning = "'db_config.pasword' is not a key of sql data chefs: did you mean db_config.password?"
     assert (await films.ok("POST", "/validate_data_chef", body))["warnings"] == [warning]
     created = await films.ok("POST", "/create_data_chef_from_sql", {"data_chef_id": "shop", **body})
-    assert created["warnings"] == [warning, "The field 'type' is not known here and was ignored."]
+    assert created["warnings"] == [warning, "The field 'type' is unknown and was ignored."]
 
 
-async def test_keys_of_a_stored_entry_that_mean_nothing_are_named(films: Api) -> None:
+async def test_unknown_keys_of_a_stored_entry_are_listed(films: Api) -> None:
     config = films.rec.data_dir / "config" / "restaurant_data.yaml"
     config.write_text(
         "a: {type: CSV, path: rows.csv, delimeter: ',', rename_column: x, note: of May, encoding: null}\n"
@@ -155,36 +155,36 @@ async def test_keys_of_a_stored_entry_that_mean_nothing_are_named(films: Api) ->
         "e: {type: csv, path: rows.csv}\n"
     )
     warnings = [
-        "The key 'delimeter' means nothing to a csv data chef: did you mean delimiter?",
-        "The key 'rename_column' means nothing to a csv data chef: did you mean rename_columns?",
-        "The key 'note' means nothing to a csv data chef: leave it out.",
+        "'delimeter' is not a key of csv data chefs: did you mean delimiter?",
+        "'rename_column' is not a key of csv data chefs: did you mean rename_columns?",
+        "'note' is not a key of csv data chefs: leave it out.",
     ]
     assert (await films.ok("GET", "/preview_data_chef/a"))["warnings"] == warnings
     assert "warnings" not in await films.ok("GET", "/preview_data_chef/e")
     listed = await films.ok("GET", "/list_data_chefs")
     assert listed["a"]["warnings"] == warnings
     assert listed["b"]["warnings"] == [
-        "The key 'pagination_param' means nothing to an api data chef: did you mean page_param?"
+        "'pagination_param' is not a key of api data chefs: did you mean page_param?"
     ]
     assert "warnings" not in listed["c"] and "warnings" not in listed["e"]
-    assert (len(listed["d"]["warnings"]), listed["d"]["warnings"][-1]) == (21, "So were 10 further keys.")
+    assert (len(listed["d"]["warnings"]), listed["d"]["warnings"][-1]) == (21, "10 more keys are unknown.")
     again = await films.ok("POST", "/validate_data_chef", {**listed["a"], "error": "x"})
-    assert [one.partition(" means")[0] for one in again["warnings"]] == [
-        "The field 'delimeter'", "The field 'rename_column'", "The field 'note'",
+    assert [one.partition(" is not a field")[0] for one in again["warnings"]] == [
+        "'delimeter'", "'rename_column'", "'note'",
     ]  # fmt: skip
 
 
-async def test_ratings_that_are_no_numbers_are_in_the_message(films: Api) -> None:
+async def test_invalid_ratings_are_in_the_message(films: Api) -> None:
     (films.rec.data_dir / "rows.csv").write_text("user_id;item_id;rating\nann;tea;0,5\n" * 1)
     answer = await films.ok("GET", "/preview_data_chef/films")
     assert answer["replaced"] == {"rating is no number": 1}
     assert answer["message"] == (
         "The first 1 rows were read and 1 of them are shown. In 1 of them the rating is no number, so that it "
-        "counts 1. The suggestions say what to change."
+        "counts 1. See suggestions for what to change."
     )
 
 
-async def test_an_entry_without_a_type_is_listed_with_what_to_write(films: Api) -> None:
+async def test_an_entry_without_a_type_is_listed_with_an_error(films: Api) -> None:
     config = films.rec.data_dir / "config" / "restaurant_data.yaml"
     config.write_text("a: {path: rows.csv}\nb: {type: null, path: rows.csv}\n")
     for entry in (await films.ok("GET", "/list_data_chefs")).values():
@@ -225,7 +225,7 @@ async def test_a_bad_definition_names_the_fields_of_the_request(
     assert sorted(answer.locs) == sorted(locs)
 
 
-async def test_a_source_that_cannot_be_read_gives_its_own_reason(films: Api) -> None:
+async def test_the_reason_of_an_unreadable_source_is_returned(films: Api) -> None:
     await films.ok("POST", "/create_data_chef_from_csv", {"data_chef_id": "gone", "file_path": "gone.csv"})
     answer = await films.get("/preview_data_chef/gone")
     assert (answer.status, answer.code, answer.locs) == (422, "source_failed", [["path", "data_chef_id"]])
@@ -234,7 +234,7 @@ async def test_a_source_that_cannot_be_read_gives_its_own_reason(films: Api) -> 
     assert (answer.status, answer.code, answer.locs) == (422, "source_failed", [["body"]])
 
 
-async def test_an_entry_written_by_hand_that_cannot_be_used_says_why(films: Api) -> None:
+async def test_an_invalid_entry_is_listed_with_an_error(films: Api) -> None:
     config = films.rec.data_dir / "config" / "restaurant_data.yaml"
     config.write_text("a: {type: csv}\nb: {path: x}\nc: {type: csv, path: rows.csv, half_life_days: -1}\nd: 5\n")
     for name, sentence in (
@@ -279,14 +279,14 @@ async def test_a_database(films: Api) -> None:
     assert "order_lines" in missing.body["error"]
 
 
-async def test_a_database_that_is_down_keeps_its_password(films: Api) -> None:
+async def test_an_unreachable_database_does_not_expose_its_password(films: Api) -> None:
     body = {"type": "sql", "query": "SELECT 1", "connection": "postgresql://reader:canary@127.0.0.1:1/shop"}
     answer = await films.post("/validate_data_chef", body)
     assert (answer.status, answer.code) == (422, "source_failed")
     assert "canary" not in json.dumps(answer.body)
 
 
-async def test_a_rest_source_and_what_it_repeats(films: Api, shop: str) -> None:
+async def test_secrets_that_a_rest_source_repeats_are_masked(films: Api, shop: str) -> None:
     body = {"type": "api", "url": f"{shop}rows?token=canary-token", "rename_columns": "sku->item_id"}
     answer = await films.ok("POST", "/validate_data_chef", body)
     assert (len(answer["raw"]), answer["rows_read"]) == (20, 30)
@@ -311,7 +311,7 @@ async def test_masked_secrets_are_those_of_the_stored_chef(films: Api, shop: str
         assert (answer_to.status, answer_to.code, answer_to.locs) == (422, "validation_error", [["body", "url"]])
 
 
-async def test_a_rest_source_that_refuses_or_gives_no_json(films: Api, shop: str) -> None:
+async def test_a_rest_source_that_fails(films: Api, shop: str) -> None:
     for path, part in (("rows?token=canary-wrong", "401"), ("page", "JSON"), ("none", "404")):
         answer = await films.post("/validate_data_chef", {"type": "api", "url": shop + path})
         assert (answer.status, answer.code) == (422, "source_failed")
@@ -319,7 +319,7 @@ async def test_a_rest_source_that_refuses_or_gives_no_json(films: Api, shop: str
         assert "canary" not in json.dumps(answer.body)
 
 
-async def test_a_source_that_never_answers_is_ended(serve: Serve, data_dir: Path, settings: Settings) -> None:
+async def test_a_source_that_never_responds_is_stopped(serve: Serve, data_dir: Path, settings: Settings) -> None:
     accepted: list[Any] = []
 
     async def hang(*streams: Any) -> None:
@@ -341,9 +341,7 @@ async def test_a_source_that_never_answers_is_ended(serve: Serve, data_dir: Path
     source.close()
 
 
-async def test_an_answer_through_a_worker_process_stays_within_its_limits(
-    serve: Serve, data_dir: Path, settings: Settings
-) -> None:
+async def test_a_preview_by_a_worker_process_is_limited(serve: Serve, data_dir: Path, settings: Settings) -> None:
     api = await serve(RecServer(data_dir, settings))
     names = ",".join(f"{'ü' * 100}{n}" for n in range(300))
     wide = "€" * 500 + ","

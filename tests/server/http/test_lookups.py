@@ -31,7 +31,7 @@ async def pages(api: Api, path: str, name: str, limit: int, prefix: str = "") ->
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 10, 11, 12, 1000])
-async def test_pages_hold_everything_once(films: Api, limit: int) -> None:
+async def test_pages_contain_everything_once(films: Api, limit: int) -> None:
     users = await pages(films, "/users", "user_id", limit)
     assert users == [{"user_id": name, "interactions": len(USERS[name])} for name in BY_BYTES]
     items = await pages(films, "/items", "item_id", limit)
@@ -61,7 +61,7 @@ async def test_a_model_without_attributes_has_none(films: Api) -> None:
 
 
 @pytest.mark.parametrize("model", ["films", "plain", "als", "ease"])
-async def test_alike_items(films: Api, model: str) -> None:
+async def test_similar_items(films: Api, model: str) -> None:
     if model in ("als", "ease"):
         await asyncio.to_thread(put_films, films.rec.data_dir / "models", model, algorithm=model)
     for item in FILMS:
@@ -77,15 +77,15 @@ async def test_alike_items(films: Api, model: str) -> None:
 
 
 @pytest.mark.parametrize("model", ["films", "ease", "als", "popular"])
-async def test_alike_users(films: Api, model: str) -> None:
+async def test_similar_users(films: Api, model: str) -> None:
     if model in ("als", "ease"):
         await asyncio.to_thread(put_films, films.rec.data_dir / "models", model, algorithm=model)
     for user in USERS:
         path = f"/similar_users?model_id={model}&user_id={quote(user, safe='')}"
         whole = (await films.ok("GET", f"{path}&n=1000"))["users"]
         assert {one["user_id"] for one in whole} == set(USERS) - {user}
-        told = [one["score"] for one in whole]
-        assert told == sorted(told, reverse=True) and all(-1 <= score <= 1 for score in told)
+        scores = [one["score"] for one in whole]
+        assert scores == sorted(scores, reverse=True) and all(-1 <= score <= 1 for score in scores)
         assert (await films.ok("GET", f"{path}&n=3&offset=2"))["users"] == whole[2:5]
         for beyond in (9, 10, 10**19):
             assert (await films.ok("GET", f"{path}&offset={beyond}"))["users"] == []
@@ -109,7 +109,7 @@ async def test_popular_items(films: Api) -> None:
     assert recent["source"] == "recent"
 
 
-async def test_what_is_not_there_is_named(films: Api) -> None:
+async def test_missing_ids_are_named(films: Api) -> None:
     for item in ("x", "a/b", "é", "a\nb", "x" * 256):
         for method, path, body in (
             ("GET", f"/similar_items?model_id=films&item_id={quote(item, safe='')}", None),

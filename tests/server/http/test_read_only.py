@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio import iscoroutinefunction
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ async def reader(serve: Serve, trained: Api, settings: Settings) -> Api:
 
 
 @pytest.mark.parametrize(("prefix", "route"), ADDRESSES)
-async def test_exactly_what_would_change_something_is_refused(
+async def test_only_changes_are_rejected(
     reader: Api, snapshot: Callable[[], dict[str, bytes]], prefix: str, route: Route
 ) -> None:
     before = snapshot()
@@ -54,39 +55,39 @@ async def test_exactly_what_would_change_something_is_refused(
 
 
 @pytest.mark.parametrize("dry_run", ["dry_run=true", "dry_run=1"])
-async def test_what_a_deletion_would_remove_can_be_asked(
+async def test_a_dry_run_of_a_deletion_is_allowed(
     reader: Api, trained: Api, snapshot: Callable[[], dict[str, bytes]], dry_run: str
 ) -> None:
     before, path = snapshot(), f"/delete_model/m?{dry_run}"
-    told = await reader.ok("DELETE", path)
-    assert (told["status"], told["files_deleted"][0]) == ("dry_run", "models/m_config.json")
-    assert told == await trained.ok("DELETE", path)
+    preview = await reader.ok("DELETE", path)
+    assert (preview["status"], preview["files_deleted"][0]) == ("dry_run", "models/m_config.json")
+    assert preview == await trained.ok("DELETE", path)
     assert snapshot() == before
 
 
 @pytest.mark.parametrize("dry_run", ["dry_run=false", "dry_run=perhaps", "force=true"])
-async def test_whatever_else_a_deletion_says_is_refused(reader: Api, dry_run: str) -> None:
+async def test_other_deletions_are_rejected(reader: Api, dry_run: str) -> None:
     answer = await reader.ask("DELETE", f"/delete_model/m?{dry_run}")
     assert (answer.status, answer.code) == (409, "read_only")
 
 
 @pytest.mark.parametrize("name", sorted({route.operation for route in ROUTES if changes(route)}))
-async def test_the_library_refuses_the_same(reader: Api, trained: Api, name: str) -> None:
-    verb: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
+async def test_the_library_rejects_the_same(reader: Api, trained: Api, name: str) -> None:
+    operation: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
     with pytest.raises(ReadOnly, match="is read-only"):
-        await verb()
+        await operation()
     try:  # the same call means something to a server that writes
         await getattr(trained.rec, name)()
     except RecServerError as error:
         assert not isinstance(error, ReadOnly)
 
 
-def test_every_public_verb_has_a_route() -> None:
-    verbs = {name for name in dir(Service) if hasattr(getattr(Service, name), "fields")}
-    assert verbs == {route.operation for route in ROUTES}
+def test_every_public_operation_has_a_route() -> None:
+    operations = {name for name in dir(Service) if name[0] != "_" and iscoroutinefunction(getattr(Service, name))}
+    assert operations == {route.operation for route in ROUTES}
 
 
-async def test_it_answers_as_the_writer_does(reader: Api, trained: Api) -> None:
+async def test_responses_equal_those_of_the_writer(reader: Api, trained: Api) -> None:
     path = "/recommend/u0/m/5"
     mine, theirs = await reader.ok("GET", path), await trained.ok("GET", path)
     assert mine["source"] == "personal"
@@ -95,7 +96,7 @@ async def test_it_answers_as_the_writer_does(reader: Api, trained: Api) -> None:
         assert await reader.ok("GET", path) == await trained.ok("GET", path), path
 
 
-async def test_it_says_that_it_only_looks(reader: Api, trained: Api) -> None:
+async def test_health_reports_read_only(reader: Api, trained: Api) -> None:
     assert await reader.ok("GET", "/health") == {"status": "ok", "read_only": True}
     assert (await reader.ok("GET", "/get_scheduler_status"))["data"] == {"is_running": False, "status": "stopped"}
     mine, theirs = await reader.ok("GET", "/list_tasks"), await trained.ok("GET", "/list_tasks")
@@ -104,7 +105,7 @@ async def test_it_says_that_it_only_looks(reader: Api, trained: Api) -> None:
     assert mine["t"]["last_status"] == "completed"
 
 
-async def test_a_new_version_is_taken_up(reader: Api, trained: Api, trainings: ScriptedExecutor) -> None:
+async def test_a_new_version_is_loaded(reader: Api, trained: Api, trainings: ScriptedExecutor) -> None:
     assert (await reader.ok("GET", "/recommend/u0/m"))["model_version"] == 1
     with reader.rec.events.listen() as mine, trained.rec.events.listen() as theirs:
         await trained.ok("POST", "/run_task", {"task_name": "t"})
@@ -115,9 +116,7 @@ async def test_a_new_version_is_taken_up(reader: Api, trained: Api, trainings: S
     assert (await reader.ok("GET", "/recommend/u0/m"))["model_version"] == 2
 
 
-async def test_what_the_writer_removes_and_adds_is_followed(
-    reader: Api, trained: Api, trainings: ScriptedExecutor
-) -> None:
+async def test_changes_of_the_writer_are_followed(reader: Api, trained: Api, trainings: ScriptedExecutor) -> None:
     await trained.ok("POST", "/create_model", {"model_id": "new", "algorithm": "nmf"})
     task = {"task_name": "new", "model_id": "new", "data_chef_id": "c", "interval": 60}
     with trained.rec.events.listen() as events:

@@ -1,4 +1,4 @@
-"""Everything that may be wished of an answer: by GET and by POST, alone and together."""
+"""All request options: by GET and by POST, alone and combined."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.film_models import FILMS, ODD, USERS, put_films, swap_films
 
-Wishes = dict[str, Any]
+Options = dict[str, Any]
 
-ON_ITEMS: list[Wishes] = [
+ON_ITEMS: list[Options] = [
     {}, {"n": 3}, {"n": "3"}, {"offset": 2}, {"n": 2, "offset": 3}, {"exclude": ["home"]},
     {"exclude": ["home", ODD]}, {"exclude": ["nobody knows this"]}, {"candidates": ["heat"]},
     {"candidates": ["heat", ODD, "brazil", "heat"]},
@@ -27,7 +27,7 @@ ON_ITEMS: list[Wishes] = [
     {"n": 4, "offset": 1, "exclude": ["jaws"], "filter": ["price<13"], "boost": ["genre=Drama*2"],
      "max_per": ["genre:3"], "diversity": 0.3},
 ]  # fmt: skip
-OF_PEOPLE: list[Wishes] = [
+OF_PEOPLE: list[Options] = [
     {"exclude_seen": False}, {"interactions": ["alien"]}, {"interactions": ["alien", ODD, "nobody knows this"]},
     {"explain": True}, {"explain": "1", "boost": ["genre=Drama*2"]}, {"fallback": False}, {"popularity": "recent"},
     {"popularity": "overall", "fallback": True}, {"fallback": False, "popularity": "recent"},
@@ -35,29 +35,29 @@ OF_PEOPLE: list[Wishes] = [
 NOT_IN_ORDER = [{"max_per": ["genre:1"]}, {"diversity": 0.6}, {"diversity": 0.6, "max_per": ["genre:2"]}]
 
 
-def query(wishes: Wishes) -> str:
-    """Wishes as a query: each value of a list by itself."""
+def query(options: Options) -> str:
+    """Options as a query: each value of a list by itself."""
     texts = {
         name: [
             str(one).lower() if isinstance(one, bool) else str(one)
             for one in (value if isinstance(value, list) else [value])
         ]
-        for name, value in wishes.items()
+        for name, value in options.items()
     }
     return urlencode(texts, doseq=True, quote_via=quote, safe="")
 
 
-async def both(api: Api, path: str, wishes: Wishes) -> dict[str, Any]:
+async def both(api: Api, path: str, options: Options) -> dict[str, Any]:
     """The answer to GET, which must be that to POST."""
-    got = await api.ok("GET", f"{path}?{query(wishes)}")
-    posted = await api.ok("POST", path, wishes)
+    got = await api.ok("GET", f"{path}?{query(options)}")
+    posted = await api.ok("POST", path, options)
     assert got | {"datetime": ""} == posted | {"datetime": ""}
     return got
 
 
-async def scores(api: Api, user: str = "ann", model: str = "films", **wishes: Any) -> dict[str, float]:
+async def scores(api: Api, user: str = "ann", model: str = "films", **options: Any) -> dict[str, float]:
     """The items that somebody is recommended, best first, with their scores."""
-    asked = {"user_id": user, "model_id": model, "n": 1000} | wishes
+    asked = {"user_id": user, "model_id": model, "n": 1000} | options
     answer = await api.ok("POST", "/recommend", asked)
     return {item["item_id"]: item["score"] for item in answer["predictions"][user]}
 
@@ -74,20 +74,20 @@ async def everything(api: Api, user: str = "ann") -> dict[str, float]:
 
 @pytest.mark.parametrize("user", ["ann", "ann/b\n", "nobody"])
 async def test_get_and_post_recommend_the_same(films: Api, user: str) -> None:
-    for wishes in [*ON_ITEMS, *OF_PEOPLE]:
-        answer = await both(films, "/recommend", {"user_id": user, "model_id": "films", **wishes})
+    for options in [*ON_ITEMS, *OF_PEOPLE]:
+        answer = await both(films, "/recommend", {"user_id": user, "model_id": "films", **options})
         assert list(answer["predictions"]) == [user] and "warnings" not in answer
         assert answer["n_recommendations"] == len(answer["predictions"][user])
-        if "n" not in wishes and "exclude_seen" not in wishes:
-            path = f"/recommend/{quote(user, safe='')}/films?{query(wishes)}"
+        if "n" not in options and "exclude_seen" not in options:
+            path = f"/recommend/{quote(user, safe='')}/films?{query(options)}"
             assert (await films.ok("GET", path))["predictions"] == answer["predictions"]
 
 
 @pytest.mark.parametrize("path", ["/similar_items", "/popular_items"])
 async def test_get_and_post_find_the_same_items(films: Api, path: str) -> None:
     about = {"model_id": "films"} | ({"item_id": ODD} if path == "/similar_items" else {"popularity": "recent"})
-    for wishes in ON_ITEMS:
-        answer = await both(films, path, about | wishes)
+    for options in ON_ITEMS:
+        answer = await both(films, path, about | options)
         assert answer["n_recommendations"] == len(answer["items"]) and answer["model_version"] == 1
 
 
@@ -101,7 +101,7 @@ async def test_one_value_is_a_list_of_one(films: Api) -> None:
         assert single["predictions"] == (await both(films, "/recommend", {**asked, name: [value]}))["predictions"]
 
 
-async def test_texts_and_objects_mean_the_same(films: Api) -> None:
+async def test_texts_and_objects_are_equivalent(films: Api) -> None:
     ways: list[tuple[str, str, dict[str, Any]]] = [
         ("filter", "genre=Comedy", {"attribute": "genre", "value": "Comedy"}),
         ("filter", "price<9.5", {"attribute": "price", "operator": "<", "value": 9.5}),
@@ -112,12 +112,12 @@ async def test_texts_and_objects_mean_the_same(films: Api) -> None:
         ("interactions", "alien", {"item_id": "alien", "rating": 1, "at": "noon"}),
     ]
     for name, text, full in ways:
-        as_text: Wishes = {name: text}
-        as_object: Wishes = {name: [full]}
+        as_text: Options = {name: text}
+        as_object: Options = {name: [full]}
         assert await scores(films, **as_text) == await scores(films, **as_object), full
 
 
-async def test_a_list_of_values_is_any_of_them(films: Api) -> None:
+async def test_a_list_of_values_matches_any_of_them(films: Api) -> None:
     either = {"attribute": "genre", "values": ["Horror", "Drama"]}
     ranked = await everything(films)
     wanted = [item for item in ranked if {"Horror", "Drama"} & set(FILMS[item].get("genre", ()))]
@@ -126,7 +126,7 @@ async def test_a_list_of_values_is_any_of_them(films: Api) -> None:
     assert list(neither) == [item for item in ranked if item not in wanted]
 
 
-async def test_commas_separate_nothing(films: Api) -> None:
+async def test_commas_are_not_separators(films: Api) -> None:
     answer = await films.ok("GET", "/recommend?user_id=ann&model_id=films&candidates=heat,home")
     assert answer["predictions"] == {"ann": []}
 
@@ -135,10 +135,10 @@ async def test_commas_separate_nothing(films: Api) -> None:
 
 
 @pytest.mark.parametrize("user", ["ann", "nobody"])
-async def test_what_is_left_out_leaves_the_others_as_they_are(films: Api, user: str) -> None:
+async def test_exclusions_do_not_change_other_items(films: Api, user: str) -> None:
     ranked = await everything(films, user)
     items = list(ranked)
-    for wishes, wanted in (
+    for options, wanted in (
         ({"exclude": items[:3]}, items[3:]),
         ({"candidates": items[5:8] + items[:2] + ["unknown"]}, items[:2] + items[5:8]),
         ({"candidates": items[:4], "exclude": items[1:]}, items[:1]),
@@ -150,11 +150,11 @@ async def test_what_is_left_out_leaves_the_others_as_they_are(films: Api, user: 
         ({"filter": ["genre=Horror", "genre!=Horror"]}, []),
         ({"n": 4, "offset": 3}, items[3:7]),
     ):
-        found = await scores(films, user, exclude_seen=False, **wishes)
-        assert found == {item: ranked[item] for item in wanted} and list(found) == wanted, wishes
+        found = await scores(films, user, exclude_seen=False, **options)
+        assert found == {item: ranked[item] for item in wanted} and list(found) == wanted, options
 
 
-async def test_filters_still_give_as_many_as_there_are(films: Api) -> None:
+async def test_filters_apply_to_all_items(films: Api) -> None:
     """They bear on all items, and not on the best few."""
     worst = list(await everything(films))[-1]
     assert list(await scores(films, n=1, exclude_seen=False, filter=f"price={FILMS[worst]['price']}")) == [worst]
@@ -183,7 +183,7 @@ async def test_quotas_keep_the_order(films: Api) -> None:
         assert list(await scores(films, exclude_seen=False, max_per=f"genre:{most}")) == wanted
 
 
-async def test_diversity_begins_with_the_best_and_loses_nothing(films: Api) -> None:
+async def test_diversity_starts_with_the_best_item(films: Api) -> None:
     ranked = await everything(films)
     assert list(await scores(films, exclude_seen=False, diversity=0)) == list(ranked)
     orders = {tuple(await scores(films, exclude_seen=False, diversity=share)) for share in (0, 0.5, 1)}
@@ -193,18 +193,20 @@ async def test_diversity_begins_with_the_best_and_loses_nothing(films: Api) -> N
     assert await scores(films, exclude_seen=False, diversity=1) == ranked, "scores are those of the model"
 
 
-@pytest.mark.parametrize("wishes", [{}, {"filter": "price<12"}, *NOT_IN_ORDER])
-async def test_pages_are_pages_of_one_order(films: Api, wishes: Wishes) -> None:
-    whole = list(await scores(films, exclude_seen=False, **wishes))
+@pytest.mark.parametrize("options", [{}, {"filter": "price<12"}, *NOT_IN_ORDER])
+async def test_pages_are_pages_of_one_order(films: Api, options: Options) -> None:
+    whole = list(await scores(films, exclude_seen=False, **options))
     for n in (1, 2, 5):
-        pages = [list(await scores(films, exclude_seen=False, n=n, offset=at, **wishes)) for at in range(0, 13, n)]
+        pages = [
+            list(await scores(films, exclude_seen=False, n=n, offset=at, **options)) for at in range(0, 13, n)
+        ]
         assert list(chain.from_iterable(pages)) == whole
 
 
-@pytest.mark.parametrize("wishes", [{}, *NOT_IN_ORDER])
-async def test_beyond_the_end_there_is_nothing(films: Api, wishes: Wishes) -> None:
+@pytest.mark.parametrize("options", [{}, *NOT_IN_ORDER])
+async def test_pages_past_the_end_are_empty(films: Api, options: Options) -> None:
     for offset in (12, 13, 10**9, 10**30):
-        asked = {"model_id": "films", "offset": offset, **wishes}
+        asked = {"model_id": "films", "offset": offset, **options}
         for path, about in (
             ("/recommend", {"user_id": "nobody"}), ("/similar_items", {"item_id": "heat"}), ("/popular_items", {}),
             ("/session_recommend", {"interactions": ["heat"]}),
@@ -217,8 +219,8 @@ async def test_beyond_the_end_there_is_nothing(films: Api, wishes: Wishes) -> No
 # Who is answered from what
 
 
-async def test_where_answers_come_from(films: Api) -> None:
-    for wishes, source in (
+async def test_sources_of_recommendations(films: Api) -> None:
+    for options, source in (
         ({"user_id": "ann"}, "personal"),
         ({"user_id": "ann", "interactions": ["alien"]}, "personal"),
         ({"user_id": "ann", "popularity": "recent"}, "personal"),
@@ -230,11 +232,11 @@ async def test_where_answers_come_from(films: Api) -> None:
         ({"user_id": "nobody", "popularity": "recent"}, "recent"),
         ({"user_id": "nobody", "fallback": False}, None),
     ):
-        answer = await films.ok("POST", "/recommend", {"model_id": "films", **wishes})
-        assert (answer["source"], bool(answer["n_recommendations"])) == (source, source is not None), wishes
+        answer = await films.ok("POST", "/recommend", {"model_id": "films", **options})
+        assert (answer["source"], bool(answer["n_recommendations"])) == (source, source is not None), options
 
 
-async def test_interactions_sent_along_change_the_answer(films: Api) -> None:
+async def test_interactions_of_a_request_change_the_recommendations(films: Api) -> None:
     before = await scores(films)
     after = await scores(films, interactions=["alien", "jaws"])
     assert "alien" in before and not {"alien", "jaws"} & set(after)
@@ -243,7 +245,7 @@ async def test_interactions_sent_along_change_the_answer(films: Api) -> None:
     assert set(kept) == set(FILMS) and after.items() <= kept.items()
 
 
-async def test_what_is_sent_again_changes_little(films: Api) -> None:
+async def test_known_interactions_change_little(films: Api) -> None:
     """Somebody new with the interactions of a user gets what the user gets, but for how far a training went."""
     for user, items in USERS.items():
         own, new = await scores(films, user), await scores(films, "nobody", interactions=items)
@@ -251,16 +253,16 @@ async def test_what_is_sent_again_changes_little(films: Api) -> None:
         assert new == pytest.approx(own, abs=0.02)
 
 
-async def test_of_several_with_one_item_the_last_counts(films: Api) -> None:
+async def test_the_last_interaction_with_an_item_counts(films: Api) -> None:
     said = [{"item_id": "alien", "rating": 0}, "jaws", {"item_id": "jaws", "rating": -5}, "alien"]
     twice = await scores(films, "nobody", interactions=said, exclude_seen=False)
     once = await scores(films, "nobody", interactions=["alien"], exclude_seen=False)
     assert twice == pytest.approx(once, rel=1e-5)
 
 
-async def test_a_session_is_somebody_without_a_name(films: Api) -> None:
-    for wishes in [*ON_ITEMS, *(one for one in OF_PEOPLE if "interactions" not in one)]:
-        asked = {"model_id": "films", "interactions": ["alien", ODD], **wishes}
+async def test_session_recommend_equals_fold_in_of_a_new_user(films: Api) -> None:
+    for options in [*ON_ITEMS, *(one for one in OF_PEOPLE if "interactions" not in one)]:
+        asked = {"model_id": "films", "interactions": ["alien", ODD], **options}
         session = await films.ok("POST", "/session_recommend", asked)
         assert session["source"] == "fold_in" and "user_id" not in session
         named = await films.ok("POST", "/recommend", asked | {"user_id": "nobody"})
@@ -274,7 +276,7 @@ async def test_a_session_is_somebody_without_a_name(films: Api) -> None:
 @pytest.mark.parametrize("algorithm", ["nmf", "als", "svd", "ease", "item_knn", "popular"])
 async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
     await asyncio.to_thread(put_films, films.rec.data_dir / "models", "one", algorithm=algorithm)
-    people: list[Wishes] = [
+    people: list[Options] = [
         {"user_id": "ann"}, {"user_id": "ann", "interactions": ["alien"]}, {"user_id": "nobody"},
         {"user_id": "nobody", "interactions": ["alien", "heat", "clue"]},
         {"user_id": "eve", "exclude_seen": False},
@@ -287,9 +289,9 @@ async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
         (items,) = answer["predictions"].values()
         assert items or about["user_id"] == "eve"
         for item in items:
-            told = [one["share"] for one in item["because"]]
-            assert sum(told) + item["others"] == pytest.approx(item["score"], rel=1e-6, abs=1e-7), about
-            assert {one["item_id"] for one in item["because"]} <= set(own) and len(told) <= 10
+            shares = [one["share"] for one in item["because"]]
+            assert sum(shares) + item["others"] == pytest.approx(item["score"], rel=1e-6, abs=1e-7), about
+            assert {one["item_id"] for one in item["because"]} <= set(own) and len(shares) <= 10
         plain = (await films.ok("POST", "/recommend", asked | {"explain": False}))["predictions"]
         assert [(one["item_id"], one["score"]) for one in items] == [
             (one["item_id"], one["score"]) for one in plain[str(about["user_id"])]
@@ -297,12 +299,12 @@ async def test_shares_add_up_to_the_score(films: Api, algorithm: str) -> None:
         assert all(set(one) == {"item_id", "score"} for one in plain[str(about["user_id"])])
 
 
-async def test_a_version_that_cannot_fold_in_says_so(films: Api) -> None:
+async def test_a_version_without_fold_in_warns(films: Api) -> None:
     asked = {"model_id": "popular", "interactions": ["airplane"]}
     for path, about in (("/recommend", {"user_id": "nobody"}), ("/session_recommend", {}),
                         ("/rank", {"item_ids": ["heat"]})):  # fmt: skip
         answer = await films.ok("POST", path, asked | about)
-        assert answer["source"] == "popular" and "cannot learn from interactions" in answer["warnings"][0], path
+        assert answer["source"] == "popular" and "cannot use the interactions" in answer["warnings"][0], path
     first = (await films.ok("POST", "/session_recommend", asked))["items"][0]["item_id"]
     assert first == "big", "airplane is more popular, but the session has it"
 
@@ -310,7 +312,7 @@ async def test_a_version_that_cannot_fold_in_says_so(films: Api) -> None:
 # Ranking
 
 
-async def test_rank_puts_given_items_in_order(films: Api) -> None:
+async def test_rank_orders_the_given_items(films: Api) -> None:
     ranked = await everything(films)
     given = ["unknown", "heat", "alien", ODD, "clue", "heat", "other/\x07"]
     answer = await films.ok("POST", "/rank", {"model_id": "films", "user_id": "ann", "item_ids": given})
@@ -323,7 +325,7 @@ async def test_rank_puts_given_items_in_order(films: Api) -> None:
     assert "clue" not in str((await films.ok("POST", "/rank", unseen))["items"])
 
 
-async def test_rank_for_somebody_unknown(films: Api) -> None:
+async def test_rank_for_a_cold_start_user(films: Api) -> None:
     asked = {"model_id": "films", "item_ids": ["heat", "alien", "big"]}
     for about, source, first in (
         ({}, "popular", "big"), ({"user_id": "nobody"}, "popular", "big"),
@@ -347,53 +349,55 @@ async def test_rank_takes_ten_thousand(films: Api) -> None:
 # All of it elsewhere
 
 
-async def verbs(rec: RecServer) -> dict[str, Any]:
-    """What the verbs answer when they are called."""
-    wishes: Wishes = {"model_id": "films", "filter": ["price>0"], "n": 3}
+async def operations(rec: RecServer) -> dict[str, Any]:
+    """What the operations answer when they are called."""
+    options: Options = {"model_id": "films", "filter": ["price>0"], "n": 3}
     session: Any = ["alien", ODD]  # a type checker would have Interactions
     return {
-        "recommend": (await rec.recommend("ann", **wishes, explain=True)) | {"datetime": ""},
-        "session_recommend": await rec.session_recommend(session, **wishes),
+        "recommend": (await rec.recommend("ann", **options, explain=True)) | {"datetime": ""},
+        "session_recommend": await rec.session_recommend(session, **options),
         "rank": await rec.rank(["heat", ODD, "x"], model_id="films", user_id="ann"),
-        "similar_items": await rec.similar_items(ODD, **wishes),
+        "similar_items": await rec.similar_items(ODD, **options),
         "similar_users": await rec.similar_users("ann/b\n", model_id="films", n=3),
-        "popular_items": await rec.popular_items(**wishes, popularity="recent"),
+        "popular_items": await rec.popular_items(**options, popularity="recent"),
         "users": await rec.users(model_id="films", prefix="a"),
         "items": await rec.items(model_id="films", after="clue", limit=2),
-        "recommend_batch": [line async for line in await rec.recommend_batch(["ann", "nobody"], **wishes)],
+        "recommend_batch": [line async for line in await rec.recommend_batch(["ann", "nobody"], **options)],
     }
 
 
 async def asked_over_http(api: Api) -> dict[str, Any]:
     """The same over HTTP."""
-    wishes = {"model_id": "films", "filter": ["price>0"], "n": 3}
+    options = {"model_id": "films", "filter": ["price>0"], "n": 3}
     ann = {"user_id": "ann"}
     return {
-        "recommend": (await both(api, "/recommend", wishes | ann | {"explain": True})) | {"datetime": ""},
-        "session_recommend": await api.ok("POST", "/session_recommend", wishes | {"interactions": ["alien", ODD]}),
+        "recommend": (await both(api, "/recommend", options | ann | {"explain": True})) | {"datetime": ""},
+        "session_recommend": await api.ok(
+            "POST", "/session_recommend", options | {"interactions": ["alien", ODD]}
+        ),
         "rank": await api.ok("POST", "/rank", ann | {"model_id": "films", "item_ids": ["heat", ODD, "x"]}),
-        "similar_items": await both(api, "/similar_items", wishes | {"item_id": ODD}),
+        "similar_items": await both(api, "/similar_items", options | {"item_id": ODD}),
         "similar_users": await api.ok(
             "GET", f"/similar_users?user_id={quote('ann/b' + chr(10))}&model_id=films&n=3"
         ),
-        "popular_items": await both(api, "/popular_items", wishes | {"popularity": "recent"}),
+        "popular_items": await both(api, "/popular_items", options | {"popularity": "recent"}),
         "users": await api.ok("GET", "/users?model_id=films&prefix=a"),
         "items": await api.ok("GET", "/items?model_id=films&after=clue&limit=2"),
-        "recommend_batch": await api.lines("/recommend_batch", wishes | {"user_ids": ["ann", "nobody"]}),
+        "recommend_batch": await api.lines("/recommend_batch", options | {"user_ids": ["ann", "nobody"]}),
     }
 
 
-async def test_the_library_answers_as_http_does(films: Api) -> None:
-    assert await verbs(films.rec) == await asked_over_http(films)
+async def test_the_library_returns_the_same_as_http(films: Api) -> None:
+    assert await operations(films.rec) == await asked_over_http(films)
 
 
-async def test_a_read_only_server_answers_all_of_it(films: Api, serve: Serve, settings: Settings) -> None:
+async def test_a_read_only_server_supports_all_options(films: Api, serve: Serve, settings: Settings) -> None:
     settings = settings.model_copy(update={"read_only": True})
     reader = await serve(RecServer(films.rec.data_dir, settings, executor=ScriptedExecutor()))
     assert await asked_over_http(reader) == await asked_over_http(films)
 
 
-async def test_a_model_that_is_swapped_answers_from_the_new_version(films: Api) -> None:
+async def test_a_replaced_model_serves_the_new_version(films: Api) -> None:
     assert (await films.ok("GET", "/popular_items?model_id=films"))["model_version"] == 1
     await swap_films(films.rec)
     answer = await films.ok("GET", "/popular_items?model_id=films")

@@ -1,4 +1,4 @@
-"""The sentences of 422: whatever is sent to whichever field, they are ours, and not those of a library."""
+"""The error messages of 422 are our own for every field and value, not those of a library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
 from recserver.server.service.chef_requests import DEFINITIONS
-from recserver.server.service.operation import parameter_names
+from recserver.server.service.operation import parameters_of
 from tests.helpers.api_client import Api
 
 WRONG: list[Any] = ["", "no such", "-1", "x" * 100_001, -1, 1.5, 10**30, False, [], ["a"], {}, {"solver": 5}]
@@ -18,13 +18,13 @@ FOREIGN_WORDS = re.compile(
     r"[Ii]nput|[Ss]tring|should|valid|Value error|argument|pattern|\^|\b(?:int|float|bool|dict)\b"
 )
 
-VERBS = {
+OPERATIONS = {
     route.operation: route for route in ROUTES if "{" not in route.path and route.operation != "validate_data_chef"
 }
 
 
 async def refused(api: Api, method: str, path: str, body: dict[str, Any]) -> list[str]:
-    """What a request is refused with, if it is."""
+    """The error messages of a request, if it is rejected."""
     answer = await api.ask(method, path, body)
     assert answer.status != 500, answer.body
     if answer.status != 422:
@@ -32,17 +32,17 @@ async def refused(api: Api, method: str, path: str, body: dict[str, Any]) -> lis
     return [answer.body["detail"], *(one["msg"] for one in answer.body["errors"])]
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-async def test_wrong_fields_are_refused_in_our_words(api: Api, verb: str) -> None:
-    route = VERBS[verb]
-    for name in parameter_names(getattr(Service, verb)):
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+async def test_errors_of_fields_have_our_wording(api: Api, operation: str) -> None:
+    route = OPERATIONS[operation]
+    for name in parameters_of(getattr(Service, operation))[0]:
         said = [one for value in WRONG for one in await refused(api, route.method, route.path, {name: value})]
         assert said, f"{name} takes anything"
         assert not [one for one in said if FOREIGN_WORDS.search(one)]
 
 
 @pytest.mark.parametrize("kind", sorted(DEFINITIONS))
-async def test_wrong_definitions_are_refused_in_our_words(api: Api, kind: str) -> None:
+async def test_errors_of_definitions_have_our_wording(api: Api, kind: str) -> None:
     for name in DEFINITIONS[kind].__annotations__:
         for value in WRONG:
             said = await refused(api, "POST", "/validate_data_chef", {"type": kind, "rows": 0, name: value})
@@ -62,24 +62,26 @@ async def test_wrong_definitions_are_refused_in_our_words(api: Api, kind: str) -
         ("/get_run", "run_id: is missing."),
     ],
 )
-async def test_what_is_allowed_is_told(api: Api, query: str, sentence: str) -> None:
+async def test_errors_list_the_allowed_values(api: Api, query: str, sentence: str) -> None:
     answer = await api.get(query)
     assert (answer.status, answer.body["detail"]) == (422, sentence)
 
 
 @pytest.mark.parametrize(
-    ("verb", "body", "sentence"),
+    ("operation", "body", "sentence"),
     [
         ("/get_run", {"run_id": 5}, "run_id: must be text."),
         ("/get_training_status", {"model_id": ["m"]}, "model_id: must be text."),
         ("/list_runs", {"before": "x" * 100_001}, "before: must be at most 100000 characters long."),
     ],
 )
-async def test_what_is_allowed_in_a_body_is_told(api: Api, verb: str, body: dict[str, Any], sentence: str) -> None:
-    assert (await refused(api, "GET", verb, body))[0] == sentence
+async def test_errors_in_bodies_name_the_type(
+    api: Api, operation: str, body: dict[str, Any], sentence: str
+) -> None:
+    assert (await refused(api, "GET", operation, body))[0] == sentence
 
 
-async def test_ranges_and_choices_of_hyperparameters_are_told(api: Api) -> None:
+async def test_errors_list_ranges_and_choices_of_hyperparameters(api: Api) -> None:
     wrong = {"n_components": "x", "solver": 5, "random_state": -1, "l1_ratio": 7, "tol": "x"}
     said = await refused(
         api, "POST", "/create_model", {"model_id": "m", "algorithm": "nmf", "hyperparameters": wrong}

@@ -37,7 +37,7 @@ async def retrained(api: Api, trainings: ScriptedExecutor) -> None:
         assert (await events.next(RunEnded)).outcome == "completed"
 
 
-async def test_the_same_question_is_looked_for_once(trained: Api, looked: list[str]) -> None:
+async def test_a_repeated_request_is_computed_once(trained: Api, looked: list[str]) -> None:
     answers = [await trained.ok("GET", PATH) for _ in range(3)]
     assert looked == ["u0"] and answers[0] == answers[1] == answers[2]
     await trained.ok("GET", f"{PATH}&n=1")
@@ -45,7 +45,9 @@ async def test_the_same_question_is_looked_for_once(trained: Api, looked: list[s
     assert looked == ["u0"] * 3  # other addresses, though they ask for the same
 
 
-async def test_a_new_version_answers_at_once(trained: Api, looked: list[str], trainings: ScriptedExecutor) -> None:
+async def test_a_new_version_invalidates_responses(
+    trained: Api, looked: list[str], trainings: ScriptedExecutor
+) -> None:
     assert (await trained.ok("GET", PATH))["model_version"] == 1
     await retrained(trained, trainings)
     assert [(await trained.ok("GET", PATH))["model_version"] for _ in range(2)] == [2, 2]
@@ -54,13 +56,13 @@ async def test_a_new_version_answers_at_once(trained: Api, looked: list[str], tr
     assert looked == ["u0"] * 3
 
 
-async def test_a_deleted_model_answers_no_more(trained: Api) -> None:
+async def test_a_deleted_model_invalidates_responses(trained: Api) -> None:
     await trained.ok("GET", PATH)
     await trained.ok("DELETE", "/delete_model/m?force=true")
     assert (await trained.get(PATH)).code == "model_not_found"
 
 
-async def test_what_a_body_says_is_never_passed_over(trained: Api, looked: list[str]) -> None:
+async def test_requests_with_a_body_are_not_cached(trained: Api, looked: list[str]) -> None:
     for n in (1, 2):
         answer = await trained.ok("GET", PATH, {"n": n})
         assert answer["n_recommendations"] == min(n, len(answer["predictions"]["u0"]))
@@ -68,7 +70,7 @@ async def test_what_a_body_says_is_never_passed_over(trained: Api, looked: list[
     assert looked == ["u0"] * 4
 
 
-async def test_a_known_answer_passes_over_no_check(trained: Api) -> None:
+async def test_cached_responses_skip_no_check(trained: Api) -> None:
     async with ClientSession(headers={"Content-Type": "text/xml"}) as session:
         for expected in (415, 200, 415):
             if expected == 200:
@@ -78,13 +80,13 @@ async def test_a_known_answer_passes_over_no_check(trained: Api) -> None:
                     assert response.status == expected
 
 
-async def test_errors_are_not_kept(trained: Api) -> None:
+async def test_errors_are_not_cached(trained: Api) -> None:
     for _ in range(2):
         assert (await trained.get(f"{PATH}&n=0")).status == 422
         assert (await trained.get("/recommend/u0/none")).status == 404
 
 
-async def test_a_known_answer_needs_the_key_too(trained: Api, serve: Serve, settings: Settings) -> None:
+async def test_cached_responses_need_the_key(trained: Api, serve: Serve, settings: Settings) -> None:
     key = "a key of its own, long enough"
     locked = settings.model_copy(update={"read_only": True, "api_key": Settings(api_key=key).api_key})
     api = await serve(RecServer(trained.rec.data_dir, locked, executor=ScriptedExecutor()))
@@ -95,7 +97,7 @@ async def test_a_known_answer_needs_the_key_too(trained: Api, serve: Serve, sett
             assert (await api.get(PATH)).code == "unauthorized"
 
 
-async def test_none_is_kept_where_the_setting_says_so(
+async def test_the_cache_can_be_disabled(
     trained: Api, looked: list[str], serve: Serve, settings: Settings
 ) -> None:
     without = settings.model_copy(update={"read_only": True, "answer_cache": 0})
@@ -109,7 +111,7 @@ class Version:
     """Something that can be told from another of its kind."""
 
 
-def test_the_answers_asked_for_last_stay_within_their_room() -> None:
+def test_the_least_recently_used_responses_are_evicted() -> None:
     version = Version()
     answers = ResponseCache(lambda model_id: version, 3 * (ENTRY_OVERHEAD + 100))
     for address in "abc":
@@ -122,14 +124,14 @@ def test_the_answers_asked_for_last_stay_within_their_room() -> None:
     assert answers.get("a") == b"z" and answers.get("e") is None and answers.get("c") is not None
 
 
-def test_an_answer_of_a_version_that_was_replaced_meanwhile_is_not_kept() -> None:
+def test_a_response_of_a_replaced_version_is_not_cached() -> None:
     before, after = Version(), Version()
     answers = ResponseCache(lambda model_id: after, 10_000)
     answers.put("a", "m", b"x", before)
     assert answers.get("a") is None
 
 
-def test_a_version_is_not_kept_in_memory_by_its_answers() -> None:
+def test_cached_responses_do_not_hold_versions_in_memory() -> None:
     serving = {"m": Version()}
     answers = ResponseCache(serving.get, 10_000)
     answers.put("a", "m", b"x", serving["m"])

@@ -1,4 +1,4 @@
-"""Exports that get stuck, or fail in odd ways: whoever follows them learns of it, and nothing is left."""
+"""Exports that get stuck, or fail in unusual ways: clients are notified, and no files are left."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def api(data_dir: Path, settings: Settings, serve: Serve, clock: FakeClock
     return await serve(RecServer(data_dir, settings, clock=clock, executor=odd))
 
 
-async def test_one_that_has_nothing_new_to_tell_says_so(api: Api, clock: FakeClock) -> None:
+async def test_an_export_without_progress_sends_heartbeats(api: Api, clock: FakeClock) -> None:
     lines = await api.rec.export_recommendations(**BODY)
     assert await anext(lines) == RUNNING
     again = asyncio.ensure_future(anext(lines))
@@ -71,9 +71,7 @@ async def test_one_that_has_nothing_new_to_tell_says_so(api: Api, clock: FakeClo
     await lines.aclose()
 
 
-async def test_a_client_that_is_gone_is_noticed_although_nothing_happens(
-    api: Api, clock: FakeClock, odd: Odd
-) -> None:
+async def test_a_disconnected_client_is_noticed_without_progress(api: Api, clock: FakeClock, odd: Odd) -> None:
     async with (
         ClientSession() as session,
         session.post(f"{api.url}/export_recommendations", json=BODY) as response,
@@ -93,7 +91,7 @@ async def last_line(api: Api) -> dict[str, object]:
     return (await api.lines("/export_recommendations", BODY))[-1]
 
 
-async def test_a_file_that_cannot_be_put_in_place_is_told(api: Api, odd: Odd) -> None:
+async def test_a_file_that_cannot_be_moved_is_reported(api: Api, odd: Odd) -> None:
     (api.rec.data_dir / "exports" / "top.csv").mkdir(parents=True)
     odd.ending.set_result(ExportResult(model_version=1, users=3, rows=1, seconds=0))
     last = await last_line(api)
@@ -102,7 +100,9 @@ async def test_a_file_that_cannot_be_put_in_place_is_told(api: Api, odd: Odd) ->
     assert [one.name for one in (api.rec.data_dir / "exports").iterdir()] == ["top.csv"]
 
 
-async def test_a_fault_is_told_and_logged(api: Api, odd: Odd, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_reported_and_logged(
+    api: Api, odd: Odd, caplog: pytest.LogCaptureFixture
+) -> None:
     odd.ending.set_exception(LookupError("no such thing"))
     last = await last_line(api)
     assert last["error"] == "A fault in recserver: the server's log has the details."
@@ -122,7 +122,7 @@ class Stuck(Odd):
         return await super().export(job, lambda _: None)
 
 
-async def test_a_client_that_leaves_before_it_begins_ends_it(
+async def test_a_client_that_disconnects_before_the_start_cancels_the_export(
     data_dir: Path, settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recserver.server.http.ndjson.DISCONNECT_POLL_SECONDS", 0.01)
@@ -140,7 +140,7 @@ async def test_a_client_that_leaves_before_it_begins_ends_it(
     assert list((api.rec.data_dir / "exports").iterdir()) == []
 
 
-async def test_a_client_that_left_before_the_first_line_is_no_fault(
+async def test_a_client_that_disconnects_before_the_first_line_is_no_error(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def gone(*_: object) -> None:
@@ -173,7 +173,7 @@ def users_in(file: Path) -> list[tuple[str]]:
         return connection.execute("SELECT DISTINCT user_id FROM visits").fetchall()
 
 
-async def test_a_file_in_which_a_worker_was_cut_off_can_be_read(
+async def test_a_file_of_an_interrupted_worker_can_be_read(
     data_dir: Path, settings: Settings, serve: Serve
 ) -> None:
     put_model(data_dir / "models", "m")

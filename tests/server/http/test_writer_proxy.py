@@ -72,7 +72,7 @@ def comparable(answer: Answer) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
-async def test_every_address_answers_the_same(follower: Api, trained: Api, route: Any) -> None:
+async def test_every_route_returns_the_same(follower: Api, trained: Api, route: Any) -> None:
     chef = "none" if route.method == "DELETE" else "c"
     path = route.path.format(model_id="m", data_chef_id=chef, user_id="u0", n="5", run_id="r")
     for prefix in ("", "/api/v1"):
@@ -99,7 +99,7 @@ async def test_every_address_answers_the_same(follower: Api, trained: Api, route
         ("/list_models", b"{}", {}),
     ],
 )
-async def test_what_is_refused_is_refused_alike(
+async def test_errors_are_the_same(
     follower: Api, trained: Api, path: str, body: bytes | None, headers: dict[str, str]
 ) -> None:
     mine, theirs = [await one.ask("POST", path, raw=body, headers=headers) for one in (follower, trained)]
@@ -110,13 +110,13 @@ async def test_what_is_refused_is_refused_alike(
 @pytest.mark.parametrize(
     "path", [b"/get_model_info/\xff", b"/get_model_info/\xc3\xa9", b"/list_runs?", b"/%2e%2e"]
 )
-async def test_odd_addresses_are_passed_on_as_they_are(follower: Api, trained: Api, path: bytes) -> None:
+async def test_unusual_urls_are_forwarded_unchanged(follower: Api, trained: Api, path: bytes) -> None:
     asked = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
     (mine, _, content), (theirs, _, same) = await follower.wire(asked), await trained.wire(asked)
     assert (mine, content) == (theirs, same)
 
 
-async def test_bodies_are_passed_on_decoded(follower: Api) -> None:
+async def test_bodies_are_forwarded_decoded(follower: Api) -> None:
     body = gzip.compress(b'{"model_id": "packed", "algorithm": "nmf"}')
     answer = await follower.ask("POST", "/create_model", raw=body, headers={"Content-Encoding": "gzip"})
     assert (answer.status, answer.body["model_id"]) == (200, "packed")
@@ -124,7 +124,7 @@ async def test_bodies_are_passed_on_decoded(follower: Api) -> None:
     assert answer.status == 200
 
 
-async def test_only_who_has_the_key_is_passed_on(
+async def test_only_authorized_requests_are_forwarded(
     data_dir: Path, settings: Settings, tmp_path: Path, stack: AsyncExitStack
 ) -> None:
     guarded = settings.model_copy(update={"api_key": SecretStr(KEY)})
@@ -139,7 +139,7 @@ async def test_only_who_has_the_key_is_passed_on(
         )
 
 
-async def test_what_a_follower_cannot_answer_the_writer_does(follower: Api, trained: Api, data_dir: Path) -> None:
+async def test_requests_that_need_the_writer_are_forwarded(follower: Api, trained: Api, data_dir: Path) -> None:
     file = data_dir / "models/m.pkl"
     await asyncio.to_thread(file.write_bytes, b"damaged")
     answer = await follower.ok("GET", "/recommend/u0/m")  # the writer has it in memory still
@@ -148,7 +148,7 @@ async def test_what_a_follower_cannot_answer_the_writer_does(follower: Api, trai
     assert len(lines) == 2
 
 
-async def test_events_come_through_and_end_with_their_client(follower: Api, trained: Api) -> None:
+async def test_events_are_forwarded_until_the_client_disconnects(follower: Api, trained: Api) -> None:
     listeners = trained.rec.events._listeners
     before = len(listeners)
     async with ClientSession() as session, session.get(f"{follower.url}/events") as stream:
@@ -162,7 +162,7 @@ async def test_events_come_through_and_end_with_their_client(follower: Api, trai
             await asyncio.to_thread(int)
 
 
-async def test_without_a_writer_models_answer_and_nothing_else(orphan: Api) -> None:
+async def test_without_a_writer_only_models_are_served(orphan: Api) -> None:
     assert (await orphan.ok("GET", "/recommend/u0/m"))["source"] == "personal"
     assert (await orphan.get("/recommend/u0/none")).code == "model_not_found"
     for method, path in (
@@ -176,13 +176,13 @@ async def test_without_a_writer_models_answer_and_nothing_else(orphan: Api) -> N
         assert answer.headers["Retry-After"] == "5" and "nothing was changed" in answer.body["detail"]
 
 
-async def test_when_all_close_nobody_waits_for_the_writer_to_come_back(orphan: Api) -> None:
+async def test_closing_does_not_wait_for_the_writer(orphan: Api) -> None:
     orphan.rec.draining = True
     assert (await orphan.get("/health")).code == "draining"
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"])
-async def test_a_writer_that_ends_in_between(
+async def test_a_writer_that_ends_during_a_request(
     trained: Api, tmp_path: Path, stack: AsyncExitStack, said: bytes
 ) -> None:
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The verbs called from Python: the same checks as over HTTP, as exceptions that say everything at once."""
+"""Operations called from Python: the same validation as over HTTP, with all errors in one exception."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from recserver.core.errors import (
 )
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
-from recserver.server.service.operation import parameter_names
+from recserver.server.service.operation import parameters_of
 from recserver.testing import ScriptedExecutor
 
 
 @pytest.fixture
 async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
-    """An open server with the model m, the chef c and the task t, and a scheduler that stands still."""
+    """An open server with the model m, the chef c and the task t, and a stopped scheduler."""
     async with RecServer(data_dir, settings, executor=ScriptedExecutor()) as server:
         await server.stop_scheduler()
         await server.create_model("m", algorithm="nmf")
@@ -41,14 +41,14 @@ async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
         yield server
 
 
-@pytest.mark.parametrize("verb", sorted({route.operation for route in ROUTES}))
-def test_every_route_has_its_verb(verb: str) -> None:
-    method = getattr(Service, verb)
+@pytest.mark.parametrize("operation", sorted({route.operation for route in ROUTES}))
+def test_every_route_has_an_operation(operation: str) -> None:
+    method = getattr(Service, operation)
     assert asyncio.iscoroutinefunction(method) and method.__doc__
-    assert "self" not in parameter_names(method)
+    assert "self" not in parameters_of(method)[0]
 
 
-async def test_all_faults_are_reported_together(rec: RecServer) -> None:
+async def test_all_errors_are_reported_together(rec: RecServer) -> None:
     with pytest.raises(InvalidInput) as refused:
         await rec.add_model_task("../t", model_id="", interval=float("nan"), overwrite="perhaps")  # type: ignore
     assert {error.loc for error in refused.value.errors} == {
@@ -102,14 +102,14 @@ async def test_none_counts_as_absent(rec: RecServer) -> None:
         await rec.create_model("b", algorithm=None)  # type: ignore[arg-type]
 
 
-async def test_names_of_arguments_are_checked_as_python_does(rec: RecServer) -> None:
+async def test_unknown_arguments_are_rejected(rec: RecServer) -> None:
     with pytest.raises(InvalidInput, match="tpyo"):
         await rec.create_model("a", algorithm="nmf", tpyo=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         await rec.remove_model_task("t", "u")  # type: ignore[call-arg]
 
 
-async def test_a_closed_server_says_so(
+async def test_a_closed_server_rejects_calls(
     data_dir: Path, settings: Settings, recwarn: pytest.WarningsRecorder
 ) -> None:
     rec = RecServer(data_dir, settings)
@@ -122,7 +122,7 @@ async def test_a_closed_server_says_so(
     assert not [str(warning.message) for warning in recwarn]  # of coroutines that were never awaited
 
 
-async def test_giving_up_while_waiting_for_another_change_changes_nothing(rec: RecServer) -> None:
+async def test_a_cancelled_call_changes_nothing(rec: RecServer) -> None:
     async with rec.services.write_lock:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):

@@ -1,4 +1,4 @@
-"""What verbs say of tasks: no run is promised that will not come, and what has no effect is told."""
+"""Messages about tasks: whether they will run, and warnings about fields without effect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recserver.server.service.tasks import INTERVAL_UNUSED, USER_FEATURES_UNREAD
 from recserver.testing import ScriptedExecutor
 
 RUNS = " and runs every 60 s."
-PAUSED = ", but does not run while it is paused: POST /resume_task ends that."
+PAUSED = ", but does not run while it is paused: POST /resume_task resumes it."
 STOPPED = ", but does not run while the scheduler is stopped: POST /restart_scheduler starts it."
 NO_MODEL = ", but cannot run: Model 'm' does not exist: create it, or remove this task."
 NO_CHEF = ", but cannot run: Data chef 'c' does not exist: create it, or remove this task."
@@ -43,19 +43,22 @@ async def undo(rec: RecServer, what: str) -> None:
     ("missing", "ending"),
     [("nothing", RUNS), ("scheduler", STOPPED), ("model", NO_MODEL), ("data chef", NO_CHEF)],
 )
-async def test_a_run_is_promised_only_where_one_comes(rec: RecServer, missing: str, ending: str) -> None:
+async def test_a_run_is_announced_only_if_it_is_scheduled(rec: RecServer, missing: str, ending: str) -> None:
     await undo(rec, missing)
-    told = await rec.update_task_interval("t", interval=61)
-    assert (told["message"], told["next_run_at"]) == (f"Task t has a new interval{PAUSED}", None)
+    response = await rec.update_task_interval("t", interval=61)
+    assert (response["message"], response["next_run_at"]) == (f"Task t has a new interval{PAUSED}", None)
     assert (await rec.pause_task("t"))["message"] == "Task t is paused."
-    told = await rec.resume_task("t")
-    assert (told["message"], told["enabled"]) == (f"Task t is not paused{ending.replace('60', '61')}", True)
-    told = await rec.update_task_interval("t", interval=60)
-    assert told["message"] == f"Task t has a new interval{ending}"
+    response = await rec.resume_task("t")
+    assert (response["message"], response["enabled"]) == (
+        f"Task t is not paused{ending.replace('60', '61')}",
+        True,
+    )
+    response = await rec.update_task_interval("t", interval=60)
+    assert response["message"] == f"Task t has a new interval{ending}"
     assert (await rec.resume_task("t"))["message"] == f"Task t is not paused{ending}"
 
 
-async def test_what_becomes_of_an_added_task_is_told(rec: RecServer) -> None:
+async def test_the_message_says_whether_an_added_task_runs(rec: RecServer) -> None:
     async def added(**more: bool) -> str:
         answer = await rec.add_model_task("a", model_id="m", data_chef_id="c", interval=60, overwrite=True, **more)
         return str(answer["message"])
@@ -66,14 +69,14 @@ async def test_what_becomes_of_an_added_task_is_told(rec: RecServer) -> None:
     assert await added() == f"Task a was added{STOPPED}"
 
 
-async def test_a_restarted_scheduler_says_what_it_leaves_out(rec: RecServer) -> None:
-    told = await rec.restart_scheduler()
-    assert told["message"] == "The scheduler runs 0 tasks and leaves out 1: tasks_skipped says why."
+async def test_restart_scheduler_lists_skipped_tasks(rec: RecServer) -> None:
+    response = await rec.restart_scheduler()
+    assert response["message"] == "The scheduler runs 0 tasks and skips 1: see tasks_skipped."
     await rec.resume_task("t")
     assert (await rec.restart_scheduler())["message"] == "The scheduler runs 1 task."
 
 
-async def test_an_interval_beside_a_schedule_is_warned_of(rec: RecServer) -> None:
+async def test_an_unused_interval_is_a_warning(rec: RecServer) -> None:
     both = await rec.add_model_task("both", model_id="m", data_chef_id="c", interval=60, schedule="0 3 * * *")
     assert (
         both["warnings"] == [INTERVAL_UNUSED]

@@ -1,4 +1,4 @@
-"""A writer's word that models changed, and how long it waits for those who follow."""
+"""Notifications of changed models, and how long the writer waits for its followers."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "changes"
 
 
-async def test_without_followers_nothing_is_waited_for() -> None:
+async def test_without_followers_nothing_is_awaited() -> None:
     followers = Followers()
     followers.notify_change()
     await followers.wait_settled()
 
 
-async def test_what_was_changed_is_taken_up_before_it_is_settled(path: Path) -> None:
+async def test_changes_are_settled_after_the_refresh(path: Path) -> None:
     followers, one, other = Followers(), Looking(), Looking()
     async with followers.listen(path), one.following(path), other.following(path):
         await asyncio.gather(one.wants.wait(), other.wants.wait())  # whoever comes looks first of all
@@ -69,7 +69,7 @@ async def test_what_was_changed_is_taken_up_before_it_is_settled(path: Path) -> 
         assert (one.looks, other.looks) == (2, 2)
 
 
-async def test_one_that_has_gone_holds_nobody_up(path: Path) -> None:
+async def test_a_disconnected_follower_is_not_awaited(path: Path) -> None:
     followers, one = Followers(), Looking()
     async with followers.listen(path):
         async with one.following(path):
@@ -80,7 +80,7 @@ async def test_one_that_has_gone_holds_nobody_up(path: Path) -> None:
         await settled
 
 
-async def test_one_that_takes_too_long_is_let_go_and_comes_back(
+async def test_a_slow_follower_is_disconnected_and_reconnects(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     followers, one = Followers(), Looking()
@@ -92,14 +92,14 @@ async def test_one_that_takes_too_long_is_let_go_and_comes_back(
         followers.notify_change()
         with caplog.at_level(logging.WARNING):
             await followers.wait_settled()
-        assert "did not take up a change of models" in caplog.text
+        assert "did not load a change of models" in caplog.text
         one.wants.clear()
         one.may.set()
         await one.wants.wait()  # it is there again
 
 
 @pytest.mark.parametrize("fault", [OSError("the disk"), RuntimeError("a fault of ours")])
-async def test_a_look_that_failed_is_taken_again(path: Path, fault: Exception) -> None:
+async def test_a_failed_refresh_is_retried(path: Path, fault: Exception) -> None:
     followers, one = Followers(), Looking()
     one.fault = fault
     async with one.following(path), followers.listen(path):
@@ -109,7 +109,7 @@ async def test_a_look_that_failed_is_taken_again(path: Path, fault: Exception) -
             await asyncio.wait_for(followers.wait_settled(), 5)
 
 
-async def test_a_writer_that_comes_back_is_found(path: Path) -> None:
+async def test_a_follower_reconnects_to_a_restarted_writer(path: Path) -> None:
     one = Looking()
     async with one.following(path):
         for _ in range(2):
@@ -121,9 +121,7 @@ async def test_a_writer_that_comes_back_is_found(path: Path) -> None:
     assert one.looks == 2
 
 
-async def test_a_writer_that_comes_back_waits_for_those_who_follow(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_restarted_writer_waits_for_its_followers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     followers, one, other = Followers(), Looking(), Looking()
     async with one.following(path):
         await one.abreast.wait()  # nobody is there to follow
@@ -140,7 +138,7 @@ async def test_a_writer_that_comes_back_waits_for_those_who_follow(
             await followers.wait_connected(3)  # one of them does not come
 
 
-async def test_who_cannot_look_is_waited_for(path: Path) -> None:
+async def test_a_follower_that_cannot_refresh_is_awaited(path: Path) -> None:
     followers, one = Followers(), Looking()
     async with followers.listen(path), one.following(path):
         await followers.wait_connected(1)

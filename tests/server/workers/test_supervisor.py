@@ -1,4 +1,4 @@
-"""How long the supervisor waits before it starts a process again, and what it cannot work with."""
+"""Restart delays of the supervisor, and what it requires."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from recserver.core.errors import ServerCannotStart
 from recserver.server.workers.supervisor import ServingProcess, socket_folder, supervise
 from recserver.server.workers.worker_config import Role, WorkerConfig
 
-PLACE = WorkerConfig(Role.FOLLOWER, "data", "127.0.0.1", 1, "folder", 1, 2)
+CONFIG = WorkerConfig(
+    role=Role.FOLLOWER,
+    data_dir="data",
+    host="127.0.0.1",
+    port=1,
+    socket_folder="folder",
+    supervisor_pid=1,
+    workers=2,
+)
 
 
 class Waiting:
@@ -36,7 +44,7 @@ class ShortLived(ServingProcess):
     """A process that ends at once; by the clock it lives as long as it is to."""
 
     def __init__(self, lives: Iterator[float], told_to_stop: asyncio.Event, clock: Waiting) -> None:
-        super().__init__(PLACE, told_to_stop, clock)  # type: ignore[arg-type]
+        super().__init__(CONFIG, told_to_stop, clock)  # type: ignore[arg-type]
         self.lives, self.told_to_stop, self.clock = lives, told_to_stop, clock
 
     async def start(self, *, first: bool = False) -> bool:
@@ -50,9 +58,7 @@ class ShortLived(ServingProcess):
 
 
 @pytest.mark.parametrize("command", [[sys.executable, "-S", "-c", ""], ["/no/such/interpreter"]])
-async def test_what_keeps_dying_is_started_less_and_less_often(
-    monkeypatch: pytest.MonkeyPatch, command: list[str]
-) -> None:
+async def test_restart_delays_increase(monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     monkeypatch.setattr(WorkerConfig, "command", lambda _, *, first: command)
     clock = Waiting()
     process = ShortLived(iter([5.0] * 7 + [60.0] + [5.0] * 2), asyncio.Event(), clock)
@@ -61,13 +67,13 @@ async def test_what_keeps_dying_is_started_less_and_less_often(
     assert clock.waits == [0, 1, 2, 4, 8, 16, 30, 0, 1, 2]
 
 
-async def test_other_systems_do_not_share_ports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_several_processes_need_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("recserver.server.workers.supervisor.sys.platform", "darwin")
     with pytest.raises(ServerCannotStart, match="need Linux"):
         await supervise(tmp_path, Settings(port=0, workers=2))
 
 
-def test_sockets_need_a_folder_with_a_short_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sockets_need_a_folder_with_a_short_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 90)
     deep.mkdir()
     for folder in (deep, tmp_path / "missing"):

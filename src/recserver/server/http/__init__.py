@@ -1,1 +1,1 @@
-"""The door: HTTP in, a verb called, JSON out."""
+"""The HTTP interface: requests become calls of operations, results become JSON."""

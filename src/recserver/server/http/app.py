@@ -1,4 +1,4 @@
-"""The aiohttp application: every route is one generic handler around its verb."""
+"""The aiohttp application: every route is served by one generic handler that calls its operation."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ from recserver.server.http.ndjson import Handler, cancel_on_disconnect, stream_n
 from recserver.server.http.response_cache import ResponseCache
 from recserver.server.http.routes import PREFIXES, ROUTES, Route
 from recserver.server.http.sse import EventStreams
-from recserver.server.http.writer_proxy import NO_PEERS, Peers
+from recserver.server.http.writer_proxy import NO_PEERS, Peers, WriterClient
 from recserver.server.service import Service
-from recserver.server.service.operation import accepts_any, parameter_names
+from recserver.server.service.operation import parameters_of
 
 logger = logging.getLogger(__name__)
 
 _HTTP_ERRORS = {
-    404: RouteNotFound("There is no such address here: docs/http-api.md lists those there are."),
-    405: MethodNotAllowed("This address is not used with that method: the header Allow names those it is."),
-    413: PayloadTooLarge("The body is larger than this server takes: send less, or raise its limit."),
-    415: UnsupportedMediaType("Bodies of that type are not read: send JSON."),
+    404: RouteNotFound("There is no such endpoint: docs/http-api.md lists all of them."),
+    405: MethodNotAllowed("This endpoint does not support the method: the header Allow lists the supported ones."),
+    413: PayloadTooLarge("The body is too large: send less, or raise RECSERVER_MAX_BODY_BYTES."),
+    415: UnsupportedMediaType("The type of the body is not supported: send JSON."),
 }
 
 
@@ -64,27 +64,25 @@ def build_app(
     lifecycle: Callable[[web.Application], AsyncIterator[None]],
     peers: Peers = NO_PEERS,
 ) -> web.Application:
-    """The application that shows a service.
+    """The application that serves a service.
 
     Args:
-        access: what requests must show; None leaves that to the host application.
-        answer_cache_bytes: that answers may take which are kept to be given again.
-        lifecycle: opens what the service needs, and closes it.
-        company: the other processes of the service.
+        access: checks every request; None leaves that to the host application.
+        answer_cache_bytes: maximum bytes of cached responses.
+        lifecycle: opens the service, and closes it.
+        peers: the other processes of the service.
     """
     app = web.Application(client_max_size=max_body_bytes, middlewares=[_access_and_errors(access)])
-    answers = ResponseCache(service.current_version, answer_cache_bytes)
+    cache = ResponseCache(service.current_version, answer_cache_bytes)
     for route in ROUTES:
-        handler = _route_handler(
-            service, route, answers if route.is_cacheable and answer_cache_bytes else None, peers
-        )
+        handler = _route_handler(service, route, cache if route.is_cacheable else None, peers)
         for prefix in PREFIXES:
-            # aiohttp's own pattern for a part of a path refuses braces, which a user id may hold
+            # the default pattern of aiohttp does not match braces, which a user id may contain
             app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
     streams = EventStreams(service.events, lambda: service.draining)
     for prefix in PREFIXES:
-        told_by = streams.handle if peers.writer is None else peers.writer.forward
-        app.router.add_route("GET", f"{prefix}/events", told_by)
+        handler = streams.handle if peers.writer is None else peers.writer.forward
+        app.router.add_route("GET", f"{prefix}/events", handler)
     app.on_shutdown.append(streams.close)
     app.cleanup_ctx.append(lifecycle)
     return app
@@ -92,11 +90,18 @@ def build_app(
 
 def _route_handler(service: Service, route: Route, cache: ResponseCache | None, peers: Peers) -> Handler:
     waits = not route.is_local and route.operation != "health"
-    own, writer = _local_handler(service, route, cache, peers.wait_settled if waits else None), peers.writer
+    handler = _local_handler(service, route, cache, peers.wait_settled if waits else None)
+    if peers.writer is not None:
+        handler = _follower_handler(service, route, handler, peers.writer)
+    handler = cancel_on_disconnect(handler) if route.streams_progress else handler
+    handler.needs_key = route.needs_key  # type: ignore[attr-defined]
+    return handler
 
-    async def in_company(request: web.Request) -> web.StreamResponse:
-        if writer is None:
-            return await own(request)
+
+def _follower_handler(service: Service, route: Route, local: Handler, writer: WriterClient) -> Handler:
+    """Forwards to the writer every request that this process cannot answer from a model alone."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
         if not route.is_local:
             try:
                 return await writer.forward(request)
@@ -105,46 +110,43 @@ def _route_handler(service: Service, route: Route, cache: ResponseCache | None, 
                     raise Draining("The server is closing.") from None
                 raise
         try:
-            return await own(request)
+            return await local(request)
         except (ModelNotFound, ModelNotTrained, UnreadableModel):
-            with suppress(WriterUnavailable):  # it may know a model that was not noticed here, and it mends files
+            with suppress(WriterUnavailable):  # it may have a newer model, and it repairs files
                 return await writer.forward(request)
             raise
 
-    handler = own if writer is None else in_company
-    handler = cancel_on_disconnect(handler) if route.streams_progress else handler
-    handler.needs_key = route.needs_key  # type: ignore[attr-defined]
-    return handler
+    return handle
 
 
 def _local_handler(
     service: Service, route: Route, cache: ResponseCache | None, wait_settled: Callable[[], Awaitable[None]] | None
 ) -> Handler:
-    """Answers by the verb of a route, once what the answer tells of models is so in all processes."""
-    verb: Callable[..., Awaitable[Any]] = getattr(service, route.operation)
-    known, is_open = parameter_names(verb), accepts_any(verb)
-    otherwise = "query" if route.method == "GET" else "body"
+    """Calls the operation of a route; with ``wait_settled``, responds once all processes serve its changes."""
+    operation: Callable[..., Awaitable[Any]] = getattr(service, route.operation)
+    known, accepts_any = parameters_of(operation)
+    default_location = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        kept = None if cache is None or has_body(request) else cache
-        if kept is not None and (body := kept.get(request.raw_path)) is not None:
+        responses = None if has_body(request) else cache
+        if responses is not None and (body := responses.get(request.raw_path)) is not None:
             return body_response(body)
-        arguments = await read_arguments(request, route.operation, known, is_open)
-        version = service.current_version(str(arguments.values.get("model_id"))) if kept is not None else None
+        arguments = await read_arguments(request, route.operation, known, accepts_any)
+        version = service.current_version(str(arguments.values.get("model_id"))) if responses is not None else None
         try:
-            result = await verb(**arguments.values)
+            result = await operation(**arguments.values)
         except InvalidInput as error:
-            raise InvalidInput(str(error), locate_errors(error, arguments, otherwise)) from None
+            raise InvalidInput(str(error), locate_errors(error, arguments, default_location)) from None
         except (SourceFailed, ExportFailed) as error:
-            asked = FieldError(("data_chef_id",) if otherwise == "query" else (), str(error))
-            faults = locate_errors(InvalidInput(str(error), [asked]), arguments, otherwise)
-            return error_response(error, faults)
+            problem = FieldError(("data_chef_id",) if default_location == "query" else (), str(error))
+            problems = locate_errors(InvalidInput(str(error), [problem]), arguments, default_location)
+            return error_response(error, problems)
         if isinstance(result, AsyncGenerator):
-            tell = partial(with_unknown_warnings, arguments=arguments)
-            return await stream_ndjson(request, result, tell, flush_each=route.streams_progress)
+            transform = partial(with_unknown_warnings, arguments=arguments)
+            return await stream_ndjson(request, result, transform, flush_each=route.streams_progress)
         body = to_json(result if route.is_keyed_by_id else with_unknown_warnings(result, arguments))
-        if kept is not None and version is not None:
-            kept.put(request.raw_path, result["model_id"], body, version)
+        if responses is not None and version is not None:
+            responses.put(request.raw_path, result["model_id"], body, version)
         if wait_settled is not None:
             await wait_settled()
         return body_response(body)
@@ -154,8 +156,8 @@ def _local_handler(
 
 def _access_and_errors(access: Access | None) -> Any:
     @web.middleware
-    async def door(request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Who may not ask is refused, and every error leaves in the one shape that all of them have."""
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Checks access, and gives all errors the same shape."""
         try:
             if access is not None:
                 needs_key = getattr(request.match_info.handler, "needs_key", True)
@@ -169,9 +171,9 @@ def _access_and_errors(access: Access | None) -> Any:
             return _http_error(error)
         except Exception:
             logger.exception("%s %s", request.method, request.rel_url.raw_path)
-            return error_response(RecServerError("A fault in recserver: the server's log has the details."))
+            return error_response(RecServerError("Internal error in recserver: the server's log has the details."))
 
-    return door
+    return middleware
 
 
 def _http_error(error: web.HTTPException) -> web.Response:

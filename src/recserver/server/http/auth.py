@@ -1,4 +1,4 @@
-"""Who may ask: the key, the Host header, the Origin header."""
+"""Access control by the API key and the Host and Origin headers."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from recserver.server.settings import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a request must show before it is answered.
+    """Checks requests before they are handled.
 
     Attributes:
-        api_key: the key that opens every route; None lets everybody in who reaches the loopback address.
-        allowed_origins: web origins, besides the server's own, whose pages may ask.
+        api_key: the key that requests must send; None allows every request to a loopback name.
+        allowed_origins: web origins, besides the server's own, whose pages may send requests.
     """
 
     api_key: str | None = None
     allowed_origins: tuple[str, ...] = ()
 
     def check(self, request: web.Request, *, needs_key: bool) -> None:
-        """Let the request through, or refuse it.
+        """Check a request.
 
         Raises:
-            HostNotAllowed, OriginNotAllowed, Unauthorized: with what to do.
+            HostNotAllowed, OriginNotAllowed, Unauthorized: if it is not allowed.
         """
         if self.api_key is None and not _names_loopback(request.headers.get("Host", "")):
-            raise HostNotAllowed(  # a page that has its own name resolve to 127.0.0.1 ends here
+            raise HostNotAllowed(  # prevents DNS rebinding
                 "Without an API key this server answers on loopback names only, such as localhost: "
                 "use one, or set RECSERVER_API_KEY."
             )
@@ -51,13 +51,12 @@ class Access:
         return origin.lower() == own or origin.lower() in self.allowed_origins
 
     def _has_key(self, request: web.Request, key: str) -> bool:
-        shown_keys = list(request.headers.getall("X-API-Key", ()))
+        keys = list(request.headers.getall("X-API-Key", ()))
         for header in request.headers.getall("Authorization", ()):
             scheme, _, credentials = header.partition(" ")
             if scheme.lower() == "bearer":
-                shown_keys.append(credentials)
-        wanted = key.encode()
-        return any(hmac.compare_digest(one.encode("utf-8", "replace"), wanted) for one in shown_keys)
+                keys.append(credentials)
+        return any(hmac.compare_digest(one.encode("utf-8", "replace"), key.encode()) for one in keys)
 
 
 @lru_cache(256)

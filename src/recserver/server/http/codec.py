@@ -1,10 +1,10 @@
-"""From a request to the arguments of a verb, and from a result or an error to a response."""
+"""Requests to arguments of operations, and results and errors to responses."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -25,33 +25,33 @@ from recserver.core.errors import (
 )
 from recserver.server.http.routes import ALIASES, ID_FIELDS, LIST_FIELDS
 from recserver.server.http.strict_json import parse_json
+from recserver.server.service.operation import with_warnings
+from recserver.server.service.unknown_chef_keys import limit_warnings
 
 MAX_INLINE_BYTES = 2**15
-"""Bytes of a body that are parsed at once; a larger one is parsed beside the event loop."""
-
+"""Bytes of a body that is parsed on the event loop; a larger one is parsed in a thread."""
 
 RETRY_SECONDS = 5
+"""Value of the Retry-After header."""
 
 NOT_UTF8 = FieldError(("query",), "is not UTF-8 text")
 
 BODY_HEADERS = ("Content-Type", "Content-Encoding")
 
 ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
-"""What a body may be encoded as; the limit of its size counts after decoding."""
-
-MAX_WARNINGS = 20
-"""Unknown fields that are named, each in a warning of its own."""
+"""Encodings of a body; its size is limited after decoding."""
 
 
 @dataclass(slots=True)
 class Arguments:
-    """What a request says to a verb.
+    """The arguments of an operation, as a request gives them.
 
     Attributes:
-        takes_any: whether the verb knows what to do with any field of the body.
-        values: by the verb's name of the field.
-        places: where each stood, and under which name, such as ``("body", "path")`` for ``file_path``.
-        unknown: fields of the body that nobody knows.
+        known: names of the operation's parameters.
+        accepts_any: whether the operation accepts any field of the body.
+        values: by name of the parameter.
+        locations: where and under which name each was given, such as ``("body", "path")`` for ``file_path``.
+        unknown: unknown fields of the body.
     """
 
     operation: str
@@ -61,53 +61,55 @@ class Arguments:
     locations: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
 
-    def add(self, location: str, given: Mapping[str, Any] | Iterator[tuple[str, Any]]) -> None:
-        """Add what stands in one place of the request.
+    def add(self, location: str, fields: Iterable[tuple[str, Any]]) -> None:
+        """Add the fields of the path, the query or the body.
 
         Raises:
-            InvalidInput: if a field was given before and differs.
+            InvalidInput: if a field is given twice, with different values.
         """
-        for name, value in given.items() if isinstance(given, Mapping) else given:
-            proper = ALIASES.get(self.operation, {}).get(name, name)
-            if proper not in self.known and not (self.accepts_any and location == "body"):
+        for name, value in fields:
+            parameter = ALIASES.get(self.operation, {}).get(name, name)
+            if parameter not in self.known and not (self.accepts_any and location == "body"):
                 if location == "body":
                     self.unknown.append(name)
             elif value is not None:
-                if proper in self.values and not _equal(self.values[proper], value):
+                if parameter in self.values and not _equal(self.values[parameter], value):
                     raise InvalidInput.of((location, name), "is given twice, and differs: give it once")
-                self.values.setdefault(proper, value)
-                self.locations.setdefault(proper, (location, name))
+                self.values.setdefault(parameter, value)
+                self.locations.setdefault(parameter, (location, name))
 
 
 async def read_arguments(
     request: web.Request, operation: str, known: Collection[str], accepts_any: bool = False
 ) -> Arguments:
-    """The arguments that a request gives, from its path, its query and its body.
+    """Read the arguments from the path, the query and the body of a request.
 
     Raises:
-        MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be made out.
+        MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be read.
     """
     arguments = Arguments(operation, known, accepts_any)
     if "%" in request.raw_path:
         try:
             unquote_to_bytes(request.raw_path).decode()
         except UnicodeDecodeError:
-            raise InvalidInput("The address is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
-    arguments.add("path", request.match_info)
+            raise InvalidInput("The URL is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
+    arguments.add("path", request.match_info.items())
     reads_query = request.method in ("GET", "DELETE")
     aliases = ALIASES.get(operation, {})
-    asked = (
-        (name, one) for name, one in request.query.items() if reads_query or aliases.get(name, name) in ID_FIELDS
+    query = (
+        (name, value)
+        for name, value in request.query.items()
+        if reads_query or aliases.get(name, name) in ID_FIELDS
     )
-    arguments.add("query", _gather_lists(asked))
-    arguments.add("body", await _body(request))
+    arguments.add("query", _gather_lists(query))
+    arguments.add("body", (await _body(request)).items())
     return arguments
 
 
-def _gather_lists(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
-    """The fields of a query, each list once with all of its values."""
+def _gather_lists(query: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """The fields of a query, each list field once with all of its values."""
     lists: dict[str, list[str]] = {}
-    for name, value in asked:
+    for name, value in query:
         if name in LIST_FIELDS:
             lists.setdefault(name, []).append(value)
         else:
@@ -116,42 +118,40 @@ def _gather_lists(asked: Iterator[tuple[str, str]]) -> Iterator[tuple[str, Any]]
 
 
 def has_body(request: web.Request) -> bool:
-    """Whether there is a body, or a header that speaks of one."""
+    """Whether there is a body, or a header that describes one."""
     return request.body_exists or not request.headers.keys().isdisjoint(BODY_HEADERS)
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body of a request, decoded as its headers say; it may be empty.
+    """The body of a request, decoded as its headers say; may be empty.
 
     Raises:
-        MalformedJson, UnsupportedMediaType: if it is none that is read here.
+        MalformedJson, UnsupportedMediaType: if it cannot be read.
     """
     if not has_body(request):
         return b""
     declared = request.headers.get("Content-Type")
     if declared is not None and request.content_type != "application/json":
         raise UnsupportedMediaType(
-            f"A body of type {quoted(request.content_type)} is not read: send JSON, as application/json."
+            f"The content type {quoted(request.content_type)} is not supported: send application/json."
         )
     encoding = request.headers.get("Content-Encoding", "")
     if encoding.strip().lower() not in ENCODINGS:
         raise UnsupportedMediaType(
-            f"A body encoded as {quoted(encoding)} is not read: send it as it is, or as gzip or deflate."
+            f"The content encoding {quoted(encoding)} is not supported: send plain JSON, or gzip or deflate."
         )
     try:
         return await request.read()
     except (web.RequestPayloadError, ConnectionError):
-        raise MalformedJson("The body breaks off, or is not encoded as its headers say.") from None
+        raise MalformedJson("The body is incomplete, or is not encoded as its headers say.") from None
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
     content = await read_body(request)
     if not content.strip():
         return {}
-    if len(content) <= MAX_INLINE_BYTES:
-        value = parse_json(content)
-    else:
-        value = await asyncio.to_thread(parse_json, content)
+    is_small = len(content) <= MAX_INLINE_BYTES
+    value = parse_json(content) if is_small else await asyncio.to_thread(parse_json, content)
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -166,26 +166,22 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def with_unknown_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any]:
-    """The result, and a warning for every field of the body that means nothing here."""
-    if not arguments.unknown:
-        return result
-    named, further = arguments.unknown[:MAX_WARNINGS], len(arguments.unknown) - MAX_WARNINGS
-    ignored = [f"The field {quoted(name)} is not known here and was ignored." for name in named]
-    ignored += [f"So were {further} further fields."] if further > 0 else []
-    return result | {"warnings": [*result.get("warnings", ()), *ignored]}
+    """The result, with a warning for every unknown field of the body."""
+    unknown = [f"The field {quoted(name)} is unknown and was ignored." for name in arguments.unknown]
+    return with_warnings(result, [*result.get("warnings", ()), *limit_warnings(unknown, "fields")])
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """``content`` as one line of JSON."""
+    """``content`` as one line of JSON in UTF-8."""
     try:
         return dumps(content, inf_nan_mode="null")
-    except ValueError:  # half a surrogate pair, as old files may hold
+    except ValueError:  # a lone surrogate, which old files may contain
         text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         return text.encode(errors="replace")
 
 
 def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:
-    """A response of JSON. Everything that is not streamed leaves the server through here."""
+    """A JSON response. All responses that are not streamed are made here."""
     return web.Response(
         body=body,
         status=status,
@@ -210,10 +206,10 @@ def error_response(
 
 
 def locate_errors(error: InvalidInput, arguments: Arguments, default_location: str) -> list[FieldError]:
-    """The faults that a verb found, each with the place and the name that its field had in the request."""
-    faults = error.errors or (FieldError((), str(error)),)
+    """The errors of an operation, each with the location and the name that its field has in the request."""
+    errors = error.errors or (FieldError((), str(error)),)
     return [
-        FieldError((*_location(one.loc, arguments, default_location), *one.loc[1:]), one.msg) for one in faults
+        FieldError((*_location(one.loc, arguments, default_location), *one.loc[1:]), one.msg) for one in errors
     ]
 
 

@@ -1,4 +1,4 @@
-"""Answers of many lines, each a JSON object, sent as they are found."""
+"""Responses of newline-delimited JSON, streamed while they are computed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from recserver.server.http.codec import to_json
 logger = logging.getLogger(__name__)
 
 WRITE_TIMEOUT = 600.0
-"""For a client that takes nothing of what was found. An answer that waits keeps its version in memory."""
+"""Seconds after which a client that receives nothing is disconnected: its response keeps a version in memory."""
 
 CHUNK_BYTES = 2**15
-"""Bytes that are sent together."""
+"""Bytes that are collected before they are sent."""
 
 DISCONNECT_POLL_SECONDS = 1.0
-"""So often it is looked whether a client is still there for which something is done."""
+"""Interval at which it is checked whether the client is still connected."""
 
 Line = dict[str, Any]
 Transform = Callable[[Line], Line]
@@ -31,13 +31,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def stream_ndjson(
     request: web.Request, lines: AsyncGenerator[Line, None], transform: Transform, *, flush_each: bool = False
 ) -> web.StreamResponse:
-    """Newline-delimited JSON. What is not sent in time waits: no more is found than the client takes.
+    """Stream lines as newline-delimited JSON, computing them only as fast as the client receives them.
 
-    A client that has gone ends it.
+    The generator is closed when the client disconnects.
 
     Args:
-        tell: makes of a line what is sent.
-        at_once: whether each line is sent by itself, and not only when there are many.
+        transform: applied to each line before it is sent.
+        flush_each: whether each line is sent at once.
     """
     response = web.StreamResponse(headers={"X-Content-Type-Options": "nosniff"})
     response.content_type, response.charset = "application/x-ndjson", "utf-8"
@@ -47,10 +47,12 @@ async def stream_ndjson(
             await _write(response, lines, transform, 0 if flush_each else CHUNK_BYTES)
             await response.write_eof()
         except ConnectionResetError:
-            pass  # the client has gone
+            pass  # the client has disconnected
         except _Stalled:
             path = request.rel_url.raw_path
-            logger.warning("%s %s: the client took nothing for %g seconds", request.method, path, WRITE_TIMEOUT)
+            logger.warning(
+                "%s %s: the client received nothing for %g seconds", request.method, path, WRITE_TIMEOUT
+            )
             _abort(request)
         except Exception:
             logger.exception("%s %s", request.method, request.rel_url.raw_path)
@@ -59,7 +61,7 @@ async def stream_ndjson(
 
 
 def cancel_on_disconnect(handler: Handler) -> Handler:
-    """``handler``, cancelled once its client has gone, also before anything was sent that would show it."""
+    """``handler``, cancelled when its client disconnects, even if nothing was sent yet."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         work = asyncio.ensure_future(handler(request))
@@ -69,7 +71,7 @@ def cancel_on_disconnect(handler: Handler) -> Handler:
         finally:
             work.cancel()
             await asyncio.wait([work])
-        return web.Response() if work.cancelled() else work.result()  # which nobody hears any more
+        return web.Response() if work.cancelled() else work.result()  # the client has disconnected
 
     return handle
 
@@ -77,13 +79,13 @@ def cancel_on_disconnect(handler: Handler) -> Handler:
 async def _write(
     response: web.StreamResponse, lines: AsyncIterator[Line], transform: Transform, chunk_bytes: int
 ) -> None:
-    waiting = bytearray()
+    buffer = bytearray()
     async for line in lines:
-        waiting += to_json(transform(line)) + b"\n"
-        if len(waiting) >= chunk_bytes:
-            await _send(response, waiting)
-            waiting.clear()
-    await _send(response, waiting)
+        buffer += to_json(transform(line)) + b"\n"
+        if len(buffer) >= chunk_bytes:
+            await _send(response, buffer)
+            buffer.clear()
+    await _send(response, buffer)
 
 
 async def _send(response: web.StreamResponse, content: bytearray) -> None:
@@ -95,10 +97,10 @@ async def _send(response: web.StreamResponse, content: bytearray) -> None:
 
 
 def _abort(request: web.Request) -> None:
-    """The answer has begun: that it is not whole the client learns by an end that is none."""
+    """Close the connection, so that the client sees that the response is incomplete."""
     if request.transport is not None:
         request.transport.abort()
 
 
 class _Stalled(Exception):
-    """The client takes nothing."""
+    """The client receives nothing."""

@@ -1,4 +1,4 @@
-"""Answers that were given before, ready to be sent again as long as the same version of their model serves."""
+"""Cached responses, each valid as long as the same version of its model serves."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import ReferenceType, ref
 
-MAX_ADDRESS_LENGTH = 2048
-"""Characters of an address whose answer is kept."""
+MAX_URL_LENGTH = 2048
+"""Maximum characters of a cached URL."""
 
 ENTRY_OVERHEAD = 400
-"""Bytes that an entry takes beside its texts, about."""
+"""Approximate bytes of an entry in addition to its URL and body."""
 
 CurrentVersion = Callable[[str], object | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An answer, and the version that gave it."""
+    """A response, and the version it was computed from."""
 
     model_id: str
     version: ReferenceType[object]
@@ -27,49 +27,45 @@ class _Entry:
 
 
 class ResponseCache:
-    """The answers to addresses: as many as there is room for, those that were asked for last."""
+    """Responses by URL. The least recently requested ones are evicted."""
 
     def __init__(self, current_version: CurrentVersion, max_bytes: int) -> None:
         """
         Args:
-            serving: the version of a model that serves from memory just now; each is an object of its own.
-            room: bytes that the answers may take together.
+            current_version: returns the serving version of a model, an object of its own; None if none is loaded.
+            max_bytes: maximum bytes of all responses; 0 disables the cache.
         """
         self._current_version, self._max_bytes = current_version, max_bytes
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently asked first
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently requested first
         self._used_bytes = 0
 
-    def get(self, address: str) -> bytes | None:
-        """The answer to an address, if it is known and would be the same now but for its time."""
-        kept = self._entries.get(address)
-        if kept is None:
+    def get(self, url: str) -> bytes | None:
+        """The response to a URL, in which only ``datetime`` may be out of date; None if there is none."""
+        entry = self._entries.get(url)
+        if entry is None:
             return None
-        version = kept.version()
-        if version is None or version is not self._current_version(kept.model_id):
-            self._drop(address)
+        version = entry.version()
+        if version is None or version is not self._current_version(entry.model_id):
+            self._drop(url)
             return None
-        self._entries.move_to_end(address)
-        return kept.body
+        self._entries.move_to_end(url)
+        return entry.body
 
-    def put(self, address: str, model_id: str, body: bytes, version: object) -> None:
-        """Keep an answer, unless another version serves by now than the one that served when it was asked for.
+    def put(self, url: str, model_id: str, body: bytes, version: object) -> None:
+        """Store a response, unless another version serves than the one it was computed from.
 
         Args:
-            version: what served before the answer was looked for.
+            version: the version that served before the response was computed.
         """
-        size = len(body) + len(address) + ENTRY_OVERHEAD
-        if (
-            version is not self._current_version(model_id)
-            or len(address) > MAX_ADDRESS_LENGTH
-            or size > self._max_bytes
-        ):
+        size = len(body) + len(url) + ENTRY_OVERHEAD
+        if version is not self._current_version(model_id) or len(url) > MAX_URL_LENGTH or size > self._max_bytes:
             return
-        self._drop(address)
-        self._entries[address] = _Entry(model_id, ref(version), body, size)
+        self._drop(url)
+        self._entries[url] = _Entry(model_id, ref(version), body, size)
         self._used_bytes += size
         while self._used_bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
-    def _drop(self, address: str) -> None:
-        kept = self._entries.pop(address, None)
-        self._used_bytes -= kept.size if kept else 0
+    def _drop(self, url: str) -> None:
+        entry = self._entries.pop(url, None)
+        self._used_bytes -= entry.size if entry else 0

@@ -1,4 +1,4 @@
-"""``GET /events``: what happens inside the server, as server-sent events."""
+"""``GET /events``: the events of the server, as server-sent events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recserver.core.errors import Draining, FieldError, InvalidInput
 from recserver.core.events import Event, EventBus, Subscription
 
 PING_SECONDS = 15.0
-"""So often a silent stream shows that it lives; a client that is gone is noticed by it."""
+"""Interval of pings, by which a client that has disconnected is noticed."""
 
 FILTER_FIELDS = "task_name", "model_id"
 
@@ -22,7 +22,7 @@ GIVEN_TWICE = "Give task_name and model_id once at most."
 
 
 class EventStreams:
-    """The event streams of one application. They end when it shuts down."""
+    """The open event streams of an application. They end when it shuts down."""
 
     def __init__(self, events: EventBus, is_draining: Callable[[], bool]) -> None:
         self._events = events
@@ -30,8 +30,8 @@ class EventStreams:
         self._open: set[Subscription] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Every event from now on, each a JSON object under the name of its type."""
-        wanted = {name: request.query[name] for name in FILTER_FIELDS if name in request.query}
+        """Stream all events from now on, each a JSON object under the name of its type."""
+        filters = {name: request.query[name] for name in FILTER_FIELDS if name in request.query}
         if any(len(request.query.getall(name, [])) > 1 for name in FILTER_FIELDS):
             raise InvalidInput(GIVEN_TWICE, [FieldError(("query",), GIVEN_TWICE)])
         if self._is_draining():
@@ -40,9 +40,9 @@ class EventStreams:
             self._open.add(events)
             try:
                 async with sse_response(request, ping_interval=PING_SECONDS) as response:
-                    await _until_first_ends(_send_events(events, response, wanted), response.wait())
+                    await _until_first_ends(_send_events(events, response, filters), response.wait())
             except ConnectionResetError:
-                pass  # the client has gone
+                pass  # the client has disconnected
             finally:
                 self._open.discard(events)
         return response
@@ -53,10 +53,10 @@ class EventStreams:
             events.close()
 
 
-async def _send_events(events: Subscription, response: EventSourceResponse, wanted: dict[str, str]) -> None:
+async def _send_events(events: Subscription, response: EventSourceResponse, filters: dict[str, str]) -> None:
     async for event in events:
         content = asdict(event)
-        if all(content.get(name) == value for name, value in wanted.items()):
+        if all(content.get(name) == value for name, value in filters.items()):
             await response.send(json.dumps(content), event=event_name(event))
 
 
@@ -66,8 +66,8 @@ def event_name(event: Event) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
 
 
-async def _until_first_ends(*works: Awaitable[None]) -> None:
-    tasks = [asyncio.ensure_future(work) for work in works]
+async def _until_first_ends(*coroutines: Awaitable[None]) -> None:
+    tasks = [asyncio.ensure_future(one) for one in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -1,4 +1,4 @@
-"""The other processes of a service: what only the one that writes can answer is asked of that one."""
+"""The other processes of a service: requests that only the writer can answer are forwarded to it."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ from recserver.core.errors import WriterUnavailable
 from recserver.server.http.codec import read_body
 
 CONNECT_TIMEOUT = 5.0
+"""Seconds."""
 
 FORWARDED_HEADERS = "Host", "Origin", "Authorization", "X-API-Key", "Content-Type"
-"""Headers of a request that mean something here."""
+"""Headers of a request that are forwarded."""
 
 HOP_BY_HOP_HEADERS = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"}
 )
-"""Headers of an answer that end with the connection it came by."""
-
+"""Headers of a response that apply to one connection only."""
 
 WRITER_RESTARTING = (
-    "The process that writes the data folder is being started again, and nothing was changed: "
-    "try again in a moment. Recommendations are answered meanwhile."
+    "The process that writes the data folder is restarting, and nothing was changed: "
+    "try again in a moment. Recommendations are not affected."
 )
 WRITER_LOST = (
-    "The process that writes the data folder ended before it answered, so whether this was done is not known: "
-    "look in a moment, and try again."
+    "The process that writes the data folder ended before it answered, so the request may have been performed: "
+    "check in a moment, and try again."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """The other processes of a service, as one of them sees them.
+    """The other processes of a service, for one of them.
 
     Attributes:
-        writer: the one that writes the data folder; None if this is it, or if nobody does.
-        settled: returns once all of them serve the versions that this one serves; None if there is nobody to wait
-            for.
+        writer: the one that writes the data folder; None if it is this one, or there is none.
+        wait_settled: returns once all of them serve the versions that this one serves; None if there are no
+            followers.
     """
 
     writer: WriterClient | None = None
@@ -64,13 +64,13 @@ NO_PEERS = Peers()
 
 
 class WriterClient:
-    """The process that writes the data folder, asked by its Unix socket. To be used as ``async with``."""
+    """A client of the writer's Unix socket. An asynchronous context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     async def __aenter__(self) -> Self:
-        # A connection a request: one that was kept may end just then, and who knows whether the request was heard.
+        # One connection for each request: if a reused one breaks, it is not known whether the request arrived.
         self._session = ClientSession(
             connector=UnixConnector(str(self._path), limit=0, force_close=True),
             timeout=ClientTimeout(sock_connect=CONNECT_TIMEOUT),
@@ -86,15 +86,15 @@ class WriterClient:
         await self._session.close()
 
     async def forward(self, request: web.Request) -> web.StreamResponse:
-        """What the writer answers to a request, as it comes.
+        """Forward a request to the writer, and stream its response.
 
         Raises:
-            MalformedJson, UnsupportedMediaType: if the body is none that is read here.
-            WriterAway: if there is no answer.
+            MalformedJson, UnsupportedMediaType: if the body cannot be read.
+            WriterUnavailable: if the writer does not respond.
         """
         content = await read_body(request) if request.body_exists else b""
-        async with await self._send(request, content) as answer:
-            return await _relay(request, answer)
+        async with await self._send(request, content) as reply:
+            return await _relay(request, reply)
 
     async def _send(self, request: web.Request, content: bytes) -> ClientResponse:
         headers = CIMultiDict[str]()
@@ -113,7 +113,7 @@ class WriterClient:
 
 
 def _encodable(text: str) -> str:
-    """``text`` without what has no form in UTF-8: bytes that were none."""
+    """``text`` with its lone surrogates replaced, which stand for bytes that are not UTF-8."""
     return text.encode(errors="replace").decode()
 
 
@@ -125,7 +125,7 @@ async def _relay(request: web.Request, reply: ClientResponse) -> web.StreamRespo
         async for chunk in reply.content.iter_any():
             await response.write(chunk)
         await response.write_eof()
-    except (ConnectionResetError, ClientError):  # client or writer has gone: a client learns it by this end
+    except (ConnectionResetError, ClientError):  # client or writer has disconnected: the client must see it
         if request.transport is not None:
             request.transport.abort()
     return response

@@ -1,4 +1,4 @@
-"""The verbs: one typed, HTTP-free coroutine for every endpoint, under the endpoint's name."""
+"""The operations: one typed coroutine for each endpoint, under the endpoint's name, independent of HTTP."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Service(
     LookupOperations,
     ExportOperations,
 ):
-    """Everything recserver can be asked to do.
+    """All operations of recserver.
 
-    A verb takes the id it is about first and the rest by keyword, under the names of the HTTP fields; it answers
-    with what the endpoint answers, as plain dicts. What it refuses is raised as a
+    An operation takes the id of its subject first and everything else by keyword, under the names of the HTTP
+    fields. It returns the response of its endpoint as plain dicts, and reports errors as a
     :class:`~recserver.core.errors.RecServerError`.
     """

@@ -1,11 +1,10 @@
-"""What requests say of a data chef, and the entry of ``restaurant_data.yaml`` that it becomes."""
+"""Definitions of data chefs in requests, and the entries of ``restaurant_data.yaml`` that they become."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Required, get_type_hints
@@ -21,6 +20,7 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import FieldError, InvalidInput, RecServerError, quoted
 from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import Bool, JsonObject, PageSize, Text, WholeNumber
+from recserver.server.service.operation import with_warnings
 from recserver.server.service.unknown_chef_keys import key_warnings
 
 
@@ -36,7 +36,7 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 class RowsDefinition(TypedDict, total=False):
-    """What a data chef of any type may be told about its rows: see :class:`recserver.chefs.row_rules.RowRules`."""
+    """Fields that data chefs of every type have: see :class:`recserver.chefs.row_rules.RowRules`."""
 
     rename_columns: RenameColumns
     constant_rating: Weight
@@ -49,7 +49,7 @@ class RowsDefinition(TypedDict, total=False):
 
 @with_config(_STRICT)
 class CsvDefinition(RowsDefinition, total=False):
-    """A file. What is not given is detected."""
+    """A file. Its format is detected unless it is given."""
 
     file_path: Required[Text]
     format: Text
@@ -60,7 +60,7 @@ class CsvDefinition(RowsDefinition, total=False):
 
 @with_config(_STRICT)
 class SqlDefinition(RowsDefinition, total=False):
-    """The rows of one SELECT; with neither ``db_config`` nor ``connection``, from the default database."""
+    """The rows of a SELECT; from the default database unless ``db_config`` or ``connection`` is given."""
 
     query: Required[Text]
     db_config: JsonObject
@@ -69,7 +69,7 @@ class SqlDefinition(RowsDefinition, total=False):
 
 @with_config(_STRICT)
 class ApiDefinition(RowsDefinition, total=False):
-    """JSON over HTTP. ``pagination_param``, ``size_param`` and ``size_value`` count only if ``paginated``."""
+    """JSON over HTTP. ``pagination_param``, ``size_param`` and ``size_value`` are used only if ``paginated``."""
 
     url: Required[Text]
     paginated: Bool
@@ -84,30 +84,30 @@ class ApiDefinition(RowsDefinition, total=False):
 
 
 DEFINITIONS: dict[str, Any] = {"csv": CsvDefinition, "sql": SqlDefinition, "api": ApiDefinition}
-"""Types that requests can create, and what says what they need."""
+"""Types of data chefs that requests can create, with their fields."""
 
 REQUEST_NAMES = {"path": "file_path", "page_param": "pagination_param", "page_size": "size_value"}
-"""Keys of an entry, and what requests call them."""
+"""Key of an entry → its name in requests."""
 
-ENTRY_KEYS = {asked: key for key, asked in REQUEST_NAMES.items()}
+ENTRY_KEYS = {name: key for key, name in REQUEST_NAMES.items()}
 
 DEFINITION_ALIASES: dict[str, dict[str, str]] = {
     "csv": {"path": "file_path"},
     "sql": {},
     "api": {**REQUEST_NAMES, "api_endpoint": "url"},
 }
-"""Other names under which a definition to be checked may give a field: an entry can be sent as it is shown."""
+"""Other names of fields in a definition to be validated: an entry can be sent as it is listed."""
 
 DISPLAY_KEYS = ("error", "warnings")
-"""What :func:`entry_shown` adds to an entry."""
+"""Keys that :func:`display_entry` adds to an entry."""
 
 PAGE_DEFAULTS = {"page_param": "page", "size_param": "size", "page_size": 100}
 
 
 def to_entry(kind: str, definition: Mapping[str, Any]) -> dict[str, Any]:
-    """The entry that a definition becomes: what was given, and what every entry of its type has."""
-    given = {ENTRY_KEYS.get(name, name): _plain_value(value) for name, value in definition.items()}
-    entry = {"type": kind, "rename_columns": ""} | given
+    """The entry of a definition: its fields under the names of the entry's keys, and the keys of every entry."""
+    values = {ENTRY_KEYS.get(name, name): _plain_value(value) for name, value in definition.items()}
+    entry = {"type": kind, "rename_columns": ""} | values
     if kind == "api":
         pages = {name: entry.pop(name, default) for name, default in PAGE_DEFAULTS.items()}
         entry = {"paginated": False} | entry
@@ -119,44 +119,33 @@ def _plain_value(value: Any) -> Any:
     return value.value if isinstance(value, Enum) else value
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedDefinition:
-    """A definition of a type that requests can create.
+def read_definition(kind: str, request: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Validate a definition whose fields may have any of their names.
 
-    Attributes:
-        entry: what it becomes.
-        names: key of the entry → what the request called it.
-        ignored: fields of the request that mean nothing to this type.
-        fields: what this type knows.
-    """
-
-    entry: dict[str, Any]
-    names: dict[str, str]
-    ignored: list[str]
-    fields: list[str]
-
-
-def check_definition(kind: str, given: Mapping[str, Any]) -> CheckedDefinition:
-    """A definition that may have come under any names that its fields are known by.
+    Returns:
+        The entry; key of the entry → its name in the request; fields of the request that the type does not have.
 
     Raises:
-        InvalidInput: naming every field that is missing or wrong as it was given.
+        InvalidInput: naming every field that is missing or invalid as it was given.
     """
-    aliases = DEFINITION_ALIASES.get(kind, {})
-    known = get_type_hints(DEFINITIONS[kind])
+    aliases, known = DEFINITION_ALIASES[kind], fields_of(kind)
     names: dict[str, str] = {}
-    for name in given:
-        proper = name if name in known else aliases.get(name, name)
-        if given[names.setdefault(proper, name)] != given[name]:
-            raise InvalidInput.of(name, f"is given as {quoted(names[proper])} too, and differs: give it once")
+    for name in request:
+        field = name if name in known else aliases.get(name, name)
+        if request[names.setdefault(field, name)] != request[name]:
+            raise InvalidInput.of(name, f"is given as {quoted(names[field])} too, and differs: give it once")
     try:
-        taken = {proper: given[name] for proper, name in names.items() if proper in known}
-        definition = _adapter(kind).validate_python(taken)
+        values = {field: request[name] for field, name in names.items() if field in known}
+        entry = to_entry(kind, _adapter(kind).validate_python(values))
     except ValidationError as error:
         raise with_request_names(InvalidInput.of_fields(field_errors(error)), names) from None
-    ignored = [name for proper, name in names.items() if proper not in known]
-    stored = {ENTRY_KEYS.get(proper, proper): name for proper, name in names.items()}
-    return CheckedDefinition(to_entry(kind, definition), REQUEST_NAMES | stored, ignored, list(known))
+    entry_names = REQUEST_NAMES | {ENTRY_KEYS.get(field, field): name for field, name in names.items()}
+    return entry, entry_names, [name for field, name in names.items() if field not in known]
+
+
+def fields_of(kind: str) -> list[str]:
+    """The fields of a definition."""
+    return list(get_type_hints(DEFINITIONS[kind]))
 
 
 @cache
@@ -165,30 +154,31 @@ def _adapter(kind: str) -> TypeAdapter[dict[str, Any]]:
 
 
 def with_request_names(error: InvalidInput, names: Mapping[str, str] = REQUEST_NAMES) -> InvalidInput:
-    """``error`` with its faults under the names that the request used.
+    """``error`` with its fields under the names that the request used.
 
     Args:
-        names: what the faults are called, and what the request called it.
+        names: name of a field in ``error`` → its name in the request.
     """
-    faults = [
+    problems = [
         FieldError((*(names.get(name, name) for name in one.loc[:1]), *one.loc[1:]), one.msg)
         for one in error.errors
     ]
-    return InvalidInput.of_fields(faults) if faults else error
+    return InvalidInput.of_fields(problems) if problems else error
 
 
 def display_entry(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, Any]:
-    """An entry as stored, its type in lower case, without secrets, and with what is wrong with it."""
+    """A stored entry with its type in lower case and its secrets masked, and with its warnings and its error."""
     kind = str(entry.get("type") or "").lower()
     entry = {key: value for key, value in entry.items() if value is not None}
     warnings = key_warnings(entry)
     entry["type"] = "messaging_queue" if kind == "messaging" else kind or "unknown"
-    with contextlib.suppress(ValueError):  # the chef itself says what is wrong with them
+    with contextlib.suppress(ValueError):  # the chef reports it
         entry["rename_columns"] = canonical_renames(entry.get("rename_columns"))
     if kind == "api":
         entry.setdefault("paginated", False)
+    displayed = with_warnings(mask_entry(entry), warnings)
     try:
         load_chef_class(kind)(entry, policy)
     except RecServerError as error:
-        return mask_entry(entry) | ({"warnings": warnings} if warnings else {}) | {"error": str(error)}
-    return mask_entry(entry) | ({"warnings": warnings} if warnings else {})
+        displayed["error"] = str(error)
+    return displayed

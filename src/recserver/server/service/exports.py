@@ -1,11 +1,11 @@
-"""The verb that writes recommendations for everybody into a file or a table."""
+"""The operation that exports recommendations for all users to a file or a table."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from recserver.core.errors import Draining, InvalidInput, ReadOnly, RecServerError
 from recserver.core.validation.values import KnownId, Text
@@ -17,7 +17,6 @@ from recserver.storage.atomic_files import disk, temporary_path
 from recserver.training.export.export_job import (
     EXPORT_FOLDER,
     ExportJob,
-    ExportResult,
     FileName,
     FileTarget,
     TableName,
@@ -25,11 +24,10 @@ from recserver.training.export.export_job import (
     extension_of,
 )
 from recserver.training.export.table_target import TableLocation, locate_table
-from recserver.training.exporter import Export
 
 
 class ExportOperations(Operations):
-    """Write what a model recommends."""
+    """Export recommendations."""
 
     @operation
     async def export_recommendations(
@@ -39,11 +37,11 @@ class ExportOperations(Operations):
         file: FileName | None = None,
         table: TableName | None = None,
         database: Text | None = None,
-        **wishes: Unpack[ExportOptions],
+        **options: Unpack[ExportOptions],
     ) -> AsyncGenerator[Result, None]:
-        """The best items for every user that a model knows, in a file or a table; tells how far that is.
+        """Write the best items for every user of a model to a file or a table; yields the progress and the result.
 
-        What is wrong is raised before anything is told. Closing what this answers with cancels the export.
+        Errors in the request are raised before anything is yielded. Closing the generator cancels the export.
         """
         _check_target(file, table, database)
         if self.draining:
@@ -51,66 +49,58 @@ class ExportOperations(Operations):
         if self.read_only and file is not None:
             raise ReadOnly(READ_ONLY_MESSAGE)
         model = await self.services.model_cache.get_or_load(model_id)
-        await self.services.batcher.run_in_thread(PreparedQuery.for_model, model, Query.from_options(wishes))
-        path = await asyncio.to_thread(self.services.models.load_path, model_id)
+        await self.services.batcher.run_in_thread(PreparedQuery.for_model, model, Query.from_options(options))
+        model_path = await asyncio.to_thread(self.services.models.load_path, model_id)
         target: FileTarget | TableTarget
+        path: Path | None
         if table is None:
-            target, place, told = await asyncio.to_thread(self._file_target, str(file))
-            named: Path | None = self.services.policy.data_dir / EXPORT_FOLDER / str(file)
+            folder = self.services.policy.data_dir / EXPORT_FOLDER
+            await asyncio.to_thread(disk.make_folder, folder)
+            target = FileTarget(out=temporary_path(folder / str(file)), extension=str(extension_of(str(file))))
+            key, path, shown = str(file).casefold(), folder / str(file), {"file": f"{EXPORT_FOLDER}/{file}"}
         else:
             target = TableTarget(table=table, database=database, policy=self.services.policy)
-            found = await asyncio.to_thread(self._table_target, target)
-            place, named, told = found.key, found.file, {"table": table}
-        job = ExportJob(model_id=model_id, model=path, options=wishes, target=target)
-        lines = self._lines(job, place, named, told)
-        await anext(lines)  # what is refused is refused now
+            location = await asyncio.to_thread(self._locate_table, target)
+            key, path, shown = location.key, location.file, {"table": table}
+        job = ExportJob(model_id=model_id, model=model_path, options=options, target=target)
+        lines = self._lines(job, key, path, shown)
+        await anext(lines)  # raises errors in the request
         return lines
 
-    def _file_target(self, name: str) -> tuple[FileTarget, str, Result]:
-        """Where a file is written, what no other export may write, and how it is told of."""
-        folder = self.services.policy.data_dir / EXPORT_FOLDER
-        disk.make_folder(folder)
-        target = FileTarget(out=temporary_path(folder / name), extension=str(extension_of(name)))
-        return target, name.casefold(), {"file": f"{EXPORT_FOLDER}/{name}"}
-
-    def _table_target(self, target: TableTarget) -> TableLocation:
-        """Where a table is, which no other export may write.
+    def _locate_table(self, target: TableTarget) -> TableLocation:
+        """The location of a table.
 
         Raises:
             InvalidInput: if the database cannot be used.
             ReadOnly: if it is a file of the data folder of a read-only server.
         """
-        place = locate_table(target)
-        inside = place.file is not None and place.file.is_relative_to(self.services.policy.data_dir)
-        if self.read_only and inside:
+        location = locate_table(target)
+        if self.read_only and location.file and location.file.is_relative_to(self.services.policy.data_dir):
             raise ReadOnly(READ_ONLY_MESSAGE)
-        return place
+        return location
 
     async def _lines(
-        self, job: ExportJob, place: str, file: Path | None, told: Result
+        self, job: ExportJob, key: str, path: Path | None, shown: Result
     ) -> AsyncGenerator[Result, None]:
-        """How far an export is, and what came of it; before that, nothing once it has begun."""
-        async with self.services.exporter.export(job, place, file) as export:
+        """Yields an empty line when the export has started, then its progress, and then its result."""
+        async with self.services.exporter.export(job, key, path) as export:
             await export.wait_until_started()
             yield {}
             while export.result is None:
-                yield {"status": "running", **_progress(export)}
+                yield {"status": "running", **(export.progress.model_dump() if export.progress else {})}
                 await export.wait_for_update()
-            yield _last_line(export.result, {"model_id": job.model_id, **told})
-
-
-def _progress(export: Export) -> dict[str, Any]:
-    return {} if export.progress is None else export.progress.model_dump()
-
-
-def _last_line(ending: ExportResult | RecServerError, told: Result) -> Result:
-    if isinstance(ending, RecServerError):
-        return {"status": "failed", **told, "error": str(ending), "code": ending.code}
-    return {"status": "completed", **told, **ending.model_dump()}
+            shown, result = {"model_id": job.model_id, **shown}, export.result
+            if isinstance(result, RecServerError):
+                yield {"status": "failed", **shown, "error": str(result), "code": result.code}
+            else:
+                yield {"status": "completed", **shown, **result.model_dump()}
 
 
 def _check_target(file: str | None, table: str | None, database: str | None) -> None:
     if (file is None) == (table is None):
-        raise InvalidInput.of("file", "must be given, or table in its place: one of the two")
-    if database is not None and table is None:
-        raise InvalidInput.of("database", "is for a table: give table in place of file")
+        field, problem = "file", "must be given, or table instead: exactly one of the two"
+    elif database is not None and table is None:
+        field, problem = "database", "needs table: give table instead of file"
+    else:
+        return
+    raise InvalidInput.of(field, problem)

@@ -1,11 +1,10 @@
-"""Verbs about models."""
+"""Operations on models."""
 
 from __future__ import annotations
 
 import asyncio
 
-from recserver.algorithms.lookup import describe_algorithms
-from recserver.algorithms.lookup import load_algorithm as algorithm_called
+from recserver.algorithms.lookup import describe_algorithms, load_algorithm
 from recserver.core.clock import timestamp
 from recserver.core.errors import ModelBusy, ModelExists, ModelInUse, quoted
 from recserver.core.validation.values import Bool, JsonObject, KnownId, NewModelId, Text, Title, require_new
@@ -14,16 +13,22 @@ from recserver.registry.model_config import new_config
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.quality_gate import QualityGate
 from recserver.server.service.model_views import ModelViews
-from recserver.server.service.operation import Result, mutation, mutation_unless, operation
-from recserver.training.task import TaskSpec
+from recserver.server.service.operation import (
+    Result,
+    mutation,
+    mutation_unless_dry_run,
+    operation,
+    with_warnings,
+)
+from recserver.server.service.tasks import readable_tasks
 
 
 class ModelOperations(ModelViews):
-    """Create, look at and delete models."""
+    """Create, show and delete models."""
 
     @operation
     async def get_available_algorithms(self) -> Result:
-        """All algorithms by name, with what they are for and their default hyperparameters."""
+        """All algorithms by name, with a description and their default hyperparameters."""
         return {"algorithms": await asyncio.to_thread(describe_algorithms)}
 
     @mutation
@@ -38,80 +43,80 @@ class ModelOperations(ModelViews):
         quality_gate: QualityGate | None = None,
         overwrite: Bool = False,
     ) -> Result:
-        """Write a model's config. Nothing is trained until a task does it."""
-        parts = self.services
-        method = await asyncio.to_thread(algorithm_called, algorithm)
+        """Write the config of a model. A task trains it."""
+        services = self.services
+        method = await asyncio.to_thread(load_algorithm, algorithm)
         checked, warnings = method.check(hyperparameters or {})
-        require_new(ModelExists, "Model", model_id, await parts.models.ids(), overwrite)
+        require_new(ModelExists, "Model", model_id, await services.models.ids(), overwrite)
         config = new_config(
             model_id,
             algorithm,
             method.model_type,
             {**method.default_params, **checked},
-            timestamp(parts.clock.now()),
+            timestamp(services.clock.now()),
             model_name=model_name or model_id,
             message=message,
         )
         if quality_gate is not None:
             config["quality_gate"] = quality_gate.model_dump()
-        if reason := parts.trainer.blocking_reason(model_id):
+        if reason := services.trainer.blocking_reason(model_id):
             raise ModelBusy(f"{reason} Overwrite it when that has ended.")
-        with parts.trainer.block_training(model_id):
-            async with parts.models.locks.changing(model_id):
-                await parts.models.create(model_id, config)
-                parts.model_cache.remove(model_id)
-        await parts.scheduler.reconcile()
-        answered = ("model_id", "status", "algorithm", "model_type", "hyperparameters")
-        result: Result = {"message": f"Model {model_id} was created; add a task to train it."}
-        result |= {name: config[name] for name in answered}
-        return result | ({"warnings": warnings} if warnings else {})
+        with services.trainer.block_training(model_id):
+            async with services.models.locks.changing(model_id):
+                await services.models.create(model_id, config)
+                services.model_cache.remove(model_id)
+        await services.scheduler.reconcile()
+        shown = ("model_id", "status", "algorithm", "model_type", "hyperparameters")
+        result = {"message": f"Model {model_id} was created; add a task to train it."}
+        return with_warnings(result | {name: config[name] for name in shown}, warnings)
 
     @operation
     async def list_models(self) -> Result:
         """All models by id."""
-        seen = await read_all_consistently(self.services.models, self._look)
-        return {model.model_id: self._shown(model, found) for model, found in seen}
+        models = await read_all_consistently(self.services.models, self._inspect)
+        return {model.model_id: self._display(model, findings) for model, findings in models}
 
     @operation
     async def get_model_info(self, model_id: KnownId) -> Result:
-        """One model, and how far its training is."""
-        model, found = await read_consistently(self.services.models, model_id, self._look_closely)
-        described, run = self._shown(model, found), self.services.trainer.under_way(model_id)
+        """One model, and the progress of its training."""
+        model, findings = await read_consistently(self.services.models, model_id, self._load_and_inspect)
+        described, run = self._display(model, findings), self.services.trainer.under_way(model_id)
         return described | {
             "in_training_state": ModelStatus(described["status"]).in_training,
             "file_size_mb": round(model.file_stat.st_size / 2**20, 2) if model.file_stat else 0.0,
             "progress": run.progress.model_dump() if run else None,
         }
 
-    @mutation_unless("dry_run")
+    @mutation_unless_dry_run
     async def delete_model(self, model_id: KnownId, *, force: Bool = False, dry_run: Bool = False) -> Result:
-        """Remove every file of a model, its versions included. Tasks that name it forbid that unless ``force``.
+        """Delete all files of a model, including its versions.
 
         Args:
-            force: delete it all the same; the tasks stay.
-            dry_run: only say what would go.
+            force: delete the model even if tasks name it; the tasks stay.
+            dry_run: delete nothing, and list what would be deleted.
+
+        Raises:
+            ModelInUse: if tasks name the model, unless ``force``.
         """
         await self.services.models.read(model_id)
-        tasks = await self._tasks_of(model_id)
+        specs = await readable_tasks(self.services.runner)
+        tasks = [name for name, spec in specs.items() if spec.model_id == model_id]
         if dry_run:
-            return {
-                "message": f"Model {model_id} was not deleted: this is what would go.",
-                "model_id": model_id,
-                "status": "dry_run",
-                "files_deleted": await asyncio.to_thread(self.services.models.files_of, model_id),
-                "tasks_affected": tasks,
-            }
-        if tasks and not force:
+            files = await asyncio.to_thread(self.services.models.files_of, model_id)
+            message, status = f"Model {model_id} was not deleted: this is what would be deleted.", "dry_run"
+        elif tasks and not force:
             raise ModelInUse(
                 f"Model {quoted(model_id)} is trained by {', '.join(tasks)}: remove these tasks first, "
-                "or pass force=true to delete it all the same."
+                "or pass force=true to delete the model anyway."
             )
-        deleted = await self._delete(model_id)
+        else:
+            files = await self._delete(model_id)
+            message, status = f"Model {model_id} was deleted.", "deleted"
         return {
-            "message": f"Model {model_id} was deleted.",
+            "message": message,
             "model_id": model_id,
-            "status": "deleted",
-            "files_deleted": deleted,
+            "status": status,
+            "files_deleted": files,
             "tasks_affected": tasks,
         }
 
@@ -124,7 +129,3 @@ class ModelOperations(ModelViews):
                 deleted = await self.services.models.delete(model_id)
                 self.services.model_cache.remove(model_id)
         return deleted
-
-    async def _tasks_of(self, model_id: str) -> list[str]:
-        wanted = await self.services.runner.read_tasks()
-        return [name for name, one in wanted.items() if isinstance(one, TaskSpec) and one.model_id == model_id]

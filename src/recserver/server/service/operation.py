@@ -1,11 +1,11 @@
-"""What makes a coroutine a verb: its arguments are checked against its own signature."""
+"""Operations: coroutines whose arguments are validated against their own signatures."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
@@ -40,14 +40,14 @@ Operation = Callable[P, Coroutine[Any, Any, T]]
 Result = dict[str, Any]
 
 READ_ONLY_MESSAGE = (
-    "This server is read-only and changes nothing: ask the one that writes its data folder, "
-    "or start it without --read-only."
+    "This server is read-only: send changes to the server that writes its data folder, "
+    "or start this one without --read-only."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the verbs work with. ``changing`` is held by whoever changes a definition."""
+    """The components that operations use. ``write_lock`` is held while a definition is changed."""
 
     write_lock: asyncio.Lock
     clock: Clock
@@ -69,119 +69,113 @@ class Services:
 
 
 class Operations:
-    """Base of the groups of verbs."""
+    """Base class of the groups of operations."""
 
     draining = False
     """Whether the server is closing."""
 
     read_only = False
-    """Whether nothing may be changed."""
+    """Whether changes are refused."""
 
     events: EventBus
-    """Tells what happens, as it happens."""
+    """Publishes the server's events."""
 
     @property
     def services(self) -> Services:
-        """What the verbs work with; only an open server has it."""
+        """The components of the open server.
+
+        Raises:
+            Draining: if the server is not open.
+        """
         raise NotImplementedError
 
 
-def operation(function: Operation[P, T]) -> Operation[P, T]:
-    """Check the arguments of every call by the annotations of ``function``, which changes nothing.
+def _decorator(
+    *, changes: bool = False, exclusive: bool = False, dry_run: str | None = None
+) -> Callable[[Operation[P, T]], Operation[P, T]]:
+    """A decorator that validates the arguments of every call by the annotations of the decorated coroutine.
 
-    None counts as absent. All faults are reported together, as one :class:`InvalidInput`.
+    None counts as absent. All errors are reported together, as one :class:`InvalidInput`.
+
+    Args:
+        changes: whether a read-only server refuses the call.
+        exclusive: whether calls wait for each other, so that no change is lost.
+        dry_run: name of a boolean argument with which a call changes nothing.
     """
-    return _operation(function, changes=False, exclusive=False)
+
+    def decorate(function: Operation[P, T]) -> Operation[P, T]:
+        @validate_call  # on a coroutine function it would validate only when awaited
+        @functools.wraps(function)
+        def validated(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
+            return function(*args, **kwargs)
+
+        names = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if len(args) > len(names):
+                raise TypeError(f"{function.__name__} takes {len(names) - 1} arguments at most")
+            if changes and args[0].read_only and not _is_true(kwargs.get(dry_run or "")):
+                raise ReadOnly(READ_ONLY_MESSAGE)
+            arguments = dict(zip(names[1:], args[1:], strict=False)) | kwargs
+            try:
+                work = validated(args[0], **{key: value for key, value in arguments.items() if value is not None})
+            except ValidationError as error:
+                raise InvalidInput.of_fields(field_errors(error)) from None
+            try:
+                with closing(work):  # it never starts if the server is not open, or the caller is cancelled
+                    if not exclusive:
+                        return await work
+                    async with args[0].services.write_lock:
+                        return await work
+            except OSError as error:
+                raise StorageUnreadable(
+                    f"The data folder cannot be used at the moment ({os_error_text(error)}): "
+                    "check its disk and permissions, then try again."
+                ) from error
+
+        return call
+
+    return decorate
 
 
-def control(function: Operation[P, T]) -> Operation[P, T]:
-    """A :func:`verb` that changes what runs, and no definition. A read-only server refuses it."""
-    return _operation(function, changes=True, exclusive=False)
+operation = _decorator()
+"""An operation that changes nothing."""
 
+control = _decorator(changes=True)
+"""An operation that changes what is running, but no definition. A read-only server refuses it."""
 
-def mutation(function: Operation[P, T]) -> Operation[P, T]:
-    """A :func:`verb` that changes definitions. It waits for the one before it, so that no change is lost.
+mutation = _decorator(changes=True, exclusive=True)
+"""An operation that changes definitions. It waits for the previous one. A read-only server refuses it."""
 
-    A read-only server refuses it.
-    """
-    return _operation(function, changes=True, exclusive=True)
-
-
-def mutation_unless(dry_run: str) -> Callable[[Operation[P, T]], Operation[P, T]]:
-    """A :func:`changing_verb` that changes nothing where the argument called ``looks`` is on."""
-    return lambda function: _operation(function, changes=True, exclusive=True, dry_run=dry_run)
-
-
-def _operation(
-    function: Callable[P, Coroutine[Any, Any, T]], *, changes: bool, exclusive: bool, dry_run: str | None = None
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    @validate_call  # of a coroutine function it would check only when awaited
-    @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
-        return function(*args, **kwargs)
-
-    names, is_open = _parameters(function)
-
-    @functools.wraps(function)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > len(names):
-            raise TypeError(f"{function.__name__} takes {len(names) - 1} arguments at most")
-        if changes and args[0].read_only and not _is_true(kwargs.get(dry_run or "")):
-            raise ReadOnly(READ_ONLY_MESSAGE)
-        given = dict(zip(names[1:], args[1:], strict=False)) | kwargs
-        given = {name: value for name, value in given.items() if value is not None}
-        try:
-            work = checked(args[0], **given)
-        except ValidationError as error:
-            raise InvalidInput.of_fields(field_errors(error)) from None
-        try:
-            with closing(work):  # it may never begin: the server is not open, or the caller gives up waiting
-                if not exclusive:
-                    return await work
-                async with args[0].services.write_lock:
-                    return await work
-        except OSError as error:
-            raise StorageUnreadable(
-                f"The data folder cannot be used just now ({os_error_text(error)}): "
-                "check its disk and permissions, then try again."
-            ) from error
-
-    call.fields = tuple(names[1:])  # type: ignore[attr-defined]
-    call.is_open = is_open  # type: ignore[attr-defined]
-    return call
+mutation_unless_dry_run = _decorator(changes=True, exclusive=True, dry_run="dry_run")
+"""A :data:`mutation` that changes nothing if its argument ``dry_run`` is true."""
 
 
 def _is_true(value: object) -> bool:
-    """Whether an argument that was not checked yet is a switch that is on."""
+    """Whether an argument that was not validated yet is a boolean that is true."""
     try:
         return parse_bool(value)
     except ValueError:
         return False
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[list[str], bool]:
-    """The names of a function's arguments, and whether it takes any others.
+def parameters_of(function: Callable[..., Any]) -> tuple[list[str], bool]:
+    """The names of an operation's arguments, and whether it accepts any others.
 
     ``**definition: Unpack[SomeTypedDict]`` stands for the keys of that dictionary, ``**definition: Any`` for any.
     """
-    names, is_open = list[str](), False
+    names, accepts_any = list[str](), False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            names.append(parameter.name)
-        elif shapes := get_args(get_type_hints(function, include_extras=True)[parameter.name]):
-            names += get_type_hints(shapes[0])
+            names += [parameter.name] if parameter.name != "self" else []
+        elif typed_dict := get_args(get_type_hints(function, include_extras=True)[parameter.name]):
+            names += get_type_hints(typed_dict[0])
         else:
-            is_open = True
-    return names, is_open
+            accepts_any = True
+    return names, accepts_any
 
 
-def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a verb's arguments."""
-    names: tuple[str, ...] = function.fields  # type: ignore[attr-defined]
-    return names
-
-
-def accepts_any(function: Callable[..., Any]) -> bool:
-    """Whether a verb takes further arguments under any names."""
-    is_open: bool = function.is_open  # type: ignore[attr-defined]
-    return is_open
+def with_warnings(result: Result, warnings: Sequence[str]) -> Result:
+    """``result``, with ``warnings`` if there are any."""
+    return result | ({"warnings": list(warnings)} if warnings else {})

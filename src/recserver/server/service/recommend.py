@@ -1,4 +1,4 @@
-"""The verbs that all others are for."""
+"""Operations that recommend."""
 
 from __future__ import annotations
 
@@ -33,28 +33,35 @@ from recserver.recommend.request_options import (
 from recserver.server.service.operation import Operations, Result, operation
 
 MAX_BATCH_USERS = 64
-"""Users that are answered together."""
+"""Users that are scored together."""
 
 MAX_BATCH_ITEMS = 10_000
-"""Items of the answers that are found together, and wait for the client to take them."""
+"""Items of the responses that are computed together, and wait for the client to receive them."""
+
+NO_FOLD_IN = (
+    "This version cannot use the interactions of a request: they are only excluded from the items. "
+    "Train the model again, with an algorithm that supports fold-in."
+)
 
 
 class RecommendOperations(Operations):
-    """Answer."""
+    """Recommend items.
+
+    Each operation gets its model once, so that a version that is activated meanwhile does not affect the response.
+    """
 
     def current_version(self, model_id: str) -> object | None:
-        """The version of a model that answers from memory just now: another version is another object."""
+        """The version of a model that is in memory and serving; every version is an object of its own."""
         return self.services.model_cache.get_loaded(model_id)
 
     @operation
-    async def recommend(self, user_id: EntityId, *, model_id: KnownId, **wishes: Unpack[UserOptions]) -> Result:
-        """The best items of a model for a user, best first.
+    async def recommend(self, user_id: EntityId, *, model_id: KnownId, **options: Unpack[UserOptions]) -> Result:
+        """The best items for a user, best first.
 
-        ``source`` is ``personal`` for a user who was in the training, ``fold_in`` for another who is answered from
-        ``interactions``; anybody else gets what is popular, or nothing if ``fallback`` is off.
+        ``source`` is ``personal`` for a user of the training data and ``fold_in`` for another one whose
+        ``interactions`` are given. All others get popular items, or none if ``fallback`` is false.
         """
-        # The version is taken once: a model that is swapped meanwhile does not mix into this answer.
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
         answer = await self.services.batcher.recommend(model, user_id, query)
         response = answer_to_json(model, query, answer)
         return {
@@ -68,13 +75,11 @@ class RecommendOperations(Operations):
 
     @operation
     async def session_recommend(
-        self, interactions: Interactions, *, model_id: KnownId, **wishes: Unpack[SessionOptions]
+        self, interactions: Interactions, *, model_id: KnownId, **options: Unpack[SessionOptions]
     ) -> Result:
-        """The best items for somebody of whom nothing is known but these interactions."""
-        model, query = (
-            await self.services.model_cache.get_or_load(model_id),
-            Query.from_options({**wishes, "interactions": interactions}),
-        )
+        """The best items for a user of whom only these interactions are known."""
+        model = await self.services.model_cache.get_or_load(model_id)
+        query = Query.from_options({**options, "interactions": interactions})
         answer = await self.services.batcher.recommend(model, None, query)
         return {"model_id": model_id, **answer_to_json(model, query, answer)}
 
@@ -85,17 +90,19 @@ class RecommendOperations(Operations):
         *,
         model_id: KnownId,
         user_id: EntityId | None = None,
-        **wishes: Unpack[RankOptions],
+        **options: Unpack[RankOptions],
     ) -> Result:
-        """These items in the order in which they suit somebody; those that nobody knows apart."""
+        """The given items, best first for a user; ids that the model does not know are listed separately."""
         model = await self.services.model_cache.get_or_load(model_id)
-        given = {"exclude_seen": False, **wishes, "candidates": item_ids, "n": max(1, len(item_ids))}
-        query = Query.from_options(given)
+        query = Query.from_options(
+            {"exclude_seen": False, **options, "candidates": item_ids, "n": max(1, len(item_ids))}
+        )
 
-        def look() -> tuple[Recommendations, list[str]]:
-            return recommend(model, user_id, query), [one for one in item_ids if one not in model.items]
+        def compute() -> tuple[Recommendations, list[str]]:
+            unknown = [item_id for item_id in item_ids if item_id not in model.items]
+            return recommend(model, user_id, query), unknown
 
-        answer, unknown = await self.services.batcher.run_query(model, query, look)
+        answer, unknown = await self.services.batcher.run_query(model, query, compute)
         return {
             "model_id": model_id,
             "user_id": user_id,
@@ -105,10 +112,10 @@ class RecommendOperations(Operations):
 
     @operation
     async def similar_items(
-        self, item_id: EntityId, *, model_id: KnownId, **wishes: Unpack[RequestOptions]
+        self, item_id: EntityId, *, model_id: KnownId, **options: Unpack[RequestOptions]
     ) -> Result:
-        """The items that are most like one."""
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
+        """The items that are most similar to an item."""
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
         item = model.items.find(item_id)
         if item is None:
             raise ItemNotFound(model_id, item_id)
@@ -123,10 +130,10 @@ class RecommendOperations(Operations):
 
     @operation
     async def popular_items(
-        self, *, model_id: KnownId, popularity: Popularity = "overall", **wishes: Unpack[RequestOptions]
+        self, *, model_id: KnownId, popularity: Popularity = "overall", **options: Unpack[RequestOptions]
     ) -> Result:
-        """The items that most users interacted with, or most of late."""
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
+        """The items that most users interacted with, overall or recently."""
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
         answer = await self.services.batcher.run_query(
             model, query, lambda: recommend_popular(model, query, popularity)
         )
@@ -134,19 +141,20 @@ class RecommendOperations(Operations):
 
     @operation
     async def recommend_batch(
-        self, user_ids: UserIds, *, model_id: KnownId, **wishes: Unpack[UserOptions]
+        self, user_ids: UserIds, *, model_id: KnownId, **options: Unpack[UserOptions]
     ) -> AsyncGenerator[Result, None]:
-        """The best items for many users, one result each, in their order."""
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(wishes)
-        beside = self.services.batcher.run_in_thread
-        asked = await beside(
-            PreparedQuery.for_model, model, query
-        )  # what cannot be done is refused before the first line
-        together = max(1, min(MAX_BATCH_USERS, MAX_BATCH_ITEMS // query.n))
+        """The best items for many users: one result for each, in the order of the ids.
+
+        Errors are raised before the first result.
+        """
+        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
+        run_in_thread = self.services.batcher.run_in_thread
+        prepared = await run_in_thread(PreparedQuery.for_model, model, query)
+        size = max(1, min(MAX_BATCH_USERS, MAX_BATCH_ITEMS // query.n))
 
         async def results() -> AsyncGenerator[Result, None]:
-            for start in range(0, len(user_ids), together):
-                for result in await beside(_batch, model, user_ids[start : start + together], asked):
+            for start in range(0, len(user_ids), size):
+                for result in await run_in_thread(_batch, model, user_ids[start : start + size], prepared):
                     yield result
 
         return results()

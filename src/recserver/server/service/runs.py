@@ -1,4 +1,4 @@
-"""Verbs about runs: begin and end them, look at them while they last and afterwards."""
+"""Operations on runs: start, stop, and look up active and past runs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from recserver.training.run import Run
 from recserver.training.run_outcome import RunOutcome
 
 _DETAIL_FIELDS = {"stages", "data_report", "hyperparameters", "metrics", "warnings"}
-"""What of a run only :meth:`RunVerbs.get_run` tells."""
+"""Fields of a run that only :meth:`RunOperations.get_run` returns."""
 
 
 class RunOperations(ModelViews):
-    """Run tasks by hand, stop trainings, and look back."""
+    """Run tasks manually, stop trainings, and show runs."""
 
     @mutation
     async def run_task(self, task_name: KnownId, *, force: Bool = False) -> Result:
-        """Train a task's model now, whatever its schedule says; it always fits, also data that did not change.
+        """Train a task's model now, whatever its schedule, even if the data has not changed.
 
         Args:
-            force: let the new version serve even if the quality gate would refuse it.
+            force: promote the new version even if the quality gate would reject it.
         """
         run = await self.services.runner.run_now(await find_task(task_name, self.services.tasks), force=force)
         return {
@@ -37,7 +37,7 @@ class RunOperations(ModelViews):
 
     @control
     async def stop_training(self, *, model_id: KnownId | None = None, task_name: KnownId | None = None) -> Result:
-        """End the training of a model, or of a task, at once. The version before it serves on."""
+        """Stop the training of a model, or of a task, immediately. The serving version keeps serving."""
         if (model_id is None) == (task_name is None):
             raise InvalidInput("Give either model_id or task_name.")
         trainer = self.services.trainer
@@ -50,26 +50,26 @@ class RunOperations(ModelViews):
                 raise TaskNotFound(str(task_name))
             runs = self.services.runner.active_runs(task_name)
         stopped = await trainer.stop(runs)
-        said = f"The training of {', '.join(stopped)} was stopped." if stopped else "Nothing was being trained."
-        return {"message": said, "stopped_models": stopped}
+        message = f"The training of {', '.join(stopped)} was stopped." if stopped else "Nothing was being trained."
+        return {"message": message, "stopped_models": stopped}
 
     @mutation
     async def pause_task(self, task_name: KnownId) -> Result:
-        """Let the scheduler leave a task alone. A run under way goes on; run_task still works."""
+        """Stop scheduling a task. An active run continues, and run_task still works."""
         return await self._set_enabled(task_name, False)
 
     @mutation
     async def resume_task(self, task_name: KnownId) -> Result:
-        """Undo :meth:`pause_task`. What was missed meanwhile is made up for by one run."""
+        """Undo :meth:`pause_task`. All runs that were missed are replaced by one."""
         return await self._set_enabled(task_name, True)
 
     @operation
     async def get_training_status(self, model_id: KnownId) -> Result:
-        """How far the training of a model is; null where nobody knows."""
+        """The progress of a model's training; fields that are not known are null."""
         seconds = await self._usual_seconds(model_id)
-        model, found = await read_consistently(self.services.models, model_id, self._look)
+        model, findings = await read_consistently(self.services.models, model_id, self._inspect)
         run = self.services.trainer.under_way(model_id)
-        return {"data": {"status": self._shown(model, found)["status"]} | _progress(run, seconds)}
+        return {"data": {"status": self._display(model, findings)["status"]} | _progress(run, seconds)}
 
     @operation
     async def list_runs(
@@ -81,10 +81,10 @@ class RunOperations(ModelViews):
         limit: Count = 50,
         before: Text | None = None,
     ) -> Result:
-        """Runs of the past and under way, newest first.
+        """Active and past runs, newest first.
 
         Args:
-            before: the ``run_id`` of the last run of the page before.
+            before: the ``run_id`` of the last run of the previous page.
         """
         runs = await self.services.history.page(
             task_name=task_name, model_id=model_id, outcome=outcome, limit=limit, before=before
@@ -93,41 +93,41 @@ class RunOperations(ModelViews):
 
     @operation
     async def get_run(self, run_id: Text) -> Result:
-        """One run with all that is known of it."""
+        """One run with all its fields."""
         run = await self.services.history.get(run_id)
         if run is None:
             raise RunNotFound(run_id)
         return run.model_dump()
 
     async def _usual_seconds(self, model_id: str) -> float | None:
-        """How long the last training of a model took that completed."""
+        """Seconds that the last completed training of a model took; None if there is none."""
         try:
-            before = await self.services.history.page(model_id=model_id, outcome=RunOutcome.COMPLETED, limit=1)
+            last = await self.services.history.page(model_id=model_id, outcome=RunOutcome.COMPLETED, limit=1)
         except StorageUnreadable:
             return None
-        return before[0].seconds if before else None
+        return last[0].seconds if last else None
 
     async def _set_enabled(self, task_name: str, enabled: bool) -> Result:
-        parts = self.services
-        spec = await find_task(task_name, parts.tasks)
+        services = self.services
+        spec = await find_task(task_name, services.tasks)
         if spec.enabled != enabled:
             spec = spec.model_copy(update={"enabled": enabled})
-            await parts.tasks.write(spec, keep_unknown_keys=True)
-            await parts.scheduler.reconcile()
-        how = f"is not paused{await schedule_summary(spec, parts)}" if enabled else "is paused"
-        return {"message": f"Task {task_name} {how}.", "task_name": task_name, "enabled": enabled}
+            await services.tasks.write(spec, keep_unknown_keys=True)
+            await services.scheduler.reconcile()
+        state = f"is not paused{await schedule_summary(spec, services)}" if enabled else "is paused"
+        return {"message": f"Task {task_name} {state}.", "task_name": task_name, "enabled": enabled}
 
 
 def _progress(run: Run | None, usual_seconds: float | None) -> dict[str, Any]:
-    """How far a run is that is under way; it is taken to last as long as the one before."""
-    found: dict[str, Any] = dict.fromkeys(
+    """The progress of an active run, which is expected to take as long as the previous one."""
+    progress: dict[str, Any] = dict.fromkeys(
         ("stage", "rows_read", "iteration", "iterations", "loss", "elapsed_seconds", "eta_seconds",
          "queue_position", "run_id", "task_name")
     )  # fmt: skip
     if run is None:
-        return found
-    found |= run.progress.model_dump() | {"run_id": run.request.run_id, "task_name": run.task_name}
-    found["elapsed_seconds"] = round(run.elapsed, 3)
+        return progress
+    progress |= run.progress.model_dump() | {"run_id": run.request.run_id, "task_name": run.task_name}
+    progress["elapsed_seconds"] = round(run.elapsed, 3)
     if usual_seconds is not None:
-        found["eta_seconds"] = round(max(0.0, usual_seconds - run.elapsed), 1)
-    return found
+        progress["eta_seconds"] = round(max(0.0, usual_seconds - run.elapsed), 1)
+    return progress

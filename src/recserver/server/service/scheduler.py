@@ -1,40 +1,38 @@
-"""Verbs about the scheduler, and the server's health."""
+"""Operations on the scheduler, and the health check."""
 
 from __future__ import annotations
 
 from recserver.core.errors import Draining
 from recserver.core.validation.values import Bool, Timeout
 from recserver.server.service.operation import Operations, Result, control, operation
-from recserver.training.task import TaskSpec
+from recserver.server.service.tasks import readable_tasks
 
-PAUSED_REASON = "The task is paused: POST /resume_task lets it run again."
+PAUSED_REASON = "The task is paused: POST /resume_task resumes it."
 
 
 class SchedulerOperations(Operations):
-    """Start, stop and look at the scheduler. It starts with the server and follows every change by itself."""
+    """Start, stop and inspect the scheduler. It starts with the server and follows all changes by itself."""
 
     @control
     async def restart_scheduler(self, *, timeout: Timeout = 0) -> Result:
-        """Look at all models and tasks again, and start the scheduler if it was stopped.
+        """Read all models and tasks again, and start the scheduler if it was stopped.
 
-        Trainings under way are left alone, so there is nothing that ``timeout`` would have to wait for.
+        Running trainings are not affected, so that ``timeout`` has no effect.
         """
-        scheduler = self.services.scheduler
+        scheduler, runner = self.services.scheduler, self.services.runner
         await self.services.model_cache.refresh()
         await scheduler.start()
-        wanted = await self.services.runner.read_tasks()
         skipped = dict(scheduler.file_errors)
-        skipped |= {
-            name: PAUSED_REASON for name, one in wanted.items() if isinstance(one, TaskSpec) and not one.enabled
-        }
-        loops = {name: loop.spec for name in scheduler.task_names if (loop := scheduler.loop(name))}
-        for name, spec in loops.items():
-            if reason := await self.services.runner.blocking_reason(spec):
+        tasks = await readable_tasks(runner)
+        skipped |= {name: PAUSED_REASON for name, spec in tasks.items() if not spec.enabled}
+        specs = {name: loop.spec for name in scheduler.task_names if (loop := scheduler.loop(name))}
+        for name, spec in specs.items():
+            if reason := await runner.blocking_reason(spec):
                 skipped[name] = reason
-        scheduled = len(loops.keys() - skipped.keys())
-        left_out = f" and leaves out {len(skipped)}: tasks_skipped says why" if skipped else ""
+        scheduled = len(specs.keys() - skipped.keys())
+        omitted = f" and skips {len(skipped)}: see tasks_skipped" if skipped else ""
         return {
-            "message": f"The scheduler runs {scheduled} task{'' if scheduled == 1 else 's'}{left_out}.",
+            "message": f"The scheduler runs {scheduled} task{'' if scheduled == 1 else 's'}{omitted}.",
             "is_running": True,
             "tasks_scheduled": scheduled,
             "tasks_skipped": skipped,
@@ -42,10 +40,10 @@ class SchedulerOperations(Operations):
 
     @control
     async def stop_scheduler(self, *, timeout: Timeout = 0, cancel_running: Bool = True) -> Result:
-        """Start no new run, give those under way ``timeout`` seconds, and cancel the rest unless told not to."""
-        parts = self.services
-        await parts.scheduler.stop()
-        stopped = await parts.trainer.stop(parts.trainer.runs.values(), timeout) if cancel_running else []
+        """Start no further runs. Active runs are cancelled after ``timeout`` seconds if ``cancel_running``."""
+        await self.services.scheduler.stop()
+        trainer = self.services.trainer
+        stopped = await trainer.stop(trainer.runs.values(), timeout) if cancel_running else []
         return {"message": "The scheduler is stopped.", "is_running": False, "stopped_models": stopped}
 
     @operation
@@ -56,7 +54,11 @@ class SchedulerOperations(Operations):
 
     @operation
     async def health(self) -> Result:
-        """That the server answers, and is not closing; and whether it only looks."""
+        """Whether the server answers, and whether it is read-only.
+
+        Raises:
+            Draining: if the server is closing.
+        """
         if self.draining:
             raise Draining("The server is closing.")
         return {"status": "ok"} | ({"read_only": True} if self.read_only else {})

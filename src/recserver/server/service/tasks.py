@@ -1,4 +1,4 @@
-"""Verbs about tasks."""
+"""Operations on tasks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ from recserver.core.errors import (
     TaskNotFound,
 )
 from recserver.core.validation.values import Bool, Interval, KnownId, NewId, Text, require_new
-from recserver.server.service.operation import Operations, Result, Services, mutation, operation
+from recserver.scheduling.task_runner import TaskRunner
+from recserver.server.service.operation import (
+    Operations,
+    Result,
+    Services,
+    mutation,
+    operation,
+    with_warnings,
+)
 from recserver.training.task import CronExpression, MemoryLimit, TaskSpec, TimeLimit, ZoneName
 from recserver.training.task_store import TaskStore
 
 USER_FEATURES_UNREAD = (
-    "The data chef of user features is stored but not read yet: the model learns from interactions alone, and "
-    "has_user_features stays false. Item features are read, for filters and not for the fit."
+    "The data chef of user features is stored but not read yet: the model is trained on interactions only, and "
+    "has_user_features stays false. Item features are read for filters, not for training."
 )
-INTERVAL_UNUSED = "The interval is not used, because schedule goes before it: leave one of the two out."
+INTERVAL_UNUSED = "The interval is not used, because schedule takes precedence: remove one of the two."
 
 _COUNTERS = "runs", "retries", "failures", "interrupted", "late", "coalesced", "skipped"
 
@@ -45,18 +53,18 @@ class TaskOperations(Operations):
         user_features_data_chef_id: Text | None = None,
         overwrite: Bool = False,
     ) -> Result:
-        """Train a model from a data chef every ``interval`` seconds, the first time at once.
+        """Train a model from a data chef every ``interval`` seconds, starting now.
 
         Args:
-            schedule: a cron expression that goes before ``interval``, in the time zone ``timezone``.
+            schedule: cron expression in the time zone ``timezone``; takes precedence over ``interval``.
             enabled: false adds the task paused.
             time_limit: seconds that one training may take.
-            memory_limit: MiB that one training may take, beyond what an idle worker takes.
+            memory_limit: MiB that one training may use, beyond what an idle worker uses.
         """
-        parts = self.services
+        services = self.services
         if interval is None and schedule is None:
             raise InvalidInput.of("interval", "is missing")
-        require_new(TaskExists, "Task", task_name, await parts.tasks.names(), overwrite)
+        require_new(TaskExists, "Task", task_name, await services.tasks.names(), overwrite)
         spec = TaskSpec(
             task_name=task_name,
             model_id=model_id,
@@ -70,94 +78,96 @@ class TaskOperations(Operations):
             time_limit=time_limit,
             memory_limit=memory_limit,
         )
-        if model_id not in await parts.models.ids():
+        if model_id not in await services.models.ids():
             raise ModelNotFound(model_id)
-        known = await parts.chefs.read()
+        known_chefs = await services.chefs.read()
         for chef in spec.chef_ids():
-            if chef not in known:
+            if chef not in known_chefs:
                 raise DataChefNotFound(chef)
-        await parts.tasks.write(spec, keep_unknown_keys=False)
-        await parts.scheduler.reconcile()
+        await services.tasks.write(spec, keep_unknown_keys=False)
+        await services.scheduler.reconcile()
         result: Result = {
-            "message": f"Task {task_name} was added{await schedule_summary(spec, parts)}.",
+            "message": f"Task {task_name} was added{await schedule_summary(spec, services)}.",
             "task_name": task_name,
-            "scheduled": parts.scheduler.loop(task_name) is not None,
-            "next_run_at": parts.scheduler.next_run_at(task_name),
+            "scheduled": services.scheduler.loop(task_name) is not None,
+            "next_run_at": services.scheduler.next_run_at(task_name),
         }
-        return result | _warnings(spec)
+        return with_warnings(result, _warnings(spec))
 
     @mutation
     async def remove_model_task(self, task_name: KnownId) -> Result:
-        """Remove a task. A run of it under way is cancelled; the model stays."""
-        parts = self.services
-        if task_name not in await parts.tasks.names():
+        """Remove a task. Its active run is cancelled; the model stays."""
+        services = self.services
+        if task_name not in await services.tasks.names():
             raise TaskNotFound(task_name)
-        await parts.tasks.delete(task_name)
-        await parts.scheduler.reconcile()
-        await parts.runner.discard_task(task_name)  # a stopped scheduler did not
+        await services.tasks.delete(task_name)
+        await services.scheduler.reconcile()
+        await services.runner.discard_task(task_name)  # a stopped scheduler does not do it
         return {"message": f"Task {task_name} was removed.", "task_name": task_name}
 
     @operation
     async def list_tasks(self) -> Result:
-        """All tasks by name: their definition, and what became of their last run."""
-        parts = self.services
-        described: dict[str, Result] = {}
+        """All tasks by name: their definitions, and the state of their last run."""
+        services = self.services
+        definitions: dict[str, Result] = {}
         extra: dict[str, Result] = {}
-        for name, one in (await parts.runner.read_tasks()).items():
-            if isinstance(one, TaskSpec):
-                described[name], extra[name] = one.model_dump(), _warnings(one)
+        for name, spec in (await services.runner.read_tasks()).items():
+            if isinstance(spec, TaskSpec):
+                definitions[name], extra[name] = spec.model_dump(), with_warnings({}, _warnings(spec))
             else:
-                described[name], extra[name] = await parts.tasks.displayable(name), {"last_error": str(one)}
-        # Nothing is awaited from here on, so that the states of all tasks are those of one moment.
-        return {name: content | self._state(name) | extra[name] for name, content in described.items()}
+                definitions[name], extra[name] = await services.tasks.displayable(name), {"last_error": str(spec)}
+        # Nothing is awaited from here on, so that the states of all tasks are of one moment.
+        return {name: content | self._state(name) | extra[name] for name, content in definitions.items()}
 
     @mutation
     async def update_task_interval(self, task_name: KnownId, *, interval: Interval) -> Result:
-        """Give a task another interval, which takes the place of a schedule; it counts from the last due time."""
-        parts = self.services
-        spec = await find_task(task_name, parts.tasks)
+        """Give a task another interval, which replaces a schedule and is counted from the last due time."""
+        services = self.services
+        spec = await find_task(task_name, services.tasks)
         spec = spec.model_copy(update={"interval": interval, "schedule": None})
-        await parts.tasks.write(spec, keep_unknown_keys=True)
-        await parts.scheduler.reconcile()
+        await services.tasks.write(spec, keep_unknown_keys=True)
+        await services.scheduler.reconcile()
         return {
-            "message": f"Task {task_name} has a new interval{await schedule_summary(spec, parts)}.",
+            "message": f"Task {task_name} has a new interval{await schedule_summary(spec, services)}.",
             "task_name": task_name,
             "interval": interval,
-            "next_run_at": parts.scheduler.next_run_at(task_name),
+            "next_run_at": services.scheduler.next_run_at(task_name),
         }
 
     def _state(self, task_name: str) -> dict[str, Any]:
-        record = self.services.task_state.get(task_name)
+        state = self.services.task_state.get(task_name)
         running = any(run.status is not None for run in self.services.runner.active_runs(task_name))
         return {
-            "running": running
-            or (self.read_only and record.last_status == "training"),  # by who writes the folder
-            "last_run_at": record.last_run_at,
-            "last_status": record.last_status,
-            "last_error": record.last_error,
+            "running": running or (self.read_only and state.last_status == "training"),  # by the writer
+            "last_run_at": state.last_run_at,
+            "last_status": state.last_status,
+            "last_error": state.last_error,
             "next_run_at": self.services.scheduler.next_run_at(task_name),
-            "last_run_id": record.run_id,
-            "last_success_at": record.last_success_at,
-            "failing_since": record.failing_since,
-            **{name: getattr(record, name) for name in _COUNTERS},
-            "data_report": record.data_report,
+            "last_run_id": state.run_id,
+            "last_success_at": state.last_success_at,
+            "failing_since": state.failing_since,
+            **{name: getattr(state, name) for name in _COUNTERS},
+            "data_report": state.data_report,
         }
 
 
-def _warnings(spec: TaskSpec) -> Result:
-    """What of a task has no effect, as a part of an answer; nothing if all of it has."""
+def _warnings(spec: TaskSpec) -> list[str]:
+    """A sentence for each field of a task that has no effect."""
     unread = [USER_FEATURES_UNREAD] if spec.user_features_data_chef_id else []
     unused = [INTERVAL_UNUSED] if spec.schedule is not None and spec.interval is not None else []
-    return {"warnings": unread + unused} if unread or unused else {}
+    return unread + unused
+
+
+async def readable_tasks(runner: TaskRunner) -> dict[str, TaskSpec]:
+    """All tasks by name, except those whose files cannot be used."""
+    return {name: spec for name, spec in (await runner.read_tasks()).items() if isinstance(spec, TaskSpec)}
 
 
 async def schedule_summary(spec: TaskSpec, services: Services) -> str:
-    """Whether a task runs from now on, and if not, why: the end of a sentence about it."""
-    reason = await services.runner.blocking_reason(
-        spec
-    )  # first, so that the rest is as it is when the caller goes on
+    """Whether a task is scheduled, and if not, why: the end of a sentence about the task."""
+    reason = await services.runner.blocking_reason(spec)  # first: nothing is awaited afterwards
     if not spec.enabled:
-        return ", but does not run while it is paused: POST /resume_task ends that"
+        return ", but does not run while it is paused: POST /resume_task resumes it"
     if not services.scheduler.is_running:
         return ", but does not run while the scheduler is stopped: POST /restart_scheduler starts it"
     if reason:

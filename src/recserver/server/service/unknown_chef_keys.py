@@ -1,4 +1,4 @@
-"""Keys of an entry that nothing reads, most often misspelt ones."""
+"""Warnings about unknown keys of data chefs, which are often misspelt."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from recserver.core.errors import quoted
 
 MAX_WARNINGS = 20
-"""Keys without a meaning that are named, each in a warning of its own."""
+"""Unknown keys that get a warning of their own."""
 
 MIN_SIMILARITY = 0.75
-"""How alike two keys must be, by difflib's measure."""
+"""Minimum similarity of a suggested key, by difflib's ratio."""
 
 _ENTRY_KEYS = {
     "file_path": "path",
@@ -21,11 +21,11 @@ _ENTRY_KEYS = {
     "pagination_param": "page_param",
     "size_value": "page_size",
 }
-"""What requests call a key, and what an entry calls it."""
+"""Name of a field in requests → key of an entry."""
 
 
 def key_warnings(entry: Mapping[str, Any]) -> list[str]:
-    """A sentence for every key of an entry that means nothing; empty for types that are not ours."""
+    """A warning for every unknown key of an entry; none for data chefs of plug-ins."""
     kind = str(entry.get("type") or "").lower()
     if not (known := _known_keys(kind)):
         return []
@@ -35,28 +35,22 @@ def key_warnings(entry: Mapping[str, Any]) -> list[str]:
         parts = frozenset(f"db_config.{name}" for name in _database_keys())
         names = [f"db_config.{name}" for name, value in config.items() if value is not None]
         unknown += [(name, parts) for name in names if name not in parts]
-    start = f"means nothing to {chef_noun(kind)}"
-    return _limited(
-        [f"The key {quoted(name)} {start}: {_suggestion(name, among)}" for name, among in unknown], "keys"
-    )
+    end = f"is not a key of {kind} data chefs"
+    warnings = [f"{quoted(name)} {end}: {_suggestion(name, among)}" for name, among in unknown]
+    return limit_warnings(warnings, "keys")
 
 
 def field_warnings(ignored: Iterable[str], kind: str, known: Iterable[str]) -> list[str]:
-    """A sentence for every field of a request that means nothing to a data chef of type ``kind``."""
-    known, start = list(known), f"means nothing to {chef_noun(kind)} and was ignored"
+    """A warning for every field of a request that data chefs of type ``kind`` do not have."""
+    known, start = list(known), f"is not a field of {kind} data chefs and was ignored"
     ends = {name: f": did you mean {near}?" if (near := _nearest(name, known)) else "." for name in ignored}
-    return _limited([f"The field {quoted(name)} {start}{end}" for name, end in ends.items()], "fields")
+    return limit_warnings([f"{quoted(name)} {start}{end}" for name, end in ends.items()], "fields")
 
 
-def _limited(warnings: list[str], noun: str) -> list[str]:
-    """The first of ``warnings``, and how many more there are."""
+def limit_warnings(warnings: list[str], noun: str) -> list[str]:
+    """The first :data:`MAX_WARNINGS` of ``warnings``, and the number of the others."""
     further = len(warnings) - MAX_WARNINGS
-    return [*warnings[:MAX_WARNINGS], *([f"So were {further} further {noun}."] if further > 0 else [])]
-
-
-def chef_noun(kind: str) -> str:
-    """A data chef of a type, with its article."""
-    return f"{'an' if kind == 'sql' or kind[:1] in tuple('aeiou') else 'a'} {kind} data chef"
+    return [*warnings[:MAX_WARNINGS], *([f"{further} more {noun} are unknown."] if further > 0 else [])]
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
@@ -71,7 +65,7 @@ def _nearest(name: str, known: Iterable[str]) -> str | None:
 
 @cache
 def _known_keys(kind: str) -> frozenset[str]:
-    """The keys of an entry of a type of ours; none if it is another's."""
+    """The keys of an entry of a built-in type; none for the type of a plug-in."""
     from recserver.chefs.chef_entry import ChefEntry
     from recserver.chefs.files.file_chef import CsvEntry
     from recserver.chefs.rest.rest_entry import ApiEntry

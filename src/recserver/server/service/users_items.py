@@ -1,4 +1,4 @@
-"""Verbs that show whom and what a model knows."""
+"""Operations that list the users and items of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from recserver.server.service.operation import Operations, Result, operation
 
 
 class LookupOperations(Operations):
-    """Look things up."""
+    """List users and items, and find similar users."""
 
     @operation
     async def users(
@@ -25,70 +25,70 @@ class LookupOperations(Operations):
         """A page of the users that a model was trained on, in the order of their ids.
 
         Args:
-            prefix: what the ids begin with.
-            after: the last id of the page before, which its ``next`` tells.
+            prefix: prefix of the ids.
+            after: the ``next`` of the previous page: its last id.
         """
         model = await self.services.model_cache.get_or_load(model_id)
         page = model.users.page(limit + 1, prefix, after)
         counts = np.diff(model.seen_indptr[page.start : page.stop + 1]).tolist()
-        found = [
-            {"user_id": model.users[place], "interactions": count}
-            for place, count in zip(page, counts, strict=True)
+        rows = [
+            {"user_id": model.users[user], "interactions": count} for user, count in zip(page, counts, strict=True)
         ]
-        return {"data": found[:limit], **_next_page(found, limit, "user_id"), **_model_fields(model_id, model)}
+        return _page(rows, limit, "user_id") | _model_fields(model_id, model)
 
     @operation
     async def items(
         self, *, model_id: KnownId, prefix: IdPrefix = "", after: IdPrefix = "", limit: Count = 100
     ) -> Result:
-        """A page of the items that a model was trained on, with what is known of each.
+        """A page of the items that a model was trained on, in the order of their ids, with their attributes.
 
         Args:
-            prefix: what the ids begin with.
-            after: the last id of the page before, which its ``next`` tells.
+            prefix: prefix of the ids.
+            after: the ``next`` of the previous page: its last id.
         """
         model = await self.services.model_cache.get_or_load(model_id)
         page = model.items.page(limit + 1, prefix, after)
-        if model.attributes is None:
-            found = [_item(model, place) for place in page]
-        else:  # which are arranged by item when they are first asked for
-            found = await self.services.batcher.run_in_thread(lambda: [_item(model, place) for place in page])
-        return {"data": found[:limit], **_next_page(found, limit, "item_id"), **_model_fields(model_id, model)}
+
+        def read() -> list[dict[str, Any]]:
+            return [_item(model, item) for item in page]
+
+        # Attributes are grouped by item on first use, which may take long.
+        rows = read() if model.attributes is None else await self.services.batcher.run_in_thread(read)
+        return _page(rows, limit, "item_id") | _model_fields(model_id, model)
 
     @operation
     async def similar_users(
         self, user_id: EntityId, *, model_id: KnownId, n: Count = 10, offset: Offset = 0
     ) -> Result:
-        """The users who are most like one, from 1 for the same taste down."""
+        """The users who are most similar to a user. A score of 1 is the same taste."""
         model = await self.services.model_cache.get_or_load(model_id)
         user = model.users.find(user_id)
         if user is None:
             raise UserNotFound(model_id, user_id)
-        found = await self.services.batcher.run_in_thread(_similar_users, model, user, n, offset)
-        return {"user_id": user_id, "users": found, **_model_fields(model_id, model)}
+        similar = await self.services.batcher.run_in_thread(_similar_users, model, user, n, offset)
+        return {"user_id": user_id, "users": similar, **_model_fields(model_id, model)}
 
 
-def _item(model: Recommender, place: int) -> dict[str, Any]:
-    attributes = {} if model.attributes is None else model.attributes.item_values(place)
+def _item(model: Recommender, item: int) -> dict[str, Any]:
     return {
-        "item_id": model.items[place],
-        "interactions": int(model.item_counts[place]),
-        "attributes": attributes,
+        "item_id": model.items[item],
+        "interactions": int(model.item_counts[item]),
+        "attributes": {} if model.attributes is None else model.attributes.item_values(item),
     }
 
 
-def _next_page(found: list[dict[str, Any]], limit: int, name: str) -> dict[str, Any]:
-    """Where the next page begins; null after the last one."""
-    return {"next": found[limit - 1][name] if len(found) > limit else None}
+def _page(rows: list[dict[str, Any]], limit: int, id_field: str) -> dict[str, Any]:
+    """The first ``limit`` of ``rows``, and the last id among them if there are more rows."""
+    return {"data": rows[:limit], "next": rows[limit - 1][id_field] if len(rows) > limit else None}
 
 
 def _similar_users(model: Recommender, user: int, n: int, offset: int) -> list[dict[str, Any]]:
     scores = user_similarities(model, user)
     scores[user] = -np.inf
-    places = top_n(scores, min(offset + n, len(scores)))[offset:]
+    users = top_n(scores, min(offset + n, len(scores)))[offset:]
     return [
-        {"user_id": model.users[place], "score": score}
-        for place, score in zip(places.tolist(), scores[places].tolist(), strict=True)
+        {"user_id": model.users[other], "score": score}
+        for other, score in zip(users.tolist(), scores[users].tolist(), strict=True)
     ]
 
 

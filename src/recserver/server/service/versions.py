@@ -1,4 +1,4 @@
-"""Verbs about the versions of models."""
+"""Operations on the versions of models."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Fraction = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
 
 
 class VersionOperations(Operations):
-    """Look at the versions of a model, and choose which one serves."""
+    """List the versions of a model, and choose the serving one."""
 
     @operation
     async def list_model_versions(self, model_id: KnownId) -> Result:
-        """The versions of a model that are kept, newest first, and what the model's files take on the disk."""
+        """The stored versions of a model, newest first, and the bytes of its files on disk."""
 
-        async def look(_: StoredModel) -> Result:
+        async def describe(_: StoredModel) -> Result:
             data = await self.services.versions.describe_all(model_id)
             return {"data": data, "bytes": await self.services.models.disk_use(model_id)}
 
-        return (await read_consistently(self.services.models, model_id, look))[1]
+        return (await read_consistently(self.services.models, model_id, describe))[1]
 
     @mutation
     async def rollback_model(self, model_id: KnownId, *, model_version: VersionNumber | None = None) -> Result:
-        """Let an earlier version answer again: the one given, or the one that served before."""
+        """Return to an earlier version: the given one, or the one that served before."""
         await self.services.models.read(model_id)
         number = await self.services.versions.roll_back(model_id, model_version)
         return _result(f"Version {number} of model {model_id} serves again.", model_id, number)
 
     @mutation
     async def promote_model(self, model_id: KnownId, *, model_version: VersionNumber) -> Result:
-        """Let a version answer that the quality gate refused, or any other that is kept."""
+        """Let a stored version serve, even if the quality gate rejected it."""
         await self.services.models.read(model_id)
         if reason := self.services.trainer.blocking_reason(model_id):
             raise ModelBusy(f"{reason} Promote a version when that has ended.")
@@ -50,16 +50,16 @@ class VersionOperations(Operations):
     async def pin_model_version(
         self, model_id: KnownId, *, model_version: VersionNumber, pinned: Bool = True
     ) -> Result:
-        """Keep a version for good; while it serves, no new one takes its place.
+        """Store a version permanently; while it serves, no new version replaces it.
 
         Args:
-            pinned: false ends that.
+            pinned: false unpins it.
         """
         await self.services.models.read(model_id)
         waiting = await self.services.versions.pin(model_id, model_version, pinned)
-        said = "is pinned" if pinned else "is not pinned any more"
-        hint = f"; version {waiting} was kept meanwhile, and POST /promote_model lets it serve" if waiting else ""
-        return _result(f"Version {model_version} of model {model_id} {said}{hint}.", model_id, model_version)
+        state = "is pinned" if pinned else "is no longer pinned"
+        hint = f"; version {waiting} is stored but not promoted: see POST /promote_model" if waiting else ""
+        return _result(f"Version {model_version} of model {model_id} {state}{hint}.", model_id, model_version)
 
     @mutation
     async def update_quality_gate(
@@ -70,25 +70,25 @@ class VersionOperations(Operations):
         min_share: Fraction | None = None,
         beat_popularity: Bool | None = None,
     ) -> Result:
-        """Change what a new version of a model must reach to take the place of the one that serves.
+        """Change what a new version of a model must reach to replace the serving one.
 
         Args:
-            max_drop: share by which its NDCG@10 may be lower.
-            min_share: share of interactions, users and items that it must know.
-            beat_popularity: whether its NDCG@10 must be higher than that of what is popular.
+            max_drop: fraction by which its NDCG@10 may be lower.
+            min_share: minimum of its interactions, users and items, as a fraction of those of the serving version.
+            beat_popularity: whether its NDCG@10 must be higher than that of popular items.
         """
-        parts = self.services
-        given = {"max_drop": max_drop, "min_share": min_share, "beat_popularity": beat_popularity}
-        with parts.trainer.block_training(model_id):
-            model = await parts.models.read(model_id)
-            if run := parts.trainer.runs.get(model_id):
+        services = self.services
+        changes = {"max_drop": max_drop, "min_share": min_share, "beat_popularity": beat_popularity}
+        with services.trainer.block_training(model_id):
+            model = await services.models.read(model_id)
+            if run := services.trainer.runs.get(model_id):
                 raise ModelBusy(
-                    f"Model {model_id} is being trained by task {run.task_name}: try again after that."
+                    f"Model {model_id} is being trained by task {run.task_name}: try again afterwards."
                 )
             gate = quality_gate(model)
-            gate = gate.model_copy(update={key: value for key, value in given.items() if value is not None})
+            gate = gate.model_copy(update={key: value for key, value in changes.items() if value is not None})
             thresholds: dict[str, Any] = gate.model_dump()
-            await parts.models.update_config(model_id, quality_gate=thresholds)
+            await services.models.update_config(model_id, quality_gate=thresholds)
         return {
             "message": f"The quality gate of model {model_id} was changed.",
             "model_id": model_id,

@@ -1,1 +1,1 @@
-"""Several processes that serve one data folder on one port, and what only a process of its own may do."""
+"""Several processes that serve one data folder on one port, and setup that only dedicated processes may do."""

@@ -1,7 +1,7 @@
-"""A serving process, one of several on a port. It is started by :mod:`recserver.server.workers.supervisor`.
+"""A serving process, one of several on a port, started by :mod:`recserver.server.workers.supervisor`.
 
-It says ``ready`` on standard output once it answers. SIGTERM closes it, however often that comes. It is started
-with Ctrl-C ignored, which is for the supervisor alone, with which it ends in any case.
+It writes ``ready`` to standard output once it serves. SIGTERM closes it, even if sent repeatedly. SIGINT is
+ignored, because the supervisor handles it. The process ends when the supervisor ends.
 """
 
 from __future__ import annotations
@@ -33,42 +33,45 @@ logger = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Serve until told to stop."""
-    place = WorkerConfig.from_json(sys.argv[1])
-    kill_with_parent(place.supervisor_pid)
+    """Serve until SIGTERM."""
+    config = WorkerConfig.model_validate_json(sys.argv[1])
+    kill_with_parent(config.supervisor_pid)
     replace_unencodable()
     supervisor = _redirect_stdout()
     try:
-        settings = place.settings()
+        settings = config.settings()
         configure_logging(settings.log_format)
-        asyncio.run(_serve(place, settings, supervisor))
+        asyncio.run(_serve(config, settings, supervisor))
     except RecServerError as error:
         exit_with_error(error)
 
 
 def _redirect_stdout() -> TextIO:
-    """The pipe to the supervisor, where nothing but this module finds it: whoever prints gets the log."""
+    """Redirect standard output to standard error, so that prints do not reach the pipe to the supervisor."""
     pipe = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return pipe
 
 
-async def _serve(place: WorkerConfig, settings: Settings, supervisor: TextIO) -> None:
-    told_to_stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
-    listener = await asyncio.to_thread(_listen_then_share, settings) if place.first else None
+async def _serve(config: WorkerConfig, settings: Settings, supervisor: TextIO) -> None:
+    stop_requested = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop_requested.set)
+    listener = await asyncio.to_thread(_listen_then_share, settings) if config.first else None
 
     async def bind() -> Sequence[socket.socket]:
-        found = await asyncio.to_thread(listen, settings, shared=True) if listener is None else listener
-        if place.role is Role.WRITER:
-            return found, await asyncio.to_thread(listen_unix, place.request_socket)
-        return (found,)
+        shared = await asyncio.to_thread(listen, settings, shared=True) if listener is None else listener
+        if config.role is Role.WRITER:
+            return shared, await asyncio.to_thread(listen_unix, config.request_socket)
+        return (shared,)
 
-    async with _SERVE_BY_ROLE[place.role](place, settings, bind):
+    serve = _serve_writer if config.role is Role.WRITER else _serve_reader
+    if config.role is Role.FOLLOWER:
+        serve = _serve_follower
+    async with serve(config, settings, bind):
         freeze_gc()
         with supervisor:
             supervisor.write("ready\n")
-        await told_to_stop.wait()
+        await stop_requested.wait()
 
 
 def _listen_then_share(settings: Settings) -> socket.socket:
@@ -81,19 +84,19 @@ Bind = Callable[[], Awaitable[Sequence[socket.socket]]]
 
 
 @asynccontextmanager
-async def _serve_writer(place: WorkerConfig, settings: Settings, bind: Bind) -> AsyncIterator[None]:
+async def _serve_writer(config: WorkerConfig, settings: Settings, bind: Bind) -> AsyncIterator[None]:
     from recserver.server.http.writer_proxy import Peers
     from recserver.server.rec_server import RecServer
 
-    server, followers = RecServer(place.data_dir, settings), Followers()
-    server.lock_holder = place.supervisor_pid  # stopping this process would not free the folder
+    server, followers = RecServer(config.data_dir, settings), Followers()
+    server.lock_holder = config.supervisor_pid  # the process to stop to release the folder
     async with AsyncExitStack() as stack:
 
         async def bind_among_followers() -> Sequence[socket.socket]:
-            """Whoever is answered by a writer that is back must find what it does taken up."""
+            """Bind after the followers have connected, so that they serve all changes made by requests."""
             server.services.model_cache.on_change = followers.notify_change
-            await stack.enter_async_context(followers.listen(place.change_socket))
-            await followers.wait_connected(0 if place.first else place.workers - 1)
+            await stack.enter_async_context(followers.listen(config.change_socket))
+            await followers.wait_connected(0 if config.first else config.workers - 1)
             return await bind()
 
         async with server.serve_on(bind_among_followers, Peers(wait_settled=followers.wait_settled)):
@@ -101,39 +104,39 @@ async def _serve_writer(place: WorkerConfig, settings: Settings, bind: Bind) -> 
 
 
 @asynccontextmanager
-async def _serve_follower(place: WorkerConfig, settings: Settings, bind: Bind) -> AsyncIterator[None]:
+async def _serve_follower(config: WorkerConfig, settings: Settings, bind: Bind) -> AsyncIterator[None]:
     from recserver.core.clock import SystemClock
     from recserver.server.http.writer_proxy import Peers, WriterClient
     from recserver.server.rec_server import RecServer
     from recserver.training.executors.process_pool import ProcessExecutor
 
-    server = RecServer(place.data_dir, settings, executor=ProcessExecutor(1))  # it never has anything to do
-    async with server, WriterClient(place.request_socket) as writer, asyncio.TaskGroup() as group:
-        catalog, abreast = server.services.model_cache, asyncio.Event()
+    server = RecServer(
+        config.data_dir, settings, executor=ProcessExecutor(1)
+    )  # never used: it starts no worker before the first job
+    async with server, WriterClient(config.request_socket) as writer, asyncio.TaskGroup() as group:
+        model_cache, connected = server.services.model_cache, asyncio.Event()
 
-        async def leave_to_the_writer(model_id: str) -> bool:
-            """A model whose file is damaged or missing is asked of the writer, which mends it."""
-            if catalog.is_loaded(model_id):
-                catalog.remove(model_id)
+        async def leave_to_writer(model_id: str) -> bool:
+            """Unload a damaged model, so that requests are forwarded to the writer, which repairs it."""
+            if model_cache.is_loaded(model_id):
+                model_cache.remove(model_id)
             return False
 
-        catalog.on_damage = leave_to_the_writer
-        following = group.create_task(follow(place.change_socket, catalog.refresh, SystemClock(), abreast))
-        await abreast.wait()  # the writer waits for nobody whom it does not know
+        model_cache.on_damage = leave_to_writer
+        following = group.create_task(follow(config.change_socket, model_cache.refresh, SystemClock(), connected))
+        await connected.wait()  # the writer waits only for connected followers
         async with server.serve_on(bind, Peers(writer)):
             yield
         following.cancel()
 
 
 @asynccontextmanager
-async def _serve_reader(place: WorkerConfig, settings: Settings, bind: Bind) -> AsyncIterator[None]:
+async def _serve_reader(config: WorkerConfig, settings: Settings, bind: Bind) -> AsyncIterator[None]:
     from recserver.server.rec_server import RecServer
 
-    async with RecServer(place.data_dir, settings).serve_on(bind):
+    async with RecServer(config.data_dir, settings).serve_on(bind):
         yield
 
-
-_SERVE_BY_ROLE = {Role.WRITER: _serve_writer, Role.FOLLOWER: _serve_follower, Role.READER: _serve_reader}
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,7 @@
-"""The writer tells its followers that other models serve, and knows when they have taken that up.
+"""The writer notifies its followers of changes of models, and waits until they have refreshed.
 
-Over a Unix socket the writer sends the number of the last change as a line; a follower looks at the folder, and
-sends the line back. Whoever connects is told at once.
+Over a Unix socket the writer sends the number of the last change as a line. A follower refreshes its models and
+sends the line back. A follower that connects is notified at once.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from recserver.core.clock import Clock
 from recserver.server.sockets import listen_unix
 
 SETTLE_TIMEOUT = 5.0
-"""Seconds that an answer of the writer waits for followers."""
+"""Seconds that a response of the writer waits for followers."""
 
 RETRY_SECONDS = 0.2
-"""Seconds after which a follower looks for the writer again."""
+"""Seconds after which a follower connects again."""
 
 GATHER_TIMEOUT = 1.0
-"""Seconds that a writer which is back waits for its followers; one that is not back by then is being started."""
+"""Seconds that a restarted writer waits for its followers; others are starting themselves."""
 
 logger = logging.getLogger(__name__)
 
 
 class Followers:
-    """Those of a writer that are connected, each with the last change that it has taken up."""
+    """The connected followers of a writer, each with the last change that it has acknowledged."""
 
     def __init__(self) -> None:
         self._last_change = 0
@@ -37,36 +37,36 @@ class Followers:
         self._condition = asyncio.Condition()
 
     def notify_change(self) -> None:
-        """Another version serves, or a model does not any more: tell it."""
+        """Notify all followers that the serving version of a model has changed."""
         self._last_change += 1
         for follower in self._acknowledged:
             self._notify(follower)
 
     async def wait_settled(self) -> None:
-        """Return once all have taken up what was told until now.
+        """Return once all followers have acknowledged all changes so far.
 
-        One that takes too long is let go: it serves on, and looks again when it is back.
+        A follower that takes too long is disconnected: it keeps serving, and refreshes when it connects again.
         """
-        wanted = self._last_change
-        if not self._behind(wanted):
+        change = self._last_change
+        if not self._behind(change):
             return
         try:
             async with asyncio.timeout(SETTLE_TIMEOUT), self._condition:
-                await self._condition.wait_for(lambda: not self._behind(wanted))
+                await self._condition.wait_for(lambda: not self._behind(change))
         except TimeoutError:
-            for follower in self._behind(wanted):
-                logger.warning("a process did not take up a change of models within %g seconds", SETTLE_TIMEOUT)
+            for follower in self._behind(change):
+                logger.warning("a process did not load a change of models within %g seconds", SETTLE_TIMEOUT)
                 follower.transport.abort()
 
     async def wait_connected(self, number: int) -> None:
-        """Return once so many are there and have looked, after :data:`GATHERING` seconds in any case."""
+        """Return once ``number`` followers have refreshed, at most after :data:`GATHER_TIMEOUT` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(GATHER_TIMEOUT), self._condition:
                 await self._condition.wait_for(lambda: len(self._acknowledged) >= number and not self._behind(0))
 
     @asynccontextmanager
     async def listen(self, path: Path) -> AsyncIterator[None]:
-        """Be there for followers as long as the block lasts."""
+        """Accept followers while the context is open."""
         listener = await asyncio.to_thread(listen_unix, path)
         server = await asyncio.start_unix_server(self._handle, sock=listener)
         try:
@@ -78,15 +78,15 @@ class Followers:
             async with self._condition:
                 await self._condition.wait_for(lambda: not self._acknowledged)
 
-    async def _handle(self, said: StreamReader, follower: StreamWriter) -> None:
+    async def _handle(self, acknowledgements: StreamReader, follower: StreamWriter) -> None:
         self._acknowledged[follower] = -1
         self._notify(follower)
         try:
-            while line := await said.readline():
+            while line := await acknowledgements.readline():
                 self._acknowledged[follower] = int(line)
                 await self._notify_waiters()
         except ConnectionError:
-            pass  # the same as the end of what it says
+            pass  # the follower has ended
         finally:
             del self._acknowledged[follower]
             follower.close()
@@ -99,23 +99,23 @@ class Followers:
     def _notify(self, follower: StreamWriter) -> None:
         follower.write(b"%d\n" % self._last_change)
 
-    def _behind(self, wanted: int) -> list[StreamWriter]:
-        return [follower for follower, taken_up in self._acknowledged.items() if taken_up < wanted]
+    def _behind(self, change: int) -> list[StreamWriter]:
+        return [follower for follower, acknowledged in self._acknowledged.items() if acknowledged < change]
 
 
 async def follow(
     path: Path, refresh: Callable[[], Awaitable[None]], clock: Clock, connected: asyncio.Event
 ) -> None:
-    """Call ``look_again`` when the writer says that other models serve, and when it is back, until cancelled.
+    """Call ``refresh`` whenever the writer announces a change or has restarted, until cancelled.
 
     Args:
-        abreast: set once the writer knows this follower, or is found to be away.
+        connected: set once the writer knows this follower, or is not running.
     """
     while True:
-        with suppress(OSError):  # the writer is away, and may be back soon
-            told, writer = await asyncio.open_unix_connection(path)
+        with suppress(OSError):  # the writer is not running, and may be restarting
+            changes, writer = await asyncio.open_unix_connection(path)
             try:
-                while line := await told.readline():
+                while line := await changes.readline():
                     await _refresh(refresh, clock)
                     writer.write(line)
                     connected.set()
@@ -126,14 +126,14 @@ async def follow(
 
 
 async def _refresh(refresh: Callable[[], Awaitable[None]], clock: Clock) -> None:
-    """Call ``look_again`` until it succeeds; the writer waits for that meanwhile."""
+    """Call ``refresh`` until it succeeds; the writer waits for it."""
     while True:
         try:
             return await refresh()
         except OSError:
-            pass  # the disk is away, and may be back soon
+            pass  # the disk may be available again soon
         except Exception:
-            logger.exception("looking at models that changed")
+            logger.exception("refreshing models")
         await _wait_retry(clock)
 
 

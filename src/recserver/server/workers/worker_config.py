@@ -1,38 +1,38 @@
-"""What a serving process is told when it is started."""
+"""The configuration of a serving process."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+
+from pydantic import BaseModel, ConfigDict
 
 from recserver.server.settings import Settings, load_settings
 
 
 class Role(StrEnum):
-    """What a serving process does beside answering from models."""
+    """What a serving process does in addition to recommending."""
 
     WRITER = "writer"
-    """It has the data folder: trains, and answers what only it can know."""
+    """Writes the data folder: trains, and answers the requests that need the writer."""
     FOLLOWER = "follower"
-    """It asks the writer whatever does not follow from a model alone."""
+    """Forwards to the writer all requests that it cannot answer from a model alone."""
     READER = "reader"
-    """It is one of several read-only servers without a writer among them."""
+    """One of several read-only processes without a writer."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerConfig:
-    """One of the serving processes.
+class WorkerConfig(BaseModel):
+    """The configuration of a serving process.
 
     Attributes:
-        supervisor: the process that starts it, and that it ends with.
-        folder: where the sockets between the processes lie, which others cannot enter.
-        workers: how many processes serve.
-        first: whether nobody else may listen on the port yet, not even who would share it.
+        supervisor_pid: the process that starts it, and with which it ends.
+        socket_folder: folder of the sockets between the processes, which other users cannot access.
+        workers: number of serving processes.
+        first: whether it is the first process on the port, which must not be in use by any other.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     role: Role
     data_dir: str
@@ -43,21 +43,15 @@ class WorkerConfig:
     workers: int
     first: bool = False
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """A place as :meth:`command` wrote it."""
-        told = json.loads(text)
-        return cls(**told | {"role": Role(told["role"])})
-
     def command(self, *, first: bool) -> list[str]:
-        """What starts the process."""
-        told = json.dumps(asdict(replace(self, first=first)))
-        return [sys.executable, "-P", "-m", "recserver.server.workers", told]
+        """The command that starts the process; its argument is this configuration as JSON."""
+        config = self.model_copy(update={"first": first})
+        return [sys.executable, "-P", "-m", "recserver.server.workers", config.model_dump_json()]
 
     def settings(self) -> Settings:
-        """Those of the environment, the same for all processes, as far as they are not its own.
+        """The settings of the environment, with those of this process.
 
-        Kept answers take together what the settings say.
+        Each process gets an equal share of the response cache.
         """
         read_only = self.role is not Role.WRITER
         common = load_settings(host=self.host, port=self.port, read_only=read_only, workers=self.workers)
@@ -65,10 +59,10 @@ class WorkerConfig:
 
     @property
     def request_socket(self) -> Path:
-        """The socket on which the writer answers the followers' questions."""
+        """The socket to which followers forward requests."""
         return Path(self.socket_folder) / "requests"
 
     @property
     def change_socket(self) -> Path:
-        """The socket on which the writer tells that other models serve."""
+        """The socket on which the writer announces changes of models."""
         return Path(self.socket_folder) / "changes"
