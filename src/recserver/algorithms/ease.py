@@ -42,7 +42,7 @@ class EASE(BaseAlgorithm[EASEParams]):
     model_class = "EASERecommendationModel"
     params = EASEParams
     description = "A linear item-item model in closed form, without factors."
-    use_case = "Up to 20,000 items; memory and time grow with the square of their number. Often the most accurate."
+    use_case = "Often the most accurate up to 20,000 items; memory grows with their square, time with their cube."
 
     def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from recserver.algorithms.preprocessing import weight_matrix
