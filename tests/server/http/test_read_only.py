@@ -48,7 +48,7 @@ async def test_only_changes_are_rejected(
     answer = await reader.ask(route.method, path)
     if changes(route):
         assert (answer.status, answer.code) == (409, "read_only")
-        assert "start it without --read-only" in answer.body["detail"]
+        assert "start this one without --read-only" in answer.body["detail"]
     else:
         assert answer.status in (200, 404, 422) and answer.code != "read_only", answer.body
     assert snapshot() == before
