@@ -138,7 +138,7 @@ def test_values_by_item_and_what_is_known_of_each(seed: int) -> None:
     items = some_items(seed)
     attributes = made(items)
     assert attributes.names == ("genre", "label", "price", "released")
-    kinds = [attributes.kind_of(name) for name in attributes.names]
+    kinds = [attribute.kind for attribute in attributes.by_name.values()]
     assert kinds == [Kind.TEXT, Kind.TEXT, Kind.NUMBER, Kind.TIME]
     for name in attributes.names:
         held = [item.get(name, []) for item in items]
@@ -196,9 +196,8 @@ def test_conditions_that_the_model_cannot_judge(condition: Any, sentence: str) -
 def test_who_has_no_attributes_is_told_how_to_get_some() -> None:
     with pytest.raises(ValueError, match="item_features_data_chef_id"):
         require_attributes(None)
-    for ask in (Attributes.kind_of, Attributes.values_of):
-        with pytest.raises(ValueError, match="it knows genre"):
-            ask(made(some_items(0)), "x")
+    with pytest.raises(ValueError, match="it knows genre"):
+        made(some_items(0)).values_of("x")
 
 
 def model(path: Path, header: Any, arrays: dict[str, Any], n_items: int) -> Path:

@@ -1,1 +1,1 @@
-"""Answers: from a trained model in memory to the items a user is recommended. numpy only."""
+"""Recommendations from a trained model in memory. Depends on NumPy only."""

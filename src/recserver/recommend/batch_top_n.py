@@ -1,4 +1,4 @@
-"""The best items of many people at once, by products of matrices: as exact as one by one, and for less each."""
+"""The best items of many users at once by matrix products: exactly those of each user alone, in less time."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from recserver.recommend.scoring import Indices, error_bound, exact_scores, in_b
 from recserver.recommend.user_profile import FLOAT32_MAX, UserProfile
 
 MIN_BATCH = 6
-"""People for whom a product of matrices may be quicker than a product for each."""
+"""Users for whom a matrix product may be faster than one product each."""
 
 CACHED_FACTORS = 2**20
-"""Factors of items that stay in a processor's cache; reading more of them costs several times as much."""
+"""Item factors that fit in a processor's cache; reading more costs several times as much per factor."""
 
 MAX_BATCH_DEPTH = 256
-"""Items of each that may be asked for; for more of them it is not quicker."""
+"""Items of each user; for more, batching is not faster."""
 
 BLOCK_SCORES = 2**17
-"""Scores that are looked at together, about, so that they stay in a core's cache."""
+"""Scores per block, approximately: they stay in a core's cache."""
 
 MIN_BLOCK_ITEMS = 2**13
-"""Items that are looked at together at least: where there are many people, shorter blocks are not quicker."""
+"""Items per block at least: for many users, shorter blocks are not faster."""
 
 MAX_NEIGHBOR_SCORES = 2**24
-"""Scores by neighbours that are in memory together, 64 MiB."""
+"""Neighbor scores in memory at a time, 64 MiB."""
 
 TIES_PER_ITEM, MAX_TIES = 64, 2**12
-"""Items that may score alike around somebody's nth best: so many for each of the n, and at most. Who has more of
-them, as they come where items share factors, is answered alone."""
+"""Limits on the candidates of a user, for each of the n items and in total. Users with more, as where items share
+factors, are answered alone."""
 
 TopItems = tuple[Indices, Scores]
 PairIndices = NDArray[np.intp]
@@ -42,44 +42,43 @@ Mask = NDArray[np.bool_]
 
 
 def is_faster_batched(model: Recommender, profiles: Sequence[UserProfile]) -> bool:
-    """Whether a product of matrices finds the best of these people sooner than a product for each.
+    """Whether one matrix product finds the best items of these users faster than one product each.
 
-    It reads all factors of all items once, and copies them; the other only those that are not zero for somebody.
+    It reads and copies all item factors once; single products read only rows whose factor is not zero.
     """
     if len(profiles) < MIN_BATCH or not len(model.item_factors):
         return False
-    active = sum(int(np.count_nonzero(person.factors)) for person in profiles)
+    active = sum(int(np.count_nonzero(profile.factors)) for profile in profiles)
     return active >= len(model.item_factors) * (1 if model.item_factors.size <= CACHED_FACTORS else 4)
 
 
 def top_items_batch(
     model: Recommender, profiles: Sequence[UserProfile], n: int, allowed: Mask | None, *, exclude_seen: bool
 ) -> Iterator[TopItems | None]:
-    """The places and the exact scores of the ``n`` best items of each, best first; equal ones by place.
+    """The indices and exact scores of each user's ``n`` best items, best first, ties in the order of the items.
 
-    None for whoever has too many items that score alike, and is to be answered alone.
+    None for a user with too many items of nearly the same score, who has to be answered alone.
 
     Args:
-        n: at most :data:`FARTHEST`.
-        left: the items that may come, shape (items,); None for all.
-        unseen: whether what somebody interacted with is left out.
+        n: at most :data:`MAX_BATCH_DEPTH`.
+        allowed: the items that may be returned, shape (items,); None for all.
+        exclude_seen: whether to leave out the items that each user interacted with.
     """
-    step = (
-        len(profiles)
-        if model.neighbors is None
-        else max(MIN_BATCH, MAX_NEIGHBOR_SCORES // max(1, len(model.items)))
-    )
+    step = len(profiles)
+    if model.neighbors is not None:
+        step = max(MIN_BATCH, MAX_NEIGHBOR_SCORES // max(1, len(model.items)))
     for start in range(0, len(profiles), step):
-        some = profiles[start : start + step]
-        yield from _BatchSearch(model, some, n, allowed, _seen_pairs(some) if exclude_seen else None).top_items()
+        batch = profiles[start : start + step]
+        seen = _seen_pairs(batch) if exclude_seen else None
+        yield from _BatchSearch(model, batch, n, allowed, seen).top_items()
 
 
 def _seen_pairs(profiles: Sequence[UserProfile]) -> tuple[PairIndices, PairIndices]:
-    """What each interacted with: numbers of people and places of items, in the order of these."""
-    who = np.repeat(np.arange(len(profiles)), [len(person.items) for person in profiles])
-    places = np.concatenate([person.items for person in profiles])
-    order = np.argsort(places, kind="stable")
-    return who[order], places[order].astype(np.intp)
+    """The interactions as user numbers and item indices, in the order of the items."""
+    users = np.repeat(np.arange(len(profiles)), [len(profile.items) for profile in profiles])
+    items = np.concatenate([profile.items for profile in profiles])
+    order = np.argsort(items, kind="stable")
+    return users[order], items[order].astype(np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,71 +90,75 @@ class _BatchSearch:
     seen: tuple[PairIndices, PairIndices] | None
 
     def top_items(self) -> Iterator[TopItems | None]:
-        factors, said = np.stack([person.factors for person in self.profiles]), self._neighbor_scores()
-        who, places, crowded = self._candidates(factors, said)
+        factors, neighbor_scores = (
+            np.stack([profile.factors for profile in self.profiles]),
+            self._neighbor_scores(),
+        )
+        users, items, crowded = self._candidates(factors, neighbor_scores)
 
-        def of(some: slice) -> Scores:
+        def block(part: slice) -> Scores:
             return exact_scores(
-                factors.T.take(who[some], axis=1),
-                self.model.item_factors.take(places[some], axis=1),
-                None if said is None else said[who[some], places[some]],
+                factors.T.take(users[part], axis=1),
+                self.model.item_factors.take(items[part], axis=1),
+                None if neighbor_scores is None else neighbor_scores[users[part], items[part]],
             )
 
-        exact = in_blocks(len(who), of)
-        order = np.lexsort((places, -exact, who))
-        places, exact = places[order], exact[order]
-        ends = np.cumsum(np.bincount(who, minlength=len(self.profiles))).tolist()
-        for start, end, alone in zip([0, *ends], ends, crowded.tolist(), strict=False):
-            own = slice(start, min(end, start + self.n))
-            yield None if alone else (places[own], exact[own])
+        exact = in_blocks(len(users), block)
+        order = np.lexsort((items, -exact, users))
+        items, exact = items[order], exact[order]
+        ends = np.cumsum(np.bincount(users, minlength=len(self.profiles))).tolist()
+        for start, end, is_crowded in zip([0, *ends], ends, crowded.tolist(), strict=False):
+            best = slice(start, min(end, start + self.n))
+            yield None if is_crowded else (items[best], exact[best])
 
     def _neighbor_scores(self) -> Scores | None:
-        """What neighbours say, shape (people, items)."""
+        """The scores by neighbors, shape (users, items)."""
         if self.model.neighbors is None:
             return None
-        said = np.zeros((len(self.profiles), len(self.model.items)), np.float32)
-        for own, person in zip(said, self.profiles, strict=True):
-            self.model.neighbors.add_scores(own, person.items, person.confidences)
-        return said
+        scores = np.zeros((len(self.profiles), len(self.model.items)), np.float32)
+        for row, profile in zip(scores, self.profiles, strict=True):
+            self.model.neighbors.add_scores(row, profile.items, profile.confidences)
+        return scores
 
     def _candidates(
         self, factors: NDArray[np.float32], neighbor_scores: Scores | None
     ) -> tuple[PairIndices, PairIndices, Mask]:
-        """Pairs of people and places among which the best of each are, and few others; and who has too many.
+        """Pairs of users and items that include the best of each and few others; and which users have too many.
 
-        The nth best of what has been seen of somebody's scores is a lower bound for the nth best of all, below
-        which none is kept; it rises from block to block.
+        The nth best of a user's scores so far is a lower bound for the nth best of all; scores below it are
+        dropped. It rises from block to block.
         """
         errors = [
-            error_bound(self.model, own, None if neighbor_scores is None else neighbor_scores[number])
-            for number, own in enumerate(factors)
+            error_bound(self.model, row, None if neighbor_scores is None else neighbor_scores[number])
+            for number, row in enumerate(factors)
         ]
-        margins, most = 2 * np.array(errors, np.float32), min(MAX_TIES, TIES_PER_ITEM * self.n)
+        margins, max_count = 2 * np.array(errors, np.float32), min(MAX_TIES, TIES_PER_ITEM * self.n)
         tops, counts = np.full((len(factors), self.n), -np.inf, np.float32), np.zeros(len(factors), np.intp)
-        kept: list[tuple[PairIndices, PairIndices, Scores]] = []
+        found: list[tuple[PairIndices, PairIndices, Scores]] = []
         for start, scores in self._blocks(factors, neighbor_scores):
-            nth = tops[:, 0] if kept else nth_lower_bound(scores, self.n)
-            floors = np.where(counts > most, np.inf, np.fmax(nth - margins, -FLOAT32_MAX)).astype(np.float32)
-            who, places = np.divmod(np.flatnonzero(scores >= floors[:, np.newaxis]), scores.shape[1])
-            reached = scores[who, places]
-            kept.append((who, places + start, reached))
-            own = np.bincount(who, minlength=len(factors))
-            tops, counts = _merge_top(tops, who, reached, own), counts + own
-        who, places, reached = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        crowded = counts > most
-        last = (reached >= np.fmax(tops[:, 0] - margins, -FLOAT32_MAX)[who]) & ~crowded[who]
-        return who[last], places[last], crowded
+            nth = tops[:, 0] if found else nth_lower_bound(scores, self.n)
+            floors = np.where(counts > max_count, np.inf, np.fmax(nth - margins, -FLOAT32_MAX)).astype(np.float32)
+            users, items = np.divmod(np.flatnonzero(scores >= floors[:, np.newaxis]), scores.shape[1])
+            reached = scores[users, items]
+            found.append((users, items + start, reached))
+            new_counts = np.bincount(users, minlength=len(factors))
+            tops, counts = _merge_top(tops, users, reached, new_counts), counts + new_counts
+        users, items, reached = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        crowded = counts > max_count
+        last = (reached >= np.fmax(tops[:, 0] - margins, -FLOAT32_MAX)[users]) & ~crowded[users]
+        return users[last], items[last], crowded
 
     def _blocks(
         self, factors: NDArray[np.float32], neighbor_scores: Scores | None
     ) -> Iterator[tuple[int, Scores]]:
-        """The place of a block's first item, and rough scores, shape (people, items), until the next block."""
+        """The index of each block's first item, and approximate scores, shape (users, items of the block), valid
+        until the next block."""
         items = len(self.model.items)
         size = min(items, max(MIN_BLOCK_ITEMS, BLOCK_SCORES // len(factors)))
         bounds = [0, *range(size, items, size), items] if items else [0, 0]
-        room = np.empty((len(factors), size), np.float32)
+        buffer = np.empty((len(factors), size), np.float32)
         for start, end in pairwise(bounds):
-            scores = np.matmul(factors, self.model.item_factors[:, start:end], out=room[:, : end - start])
+            scores = np.matmul(factors, self.model.item_factors[:, start:end], out=buffer[:, : end - start])
             if neighbor_scores is not None:
                 scores += neighbor_scores[:, start:end]
             if self.allowed is not None:
@@ -167,16 +170,16 @@ class _BatchSearch:
 
 
 def _merge_top(tops: Scores, users: PairIndices, new_scores: Scores, counts: PairIndices) -> Scores:
-    """The ``n`` highest of each row of ``tops`` and of what its person reached beside, the lowest of them first.
+    """The ``n`` highest of each row of ``tops`` and the user's new scores, the lowest of them first.
 
     Args:
-        tops: shape (people, n), -inf where there are fewer.
-        who, reached: people, ascending, and scores.
-        counts: how many scores each has.
+        tops: shape (users, n), -inf where there are fewer.
+        users: the user of each new score, ascending.
+        counts: how many new scores each user has.
     """
-    beside = np.full((len(tops), counts.max(initial=0)), -np.inf, np.float32)
+    new = np.full((len(tops), counts.max(initial=0)), -np.inf, np.float32)
     firsts = np.cumsum(counts) - counts
-    beside[users, np.arange(len(users)) - firsts[users]] = new_scores
-    both = np.concatenate([tops, beside], axis=1)
-    both.partition(beside.shape[1], axis=1)
-    return both[:, beside.shape[1] :]
+    new[users, np.arange(len(users)) - firsts[users]] = new_scores
+    both = np.concatenate([tops, new], axis=1)
+    both.partition(new.shape[1], axis=1)
+    return both[:, new.shape[1] :]

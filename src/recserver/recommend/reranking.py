@@ -1,4 +1,4 @@
-"""From scores to places: the best, and the best that are unlike each other or few of a kind."""
+"""Reranking: diversity, and limits on the number of items with the same attribute value."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from recserver.recommend.scoring import Indices
 from recserver.recommend.similarity import PoolSimilarities
 
 POOL_SIZE = 500
-"""Items among which unlike ones are looked for; those that score less follow in the order of their scores."""
+"""Items that diversity reorders; items with lower scores follow in the order of their scores."""
 
 TopN = Callable[[int], tuple[Indices, Scores]]
-"""Gives so many of the best items, or all that are left: their places and scores, best first."""
+"""Returns the indices and scores of the best items, best first: the requested number, or all there are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """So many items at most of each value of an attribute. Items without a value are free.
+    """The maximum number of items with the same value of an attribute. Items without a value are not limited.
 
     Attributes:
         indptr, codes: each item's values, compressed sparse rows.
@@ -36,53 +36,53 @@ class Quota:
 def rerank(
     model: Recommender, top_n: TopN, offset: int, n: int, *, diversity: float, quotas: Sequence[Quota]
 ) -> Indices:
-    """The places of ``n`` items after the ``first`` ones of the order that is asked for.
+    """The indices of ``n`` items after the first ``offset`` of the reranked order.
 
     Args:
-        diversity: weight of unlikeness to the items before, from 0 to 1.
+        diversity: from 0 (relevance only) to 1 (maximum diversity).
     """
     end = min(offset + n, len(model.items))
     order = _diversified(model, top_n, diversity) if diversity else _in_score_order(top_n, 2 * end)
-    found = list(_within_quotas(order, quotas, end))
-    return np.array(found[offset:], np.intp)
+    indices = list(_within_quotas(order, quotas, end))
+    return np.array(indices[offset:], np.intp)
 
 
 def _in_score_order(top_n: TopN, count: int) -> Iterator[int]:
-    """Best first; looked for twice as far each time that more are taken."""
-    given = 0
+    """Best first, selecting twice as many each time that more are taken."""
+    yielded = 0
     while True:
         count = max(1, count)
-        places = top_n(count)[0].tolist()
-        yield from places[given:]
-        if len(places) < count:
+        indices = top_n(count)[0].tolist()
+        yield from indices[yielded:]
+        if len(indices) < count:
             return
-        given, count = len(places), 2 * count
+        yielded, count = len(indices), 2 * count
 
 
 def _diversified(model: Recommender, top_n: TopN, diversity: float) -> Iterator[int]:
-    """By maximal marginal relevance (Carbonell and Goldstein 1998), the best first.
+    """By maximal marginal relevance (Carbonell and Goldstein 1998), best first.
 
-    Each time the item with the largest ``(1 - diversity) relevance - diversity likeness``: its score, from 0 to 1
-    within the pool, and the largest likeness to any before it.
+    Each step takes the item with the largest ``(1 - diversity) * relevance - diversity * similarity``, where
+    relevance is its score scaled to 0 to 1 within the pool, and similarity the largest to any item before it.
     """
     pool, scores = top_n(POOL_SIZE)
     if len(pool):
-        own = scores.astype(np.float64)
-        relevance = (own - own[-1]) / ((own[0] - own[-1]) or 1.0)
-        likenesses, likest = PoolSimilarities(model, pool), np.full(len(pool), -1.0)
-        left = np.zeros(len(pool))
-        number = 0
+        exact = scores.astype(np.float64)
+        relevance = (exact - exact[-1]) / ((exact[0] - exact[-1]) or 1.0)
+        similarities, max_similarity = PoolSimilarities(model, pool), np.full(len(pool), -1.0)
+        penalty = np.zeros(len(pool))  # -inf for items already taken
+        position = 0
         for _ in range(len(pool)):
-            yield int(pool[number])
-            left[number] = -np.inf
-            likest = np.maximum(likest, likenesses.similarities_to(number))
-            number = int(np.argmax(left + (1 - diversity) * relevance - diversity * likest))
+            yield int(pool[position])
+            penalty[position] = -np.inf
+            max_similarity = np.maximum(max_similarity, similarities.similarities_to(position))
+            position = int(np.argmax(penalty + (1 - diversity) * relevance - diversity * max_similarity))
     taken = set(pool.tolist())
-    yield from (place for place in _in_score_order(top_n, 2 * POOL_SIZE) if place not in taken)
+    yield from (index for index in _in_score_order(top_n, 2 * POOL_SIZE) if index not in taken)
 
 
 def _within_quotas(order: Iterator[int], quotas: Sequence[Quota], count: int) -> Iterator[int]:
-    """The first ``count`` places that the quotas leave."""
+    """The first ``count`` items of the order that the quotas allow."""
     taken: list[Counter[int]] = [Counter() for _ in quotas]
     for place in order if count else ():
         values = [quota.codes[quota.indptr[place] : quota.indptr[place + 1]].tolist() for quota in quotas]

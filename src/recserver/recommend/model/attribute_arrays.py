@@ -1,7 +1,7 @@
-"""How the attributes of items lie in a model file, and whether what lies there fits together.
+"""The layout of item attributes in a model file, and the checks of it.
 
-All texts of all attributes are one table, each attribute's a range of it, and the items of each text a compressed
-row. All numbers and times are one matrix, a row for each attribute.
+The texts of all attributes are one table, in which each attribute has a range, and the items of each text are a
+compressed sparse row. Numbers and times are one matrix with a row for each attribute.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from recserver.recommend.filters import is_attribute_name
 from recserver.storage.model_file.id_table import IdIndex
 
 HEADER_KEY = "attributes"
-"""The key of a model file's header that lists the attributes, in the order of their parts of the arrays."""
+"""The key of a model file's header that lists the attributes, in the order of the arrays."""
 
 ARRAY_NAMES = (
     "attribute_text",
@@ -33,16 +33,16 @@ ARRAY_NAMES = (
 MAX_ATTRIBUTES = 32
 
 MIN_TIME, MAX_TIME = -62_135_596_800.0, 253_402_300_799.0
-"""Seconds since 1970: the years 1 to 9999, which every calendar reaches."""
+"""Seconds since 1970: the years 1 to 9999, the range of datetime."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 class Kind(StrEnum):
-    """What an attribute's values are."""
+    """The type of an attribute's values."""
 
     TEXT = "text"
-    """Texts, of which an item may have several."""
+    """An item may have several."""
     NUMBER = "number"
     TIME = "time"
     """Seconds since 1970 in UTC."""
@@ -54,8 +54,8 @@ class Attribute:
 
     Attributes:
         row: of ``attribute_numbers``, for a number or a time.
-        terms: the distinct texts, for a text; ``start`` is where they begin among those of all attributes.
-        several: whether items may have several texts.
+        terms: the distinct texts, for a text; ``start`` is the index of the first among those of all attributes.
+        multivalued: whether items may have several texts.
     """
 
     kind: Kind
@@ -68,13 +68,13 @@ class Attribute:
 def read_attributes(
     header: Mapping[str, Any], arrays: Arrays, n_items: int, *, checked: bool
 ) -> dict[str, Attribute]:
-    """What a model file's header lists, by name, in its order.
+    """The attributes that a model file's header lists, by name, in its order.
 
     Args:
-        checked: whether somebody has looked at the arrays' content before.
+        checked: whether the content of the arrays was checked before.
 
     Raises:
-        UnreadableModel: if the arrays do not fit it, or together.
+        UnreadableModel: if header and arrays are inconsistent.
     """
     if missing := [name for name in ARRAY_NAMES if name not in arrays]:
         raise _inconsistent(f"{missing[0]!r} is missing")
@@ -84,12 +84,12 @@ def read_attributes(
         _check_numbers(numbers, known, n_items)
     named = _parse_header(header[HEADER_KEY], text, offsets, checked=checked)
     if sum(one.kind is not Kind.TEXT for one in named.values()) != len(numbers):
-        raise _inconsistent("there are other numbers than it names")
+        raise _inconsistent("its header lists another number of numeric attributes")
     for one in named.values():
         if one.kind is Kind.TIME and not checked:
             times = numbers[one.row][known[one.row] == 1]
             if not ((times >= MIN_TIME) & (times <= MAX_TIME)).all():
-                raise _inconsistent("a time is in no calendar")
+                raise _inconsistent("a time is not in the years 1 to 9999")
     return named
 
 
@@ -106,7 +106,7 @@ def _parse_header(
             case {"name": str(name), "kind": "text", "terms": int(terms), "several": bool(several)}:
                 stop = at + terms
                 if terms < 0 or stop >= len(offsets):
-                    raise _inconsistent("there are fewer texts than it names")
+                    raise _inconsistent("its header lists too many texts")
                 part, bounds = text[offsets[at] : offsets[stop]], offsets[at : stop + 1] - offsets[at]
                 table = IdIndex(part, bounds, checked=checked)
                 found[name] = Attribute(Kind.TEXT, terms=table, start=at, multivalued=several)
@@ -115,33 +115,33 @@ def _parse_header(
                 found[name] = Attribute(Kind(kind), row=row)
                 row += 1
             case _:
-                raise _inconsistent("its header describes an attribute in another way")
+                raise _inconsistent("its header describes an attribute in an unknown form")
         if not is_attribute_name(name):
-            raise _inconsistent("its header names an attribute as none is named")
+            raise _inconsistent("its header has an invalid attribute name")
     if len(found) != len(listed):
-        raise _inconsistent("its header names an attribute twice")
+        raise _inconsistent("its header has the same attribute twice")
     if at != len(offsets) - 1:
-        raise _inconsistent("there are more texts than it names")
+        raise _inconsistent("its header lists too few texts")
     return found
 
 
 def _check_terms(
     text: NDArray[Any], offsets: NDArray[Any], indptr: NDArray[Any], items: NDArray[Any], n_items: int
 ) -> None:
-    """Refuse what are no texts with the items that have them."""
+    """Refuse inconsistent arrays of texts and the items that have them."""
     kinds = [(str(one.dtype), one.ndim) for one in (text, offsets, indptr, items)]
     if kinds != [("uint8", 1), ("int64", 1), ("int64", 1), ("int32", 1)]:
-        raise _inconsistent("the arrays of texts are of the wrong kind")
+        raise _inconsistent("the arrays of texts have wrong types")
     ends = ((offsets, len(text)), (indptr, len(items)))
     if not len(offsets) or len(offsets) != len(indptr) or any(one[0] != 0 or one[-1] != end for one, end in ends):
         raise _inconsistent("the shapes of the texts differ")
     if (offsets[1:] < offsets[:-1]).any() or (indptr[1:] < indptr[:-1]).any():
-        raise _inconsistent("texts end before they begin")
+        raise _inconsistent("offsets of texts decrease")
     begins = np.zeros(len(items), bool)
     begins[indptr[:-1][indptr[:-1] < len(items)]] = True
     ascending = (items[1:] > items[:-1]) | begins[1:]
     if not ascending.all() or not ((items >= 0) & (items < n_items)).all():
-        raise _inconsistent("the items of a text are out of order or not there")
+        raise _inconsistent("the items of a text are not ascending or do not exist")
 
 
 def _check_numbers(numbers: NDArray[Any], known: NDArray[Any], n_items: int) -> None:
@@ -152,5 +152,5 @@ def _check_numbers(numbers: NDArray[Any], known: NDArray[Any], n_items: int) -> 
 
 def _inconsistent(reason: str) -> UnreadableModel:
     return UnreadableModel(
-        f"The attributes of items in the model file do not fit together ({reason}): train the model again.", reason
+        f"The item attributes in the model file are inconsistent ({reason}): train the model again.", reason
     )

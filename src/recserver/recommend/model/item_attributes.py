@@ -1,4 +1,4 @@
-"""What is known of items besides who liked them: genres, prices, dates. Answers can be filtered by it."""
+"""Item attributes, such as genres, prices and dates, by which recommendations can be filtered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from recserver.recommend.model.attribute_arrays import (
 from recserver.storage.model_file.id_table import IdIndex
 
 MAX_NAMED: Final = 20
-"""Attributes that a sentence names at most."""
+"""Attributes that an error names at most."""
 
 SparseRows = tuple[NDArray[np.int64], NDArray[np.int32]]
 
@@ -36,16 +36,16 @@ _COMPARE: Mapping[str, Callable[[Any, float], Any]] = {"<": lt, "<=": le, ">": g
 @dataclass(frozen=True, slots=True, eq=False)
 class Attributes:
     """The attributes of a model's items, laid out as :mod:`recserver.recommend.model.attribute_arrays` says. They
-    never change.
+    are immutable.
 
     Attributes:
         n_items: how many items the model has.
         indptr: int64, shape (terms + 1,): the items that have term ``t``, a text of one attribute, are
             ``items[indptr[t]:indptr[t + 1]]``.
-        items: int32, shape (pairs,): places of items, ascending within a term.
-        numbers: float64, shape (numbers and times, items): their values, anything where there is none.
+        items: int32, shape (pairs,): item indices, ascending within a term.
+        numbers: float64, shape (numbers and times, items): their values, arbitrary where there is none.
         known: uint8, of the same shape: 1 where there is one, else 0.
-        named: by name, which of all that is whose.
+        by_name: the attributes with their rows or terms, in the order of the source's columns.
     """
 
     n_items: int
@@ -63,10 +63,10 @@ class Attributes:
         """Those of a model file; None if it has none.
 
         Args:
-            checked: whether somebody has looked at the arrays' content before.
+            checked: whether the content of the arrays was checked before.
 
         Raises:
-            UnreadableModel: if they do not fit together; then nothing asked of them later can fail.
+            UnreadableModel: if they are inconsistent.
         """
         if HEADER_KEY not in header:
             return None
@@ -76,46 +76,37 @@ class Attributes:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all attributes, in the order of the source's columns."""
+        """The names of all attributes."""
         return tuple(self.by_name)
 
-    def kind_of(self, name: str) -> Kind:
-        """The kind of an attribute.
-
-        Raises:
-            ValueError: if there is none of that name; the sentence says which there are.
-        """
-        return self._attribute(name).kind
-
     def mask(self, condition: Condition) -> NDArray[np.bool_]:
-        """Which items fulfil a condition: shape (items,).
+        """Which items meet a condition, shape (items,).
 
-        Items without the attribute fulfil ``!=``, and nothing else.
+        Items without the attribute meet ``!=`` and no other operator.
 
         Raises:
-            ValueError: if there is no such attribute, it has no order, or the value is of another kind; in one
-                sentence.
+            ValueError: if the attribute does not exist or is not ordered, or the value is of another kind.
         """
         one = self._attribute(condition.attribute)
         if one.terms is not None:
-            fulfilled = self._text_mask(one, one.terms, condition)
+            matches = self._text_mask(one, one.terms, condition)
         else:
             numbers, known = self.numbers[one.row], self.known[one.row].view(np.bool_)
             wanted = [_parse_value(value, one.kind, condition.attribute) for value in condition.values]
             if condition.operator in _COMPARE:
                 return np.asarray(_COMPARE[condition.operator](numbers, wanted[0]) & known, bool)
-            fulfilled = known & (numbers == wanted[0] if len(wanted) == 1 else np.isin(numbers, wanted))
-        return ~fulfilled if condition.operator == "!=" else fulfilled
+            matches = known & (numbers == wanted[0] if len(wanted) == 1 else np.isin(numbers, wanted))
+        return ~matches if condition.operator == "!=" else matches
 
     def values_of(self, name: str) -> SparseRows:
-        """What each item has of an attribute, as compressed rows; found once and kept.
+        """The values of each item, as compressed sparse rows; computed once.
 
         Returns:
             int64, shape (items + 1,): where the row of each item begins and ends; and int32, the codes of its
             values, ascending. A code stands for a text, or for a distinct number or time, of this attribute.
 
         Raises:
-            ValueError: if there is none of that name.
+            ValueError: if the attribute does not exist.
         """
         one = self._attribute(name)
         rows = self._rows.get(name)
@@ -127,11 +118,8 @@ class Attributes:
         return rows
 
     def item_values(self, index: int) -> dict[str, Any]:
-        """What is known of an item: name → number, time as ISO 8601 text, text, or list of texts where items may
-        have several. What is not known is absent.
-
-        Args:
-            place: of the item, from 0.
+        """The attributes of an item: name → number, time as ISO 8601 text, text, or list of texts where items may
+        have several. Attributes without a value are absent.
         """
         found: dict[str, Any] = {}
         for name, one in self.by_name.items():
@@ -157,19 +145,19 @@ class Attributes:
                 f"{quoted(condition.attribute)} is text, which {condition.operator} does not compare: "
                 "ask with = or !="
             )
-        fulfilled = np.zeros(self.n_items, bool)
+        matches = np.zeros(self.n_items, bool)
         for value in condition.values:
             code = terms.find(value)
             if code is not None:
                 term = one.start + code
-                fulfilled[self.items[self.indptr[term] : self.indptr[term + 1]]] = True
-        return fulfilled
+                matches[self.items[self.indptr[term] : self.indptr[term + 1]]] = True
+        return matches
 
     def _text_rows(self, one: Attribute, terms: IdIndex) -> SparseRows:
         bounds = self.indptr[one.start : one.start + len(terms) + 1]
         items = self.items[bounds[0] : bounds[-1]]
         codes = np.repeat(np.arange(len(terms), dtype=np.int32), np.diff(bounds))
-        by_item = np.sort(items.astype(np.int64) << 32 | codes)  # several times as quick as sorting places
+        by_item = np.sort(items.astype(np.int64) << 32 | codes)  # several times faster than sorting indices
         return self._indptr(np.bincount(items, minlength=self.n_items)), (by_item & 0xFFFF_FFFF).astype(np.int32)
 
     def _number_rows(self, one: Attribute) -> SparseRows:
@@ -184,10 +172,10 @@ class Attributes:
 
 
 def require_attributes(attributes: Attributes | None) -> Attributes:
-    """``attributes``, if a model has any.
+    """``attributes``, if the model has any.
 
     Raises:
-        ValueError: if it has none; the sentence says how it gets some.
+        ValueError: if it has none.
     """
     if attributes is None:
         raise ValueError(
@@ -197,7 +185,7 @@ def require_attributes(attributes: Attributes | None) -> Attributes:
 
 
 def parse_time(text: str) -> float:
-    """Seconds since 1970 of an ISO 8601 date or time, UTC unless it names a zone; NaN if it is none."""
+    """Seconds since 1970 of an ISO 8601 date or time, UTC unless it has a time zone; NaN if invalid."""
     try:
         moment = datetime.fromisoformat(text.strip())
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -206,7 +194,7 @@ def parse_time(text: str) -> float:
 
 
 def _parse_value(text: str, kind: Kind, name: str) -> float:
-    """A value that is asked for, as the number that is stored."""
+    """The number that is stored for a value."""
     if kind is Kind.TIME:
         value, wanted = parse_time(text), "a time: write it like 2020-01-31 or 2020-01-31T18:30:00Z"
     else:
@@ -218,7 +206,7 @@ def _parse_value(text: str, kind: Kind, name: str) -> float:
 
 def _parse_number(text: str) -> float:
     if "_" in text or not text.isascii():
-        return math.nan  # Python would take 1_000 and digits of other scripts, nobody else does
+        return math.nan  # Python alone would accept 1_000 and digits of other scripts
     try:
         number = float(text)
     except ValueError:
