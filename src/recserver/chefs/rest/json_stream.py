@@ -1,10 +1,10 @@
 """Incremental parser for the rows of a JSON response, in constant memory.
 
 Supported layouts are an array, one object, an object that wraps the rows in ``items``, ``data`` or ``results``,
-JSON lines, and several of these in sequence. An object is a wrapper if one of those keys holds an array of objects (the
-first such array has the rows), or an empty array while the object has no wanted column itself. Nested lists in a
-row keep their scalar values, up to :data:`MAX_LIST_VALUES`; nested objects become an empty list, rejected later.
-Fractions become floats. Elements that are not objects are counted, but are not rows.
+JSON lines, and several of these in sequence. An object is a wrapper if one of those keys holds an array of
+objects (the first such array has the rows), or an empty array while the object has no wanted column itself.
+Nested lists in a row keep their scalar values, up to :data:`MAX_LIST_VALUES`; nested objects become an empty
+list, rejected later. Fractions become floats. Elements that are not objects are counted, but are not rows.
 """
 
 from __future__ import annotations
