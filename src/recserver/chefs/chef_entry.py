@@ -1,4 +1,4 @@
-"""What the chefs share: reading an entry, and handing over columns."""
+"""What the chefs share: validation of entries, and columns of values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PORT_REFERENCE = re.compile(rf"(?<=:){REFERENCE.pattern}(?=[/?]|$)")
 
 
 class ChefEntry(RowRules):
-    """What every entry of ``restaurant_data.yaml`` may hold. Keys unknown to a chef are left alone."""
+    """The keys of any entry in ``restaurant_data.yaml``. Keys that a chef does not know are ignored."""
 
 
 EntryT = TypeVar("EntryT", bound=ChefEntry)
@@ -32,7 +32,7 @@ def read_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
     """``entry`` as ``model``; null counts as absent.
 
     Raises:
-        InvalidInput: naming every field that is missing or wrong.
+        InvalidInput: naming every field that is missing or invalid.
     """
     try:
         return model.model_validate({key: value for key, value in entry.items() if value is not None})
@@ -45,49 +45,52 @@ invalid_field = InvalidInput.of
 
 
 def has_reference(text: str) -> bool:
-    """Whether ``text`` holds a ``${NAME}``, so that only the worker knows what it says."""
+    """Whether ``text`` contains a ``${NAME}``, which only the worker replaces."""
     return REFERENCE.search(text) is not None
 
 
 def with_placeholders(text: str) -> str:
-    """``text`` with something harmless in the place of each variable, to check the rest of it."""
+    """``text`` with a harmless value in place of each variable, so that the rest can be validated."""
     return REFERENCE.sub("x", _PORT_REFERENCE.sub("1", text))
 
 
 def variable_warnings(entry: Mapping[str, Any]) -> list[str]:
-    """A sentence for each environment variable that the entry needs and that is not set."""
+    """A message for each environment variable that the entry needs and that is not set."""
     return [f"The environment variable {name} is not set." for name in missing_variables(entry)]
 
 
 def column_indices(
     header: Sequence[str], wanted: Collection[str] | None, source: str, hint: str
 ) -> dict[str, int]:
-    """Where the wanted columns stand in ``header``; those it lacks are left out.
+    """The index of each wanted column in ``header``; missing columns are left out.
 
-    Where everything is wanted, None, names that occur twice are left out as well.
+    Args:
+        wanted: names; None means all that occur once.
+        source: the name of the source in messages.
+        hint: what to do about a duplicate name.
 
     Raises:
-        SourceFailed: if a wanted name occurs twice, for nobody knows which one is meant.
+        SourceFailed: if a wanted name occurs twice.
     """
     occurring = Counter(header)
     if wanted is None:
         wanted = {name for name, times in occurring.items() if name and times == 1}
-    twice = next((name for name in header if name in wanted and occurring[name] > 1), None)
-    if twice is not None:
-        raise SourceFailed(f"{source} has two columns named {quoted(twice)}: {hint}.")
-    return {name: place for place, name in enumerate(header) if name in wanted}
+    duplicate = next((name for name in header if name in wanted and occurring[name] > 1), None)
+    if duplicate is not None:
+        raise SourceFailed(f"{source} has two columns named {quoted(duplicate)}: {hint}.")
+    return {name: index for index, name in enumerate(header) if name in wanted}
 
 
 def object_column(values: Sequence[Any]) -> NDArray[Any]:
-    """``values`` as an array of shape (len(values),) that holds each as it is, lists included."""
+    """``values`` as an object array of shape (len(values),); lists stay lists."""
     return np.fromiter(values, dtype=object, count=len(values))
 
 
 def to_column(values: Sequence[Any], *, from_json: bool = False) -> Column:
-    """``values`` as an Arrow array, if they are of one kind that Arrow holds without changing anything.
+    """``values`` as an Arrow array if they have one type that Arrow holds unchanged, else as an object array.
 
     Args:
-        from_json: whether they can be nothing but what JSON knows, of which Arrow itself refuses mixtures.
+        from_json: whether they all come from JSON; Arrow itself refuses mixtures of such types.
     """
     import pyarrow as pa
 
@@ -101,7 +104,7 @@ def to_column(values: Sequence[Any], *, from_json: bool = False) -> Column:
 
 
 def concat_columns(parts: Sequence[Column]) -> Column:
-    """Parts of one column as one; without a change of any value, so as Python objects if their kinds differ."""
+    """Parts of one column as one; as Python objects if their types differ, so that no value changes."""
     import pyarrow as pa
 
     if len(parts) == 1:
@@ -115,5 +118,5 @@ def concat_columns(parts: Sequence[Column]) -> Column:
 
 
 def empty_column() -> Column:
-    """A column of nothing."""
+    """A column without values."""
     return object_column([])

@@ -1,4 +1,4 @@
-"""Data chefs: named sources of interactions. This front holds only what every chef has in common.
+"""Data chefs: named sources of interactions. This module has what all of them share.
 
 A chef is written synchronously and reads in batches: it runs in a worker process, never on the event loop.
 """
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 Column: TypeAlias = "NDArray[Any] | pa.Array | pa.ChunkedArray"
 """The values of one column: a numpy array of shape (rows,), or an Arrow array of as many.
 
-Numpy arrays of objects may hold text, numbers, None, or whatever the source holds. Arrow columns are the quick
-way, above all dictionary-encoded text: then each distinct id is looked at once.
+Numpy arrays of objects may hold text, numbers, None, or any other value of the source. Arrow columns are faster,
+dictionary-encoded text above all: then each distinct id is parsed once.
 """
 
 
 class RestartRead(Exception):
-    """Raised by a chef in the middle of its rows: forget them, and read from the beginning, once more.
+    """Raised by a chef while it reads: discard its rows, and read once more from the beginning.
 
-    A quick way through a source may find out late that it is none.
+    A fast path may turn out only late to be unsuitable for a source.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Rows that a chef leaves out by itself, for they are no rows: ragged ones, things that are no objects.
+    """Rows that a chef itself rejects, such as ragged rows or JSON values that are not objects.
 
     Attributes:
-        reason: what is wrong with them, to be read after "the row": ``has more fields than the header``.
-        count: how many.
-        example: one of them, shortened, or where it stands; "" if there is none to show.
+        reason: what is wrong, as it reads after "the row": ``has more fields than the header``.
+        count: how many rows.
+        example: one of them, shortened, or its location; "" if there is none to show.
     """
 
     reason: str
@@ -51,13 +51,12 @@ class Batch:
     """Some rows of a source, column by column, before renaming.
 
     Attributes:
-        found: names of all columns that the source has, as far as it has been read.
-        columns: name → its values, for the wanted columns that the source has; they are judged later. All are
-            equally long.
-        n_bytes: how much of the source was read for these rows, in bytes as they came (compressed ones count
-            as such); 0 if nobody knows.
+        column_names: all columns of the source that are known so far.
+        columns: name → values, for the wanted columns that the source has; they are validated later. All have the
+            same length.
+        n_bytes: bytes of the source that were read for these rows, before decompression; 0 if unknown.
         rejected: rows that were read but are not in ``columns``.
-        hints: what whoever wrote the data chef should know, a sentence each.
+        hints: advice for whoever wrote the data chef, a sentence each.
     """
 
     column_names: tuple[str, ...]
@@ -84,7 +83,7 @@ class Chef(Protocol):
         ...
 
     def warnings(self) -> list[str]:
-        """What would make a training fail as things are now: a missing file or driver. A sentence each."""
+        """What would make a training fail now, such as a missing file or driver; a sentence each."""
         ...
 
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
@@ -94,8 +93,8 @@ class Chef(Protocol):
             wanted: names of the columns to read; None means all of them. Names that the source lacks are no
                 error.
 
-        Batches hold about ``policy.batch_rows`` rows; whoever has seen enough closes the iterator, and the
-        source must be let go then.
+        Batches have about ``policy.batch_rows`` rows. A caller that needs no more closes the iterator, which must
+        release the source.
 
         Raises:
             SourceFailed: with the reason and what to do, never with a secret.
@@ -108,5 +107,5 @@ class ConditionalChef(Protocol):
     """A chef that can ask its source whether anything changed."""
 
     validators: dict[str, str]
-    """Before reading: what an earlier reading of the same definition left here; empty if there was none. A chef
-    whose source answers that nothing changed since raises SourceUnchanged. After reading: what to keep."""
+    """Before a read: the validators of an earlier read of the same definition; empty if there was none. If the
+    source reports no changes since, the chef raises SourceUnchanged. After a read: the validators to store."""

@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, only the wanted fields of it."""
+"""Rows of JSON lines: one object a line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MAX_LINE_BYTES = 8 * 2**20
 MAX_EXAMPLE_CHARS = 200
 
 MAX_BATCH_BYTES = 8 * 2**20
-"""Bytes of lines that are taken apart before they are handed over, however few rows they hold."""
+"""Bytes of lines after which a batch ends, however few rows it has."""
 
 LONG_LINE_BYTES = 2**16
-"""Bytes. Of longer lines the fields that nobody wants are let go at once."""
+"""Bytes. Unwanted fields of longer lines are dropped at once."""
 
 MAX_NUMBER_DIGITS = 4000
-"""Digits. Python makes no number of more than 4300."""
+"""Digits. Python refuses to convert more than 4300."""
 
 NOT_AN_OBJECT = "is no JSON object"
 
@@ -29,15 +29,16 @@ NOT_AN_OBJECT = "is no JSON object"
 def read_json_lines(
     read: Callable[[int], bytes], wanted: Collection[str] | None, batch_rows: int, name: str
 ) -> Iterator[Batch]:
-    """The rows of JSON lines. Nested values are handed over as they are; blank lines are no rows.
+    """The rows of JSON lines. Nested values stay as they are; blank lines are not rows.
 
     Args:
-        read: gives UTF-8 text, b"" at its end.
-        wanted: as :meth:`recserver.chefs.Chef.batches` has it.
-        name: how sentences call the source.
+        read: returns UTF-8 text, b"" at its end.
+        wanted: names of columns; None means all.
+        batch_rows: rows a batch, at most.
+        name: the file's name in messages.
 
     Raises:
-        SourceFailed: naming the first line that is no JSON.
+        SourceFailed: naming the first line that is not JSON.
     """
     import msgspec
 
@@ -68,11 +69,11 @@ def read_json_lines(
 
 
 def _parse_with_stdlib(number: int, line: bytes, name: str) -> Any:
-    """A line that the quick decoder refuses: 1e999, endless digits and half characters are JSON all the same, and
-    for the judgement of rows.
+    """A line that the fast decoder refuses. 1e999, very long numbers and lone surrogates are valid JSON; the row
+    validation rejects them.
 
     Raises:
-        SourceFailed: if it is none.
+        SourceFailed: if it is not JSON.
     """
 
     def refuse(_: str) -> None:
@@ -93,14 +94,14 @@ def to_batch(
     column_names: dict[str, None],
     wanted: Collection[str] | None,
 ) -> Batch:
-    """Objects as columns; the elements that are none are left out."""
+    """Objects as columns, and the values that are not objects as rejected."""
     names = [name for name in column_names if wanted is None or name in wanted]
-    left_out: tuple[Rejection, ...] = ()
+    rejected_lines: tuple[Rejection, ...] = ()
     if non_objects:
         example = non_objects[0][:MAX_EXAMPLE_CHARS].decode("utf-8", "replace")
-        left_out = (Rejection(NOT_AN_OBJECT, len(non_objects), example),)
+        rejected_lines = (Rejection(NOT_AN_OBJECT, len(non_objects), example),)
     columns = {name: object_column([row.get(name) for row in rows]) for name in names}
-    return Batch(tuple(column_names), columns, rejected=left_out)
+    return Batch(tuple(column_names), columns, rejected=rejected_lines)
 
 
 def _read_lines(read: Callable[[int], bytes], name: str) -> Iterator[tuple[int, bytes]]:

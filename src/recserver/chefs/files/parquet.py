@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, column by column as Arrow has them."""
+"""Rows of a Parquet file as Arrow columns."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from recserver.core.errors import SourceFailed
 def read_parquet(
     raw: BinaryIO, wanted: Collection[str] | None, batch_rows: int, max_bytes: int, name: str
 ) -> Iterator[Batch]:
-    """The wanted columns; text comes dictionary-encoded, as it often lies in the file.
+    """The wanted columns; text is dictionary-encoded, as it often is in the file.
 
     Args:
-        wanted: as :meth:`recserver.chefs.Chef.batches` has it.
-        most_bytes: that the file may hold, decompressed.
-        name: how sentences call it.
+        raw: the open file.
+        wanted: names of columns; None means all.
+        batch_rows: rows a batch.
+        max_bytes: limit of the file's size after decompression.
+        name: the file's name in messages.
 
     Raises:
-        SourceFailed: if it is no Parquet file, damaged, or too large.
+        SourceFailed: if it is not a Parquet file, damaged, or too large.
     """
     import pyarrow as pa
     from pyarrow import parquet
@@ -35,7 +37,7 @@ def read_parquet(
         texts = [one for one in places if pa.types.is_string(schema.field(one).type)]
         file = parquet.ParquetFile(raw, read_dictionary=texts)
         _check_size(file, max_bytes, name)
-    except (pa.ArrowException, OSError, ValueError):  # the last for names that are no text
+    except (pa.ArrowException, OSError, ValueError):  # the last for names that are not text
         raise SourceFailed(broken) from None
     size, rows = os.fstat(raw.fileno()).st_size, max(1, file.metadata.num_rows)
     yield Batch(found, {one: pa.nulls(0) for one in places})
@@ -55,7 +57,7 @@ def read_parquet(
 
 
 def _has_invalid_indices(column: Any) -> bool:
-    """Whether a column holds places that its dictionary lacks: damage that the reader itself does not see."""
+    """Whether a column has indices beyond its dictionary: damage that the Parquet reader does not detect."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

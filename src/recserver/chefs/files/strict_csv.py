@@ -1,5 +1,5 @@
-"""The exact CSV parser, by pandas: slower than :mod:`recserver.chefs.files.fast_csv`, but it reads ragged rows and
-names the line where the text is invalid.
+"""The exact CSV parser, by pandas: slower than :mod:`recserver.chefs.files.fast_csv`, but it copes with ragged
+rows and names the line where the text is invalid.
 """
 
 from __future__ import annotations

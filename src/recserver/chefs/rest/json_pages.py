@@ -1,4 +1,4 @@
-"""A whole JSON answer at once: its rows, and what it says of further pages. Much quicker than bit by bit."""
+"""A JSON response decoded at once: its rows, and whether more pages follow."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 @dataclass(slots=True)
 class Page:
-    """One answer, taken apart.
+    """One parsed response.
 
     Attributes:
         columns: name → the values of all rows, None where a row has none.
-        n_rows: how many rows there are.
-        strays: one text for each element that is no object; the first shows it, the others are empty.
-        found: names of all columns seen, in order.
-        started: whether there was anything but white space.
-        more: what a wrapper says of further pages: its ``has_next``, else whether its ``next`` leads anywhere;
-            None if it has neither.
-        document: the decoded answer, if it is one document.
-        rows: the elements as they were decoded, if ``document`` is an object that holds more than them.
-        speaks: whether it is one object without any wanted column, so probably words about rows, not a row.
-        hints: what whoever wrote the data chef should know, a sentence each.
+        n_rows: number of rows.
+        non_objects: one text for each element that is not an object; the first shows it, the others are empty.
+        column_names: all columns, in order of appearance.
+        has_content: whether there was anything but white space.
+        has_more: whether more pages follow: the wrapper's ``has_next``, else whether its ``next`` is set; None if
+            it has neither.
+        document: the decoded response, if it is one JSON document.
+        rows: the decoded elements, if ``document`` is an object that holds more than them.
+        is_message: whether it is one object without any wanted column, so probably a message, not a row.
+        hints: advice for whoever wrote the data chef, a sentence each.
     """
 
     columns: dict[str, list[Any]] = field(default_factory=dict)
@@ -50,12 +50,12 @@ class Page:
 
     @property
     def size(self) -> int:
-        """How many elements the page had."""
+        """Number of elements of the page."""
         return self.n_rows + len(self.non_objects)
 
 
 def page_from_rows(rows_or_others: list[Any], wanted: Collection[str] | None) -> Page:
-    """The elements of an array of rows as a page."""
+    """The elements of an array as a page."""
     page = Page()
     rows = rows_or_others
     if set(map(type, rows_or_others)) - {dict}:
@@ -77,16 +77,16 @@ def page_from_rows(rows_or_others: list[Any], wanted: Collection[str] | None) ->
 
 
 def parse_page(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
-    """The rows of an answer. They are those that :mod:`recserver.chefs.rest.json_stream` finds.
+    """The rows of a response: those that :mod:`recserver.chefs.rest.json_stream` finds.
 
     Args:
-        body: the answer.
+        body: the response.
         wanted: columns; None means all.
-        selector: where the rows are, with dots between names; None finds them by the usual rules.
-        source: how sentences call the source.
+        selector: the dotted path of the rows; None finds them by the usual rules.
+        source: the source's name in messages.
 
     Raises:
-        SourceFailed: if it is not JSON, or nothing that rows could be.
+        SourceFailed: if it is not JSON, or has no rows.
     """
     import msgspec
 
@@ -94,7 +94,7 @@ def parse_page(body: bytes, wanted: Collection[str] | None, selector: str | None
     if not body:
         return Page(has_content=False)
     try:
-        if _SURROGATE_ESCAPE.search(body):  # decoders differ on what half a character is
+        if _SURROGATE_ESCAPE.search(body):  # decoders differ on lone surrogates
             raise ValueError
         document = msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def _select_rows(document: Any, selector: str, source: str) -> list[Any]:
 
 
 def _page_from_object(document: dict[str, Any], wanted: Collection[str] | None) -> Page:
-    """An object that holds the rows, or is one."""
+    """An object that wraps the rows, or is one row."""
     arrays = [document[key] for key in document if key in WRAPPER_KEYS and isinstance(document[key], list)]
     filled = next((one for one in arrays if one and isinstance(one[0], dict)), None)
     own = wanted is not None and any(key in wanted for key in document)
@@ -141,7 +141,7 @@ def _page_from_object(document: dict[str, Any], wanted: Collection[str] | None) 
 
 
 def _parse_lines(body: bytes, wanted: Collection[str] | None, selector: str | None) -> Page | None:
-    """JSON lines that each hold one row; None if that is not what ``body`` is."""
+    """JSON lines of one row each; None if ``body`` is anything else."""
     import msgspec
 
     try:
@@ -156,7 +156,7 @@ def _parse_lines(body: bytes, wanted: Collection[str] | None, selector: str | No
 
 
 def _parse_incrementally(body: bytes, wanted: Collection[str] | None, selector: str | None, source: str) -> Page:
-    """Several documents, wrappers in lines, broken text: bit by bit."""
+    """Several documents, wrappers in lines, or invalid text: by the incremental parser."""
     reader = make_row_parser(wanted, source, selector)
     rows = [row for part in split_body(body) for row in reader.feed(part)]
     page = page_from_rows([*rows, *reader.close()], wanted)
@@ -170,23 +170,23 @@ def _parse_incrementally(body: bytes, wanted: Collection[str] | None, selector: 
 
 
 def split_body(body: bytes) -> Iterator[bytes]:
-    """``body`` cut up: a reader that takes it bit by bit notes many times as much as it is given."""
+    """``body`` in pieces: the incremental parser needs many times the memory of what it is fed at once."""
     return (body[start : start + CHUNK_SIZE] for start in range(0, len(body), CHUNK_SIZE))
 
 
 class FastPageDecoder:
-    """Decodes pages like one that was seen: of their rows only the wanted fields. Several times as quick."""
+    """Decodes further pages like an earlier one: only the wanted fields. Several times faster."""
 
     def __init__(self, page: Page, wanted: Collection[str] | None) -> None:
         """
         Args:
-            page: an earlier one of the same source, from :func:`whole_page`.
+            page: an earlier one of the same source, from :func:`parse_page`.
         """
         import msgspec
 
         self._column_names = page.column_names
         self._names = [name for name in page.column_names if wanted is None or name in wanted]
-        later = [name for name in wanted or () if name not in page.column_names]  # they may come yet
+        later = [name for name in wanted or () if name not in page.column_names]  # later pages may have them
         fields = {f"field{place}": name for place, name in enumerate([*self._names, *later])}
         row = msgspec.defstruct("Row", [(one, Any, None) for one in fields], rename=fields)
         self._columns = {name: attrgetter(one) for one, name in fields.items()}

@@ -1,11 +1,10 @@
-"""Rows out of a JSON answer, while it arrives and in constant memory, whatever its layout.
+"""Incremental parser for the rows of a JSON response, in constant memory.
 
-Understood are an array, one object, an object that holds the rows in ``items``, ``data`` or ``results``, and
-JSON lines; also several of these one after the other. An object is taken for a wrapper if one of those keys
-holds an array of objects (the first that does has the rows), or an empty array while the object has no wanted
-column itself. Of nested values of a row, lists are handed over with the single values in them, up to
-:data:`MOST_LISTED`, and objects as an empty list, to be judged as nested. Fractions become floats. An element that
-is no object is a stray: it is counted, and no row.
+Supported layouts are an array, one object, an object that wraps the rows in ``items``, ``data`` or ``results``,
+JSON lines, and several of these in sequence. An object is a wrapper if one of those keys holds an array of
+objects (the first such array has the rows), or an empty array while the object has no wanted column itself.
+Nested lists in a row keep their scalar values, up to :data:`MAX_LIST_VALUES`; nested objects become an empty
+list, rejected later. Fractions become floats. Elements that are not objects are counted, but are not rows.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from recserver.core.errors import SourceFailed, quoted
 WRAPPER_KEYS = frozenset({"items", "data", "results"})
 
 MAX_LIST_VALUES = 1000
-"""Values of a list within a row that are kept."""
+"""Values that are read of a list within a row."""
 
 Row = dict[str, Any]
 
@@ -29,15 +28,15 @@ _END_EVENTS = frozenset({"end_map", "end_array"})
 
 
 class JsonRowParser:
-    """Takes the bytes of one answer and gives its rows.
+    """Parses the rows of one response, fed in pieces.
 
     Attributes:
-        found: names of all columns seen, in order.
-        rows: how many rows were given.
-        strays: how many elements were no objects.
-        started: whether there was anything but white space.
-        more: what a wrapper says of further pages: its ``has_next``, else whether its ``next`` leads anywhere;
-            None if it has neither.
+        column_names: all columns, in order of appearance.
+        n_rows: rows returned so far.
+        n_non_objects: elements that were not objects.
+        has_content: whether there was anything but white space.
+        has_more: whether more pages follow: the wrapper's ``has_next``, else whether its ``next`` is set; None if
+            it has neither.
     """
 
     def __init__(self, wanted: Collection[str] | None, source: str) -> None:
@@ -52,26 +51,26 @@ class JsonRowParser:
         self._bom_buffer = b""
         self._events = ijson.sendable_list()
         self._parser = ijson.basic_parse_coro(self._events, multiple_values=True)
-        self._parse_errors = (ijson.JSONError, ValueError, SystemError)  # the last for endless digits
+        self._parse_errors = (ijson.JSONError, ValueError, SystemError)  # the last for very long numbers
         self._completed: list[Row] = []
         self._depth = 0
         self._key = ""
         self._top_object: Row | None = None
-        """The fields of the top-level object that we are in, of all keys: it may be a row or a wrapper."""
+        """All fields of the current top-level object, which may be a row or a wrapper."""
         self._row: Row | None = None
         self._element_depth = -1
-        """Depth at which the elements of an array of rows stand; -1 outside of one."""
+        """Depth of the elements of the current array of rows; -1 outside of one."""
         self._maybe_wrapper = False
-        """Whether an array under one of :data:`WRAPPERS` has just begun."""
+        """Whether an array under one of :data:`WRAPPER_KEYS` has just begun."""
         self._is_wrapper = self._has_empty_wrapper = False
         self._list_value: list[object] | None = None
-        """The list that we are in, if it is a value of a row."""
+        """The current list, if it is a value of a row."""
 
     def feed(self, data: bytes) -> list[Row]:
         """The rows that ``data`` completes: each a dict of the wanted columns that it has.
 
         Raises:
-            SourceFailed: if it is not JSON, or nothing that rows could be.
+            SourceFailed: if it is not JSON, or has no rows.
         """
         if not self.has_content:
             self._bom_buffer += data
@@ -82,10 +81,10 @@ class JsonRowParser:
         return self._parse(data)
 
     def close(self) -> list[Row]:
-        """The rows that the end of the answer completes.
+        """The rows that the end of the response completes.
 
         Raises:
-            SourceFailed: if the answer ends in the middle.
+            SourceFailed: if the response is truncated.
         """
         rows: list[Row] = []
         if self._bom_buffer:
@@ -101,7 +100,7 @@ class JsonRowParser:
         return rows + self._process_events()
 
     def _parse(self, data: bytes) -> list[Row]:
-        if not data:  # to the parser that would be the end
+        if not data:  # the parser would take it for the end
             return []
         try:
             self._parser.send(data)
@@ -196,7 +195,7 @@ class JsonRowParser:
             self._list_value.append(value)
 
     def _store_field(self, value: object) -> bool:
-        """Remember the value of a field, if it is one of a row or of the top-level object; tell whether it is."""
+        """Store the value of a field of a row or of the top-level object; return whether it was stored."""
         if self._row is not None:
             kept = self._depth == self._element_depth + 1 and (self._wanted is None or self._key in self._wanted)
             if kept:
@@ -215,14 +214,14 @@ class JsonRowParser:
 
 
 class SelectedRowParser(JsonRowParser):
-    """As :class:`JsonRows`, for rows that stand at a place of their own: ``data.items``."""
+    """A parser for rows at a given path, such as ``data.items``."""
 
     def __init__(self, selector: str, source: str) -> None:
         super().__init__(None, source)
         self._selector = selector
         self._selector_keys = selector.split(".")
         self._matched_depth = 0
-        """How many objects we are in that lead to the place."""
+        """Number of enclosing objects on the path."""
         self._selector_found = False
 
     def close(self) -> list[Row]:
@@ -259,11 +258,11 @@ class SelectedRowParser(JsonRowParser):
 def make_row_parser(
     wanted: Collection[str] | None, source: str, selector: str | None
 ) -> JsonRowParser | SelectedRowParser:
-    """What takes the rows out of an answer as it arrives."""
+    """The incremental parser for a response."""
     return JsonRowParser(wanted, source) if selector is None else SelectedRowParser(selector, source)
 
 
 def not_json_message(data: bytes, source: str) -> str:
-    """What to say of bytes that are not JSON."""
+    """The message for a response that is not JSON."""
     kind = "HTML or XML" if data.lstrip().startswith(b"<") else "text that is not valid JSON"
     return f"{source} answered with {kind}: it must be an address that gives JSON."

@@ -16,9 +16,9 @@ _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
 def next_link(headers: Iterable[str], base: URL) -> str | None:
-    """What the first link to the next page points to, joined with ``base``; None if there is none.
+    """The target of the first link to the next page, joined with ``base``; None if there is none.
 
-    A target that is no address is given as it stands, for whoever wants it to complain.
+    A target that is not a URL is returned unchanged: the caller reports it.
     """
     from yarl import URL
 

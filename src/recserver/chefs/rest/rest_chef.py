@@ -1,4 +1,4 @@
-"""The REST chef: JSON rows from an address, in one answer or in pages."""
+"""The REST chef: JSON rows from a URL, in one response or in pages."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from recserver.chefs.rest.json_pages import Page
 
 MAX_BUFFERED_BYTES = 8 * 2**20
-"""Bytes of a single answer that is decoded at once; a larger one is taken apart as it arrives."""
+"""Bytes up to which a single response is decoded at once; a larger one is parsed as it arrives."""
 
 NOT_AN_OBJECT = "is no JSON object"
 
 
 class ApiChef:
-    """Fetches JSON over HTTP. See :class:`recserver.chefs.Chef` and :mod:`recserver.chefs.rest.json_stream`.
+    """Fetches JSON over HTTP, in the layouts of :mod:`recserver.chefs.rest.json_stream`.
 
-    Where there are no pages, it is a :class:`recserver.chefs.ConditionalChef`: ``validators`` hold the source's
-    ETag and the time of its last change.
+    It implements :class:`recserver.chefs.protocol.Chef`, and without pages
+    :class:`recserver.chefs.protocol.ConditionalChef`: ``validators`` are the source's ETag and Last-Modified.
     """
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
@@ -78,7 +78,7 @@ class ApiChef:
                 while batch := runner.run(step()):
                     yield batch
             except SourceFailed:
-                if rows.n_pending:  # they count as read
+                if rows.n_pending:  # they count in the data report
                     yield rows.flush()
                 raise
             except TimeoutError:
@@ -92,10 +92,10 @@ class ApiChef:
                 runner.run(close())
 
     def _resolve_entry(self) -> tuple[ApiEntry, URL]:
-        """The entry with its variables replaced, and its URL, both checked.
+        """The entry with its variables replaced, and its URL, both validated.
 
         Raises:
-            SourceFailed: with what is wrong with them.
+            SourceFailed: if one is invalid.
         """
         try:
             spec = read_entry(ApiEntry, expand_environment(self._entry))
@@ -128,7 +128,7 @@ class ApiChef:
     async def _read_single_response(
         self, spec: ApiEntry, url: URL, client: HttpClient, wanted: Collection[str] | None
     ) -> AsyncGenerator[Page]:
-        """The rows of a source without pages, in one part if it is small."""
+        """The rows of a source without pages, in one part if the response is small."""
         from recserver.chefs.rest.json_pages import page_from_rows, parse_page, split_body
 
         source = source_name(url)
@@ -149,7 +149,7 @@ class ApiChef:
                 yield page_from_rows(reader.feed(part), wanted)
             async for data in rest:
                 yield page_from_rows(reader.feed(data), wanted)
-                await yield_to_loop()  # what has arrived already is no waiting, and time must run out all the same
+                await yield_to_loop()  # buffered data needs no waiting, but the deadline must apply
         last = page_from_rows(reader.close(), wanted)
         last.non_objects, last.column_names = [""] * reader.n_non_objects, tuple(reader.column_names)
         yield last
@@ -167,7 +167,7 @@ def _check_auth(spec: ApiEntry) -> None:
 
 
 class _BatchBuffer:
-    """Rows on their way into batches, out of the answers that ``client`` gets."""
+    """Collects pages into batches."""
 
     def __init__(self, client: HttpClient) -> None:
         self.client = client
@@ -194,7 +194,7 @@ class _BatchBuffer:
         self._non_objects += page.non_objects
 
     def flush(self) -> Batch:
-        """What is waiting, and all bytes that came since the batch before."""
+        """The pending rows as a batch, with the bytes received since the one before."""
         hints, self._hints = self._hints, ()
         n_bytes, self._bytes_reported = (
             self.client.bytes_received - self._bytes_reported,

@@ -1,7 +1,7 @@
-"""The quick way to a database: columns as Arrow hands them over, where an ADBC driver is installed.
+"""The fast path from a database: Arrow columns, if an ADBC driver is installed.
 
-It is taken only where every value means what it means on the ordinary way, through rows of Python objects;
-everything else is :class:`NotQuick`.
+It is used only if every value is the same as through the ordinary driver, which yields rows of Python objects;
+otherwise it raises :class:`FastPathUnavailable`.
 """
 
 from __future__ import annotations
@@ -33,46 +33,46 @@ NATIVE_TYPES = frozenset({
     "timestamptz", "bytea",
 })
 # fmt: on
-"""PostgreSQL's types whose values Arrow holds as they are."""
+"""PostgreSQL types whose values Arrow holds unchanged."""
 
 CONVERTED_TYPES = frozenset({"numeric", "uuid", "float4"})
-"""Those whose distinct values we turn into what the ordinary driver makes of them."""
+"""PostgreSQL types whose distinct values are converted to those of the ordinary driver."""
 
 ARROW_TYPES = {str: "string", int: "int64", float: "double"}
 
 EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 MICROSECONDS_PER_DAY = 86_400_000_000
-"""Of PostgreSQL's times, which count microseconds."""
+"""The unit of PostgreSQL timestamps is the microsecond."""
 
 POSTGRESQL_BATCH_BYTES = 4 * 2**20
-"""Bytes that PostgreSQL's driver collects, about, before it hands over rows."""
+"""Approximate size of the driver's batches, in bytes."""
 
 
 class FastPathUnavailable(Exception):
-    """This query is to be read in the ordinary way. Raised before the first row only."""
+    """The query must be read with the ordinary driver. Raised only before the first row."""
 
 
 def driver_available(dialect: str) -> bool:
-    """Whether there is a quick driver for a database."""
+    """Whether the ADBC driver of a database is installed."""
     return dialect in DRIVERS and find_spec(DRIVERS[dialect]) is not None
 
 
 def read_postgresql(
     url: URL, query: str, wanted: Collection[str], statements: list[str], timed_out: Callable[[], bool]
 ) -> Iterator[Batch]:
-    """What a query answers, only the wanted columns of it.
+    """The wanted columns of a query's result.
 
     Args:
-        url: of the database, with our driver's parameters.
+        url: of the database, with the driver's parameters.
         query: one SELECT.
         statements: executed before it, in its transaction.
-        out_of_time: asked between batches.
+        timed_out: called between batches.
 
     Raises:
-        NotQuick: if a wanted column is of a type that is read better in the ordinary way, or something fails
-            before the first row: the ordinary driver says it better.
-        StartOver: at a date that Python does not know; the ordinary way makes text of it.
-        TimeoutError: if the time is over.
+        FastPathUnavailable: if a wanted column has an unsupported type, or anything fails before the first row:
+            the ordinary driver has better error messages.
+        RestartRead: at a date that Python cannot represent; the ordinary driver loads it as text.
+        TimeoutError: after a timeout.
     """
     from adbc_driver_postgresql import dbapi
 
@@ -105,7 +105,7 @@ def read_postgresql(
 
 
 def _libpq_url(url: URL) -> str:
-    """``url`` as libpq reads it: there, spaces stand as %20 only, and a plus is a plus."""
+    """``url`` in the encoding of libpq: spaces are %20, and a plus is a plus."""
     plain = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
     return f"{plain.replace(' ', '%20')}?{urlencode(url.query, doseq=True, quote_via=quote)}"
 
@@ -120,7 +120,7 @@ def _is_supported(field: pa.Field) -> bool:
 
 
 def _has_unrepresentable_times(column: pa.Array) -> bool:
-    """Whether it holds dates or times beyond the years 1 to 9999; "infinity" comes as one of them."""
+    """Whether a column has dates or times outside of the years 1 to 9999, "infinity" included."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -136,7 +136,7 @@ def _has_unrepresentable_times(column: pa.Array) -> bool:
 
 
 def _convert_values(column: pa.Array, field: pa.Field) -> Column:
-    """A column with its values as the ordinary driver has them."""
+    """A column with the values that the ordinary driver yields."""
     import pyarrow as pa
 
     kind = _postgresql_type(field)
@@ -152,7 +152,7 @@ def _convert_values(column: pa.Array, field: pa.Field) -> Column:
 
 
 def _shortest_float32(value: float) -> float:
-    """0.1 where a number of 32 bits became 0.10000000149."""
+    """A 32-bit number by its shortest decimal form: 0.1, not 0.10000000149."""
     import numpy as np
 
     return float(str(np.float32(value))) if math.isfinite(value) else value
@@ -174,23 +174,23 @@ def read_sqlite(
     batch_rows: int,
     timed_out: Callable[[], bool],
 ) -> Iterator[Batch]:
-    """What a query answers that goes through one table once, only the wanted columns of it.
+    """The wanted columns of the result of a query that scans one table once.
 
-    Nothing can stop this driver between two rows, and it opens the file without our authorizer: so whoever calls
-    has looked at the plan of ``query`` under it, as :func:`recserver.chefs.sql.sqlite_reader.scans_once` does.
+    This driver cannot be interrupted between two rows, and it opens the file without our authorizer. So the caller
+    must have checked the query with :func:`recserver.chefs.sql.sqlite_reader.is_single_scan`.
 
     Args:
         path: of the database.
-        query: from :func:`guarded`.
-        found: all columns of the query.
-        kinds: wanted column → the type of its first values.
-        batch_rows: rows at a time.
-        out_of_time: asked between batches.
+        query: from :func:`with_text_check`.
+        column_names: all columns of the query.
+        value_types: wanted column → the type of its first values.
+        batch_rows: rows a batch.
+        timed_out: called between batches.
 
     Raises:
-        NotQuick: if a column's first values are of several types.
-        StartOver: if later ones are.
-        TimeoutError: if the time is over.
+        FastPathUnavailable: if a column's first values have several types.
+        RestartRead: if later ones do.
+        TimeoutError: after a timeout.
     """
     import pyarrow.compute as pc
     from adbc_driver_sqlite import dbapi
@@ -220,9 +220,9 @@ ALL_TEXT_COLUMN = "every_text_is_text"
 
 
 def with_text_check(query: str, value_types: Mapping[str, type]) -> str:
-    """``query``, its wanted columns only, and for each row whether all that should be text is.
+    """``query`` with its wanted columns only, and a column that says whether all values of text columns are text.
 
-    The driver makes text of numbers and of binary data, and says nothing.
+    The driver silently converts numbers and binary data to text.
     """
     texts = [_quote_identifier(name) for name, kind in value_types.items() if kind is str]
     pure = " AND ".join(f"({name} IS NULL OR typeof({name}) = 'text')" for name in texts) or "1"
@@ -230,7 +230,7 @@ def with_text_check(query: str, value_types: Mapping[str, type]) -> str:
 
 
 def _select_columns(query: str, names: Sequence[str], extra_columns: str = "") -> str:
-    """A query for some columns of what ``query``, which was checked to be one SELECT, answers."""
+    """A query for some columns of ``query``, which was checked to be one SELECT."""
     columns = ", ".join(map(_quote_identifier, names))
     return f"SELECT {columns}{extra_columns} FROM ({query.rstrip().rstrip(';')}\n) AS rows_read"  # noqa: S608 - as checked
 

@@ -1,4 +1,4 @@
-"""Which database an SQL chef means: from ``db_config``, from a database URL, or the configured default."""
+"""The database of an SQL chef: from ``db_config``, a database URL, or the configured default."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ALLOWED_PARAMETERS = {
     "mssql": {"Encrypt", "TrustServerCertificate", "driver"},
     "oracle": {"service_name"},
 }
-"""Parameters that a database URL may have. Others can undo the read-only rules or lead to another host."""
+"""Parameters allowed in a database URL. Others can undo the read-only rules or connect to another host."""
 
 
 def _text_or_number(value: object) -> object:
@@ -102,8 +102,8 @@ class Database:
         dialect: ``sqlite`` or a key of :data:`DRIVERS`.
         path: of an SQLite file, as written.
         url: of any other, with our driver; its text form hides the password.
-        tls: whether a MySQL connection must be encrypted; PostgreSQL has it in ``url``.
-        trusted: whether the operator chose it in the settings, so that its file may lie anywhere.
+        tls: whether a MySQL connection must be encrypted; for PostgreSQL ``url`` says so.
+        trusted: whether it comes from the server's settings, so that its file may be anywhere.
     """
 
     dialect: str
@@ -114,10 +114,10 @@ class Database:
 
 
 def database_from_config(config: DbConfig) -> Database:
-    """The database that a checked ``db_config`` without references means.
+    """The database of a validated ``db_config`` without references.
 
     Raises:
-        ValueError: with a sentence.
+        ValueError: if a data chef may not use it.
     """
     dialect = _DIALECT_ALIASES.get(config.type, config.type)
     if dialect == "sqlite":
@@ -140,7 +140,7 @@ def database_from_config(config: DbConfig) -> Database:
 
 
 def dialect_of(text: str) -> str | None:
-    """The database that a URL's scheme names; None while only an environment variable knows."""
+    """The database in a URL's scheme; None if an environment variable holds it."""
     scheme = text.partition("://")[0]
     if has_reference(scheme):
         return None
@@ -149,10 +149,10 @@ def dialect_of(text: str) -> str | None:
 
 
 def database_from_url(text: str, *, trusted: bool = False) -> Database:
-    """The database that a URL without references means. A driver named in it gives way to ours.
+    """The database of a URL without references. A driver named in it is replaced by ours.
 
     Raises:
-        ValueError: with a sentence that repeats nothing of the URL but its scheme and parameter names.
+        ValueError: with a message that quotes nothing of the URL but its scheme and parameter names.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
@@ -184,10 +184,10 @@ def _check_parameters(dialect: str, parameters: Mapping[str, str]) -> None:
 
 
 def check_host_and_database(host: str, database: str) -> None:
-    """Refuse a host that no data chef may reach, and a name that is more than a database's name.
+    """Check that the host may be reached and the name is a plain database name.
 
     Raises:
-        ValueError: with a sentence.
+        ValueError: if not.
     """
     if any(ord(letter) <= 32 or letter in "@?#,%" for letter in host):
         raise ValueError("the host must be one name or address")
@@ -198,7 +198,7 @@ def check_host_and_database(host: str, database: str) -> None:
 
 
 def missing_driver_message(dialect: str, action: str = "Reading") -> str | None:
-    """The sentence that says how to install the driver of ``dialect``, or None if it is there."""
+    """The message that says how to install the driver of ``dialect``; None if it is installed."""
     driver = DRIVERS.get(dialect)
     if driver is None or find_spec(driver):
         return None
@@ -207,12 +207,12 @@ def missing_driver_message(dialect: str, action: str = "Reading") -> str | None:
 
 
 def check_resolved_address(url: URL) -> None:
-    """Refuse a server whose name leads to an address that no data chef may reach.
+    """Check the addresses that a server's name resolves to.
 
-    Databases usually stand in private networks, so those are allowed whatever the policy for REST sources.
+    Private networks are allowed, whatever the policy for REST sources: most databases are in one.
 
     Raises:
-        SourceFailed: with a sentence.
+        SourceFailed: if a data chef may not reach one of them.
     """
     if not url.host or url.host.startswith("/"):
         return

@@ -1,18 +1,21 @@
-"""What databases complain of, as sentences for whoever wrote the data chef."""
+"""Errors of database drivers as messages for whoever wrote the data chef."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from recserver.chefs.secrets import scrub
 from recserver.core.errors import SourceFailed
 
 MAX_ERROR_CHARS = 200
-"""Characters of a driver's complaint that are passed on."""
+"""Characters of a driver's error message that are passed on."""
+
+RowChunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+"""Column names of a query's result, and some of its rows."""
 
 _CANNOT_CONNECT = "The database cannot be reached"
 _CONNECTION_LOST = "The connection broke off"
@@ -23,7 +26,7 @@ _CANCELLED_CODES = frozenset({"57014", 1317})
 
 
 class _ErrorRule(NamedTuple):
-    """By what a complaint is known, and what to do about it; ``writing``: where it was we who wrote."""
+    """The codes or text of a driver's error, and the hint for it; ``write_hint`` applies to exports."""
 
     codes: frozenset[str | int]
     pattern: re.Pattern[str]
@@ -92,11 +95,7 @@ _PREFIXES = re.compile(
 
 @contextmanager
 def raise_timeout(timed_out: Callable[[], bool]) -> Iterator[None]:
-    """What a driver complains of once the time is over is that the time is over, whatever its words for it.
-
-    Raises:
-        TimeoutError: instead of any other exception, once the time is over.
-    """
+    """After a timeout, raise TimeoutError in place of any error of the driver, which interrupts the query."""
     try:
         yield
     except Exception:
@@ -106,21 +105,19 @@ def raise_timeout(timed_out: Callable[[], bool]) -> Iterator[None]:
 
 
 def source_failure(error: Exception, secrets: Iterable[str], seconds: float) -> SourceFailed:
-    """What a driver complained of as an error of ours; a server that is away, or hung up, may be back soon."""
-    sentence = error_message(error, secrets, seconds)
-    return SourceFailed(
-        sentence,
-        transient=any(words in sentence for words in (_CANNOT_CONNECT, _CONNECTION_LOST, _QUERY_CANCELLED)),
-    )
+    """The SourceFailed for an error of a driver; transient if the server may be back soon."""
+    message = error_message(error, secrets, seconds)
+    transient = any(text in message for text in (_CANNOT_CONNECT, _CONNECTION_LOST, _QUERY_CANCELLED))
+    return SourceFailed(message, transient=transient)
 
 
 def error_message(error: Exception, secrets: Iterable[str], seconds: float, *, writing: bool = False) -> str:
-    """What a driver complained of and what to do, without what it must not tell.
+    """The message for an error of a driver: what it says, without secrets, and what to do.
 
     Args:
-        secrets: as written; they are found percent-encoded as well.
-        seconds: that the query might take.
-        writing: whether it was not to read but to write a table.
+        secrets: as written; percent-encoded forms are removed as well.
+        seconds: the time limit of the query.
+        writing: whether a table was being written, not read.
     """
     cause = getattr(error, "orig", None) or error
     numbers = (getattr(cause, "sqlstate", None), cause.args[0] if len(cause.args) > 1 else None)
@@ -142,7 +139,7 @@ def error_message(error: Exception, secrets: Iterable[str], seconds: float, *, w
 
 
 def _driver_message(cause: BaseException, secrets: Iterable[str]) -> str:
-    """The first line of a complaint, without what drivers put before the words of the server."""
+    """The first line of an error, without the prefixes of the driver."""
     known = list(secrets)
     encoded = [form for one in known for form in (quote(one, safe=""), quote(one, safe=" +"), quote_plus(one))]
     lines = scrub(str(cause.args[-1] if cause.args else ""), {*known, *encoded}).strip().splitlines()

@@ -1,4 +1,4 @@
-"""The rows that a query answers, as batches of columns."""
+"""The rows of a query's result as batches of columns."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from recserver.chefs.chef_entry import column_indices, concat_columns, empty_col
 from recserver.chefs.protocol import Batch, Column
 from recserver.chefs.sql import adbc_reader as adbc
 from recserver.chefs.sql import sqlite_reader as sqlite
+from recserver.chefs.sql.error_messages import RowChunk
 
 FAST_PATH_MIN_ROWS = 5_000
-"""An answer of no more rows needs no quick way."""
-
-RowChunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+"""Results of up to this many rows are read without ADBC."""
 
 
 def read_sqlite(
@@ -29,12 +28,12 @@ def read_sqlite(
     batch_rows: int,
     timed_out: Callable[[], bool],
 ) -> Iterator[Batch]:
-    """Batches of a query on an SQLite file: quickly, if its answer is long and such that it can be.
+    """Batches of a query on an SQLite file: by ADBC if the result is long and suitable.
 
     Args:
-        chunks: the answer in the ordinary way, from :mod:`recserver.chefs.sql.sqlite_reader`.
+        chunks: the result from :mod:`recserver.chefs.sql.sqlite_reader`.
         file: the database.
-        out_of_time: asked between batches.
+        timed_out: called between batches.
     """
     begun, n_rows = [], 0
     for chunk in chunks:
@@ -55,7 +54,7 @@ def read_sqlite(
 
 
 def _value_types(chunks: Iterable[RowChunk], column_indices: Mapping[str, int]) -> dict[str, type] | None:
-    """The type of the values of each column; None if one has several, or one that the quick way does not know."""
+    """Column → type of its values; None if a column has several types, or one that ADBC does not support."""
     kinds = {}
     for name, place in column_indices.items():
         found = {type(row[place]) for _, rows in chunks for row in rows} - {type(None)}
@@ -66,18 +65,18 @@ def _value_types(chunks: Iterable[RowChunk], column_indices: Mapping[str, int]) 
 
 
 def _column_indices(names: Sequence[str], wanted: Collection[str] | None) -> dict[str, int]:
-    return column_indices(names, wanted, "The query's answer", "name one of them otherwise with AS")
+    return column_indices(names, wanted, "The query's answer", "rename one of them with AS")
 
 
 def _to_column(values: list[Any]) -> Column:
     try:
         return to_column(values)
-    except TypeError:  # Arrow knows no decimals that are NaN or infinite
+    except TypeError:  # Arrow has no NaN or infinite decimals
         return object_column(values)
 
 
 def to_batches(chunks: Iterator[RowChunk], wanted: Collection[str] | None, batch_rows: int) -> Iterator[Batch]:
-    """Rows from whatever driver as batches of about ``batch_rows``, only the wanted columns of them."""
+    """The wanted columns of a driver's rows, in batches of about ``batch_rows``."""
     names, _ = next(chunks)
     places = _column_indices(names, wanted)
     yield Batch(names, {name: empty_column() for name in places})

@@ -1,4 +1,4 @@
-"""Rows of a database server, read through SQLAlchemy in a transaction that refuses to write."""
+"""Rows of a database server, read through SQLAlchemy in a read-only transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from recserver.chefs.protocol import Batch
 from recserver.chefs.sql import adbc_reader as adbc
 from recserver.chefs.sql.database_config import Database, check_resolved_address
-from recserver.chefs.sql.error_messages import raise_timeout
+from recserver.chefs.sql.error_messages import RowChunk, raise_timeout
 from recserver.core.errors import SourceFailed
 
 if TYPE_CHECKING:
@@ -18,24 +18,22 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10
 
-RowChunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
-
 
 def read_rows(
     database: Database, query: str, chunk_rows: int, seconds: float, timed_out: Callable[[], bool]
 ) -> Iterator[RowChunk]:
-    """(column names, up to ``size`` rows) until there are no more; at least once.
+    """Chunks of the query's result; the first has no rows.
 
     Args:
-        database: with a ``url``, so no SQLite.
-        query: one SELECT. It reaches the driver as it is: ``:name`` and ``%`` in it mean nothing to us.
-        size: rows at a time; the server keeps the rest.
-        seconds: that the server may take for the statement, where it can be told so.
-        out_of_time: asked between the chunks.
+        database: with a ``url``, so not SQLite.
+        query: one SELECT. It reaches the driver unchanged: ``:name`` and ``%`` are not parameters.
+        chunk_rows: rows a chunk, at most; the server holds the rest.
+        seconds: the server's time limit for the statement, if it supports one.
+        timed_out: called between chunks.
 
     Raises:
-        TimeoutError: if the time is over.
-        sqlalchemy.exc.SQLAlchemyError: and whatever the driver complains with.
+        TimeoutError: after a timeout.
+        sqlalchemy.exc.SQLAlchemyError: and any error of the driver.
     """
     from sqlalchemy import create_engine, event
     from sqlalchemy.pool import NullPool
@@ -74,14 +72,14 @@ def _fetch_rows(
             yield names, [tuple(row) for row in rows]
     except BaseException:
         if connection.dialect.name in ("mysql", "mariadb"):
-            _abort_connection(connection, driver)  # here, where ``result`` is still there
+            _abort_connection(connection, driver)  # while ``result`` still exists
         raise
 
 
 def _abort_connection(connection: Connection, driver: Any) -> None:
-    """End a connection whose answer was not read to its end.
+    """End a connection whose result was not read to its end.
 
-    pymysql would read the rest of it first, be it for minutes: in closing, and wherever it is cleared away.
+    pymysql would otherwise read the rest first, which may take minutes, when it is closed or collected.
     """
     if (answer := getattr(driver, "_result", None)) is not None:
         answer.unbuffered_active = False
@@ -90,7 +88,7 @@ def _abort_connection(connection: Connection, driver: Any) -> None:
 
 
 def _load_invalid_times_as_text(driver: Any, _: object) -> None:
-    """Have dates and times that Python does not know, such as "infinity", come as text instead of an error."""
+    """Load dates and times that Python cannot represent, such as "infinity", as text instead of failing."""
     from psycopg import DataError
     from psycopg.adapt import Loader
     from psycopg.pq import Format
@@ -118,9 +116,7 @@ def _load_invalid_times_as_text(driver: Any, _: object) -> None:
 def read_arrow(
     database: Database, query: str, wanted: Collection[str], seconds: float, timed_out: Callable[[], bool]
 ) -> Iterator[Batch]:
-    """As :mod:`recserver.chefs.sql.adbc_reader` reads it; nothing at all if the query is to be read in the
-    ordinary way.
-    """
+    """Batches from :mod:`recserver.chefs.sql.adbc_reader`; none if it cannot read the query."""
     assert database.url is not None  # noqa: S101 - for the type checker
     check_resolved_address(database.url)
     url = database.url.update_query_dict(
@@ -135,20 +131,20 @@ _SET_CONNECTION_CHECK = (
     "SELECT set_config(name, '2s', true) FROM pg_catalog.pg_settings "
     "WHERE name = 'client_connection_check_interval' AND strpos(version(), 'linux') > 0"
 )
-"""PostgreSQL from version 14 on then ends a query within seconds whose worker was killed."""
+"""With it, PostgreSQL 14 and later ends a query within seconds of its worker being killed."""
 
 READ_ONLY_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"postgresql_readonly": True}}
-"""Options with which SQLAlchemy begins the transaction."""
+"""Execution options of SQLAlchemy that make the transaction read-only."""
 
 
 def connect_args(database: Database, seconds: float) -> dict[str, Any]:
-    """What the driver is told besides the URL."""
+    """Arguments for the driver besides the URL."""
     if database.dialect == "postgresql":
         alive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
         return {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 60_000, **alive}
     if database.dialect == "mysql":
         encrypted = {"ssl": {"check_hostname": False}} if database.tls else {}
-        # The server itself ends the query in time; this is for one that says nothing any more.
+        # The server itself ends the query in time; this is for a server that stops responding.
         waits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ceil(seconds) + CONNECT_SECONDS}
         # As text, pymysql would encode it as Latin-1.
         secret = {"password": database.url.password.encode()} if database.url and database.url.password else {}
@@ -157,7 +153,7 @@ def connect_args(database: Database, seconds: float) -> dict[str, Any]:
 
 
 def setup_statements(dialect: str, seconds: float, *, mariadb: bool = False) -> list[str]:
-    """Statements that come before the query, in its transaction."""
+    """Statements to execute before the query, in its transaction."""
     milliseconds = max(1, ceil(seconds * 1000))
     if dialect == "postgresql":
         return [f"SET LOCAL statement_timeout = {milliseconds}", _SET_CONNECTION_CHECK]
@@ -167,6 +163,6 @@ def setup_statements(dialect: str, seconds: float, *, mariadb: bool = False) -> 
             if mariadb
             else f"SET SESSION max_execution_time = {milliseconds}"
         )
-        # DROP TABLE and the like end a transaction before they begin: so the next ones only read as well.
+        # DROP TABLE and the like commit the transaction first: so later ones must be read-only too.
         return [limit, "SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY"]
     return ["SET TRANSACTION READ ONLY"] if dialect == "oracle" else []

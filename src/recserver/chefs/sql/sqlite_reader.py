@@ -6,70 +6,54 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from recserver.chefs.files.allowed_paths import open_regular
+from recserver.chefs.sql.error_messages import RowChunk, raise_timeout
 from recserver.chefs.sql.query_guard import is_denied
 
 PROGRESS_STEPS = 10_000
-"""Virtual machine instructions after which the time is looked at: well below a millisecond's worth."""
+"""Virtual machine instructions between two checks of the time: well below a millisecond."""
 
 MAX_VALUE_BYTES = 64 * 2**20
-"""Bytes of one row or value."""
+"""The largest row or value, in bytes."""
 
 _READ_ACTIONS = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
-# json_each and full-text tables declare themselves like this; SQLite lets nobody write to sqlite_master so.
+# json_each and full-text tables declare themselves with these; they do not allow writes to sqlite_master.
 _VIRTUAL_TABLE_ACTIONS = {(sqlite3.SQLITE_UPDATE, "sqlite_master"), (sqlite3.SQLITE_PRAGMA, "data_version")}
-
-RowChunk = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
 def read_rows(
     path: Path, name: str, query: str, chunk_rows: int, timed_out: Callable[[], bool]
 ) -> Iterator[RowChunk]:
-    """(column names, up to ``size`` rows) until there are no more; at least once.
+    """Chunks of the query's result; the first has no rows.
 
     Args:
-        path: of the database; ``name`` is how sentences call it.
+        path: of the database file.
+        name: of the file in messages.
         query: one SELECT.
-        size: rows at a time.
-        out_of_time: asked all the time; once it says yes, the query is cut off.
+        chunk_rows: rows a chunk, at most.
+        timed_out: called all the time; once it returns true, the query is interrupted.
 
     Raises:
         SourceFailed: if the file cannot be opened.
-        TimeoutError: if the time is over.
-        sqlite3.Error: for what SQLite itself complains of.
+        TimeoutError: after a timeout.
+        sqlite3.Error: for errors of SQLite itself.
     """
     open_regular(path, name).close()
-    late = False
-
-    def stop() -> bool:
-        nonlocal late
-        late = timed_out()
-        return late
-
-    with closing(_connect(path)) as connection:
-        connection.set_progress_handler(stop, PROGRESS_STEPS)
-        try:
-            cursor = connection.execute(query)
-            names = tuple(column[0] for column in cursor.description or ())
-            yield names, []
-            while rows := cursor.fetchmany(chunk_rows):
-                yield names, rows
-        except sqlite3.OperationalError:
-            if late:
-                raise TimeoutError from None
-            raise
+    with closing(_connect(path)) as connection, raise_timeout(timed_out):
+        connection.set_progress_handler(timed_out, PROGRESS_STEPS)
+        cursor = connection.execute(query)
+        names = tuple(column[0] for column in cursor.description or ())
+        yield names, []
+        while rows := cursor.fetchmany(chunk_rows):
+            yield names, rows
 
 
 def is_single_scan(path: Path, query: str) -> bool:
-    """Whether ``query`` is allowed, and answered by going through one table from its beginning to its end.
-
-    Such a query yields row after row: it neither sorts nor joins, and ends.
-    """
+    """Whether ``query`` is allowed and scans one table once, so that it neither sorts nor joins, and ends."""
     with closing(_connect(path)) as connection:
         try:
             steps = [step[1] for step in connection.execute(f"EXPLAIN {query}")]
