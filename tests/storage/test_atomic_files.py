@@ -226,7 +226,7 @@ async def test_what_can_be_read_of_a_journal_is_kept(tmp_path: Path, caplog: pyt
     journal = TaskStateStore(path)
     await journal.open()
     assert (journal.names, journal.get("u").runs) == (["u"], 3)
-    assert "runs of task t cannot be read" in caplog.text
+    assert "the state of task t is invalid" in caplog.text
     path.write_text("{bad")
     await journal.open()
     assert journal.names == []
