@@ -1,4 +1,4 @@
-"""A clock without a loop, for schedules alone."""
+"""A clock that is moved by hand, for tests of triggers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from recserver.core.clock import SystemClock
 
 
 class HandClock(SystemClock):
-    """Both of its clocks stand still until they are moved."""
+    """The wall clock and the monotonic clock stand still until the test moves them."""
 
     def __init__(
         self, wall: datetime = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), monotonic: float = 1000.0

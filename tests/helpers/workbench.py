@@ -17,7 +17,7 @@ from recserver.testing import FakeClock, ScriptedExecutor, ScriptedTraining
 
 @dataclass
 class Workbench:
-    """Everything of it."""
+    """An open server, its clock, its scripted trainings and its events."""
 
     rec: RecServer
     clock: FakeClock
@@ -57,7 +57,7 @@ class Workbench:
         await self.finish()
 
     async def finish(self, interactions: Interactions | None = None) -> RunEnded:
-        """End the next training well; returns when the run has ended."""
+        """Let the next training succeed; returns when its run has ended."""
         (await self.trainings.next()).finish(interactions)
         return await self.ended()
 
@@ -100,7 +100,7 @@ class Workbench:
         await self.look()
 
     async def look(self) -> None:
-        """What the watcher does when it has noticed a change."""
+        """Do what the folder watcher does after a change."""
         await self.rec.services.model_cache.refresh()
         await self.rec.services.scheduler.reconcile()
         await self.clock.settle()

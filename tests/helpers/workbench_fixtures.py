@@ -1,4 +1,4 @@
-"""Servers whose time and trainings the test holds in its hands."""
+"""Servers whose clock and trainings the test controls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.helpers.workbench import Workbench
 
 @pytest.fixture
 async def spawn() -> AsyncIterator[Callable[..., None]]:
-    """Runs coroutines beside the test; whichever is left is cancelled at its end."""
+    """Run coroutines concurrently with the test; those still running at its end are cancelled."""
     tasks: list[asyncio.Task[None]] = []
 
     def start(*works: Coroutine[Any, Any, None]) -> None:

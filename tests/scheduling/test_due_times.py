@@ -132,7 +132,7 @@ async def test_an_interval_edited_during_a_run_starts_no_second_one() -> None:
     assert fired.missed == [2, 0, 0]
 
 
-async def test_a_fault_in_a_run_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_in_a_run_does_not_end_the_loop(caplog: pytest.LogCaptureFixture) -> None:
     clock, runs = FakeClock(), list[float]()
 
     async def fire(_: TaskLoop, due: float, attempt: int) -> None:

@@ -1,4 +1,4 @@
-"""Runs that fail: tried again where that may help, within the period, and told of once."""
+"""Runs that fail: retried before the next due time if the failure is transient, and reported once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def fail(bench: Workbench, error: Exception) -> None:
     await bench.ended()
 
 
-async def test_what_may_be_over_in_a_moment_is_tried_three_times_in_a_period(bench: Workbench) -> None:
+async def test_a_transient_failure_gets_three_attempts_per_due_time(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     began = []
     for longest in (0, 10, 20):
@@ -35,7 +35,7 @@ async def test_what_may_be_over_in_a_moment_is_tried_three_times_in_a_period(ben
     assert (task["runs"], task["retries"], task["failures"]) == (4, 2, 3)
 
 
-async def test_waits_before_another_attempt_differ(bench: Workbench) -> None:
+async def test_retry_delays_are_random(bench: Workbench) -> None:
     await bench.trained(interval=1000)
     waits = set()
     for _ in range(8):
@@ -64,7 +64,7 @@ async def test_a_source_may_say_how_long_to_wait(bench: Workbench) -> None:
 
 
 @pytest.mark.parametrize("wait", [100.0, 101.0, 1e9])
-async def test_no_attempt_is_put_off_to_the_next_due_time_or_beyond(bench: Workbench, wait: float) -> None:
+async def test_no_retry_is_made_at_the_next_due_time_or_later(bench: Workbench, wait: float) -> None:
     await bench.add_task(interval=100)
     await fail(bench, SourceFailed("429", transient=True, retry_after=wait))
     await bench.clock.advance(99)
@@ -73,14 +73,14 @@ async def test_no_attempt_is_put_off_to_the_next_due_time_or_beyond(bench: Workb
     assert bench.trainings.started_count == 2
 
 
-async def test_what_lasts_is_not_tried_again(bench: Workbench) -> None:
+async def test_a_permanent_failure_is_not_retried(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     await fail(bench, SourceFailed("There is no column user_id."))
     await bench.clock.advance(3599)
     assert bench.trainings.started_count == 1
 
 
-async def test_a_stopped_run_is_not_tried_again(bench: Workbench) -> None:
+async def test_a_stopped_run_is_not_retried(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     await bench.one_begun()
     await bench.rec.stop_training(task_name="t")
@@ -113,7 +113,7 @@ async def test_the_old_version_answers_while_its_task_fails(bench: Workbench) ->
     assert (await bench.rec.recommend("u0", model_id="m"))["model_version"] == 1
 
 
-async def test_workers_that_die_again_and_again_are_started_once_a_period(bench: Workbench) -> None:
+async def test_a_task_whose_workers_keep_crashing_gets_one_attempt_per_due_time(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     for longest in (0, 10, 20):
         await bench.clock.advance(longest)
@@ -132,7 +132,9 @@ async def test_workers_that_die_again_and_again_are_started_once_a_period(bench:
     assert bench.trainings.started_count == 9  # one that ended well makes up for all
 
 
-async def test_failing_and_recovering_are_told_once(bench: Workbench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_and_recovering_are_reported_once(
+    bench: Workbench, caplog: pytest.LogCaptureFixture
+) -> None:
     await bench.trained()
     with bench.rec.events.listen() as told:
         for number in range(3):
@@ -153,7 +155,7 @@ async def test_failing_and_recovering_are_told_once(bench: Workbench, caplog: py
     assert caplog.text.count("task t works again; it failed since 2026-01-02T03:05:45.000Z") == 1
 
 
-async def test_an_attempt_that_meets_another_training_is_made_later_and_tells_nothing(bench: Workbench) -> None:
+async def test_a_retry_during_another_training_is_postponed_and_not_counted(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     await fail(bench, SourceFailed("The source is away.", transient=True, retry_after=30.0))
     await bench.write_task("other", enabled=False)
@@ -170,7 +172,7 @@ async def test_an_attempt_that_meets_another_training_is_made_later_and_tells_no
     assert (task["runs"], task["retries"]) == (2, 1)
 
 
-async def test_a_run_by_hand_that_ends_well_makes_another_attempt_needless(bench: Workbench) -> None:
+async def test_a_successful_manual_run_cancels_the_retry(bench: Workbench) -> None:
     await bench.add_task(interval=3600)
     await fail(bench, SourceFailed("The source is away.", transient=True, retry_after=30.0))
     await bench.rec.run_task("t")

@@ -1,4 +1,4 @@
-"""The history by itself: what is found in its place, and what it forgets."""
+"""The run history alone: foreign and damaged databases, and retention."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=list(FOREIGN))
-async def test_a_database_of_somebody_else_is_put_aside(
+async def test_a_database_that_is_not_a_history_is_renamed(
     data_dir: Path, settings: Settings, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     data_dir.mkdir()
@@ -82,7 +82,7 @@ async def test_a_history_is_opened_again_as_it_was_left(
     assert not caplog.records and [path.name for path in tmp_path.glob("*.broken-*")] == []
 
 
-async def test_what_a_killed_writer_left_beside_the_database_goes_aside_with_it(
+async def test_the_wal_of_a_killed_writer_is_renamed_with_its_database(
     history: RunHistory, clock: FakeClock, tmp_path: Path
 ) -> None:
     foreign = tmp_path / "foreign.db"
@@ -101,7 +101,7 @@ async def test_what_a_killed_writer_left_beside_the_database_goes_aside_with_it(
 
 
 @pytest.mark.parametrize("days", [2, 4000])
-async def test_a_clock_that_is_set_forward_costs_no_task_its_newest_runs(
+async def test_the_newest_runs_of_each_task_survive_a_clock_set_forward(
     history: RunHistory, clock: FakeClock, days: int
 ) -> None:
     runs: dict[str, list[str]] = {"often": [], "seldom": []}
@@ -117,9 +117,7 @@ async def test_a_clock_that_is_set_forward_costs_no_task_its_newest_runs(
     assert kept == sorted([new.run_id, *runs["seldom"], *runs["often"][-MIN_RUNS_PER_TASK:]], reverse=True)
 
 
-async def test_runs_of_a_task_that_has_many_newer_ones_are_forgotten_by_age(
-    history: RunHistory, clock: FakeClock
-) -> None:
+async def test_old_runs_of_a_task_with_many_newer_ones_are_deleted(history: RunHistory, clock: FakeClock) -> None:
     history.add(old := run_of("t", clock))
     await clock.advance(DAY + 1)
     for _ in range(MIN_RUNS_PER_TASK):
@@ -128,7 +126,7 @@ async def test_runs_of_a_task_that_has_many_newer_ones_are_forgotten_by_age(
     assert await history.get(old.run_id) is None
 
 
-async def test_how_long_a_run_took_that_nobody_saw_end_is_unknown(data_dir: Path, settings: Settings) -> None:
+async def test_the_duration_of_an_interrupted_run_is_unknown(data_dir: Path, settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         clock = FakeClock()
         await stack.enter_async_context(RecServer(data_dir, settings, clock=clock, executor=ScriptedExecutor()))

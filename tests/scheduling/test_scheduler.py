@@ -265,7 +265,7 @@ async def test_a_missing_model_or_chef_skips_the_run_until_it_appears(bench: Wor
     assert await bench.next_due() == 100
 
 
-async def test_due_times_skipped_for_the_same_reason_are_told_of_once(
+async def test_due_times_skipped_for_the_same_reason_are_logged_once(
     bench: Workbench, caplog: pytest.LogCaptureFixture
 ) -> None:
     await bench.trained()

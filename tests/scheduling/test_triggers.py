@@ -62,7 +62,7 @@ BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
         ("0 0 29 2 *", "UTC", "2026-01-01T00:00Z", 1, []),
     ],
 )
-def test_summer_time_skips_and_doubles_no_run(
+def test_daylight_saving_time_skips_and_doubles_no_run(
     expression: str, zone: str, start: str, days: float, expected: list[str]
 ) -> None:
     assert moments(expression, zone, start, days) == expected
