@@ -62,7 +62,7 @@ class FolderWatcher:
             except FileNotFoundError:  # a folder was removed meanwhile: watch again when it is back
                 pass
             except (OSError, RuntimeError) as error:  # no more watches available, or an error in the library
-                logger.warning("the folders cannot be watched (%s): they are polled instead", error)
+                logger.warning("changes cannot be watched (%s): the folders are polled instead", error)
                 self._polling = True
             await self._clock.wait(asyncio.Event(), self._clock.monotonic() + self._rescan_seconds)
             await self._refresh_safely()
