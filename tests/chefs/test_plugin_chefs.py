@@ -98,8 +98,8 @@ FAULTS: dict[str, tuple[str, str]] = {
     "stumbles": ("test_warnings_are_sentences", "must not raise for a missing source"),
     "mumbles": ("test_warnings_are_sentences", "must be a sentence, not 'ENOENT'"),
     "worries": ("test_warnings_are_sentences", "must be empty while the source is there"),
-    "gives everything": ("test_only_wanted_columns_come", "must give {"),
-    "minds the unknown": ("test_only_wanted_columns_come", "must be no error: KeyError('no such column')"),
+    "gives everything": ("test_only_requested_columns_come", "must give {"),
+    "minds the unknown": ("test_only_requested_columns_come", "must be no error: KeyError('no such column')"),
     "gives the usual": ("test_all_columns_come_when_none_are_named", "must give all of"),
     "names columns once": ("test_batches_are_well_formed", "found must name the columns of the source, not ()"),
     "names what it gives": ("test_batches_are_well_formed", "found must name all columns in the end"),
@@ -110,19 +110,19 @@ FAULTS: dict[str, tuple[str, str]] = {
     "hands over everything at once": ("test_batches_are_about_as_long_as_asked_for", "the longest has 1200"),
     "reads once": ("test_reading_again_gives_the_same", "by the same chef gave []"),
     "dislikes emptiness": ("test_an_empty_source_has_no_rows", "not ValueError('no rows')"),
-    "starts over twice": ("test_starting_over_happens_once_at_most", "was raised 2 times"),
-    "starts a preview over": ("test_starting_over_happens_once_at_most", "a preview does not start over"),
-    "holds on": ("test_the_source_is_let_go", "1 more are open"),
+    "starts over twice": ("test_restarting_happens_once_at_most", "was raised 2 times"),
+    "starts a preview over": ("test_restarting_happens_once_at_most", "a preview does not start over"),
+    "holds on": ("test_the_source_is_closed", "1 more are open"),
     "fails raw": ("test_a_missing_source_fails_with_a_sentence", "not FileNotFoundError"),
     "is mute": ("test_a_missing_source_fails_with_a_sentence", "raised nothing"),
-    "tells": ("test_a_secret_is_told_to_nobody", "must not tell the secret"),
+    "tells": ("test_secrets_are_never_revealed", "must not tell the secret"),
     "refuses other keys": ("test_a_training_takes_the_rows", "keys that mean nothing"),
     "rounds ids": ("test_a_training_takes_the_rows", "should have learned"),
     "leaves a look empty": ("test_a_preview_shows_the_first_rows", "and named []"),
     "is right only here": (SLOW, "This is another process."),
 }
 
-SECRET, TRAINING = "test_a_secret_is_told_to_nobody", "test_a_training_takes_the_rows"
+SECRET, TRAINING = "test_secrets_are_never_revealed", "test_a_training_takes_the_rows"
 ALSO: dict[str, set[str]] = {
     "insists": {"test_warnings_are_sentences", "test_a_missing_source_fails_with_a_sentence", SECRET},
     "stumbles": {SECRET},
@@ -132,7 +132,7 @@ ALSO: dict[str, set[str]] = {
     "gives lists": {TRAINING, "test_a_preview_shows_the_first_rows"},
     "gives ragged columns": {"test_rows_come_complete_and_in_order"},
     "starts over twice": {TRAINING},
-    "starts a preview over": {"test_the_source_is_let_go"},
+    "starts a preview over": {"test_the_source_is_closed"},
     "fails raw": {SECRET},
     "is mute": {SECRET},
 }
