@@ -16,7 +16,7 @@ from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, TrainingFailed, quoted
-from recserver.training.executors.process_pool import JobCrashed, ProcessExecutor
+from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import CandidateJob, CandidateResult, PreviewJob, Progress, TrainingJob
 from recserver.training.preview.source_preview import preview
@@ -162,11 +162,13 @@ async def _evaluate(job: CandidateJob, on_progress: OnCandidateProgress) -> Cand
     pool = ProcessExecutor(1, job.threads, priority="low", stderr=DEVNULL)
     try:
         return CandidateOutcome(name, await pool.evaluate_candidate(job, partial(on_progress, name)))
-    except JobCrashed as error:
-        sentence = f"{name} failed by a fault of its own ({error.reason}): report it to its authors."
-        return CandidateOutcome(name, error=sentence)
     except TrainingFailed as error:
-        return CandidateOutcome(name, error=str(error))
+        if not error.is_internal:
+            return CandidateOutcome(name, error=str(error))
+        reason = error.__notes__[0].strip().splitlines()[-1]
+        return CandidateOutcome(
+            name, error=f"{name} failed by a fault of its own ({reason}): report it to its authors."
+        )
     finally:
         await pool.close()
 

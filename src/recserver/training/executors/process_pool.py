@@ -151,7 +151,7 @@ class ProcessExecutor:
         """Fit and measure one algorithm of a comparison.
 
         Raises:
-            TrainingFailed: with the reason, and the traceback if the algorithm raised another error.
+            TrainingFailed: with the reason; if ``is_internal``, its note is the traceback of the error.
             WorkerDied: if the worker process ended.
         """
         return await self._run_job("candidate", job, CandidateResult, _parsed(on_progress))
@@ -245,24 +245,6 @@ class _DiedBeforeJob(WorkerDied):
     """A worker ended before it took the job."""
 
 
-class JobCrashed(TrainingFailed):
-    """A job raised an error that is none of recserver's own.
-
-    Attributes:
-        reason: the last line of the traceback: the error's type and text.
-    """
-
-    def __init__(self, kind: str, run_id: str, error_type: str, traceback: str) -> None:
-        self.reason = traceback.strip().splitlines()[-1]
-        if kind != "candidate":  # a comparison on the command line shows the reason itself
-            logger.error("%s %s raised %s\n%s", kind, run_id, error_type, traceback)
-        super().__init__(
-            f"The {kind} raised {error_type}, which is a fault in recserver or a plug-in: the server's log has "
-            "the details.",
-            is_internal=True,
-        )
-
-
 async def _exchange_messages(
     worker: Process, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
 ) -> ResultT:
@@ -292,7 +274,15 @@ async def _exchange_messages(
 
 def _error_from_message(kind: str, run_id: str, message: str, content: dict[str, Any]) -> RecServerError:
     if message == "crashed":
-        return JobCrashed(kind, run_id, content["error"], content["traceback"])
+        if kind != "candidate":  # a comparison on the command line shows the reason itself
+            logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
+        crash = TrainingFailed(
+            f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: the server's log "
+            "has the details.",
+            is_internal=True,
+        )
+        crash.add_note(content["traceback"])
+        return crash
     error, data_report = content["error"], content.get("data_report")
     if content["code"] == SourceUnchanged.code:
         return SourceUnchanged(error, data_report)
