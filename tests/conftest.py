@@ -98,7 +98,7 @@ def loop_is_never_blocked(slow_callbacks: list[str]) -> Iterator[None]:
 @pytest.fixture
 def settings() -> Settings:
     """Settings on which the surroundings have no influence; one training at a time."""
-    return Settings(port=0, training_processes=1, shutdown_grace=5, rescan_seconds=1)
+    return Settings(port=0, training_processes=1, training_priority="low", shutdown_grace=5, rescan_seconds=1)
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ class DataChefSuite(ChefUnderTest):
 
 
 async def _preview_in_worker(job: PreviewJob) -> Preview:
-    executor = ProcessExecutor(1)
+    executor = ProcessExecutor(1, priority="low")
     try:
         return await executor.preview(job)
     finally:

@@ -327,7 +327,7 @@ async def test_a_source_that_never_responds_is_stopped(serve: Serve, data_dir: P
 
     source = await asyncio.start_server(hang, "127.0.0.1", 0)
     port = source.sockets[0].getsockname()[1]
-    pool = ProcessExecutor(1, preview_seconds=4)
+    pool = ProcessExecutor(1, priority="low", preview_seconds=4)
     api = await serve(RecServer(data_dir, settings, executor=pool))
     answer = await api.post("/validate_data_chef", {"type": "api", "url": f"http://127.0.0.1:{port}/"})
     assert (answer.status, answer.code) == (422, "source_failed")

@@ -199,4 +199,4 @@ async def test_a_writer_that_ends_during_a_request(
     else:
         answer = await follower.post("/run_task", {"task_name": "t"})
         assert (answer.status, answer.code) == (503, "writer_away")
-        assert "not known" in answer.body["detail"]
+        assert "may have been performed" in answer.body["detail"]

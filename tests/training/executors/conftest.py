@@ -50,7 +50,7 @@ def make_job(tmp_path: Path) -> MakeJob:
 @pytest.fixture
 async def pool() -> AsyncIterator[ProcessExecutor]:
     """A pool with two places."""
-    executor = ProcessExecutor(2)
+    executor = ProcessExecutor(2, priority="low")
     yield executor
     await executor.close()
     assert executor.pids == []

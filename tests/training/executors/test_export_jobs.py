@@ -73,7 +73,7 @@ async def test_an_export_and_a_training_may_use_the_same_worker(
 async def test_neither_waits_for_the_other(
     make_job: MakeJob, few: Path, crowd: Path, tmp_path: Path, fifo: Path
 ) -> None:
-    pool = ProcessExecutor(1)
+    pool = ProcessExecutor(1, priority="low")
     training = Started(pool, make_job(["rows"], ["wait", str(fifo)]))
     await training.has_read()
     assert (await pool.export(job(few, tmp_path / "top"), lambda _: None)).rows == 5

@@ -157,7 +157,7 @@ async def test_an_idle_worker_that_died_is_replaced_for_a_preview(
 
 
 async def test_closing_ends_previews(make_look: MakeLook, fifo: Path) -> None:
-    pool = ProcessExecutor(1)
+    pool = ProcessExecutor(1, priority="low")
     task = asyncio.create_task(pool.preview(make_look(["wait", str(fifo)])))
     opened = await asyncio.to_thread(fifo.open, "wb")
     pids = pool.pids

@@ -70,7 +70,7 @@ async def test_cancelling_before_the_process_has_started_leaves_nothing(
 
 
 async def test_more_trainings_than_places_wait_their_turn(make_job: MakeJob, fifo: Path) -> None:
-    pool = ProcessExecutor(1)
+    pool = ProcessExecutor(1, priority="low")
     first = Started(pool, make_job(["rows"], ["wait", str(fifo)]))
     await first.has_read()
     second, third = Started(pool, make_job()), Started(pool, make_job())
@@ -167,7 +167,7 @@ async def test_what_a_library_prints_does_not_garble_the_answers(pool: ProcessEx
 async def test_a_worker_is_given_limits_and_the_path_and_nothing_that_is_open(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
-    pool = ProcessExecutor(1, threads_each=3)
+    pool = ProcessExecutor(1, threads_each=3, priority="low")
     with socket.create_server(("127.0.0.1", 0)) as listener, (tmp_path / "lock").open("w") as lock:
         for one in (listener, lock):
             os.set_inheritable(one.fileno(), True)
@@ -182,7 +182,7 @@ async def test_a_worker_is_given_limits_and_the_path_and_nothing_that_is_open(
 
 
 async def test_a_worker_without_jobs_retires(make_job: MakeJob) -> None:
-    pool = ProcessExecutor(1, idle_seconds=0)
+    pool = ProcessExecutor(1, priority="low", idle_seconds=0)
     await pool.run(make_job(), ignore)
     (pid,) = pool.pids
     await ended(pid)
@@ -203,7 +203,7 @@ async def test_the_patience_with_an_idle_worker_begins_anew_with_every_job(
         return timer
 
     monkeypatch.setattr(loop, "call_later", noting)
-    pool = ProcessExecutor(1, idle_seconds=1234)
+    pool = ProcessExecutor(1, priority="low", idle_seconds=1234)
     for _ in range(3):
         await pool.run(make_job(), ignore)
     assert [timer.cancelled() for timer in timers] == [True, True, False]
@@ -212,7 +212,7 @@ async def test_the_patience_with_an_idle_worker_begins_anew_with_every_job(
 
 
 async def test_closing_ends_every_worker(make_job: MakeJob, fifo: Path) -> None:
-    pool = ProcessExecutor(2)
+    pool = ProcessExecutor(2, priority="low")
     busy = Started(pool, make_job(["rows"], ["wait", str(fifo)]))
     await busy.has_read()
     await pool.run(make_job(), ignore)

@@ -83,7 +83,7 @@ async def test_it_ends_as_soon_on_a_machine_that_never_rests(pool: ProcessExecut
 
 
 async def test_time_in_the_queue_does_not_count(make_job: MakeJob, fifo: Path) -> None:
-    pool = ProcessExecutor(1)
+    pool = ProcessExecutor(1, priority="low")
     first = Started(pool, make_job(["rows"], ["wait", str(fifo)]))
     await first.has_read()
     second = Started(pool, make_job().model_copy(update={"time_limit": 60.0}))

@@ -137,7 +137,7 @@ def test_whatever_comes_leaves_and_gives_up(size: int, seed: int) -> None:
 
 
 async def test_trainings_in_line_are_told_their_position(make_job: MakeJob) -> None:
-    pool = ProcessExecutor(1)
+    pool = ProcessExecutor(1, priority="low")
     stuck = Started(pool, make_job(["rows"], ["hold"]))
     await stuck.has_read()
     lined = [Started(pool, make_job()) for _ in range(3)]
