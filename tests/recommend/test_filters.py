@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -62,6 +62,7 @@ def test_forms_of_conditions(given: Any, parts: tuple[Any, ...]) -> None:
 
 @given(NAMES, st.sampled_from(OPERATORS), VALUES)
 def test_every_condition_is_read_as_it_was_written(name: str, operator: str, value: str) -> None:
+    assume(operator + value[0] not in OPERATORS)  # "<" before "=5" is "<=" before "5"
     condition = Condition(name, operator, (value,))
     if value[0] in "=<>":
         with pytest.raises(ValueError, match="two operators"):
