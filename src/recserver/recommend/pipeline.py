@@ -23,8 +23,8 @@ from recserver.recommend.user_profile import Source, UserProfile
 FALLBACK_SOURCES: Mapping[Popularity, Source] = {"overall": Source.POPULAR, "recent": Source.RECENT}
 
 NO_FOLD_IN_WARNING = (
-    "This version cannot learn from interactions that are sent along; they are only left out of the answer: train "
-    "the model again, with an algorithm that folds users in."
+    "This version cannot use the interactions of a request: they are only excluded from the items. "
+    "Train the model again, with an algorithm that supports fold-in."
 )
 
 

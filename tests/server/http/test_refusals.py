@@ -15,7 +15,8 @@ from tests.helpers.api_client import Api
 
 WRONG: list[Any] = ["", "no such", "-1", "x" * 100_001, -1, 1.5, 10**30, False, [], ["a"], {}, {"solver": 5}]
 FOREIGN_WORDS = re.compile(
-    r"[Ii]nput|[Ss]tring|should|(?<!is not a )(?<!is not )valid|Value error|argument|pattern|\^|\b(?:int|float|bool|dict)\b"
+    r"[Ii]nput|[Ss]tring|should|(?<!is not a )(?<!is not )valid|Value error|argument|pattern|\^|"
+    r"\b(?:int|float|bool|dict)\b"
 )
 
 OPERATIONS = {

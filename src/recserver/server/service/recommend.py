@@ -38,11 +38,6 @@ MAX_BATCH_USERS = 64
 MAX_BATCH_ITEMS = 10_000
 """Items of the responses that are computed together, and wait for the client to receive them."""
 
-NO_FOLD_IN = (
-    "This version cannot use the interactions of a request: they are only excluded from the items. "
-    "Train the model again, with an algorithm that supports fold-in."
-)
-
 
 class RecommendOperations(Operations):
     """Recommend items.
