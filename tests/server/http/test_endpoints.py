@@ -61,7 +61,14 @@ async def test_plug_ins_are_available_and_broken_ones_are_not_named(
         "[recserver.algorithms]\ntoy = recserver_toys:toy\nbroken = recserver_toys:absent\n"
     )
     (tmp_path / "site" / "recserver_toys.py").write_text(
-        "from recserver.algorithms.popular import Popular\ntoy = Popular()\ntoy.description = 'A toy.'\n"
+        "from recserver.algorithms.popular import Popular\n"
+        "class Toy:\n"
+        "    description = 'A toy.'\n"
+        "    def __getattr__(self, name):\n"
+        "        if name == 'use_case':\n"
+        "            raise AttributeError(name)\n"
+        "        return getattr(Popular(), name)\n"
+        "toy = Toy()\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "site")
     found = (await api.ok("GET", "/get_available_algorithms"))["algorithms"]
