@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 Ask = Callable[..., Awaitable[dict[str, Any]]]
-"""Calls a operation by its name, with its fields by keyword."""
+"""Calls an operation by its name, with its fields by keyword."""
 
 
 def asks_library(rec: RecServer) -> Ask:
@@ -156,7 +156,7 @@ class Watched:
 
     async def _saw_end(self, watcher: str) -> None:
         """Start the next run, if it is this watcher's turn."""
-        if WATCHERS[self.turn % len(WATCHERS)] != watcher or self.starting:
+        if WATCHERS[self.turn % len(WATCHERS)] != watcher or self.starting or self.over.is_set():
             return
         self.began.add(watcher)
         self.turn += 1

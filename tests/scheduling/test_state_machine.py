@@ -63,9 +63,12 @@ class Clockwork(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         driven = self.driven
         owed = []
+        trainer = driven.rec.services.trainer
+        running = {run.task_name for run in trainer.runs.values()}
         for name in TASKS:
             loop = driven.rec.services.scheduler.loop(name)
-            free = loop and loop.spec.model_id not in driven.rec.services.trainer.runs and not loop.is_firing
+            # A task whose model was changed during a run waits for that run, which is of another model.
+            free = loop and loop.spec.model_id not in trainer.runs and name not in running and not loop.is_firing
             alone = free and len({one["model_id"] for one in driven.good.values()}) == len(driven.good)
             if loop and alone and not loop.spec.schedule and loop.due <= driven.bench.clock.monotonic() + seconds:
                 owed.append((name, driven.past[name].counts["runs"]))
