@@ -18,8 +18,8 @@ from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import Progress
-from recserver.training.worker.candidate import load_holdout, warm_up
 from recserver.training.worker.evaluate import fit_checked
+from recserver.training.worker.evaluate_candidate import load_holdout, warm_up
 from recserver.training.worker.train import train
 
 Answer = dict[str, Any]

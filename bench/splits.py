@@ -14,7 +14,7 @@ from recserver.algorithms.evaluation.splitting import hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.jobs import TrainingJob
-from recserver.training.worker.candidate import save_holdout
+from recserver.training.worker.evaluate_candidate import save_holdout
 
 MOST_USERS = 5_000
 """Evaluated users: twice as many as in a training, for a benchmark is to tell small differences."""

@@ -23,8 +23,8 @@ from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf
 from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.training.jobs import TrainingJob
-from recserver.training.worker.candidate import warm_up
 from recserver.training.worker.evaluate import fit_checked
+from recserver.training.worker.evaluate_candidate import warm_up
 from recserver.training.worker.train import finish_training
 from recserver.training.worker.warm_start import load_previous
 

@@ -6,7 +6,7 @@ Everything else in recserver, except :mod:`recserver` itself and :mod:`recserver
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
 from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel, WarmStart
 from recserver.chefs.chef_entry import ChefEntry, invalid_field, read_entry, to_column
 from recserver.chefs.files.allowed_paths import allowed_path

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.algorithms.protocol import FitContext, FittedModel
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.recommend.model.attribute_arrays import Attribute, Kind

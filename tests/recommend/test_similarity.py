@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend_similar
 from recserver.recommend.query import Query

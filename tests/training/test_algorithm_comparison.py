@@ -16,8 +16,8 @@ from recserver.training.algorithm_comparison import (
     conclusions,
 )
 from recserver.training.jobs import CandidateResult, Progress
-from recserver.training.worker.candidate import load_holdout, peak_megabytes, save_holdout
 from recserver.training.worker.evaluate import popularity_metrics
+from recserver.training.worker.evaluate_candidate import load_holdout, peak_megabytes, save_holdout
 
 BASELINE = {"ndcg_at_10": 0.1}
 

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, Real
 from recserver.algorithms.interactions import Interactions, to_indptr
-from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.algorithms.protocol import FitContext, FittedModel, HyperParams
 from recserver.core.errors import TrainingFailed
 from recserver.core.validation.values import WholeNumber

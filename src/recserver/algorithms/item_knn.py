@@ -31,9 +31,9 @@ class ItemKNN(BaseAlgorithm[ItemKNNParams]):
 
     def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         """Weights are ``z_i . z_j / (|z_i| |z_j| + shrinkage)``: the shrinkage discounts few common users."""
-        from recserver.algorithms.item_weights import as_neighbors, sparse_rows
         from recserver.algorithms.nearest_items import ItemColumns, nearest_items
         from recserver.algorithms.preprocessing import weight_matrix
+        from recserver.algorithms.slim import as_neighbors, sparse_rows
 
         params, warnings = self.resolve(hyperparameters), list[str]()
         matrix, weighting = weight_matrix(interactions, warnings, params.feedback)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.item_item_weights import ItemItemWeights
 
 HyperParams = Mapping[str, Any]
 """Hyperparameters by name."""

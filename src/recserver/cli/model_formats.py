@@ -4,7 +4,7 @@ Both hold arrays by name: ``user_factors`` (users x k), ``item_factors`` (items 
 offsets (``user_text``, ``user_offsets``, ``item_text``, ``item_offsets``), the seen items of users as CSR
 (``seen_indptr``, ``seen_indices``), and ``item_counts``, the popularity of items. Item-item weights are CSR too
 (``neighbor_indptr``, ``neighbor_indices``, ``neighbor_weights``), with a confidence for each seen pair
-(``seen_strengths``); see :class:`recserver.algorithms.neighbors.ItemItemWeights`.
+(``seen_strengths``); see :class:`recserver.algorithms.item_item_weights.ItemItemWeights`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.cli.model_extras import pack_extras
+from recserver.cli.extension_arrays import pack_extras
 from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.values import entity_id
 from recserver.recommend.model.model_arrays import column_norms

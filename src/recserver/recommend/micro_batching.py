@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from recserver.core.errors import Draining
 from recserver.recommend.batch_top_n import MIN_BATCH
-from recserver.recommend.cost_model import MAX_INLINE_MS, batched_scoring_ms, query_ms, scoring_ms
+from recserver.recommend.latency_estimate import MAX_INLINE_MS, batched_scoring_ms, query_ms, scoring_ms
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import Recommendations, recommend, recommend_many
 from recserver.recommend.prepared_query import PreparedQuery

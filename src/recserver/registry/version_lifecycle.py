@@ -10,7 +10,7 @@ from typing import Any
 from recserver.core.clock import Clock
 from recserver.core.errors import ModelUnavailable, UnreadableModel, VersionNotFound
 from recserver.recommend.model.recommender import Recommender
-from recserver.registry.manual_import import import_external_file
+from recserver.registry.external_model_files import import_external_file
 from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_config import ConfigChange
 from recserver.registry.model_status import ModelStatus

@@ -7,10 +7,10 @@ import logging
 import math
 from datetime import timedelta
 
+from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import InvalidInput
 from recserver.core.events import EventBus, TasksReconciled
-from recserver.core.task_group import BackgroundTasks
 from recserver.scheduling.task_loop import TaskLoop
 from recserver.scheduling.task_runner import TaskRunner
 from recserver.scheduling.triggers import trigger_for

@@ -14,12 +14,20 @@ from typing import Self
 
 from aiohttp import web
 
+from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock, SystemClock
 from recserver.core.errors import Draining, ServerCannotStart
 from recserver.core.events import EventBus
-from recserver.core.task_group import BackgroundTasks
 from recserver.core.validation.values import Bool, KnownId
-from recserver.server.components import (
+from recserver.server.http.app import build_app
+from recserver.server.http.auth import Access
+from recserver.server.http.writer_proxy import NO_PEERS, Peers
+from recserver.server.service import Service
+from recserver.server.service.operation_decorators import Result, Services, control
+from recserver.server.service.tasks import find_task
+from recserver.server.settings import Settings, load_settings
+from recserver.server.sockets import BACKLOG, base_url, listen
+from recserver.server.wiring import (
     build_services,
     open_for_reading,
     open_for_writing,
@@ -27,14 +35,6 @@ from recserver.server.components import (
     start_writing,
     stop_jobs,
 )
-from recserver.server.http.app import build_app
-from recserver.server.http.auth import Access
-from recserver.server.http.writer_proxy import NO_PEERS, Peers
-from recserver.server.service import Service
-from recserver.server.service.operation import Result, Services, control
-from recserver.server.service.tasks import find_task
-from recserver.server.settings import Settings, load_settings
-from recserver.server.sockets import BACKLOG, base_url, listen
 from recserver.storage.folder_lock import require_unlocked
 from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.executors.protocol import Executor

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
 from recserver.testing.checks import check, check_sentence, must_raise, must_work, through_json

@@ -139,7 +139,7 @@ def compare(
         candidates: name to hyperparameters.
         threads: number of threads that each may use.
     """
-    from recserver.training.worker.candidate import save_holdout
+    from recserver.training.worker.evaluate_candidate import save_holdout
 
     with TemporaryDirectory(prefix="recserver-") as folder:
         path = Path(folder) / "holdout.npz"

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock
 from recserver.core.errors import Draining, ExportFailed, ExportInProgress, RecServerError, os_error_text
-from recserver.core.task_group import BackgroundTasks
 from recserver.storage.atomic_files import remove_files, replace_durably, to_thread_shielded
 from recserver.training.executors.protocol import Executor
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget

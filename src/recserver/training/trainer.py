@@ -12,10 +12,10 @@ from typing import Any
 
 from recserver.algorithms.lookup import load_algorithm
 from recserver.chefs.source_policy import SourcePolicy
+from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import ModelBusy, RecServerError, SourceUnchanged, TrainingFailed, quoted
 from recserver.core.events import EventBus, RunEnded, RunProgressed, RunStarted
-from recserver.core.task_group import BackgroundTasks
 from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_cache import ModelCache

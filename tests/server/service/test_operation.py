@@ -26,7 +26,7 @@ from recserver.core.errors import (
 )
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
-from recserver.server.service.operation import parameters_of
+from recserver.server.service.operation_decorators import parameters_of
 from recserver.testing import ScriptedExecutor
 
 

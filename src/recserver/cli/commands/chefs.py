@@ -19,8 +19,8 @@ from recserver.cli.data_folder import require_folder
 from recserver.cli.output import cell, console, print_json, print_line, printable
 from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.values import parse_count
+from recserver.server.service.chef_key_warnings import key_warnings
 from recserver.server.service.chef_requests import display_entry
-from recserver.server.service.unknown_chef_keys import key_warnings
 from recserver.server.settings import load_settings
 from recserver.training.jobs import Preview, PreviewJob
 from recserver.training.preview.source_preview import preview

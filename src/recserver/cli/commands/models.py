@@ -12,7 +12,7 @@ from typer import Argument, Option
 
 from recserver.cli.command import AsJson, ExistingFolder, command, new_app, usage_error_from
 from recserver.cli.data_folder import open_model, open_store
-from recserver.cli.model_extras import unpack_extras
+from recserver.cli.extension_arrays import unpack_extras
 from recserver.cli.model_formats import export_arrays, import_arrays, read, write
 from recserver.cli.model_import import locked_for_writing, publish
 from recserver.cli.output import cell, console, print_json, print_line

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn
-from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.core.errors import UnreadableModel
 from recserver.storage.model_file import Artifact
 from recserver.storage.model_file.version_numbers import MAX_VERSION, is_version

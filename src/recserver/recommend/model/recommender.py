@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn, Vector
-from recserver.algorithms.neighbors import ItemItemWeights
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.recommend.model.item_attributes import Attributes
 from recserver.recommend.model.model_arrays import (
     check_arrays,

@@ -43,7 +43,7 @@ from recserver.server.http.routes import PREFIXES, ROUTES, Route
 from recserver.server.http.sse import EventStreams
 from recserver.server.http.writer_proxy import NO_PEERS, Peers, WriterClient
 from recserver.server.service import Service
-from recserver.server.service.operation import parameters_of
+from recserver.server.service.operation_decorators import parameters_of
 
 logger = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from recserver.core.errors import (
 )
 from recserver.server.http.routes import ALIASES, ID_FIELDS, LIST_FIELDS
 from recserver.server.http.strict_json import parse_json
-from recserver.server.service.operation import with_warnings
-from recserver.server.service.unknown_chef_keys import limit_warnings
+from recserver.server.service.chef_key_warnings import limit_warnings
+from recserver.server.service.operation_decorators import with_warnings
 
 MAX_INLINE_BYTES = 2**15
 """Bytes of a body that is parsed on the event loop; a larger one is parsed in a thread."""

@@ -20,8 +20,8 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import FieldError, InvalidInput, RecServerError, quoted
 from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import Bool, JsonObject, PageSize, Text, WholeNumber
-from recserver.server.service.operation import with_warnings
-from recserver.server.service.unknown_chef_keys import key_warnings
+from recserver.server.service.chef_key_warnings import key_warnings
+from recserver.server.service.operation_decorators import with_warnings
 
 
 def _parameter_name(value: str) -> str:

@@ -13,6 +13,7 @@ from recserver.chefs.secrets import redact_variables, restore_masked
 from recserver.core.errors import DataChefExists, DataChefNotFound, InvalidInput
 from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import Bool, Count, JsonObject, KnownId, NewId, Text, require_new
+from recserver.server.service.chef_key_warnings import field_warnings, key_warnings
 from recserver.server.service.chef_requests import (
     DEFINITIONS,
     DISPLAY_KEYS,
@@ -25,9 +26,8 @@ from recserver.server.service.chef_requests import (
     to_entry,
     with_request_names,
 )
-from recserver.server.service.operation import Operations, Result, mutation, operation, with_warnings
+from recserver.server.service.operation_decorators import Operations, Result, mutation, operation, with_warnings
 from recserver.server.service.tasks import readable_tasks
-from recserver.server.service.unknown_chef_keys import field_warnings, key_warnings
 from recserver.training.executors.protocol import PREVIEW_SECONDS
 from recserver.training.jobs import Preview, PreviewJob
 

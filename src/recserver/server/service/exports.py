@@ -12,7 +12,7 @@ from recserver.core.validation.values import KnownId, Text
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import ExportOptions
-from recserver.server.service.operation import READ_ONLY_MESSAGE, Operations, Result, operation
+from recserver.server.service.operation_decorators import READ_ONLY_MESSAGE, Operations, Result, operation
 from recserver.storage.atomic_files import disk, temporary_path
 from recserver.training.export.export_job import (
     EXPORT_FOLDER,

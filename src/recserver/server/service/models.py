@@ -13,7 +13,7 @@ from recserver.registry.model_config import new_config
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.quality_gate import QualityGate
 from recserver.server.service.model_views import ModelViews
-from recserver.server.service.operation import (
+from recserver.server.service.operation_decorators import (
     Result,
     mutation,
     mutation_unless_dry_run,

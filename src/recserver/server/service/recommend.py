@@ -30,7 +30,7 @@ from recserver.recommend.request_options import (
     UserIds,
     UserOptions,
 )
-from recserver.server.service.operation import Operations, Result, operation
+from recserver.server.service.operation_decorators import Operations, Result, operation
 
 MAX_BATCH_USERS = 64
 """Users that are scored together."""

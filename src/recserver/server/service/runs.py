@@ -8,7 +8,7 @@ from recserver.core.errors import InvalidInput, ModelNotFound, RunNotFound, Stor
 from recserver.core.validation.values import Bool, Count, KnownId, Text
 from recserver.registry.consistent_reads import read_consistently
 from recserver.server.service.model_views import ModelViews
-from recserver.server.service.operation import Result, control, mutation, operation
+from recserver.server.service.operation_decorators import Result, control, mutation, operation
 from recserver.server.service.tasks import find_task, schedule_summary
 from recserver.training.run import Run
 from recserver.training.run_outcome import RunOutcome

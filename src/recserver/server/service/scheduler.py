@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recserver.core.errors import Draining
 from recserver.core.validation.values import Bool, Timeout
-from recserver.server.service.operation import Operations, Result, control, operation
+from recserver.server.service.operation_decorators import Operations, Result, control, operation
 from recserver.server.service.tasks import readable_tasks
 
 PAUSED_REASON = "The task is paused: POST /resume_task resumes it."

@@ -13,7 +13,7 @@ from recserver.core.errors import (
 )
 from recserver.core.validation.values import Bool, Interval, KnownId, NewId, Text, require_new
 from recserver.scheduling.task_runner import TaskRunner
-from recserver.server.service.operation import (
+from recserver.server.service.operation_decorators import (
     Operations,
     Result,
     Services,

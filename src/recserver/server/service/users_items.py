@@ -12,7 +12,7 @@ from recserver.core.validation.values import Count, EntityId, KnownId
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.request_options import IdPrefix, Offset
 from recserver.recommend.similarity import user_similarities
-from recserver.server.service.operation import Operations, Result, operation
+from recserver.server.service.operation_decorators import Operations, Result, operation
 
 
 class LookupOperations(Operations):

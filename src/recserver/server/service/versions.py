@@ -10,7 +10,7 @@ from recserver.core.errors import ModelBusy
 from recserver.core.validation.values import Bool, KnownId, WholeNumber, real_number
 from recserver.registry.consistent_reads import read_consistently
 from recserver.registry.model_store import StoredModel
-from recserver.server.service.operation import Operations, Result, mutation, operation
+from recserver.server.service.operation_decorators import Operations, Result, mutation, operation
 from recserver.training.publisher import quality_gate
 
 VersionNumber = Annotated[WholeNumber, Field(ge=1)]

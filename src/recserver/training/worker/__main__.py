@@ -85,7 +85,7 @@ def _run_job(kind: str, job: dict[str, Any], on_progress: Callable[[BaseModel], 
 
         return export(ExportJob.model_validate(job), on_progress)
     if kind == "candidate":
-        from recserver.training.worker.candidate import evaluate_candidate
+        from recserver.training.worker.evaluate_candidate import evaluate_candidate
 
         return evaluate_candidate(CandidateJob.model_validate(job), on_progress)
     from recserver.training.worker.memory_limit import limit_memory

@@ -9,10 +9,10 @@ import pytest
 from scipy.optimize import nnls
 from scipy.sparse import csr_array, random_array
 
-from recserver.algorithms import item_weights as weights_module
 from recserver.algorithms import nearest_items as nearest_module
-from recserver.algorithms.item_weights import RIDGE, item_weights
+from recserver.algorithms import slim as weights_module
 from recserver.algorithms.nearest_items import ItemColumns, nearest_items
+from recserver.algorithms.slim import RIDGE, item_weights
 
 Matrix = np.ndarray[Any, Any]
 

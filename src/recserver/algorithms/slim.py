@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.algorithms.nearest_items import BLOCK_SIZE, ItemColumns
-from recserver.algorithms.neighbors import ItemItemWeights
 from recserver.algorithms.threads import run_in_threads
 
 Matrix = NDArray[np.float32]

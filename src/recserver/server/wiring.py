@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from recserver.chefs.chef_store import ChefStore
+from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock
 from recserver.core.errors import InvalidInput, ServerCannotStart
 from recserver.core.events import EventBus
-from recserver.core.task_group import BackgroundTasks
 from recserver.recommend.micro_batching import MicroBatcher
 from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_store import ModelStore
@@ -25,7 +25,7 @@ from recserver.scheduling.run_recorder import RunRecorder
 from recserver.scheduling.scheduler import Scheduler
 from recserver.scheduling.task_runner import TaskRunner
 from recserver.scheduling.task_state import TaskStateStore
-from recserver.server.service.operation import Services
+from recserver.server.service.operation_decorators import Services
 from recserver.server.settings import Settings
 from recserver.storage.atomic_files import remove_temporaries, to_thread_shielded
 from recserver.storage.folder_lock import DataLock
