@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 import sys
 import time
+import traceback
 from asyncio import Handle
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import hypothesis
 import pytest
@@ -27,6 +32,9 @@ MAX_CALLBACK_SECONDS = 1.0
 """Processor time that one callback may hold the event loop; waiting for a busy machine does not count."""
 
 OURS = str(Path(recserver.__file__).parent)
+RUN_ONCE = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
+
+run_by_recserver: WeakKeyDictionary[asyncio.AbstractEventLoop, bool] = WeakKeyDictionary()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,6 +47,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+def pytest_collection_finish() -> None:
+    """Keep the modules and the collected tests out of garbage collections, some of which tests ask for."""
+    gc.collect()
+    gc.freeze()
+
+
 def _may_block(never_blocks: Callable[..., bool], *args: Any, **kwargs: Any) -> bool:
     """Whether a call needs no closer look, which takes BlockBuster several times as long."""
     if never_blocks(*args, **kwargs):
@@ -47,7 +61,17 @@ def _may_block(never_blocks: Callable[..., bool], *args: Any, **kwargs: Any) -> 
     while frame := frame.f_back:  # type: ignore[assignment]
         if frame.f_code.co_filename.startswith(OURS):
             return False
+        if frame.f_code is RUN_ONCE:
+            return not _is_run_by_recserver(asyncio.get_running_loop(), frame)
     return True  # what a test itself does on the loop is its own business
+
+
+def _is_run_by_recserver(loop: asyncio.AbstractEventLoop, frame: FrameType) -> bool:
+    """Whether recserver started this loop. Remembered: the frames below a loop stay the same, and are many."""
+    if loop not in run_by_recserver:
+        frames = (one for one, _ in traceback.walk_stack(frame))
+        run_by_recserver[loop] = any(one.f_code.co_filename.startswith(OURS) for one in frames)
+    return run_by_recserver[loop]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
 import numpy as np
@@ -78,10 +78,10 @@ class Elements:
         return self._file.name
 
 
-def write_rows(path: Path, columns: Collection[str], rows: Collection[tuple[Any, ...]]) -> None:
+def write_rows(file: Path | BinaryIO, columns: Collection[str], rows: Collection[tuple[Any, ...]]) -> None:
     """A file that the chef reads; None is absent."""
     root = ElementTree.Element("rows")
     for row in rows:
         named = zip(columns, row, strict=True)
         ElementTree.SubElement(root, "row", {name: str(value) for name, value in named if value is not None})
-    ElementTree.ElementTree(root).write(path, encoding="utf-8")
+    ElementTree.ElementTree(root).write(file, encoding="utf-8")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from shutil import copytree
@@ -74,12 +75,27 @@ async def trained(api: Api, trainings: ScriptedExecutor) -> Api:
 @pytest.fixture
 def snapshot(data_dir: Path) -> Callable[[], dict[str, bytes]]:
     """Takes down every file of the data folder with its bytes."""
+    read: dict[str, tuple[object, bytes]] = {}
 
     def take() -> dict[str, bytes]:
-        return {
-            str(path.relative_to(data_dir)): path.read_bytes() if path.is_file() else b""
-            for path in sorted(data_dir.rglob("*"))
-        }
+        return dict(sorted(files(data_dir)))
+
+    def files(folder: Path | str) -> Iterator[tuple[str, bytes]]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    yield entry.path, b""
+                    yield from files(entry.path)
+                else:
+                    yield entry.path, content(entry)
+
+    def content(entry: os.DirEntry[str]) -> bytes:
+        """The bytes of a file, which is read again only if it was changed: thousands of snapshots are taken."""
+        found = entry.stat()
+        state = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        if entry.path not in read or read[entry.path][0] != state:
+            read[entry.path] = state, Path(entry.path).read_bytes()
+        return read[entry.path][1]
 
     return take
 

@@ -39,19 +39,20 @@ async def reader(serve: Serve, trained: Api, settings: Settings) -> Api:
     return await serve(RecServer(trained.rec.data_dir, settings, executor=ScriptedExecutor()))
 
 
-@pytest.mark.parametrize(("prefix", "route"), ADDRESSES)
 async def test_only_changes_are_rejected(
-    reader: Api, snapshot: Callable[[], dict[str, bytes]], prefix: str, route: Route
+    reader: Api, snapshot: Callable[[], dict[str, bytes]], subtests: pytest.Subtests
 ) -> None:
     before = snapshot()
-    path = prefix + route.path.format(model_id="m", data_chef_id="c", user_id="u0", n="5", run_id="r")
-    answer = await reader.ask(route.method, path)
-    if changes(route):
-        assert (answer.status, answer.code) == (409, "read_only")
-        assert "start this one without --read-only" in answer.body["detail"]
-    else:
-        assert answer.status in (200, 404, 422) and answer.code != "read_only", answer.body
-    assert snapshot() == before
+    for prefix, route in ADDRESSES:
+        path = prefix + route.path.format(model_id="m", data_chef_id="c", user_id="u0", n="5", run_id="r")
+        with subtests.test(method=route.method, path=path):
+            answer = await reader.ask(route.method, path)
+            if changes(route):
+                assert (answer.status, answer.code) == (409, "read_only")
+                assert "start this one without --read-only" in answer.body["detail"]
+            else:
+                assert answer.status in (200, 404, 422) and answer.code != "read_only", answer.body
+            assert snapshot() == before
 
 
 @pytest.mark.parametrize("dry_run", ["dry_run=true", "dry_run=1"])
@@ -71,15 +72,16 @@ async def test_other_deletions_are_rejected(reader: Api, dry_run: str) -> None:
     assert (answer.status, answer.code) == (409, "read_only")
 
 
-@pytest.mark.parametrize("name", sorted({route.operation for route in ROUTES if changes(route)}))
-async def test_the_library_rejects_the_same(reader: Api, trained: Api, name: str) -> None:
-    operation: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
-    with pytest.raises(ReadOnly, match="is read-only"):
-        await operation()
-    try:  # the same call means something to a server that writes
-        await getattr(trained.rec, name)()
-    except RecServerError as error:
-        assert not isinstance(error, ReadOnly)
+async def test_the_library_rejects_the_same(reader: Api, trained: Api, subtests: pytest.Subtests) -> None:
+    for name in sorted({route.operation for route in ROUTES if changes(route)}):
+        with subtests.test(name):
+            operation: Callable[..., Awaitable[Any]] = getattr(reader.rec, name)
+            with pytest.raises(ReadOnly, match="is read-only"):
+                await operation()
+            try:  # the same call means something to a server that writes
+                await getattr(trained.rec, name)()
+            except RecServerError as error:
+                assert not isinstance(error, ReadOnly)
 
 
 def test_every_public_operation_has_a_route() -> None:
