@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 
@@ -32,19 +33,31 @@ async def publish(models: ModelStore, versions: VersionStore, number: int = 4) -
 
 def content(folder: Path) -> dict[str, str]:
     """Every file in a folder by its name, what is on its way included."""
-    return {
-        str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()
+    found = {
+        os.path.relpath(f"{parent}/{name}", folder): Path(parent, name).read_text()
+        for parent, _, names in os.walk(folder)
+        for name in names
     }
+    return dict(sorted(found.items()))
 
 
 async def recovered(folder: Path) -> dict[str, str]:
     """What there is after the next start of a server."""
-    await asyncio.to_thread(ModelStore(folder).recover)
-    return content(folder)
+
+    def found() -> dict[str, str]:
+        ModelStore(folder).recover()
+        return content(folder)
+
+    return await asyncio.to_thread(found)
 
 
-def copied(source: Path, folder: Path) -> tuple[ModelStore, VersionStore]:
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder)
+async def copied(source: Path, folder: Path) -> tuple[ModelStore, VersionStore]:
+    """The stores of a folder, which is made a copy of ``source``."""
+
+    def copy() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source, folder)
+
+    await asyncio.to_thread(copy)
     models = ModelStore(folder)
     return models, VersionStore(models)

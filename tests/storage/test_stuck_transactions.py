@@ -37,7 +37,7 @@ def put_back(folder: Path, name: str, text: str) -> None:
 async def test_what_was_put_back_while_a_deletion_was_stuck_stays(
     before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    models, _ = copied(before, tmp_path / "now")
+    models, _ = await copied(before, tmp_path / "now")
     with monkeypatch.context() as patch:
         stuck_at(patch, name)
         await models.delete("m")
@@ -54,7 +54,7 @@ async def test_what_was_put_back_while_a_deletion_was_stuck_stays(
 async def test_a_deletion_that_was_stuck_is_done_later(
     before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    models, _ = copied(before, tmp_path / "now")
+    models, _ = await copied(before, tmp_path / "now")
     with monkeypatch.context() as patch:
         stuck_at(patch, name)
         await models.delete("m")
@@ -64,7 +64,7 @@ async def test_a_deletion_that_was_stuck_is_done_later(
 async def test_a_deletion_whose_record_could_not_be_synced_removes_nothing_that_is_put_back(
     before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    models, _ = copied(before, tmp_path / "now")
+    models, _ = await copied(before, tmp_path / "now")
 
     def fail(folder: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
