@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,10 +23,19 @@ from recserver.chefs.sql import row_batches as sql_rows
 from recserver.chefs.sql import sql_chef as sql
 from recserver.testing import DataChefSuite
 from tests.helpers.http_site import Site
+from tests.helpers.shared_worker import one_worker_serves_all_tests
 
 CANARY = "c4n4ry-Pa55word"
 
 Entry = dict[str, Any]
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_worker() -> Iterator[None]:
+    with one_worker_serves_all_tests():
+        yield
 
 
 class TestCsv(DataChefSuite):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +15,20 @@ import pytest
 
 from recserver.core.errors import InvalidInput
 from recserver.testing import DataChefSuite
+from tests.helpers.shared_worker import one_worker_serves_all_tests
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 CANARY = "c4n4ry-Pa55word"
 
 Entry = dict[str, Any]
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_worker() -> Iterator[None]:
+    with one_worker_serves_all_tests():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +188,7 @@ def test_every_test_of_the_suite_notices_a_fault() -> None:
     assert {name for name, _ in FAULTS.values()} == set(TESTS)
 
 
+@pytest.mark.slow
 def test_the_helpers_do_without_pytest() -> None:
     code = (
         "import sys; sys.modules['pytest'] = None; import recserver.testing as t; print(t.DataChefSuite.__name__)"

@@ -1,0 +1,44 @@
+"""One worker process for all tests of the conformance suite of data chefs, each of which would start one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from recserver.testing import chef_suite
+from recserver.training.executors.process_pool import ProcessExecutor
+from recserver.training.jobs import Preview, PreviewJob
+
+
+class SharedExecutor:
+    """An executor whose worker process stays when it is closed. Its event loop runs in a thread of its own."""
+
+    def __init__(self, executor: ProcessExecutor, loop: asyncio.AbstractEventLoop) -> None:
+        self._executor = executor
+        self._loop = loop
+
+    async def preview(self, job: PreviewJob) -> Preview:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._executor.preview(job), self._loop))
+
+    async def close(self) -> None:
+        """The worker serves the next test."""
+
+
+@contextmanager
+def one_worker_serves_all_tests() -> Iterator[None]:
+    """The suite's tests use one worker process, which starts with the first that needs it."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    executor = ProcessExecutor(1, priority="low")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chef_suite, "ProcessExecutor", lambda *_, **__: SharedExecutor(executor, loop))
+        yield
+    asyncio.run_coroutine_threadsafe(executor.close(), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
