@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,12 @@ def unlike(model: Recommender, scores: NDArray[Any], diversity: float, pool: int
         return []
     highest, lowest = float(scores[left[0]]), float(scores[left[-1]])
     taken = [left.pop(0)]
+    alike = cache(partial(likeness, model))
     while left:
 
         def worth(place: int) -> float:
             relevance = (float(scores[place]) - lowest) / ((highest - lowest) or 1.0)
-            return (1 - diversity) * relevance - diversity * max(likeness(model, one, place) for one in taken)
+            return (1 - diversity) * relevance - diversity * max(alike(one, place) for one in taken)
 
         best = max(left, key=worth)
         taken.append(best)

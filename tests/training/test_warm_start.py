@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recserver.algorithms.nmf import tuning
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.storage.model_file import load
 from recserver.training.jobs import TrainingJob, TrainingResult
@@ -55,6 +56,13 @@ class Data:
             previous_model=previous_model or (self.file(self.version - 1) if self.version > 1 else None),
         )
         return train(job, lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cold start chooses the hyperparameters that are not given from two candidates, which is quick."""
+    monkeypatch.setattr(tuning, "REGULARIZATIONS", (0.1,))
+    monkeypatch.setattr(tuning, "BLENDS", (0.3, 0.7))
 
 
 @pytest.fixture
