@@ -46,6 +46,10 @@ FOREIGN_ORIGINS = [
     "null", "http://evil.example", "https://localhost", "http://localhost.evil.example", "file://", "",
     "http://127.0.0.1", "https://shop.example.evil.example", "https://shop.example:444", "http://shop.example",
 ]  # fmt: skip
+UNKNOWN_PATHS = [
+    "/", "/nothing", "/api/v1", "/api/v2/list_models", "/list_models/", "/recommend/u0", "/recommend//m",
+    "/get_model_info/", "/get_model_info/m/n", "/recommend/u/m/5/6", "/favicon.ico",
+]  # fmt: skip
 ADDRESSES = [(prefix, route) for prefix in PREFIXES for route in ROUTES]
 
 
@@ -68,37 +72,47 @@ async def guarded(serve: Serve, data_dir: Path, settings: Settings, trainings: S
     return await serve(RecServer(data_dir, settings.model_copy(update=change), executor=trainings))
 
 
-@pytest.mark.parametrize("key", ["", "wrong", KEY[:-1], KEY + "x", KEY.upper(), "*" * 28, "\xe9" * 16, None])
-async def test_every_route_needs_the_key(guarded: Api, key: str | None) -> None:
-    headers = {} if key is None else {"X-API-Key": key}
-    for prefix, route in ADDRESSES:
-        for query in ("", f"?api_key={KEY}&X-API-Key={KEY}&key={KEY}&token={KEY}&access_token={KEY}"):
-            answer = await guarded.ask(route.method, prefix + filled(route.path) + query, headers=headers)
-            if route.path == "/health":
-                assert answer.body == {"status": "ok"}
-            else:
-                assert (answer.status, answer.code) == (401, "unauthorized"), f"{route} {key}"
-    assert (await guarded.ask("GET", "/get_scheduler_status", headers={"X-API-Key": KEY})).status == 200
+WRONG_KEYS = ["", "wrong", KEY[:-1], KEY + "x", KEY.upper(), "*" * 28, "\xe9" * 16, None]
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [{"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}, {"Authorization": f"bearer {KEY}"},
-     {"Authorization": "Bearer wrong", "X-API-Key": KEY}],
-)  # fmt: skip
-async def test_requests_with_the_key_are_allowed(guarded: Api, headers: Mapping[str, str]) -> None:
-    for prefix, route in ADDRESSES:
-        answer = await guarded.ask(route.method, prefix + filled(route.path), headers=headers)
-        assert answer.status in (200, 404, 422) and answer.code != "route_not_found", f"{route}: {answer.body}"
-        assert KEY not in str(answer.body)
+async def test_every_route_needs_the_key(guarded: Api, subtests: pytest.Subtests) -> None:
+    for key in WRONG_KEYS:
+        with subtests.test(key=key):
+            headers = {} if key is None else {"X-API-Key": key}
+            for prefix, route in ADDRESSES:
+                for query in ("", f"?api_key={KEY}&X-API-Key={KEY}&key={KEY}&token={KEY}&access_token={KEY}"):
+                    answer = await guarded.ask(route.method, prefix + filled(route.path) + query, headers=headers)
+                    if route.path == "/health":
+                        assert answer.body == {"status": "ok"}
+                    else:
+                        assert (answer.status, answer.code) == (401, "unauthorized"), f"{route} {key}"
+            assert (await guarded.ask("GET", "/get_scheduler_status", headers={"X-API-Key": KEY})).status == 200
 
 
-@pytest.mark.parametrize("method", METHODS)
-async def test_no_method_bypasses_the_key(guarded: Api, method: str) -> None:
-    for prefix, route in ADDRESSES:
-        answer = await guarded.ask(method, prefix + filled(route.path))
-        open_to_all = route.path == "/health" and method == "GET"
-        assert answer.status == (200 if open_to_all else 401), f"{method} {route.path}"
+HEADERS_WITH_THE_KEY: list[Mapping[str, str]] = [
+    {"X-API-Key": KEY}, {"Authorization": f"Bearer {KEY}"}, {"Authorization": f"bearer {KEY}"},
+    {"Authorization": "Bearer wrong", "X-API-Key": KEY},
+]  # fmt: skip
+
+
+async def test_requests_with_the_key_are_allowed(guarded: Api, subtests: pytest.Subtests) -> None:
+    for headers in HEADERS_WITH_THE_KEY:
+        with subtests.test(headers=headers):
+            for prefix, route in ADDRESSES:
+                answer = await guarded.ask(route.method, prefix + filled(route.path), headers=headers)
+                assert answer.status in (200, 404, 422) and answer.code != "route_not_found", (
+                    f"{route}: {answer.body}"
+                )
+                assert KEY not in str(answer.body)
+
+
+async def test_no_method_bypasses_the_key(guarded: Api, subtests: pytest.Subtests) -> None:
+    for method in METHODS:
+        with subtests.test(method=method):
+            for prefix, route in ADDRESSES:
+                answer = await guarded.ask(method, prefix + filled(route.path))
+                open_to_all = route.path == "/health" and method == "GET"
+                assert answer.status == (200 if open_to_all else 401), f"{method} {route.path}"
 
 
 async def test_no_form_of_a_path_bypasses_the_key(guarded: Api) -> None:
@@ -121,14 +135,15 @@ async def test_no_other_header_bypasses_the_key(guarded: Api) -> None:
     assert (await guarded.wire(good))[0] == 200
 
 
-@pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
-async def test_other_origins_are_rejected(guarded: Api, api: Api, origin: str) -> None:
-    for prefix, route in ADDRESSES:
-        for client, key in ((guarded, KEY), (api, "")):
-            headers = {"Origin": origin, "X-API-Key": key}
-            answer = await client.ask(route.method, prefix + filled(route.path), headers=headers)
-            assert (answer.status, answer.code) == (403, "origin_not_allowed"), f"{route} {origin}"
-            assert not [name for name in answer.headers if name.startswith("Access-Control")]
+async def test_other_origins_are_rejected(guarded: Api, api: Api, subtests: pytest.Subtests) -> None:
+    for origin in FOREIGN_ORIGINS:
+        with subtests.test(origin=origin):
+            for prefix, route in ADDRESSES:
+                for client, key in ((guarded, KEY), (api, "")):
+                    headers = {"Origin": origin, "X-API-Key": key}
+                    answer = await client.ask(route.method, prefix + filled(route.path), headers=headers)
+                    assert (answer.status, answer.code) == (403, "origin_not_allowed"), f"{route} {origin}"
+                    assert not [name for name in answer.headers if name.startswith("Access-Control")]
 
 
 async def test_own_and_allowed_origins_are_accepted(guarded: Api, api: Api) -> None:
@@ -144,13 +159,14 @@ async def test_own_and_allowed_origins_are_accepted(guarded: Api, api: Api) -> N
     assert (await api.ask("GET", "/list_models", headers=shop)).status == 403
 
 
-@pytest.mark.parametrize("host", FOREIGN_HOSTS)
-async def test_without_a_key_only_loopback_names_are_accepted(api: Api, host: str) -> None:
-    for prefix, route in ADDRESSES:
-        path = prefix + filled(route.path)
-        status, _, body = await api.wire(request(path, {"Host": host}, route.method))
-        assert status == 403 and b'"host_not_allowed"' in body, f"{path} {host}: {status}"
-    assert (await api.wire(b"GET /list_models HTTP/1.0\r\n\r\n"))[0] == 403
+async def test_without_a_key_only_loopback_names_are_accepted(api: Api, subtests: pytest.Subtests) -> None:
+    for host in FOREIGN_HOSTS:
+        with subtests.test(host=host):
+            for prefix, route in ADDRESSES:
+                path = prefix + filled(route.path)
+                status, _, body = await api.wire(request(path, {"Host": host}, route.method))
+                assert status == 403 and b'"host_not_allowed"' in body, f"{path} {host}: {status}"
+            assert (await api.wire(b"GET /list_models HTTP/1.0\r\n\r\n"))[0] == 403
 
 
 async def test_loopback_names_are_accepted(api: Api, guarded: Api) -> None:
@@ -165,27 +181,26 @@ async def test_two_host_headers_are_rejected(api: Api) -> None:
         assert (await api.wire(b"GET /list_models HTTP/1.1\r\n" + hosts + b"\r\n\r\n"))[0] in (400, 403)
 
 
-@pytest.mark.parametrize("method", METHODS)
-async def test_every_method_on_every_route(api: Api, method: str) -> None:
-    for prefix, route in ADDRESSES:
-        allowed = {one.method for one in ROUTES if one.path == route.path}
-        if method in allowed:
-            continue
-        answer = await api.ask(method, prefix + filled(route.path))
-        assert answer.status == 405, f"{method} {route.path}"
-        assert set(answer.headers["Allow"].split(",")) == allowed, f"{method} {route.path}"
-        assert method == "HEAD" or answer.code == "method_not_allowed"
+async def test_every_method_on_every_route(api: Api, subtests: pytest.Subtests) -> None:
+    for method in METHODS:
+        with subtests.test(method=method):
+            for prefix, route in ADDRESSES:
+                allowed = {one.method for one in ROUTES if one.path == route.path}
+                if method in allowed:
+                    continue
+                answer = await api.ask(method, prefix + filled(route.path))
+                assert answer.status == 405, f"{method} {route.path}"
+                assert set(answer.headers["Allow"].split(",")) == allowed, f"{method} {route.path}"
+                assert method == "HEAD" or answer.code == "method_not_allowed"
 
 
-@pytest.mark.parametrize("method", METHODS)
-async def test_unknown_routes(api: Api, method: str) -> None:
-    for path in (
-        "/", "/nothing", "/api/v1", "/api/v2/list_models", "/list_models/", "/recommend/u0", "/recommend//m",
-        "/get_model_info/", "/get_model_info/m/n", "/recommend/u/m/5/6", "/favicon.ico",
-    ):  # fmt: skip
-        answer = await api.ask(method, path)
-        assert answer.status == 404, f"{method} {path}"
-        assert method == "HEAD" or answer.code == "route_not_found"
+async def test_unknown_routes(api: Api, subtests: pytest.Subtests) -> None:
+    for method in METHODS:
+        with subtests.test(method=method):
+            for path in UNKNOWN_PATHS:
+                answer = await api.ask(method, path)
+                assert answer.status == 404, f"{method} {path}"
+                assert method == "HEAD" or answer.code == "route_not_found"
 
 
 @pytest.mark.parametrize("key", ["", " ", "changeme", "a" * 15, " " * 20, "a" * 15 + "   "])

@@ -88,15 +88,20 @@ async def test_the_limit_counts_after_decompression(
         assert answer.status == status, size
 
 
-@pytest.mark.parametrize(
-    "encoding", ["gzip", "deflate", "GZIP", "br", "zstd", "bogus", "gzip, gzip", "identity, x"]
-)
-async def test_bodies_that_contradict_their_headers(alive: Api, encoding: str) -> None:
-    whole = gzip.compress(json.dumps({str(number): number**9 for number in range(999)}).encode())
-    for content in (b"no such thing", whole[:-2000], whole[:200] + b"junk" * 99):
-        head = POST + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (encoding.encode(), len(content))
-        status, _, body = await alive.wire(head + content)
-        assert status in (400, 415), f"{content!r}: {status} {body!r}"
+ENCODINGS = ["gzip", "deflate", "GZIP", "br", "zstd", "bogus", "gzip, gzip", "identity, x"]
+
+
+async def test_bodies_that_contradict_their_headers(alive: Api, subtests: pytest.Subtests) -> None:
+    for encoding in ENCODINGS:
+        with subtests.test(encoding=encoding):
+            whole = gzip.compress(json.dumps({str(number): number**9 for number in range(999)}).encode())
+            for content in (b"no such thing", whole[:-2000], whole[:200] + b"junk" * 99):
+                head = POST + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n" % (
+                    encoding.encode(),
+                    len(content),
+                )
+                status, _, body = await alive.wire(head + content)
+                assert status in (400, 415), f"{content!r}: {status} {body!r}"
 
 
 async def test_unknown_encodings_are_named(alive: Api) -> None:
@@ -143,85 +148,96 @@ async def test_the_longest_user_id(trained: Api) -> None:
     assert (await trained.get(f"/recommend/{'a' * 257}/m")).status == 422
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "*/*", "text/json",
-     "application/json/x", "application/jsonx", "application/octet-stream", "application/x-python-pickle",
-     "application/json, text/plain", "application/ld+json"],
-)  # fmt: skip
-async def test_other_types_of_body(alive: Api, kind: str) -> None:
-    for method, path in (("POST", "/create_model"), ("GET", "/list_models"), ("DELETE", "/delete_model")):
-        body = b'{"model_id":"a","algorithm":"nmf"}'
-        answer = await alive.ask(method, path, raw=body, headers={"Content-Type": kind})
-        assert (answer.status, answer.code) == (415, "unsupported_media_type"), f"{method} {path}"
+OTHER_TYPES = [
+    "text/plain", "", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "*/*", "text/json",
+    "application/json/x", "application/jsonx", "application/octet-stream", "application/x-python-pickle",
+    "application/json, text/plain", "application/ld+json",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "kind", ["application/json", "application/json; charset=utf-8", "Application/JSON;x=y", None]
-)
-async def test_accepted_content_types(alive: Api, kind: str | None) -> None:
-    head = b"POST /restart_scheduler HTTP/1.1\r\n" + HOST
-    head += b"Content-Type: %s\r\n" % kind.encode() if kind else b""
-    assert (await send(alive, head + b"Content-Length: 13\r\n\r\n", b'{"timeout":5}')).status == 200
+async def test_other_types_of_body(alive: Api, subtests: pytest.Subtests) -> None:
+    for kind in OTHER_TYPES:
+        with subtests.test(kind=kind):
+            for method, path in (("POST", "/create_model"), ("GET", "/list_models"), ("DELETE", "/delete_model")):
+                body = b'{"model_id":"a","algorithm":"nmf"}'
+                answer = await alive.ask(method, path, raw=body, headers={"Content-Type": kind})
+                assert (answer.status, answer.code) == (415, "unsupported_media_type"), f"{method} {path}"
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        POST + b"Content-Length: -1\r\n\r\n{}",
-        POST + b"Content-Length: +2\r\n\r\n{}",
-        POST + b"Content-Length: 0x2\r\n\r\n{}",
-        POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
-        POST + b"Content-Length: 2, 2\r\n\r\n{}",
-        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
-        POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}XX\r\n0\r\n\r\n",
-        POST + b"Transfer-Encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-        POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
-        POST.replace(b"\r\n", b"\n") + b"Content-Length: 2\n\n{}\r\n\r\n",
-        POST + b"Content-Length : 2\r\n\r\n{}",
-        POST + b"X-Odd: a\x00b\r\n\r\n",
-        POST + b"no colon here\r\n\r\n",
-        POST + b" folded: x\r\n\r\n",
-        POST + b": nameless\r\n\r\n",
-        POST + b"Host: localhost\r\n\r\n",
-        b"GET /" + b"a" * 65536 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET /list_models?" + b"a" * 65536 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET /list_models HTTP/1.1\r\n" + HOST + b"X-Long: " + b"a" * 65536 + b"\r\n\r\n",
-        b"GET /list_models HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: 1\r\n" % n for n in range(1000)) + b"\r\n",
-        b"GET /recommend?user_id=\xff&model_id=m HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET /list_models HTTP/9.9\r\n" + HOST + b"\r\n",
-        b"GET /list_models\r\n\r\n",
-        b"FOO /list_models HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET /list_models HTTP/1.1\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\r\n\r\n\r\n\x00\x01\x02\r\n\r\n",
-    ],
-    ids=lambda content: content[-40:],
-)
-async def test_invalid_http(alive: Api, content: bytes) -> None:
-    status, _, body = await alive.wire(content)
-    assert 400 <= status < 500, body
+ACCEPTED_TYPES = ["application/json", "application/json; charset=utf-8", "Application/JSON;x=y", None]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"GET", b"GET /list_models HTTP/1.1\r\nHost:", POST + b"Content-Length: 100\r\n\r\n{",
-     POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", POST + b"Content-Length: 9999999999999999999\r\n\r\n{}"],
-)  # fmt: skip
-async def test_clients_that_disconnect_early(alive: Api, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    host, port = alive.url.removeprefix("http://").split(":")
-    for _ in range(20):
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(content)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
-    await alive.ok("GET", "/list_tasks")
-    assert not [record for record in caplog.records if record.name.startswith("recserver.server.http")]
+async def test_accepted_content_types(alive: Api, subtests: pytest.Subtests) -> None:
+    for kind in ACCEPTED_TYPES:
+        with subtests.test(kind=kind):
+            head = b"POST /restart_scheduler HTTP/1.1\r\n" + HOST
+            head += b"Content-Type: %s\r\n" % kind.encode() if kind else b""
+            assert (await send(alive, head + b"Content-Length: 13\r\n\r\n", b'{"timeout":5}')).status == 200
+
+
+INVALID_HTTP: list[bytes] = [
+    POST + b"Content-Length: -1\r\n\r\n{}",
+    POST + b"Content-Length: +2\r\n\r\n{}",
+    POST + b"Content-Length: 0x2\r\n\r\n{}",
+    POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+    POST + b"Content-Length: 2, 2\r\n\r\n{}",
+    POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}XX\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked, identity\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n",
+    POST.replace(b"\r\n", b"\n") + b"Content-Length: 2\n\n{}\r\n\r\n",
+    POST + b"Content-Length : 2\r\n\r\n{}",
+    POST + b"X-Odd: a\x00b\r\n\r\n",
+    POST + b"no colon here\r\n\r\n",
+    POST + b" folded: x\r\n\r\n",
+    POST + b": nameless\r\n\r\n",
+    POST + b"Host: localhost\r\n\r\n",
+    b"GET /" + b"a" * 65536 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"GET /list_models?" + b"a" * 65536 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"GET /list_models HTTP/1.1\r\n" + HOST + b"X-Long: " + b"a" * 65536 + b"\r\n\r\n",
+    b"GET /list_models HTTP/1.1\r\n" + HOST + b"".join(b"X-%d: 1\r\n" % n for n in range(1000)) + b"\r\n",
+    b"GET /recommend?user_id=\xff&model_id=m HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"GET /list_models HTTP/9.9\r\n" + HOST + b"\r\n",
+    b"GET /list_models\r\n\r\n",
+    b"FOO /list_models HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"CONNECT localhost:80 HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
+    b"GET /list_models HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\r\n\r\n\r\n\x00\x01\x02\r\n\r\n",
+]
+
+
+async def test_invalid_http(alive: Api, subtests: pytest.Subtests) -> None:
+    for content in INVALID_HTTP:
+        with subtests.test(content=content[-40:]):
+            status, _, body = await alive.wire(content)
+            assert 400 <= status < 500, body
+            assert await alive.ok("GET", "/health") == {"status": "ok"}
+
+
+UNFINISHED_REQUESTS = [
+    b"", b"GET", b"GET /list_models HTTP/1.1\r\nHost:", POST + b"Content-Length: 100\r\n\r\n{",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", POST + b"Content-Length: 9999999999999999999\r\n\r\n{}",
+]  # fmt: skip
+
+
+async def test_clients_that_disconnect_early(
+    alive: Api, caplog: pytest.LogCaptureFixture, subtests: pytest.Subtests
+) -> None:
+    for content in UNFINISHED_REQUESTS:
+        with subtests.test(content=content[-40:]):
+            host, port = alive.url.removeprefix("http://").split(":")
+            for _ in range(20):
+                _, writer = await asyncio.open_connection(host, int(port))
+                writer.write(content)
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+            await alive.ok("GET", "/list_tasks")
+            assert not [record for record in caplog.records if record.name.startswith("recserver.server.http")]
 
 
 async def test_many_requests_in_one_connection(alive: Api) -> None:

@@ -33,21 +33,25 @@ async def refused(api: Api, method: str, path: str, body: dict[str, Any]) -> lis
     return [answer.body["detail"], *(one["msg"] for one in answer.body["errors"])]
 
 
-@pytest.mark.parametrize("operation", sorted(OPERATIONS))
-async def test_errors_of_fields_have_our_wording(api: Api, operation: str) -> None:
-    route = OPERATIONS[operation]
-    for name in parameters_of(getattr(Service, operation))[0]:
-        said = [one for value in WRONG for one in await refused(api, route.method, route.path, {name: value})]
-        assert said, f"{name} takes anything"
-        assert not [one for one in said if FOREIGN_WORDS.search(one)]
+async def test_errors_of_fields_have_our_wording(api: Api, subtests: pytest.Subtests) -> None:
+    for operation, route in sorted(OPERATIONS.items()):
+        for name in parameters_of(getattr(Service, operation))[0]:
+            with subtests.test(operation=operation, name=name):
+                said = [
+                    one for value in WRONG for one in await refused(api, route.method, route.path, {name: value})
+                ]
+                assert said, f"{name} takes anything"
+                assert not [one for one in said if FOREIGN_WORDS.search(one)]
 
 
-@pytest.mark.parametrize("kind", sorted(DEFINITIONS))
-async def test_errors_of_definitions_have_our_wording(api: Api, kind: str) -> None:
-    for name in DEFINITIONS[kind].__annotations__:
-        for value in WRONG:
-            said = await refused(api, "POST", "/validate_data_chef", {"type": kind, "rows": 0, name: value})
-            assert said and not [one for one in said if FOREIGN_WORDS.search(one)], (name, value)
+async def test_errors_of_definitions_have_our_wording(api: Api, subtests: pytest.Subtests) -> None:
+    for kind, definition in sorted(DEFINITIONS.items()):
+        for name in definition.__annotations__:
+            with subtests.test(kind=kind, name=name):
+                for value in WRONG:
+                    body = {"type": kind, "rows": 0, name: value}
+                    said = await refused(api, "POST", "/validate_data_chef", body)
+                    assert said and not [one for one in said if FOREIGN_WORDS.search(one)], value
 
 
 @pytest.mark.parametrize(
