@@ -120,19 +120,20 @@ def not_for(path: str, value: object) -> bool:
     return path != "/create_model" and isinstance(value, str) and value in ("a_config", "A_METADATA")
 
 
-@pytest.mark.parametrize(("path", "field", "rest"), NEW_IDS)
-async def test_bad_new_ids(trained: Api, snapshot: Snapshot, path: str, field: str, rest: dict[str, Any]) -> None:
-    before = snapshot()
-    for value in BAD_IDS:
-        if not_for(path, value):
-            continue
-        answer = await trained.post(path, {field: value, **rest})
-        assert answer.status == refusal(value, 422), f"{path} {value!r}: {answer.body}"
-        assert answer.status != 422 or answer.locs[0][0] == "body", f"{value!r}: {answer.body}"
-        if isinstance(value, str) and value != "\ud800":
-            answer = await trained.post(f"{path}?{field}={encoded(value)}", rest)
-            assert (answer.status, answer.locs[0][0]) == (422, "query"), f"{path} {value!r}: {answer.body}"
-        assert snapshot() == before, f"{path} {value!r} changed something"
+async def test_bad_new_ids(trained: Api, snapshot: Snapshot, subtests: pytest.Subtests) -> None:
+    for path, field, rest in NEW_IDS:
+        with subtests.test(path=path, field=field, rest=rest):
+            before = snapshot()
+            for value in BAD_IDS:
+                if not_for(path, value):
+                    continue
+                answer = await trained.post(path, {field: value, **rest})
+                assert answer.status == refusal(value, 422), f"{path} {value!r}: {answer.body}"
+                assert answer.status != 422 or answer.locs[0][0] == "body", f"{value!r}: {answer.body}"
+                if isinstance(value, str) and value != "\ud800":
+                    answer = await trained.post(f"{path}?{field}={encoded(value)}", rest)
+                    assert (answer.status, answer.locs[0][0]) == (422, "query"), f"{path} {value!r}: {answer.body}"
+                assert snapshot() == before, f"{path} {value!r} changed something"
 
 
 @pytest.mark.parametrize(("path", "field", "rest"), NEW_IDS)
@@ -141,51 +142,56 @@ async def test_good_new_ids(trained: Api, path: str, field: str, rest: dict[str,
         await trained.ok("POST", path, {field: value, **rest})
 
 
-@pytest.mark.parametrize(("method", "path", "field", "rest"), KNOWN_IDS)
-async def test_bad_ids_are_not_found(
-    trained: Api, snapshot: Snapshot, method: str, path: str, field: str, rest: dict[str, Any]
-) -> None:
-    before = snapshot()
-    for value in BAD_IDS:
-        answer = await trained.ask(method, path, {field: value, **rest})
-        assert answer.status == refusal(value, 404), f"{path} {value!r}: {answer.body}"
-        if isinstance(value, str) and value != "\ud800":
-            answer = await trained.ask(method, f"{path}?{field}={encoded(value)}", rest)
-            assert answer.status == (404 if value else 422), f"{path} {value!r}: {answer.body}"
-        assert snapshot() == before, f"{method} {path} {value!r} changed something"
+async def test_bad_ids_are_not_found(trained: Api, snapshot: Snapshot, subtests: pytest.Subtests) -> None:
+    for method, path, field, rest in KNOWN_IDS:
+        with subtests.test(method=method, path=path, field=field, rest=rest):
+            before = snapshot()
+            for value in BAD_IDS:
+                answer = await trained.ask(method, path, {field: value, **rest})
+                assert answer.status == refusal(value, 404), f"{path} {value!r}: {answer.body}"
+                if isinstance(value, str) and value != "\ud800":
+                    answer = await trained.ask(method, f"{path}?{field}={encoded(value)}", rest)
+                    assert answer.status == (404 if value else 422), f"{path} {value!r}: {answer.body}"
+                assert snapshot() == before, f"{method} {path} {value!r} changed something"
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", "/get_model_info/{}"), ("DELETE", "/delete_model/{}?force=true"), ("DELETE", "/delete_data_chef/{}"),
-     ("GET", "/recommend/u0/{}"), ("GET", "/recommend/u0/{}/5")],
-)  # fmt: skip
-async def test_bad_ids_in_paths(trained: Api, snapshot: Snapshot, method: str, path: str) -> None:
-    before = snapshot()
-    for value in BAD_IDS:
-        if isinstance(value, str) and value != "\ud800":
-            answer = await trained.ask(method, path.format(encoded(value)))
-            wanted = "_not_found" if value else "route_not_found"
-            assert answer.status == 404 and str(answer.code).endswith(wanted), f"{path} {value!r}: {answer.body}"
-    for hostile in (
-        "../../config/restaurant_data.yaml",
-        "..%2f..%2fconfig%2frestaurant_data.yaml",
-        "..%5cm",
-        "m%00",
-    ):
-        assert (await trained.ask(method, path.format(hostile))).status == 404, hostile
-    assert snapshot() == before
+KNOWN_IDS_IN_PATHS = [
+    ("GET", "/get_model_info/{}"), ("DELETE", "/delete_model/{}?force=true"), ("DELETE", "/delete_data_chef/{}"),
+    ("GET", "/recommend/u0/{}"), ("GET", "/recommend/u0/{}/5"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("field", FEATURES)
-async def test_bad_feature_chefs(trained: Api, snapshot: Snapshot, field: str) -> None:
-    before = snapshot()
-    for value in BAD_IDS:
-        if value not in ("", None):
-            body = {"task_name": "b", "model_id": "m", "data_chef_id": "c", "interval": 60, field: value}
-            answer = await trained.post("/add_model_task", body)
-            assert answer.status == refusal(value, 404), f"{value!r}: {answer.body}"
-    assert snapshot() == before
+async def test_bad_ids_in_paths(trained: Api, snapshot: Snapshot, subtests: pytest.Subtests) -> None:
+    for method, path in KNOWN_IDS_IN_PATHS:
+        with subtests.test(method=method, path=path):
+            before = snapshot()
+            for value in BAD_IDS:
+                if isinstance(value, str) and value != "\ud800":
+                    answer = await trained.ask(method, path.format(encoded(value)))
+                    wanted = "_not_found" if value else "route_not_found"
+                    assert answer.status == 404 and str(answer.code).endswith(wanted), (
+                        f"{path} {value!r}: {answer.body}"
+                    )
+            for hostile in (
+                "../../config/restaurant_data.yaml",
+                "..%2f..%2fconfig%2frestaurant_data.yaml",
+                "..%5cm",
+                "m%00",
+            ):
+                assert (await trained.ask(method, path.format(hostile))).status == 404, hostile
+            assert snapshot() == before
+
+
+async def test_bad_feature_chefs(trained: Api, snapshot: Snapshot, subtests: pytest.Subtests) -> None:
+    for field in FEATURES:
+        with subtests.test(field=field):
+            before = snapshot()
+            for value in BAD_IDS:
+                if value not in ("", None):
+                    body = {"task_name": "b", "model_id": "m", "data_chef_id": "c", "interval": 60, field: value}
+                    answer = await trained.post("/add_model_task", body)
+                    assert answer.status == refusal(value, 404), f"{value!r}: {answer.body}"
+            assert snapshot() == before
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/get_model_info"), ("DELETE", "/delete_model")])
