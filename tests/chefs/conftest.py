@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ def no_waiting() -> Iterator[None]:
     with stamina.set_testing(True, attempts=3, cap=True):
         yield
     stamina.instrumentation.set_on_retry_hooks(None)
+
+
+@pytest.fixture(autouse=True)
+def no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads the certificates of the system, as every connection to MariaDB would: ours are self-signed."""
+    monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
 
 
 @pytest.fixture

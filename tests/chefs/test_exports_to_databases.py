@@ -24,6 +24,8 @@ from recserver.training.export.table_target import locate_table
 from tests.helpers.database_servers import PASSWORD, Server
 from tests.helpers.exported import ODD_IDS, Row, wanted, write_crowd
 
+pytestmark = pytest.mark.database
+
 SIX = (
     "model_id VARCHAR(99), model_version INT, user_id VARCHAR(99), {rank} INT, item_id VARCHAR(99), "
     "score DOUBLE PRECISION"

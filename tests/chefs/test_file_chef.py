@@ -17,6 +17,8 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, SourceFailed
 from recserver.training.ingest.id_encoding import to_list
 
+pytestmark = pytest.mark.process
+
 HEADER = b"user_id,item_id,rating\n"
 
 BAD_CSV_PATHS = [

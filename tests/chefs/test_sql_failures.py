@@ -21,6 +21,8 @@ from tests.helpers.cut_off import cut_off_in
 from tests.helpers.database_servers import PASSWORD, Server
 from tests.helpers.sql_readers import Ways
 
+pytestmark = [pytest.mark.database, pytest.mark.process]
+
 SECRET = "wr0ng c4n4ry@+%/é"
 FORMS = (SECRET, quote(SECRET), quote(SECRET, safe=""), quote(SECRET, safe=" +"), quote_plus(SECRET), PASSWORD)
 

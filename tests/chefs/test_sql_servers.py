@@ -16,6 +16,8 @@ from tests.helpers.bad_sql import BAD_SQL
 from tests.helpers.database_servers import PASSWORD, Server
 from tests.helpers.sql_readers import Ways
 
+pytestmark = pytest.mark.database
+
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 
 STRANGE = "p@ss:w/o?r#d %&=é+€'\"\\${X"
@@ -139,8 +141,8 @@ def test_long_answers_are_not_held_and_closing_reads_no_further(
 
 
 def test_a_reader_that_is_too_slow_is_cut_off(way: Server, policy: SourcePolicy) -> None:
-    hasty = policy.model_copy(update={"source_timeout": 1.0, "batch_rows": 4_000})
-    with pytest.raises(SourceFailed, match=r"longer than 1 seconds.*RECSERVER_SOURCE_TIMEOUT"):
+    hasty = policy.model_copy(update={"source_timeout": 0.5, "batch_rows": 4_000})
+    with pytest.raises(SourceFailed, match=r"longer than 0\.5 seconds.*RECSERVER_SOURCE_TIMEOUT"):
         for _ in chef(way, hasty, ENDLESS[way.kind]).batches({"user_id"}):
             pass
     assert all_are_gone(way)

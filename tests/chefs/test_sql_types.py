@@ -16,6 +16,8 @@ from recserver.chefs.sql.sql_chef import SqlChef
 from tests.helpers.database_servers import Server
 from tests.helpers.sql_readers import USUAL_TIME, Ways
 
+pytestmark = pytest.mark.database
+
 # fmt: off
 QUICK_TYPES = {
     "int2": ["'1'", "'-5'", "null"],

@@ -19,6 +19,8 @@ from recserver.testing import ScriptedExecutor
 from recserver.training.trainer import Trainer
 from tests.helpers.pids import children_of
 
+pytestmark = pytest.mark.process
+
 fcntl = pytest.importorskip("fcntl")
 
 

@@ -19,6 +19,8 @@ from recserver.training.jobs import CandidateResult, Progress
 from recserver.training.worker.evaluate import popularity_metrics
 from recserver.training.worker.evaluate_candidate import load_holdout, peak_megabytes, save_holdout
 
+pytestmark = pytest.mark.process
+
 BASELINE = {"ndcg_at_10": 0.1}
 
 TOYS = """\

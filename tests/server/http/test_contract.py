@@ -18,6 +18,8 @@ from recserver.server.http.routes import PREFIXES
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 
+pytestmark = pytest.mark.process
+
 MODEL = {"model_id": "a", "algorithm": "nmf"}
 
 

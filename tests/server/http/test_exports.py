@@ -24,6 +24,8 @@ from tests.helpers.film_models import USERS
 from tests.helpers.model_files import put_model
 from tests.helpers.pids import ended
 
+pytestmark = pytest.mark.process
+
 PATH = "/export_recommendations"
 CROWD = {"model_id": "crowd", "file": "top.jsonl", "n": 1}
 SMALL = {"model_id": "m", "file": "top.jsonl"}

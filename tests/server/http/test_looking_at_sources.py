@@ -17,6 +17,8 @@ from recserver import RecServer, Settings
 from recserver.training.executors.process_pool import ProcessExecutor
 from tests.helpers.api_client import Api, Serve
 
+pytestmark = pytest.mark.process
+
 ROWS = "userId,movieId,stars\n1,a,4.5\n,b,2\n3,c,5\n"
 RENAMES = "userId->user_id,movieId->item_id,stars->rating"
 KEYS = {"message", "raw", "renamed", "columns", "rejected", "examples", "replaced", "suggestions", "rows_read"}

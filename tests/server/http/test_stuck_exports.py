@@ -21,6 +21,8 @@ from tests.helpers.api_client import Api, Serve
 from tests.helpers.cut_off import cut_off_in
 from tests.helpers.model_files import put_model
 
+pytestmark = pytest.mark.process
+
 BODY = {"model_id": "m", "file": "top.csv"}
 RUNNING = {"status": "running", "users_done": 0, "users": 3}
 

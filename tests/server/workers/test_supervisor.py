@@ -14,6 +14,8 @@ from recserver.core.errors import ServerCannotStart
 from recserver.server.workers.supervisor import ServingProcess, socket_folder, supervise
 from recserver.server.workers.worker_config import Role, WorkerConfig
 
+pytestmark = pytest.mark.process
+
 CONFIG = WorkerConfig(
     role=Role.FOLLOWER,
     data_dir="data",
