@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from recserver import RecServer
 from recserver.core.events import RunEnded
 
@@ -10,6 +12,7 @@ ROWS = "user_id,item_id,rating\n" + "".join(
 )
 
 
+@pytest.mark.process
 async def test_a_model_is_trained_and_serves(rec: RecServer) -> None:
     (rec.data_dir / "rows.csv").write_text(ROWS)
     await rec.create_model("m", algorithm="nmf")

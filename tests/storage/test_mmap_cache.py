@@ -22,7 +22,10 @@ from recserver.storage import model_file as artifact
 from recserver.storage.model_file import mmap_cache as snapshots
 from tests.helpers.model_files import write_model
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux", reason="files are mapped on Linux only"),
+]
 
 LARGE = 40_000
 """Items of a model file that is worth a snapshot."""

@@ -107,6 +107,7 @@ async def test_a_batch_uses_one_version(films: Api) -> None:
     assert {line["model_version"] for line in lines} == {1} and len(lines) == len(MANY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["swapped", "deleted"])
 async def test_a_stream_continues_after_its_version_was_deleted(films: Api, end: str) -> None:
     client = await Reading.of(films, "/recommend_batch", LONG)

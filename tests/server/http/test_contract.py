@@ -23,8 +23,10 @@ pytestmark = pytest.mark.process
 MODEL = {"model_id": "a", "algorithm": "nmf"}
 
 
-@pytest.mark.parametrize("prefix", PREFIXES)
-async def test_the_whole_workflow(serve: Serve, data_dir: Any, settings: Settings, prefix: str) -> None:
+@pytest.mark.slow
+async def test_the_whole_workflow(
+    serve: Serve, data_dir: Any, settings: Settings, subtests: pytest.Subtests
+) -> None:
     rows = [
         {"user_id": f"u{u}", "item_id": i, "rating": 5, "timestamp": 1} for u in range(9) for i in range(u % 3, 6)
     ]
@@ -37,23 +39,31 @@ async def test_the_whole_workflow(serve: Serve, data_dir: Any, settings: Setting
     async with TestServer(shop) as source:
         rec = RecServer(data_dir, settings)  # with a worker process
         api = await serve(rec)
-        model = {"model_id": "my_model", "model_name": "My Recommendation Model", "algorithm": "nmf",
-                 "message": "Model", "hyperparameters": {"n_components": 2, "max_iter": 20}}  # fmt: skip
-        await api.ok("POST", f"{prefix}/create_model", model)
         url = str(source.make_url("/api/training/interactions"))
-        chef = {"data_chef_id": "demo_data", "url": url, "rename_columns": ""}
-        await api.ok("POST", f"{prefix}/create_data_chef_from_api", chef)
-        task = {"task_name": "t", "model_id": "my_model", "data_chef_id": "demo_data", "interval": 3600}
-        with rec.events.listen() as events:
-            await api.ok("POST", f"{prefix}/add_model_task", task)
-            await api.ok("POST", f"{prefix}/restart_scheduler")
-            assert (await events.next(RunEnded)).error is None
-        info = await api.ok("GET", f"{prefix}/get_model_info?model_id=my_model")
-        assert (info["status"], info["model_version"]) == ("completed", 1)
-        assert (info["final_stats"]["total_interactions"], info["model_metrics"]["n_interactions"]) == (50, 45)
-        assert all(isinstance(info["model_metrics"][name], int | float) for name in ("training_time", "sparsity"))
-        answer = await api.ok("GET", f"{prefix}/recommend?user_id=u1&model_id=my_model&n=10")
-        assert [item["item_id"] for item in answer["predictions"]["u1"]] == ["0"]
+        for prefix in PREFIXES:
+            with subtests.test(prefix=prefix):
+                await the_whole_workflow(api, prefix, url, f"model{len(prefix)}")
+
+
+async def the_whole_workflow(api: Api, prefix: str, url: str, name: str) -> None:
+    """From a new model, chef and task of this name to a recommendation."""
+    model = {"model_id": name, "model_name": "My Recommendation Model", "algorithm": "nmf",
+             "message": "Model", "hyperparameters": {"n_components": 2, "max_iter": 20}}  # fmt: skip
+    await api.ok("POST", f"{prefix}/create_model", model)
+    chef = {"data_chef_id": name, "url": url, "rename_columns": ""}
+    await api.ok("POST", f"{prefix}/create_data_chef_from_api", chef)
+    task = {"task_name": name, "model_id": name, "data_chef_id": name, "interval": 3600}
+    with api.rec.events.listen() as events:
+        await api.ok("POST", f"{prefix}/add_model_task", task)
+        await api.ok("POST", f"{prefix}/restart_scheduler")
+        ended = await events.next(RunEnded)
+        assert (ended.model_id, ended.error) == (name, None)
+    info = await api.ok("GET", f"{prefix}/get_model_info?model_id={name}")
+    assert (info["status"], info["model_version"]) == ("completed", 1)
+    assert (info["final_stats"]["total_interactions"], info["model_metrics"]["n_interactions"]) == (50, 45)
+    assert all(isinstance(info["model_metrics"][metric], int | float) for metric in ("training_time", "sparsity"))
+    answer = await api.ok("GET", f"{prefix}/recommend?user_id=u1&model_id={name}&n=10")
+    assert [item["item_id"] for item in answer["predictions"]["u1"]] == ["0"]
 
 
 async def test_recommend(trained: Api) -> None:

@@ -117,41 +117,41 @@ async def test_an_unknown_field_is_listed_in_every_line(films: Api, path: str) -
         assert line["warnings"] == ["The field 'filtr' is unknown and was ignored."]
 
 
-@pytest.mark.parametrize(
-    ("model_id", "body", "status", "code", "loc"),
-    [
-        ("x", {"file": "a.csv"}, 404, "model_not_found", None),
-        ("new", {"file": "a.csv"}, 409, "model_not_trained", None),
-        (None, {"file": "a.csv"}, 422, "validation_error", "model_id"),
-        ("films", {}, 422, "validation_error", "file"),
-        ("films", {"file": "a.csv", "table": "top"}, 422, "validation_error", "file"),
-        ("films", {"file": "a.csv", "database": "sqlite:///a.db"}, 422, "validation_error", "database"),
-        ("films", {"file": "../a.csv"}, 422, "validation_error", "file"),
-        ("films", {"file": "a.txt"}, 422, "validation_error", "file"),
-        ("films", {"table": "a b"}, 422, "validation_error", "table"),
-        ("films", {"file": "a.csv", "filter": "year=1"}, 422, "validation_error", "filter"),
-        ("films", {"file": "a.csv", "max_per": "year:1"}, 422, "validation_error", "max_per"),
-        ("films", {"file": "a.csv", "n": 0}, 422, "validation_error", "n"),
-        ("films", {"table": "t", "database": "sqlite:////etc/x.db"}, 422, "validation_error", "database"),
-        ("films", {"table": "t", "database": "sqlite:///models/x.db"}, 422, "validation_error", "database"),
-        ("films", {"table": "t", "database": "sqlite:///${NO_DB}"}, 422, "validation_error", "database"),
-        ("films", {"table": "t", "database": "sqlite:///wrong.db"}, 422, "export_failed", None),
-        ("films", {"table": "t", "database": "mysql://u:s3cr3t@127.0.0.1:1/x"}, 422, "export_failed", None),
-    ],
-)
-async def test_invalid_exports_are_rejected_before_the_first_line(
-    films: Api, model_id: str | None, body: dict[str, Any], status: int, code: str, loc: str | None
-) -> None:
+INVALID_EXPORTS: list[tuple[str | None, dict[str, Any], int, str, str | None]] = [
+    ("x", {"file": "a.csv"}, 404, "model_not_found", None),
+    ("new", {"file": "a.csv"}, 409, "model_not_trained", None),
+    (None, {"file": "a.csv"}, 422, "validation_error", "model_id"),
+    ("films", {}, 422, "validation_error", "file"),
+    ("films", {"file": "a.csv", "table": "top"}, 422, "validation_error", "file"),
+    ("films", {"file": "a.csv", "database": "sqlite:///a.db"}, 422, "validation_error", "database"),
+    ("films", {"file": "../a.csv"}, 422, "validation_error", "file"),
+    ("films", {"file": "a.txt"}, 422, "validation_error", "file"),
+    ("films", {"table": "a b"}, 422, "validation_error", "table"),
+    ("films", {"file": "a.csv", "filter": "year=1"}, 422, "validation_error", "filter"),
+    ("films", {"file": "a.csv", "max_per": "year:1"}, 422, "validation_error", "max_per"),
+    ("films", {"file": "a.csv", "n": 0}, 422, "validation_error", "n"),
+    ("films", {"table": "t", "database": "sqlite:////etc/x.db"}, 422, "validation_error", "database"),
+    ("films", {"table": "t", "database": "sqlite:///models/x.db"}, 422, "validation_error", "database"),
+    ("films", {"table": "t", "database": "sqlite:///${NO_DB}"}, 422, "validation_error", "database"),
+    ("films", {"table": "t", "database": "sqlite:///wrong.db"}, 422, "export_failed", None),
+    ("films", {"table": "t", "database": "mysql://u:s3cr3t@127.0.0.1:1/x"}, 422, "export_failed", None),
+]
+
+
+async def test_invalid_exports_are_rejected_before_the_first_line(films: Api, subtests: pytest.Subtests) -> None:
     data = films.rec.data_dir
     (data / "models" / "new_config.json").write_text('{"algorithm": "nmf"}')
     with closing(sqlite3.connect(data / "wrong.db")) as connection:
         connection.execute("CREATE TABLE t (model_id TEXT)")
     before = {path.relative_to(data) for path in data.rglob("*")} | {Path("exports")}
-    answer = await films.post(PATH, {"model_id": model_id, **body})
-    assert (answer.status, answer.code) == (status, code), answer.body
-    if status == 422:
-        assert answer.locs == [["body", loc] if loc else ["body"]] and "s3cr3t" not in answer.body["detail"]
-    assert {path.relative_to(data) for path in data.rglob("*")} <= before
+    for model_id, body, status, code, loc in INVALID_EXPORTS:
+        with subtests.test(model_id=model_id, body=body):
+            answer = await films.post(PATH, {"model_id": model_id, **body})
+            assert (answer.status, answer.code) == (status, code), answer.body
+            if status == 422:
+                assert answer.locs == [["body", loc] if loc else ["body"]]
+                assert "s3cr3t" not in answer.body["detail"]
+            assert {path.relative_to(data) for path in data.rglob("*")} <= before
 
 
 async def test_a_file_is_replaced_atomically(films: Api) -> None:
@@ -171,6 +171,7 @@ async def test_progress_is_streamed(crowd: Api) -> None:
         assert second["status"] == "running" and 0 < second["users_done"] < 400_000
 
 
+@pytest.mark.slow
 async def test_a_client_that_disconnects_cancels_its_export(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         await client.line()
@@ -183,6 +184,7 @@ async def test_a_client_that_disconnects_cancels_its_export(crowd: Api) -> None:
     assert (await crowd.lines(PATH, SMALL))[-1]["status"] == "completed"
 
 
+@pytest.mark.slow
 async def test_concurrent_exports_to_one_target_are_rejected(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         for name in ("top.jsonl", "TOP.jsonl"):

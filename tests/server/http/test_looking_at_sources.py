@@ -321,6 +321,7 @@ async def test_a_rest_source_that_fails(films: Api, shop: str) -> None:
         assert "canary" not in json.dumps(answer.body)
 
 
+@pytest.mark.slow
 async def test_a_source_that_never_responds_is_stopped(serve: Serve, data_dir: Path, settings: Settings) -> None:
     accepted: list[Any] = []
 
@@ -343,6 +344,7 @@ async def test_a_source_that_never_responds_is_stopped(serve: Serve, data_dir: P
     source.close()
 
 
+@pytest.mark.slow
 async def test_a_preview_by_a_worker_process_is_limited(serve: Serve, data_dir: Path, settings: Settings) -> None:
     api = await serve(RecServer(data_dir, settings))
     names = ",".join(f"{'ü' * 100}{n}" for n in range(300))
