@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
+import adbc_driver_postgresql
 import pytest
+from adbc_driver_manager import AdbcDatabase
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -81,6 +84,26 @@ def typed(postgresql: Server) -> Server:
         "CREATE TABLE drawn (n int, u text, i int8, r numeric, f float8, t timestamptz)",
     )
     return postgresql
+
+
+class SharedDatabase(AdbcDatabase):
+    """It stays open when one of its connections closes it."""
+
+    def close(self) -> None:
+        """Closed with the last reference to it."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_adbc_database(typed: Server) -> Iterator[None]:
+    """ADBC lists all types of a database that it opens, which takes long: all connections here share one."""
+
+    @cache
+    def connect(uri: str, db_kwargs: None = None) -> AdbcDatabase:
+        return SharedDatabase(driver=adbc_driver_postgresql._driver_path(), uri=uri)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adbc_driver_postgresql, "connect", connect)
+        yield
 
 
 @pytest.mark.parametrize(("kind", "values", "quickly"), EVERY)
