@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ async def trained(data_dir: Path, settings: Settings) -> AsyncIterator[Trained]:
         yield server
 
 
+@pytest.fixture
+def threads_take_turns_quickly() -> Iterator[None]:
+    """A loop that is always busy keeps threads, such as those that write files, waiting for milliseconds."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("threads_take_turns_quickly")
 async def test_a_swap_misses_no_request_and_mixes_no_versions(trained: Trained) -> None:
     """Version v knows v items, so an answer that mixed two versions would show."""
     answers: list[tuple[int, int]] = []
