@@ -1,4 +1,4 @@
-"""Fixtures that run the command line as processes."""
+"""Fixtures that run the command line, in this process and as processes of its own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.helpers.cli_call import Command, call
 from tests.helpers.cli_process import Start, killed_at_exit
 from tests.helpers.cli_service import Serve, Service, service_of
 from tests.helpers.pids import take_interrupts
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs ``recserver ARGUMENTS`` in the temporary folder, within this process."""
+    return partial(call, tmp_path)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""The command line, as a process of its own."""
+"""The command line in processes of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 from pathlib import Path
@@ -9,7 +10,43 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start, line_with, url_of
+from tests.helpers.film_models import put_films
+
+CHEFS = """\
+films: {type: csv, path: films.csv, rename_columns: "userId->user_id,movieId->item_id"}
+gone: {type: csv, path: gone.csv}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["chefs", "preview", "films"], 0),
+        (["chefs", "preview", "gone"], 1),
+        (["models", "list"], 0),
+        (["models", "export", "none"], 1),
+        (["recommend", "ann", "--model", "films", "--explain"], 0),
+        (["recommend", "ann", "--model", "films", "--fallback", "some"], 2),
+        (["evaluate", "--data", "data/films.csv", "--user", "who"], 2),
+        (["version"], 0),
+        (["no-such-command"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+async def test_a_command_does_the_same_in_a_process_of_its_own(
+    start: Start, command: Command, tmp_path: Path, arguments: list[str], status: int
+) -> None:
+    """So that the other tests may call commands within their own process."""
+    (tmp_path / "data/config").mkdir(parents=True)
+    (tmp_path / "data/config/restaurant_data.yaml").write_text(CHEFS)
+    (tmp_path / "data/films.csv").write_text("userId,movieId\nann,Düne\ncem,Alien\n")
+    await asyncio.to_thread(put_films, tmp_path / "data/models")
+    process = await start(*arguments, COLUMNS="160")
+    out, err = (text.decode().replace("python -m recserver", "recserver") for text in await process.communicate())
+    assert (process.returncode, out, err) == await asyncio.to_thread(command, *arguments)
+    assert process.returncode == status and bool(out) == (status == 0) and bool(err) == (status != 0)
 
 
 async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> None:

@@ -1,16 +1,13 @@
-"""``recserver recommend``: one user on the terminal, everybody into files and tables."""
+"""``recserver recommend``: one user on the terminal, all users into files and tables."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import sqlite3
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,11 @@ from recserver import RecServer, Settings
 from recserver.recommend.filters import Condition
 from recserver.recommend.query import Query
 from recserver.training.export.export_job import EXTENSIONS
+from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start
 from tests.helpers.exported import in_file, put_crowd, wanted
 from tests.helpers.film_models import put_films
 from tests.helpers.model_files import put_model
-
-Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
 
 
 @pytest.fixture
@@ -36,18 +32,9 @@ def folder(data_dir: Path) -> Path:
 
 
 @pytest.fixture
-def recommend(folder: Path) -> Run:
+def recommend(folder: Path, command: Command) -> Command:
     """Runs ``recserver recommend ARGUMENTS`` beside the data folder."""
-
-    async def run(*arguments: str) -> tuple[int | None, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "recserver", "recommend", *arguments,
-            cwd=folder.parent, stdout=PIPE, stderr=PIPE, env={**os.environ, "COLUMNS": "160", "SHOP": "shop.db"},
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
-
-    return run
+    return partial(command, "recommend", SHOP="shop.db")
 
 
 @pytest.mark.parametrize(
@@ -63,11 +50,11 @@ def recommend(folder: Path) -> Run:
     ],
 )
 async def test_one_user_gets_what_a_server_answers(
-    recommend: Run, folder: Path, settings: Settings, options: list[str], wishes: dict[str, Any]
+    recommend: Command, folder: Path, settings: Settings, options: list[str], wishes: dict[str, Any]
 ) -> None:
     async with RecServer(folder, settings) as rec:  # both at the same time
         for user in ("ann", "Zoë", "nobody"):
-            status, out, err = await recommend(user, "--json", *options)
+            status, out, err = await asyncio.to_thread(recommend, user, "--json", *options)
             assert (status, err) == (0, "")
             told = json.loads(out)
             answer = await rec.recommend(user, model_id="films", **wishes)
@@ -75,22 +62,22 @@ async def test_one_user_gets_what_a_server_answers(
             assert told == {name: answer[name] for name in told} and len(told) == 5
 
 
-async def test_a_table_for_people(recommend: Run) -> None:
-    status, out, _ = await recommend("ann", "-n", "3", "--explain")
+def test_a_table_for_people(recommend: Command) -> None:
+    status, out, _ = recommend("ann", "-n", "3", "--explain")
     lines = out.splitlines()
     assert status == 0 and lines[0] == "films, version 1, for ann: personal"
     assert [line.split("│")[1].strip() for line in lines if line.startswith("│")] == ["1", "2", "3"]
-    status, out, _ = await recommend("nobody", "--fallback", "none")
+    status, out, _ = recommend("nobody", "--fallback", "none")
     assert (status, out) == (0, "films, version 1, for nobody: nothing, the user is unknown\n")
     for fallback, source in (("recent", "recent"), ("overall", "popular")):
-        assert json.loads((await recommend("nobody", "--fallback", fallback, "--json"))[1])["source"] == source
+        assert json.loads(recommend("nobody", "--fallback", fallback, "--json")[1])["source"] == source
 
 
 @pytest.mark.parametrize("ending", EXTENSIONS)
-async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> None:
+def test_all_into_a_file(recommend: Command, folder: Path, ending: str) -> None:
     path = folder.parent / f"top{ending}"
     path.write_text("before")
-    status, out, err = await recommend("--all", "--out", path.name, "--filter", "price<12", "-n", "3")
+    status, out, err = recommend("--all", "--out", path.name, "--filter", "price<12", "-n", "3")
     query = Query(n=3, filters=[Condition("price", "<", ("12",))])
     assert in_file(path, "films") == (rows := wanted(folder / "models/films.pkl", query))
     assert (status, err) == (0, "")
@@ -105,12 +92,12 @@ async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> Non
         ("sqlite:///history.db", "top"),
     ],
 )  # fmt: skip
-async def test_all_into_a_table(recommend: Run, folder: Path, url: str, table: str | None) -> None:
+def test_all_into_a_table(recommend: Command, folder: Path, url: str, table: str | None) -> None:
     file = "history.db" if "history" in url else "shop.db"
     url = url.replace("{}", str(folder.parent))
     arguments = ["--all", "--out", url, "--json", *(["--table", table] if table else [])]
     for _ in range(2):
-        status, out, err = await recommend(*arguments)
+        status, out, err = recommend(*arguments)
         assert (status, err) == (0, "")
     with closing(sqlite3.connect(folder.parent / file)) as connection:
         found = connection.execute(f"SELECT user_id, rank, item_id, score FROM {table or 'recommendations'}")
@@ -121,20 +108,20 @@ async def test_all_into_a_table(recommend: Run, folder: Path, url: str, table: s
     assert told == {"model_id": "films", "model_version": 1, "users": 10, "rows": len(rows)}
 
 
-async def test_the_model_is_named_where_there_are_several(recommend: Run, folder: Path) -> None:
+def test_the_model_is_named_where_there_are_several(recommend: Command, folder: Path) -> None:
     put_model(folder / "models", "m")
     (folder / "models" / "new_config.json").write_text('{"algorithm": "nmf"}')
-    status, _, err = await recommend("ann")
+    status, _, err = recommend("ann")
     assert status == 1
     assert err == "recserver: No model given: use --model; there are: 'films', 'm', 'new'.\n"
-    assert (await recommend("u1", "--model", "m"))[0] == 0
+    assert recommend("u1", "--model", "m")[0] == 0
     for arguments, said in (
         (["u1", "--model", "x"], "There is no model 'x' in data"),
         (["u1", "--model", "../m"], "There is no model '../m' in data"),
         (["u1", "--model", "new"], "Model 'new' was never trained"),
         (["u1", "--data", "elsewhere"], "There is no folder elsewhere"),
     ):
-        status, out, err = await recommend(*arguments)
+        status, out, err = recommend(*arguments)
         assert (status, out) == (1, "") and said in err
 
 
@@ -161,10 +148,10 @@ async def test_the_model_is_named_where_there_are_several(recommend: Run, folder
         (["", "-n", "1"], 2, "must be 1 to 256 characters long"),
     ],
 )
-async def test_what_is_wrong_is_one_sentence(
-    recommend: Run, folder: Path, arguments: list[str], status: int, said: str
+def test_what_is_wrong_is_one_sentence(
+    recommend: Command, folder: Path, arguments: list[str], status: int, said: str
 ) -> None:
-    code, out, err = await recommend(*arguments)
+    code, out, err = recommend(*arguments)
     assert (code, out) == (status, "") and said in err
     assert err.startswith("recserver: ") and err.count("\n") == 1 and "s3cr3t" not in err
     assert {one.name for one in folder.parent.iterdir()} == {"data"} and not list(folder.glob("*.db"))
