@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from aiohttp import ClientError, ClientResponse, ClientSession
 
 from recserver.recommend.model.loading import load_model
-from tests.helpers.cli_process import Start, line_with
-from tests.helpers.cli_service import Serve, Service, called, ok, role_of
+from tests.helpers.cli_call import Command
+from tests.helpers.cli_process import Start, line_with, starter
+from tests.helpers.cli_service import Serve, Service, called, ok, role_of, server_starter
 from tests.helpers.film_models import put_films
 from tests.helpers.pids import children_of, ended, lives
 from tests.helpers.request_mixes import asked_over_http
@@ -30,6 +32,34 @@ def films(tmp_path: Path) -> Path:
     models.mkdir(parents=True)
     put_films(models)
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def shared_films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of ``shared``, with the trained model ``films``."""
+    folder = tmp_path_factory.mktemp("shared") / "data"
+    put_films(folder / "models")
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def start_beside(shared_films: Path) -> AsyncIterator[Start]:
+    """Starts ``recserver ARGUMENTS`` beside the data folder of ``shared``."""
+    async with starter(shared_films.parent) as start:
+        yield start
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(start_beside: Start) -> AsyncIterator[Service]:
+    """A service of a writer and two followers, for tests that leave it as it was."""
+    async with server_starter(start_beside) as serve:
+        yield await serve(3)
+
+
+pytestmark = pytest.mark.process
+
+on_shared_loop = pytest.mark.asyncio(loop_scope="module")
+"""For the tests of the shared service."""
 
 
 async def until(check: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
@@ -59,13 +89,14 @@ async def versions(clients: dict[int, ClientSession]) -> list[Any]:
     return found
 
 
-async def test_whoever_is_asked_the_service_is_one(serve: Serve, tmp_path: Path) -> None:
-    service = await serve(3)
+@on_shared_loop
+async def test_whoever_is_asked_the_service_is_one(shared: Service, shared_films: Path) -> None:
+    service = shared
     clients = await service.to_each()
     assert [len(service.pids(role)) for role in ("writer", "follower")] == [1, 2]
     pid, another = service.pids("follower")
     one, other, listening = clients[pid], clients[another], await service.to(pid)
-    rows = tmp_path / "data/rows.csv"
+    rows = shared_films / "rows.csv"
     rows.write_text("user_id,item_id\nu1,a\nu2,a\nu2,b\n")
     await ok(one, "POST", "/create_data_chef_from_csv", data_chef_id="c", file_path="rows.csv")
     await ok(other, "POST", "/create_model", model_id="m", algorithm="popular")
@@ -87,36 +118,31 @@ async def test_whoever_is_asked_the_service_is_one(serve: Serve, tmp_path: Path)
     assert await versions(clients) == [(404, "model_not_found")] * 3
 
 
-async def test_each_process_answers_every_request_as_if_it_were_alone(serve: Serve, films: Path) -> None:
-    service = await serve(2)
-    model = await asyncio.to_thread(load_model, films / "models" / "films.pkl")
-    async with ClientSession(service.url) as anywhere:
-        clients = [anywhere, *(await service.to_each()).values()]
+@on_shared_loop
+async def test_each_process_answers_every_request_as_if_it_were_alone(shared: Service, shared_films: Path) -> None:
+    model = await asyncio.to_thread(load_model, shared_films / "models" / "films.pkl")
+    async with ClientSession(shared.url) as anywhere:
+        clients = [anywhere, *(await shared.to_each()).values()]
         await asyncio.gather(*(asked_over_http(one, model[1], seed) for seed, one in enumerate(clients)))
 
 
-async def test_a_follower_that_is_killed_is_replaced(serve: Serve, films: Path) -> None:
-    service = await serve(2)
-    (victim,) = service.pids("follower")
+@on_shared_loop
+async def test_a_follower_that_is_killed_is_replaced(shared: Service) -> None:
+    service = shared
+    victim, other = service.pids("follower")
     client = await service.to(service.writer)
     os.kill(victim, signal.SIGKILL)
     line = await line_with(service.supervisor, "restarting it")
     assert f"the follower (process {victim}) was killed by signal 9" in line
     await ok(client, "GET", "/recommend/ann/films")
 
-    (follower,) = await new_ones(service, "follower", victim)
+    async def replaced() -> bool:
+        return len(service.pids("follower") - {victim}) == 2
+
+    await until(replaced)
+    (follower,) = service.pids("follower") - {other}
     await ok(await service.to(follower), "GET", "/recommend/ann/films")
-    assert len(service.pids()) == 2
-
-
-async def new_ones(service: Service, role: str, gone: int) -> set[int]:
-    """The processes of a role, once there is another one in the place of one that is gone."""
-
-    async def there() -> bool:
-        return bool(service.pids(role) - {gone})
-
-    await until(there)
-    return service.pids(role)
+    assert len(service.pids()) == 3
 
 
 async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, films: Path) -> None:
@@ -144,20 +170,23 @@ async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, fi
     await until(deleted)
     assert (await called(client, "GET", "/recommend/ann/films"))[0] == 404  # it follows the new writer already
     await ok(client, "POST", "/create_model", model_id="m", algorithm="nmf")
-    assert await new_ones(service, "writer", victim) == {service.writer}
+    assert service.writer != victim
     holder = json.loads((films / ".lock").read_text())
     assert holder["pid"] == service.supervisor.pid  # whoever stops that one gets the folder
 
 
-@pytest.mark.parametrize("told", ["the supervisor", "the group, by Ctrl-C", "everybody, twice"])
-async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str) -> None:
-    service = await serve(3)
-    pids, (follower, _) = service.pids(), service.pids("follower")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("told", "workers"), [("the supervisor", 3), ("the group, by Ctrl-C", 2), ("each process, twice", 2)]
+)
+async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str, workers: int) -> None:
+    service = await serve(workers)
+    pids, (follower, *_) = service.pids(), service.pids("follower")
     client = await service.to(follower)
     async with client.get("/events") as stream:
         if told == "the supervisor":
             service.supervisor.terminate()
-        elif told == "everybody, twice":
+        elif told == "each process, twice":
             for pid in [*pids, *pids]:
                 os.kill(pid, signal.SIGTERM)
             service.supervisor.terminate()
@@ -257,16 +286,17 @@ async def test_a_port_in_use_is_not_shared_with_a_stranger(start: Start, taken: 
     assert not (tmp_path / "data").exists()
 
 
-async def test_a_second_service_finds_port_and_folder_taken(serve: Serve, start: Start) -> None:
-    service = await serve(2)
+@on_shared_loop
+async def test_a_second_service_finds_port_and_folder_taken(shared: Service, start_beside: Start) -> None:
+    service = shared
     for data, status, says in (("data", 3, f"process {service.supervisor.pid} "), ("other", 2, "--port")):
         for workers in ("2", "1"):
             words = ("serve", "--workers", workers, "--port", str(service.port), "--data", data)
-            second = await start(*words)
+            second = await start_beside(*words)
             _, err = await second.communicate()
             (line,) = err.decode().splitlines()
             assert second.returncode == status and says in line, line
-    assert len(service.pids()) == 2
+    assert len(service.pids()) == 3
 
 
 async def test_what_the_first_process_finds_wrong_is_said_once(start: Start, tmp_path: Path) -> None:
@@ -278,15 +308,14 @@ async def test_what_the_first_process_finds_wrong_is_said_once(start: Start, tmp
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "257"])
-async def test_no_such_number_of_processes(start: Start, value: str) -> None:
+def test_no_such_number_of_processes(command: Command, value: str) -> None:
     for arguments, environment in (
         (("--workers", value), {}),
         ((), {"RECSERVER_WORKERS": value}),
     ):
-        process = await start("serve", *arguments, **environment)
-        _, err = await process.communicate()
-        (line,) = err.decode().splitlines()
-        assert (process.returncode, "RECSERVER_WORKERS" in line) == (2, True)
+        status, _, err = command("serve", *arguments, **environment)
+        (line,) = err.splitlines()
+        assert (status, "RECSERVER_WORKERS" in line) == (2, True)
 
 
 async def test_read_only_processes_have_no_writer(serve: Serve, films: Path) -> None:
@@ -300,8 +329,9 @@ async def test_read_only_processes_have_no_writer(serve: Serve, films: Path) -> 
     assert {path: path.stat().st_mtime_ns for path in films.rglob("*")} == before
 
 
-async def test_followers_load_no_heavy_library(serve: Serve, films: Path) -> None:
-    service = await serve(2)
+@on_shared_loop
+async def test_followers_load_no_heavy_library(shared: Service) -> None:
+    service = shared
     for pid, client in (await service.to_each()).items():
         await ok(client, "GET", "/recommend/ann/films")
         await ok(client, "GET", "/similar_items?model_id=films&item_id=big")
