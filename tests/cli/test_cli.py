@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE, STDOUT
+from typing import NamedTuple
 
 import pytest
 from aiohttp import ClientSession
@@ -14,24 +19,23 @@ from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start, line_with, url_of
 from tests.helpers.film_models import put_films
 
-CHEFS = """\
-films: {type: csv, path: films.csv, rename_columns: "userId->user_id,movieId->item_id"}
-gone: {type: csv, path: gone.csv}
-"""
+pytestmark = pytest.mark.process
+
+CHEFS = 'films: {type: csv, path: films.csv, rename_columns: "userId->user_id,movieId->item_id"}'
 
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
         (["chefs", "preview", "films"], 0),
-        (["chefs", "preview", "gone"], 1),
+        (["chefs", "preview", "none"], 1),
         (["models", "list"], 0),
         (["models", "export", "none"], 1),
         (["recommend", "ann", "--model", "films", "--explain"], 0),
         (["recommend", "ann", "--model", "films", "--fallback", "some"], 2),
         (["evaluate", "--data", "data/films.csv", "--user", "who"], 2),
         (["version"], 0),
-        (["no-such-command"], 2),
+        (["serve", "--host", "0.0.0.0"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -49,35 +53,47 @@ async def test_a_command_does_the_same_in_a_process_of_its_own(
     assert process.returncode == status and bool(out) == (status == 0) and bool(err) == (status != 0)
 
 
-async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> None:
-    process = await start("demo", "--data", "here")
-    out, err = await process.communicate()
-    text = out.decode()
-    assert process.returncode == 0, err.decode() + text
-    assert text.count("200") >= 3
-    assert "a new guest" in text
-    assert "popular: a cold-start user" in text
-    assert "recserver serve --data here" in text
-    config = json.loads((tmp_path / "here/models/restaurants_config.json").read_text())
+class Demo(NamedTuple):
+    """A run of ``recserver demo``."""
+
+    folder: Path
+    status: int
+    out: str
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """A run of ``recserver demo`` that has ended."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "recserver", "demo", "--data", "here"]
+    done = subprocess.run(command, cwd=folder, stdout=PIPE, stderr=STDOUT, text=True, check=False)
+    return Demo(folder / "here", done.returncode, done.stdout)
+
+
+def test_demo_runs_the_whole_workflow(demo: Demo) -> None:
+    assert demo.status == 0, demo.out
+    assert demo.out.count("200") >= 3
+    assert "a new guest" in demo.out
+    assert "popular: a cold-start user" in demo.out
+    assert "recserver serve --data here" in demo.out
+    config = json.loads((demo.folder / "models/restaurants_config.json").read_text())
     assert config["status"] == "completed"
 
 
-async def test_demo_recommends_more_of_what_a_guest_likes(start: Start, tmp_path: Path) -> None:
+async def test_demo_recommends_more_of_what_a_guest_likes(demo: Demo) -> None:
     from recserver import RecServer, Settings
     from recserver.cli.commands import demo_data
 
-    process = await start("demo", "--data", "here")
-    await process.communicate()
     visits = demo_data.liked(demo_data.visits())
     hits = total = 0
-    async with RecServer(tmp_path / "here", Settings(training_processes=1)) as rec:
+    async with RecServer(demo.folder, Settings(training_processes=1, read_only=True)) as rec:
         for guest, seen in visits.items():
             favourites = {demo_data.cuisine_of(one.item_id) for one in seen if one.rating >= 4}
             answer = await rec.recommend(guest, model_id="restaurants", n=2)
             best = [item["item_id"] for item in answer["predictions"][guest]]
             hits += sum(demo_data.cuisine_of(place) in favourites for place in best)
             total += len(best)
-    assert hits / total > 0.9  # two in six cuisines, or fewer, are somebody's favourites
+    assert hits / total > 0.9  # two in six cuisines, or fewer, are the favourites of a guest
 
 
 async def test_serve_logs_runs_and_their_failures(start: Start, tmp_path: Path) -> None:
@@ -132,20 +148,21 @@ async def test_json_log_lines(start: Start) -> None:
         (["demo", "--data", "file"], {}, "choose another --data"),
     ],
 )
-async def test_what_cannot_start_says_why(
-    start: Start, tmp_path: Path, arguments: list[str], environment: dict[str, str], sentence: str
+def test_what_cannot_start_says_why(
+    command: Command, tmp_path: Path, arguments: list[str], environment: dict[str, str], sentence: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    process = await start(*arguments, **environment)
-    _, err = await process.communicate()
-    assert process.returncode == 2
-    assert sentence in err.decode()
-    assert len(err.decode().strip().splitlines()) == 1
+    status, _, err = command(*arguments, **environment)
+    assert status == 2
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
 
 
 async def test_a_port_in_use_is_named(start: Start) -> None:
-    first = await start("serve", "--port", "0", "--data", "one")
-    port = (await url_of(first)).rsplit(":", 1)[1]
-    second = await start("serve", "--port", port, "--data", "two")
-    _, err = await second.communicate()
-    assert (second.returncode, f":{port}" in err.decode(), "--port" in err.decode()) == (2, True, True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        process = await start("serve", "--port", port, "--data", "two")
+        _, err = await process.communicate()
+    assert (process.returncode, f":{port}" in err.decode(), "--port" in err.decode()) == (2, True, True)
