@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from subprocess import PIPE, STDOUT
 from typing import NamedTuple
 
 import pytest
@@ -59,6 +58,7 @@ class Demo(NamedTuple):
     folder: Path
     status: int
     out: str
+    err: str
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +66,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """A run of ``recserver demo`` that has ended."""
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "recserver", "demo", "--data", "here"]
-    done = subprocess.run(command, cwd=folder, stdout=PIPE, stderr=STDOUT, text=True, check=False)
-    return Demo(folder / "here", done.returncode, done.stdout)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return Demo(folder / "here", done.returncode, done.stdout, done.stderr)
 
 
 def test_demo_runs_the_whole_workflow(demo: Demo) -> None:
-    assert demo.status == 0, demo.out
+    assert demo.status == 0, demo.err + demo.out
     assert demo.out.count("200") >= 3
     assert "a new guest" in demo.out
     assert "popular: a cold-start user" in demo.out
