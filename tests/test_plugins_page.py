@@ -71,10 +71,12 @@ def report(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_test_of_the_page_passes(report: str) -> None:
     assert f"runs {passed(report, 'test_logs.py')} tests" in PAGE
 
 
+@pytest.mark.slow
 def test_the_algorithm_of_the_page_passes_the_suite(report: str) -> None:
     assert f"It has {passed(report, 'test_walks.py')} tests" in PAGE
 

@@ -70,6 +70,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return Demo(folder / "here", done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_demo_runs_the_whole_workflow(demo: Demo) -> None:
     assert demo.status == 0, demo.err + demo.out
     assert demo.out.count("200") >= 3
@@ -96,6 +97,7 @@ async def test_demo_recommends_more_of_what_a_guest_likes(demo: Demo) -> None:
     assert hits / total > 0.9  # two in six cuisines, or fewer, are the favourites of a guest
 
 
+@pytest.mark.slow
 async def test_serve_logs_runs_and_their_failures(start: Start, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/rows.csv").write_text("who,item_id\nu1,a\n")

@@ -70,6 +70,7 @@ def rows_of(evaluate: Command, *arguments: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.process
 async def test_algorithms_are_compared_on_real_data(start: Start, test_data: Path) -> None:
     file = str(test_data / "ml-latest-small" / "ratings.csv")
     options = (
@@ -91,6 +92,8 @@ async def test_algorithms_are_compared_on_real_data(start: Start, test_data: Pat
         assert 2000 > row["peak_mb"] > popular["peak_mb"] > 20
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_the_table_has_the_baseline_and_says_what_to_take(evaluate: Command, file: Path) -> None:
     status, out, err = evaluate("--data", "rows.csv", "--algorithms", "item_knn, als,item_knn")
     assert status == 0
@@ -131,6 +134,8 @@ def test_a_given_pair_is_used_as_it_is(quick: Command, tmp_path: Path) -> None:
     assert (row["ndcg_at_10"], row["recall_at_20"], row["hr_at_10"]) == (0.5, 0.5, 0.5)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 def test_one_that_fails_costs_its_own_row(
     evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -243,6 +243,7 @@ def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(models: C
     assert found["nobody"].items[2] == ("latte", 0.0)
 
 
+@pytest.mark.process
 async def test_a_folder_that_a_server_writes_is_left_alone(
     start: Start, models: Command, folder: Path, settings: Settings
 ) -> None:

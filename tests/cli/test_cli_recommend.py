@@ -158,6 +158,8 @@ def test_what_is_wrong_is_one_sentence(
 
 
 @pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.process
+@pytest.mark.slow
 async def test_being_ended_leaves_nothing(start: Start, tmp_path: Path, told: signal.Signals) -> None:
     put_crowd(tmp_path / "data" / "models", 400_000)
     process = await start("recommend", "--all", "--out", "top.jsonl")

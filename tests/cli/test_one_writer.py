@@ -52,6 +52,7 @@ async def test_of_several_starts_at_the_same_time_one_wins(start: Start, tmp_pat
     assert holder == {"pid": winner.pid, "host": socket.gethostname()}
 
 
+@pytest.mark.slow
 async def test_after_a_kill_the_next_one_starts(start: Start, tmp_path: Path) -> None:
     first = await start(*HERE)
     await url_of(first)
@@ -79,6 +80,7 @@ async def test_a_second_server_and_the_demo_leave_a_running_server_alone(start: 
     assert task.exists() and not (tmp_path / "here/visits.csv").exists()
 
 
+@pytest.mark.slow
 async def test_read_only_takes_no_lock_and_a_writer_may_join(start: Start, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     reader = await start(*HERE, "--read-only")

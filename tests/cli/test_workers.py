@@ -236,6 +236,7 @@ async def a_slow_source() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Eve
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rows", asked, may
 
 
+@pytest.mark.slow
 async def test_requests_in_flight_finish_unless_a_second_signal_comes(serve: Serve) -> None:
     for signals, status in ((1, 0), (2, 130)):
         async with a_slow_source() as (url, asked, may):
@@ -287,6 +288,7 @@ async def test_a_port_in_use_is_not_shared_with_a_stranger(start: Start, taken: 
 
 
 @on_shared_loop
+@pytest.mark.slow
 async def test_a_second_service_finds_port_and_folder_taken(shared: Service, start_beside: Start) -> None:
     service = shared
     for data, status, says in (("data", 3, f"process {service.supervisor.pid} "), ("other", 2, "--port")):
