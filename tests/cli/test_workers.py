@@ -10,7 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -176,29 +176,30 @@ async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, fi
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("told", "workers"), [("the supervisor", 3), ("the group, by Ctrl-C", 2), ("each process, twice", 2)]
-)
-async def test_told_to_stop_all_end_well(serve: Serve, films: Path, told: str, workers: int) -> None:
-    service = await serve(workers)
-    pids, (follower, *_) = service.pids(), service.pids("follower")
+@pytest.mark.parametrize("signals", ["Ctrl-C for the group", "SIGTERM for each process, twice"])
+async def test_signals_to_all_processes_end_them(serve: Serve, films: Path, signals: str) -> None:
+    service = await serve(2)
+    pids, (follower,) = service.pids(), service.pids("follower")
     client = await service.to(follower)
     async with client.get("/events") as stream:
-        if told == "the supervisor":
-            service.supervisor.terminate()
-        elif told == "each process, twice":
+        if signals == "Ctrl-C for the group":
+            os.killpg(service.supervisor.pid, signal.SIGINT)
+        else:
             for pid in [*pids, *pids]:
                 os.kill(pid, signal.SIGTERM)
             service.supervisor.terminate()
-        else:
-            os.killpg(service.supervisor.pid, signal.SIGINT)
-        async for _ in stream.content:  # it comes to an end that is one
+        async for _ in stream.content:  # a complete response: otherwise this raises an error
             pass
+    await ended_well(service, pids, films)
+
+
+async def ended_well(service: Service, pids: set[int], folder: Path) -> None:
+    """Check that all processes of a service end without an error."""
     _, err = await service.supervisor.communicate()
     assert service.supervisor.returncode == 0, err.decode()
     assert "Traceback" not in err.decode()
     assert [pid for pid in pids if lives(pid)] == []
-    assert (films / ".lock").read_text() == ""
+    assert (folder / ".lock").read_text() == ""
 
 
 @pytest.mark.parametrize("moment", ["its first process was started", "that one has the folder"])
@@ -218,47 +219,64 @@ async def test_ctrl_c_at_the_start(start: Start, tmp_path: Path, moment: str) ->
     assert [line for line in said if "closing" not in line] == ["closed"]
 
 
+class Request(NamedTuple):
+    """A request that waits for its source."""
+
+    response: asyncio.Future[tuple[int, Any]]
+    answer: asyncio.Event  # set: the source answers
+
+
 @asynccontextmanager
-async def a_slow_source() -> AsyncIterator[tuple[str, asyncio.Event, asyncio.Event]]:
-    """An address with one row, an event that it was asked, and one on which it answers."""
-    asked, may = asyncio.Event(), asyncio.Event()
+async def request_in_flight(client: ClientSession) -> AsyncIterator[Request]:
+    """A request for the preview of a data chef, whose source has been contacted and does not answer yet."""
+    contacted, may_answer = asyncio.Event(), asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        asked.set()
-        await may.wait()
+        contacted.set()
+        await may_answer.wait()
         rows = b'[{"user_id": "u1", "item_id": "a"}]'
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n")
         writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(rows), rows))
         writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/rows", asked, may
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as source:
+        url = f"http://127.0.0.1:{source.sockets[0].getsockname()[1]}/rows"
+        await ok(client, "POST", "/create_data_chef_from_api", data_chef_id="c", url=url)
+        response = asyncio.ensure_future(called(client, "GET", "/preview_data_chef/c"))
+        await contacted.wait()
+        yield Request(response, may_answer)
+        may_answer.set()
 
 
 @pytest.mark.slow
-async def test_requests_in_flight_finish_unless_a_second_signal_comes(serve: Serve) -> None:
-    for signals, status in ((1, 0), (2, 130)):
-        async with a_slow_source() as (url, asked, may):
-            service = await serve(2)
-            pids, (follower,) = service.pids(), service.pids("follower")
-            client = await service.to(follower)
-            await ok(client, "POST", "/create_data_chef_from_api", data_chef_id="c", url=url, overwrite=True)
-            preview = asyncio.ensure_future(called(client, "GET", "/preview_data_chef/c"))
-            await asked.wait()
-            service.supervisor.terminate()
-            await line_with(service.supervisor, "closing")
-            if signals == 2:
-                service.supervisor.terminate()
-                await asyncio.gather(*(ended(pid) for pid in pids))
-                with pytest.raises(ClientError):
-                    await preview
-            else:
-                may.set()
-                assert (await preview)[0] == 200
-            await service.supervisor.communicate()
-            assert service.supervisor.returncode == status
-            may.set()
+async def test_requests_in_flight_finish_when_the_supervisor_is_stopped(serve: Serve, films: Path) -> None:
+    service = await serve(3)
+    pids, (follower, other) = service.pids(), service.pids("follower")
+    client, streaming = await service.to(follower), await service.to(other)
+    async with request_in_flight(client) as request, streaming.get("/events") as stream:
+        service.supervisor.terminate()
+        await line_with(service.supervisor, "closing")
+        request.answer.set()
+        assert (await request.response)[0] == 200
+        async for _ in stream.content:  # a complete response: otherwise this raises an error
+            pass
+        await ended_well(service, pids, films)
+
+
+@pytest.mark.slow
+async def test_a_second_signal_ends_requests_in_flight(serve: Serve) -> None:
+    service = await serve(2)
+    pids, (follower,) = service.pids(), service.pids("follower")
+    async with request_in_flight(await service.to(follower)) as request:
+        service.supervisor.terminate()
+        await line_with(service.supervisor, "closing")
+        service.supervisor.terminate()
+        await asyncio.gather(*(ended(pid) for pid in pids))
+        with pytest.raises(ClientError):
+            await request.response
+        await service.supervisor.communicate()
+        assert service.supervisor.returncode == 130
 
 
 async def test_nothing_outlives_a_killed_supervisor(serve: Serve, films: Path) -> None:

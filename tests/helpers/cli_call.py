@@ -45,7 +45,7 @@ def call(folder: Path, *arguments: str, **environment: str) -> Result:
     out, err = (TextIOWrapper(BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     with redirect_stdout(out), redirect_stderr(err), _state_of_a_new_process(folder, arguments, environment):
         status = _exit_status()
-    return Result(status, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
+    return Result(status, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
 
 def _exit_status() -> int:
@@ -89,5 +89,7 @@ def _state_of_a_new_process(
         yield
 
 
-def _print_warning(message: Warning | str, category: type[Warning], filename: str, line: int, *_: Any) -> None:
-    sys.stderr.write(warnings.formatwarning(message, category, filename, line))
+def _print_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
