@@ -1,4 +1,4 @@
-"""The command line in processes of its own."""
+"""The command line in new processes."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ CHEFS = 'films: {type: csv, path: films.csv, rename_columns: "userId->user_id,mo
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-async def test_a_command_does_the_same_in_a_process_of_its_own(
+async def test_a_command_does_the_same_in_a_new_process(
     start: Start, command: Command, tmp_path: Path, arguments: list[str], status: int
 ) -> None:
-    """So that the other tests may call commands within their own process."""
+    """Which is why other tests may call commands within the process of pytest."""
     (tmp_path / "data/config").mkdir(parents=True)
     (tmp_path / "data/config/restaurant_data.yaml").write_text(CHEFS)
     (tmp_path / "data/films.csv").write_text("userId,movieId\nann,Düne\ncem,Alien\n")
@@ -89,12 +89,12 @@ async def test_demo_recommends_more_of_what_a_guest_likes(demo: Demo) -> None:
     hits = total = 0
     async with RecServer(demo.folder, Settings(training_processes=1, read_only=True)) as rec:
         for guest, seen in visits.items():
-            favourites = {demo_data.cuisine_of(one.item_id) for one in seen if one.rating >= 4}
+            favorites = {demo_data.cuisine_of(one.item_id) for one in seen if one.rating >= 4}
             answer = await rec.recommend(guest, model_id="restaurants", n=2)
             best = [item["item_id"] for item in answer["predictions"][guest]]
-            hits += sum(demo_data.cuisine_of(place) in favourites for place in best)
+            hits += sum(demo_data.cuisine_of(place) in favorites for place in best)
             total += len(best)
-    assert hits / total > 0.9  # two in six cuisines, or fewer, are the favourites of a guest
+    assert hits / total > 0.9  # two in six cuisines, or fewer, are the favorites of a guest
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_preview_shows_bad_rows_by_reason_with_examples(chefs: Command) -> None:
     assert "user_id is empty" in bad and "item_id='Alien'" in bad
 
 
-def test_what_a_source_holds_cannot_drive_the_terminal(chefs: Command) -> None:
+def test_a_source_cannot_send_control_characters_to_the_terminal(chefs: Command) -> None:
     _, out, _ = chefs("preview", "fixed")
     assert "\x1b" not in out
     assert "[bold]Dune" in out and "\\x1b[31mred" in out
@@ -109,7 +109,7 @@ def test_list(chefs: Command) -> None:
     assert listed["broken"]["error"] == "half_life_days: must be days, more than 0 and at most 36600."
 
 
-def test_keys_that_mean_nothing_are_named(chefs: Command, folder: Path) -> None:
+def test_unknown_keys_are_named(chefs: Command, folder: Path) -> None:
     (folder / "config/restaurant_data.yaml").write_text(
         "fixed: {type: csv, path: films.csv, delimeter: ',', rename_columns: 'userId->user_id,movieId->item_id'}\n"
     )
@@ -119,7 +119,7 @@ def test_keys_that_mean_nothing_are_named(chefs: Command, folder: Path) -> None:
     assert json.loads(chefs("preview", "fixed", "--json")[1])["warnings"] == [warning]
 
 
-def test_preview_counts_ratings_that_are_no_numbers(chefs: Command) -> None:
+def test_preview_counts_ratings_that_are_not_numbers(chefs: Command) -> None:
     _, out, _ = chefs("preview", "fixed")
     assert "Rows where the rating is no number (it counts as 1): 1" in out
 
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_parsed_is_named(chefs: Command, folder: Path) -> 
 
 
 @pytest.mark.parametrize("rows", ["0", "1001", "x"])
-def test_other_numbers_of_rows_are_refused(chefs: Command, rows: str) -> None:
+def test_invalid_numbers_of_rows_are_refused(chefs: Command, rows: str) -> None:
     status, _, err = chefs("preview", "films", "--rows", rows)
     assert (status, "--rows" in err) == (2, True)
 
@@ -176,7 +176,7 @@ async def test_a_running_server_is_not_disturbed(chefs: Command, folder: Path, s
     async with RecServer(folder, settings, executor=ScriptedExecutor()) as rec:
 
         def content() -> dict[Path, bytes]:
-            """Of all files but the history, which the server itself looks at."""
+            """The content of all files but the history, which the server itself reads."""
             files = (path for path in folder.rglob("*") if path.is_file())
             return {path: path.read_bytes() for path in files if not path.name.startswith("history.db")}
 

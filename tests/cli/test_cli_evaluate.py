@@ -24,8 +24,8 @@ KEYS = {"algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage", "seco
 FILMS = ["--user", "userId", "--item", "movieId", "--timestamp", "timestamp"]
 
 
-def tastes(users: int = 60) -> list[str]:
-    """Rows of two groups of people, who take other things; one item in three of theirs is missing."""
+def sample_rows(users: int = 60) -> list[str]:
+    """Rows of two groups of users with separate items; each user lacks a third of the items of the group."""
     return [
         f"u{user},{'ab'[user % 2]}{item},{item % 5 + 1}"
         for user in range(users)
@@ -37,12 +37,12 @@ def tastes(users: int = 60) -> list[str]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "rows.csv"
-    path.write_text("\n".join(["user_id,item_id,rating", *tastes()]) + "\n")
+    path.write_text("\n".join(["user_id,item_id,rating", *sample_rows()]) + "\n")
     return path
 
 
 class InThisProcess(ProcessExecutor):
-    """Evaluates algorithms without a process of their own."""
+    """Evaluates algorithms without worker processes."""
 
     async def evaluate_candidate(self, job: CandidateJob, on_progress: OnProgress) -> CandidateResult:
         return await asyncio.to_thread(evaluate_candidate, job, on_progress)
@@ -94,7 +94,7 @@ async def test_algorithms_are_compared_on_real_data(start: Start, test_data: Pat
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_the_table_has_the_baseline_and_says_what_to_take(evaluate: Command, file: Path) -> None:
+def test_the_table_has_the_baseline_and_names_the_best_algorithm(evaluate: Command, file: Path) -> None:
     status, out, err = evaluate("--data", "rows.csv", "--algorithms", "item_knn, als,item_knn")
     assert status == 0
     first, heads, *lines = out.splitlines()
@@ -114,7 +114,7 @@ def test_a_seed_holds_out_other_pairs(quick: Command, file: Path) -> None:
     assert found[0] == found[1] != found[2] == found[3]
 
 
-def test_a_parquet_file_is_read_as_a_csv_file_is(quick: Command, file: Path) -> None:
+def test_a_parquet_file_is_read_like_a_csv_file(quick: Command, file: Path) -> None:
     pq.write_table(csv.read_csv(file), file.with_suffix(".parquet"))
     both = [
         rows_of(quick, "--data", name, "--algorithms", "item_knn,popular") for name in ("rows.csv", "rows.parquet")
@@ -136,7 +136,7 @@ def test_a_given_pair_is_used_as_it_is(quick: Command, tmp_path: Path) -> None:
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_one_that_fails_costs_its_own_row(
+def test_an_algorithm_that_fails_affects_only_its_own_row(
     evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [f"u{n % 9},i{n % 7},{-1 if n % 9 < 8 else 1}" for n in range(63)]
@@ -162,10 +162,10 @@ def test_hyperparameters_are_those_of_the_fit(quick: Command, file: Path) -> Non
     assert one["ndcg_at_10"] != default["ndcg_at_10"]
 
 
-def test_without_algorithms_all_of_ours_are_compared(quick: Command, tmp_path: Path) -> None:
+def test_by_default_all_built_in_algorithms_are_compared(quick: Command, tmp_path: Path) -> None:
     from recserver.algorithms.lookup import ALGORITHM_PATHS
 
-    (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in tastes(12))]))
+    (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in sample_rows(12))]))
     rows = rows_of(quick, "--data", "few.csv")
     assert {row["algorithm"] for row in rows} == set(ALGORITHM_PATHS) - {"auto"}
     assert all(set(row) == KEYS for row in rows)
@@ -207,7 +207,7 @@ FILE = ["--data", "rows.csv"]
         (1, ["--data", "empty.csv"], "empty"),
     ],
 )
-def test_what_cannot_be_evaluated_says_why(
+def test_errors_are_one_sentence(
     evaluate: Command, file: Path, status: int, arguments: list[str], sentence: str
 ) -> None:
     (file.parent / "single.csv").write_text("user_id,item_id\nu,a\nv,b\n")
@@ -219,6 +219,6 @@ def test_what_cannot_be_evaluated_says_why(
 
 
 @pytest.mark.parametrize("arguments", [["--split", "sideways"], ["--seed", "-1"], ["--seed", "x"]])
-def test_values_that_are_none_are_refused(evaluate: Command, file: Path, arguments: list[str]) -> None:
+def test_invalid_values_are_refused(evaluate: Command, file: Path, arguments: list[str]) -> None:
     status, _, err = evaluate(*FILE, *arguments)
     assert (status, arguments[0] in err) == (2, True)

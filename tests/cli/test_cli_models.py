@@ -1,4 +1,4 @@
-"""``recserver models``: what is listed, and models taken to numpy and safetensors and back."""
+"""``recserver models``: the list, and export to and import from numpy and safetensors files."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def plain(**changes: Any) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def opened(path: Path) -> Recommender:
-    with ThreadPoolExecutor(1) as elsewhere:  # where it may block, whoever calls
+def load_recommender(path: Path) -> Recommender:
+    with ThreadPoolExecutor(1) as elsewhere:  # where it may block
         return elsewhere.submit(load_model, path).result()[1]
 
 
 def answers(path: Path) -> Any:
-    model = opened(path)
+    model = load_recommender(path)
     users = [*model.users, "nobody"]
     return {one: recommend(model, one, Query()) for one in users}
 
@@ -77,7 +77,7 @@ def test_list_shows_every_model(models: Command) -> None:
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-async def test_what_is_exported_and_imported_answers_the_same(models: Command, folder: Path, kind: str) -> None:
+async def test_an_imported_export_gives_the_same_answers(models: Command, folder: Path, kind: str) -> None:
     assert (await asyncio.to_thread(models, "export", "m", "--format", kind))[0] == 0
     status, out, err = await asyncio.to_thread(models, "import", f"m.{kind}", "copy")
     assert (status, err, out) == (0, "", "Imported version 1 of model copy into data.\n")
@@ -91,8 +91,8 @@ async def test_what_is_exported_and_imported_answers_the_same(models: Command, f
         assert one == other
 
 
-def asked_of_all(model: Recommender) -> list[Recommendations]:
-    """Answers that need all that a model file may hold."""
+def varied_answers(model: Recommender) -> list[Recommendations]:
+    """Answers that need everything that a model file may contain."""
     queries = [
         Query(filters=[parse_condition("genre=Comedy")]),
         Query(interactions=[Interaction("jaws", 5.0)], explain=True),
@@ -102,33 +102,33 @@ def asked_of_all(model: Recommender) -> list[Recommendations]:
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-def test_what_other_tools_do_not_know_comes_back(models: Command, folder: Path, kind: str) -> None:
-    """How users are folded in, attributes, and what was popular of late."""
+def test_data_for_recserver_alone_survives_export_and_import(models: Command, folder: Path, kind: str) -> None:
+    """Fold-in, item attributes and recent popularity."""
     put_films(folder / "models")
     for source, copy in (("films", "second"), ("second", "third")):
         assert models("export", source, "--format", kind)[0] == 0
         status, out, err = models("import", f"{source}.{kind}", copy)
         assert (status, err, out) == (0, "", f"Imported version 1 of model {copy} into data.\n")
-        before, after = (opened(folder / f"models/{name}.pkl") for name in ("films", copy))
-        assert asked_of_all(after) == asked_of_all(before)
+        before, after = (load_recommender(folder / f"models/{name}.pkl") for name in ("films", copy))
+        assert varied_answers(after) == varied_answers(before)
 
 
-def test_it_does_not_come_back_to_what_was_changed(models: Command, folder: Path) -> None:
+def test_data_for_recserver_alone_is_dropped_if_factors_changed(models: Command, folder: Path) -> None:
     put_films(folder / "models")
     models("export", "films")
     parts = dict(np.load(folder.parent / "films.npz"))
     np.savez(folder.parent / "changed.npz", **parts | {"item_factors": parts["item_factors"] * 2})
     status, out, err = models("import", "changed.npz", "changed")
     assert (status, err) == (0, "") and "so the rest of the file is not imported" in " ".join(out.split())
-    model = opened(folder / "models/changed.pkl")
+    model = load_recommender(folder / "models/changed.pkl")
     assert (model.fold_in, model.attributes, model.recent_popularity) == (None, None, None)
 
 
 @pytest.mark.parametrize(
-    "told", [b"", b"[]", b'{"header": 5, "belongs_to": ""}', b'{"header": {}}', b"[" * 100_000]
+    "content", [b"", b"[]", b'{"header": 5, "belongs_to": ""}', b'{"header": {}}', b"[" * 100_000]
 )
-def test_what_is_carried_along_may_be_anything(models: Command, folder: Path, told: bytes) -> None:
-    np.savez(folder.parent / "odd.npz", **plain(recserver=np.frombuffer(told, np.uint8)))
+def test_invalid_data_for_recserver_alone_is_refused(models: Command, folder: Path, content: bytes) -> None:
+    np.savez(folder.parent / "odd.npz", **plain(recserver=np.frombuffer(content, np.uint8)))
     status, _, err = models("import", "odd.npz", "odd")
     assert status == 1 and "'recserver' was not written by recserver models export" in " ".join(err.split())
 
@@ -141,7 +141,9 @@ def test_what_is_carried_along_may_be_anything(models: Command, folder: Path, to
         {"attribute_offsets": np.array([5, 1])},
     ],
 )
-def test_what_is_carried_along_is_checked(models: Command, folder: Path, change: dict[str, Any]) -> None:
+def test_invalid_arrays_for_recserver_alone_are_refused(
+    models: Command, folder: Path, change: dict[str, Any]
+) -> None:
     put_films(folder / "models")
     models("export", "films")
     parts = dict(np.load(folder.parent / "films.npz"))
@@ -160,13 +162,13 @@ def test_the_three_lines_of_the_docs_read_an_export(models: Command, folder: Pat
     found: dict[str, Any] = {}
     exec(lines, found)
     assert found["items"] == [f"i{number:06d}" for number in range(50)]
-    model = opened(folder / "models/m.pkl")
+    model = load_recommender(folder / "models/m.pkl")
     assert np.array_equal(found["model"]["item_factors"].T, model.item_factors)
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-def test_neighbors_go_out_and_come_back_in_any_order(models: Command, folder: Path, kind: str) -> None:
-    """The file lists items, users and pairs the other way round."""
+def test_neighbors_survive_export_and_import_in_any_order(models: Command, folder: Path, kind: str) -> None:
+    """The file lists items, users and pairs in reverse order."""
     file, backwards = folder.parent / f"m.{kind}", list("cba")
     weights = {"neighbor_indptr": [0, 1, 1, 2], "neighbor_indices": [1, 0], "neighbor_weights": [0.5, 2.0]}
     parts = {
@@ -194,7 +196,7 @@ def answer(model: Recommender, user: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"neighbor_indptr": None}, "neighbor_indptr is missing"),
         ({"neighbor_indptr": np.array([0, 1, 2])}, "neighbor_indptr does not match"),
@@ -206,8 +208,8 @@ def answer(model: Recommender, user: str) -> dict[str, float]:
         ({"seen_strengths": np.array(["a"])}, "seen_strengths must be numbers of shape (1,)"),
     ],
 )
-def test_neighbors_that_do_not_fit_are_refused(
-    models: Command, folder: Path, change: dict[str, Any], said: str
+def test_invalid_neighbors_are_refused(
+    models: Command, folder: Path, change: dict[str, Any], sentence: str
 ) -> None:
     parts = {
         "user_ids": np.array(["ann"]),
@@ -223,7 +225,7 @@ def test_neighbors_that_do_not_fit_are_refused(
     }
     np.savez(folder.parent / "odd.npz", **{name: one for name, one in (parts | change).items() if one is not None})
     status, _, err = models("import", "odd.npz", "other")
-    assert status == 1 and said in err
+    assert status == 1 and sentence in err
 
 
 def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(models: Command, folder: Path) -> None:
@@ -251,8 +253,8 @@ async def test_a_folder_that_a_server_writes_is_left_alone(
     async with RecServer(folder, settings) as rec:
         await rec.recommend("u0", model_id="m")
         process = await start("models", "import", "plain.npz", "m", "--overwrite")
-        _, told = await process.communicate()
-        err = told.decode()
+        _, output = await process.communicate()
+        err = output.decode()
         assert process.returncode == 1
         assert err.startswith(f"recserver: The data folder data is in use by process {os.getpid()} on host ")
         assert err.endswith(": stop that server, import, and start it again.\n")
@@ -291,7 +293,7 @@ async def test_an_import_leaves_a_pinned_version_in_its_place(
         assert (await rec.recommend("zoe", model_id="m"))["model_version"] == 4
 
 
-def test_imports_keep_as_many_versions_as_a_server(models: Command, folder: Path) -> None:
+def test_imports_retain_as_many_versions_as_a_server(models: Command, folder: Path) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     for _ in range(7):
         assert models("import", "plain.npz", "m", "--overwrite")[0] == 0
@@ -318,7 +320,7 @@ def test_a_model_that_is_being_trained_is_left_alone(models: Command, folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "sentence"),
     [
         (("export", "none"), 1, "there are: 'm', 'new'"),
         (("export", "../models/m"), 1, "There is no model"),
@@ -335,13 +337,13 @@ def test_a_model_that_is_being_trained_is_left_alone(models: Command, folder: Pa
         (("list", "--data", "nowhere"), 1, "no folder"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(
-    models: Command, folder: Path, arguments: tuple[str, ...], status: int, said: str
+def test_errors_are_one_sentence(
+    models: Command, folder: Path, arguments: tuple[str, ...], status: int, sentence: str
 ) -> None:
     before = sorted(one.name for one in folder.rglob("*"))
     code, out, err = models(*arguments)
     assert (code, out) == (status, "")
-    assert said in err and "Traceback" not in err
+    assert sentence in err and "Traceback" not in err
     assert sorted(one.name for one in folder.rglob("*")) == before
 
 
@@ -359,7 +361,7 @@ def test_pickles_within_are_never_executed(models: Command, folder: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"user_factors": None}, "user_factors is missing"),
         ({"user_ids": None}, "user_text is missing"),
@@ -391,13 +393,13 @@ def test_pickles_within_are_never_executed(models: Command, folder: Path) -> Non
         ({"item_counts": np.array([1, 2, -3])}, "one count"),
     ],
 )
-def test_arrays_that_make_no_model_are_refused(change: dict[str, Any], said: str) -> None:
+def test_invalid_arrays_are_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         import_arrays(plain(**change))
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
 
 
-def test_what_is_optional_may_be_missing() -> None:
+def test_optional_arrays_may_be_missing() -> None:
     parts = import_arrays(plain(seen_indptr=None, seen_indices=None))
     assert parts["item_counts"].tolist() == [0, 0, 0] and parts["seen_indptr"].tolist() == [0, 0, 0]
     assert import_arrays(plain())["item_counts"].tolist() == [0, 1, 1]  # latte, scone, tea: each pair once
@@ -405,7 +407,7 @@ def test_what_is_optional_may_be_missing() -> None:
     assert bytes(import_arrays(plain(user_ids=np.array([10, 9])))["user_text"]) == b"109"
 
 
-def test_an_archive_that_claims_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_would_be_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, user_factors=np.zeros(10**6))
     assert path.stat().st_size < 10**5

@@ -38,7 +38,7 @@ def recommend(folder: Path, command: Command) -> Command:
 
 
 @pytest.mark.parametrize(
-    ("options", "wishes"),
+    ("arguments", "options"),
     [
         ([], {}),
         (["-n", "2", "--include-seen"], {"n": 2, "exclude_seen": False}),
@@ -50,16 +50,16 @@ def recommend(folder: Path, command: Command) -> Command:
     ],
 )
 async def test_one_user_gets_what_a_server_answers(
-    recommend: Command, folder: Path, settings: Settings, options: list[str], wishes: dict[str, Any]
+    recommend: Command, folder: Path, settings: Settings, arguments: list[str], options: dict[str, Any]
 ) -> None:
     async with RecServer(folder, settings) as rec:  # both at the same time
         for user in ("ann", "Zoë", "nobody"):
-            status, out, err = await asyncio.to_thread(recommend, user, "--json", *options)
+            status, out, err = await asyncio.to_thread(recommend, user, "--json", *arguments)
             assert (status, err) == (0, "")
-            told = json.loads(out)
-            answer = await rec.recommend(user, model_id="films", **wishes)
-            assert told.pop("items") == answer["predictions"][user]
-            assert told == {name: answer[name] for name in told} and len(told) == 5
+            shown = json.loads(out)
+            answer = await rec.recommend(user, model_id="films", **options)
+            assert shown.pop("items") == answer["predictions"][user]
+            assert shown == {name: answer[name] for name in shown} and len(shown) == 5
 
 
 def test_a_table_for_people(recommend: Command) -> None:
@@ -103,9 +103,9 @@ def test_all_into_a_table(recommend: Command, folder: Path, url: str, table: str
         found = connection.execute(f"SELECT user_id, rank, item_id, score FROM {table or 'recommendations'}")
         rows = found.fetchall()
     assert rows == wanted(folder / "models/films.pkl")
-    told = json.loads(out)
-    assert told.pop("seconds") >= 0
-    assert told == {"model_id": "films", "model_version": 1, "users": 10, "rows": len(rows)}
+    shown = json.loads(out)
+    assert shown.pop("seconds") >= 0
+    assert shown == {"model_id": "films", "model_version": 1, "users": 10, "rows": len(rows)}
 
 
 def test_the_model_is_named_where_there_are_several(recommend: Command, folder: Path) -> None:
@@ -115,18 +115,18 @@ def test_the_model_is_named_where_there_are_several(recommend: Command, folder: 
     assert status == 1
     assert err == "recserver: No model given: use --model; there are: 'films', 'm', 'new'.\n"
     assert recommend("u1", "--model", "m")[0] == 0
-    for arguments, said in (
+    for arguments, sentence in (
         (["u1", "--model", "x"], "There is no model 'x' in data"),
         (["u1", "--model", "../m"], "There is no model '../m' in data"),
         (["u1", "--model", "new"], "Model 'new' was never trained"),
         (["u1", "--data", "elsewhere"], "There is no folder elsewhere"),
     ):
         status, out, err = recommend(*arguments)
-        assert (status, out) == (1, "") and said in err
+        assert (status, out) == (1, "") and sentence in err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "sentence"),
     [
         ([], 2, "No user given: name one, or use --all"),
         (["ann", "--out", "a.csv"], 2, "add --all"),
@@ -148,25 +148,25 @@ def test_the_model_is_named_where_there_are_several(recommend: Command, folder: 
         (["", "-n", "1"], 2, "must be 1 to 256 characters long"),
     ],
 )
-def test_what_is_wrong_is_one_sentence(
-    recommend: Command, folder: Path, arguments: list[str], status: int, said: str
+def test_errors_are_one_sentence(
+    recommend: Command, folder: Path, arguments: list[str], status: int, sentence: str
 ) -> None:
     code, out, err = recommend(*arguments)
-    assert (code, out) == (status, "") and said in err
+    assert (code, out) == (status, "") and sentence in err
     assert err.startswith("recserver: ") and err.count("\n") == 1 and "s3cr3t" not in err
     assert {one.name for one in folder.parent.iterdir()} == {"data"} and not list(folder.glob("*.db"))
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.process
 @pytest.mark.slow
-async def test_being_ended_leaves_nothing(start: Start, tmp_path: Path, told: signal.Signals) -> None:
+async def test_a_signal_leaves_no_files(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     put_crowd(tmp_path / "data" / "models", 400_000)
     process = await start("recommend", "--all", "--out", "top.jsonl")
     files = {one.name for one in tmp_path.iterdir()}
     while files == {"data"}:  # until it writes
         files = {one.name for one in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))}
-    process.send_signal(told)
+    process.send_signal(number)
     _, err = await process.communicate()
-    assert process.returncode == 128 + told and b"Traceback" not in err
+    assert process.returncode == 128 + number and b"Traceback" not in err
     assert {one.name for one in tmp_path.iterdir()} == {"data"}

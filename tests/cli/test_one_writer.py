@@ -29,7 +29,7 @@ async def sentence_of(process: Process) -> str:
 
 
 def refused(line: str, holder: Process) -> bool:
-    """Whether a sentence names the process that has the folder, and every way out."""
+    """Whether a sentence names the process that has the folder, and every remedy."""
     return all(
         part in line
         for part in (f"process {holder.pid} on host {socket.gethostname()!r}", "stop", "--data", "--read-only")
@@ -40,13 +40,13 @@ def refused(line: str, holder: Process) -> bool:
 async def test_of_several_starts_at_the_same_time_one_wins(start: Start, tmp_path: Path) -> None:
     servers = await asyncio.gather(*(start(*HERE) for _ in range(STARTS)))
     first_lines = await asyncio.gather(*(one.stderr.readline() for one in servers if one.stderr))
-    said = {server: line.decode() for server, line in zip(servers, first_lines, strict=True)}
-    winners = [server for server, line in said.items() if "listens on" in line]
-    assert len(winners) == 1, said.values()
+    first_output = {server: line.decode() for server, line in zip(servers, first_lines, strict=True)}
+    winners = [server for server, line in first_output.items() if "listens on" in line]
+    assert len(winners) == 1, first_output.values()
     (winner,) = winners
     losers = [server for server in servers if server is not winner]
     assert [await one.wait() for one in losers] == [3] * (STARTS - 1)
-    assert all(refused(said[one], winner) for one in losers), said.values()
+    assert all(refused(first_output[one], winner) for one in losers), first_output.values()
     assert winner.returncode is None
     holder = json.loads((tmp_path / "here/.lock").read_text())
     assert holder == {"pid": winner.pid, "host": socket.gethostname()}
@@ -59,7 +59,7 @@ async def test_after_a_kill_the_next_one_starts(start: Start, tmp_path: Path) ->
     assert refused(await sentence_of(await start(*HERE)), first)
     first.kill()
     await first.wait()
-    assert json.loads((tmp_path / "here/.lock").read_text())["pid"] == first.pid  # nobody could clean up
+    assert json.loads((tmp_path / "here/.lock").read_text())["pid"] == first.pid  # it could not clean up
     second = await start(*HERE)
     await url_of(second)
     assert refused(await sentence_of(await start(*HERE)), second)

@@ -81,7 +81,7 @@ async def event(stream: ClientResponse, name: str) -> dict[str, Any]:
 
 
 async def versions(clients: dict[int, ClientSession]) -> list[Any]:
-    """What each process answers from."""
+    """The model version from which each process answers."""
     found = []
     for one in clients.values():
         status, answer = await called(one, "GET", "/recommend/u1/m")
@@ -90,7 +90,7 @@ async def versions(clients: dict[int, ClientSession]) -> list[Any]:
 
 
 @on_shared_loop
-async def test_whoever_is_asked_the_service_is_one(shared: Service, shared_films: Path) -> None:
+async def test_all_processes_serve_the_same_models(shared: Service, shared_films: Path) -> None:
     service = shared
     clients = await service.to_each()
     assert [len(service.pids(role)) for role in ("writer", "follower")] == [1, 2]
@@ -100,15 +100,16 @@ async def test_whoever_is_asked_the_service_is_one(shared: Service, shared_films
     rows.write_text("user_id,item_id\nu1,a\nu2,a\nu2,b\n")
     await ok(one, "POST", "/create_data_chef_from_csv", data_chef_id="c", file_path="rows.csv")
     await ok(other, "POST", "/create_model", model_id="m", algorithm="popular")
-    async with listening.get("/events?model_id=m") as told:
+    async with listening.get("/events?model_id=m") as events:
         body = {"task_name": "t", "model_id": "m", "data_chef_id": "c", "interval": 3600}
         await ok(one, "POST", "/add_model_task", **body)
-        await event(told, "run_ended")
+        await event(events, "run_ended")
         assert await versions(clients) == [1, 1, 1]
         rows.write_text("user_id,item_id\nu1,a\nu2,a\nu2,b\nu3,c\n")
         await ok(other, "POST", "/run_task", task_name="t")
-        await event(told, "run_ended")
-    assert (await ok(one, "GET", "/get_model_info/m"))["status"] == "completed"  # whatever is told, all serve
+        await event(events, "run_ended")
+    # All processes serve the new version when the event is sent.
+    assert (await ok(one, "GET", "/get_model_info/m"))["status"] == "completed"
     assert await versions(clients) == [2, 2, 2]
     await ok(other, "POST", "/rollback_model", model_id="m")
     assert await versions(clients) == [1, 1, 1]
@@ -145,15 +146,15 @@ async def test_a_follower_that_is_killed_is_replaced(shared: Service) -> None:
     assert len(service.pids()) == 3
 
 
-async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, films: Path) -> None:
+async def test_without_its_writer_the_service_keeps_answering(serve: Serve, films: Path) -> None:
     service = await serve(2)
     victim, (follower,) = service.writer, service.pids("follower")
     client, streaming = await service.to(follower), await service.to(follower)
-    async with streaming.get("/events") as told:
-        service.supervisor.send_signal(signal.SIGSTOP)  # so that nobody starts it again for now
+    async with streaming.get("/events") as events:
+        service.supervisor.send_signal(signal.SIGSTOP)  # so that it does not restart the writer yet
         os.kill(victim, signal.SIGKILL)
         with pytest.raises(ClientError):
-            while await told.content.readline():
+            while await events.content.readline():
                 pass
     assert (await ok(client, "GET", "/recommend/ann/films"))["model_version"] == 1
     assert (await called(client, "GET", "/recommend/ann/none"))[1]["code"] == "model_not_found"
@@ -172,7 +173,7 @@ async def test_without_its_writer_the_service_goes_on_answering(serve: Serve, fi
     await ok(client, "POST", "/create_model", model_id="m", algorithm="nmf")
     assert service.writer != victim
     holder = json.loads((films / ".lock").read_text())
-    assert holder["pid"] == service.supervisor.pid  # whoever stops that one gets the folder
+    assert holder["pid"] == service.supervisor.pid  # the process to stop, to get the folder
 
 
 @pytest.mark.slow
@@ -206,17 +207,17 @@ async def ended_well(service: Service, pids: set[int], folder: Path) -> None:
 async def test_ctrl_c_at_the_start(start: Start, tmp_path: Path, moment: str) -> None:
     supervisor, lock = await start("serve", "--port", "0", "--workers", "2"), tmp_path / "data/.lock"
 
-    async def come() -> bool:
+    async def started() -> bool:
         if moment == "that one has the folder":
             return lock.exists() and lock.read_text() != ""
         return any(role_of(pid) for pid in children_of(supervisor.pid))
 
-    await until(come)
+    await until(started)
     os.killpg(supervisor.pid, signal.SIGINT)
     _, err = await supervisor.communicate()
-    said = [line.split(maxsplit=2)[2] for line in err.decode().splitlines()]
-    assert (supervisor.returncode, said[-1]) == (0, "closed")
-    assert [line for line in said if "closing" not in line] == ["closed"]
+    lines = [line.split(maxsplit=2)[2] for line in err.decode().splitlines()]
+    assert (supervisor.returncode, lines[-1]) == (0, "closed")
+    assert [line for line in lines if "closing" not in line] == ["closed"]
 
 
 class Request(NamedTuple):
@@ -289,15 +290,15 @@ async def test_nothing_outlives_a_killed_supervisor(serve: Serve, films: Path) -
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which a stranger listens, who would share it."""
-    with socket.socket() as stranger:
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        stranger.bind(("127.0.0.1", 0))
-        stranger.listen()
-        yield stranger.getsockname()[1]
+    """A port on which another program listens, which would share it."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
 
 
-async def test_a_port_in_use_is_not_shared_with_a_stranger(start: Start, taken: int, tmp_path: Path) -> None:
+async def test_a_port_in_use_is_not_shared_with_another_program(start: Start, taken: int, tmp_path: Path) -> None:
     process = await start("serve", "--workers", "2", "--port", str(taken))
     _, err = await process.communicate()
     (line,) = err.decode().splitlines()
@@ -319,7 +320,7 @@ async def test_a_second_service_finds_port_and_folder_taken(shared: Service, sta
     assert len(service.pids()) == 3
 
 
-async def test_what_the_first_process_finds_wrong_is_said_once(start: Start, tmp_path: Path) -> None:
+async def test_an_error_of_the_first_process_is_reported_once(start: Start, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     process = await start("serve", "--workers", "4", "--port", "0")
     _, err = await process.communicate()
@@ -328,7 +329,7 @@ async def test_what_the_first_process_finds_wrong_is_said_once(start: Start, tmp
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "257"])
-def test_no_such_number_of_processes(command: Command, value: str) -> None:
+def test_invalid_numbers_of_processes_are_refused(command: Command, value: str) -> None:
     for arguments, environment in (
         (("--workers", value), {}),
         ((), {"RECSERVER_WORKERS": value}),
