@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 from contextlib import closing
@@ -157,11 +158,19 @@ def test_errors_are_one_sentence(
     assert {one.name for one in folder.parent.iterdir()} == {"data"} and not list(folder.glob("*.db"))
 
 
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a model whose export takes some seconds."""
+    folder = tmp_path_factory.mktemp("crowd")
+    put_crowd(folder / "models", 400_000)
+    return folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.process
 @pytest.mark.slow
-async def test_a_signal_leaves_no_files(start: Start, tmp_path: Path, number: signal.Signals) -> None:
-    put_crowd(tmp_path / "data" / "models", 400_000)
+async def test_a_signal_leaves_no_files(start: Start, crowd: Path, tmp_path: Path, number: signal.Signals) -> None:
+    shutil.copytree(crowd, tmp_path / "data")
     process = await start("recommend", "--all", "--out", "top.jsonl")
     files = {one.name for one in tmp_path.iterdir()}
     while files == {"data"}:  # until it writes
