@@ -1,4 +1,4 @@
-"""docs/plugins.md is carried out: its chef is put into a package, its test is run, its entry trains a model."""
+"""The examples of docs/plugins.md work: its packages are installed, its tests run, its entry trains a model."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import yaml
 from recserver import RecServer, Settings
 from recserver.core.events import RunEnded
 
+pytestmark = pytest.mark.process
+
 PAGE = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
 
 
@@ -26,58 +28,64 @@ def block(language: str, after: str) -> str:
     return found[1]
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """The package of the page as pip leaves it: its module, and what it says of itself."""
-    folder = tmp_path / "site-packages"
-    project = tomllib.loads(block("toml", "`pyproject.toml`:"))["project"]
-    about = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+def install(folder: Path, name: str, version: str, module: str, entry_points: dict[str, dict[str, str]]) -> None:
+    """Put the one module of a package, which is on the page, where pip would put it, with its metadata."""
+    about = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     about.mkdir(parents=True)
-    (folder / "recserver_logs.py").write_text(block("python", "`recserver_logs.py`:"))
-    (about / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    groups = project["entry-points"].items()
-    points = (
-        f"[{group}]\n" + "".join(f"{name} = {at}\n" for name, at in named.items()) for group, named in groups
-    )
-    (about / "entry_points.txt").write_text("\n".join(points))
+    (folder / module).write_text(block("python", f"`{module}`:"))
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = [
+        line for group, points in entry_points.items() for line in (f"[{group}]", *map(" = ".join, points.items()))
+    ]
+    (about / "entry_points.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with both packages of the page installed."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    project = tomllib.loads(block("toml", "`pyproject.toml`:"))["project"]
+    install(folder, project["name"], project["version"], "recserver_logs.py", project["entry-points"])
+    group, point = re.findall(r'`\[project\.entry-points\."(.+?)"\]` with `(.+?)`', PAGE)[0]
+    name, value = point.replace('"', "").split(" = ")
+    install(folder, "recserver-walks", "1.0", "recserver_walks.py", {group: {name: value}})
     return folder
 
 
-def passing(folder: Path, packages: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """pytest over a file of the page, with the packages there installed."""
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), test],
+@pytest.fixture(scope="module")
+def report(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What pytest reports of the two files of tests of the page, which pass."""
+    folder = tmp_path_factory.mktemp("tests")
+    files = "test_logs.py", "test_walks.py"
+    for name in files:
+        (folder / name).write_text(block("python", f"`{name}`:"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--rootdir", str(folder), *files],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(packages)},
+        env={**os.environ, "PYTHONPATH": str(packages), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_the_test_of_the_page_passes(package: Path, tmp_path: Path) -> None:
-    (tmp_path / "test_logs.py").write_text(block("python", "`test_logs.py`:"))
-    done = passing(tmp_path, package, "test_logs.py")
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert done.returncode == 0 and passed is not None, done.stdout + done.stderr
-    assert f"runs {passed[1]} tests" in PAGE
+@pytest.mark.slow
+def test_the_test_of_the_page_passes(report: str) -> None:
+    assert f"runs {passed(report, 'test_logs.py')} tests" in PAGE
 
 
-def test_the_algorithm_of_the_page_passes_the_suite(tmp_path: Path) -> None:
-    folder = tmp_path / "site-packages"
-    about = folder / "recserver_walks-1.0.dist-info"
-    about.mkdir(parents=True)
-    (folder / "recserver_walks.py").write_text(block("python", "`recserver_walks.py`:"))
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: recserver-walks\nVersion: 1.0\n")
-    group, point = re.findall(r'`\[project\.entry-points\."(.+?)"\]` with `(.+?)`', PAGE)[0]
-    (about / "entry_points.txt").write_text(f"[{group}]\n{point.replace(chr(34), '')}\n")
-    (tmp_path / "test_walks.py").write_text(block("python", "`test_walks.py`:"))
-    done = passing(tmp_path, folder, "test_walks.py")
-    passed = re.search(r"(\d+) passed", done.stdout)
-    assert done.returncode == 0 and passed is not None, done.stdout + done.stderr
-    assert f"It has {passed[1]} tests" in PAGE
+@pytest.mark.slow
+def test_the_algorithm_of_the_page_passes_the_suite(report: str) -> None:
+    assert f"It has {passed(report, 'test_walks.py')} tests" in PAGE
+
+
+def passed(report: str, file: str) -> int:
+    """The number of tests of a file that passed, which all do."""
+    ends = re.findall(rf"^{file}::.* ([A-Z]+) ", report, re.MULTILINE)
+    assert set(ends) == {"PASSED"}, report
+    return len(ends)
 
 
 def test_the_page_names_public_modules_only() -> None:
@@ -87,9 +95,9 @@ def test_the_page_names_public_modules_only() -> None:
 
 
 async def test_the_entry_of_the_page_trains_a_model(
-    package: Path, data_dir: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    packages: Path, data_dir: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(package)
+    monkeypatch.syspath_prepend(packages)
     (data_dir / "events").mkdir(parents=True)
     (data_dir / "config").mkdir()
     for day in (1, 2):

@@ -1,48 +1,103 @@
-"""The command line, as a process of its own."""
+"""The command line in new processes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from aiohttp import ClientSession
 
+from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start, line_with, url_of
+from tests.helpers.film_models import put_films
+
+pytestmark = pytest.mark.process
+
+CHEFS = 'films: {type: csv, path: films.csv, rename_columns: "userId->user_id,movieId->item_id"}'
 
 
-async def test_demo_runs_the_whole_workflow(start: Start, tmp_path: Path) -> None:
-    process = await start("demo", "--data", "here")
-    out, err = await process.communicate()
-    text = out.decode()
-    assert process.returncode == 0, err.decode() + text
-    assert text.count("200") >= 3
-    assert "a new guest" in text
-    assert "popular: a cold-start user" in text
-    assert "recserver serve --data here" in text
-    config = json.loads((tmp_path / "here/models/restaurants_config.json").read_text())
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["chefs", "preview", "films"], 0),
+        (["chefs", "preview", "none"], 1),
+        (["models", "list"], 0),
+        (["models", "export", "none"], 1),
+        (["recommend", "ann", "--model", "films", "--explain"], 0),
+        (["recommend", "ann", "--model", "films", "--fallback", "some"], 2),
+        (["evaluate", "--data", "data/films.csv", "--user", "who"], 2),
+        (["version"], 0),
+        (["serve", "--host", "0.0.0.0"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+async def test_a_command_does_the_same_in_a_new_process(
+    start: Start, command: Command, tmp_path: Path, arguments: list[str], status: int
+) -> None:
+    """Which is why other tests may call commands within the process of pytest."""
+    (tmp_path / "data/config").mkdir(parents=True)
+    (tmp_path / "data/config/restaurant_data.yaml").write_text(CHEFS)
+    (tmp_path / "data/films.csv").write_text("userId,movieId\nann,Düne\ncem,Alien\n")
+    await asyncio.to_thread(put_films, tmp_path / "data/models")
+    process = await start(*arguments, COLUMNS="160")
+    out, err = (text.decode().replace("python -m recserver", "recserver") for text in await process.communicate())
+    assert (process.returncode, out, err) == await asyncio.to_thread(command, *arguments)
+    assert process.returncode == status and bool(out) == (status == 0) and bool(err) == (status != 0)
+
+
+class Demo(NamedTuple):
+    """A run of ``recserver demo``."""
+
+    folder: Path
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """A run of ``recserver demo`` that has ended."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "recserver", "demo", "--data", "here"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return Demo(folder / "here", done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.slow
+def test_demo_runs_the_whole_workflow(demo: Demo) -> None:
+    assert demo.status == 0, demo.err + demo.out
+    assert demo.out.count("200") >= 3
+    assert "a new guest" in demo.out
+    assert "popular: a cold-start user" in demo.out
+    assert "recserver serve --data here" in demo.out
+    config = json.loads((demo.folder / "models/restaurants_config.json").read_text())
     assert config["status"] == "completed"
 
 
-async def test_demo_recommends_more_of_what_a_guest_likes(start: Start, tmp_path: Path) -> None:
+async def test_demo_recommends_more_of_what_a_guest_likes(demo: Demo) -> None:
     from recserver import RecServer, Settings
     from recserver.cli.commands import demo_data
 
-    process = await start("demo", "--data", "here")
-    await process.communicate()
     visits = demo_data.liked(demo_data.visits())
     hits = total = 0
-    async with RecServer(tmp_path / "here", Settings(training_processes=1)) as rec:
+    async with RecServer(demo.folder, Settings(training_processes=1, read_only=True)) as rec:
         for guest, seen in visits.items():
-            favourites = {demo_data.cuisine_of(one.item_id) for one in seen if one.rating >= 4}
+            favorites = {demo_data.cuisine_of(one.item_id) for one in seen if one.rating >= 4}
             answer = await rec.recommend(guest, model_id="restaurants", n=2)
             best = [item["item_id"] for item in answer["predictions"][guest]]
-            hits += sum(demo_data.cuisine_of(place) in favourites for place in best)
+            hits += sum(demo_data.cuisine_of(place) in favorites for place in best)
             total += len(best)
-    assert hits / total > 0.9  # two in six cuisines, or fewer, are somebody's favourites
+    assert hits / total > 0.9  # two in six cuisines, or fewer, are the favorites of a guest
 
 
+@pytest.mark.slow
 async def test_serve_logs_runs_and_their_failures(start: Start, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/rows.csv").write_text("who,item_id\nu1,a\n")
@@ -95,20 +150,21 @@ async def test_json_log_lines(start: Start) -> None:
         (["demo", "--data", "file"], {}, "choose another --data"),
     ],
 )
-async def test_what_cannot_start_says_why(
-    start: Start, tmp_path: Path, arguments: list[str], environment: dict[str, str], sentence: str
+def test_what_cannot_start_says_why(
+    command: Command, tmp_path: Path, arguments: list[str], environment: dict[str, str], sentence: str
 ) -> None:
     (tmp_path / "file").write_text("")
-    process = await start(*arguments, **environment)
-    _, err = await process.communicate()
-    assert process.returncode == 2
-    assert sentence in err.decode()
-    assert len(err.decode().strip().splitlines()) == 1
+    status, _, err = command(*arguments, **environment)
+    assert status == 2
+    assert sentence in err
+    assert len(err.strip().splitlines()) == 1
 
 
 async def test_a_port_in_use_is_named(start: Start) -> None:
-    first = await start("serve", "--port", "0", "--data", "one")
-    port = (await url_of(first)).rsplit(":", 1)[1]
-    second = await start("serve", "--port", port, "--data", "two")
-    _, err = await second.communicate()
-    assert (second.returncode, f":{port}" in err.decode(), "--port" in err.decode()) == (2, True, True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        process = await start("serve", "--port", port, "--data", "two")
+        _, err = await process.communicate()
+    assert (process.returncode, f":{port}" in err.decode(), "--port" in err.decode()) == (2, True, True)

@@ -1,19 +1,18 @@
-"""``recserver chefs``, as a process of its own, over real folders."""
+"""``recserver chefs``, over real folders."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+import stamina
 
 from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
+from tests.helpers.cli_call import Command
 
 YAML = """\
 films:
@@ -36,8 +35,6 @@ broken:
   half_life_days: -1
 """
 
-Chefs = Callable[..., Awaitable[tuple[int | None, str, str]]]
-
 
 @pytest.fixture
 def folder(data_dir: Path) -> Path:
@@ -49,26 +46,17 @@ def folder(data_dir: Path) -> Path:
 
 
 @pytest.fixture
-def chefs(folder: Path) -> Chefs:
-    """Runs ``recserver chefs ARGUMENTS``: its exit status, standard output and standard error."""
-
-    async def run(*arguments: str, **environment: str) -> tuple[int | None, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "recserver", "chefs", *arguments, cwd=folder.parent, stdout=PIPE, stderr=PIPE,
-            env={**os.environ, "COLUMNS": "160", **environment},
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
-
-    return run
+def chefs(folder: Path, command: Command) -> Command:
+    """Runs ``recserver chefs ARGUMENTS`` beside the data folder."""
+    return partial(command, "chefs")
 
 
 def lines_with(text: str, out: str) -> list[str]:
     return [line for line in out.splitlines() if text in line]
 
 
-async def test_preview_shows_before_and_after_and_what_to_change(chefs: Chefs) -> None:
-    status, out, err = await chefs("preview", "films")
+def test_preview_shows_before_and_after_and_what_to_change(chefs: Command) -> None:
+    status, out, err = chefs("preview", "films")
     assert (status, err) == (0, "")
     before, after = out.split("Training rows")
     assert "Source rows" in before and "movieId" in before
@@ -77,75 +65,75 @@ async def test_preview_shows_before_and_after_and_what_to_change(chefs: Chefs) -
     assert "-> With all of that it is rename_columns: movieId->item_id,userId->user_id" in out
 
 
-async def test_preview_shows_bad_rows_by_reason_with_examples(chefs: Chefs) -> None:
-    status, out, _ = await chefs("preview", "fixed", "--rows", "2")
+def test_preview_shows_bad_rows_by_reason_with_examples(chefs: Command) -> None:
+    status, out, _ = chefs("preview", "fixed", "--rows", "2")
     assert status == 0
     assert "3 rows read, 1 of them rejected." in out
     (bad,) = lines_with("user_id=''", out)
     assert "user_id is empty" in bad and "item_id='Alien'" in bad
 
 
-async def test_what_a_source_holds_cannot_drive_the_terminal(chefs: Chefs) -> None:
-    _, out, _ = await chefs("preview", "fixed")
+def test_a_source_cannot_send_control_characters_to_the_terminal(chefs: Command) -> None:
+    _, out, _ = chefs("preview", "fixed")
     assert "\x1b" not in out
     assert "[bold]Dune" in out and "\\x1b[31mred" in out
 
 
-async def test_preview_as_json(chefs: Chefs) -> None:
-    status, out, _ = await chefs("preview", "fixed", "--json", "--rows", "1")
+def test_preview_as_json(chefs: Command) -> None:
+    status, out, _ = chefs("preview", "fixed", "--json", "--rows", "1")
     seen = json.loads(out)
     assert status == 0
     assert seen["renamed"] == [{"user_id": "ann", "item_id": "[bold]Dune", "rating": 5}]
     assert (seen["rows_read"], seen["rejected"]) == (3, {"user_id is empty": 1})
 
 
-async def test_many_columns_are_counted_where_they_do_not_fit(chefs: Chefs, folder: Path) -> None:
+def test_many_columns_are_counted_where_they_do_not_fit(chefs: Command, folder: Path) -> None:
     names = ",".join(f"column{n}" for n in range(30))
     (folder / "films.csv").write_text(f"{names},userId,movieId\n" + ",".join("x" * 32) + "\n")
-    _, out, _ = await chefs("preview", "fixed")
+    _, out, _ = chefs("preview", "fixed")
     assert "and 23 more columns; --json shows all" in out
     assert lines_with("user_id", out.split("Training rows")[1])
 
 
-async def test_list(chefs: Chefs) -> None:
-    status, out, _ = await chefs("list")
+def test_list(chefs: Command) -> None:
+    status, out, _ = chefs("list")
     assert status == 0
     assert "films.csv" in lines_with("fixed", out)[0]
     assert "canary" not in out and "********" in out
     assert "half_life_days: must be days" in out
     (error,) = lines_with("broken: ", out)
     assert error == "broken: half_life_days: must be days, more than 0 and at most 36600."
-    status, out, _ = await chefs("list", "--json")
+    status, out, _ = chefs("list", "--json")
     listed = json.loads(out)
     assert set(listed) == {"films", "fixed", "gone", "hidden", "broken"}
     assert listed["broken"]["error"] == "half_life_days: must be days, more than 0 and at most 36600."
 
 
-async def test_keys_that_mean_nothing_are_named(chefs: Chefs, folder: Path) -> None:
+def test_unknown_keys_are_named(chefs: Command, folder: Path) -> None:
     (folder / "config/restaurant_data.yaml").write_text(
         "fixed: {type: csv, path: films.csv, delimeter: ',', rename_columns: 'userId->user_id,movieId->item_id'}\n"
     )
     warning = "'delimeter' is not a key of csv data chefs: did you mean delimiter?"
-    assert f"fixed: {warning}" in (await chefs("list"))[1]
-    assert f"warning: {warning}" in (await chefs("preview", "fixed"))[1]
-    assert json.loads((await chefs("preview", "fixed", "--json"))[1])["warnings"] == [warning]
+    assert f"fixed: {warning}" in chefs("list")[1]
+    assert f"warning: {warning}" in chefs("preview", "fixed")[1]
+    assert json.loads(chefs("preview", "fixed", "--json")[1])["warnings"] == [warning]
 
 
-async def test_preview_counts_ratings_that_are_no_numbers(chefs: Chefs) -> None:
-    _, out, _ = await chefs("preview", "fixed")
+def test_preview_counts_ratings_that_are_not_numbers(chefs: Command) -> None:
+    _, out, _ = chefs("preview", "fixed")
     assert "Rows where the rating is no number (it counts as 1): 1" in out
 
 
-async def test_the_help_does_not_promise_a_folder(chefs: Chefs) -> None:
+def test_the_help_does_not_promise_a_folder(chefs: Command) -> None:
     for command in ("list", "preview"):
-        status, out, _ = await chefs(command, "--help")
+        status, out, _ = chefs(command, "--help")
         assert (status, "created if missing" in out, "it must exist" in out) == (0, False, True)
 
 
-async def test_list_of_an_empty_folder(chefs: Chefs, tmp_path: Path) -> None:
+def test_list_of_an_empty_folder(chefs: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert await chefs("list", "--data", "empty") == (0, "There are no data chefs in empty.\n", "")
-    assert await chefs("list", "--json", RECSERVER_DATA="empty") == (0, "{}\n", "")
+    assert chefs("list", "--data", "empty") == (0, "There are no data chefs in empty.\n", "")
+    assert chefs("list", "--json", RECSERVER_DATA="empty") == (0, "{}\n", "")
     assert list((tmp_path / "empty").iterdir()) == []
 
 
@@ -163,38 +151,37 @@ async def test_list_of_an_empty_folder(chefs: Chefs, tmp_path: Path) -> None:
         (["list", "--data", "nowhere"], "There is no folder nowhere: name the data folder with --data."),
     ],
 )
-async def test_failures_are_one_sentence(
-    chefs: Chefs, arguments: list[str], sentence: str, tmp_path: Path
-) -> None:
-    status, out, err = await chefs(*arguments)
+def test_failures_are_one_sentence(chefs: Command, arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    with stamina.set_testing(True, attempts=100, cap=True):  # as many attempts as otherwise, without pauses
+        status, out, err = chefs(*arguments)
     assert (status, out) == (1, "")
     assert err.startswith("recserver: ") and sentence in err
     assert len(err.splitlines()) == 1 and "canary" not in err
     assert not (tmp_path / "nowhere").exists()
 
 
-async def test_a_file_that_cannot_be_parsed_is_named(chefs: Chefs, folder: Path) -> None:
+def test_a_file_that_cannot_be_parsed_is_named(chefs: Command, folder: Path) -> None:
     (folder / "config/restaurant_data.yaml").write_text("a: [")
-    status, _, err = await chefs("list")
+    status, _, err = chefs("list")
     assert (status, "restaurant_data.yaml cannot be parsed" in err) == (1, True)
 
 
 @pytest.mark.parametrize("rows", ["0", "1001", "x"])
-async def test_other_numbers_of_rows_are_refused(chefs: Chefs, rows: str) -> None:
-    status, _, err = await chefs("preview", "films", "--rows", rows)
+def test_invalid_numbers_of_rows_are_refused(chefs: Command, rows: str) -> None:
+    status, _, err = chefs("preview", "films", "--rows", rows)
     assert (status, "--rows" in err) == (2, True)
 
 
-async def test_a_running_server_is_not_disturbed(chefs: Chefs, folder: Path, settings: Settings) -> None:
+async def test_a_running_server_is_not_disturbed(chefs: Command, folder: Path, settings: Settings) -> None:
     async with RecServer(folder, settings, executor=ScriptedExecutor()) as rec:
 
         def content() -> dict[Path, bytes]:
-            """Of all files but the history, which the server itself looks at."""
+            """The content of all files but the history, which the server itself reads."""
             files = (path for path in folder.rglob("*") if path.is_file())
             return {path: path.read_bytes() for path in files if not path.name.startswith("history.db")}
 
         before = content()
-        status, out, _ = await chefs("preview", "fixed", "--json")
+        status, out, _ = await asyncio.to_thread(chefs, "preview", "fixed", "--json")
         assert (status, json.loads(out)["rows_read"]) == (0, 3)
         assert content() == before
         assert set(await rec.list_data_chefs()) == {"films", "fixed", "gone", "hidden", "broken"}

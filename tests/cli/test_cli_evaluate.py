@@ -1,8 +1,10 @@
-"""``recserver evaluate``, as a process of its own, over real files."""
+"""``recserver evaluate``, over real files."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
+from recserver.training import algorithm_comparison
+from recserver.training.executors.process_pool import ProcessExecutor
+from recserver.training.executors.protocol import OnProgress
+from recserver.training.jobs import CandidateJob, CandidateResult
+from recserver.training.worker.evaluate_candidate import evaluate_candidate
+from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start
 
 KEYS = {"algorithm", "ndcg_at_10", "recall_at_20", "hr_at_10", "coverage", "seconds", "peak_mb"}
 FILMS = ["--user", "userId", "--item", "movieId", "--timestamp", "timestamp"]
 
 
-def tastes(users: int = 60) -> list[str]:
-    """Rows of two groups of people, who take other things; one item in three of theirs is missing."""
+def sample_rows(users: int = 60) -> list[str]:
+    """Rows of two groups of users with separate items; each user lacks a third of the items of the group."""
     return [
         f"u{user},{'ab'[user % 2]}{item},{item % 5 + 1}"
         for user in range(users)
@@ -29,26 +37,52 @@ def tastes(users: int = 60) -> list[str]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "rows.csv"
-    path.write_text("\n".join(["user_id,item_id,rating", *tastes()]) + "\n")
+    path.write_text("\n".join(["user_id,item_id,rating", *sample_rows()]) + "\n")
     return path
 
 
-async def said(start: Start, *arguments: str, **environment: str) -> tuple[int | None, str, str]:
-    process = await start("evaluate", *arguments, **environment)
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+class InThisProcess(ProcessExecutor):
+    """Evaluates algorithms without worker processes."""
+
+    async def evaluate_candidate(self, job: CandidateJob, on_progress: OnProgress) -> CandidateResult:
+        return await asyncio.to_thread(evaluate_candidate, job, on_progress)
 
 
-async def rows_of(start: Start, *arguments: str) -> list[dict[str, Any]]:
-    status, out, err = await said(start, *arguments, "--json")
+@pytest.fixture
+def evaluate(command: Command) -> Command:
+    """Runs ``recserver evaluate ARGUMENTS``."""
+    return partial(command, "evaluate")
+
+
+@pytest.fixture
+def quick(evaluate: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs ``recserver evaluate ARGUMENTS`` without worker processes, each of which takes a second to start."""
+    monkeypatch.setattr(algorithm_comparison, "ProcessExecutor", InThisProcess)
+    return evaluate
+
+
+def rows_of(evaluate: Command, *arguments: str) -> list[dict[str, Any]]:
+    """The rows of a comparison."""
+    status, out, err = evaluate(*arguments, "--json")
     assert (status, err) == (0, "")
     rows: list[dict[str, Any]] = json.loads(out)
     return rows
 
 
+@pytest.mark.slow
+@pytest.mark.process
 async def test_algorithms_are_compared_on_real_data(start: Start, test_data: Path) -> None:
     file = str(test_data / "ml-latest-small" / "ratings.csv")
-    rows = await rows_of(start, "--data", file, *FILMS, "--algorithms", "nmf_fast,item_knn,popular")
+    options = (
+        "--algorithms",
+        "nmf_fast,item_knn,popular",
+        "--hyperparameters",
+        '{"nmf_fast": {"n_components": 20}}',
+    )
+    process = await start("evaluate", "--data", file, *FILMS, *options, "--json")
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    rows = json.loads(out)
     assert [row["algorithm"] for row in rows] == ["nmf_fast", "item_knn", "popular"]
     assert all(set(row) == KEYS for row in rows)
     popular = rows[2]
@@ -58,8 +92,10 @@ async def test_algorithms_are_compared_on_real_data(start: Start, test_data: Pat
         assert 2000 > row["peak_mb"] > popular["peak_mb"] > 20
 
 
-async def test_the_table_has_the_baseline_and_says_what_to_take(start: Start, file: Path) -> None:
-    status, out, err = await said(start, "--data", "rows.csv", "--algorithms", "item_knn, als,item_knn")
+@pytest.mark.process
+@pytest.mark.slow
+def test_the_table_has_the_baseline_and_names_the_best_algorithm(evaluate: Command, file: Path) -> None:
+    status, out, err = evaluate("--data", "rows.csv", "--algorithms", "item_knn, als,item_knn")
     assert status == 0
     first, heads, *lines = out.splitlines()
     assert first == ("Train: 360 interactions, 60 users, 24 items. Test: 120 (a random fifth), 60 users.")
@@ -70,63 +106,67 @@ async def test_the_table_has_the_baseline_and_says_what_to_take(start: Start, fi
     assert err.splitlines() == ["item_knn (1 of 2)", "als (2 of 2)"]
 
 
-async def test_a_seed_holds_out_other_pairs(start: Start, file: Path) -> None:
+def test_a_seed_holds_out_other_pairs(quick: Command, file: Path) -> None:
     found = [
-        (await rows_of(start, "--data", "rows.csv", "--algorithms", "popular", *more))[0]["ndcg_at_10"]
+        rows_of(quick, "--data", "rows.csv", "--algorithms", "popular", *more)[0]["ndcg_at_10"]
         for more in ([], ["--seed", "0"], ["--seed", "5"], ["--seed", "5", "--split", "random"])
     ]
     assert found[0] == found[1] != found[2] == found[3]
 
 
-async def test_a_parquet_file_is_read_as_a_csv_file_is(start: Start, file: Path) -> None:
+def test_a_parquet_file_is_read_like_a_csv_file(quick: Command, file: Path) -> None:
     pq.write_table(csv.read_csv(file), file.with_suffix(".parquet"))
     both = [
-        await rows_of(start, "--data", name, "--algorithms", "item_knn,popular")
-        for name in ("rows.csv", "rows.parquet")
+        rows_of(quick, "--data", name, "--algorithms", "item_knn,popular") for name in ("rows.csv", "rows.parquet")
     ]
     for of_csv, of_parquet in zip(*both, strict=True):
         assert of_csv["ndcg_at_10"] > 0
         assert all(of_csv[key] == of_parquet[key] for key in KEYS - {"seconds", "peak_mb"})
     (file.with_suffix(".parquet")).write_bytes(b"PAR1 and no more")
-    status, _, err = await said(start, "--data", "rows.parquet", "--algorithms", "popular")
+    status, _, err = quick("--data", "rows.parquet", "--algorithms", "popular")
     assert status == 1 and err.startswith("recserver: ") and err.count("\n") == 1
 
 
-async def test_a_given_pair_is_used_as_it_is(start: Start, tmp_path: Path) -> None:
+def test_a_given_pair_is_used_as_it_is(quick: Command, tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("user_id,item_id\nu,a\nv,a\nv,b\nw,c\nw,b\n")
     (tmp_path / "test.jsonl").write_text('{"user_id": "u", "item_id": "b"}\n{"user_id": "w", "item_id": "x"}\n')
-    (row,) = await rows_of(start, "--train", "train.csv", "--test", "test.jsonl", "--algorithms", "popular")
+    (row,) = rows_of(quick, "--train", "train.csv", "--test", "test.jsonl", "--algorithms", "popular")
     assert (row["ndcg_at_10"], row["recall_at_20"], row["hr_at_10"]) == (0.5, 0.5, 0.5)
 
 
-async def test_one_that_fails_costs_its_own_row(start: Start, tmp_path: Path) -> None:
+@pytest.mark.process
+@pytest.mark.slow
+def test_an_algorithm_that_fails_affects_only_its_own_row(
+    evaluate: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = [f"u{n % 9},i{n % 7},{-1 if n % 9 < 8 else 1}" for n in range(63)]
     (tmp_path / "train.csv").write_text("\n".join(["user_id,item_id,rating", *[f"{one[:-1]}0" for one in lines]]))
     (tmp_path / "test.csv").write_text("user_id,item_id\nu1,i9\n")
     arguments = ["--train", "train.csv", "--test", "test.csv", "--algorithms", "popular,item_knn"]
-    popular, failed = await rows_of(start, *arguments)
+    popular, failed = rows_of(evaluate, *arguments)  # the error of a process of its own
     assert set(popular) == KEYS
     assert set(failed) == KEYS | {"error"}
     assert {failed[key] for key in KEYS - {"algorithm"}} == {None}
     assert "Every rating is zero or negative" in failed["error"]
-    status, out, _ = await said(start, *arguments)
+    monkeypatch.setattr(algorithm_comparison, "ProcessExecutor", InThisProcess)
+    status, out, _ = evaluate(*arguments)
     assert status == 0 and "Every rating is zero or negative" in out
-    status, out, _ = await said(start, *arguments[:-1], "item_knn", "--json")
+    status, out, _ = evaluate(*arguments[:-1], "item_knn", "--json")
     assert (status, json.loads(out)) == (1, [failed])
 
 
-async def test_hyperparameters_are_those_of_the_fit(start: Start, file: Path) -> None:
+def test_hyperparameters_are_those_of_the_fit(quick: Command, file: Path) -> None:
     arguments = ["--data", "rows.csv", "--algorithms", "item_knn"]
-    (default,) = await rows_of(start, *arguments)
-    (one,) = await rows_of(start, *arguments, "--hyperparameters", '{"item_knn": {"neighbors": 1}}')
+    (default,) = rows_of(quick, *arguments)
+    (one,) = rows_of(quick, *arguments, "--hyperparameters", '{"item_knn": {"neighbors": 1}}')
     assert one["ndcg_at_10"] != default["ndcg_at_10"]
 
 
-async def test_without_algorithms_all_of_ours_are_compared(start: Start, tmp_path: Path) -> None:
+def test_by_default_all_built_in_algorithms_are_compared(quick: Command, tmp_path: Path) -> None:
     from recserver.algorithms.lookup import ALGORITHM_PATHS
 
-    (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in tastes(12))]))
-    rows = await rows_of(start, "--data", "few.csv")
+    (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in sample_rows(12))]))
+    rows = rows_of(quick, "--data", "few.csv")
     assert {row["algorithm"] for row in rows} == set(ALGORITHM_PATHS) - {"auto"}
     assert all(set(row) == KEYS for row in rows)
 
@@ -167,18 +207,18 @@ FILE = ["--data", "rows.csv"]
         (1, ["--data", "empty.csv"], "empty"),
     ],
 )
-async def test_what_cannot_be_evaluated_says_why(
-    start: Start, file: Path, status: int, arguments: list[str], sentence: str
+def test_errors_are_one_sentence(
+    evaluate: Command, file: Path, status: int, arguments: list[str], sentence: str
 ) -> None:
     (file.parent / "single.csv").write_text("user_id,item_id\nu,a\nv,b\n")
     (file.parent / "empty.csv").write_text("")
-    ended, out, err = await said(start, *arguments)
+    ended, out, err = evaluate(*arguments)
     assert (ended, out) == (status, "")
     assert err.startswith("recserver: ") and sentence in err
     assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("arguments", [["--split", "sideways"], ["--seed", "-1"], ["--seed", "x"]])
-async def test_values_that_are_none_are_refused(start: Start, file: Path, arguments: list[str]) -> None:
-    status, _, err = await said(start, *FILE, *arguments)
+def test_invalid_values_are_refused(evaluate: Command, file: Path, arguments: list[str]) -> None:
+    status, _, err = evaluate(*FILE, *arguments)
     assert (status, arguments[0] in err) == (2, True)

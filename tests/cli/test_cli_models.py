@@ -1,4 +1,4 @@
-"""``recserver models``: what is listed, and models taken to numpy and safetensors and back."""
+"""``recserver models``: the list, and export to and import from numpy and safetensors files."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import asyncio
 import io
 import json
 import os
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,10 @@ from recserver.recommend.pipeline import Recommendations, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction
 from recserver.storage.model_file import load
+from tests.helpers.cli_call import Command
+from tests.helpers.cli_process import Start
 from tests.helpers.film_models import put_films
 from tests.helpers.model_files import put_model
-
-Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
 
 
 @pytest.fixture
@@ -41,18 +39,9 @@ def folder(data_dir: Path) -> Path:
 
 
 @pytest.fixture
-def models(folder: Path) -> Run:
+def models(folder: Path, command: Command) -> Command:
     """Runs ``recserver models ARGUMENTS`` beside the data folder."""
-
-    async def run(*arguments: str) -> tuple[int | None, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "recserver", "models", *arguments, cwd=folder.parent, stdout=PIPE, stderr=PIPE,
-            env={**os.environ, "COLUMNS": "160"},
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
-
-    return run
+    return partial(command, "models")
 
 
 def plain(**changes: Any) -> dict[str, Any]:
@@ -68,29 +57,29 @@ def plain(**changes: Any) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-def opened(path: Path) -> Recommender:
-    with ThreadPoolExecutor(1) as elsewhere:  # where it may block, whoever calls
+def load_recommender(path: Path) -> Recommender:
+    with ThreadPoolExecutor(1) as elsewhere:  # where it may block
         return elsewhere.submit(load_model, path).result()[1]
 
 
 def answers(path: Path) -> Any:
-    model = opened(path)
+    model = load_recommender(path)
     users = [*model.users, "nobody"]
     return {one: recommend(model, one, Query()) for one in users}
 
 
-async def test_list_shows_every_model(models: Run) -> None:
-    status, out, err = await models("list")
+def test_list_shows_every_model(models: Command) -> None:
+    status, out, err = models("list")
     assert (status, err) == (0, "")
     assert [line.split()[1] for line in out.splitlines() if "nmf" in line] == ["m", "new"]
-    status, out, _ = await models("list", "--json")
+    status, out, _ = models("list", "--json")
     assert {name: one["model_file_exists"] for name, one in json.loads(out).items()} == {"m": True, "new": False}
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-async def test_what_is_exported_and_imported_answers_the_same(models: Run, folder: Path, kind: str) -> None:
-    assert (await models("export", "m", "--format", kind))[0] == 0
-    status, out, err = await models("import", f"m.{kind}", "copy")
+async def test_an_imported_export_gives_the_same_answers(models: Command, folder: Path, kind: str) -> None:
+    assert (await asyncio.to_thread(models, "export", "m", "--format", kind))[0] == 0
+    status, out, err = await asyncio.to_thread(models, "import", f"m.{kind}", "copy")
     assert (status, err, out) == (0, "", "Imported version 1 of model copy into data.\n")
     assert answers(folder / "models/copy.pkl") == answers(folder / "models/m.pkl")
     assert not [one.name for one in folder.parent.rglob(".*.tmp")]
@@ -102,8 +91,8 @@ async def test_what_is_exported_and_imported_answers_the_same(models: Run, folde
         assert one == other
 
 
-def asked_of_all(model: Recommender) -> list[Recommendations]:
-    """Answers that need all that a model file may hold."""
+def varied_answers(model: Recommender) -> list[Recommendations]:
+    """Answers that need everything that a model file may contain."""
     queries = [
         Query(filters=[parse_condition("genre=Comedy")]),
         Query(interactions=[Interaction("jaws", 5.0)], explain=True),
@@ -113,34 +102,34 @@ def asked_of_all(model: Recommender) -> list[Recommendations]:
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-async def test_what_other_tools_do_not_know_comes_back(models: Run, folder: Path, kind: str) -> None:
-    """How users are folded in, attributes, and what was popular of late."""
-    await asyncio.to_thread(put_films, folder / "models")
+def test_data_for_recserver_alone_survives_export_and_import(models: Command, folder: Path, kind: str) -> None:
+    """Fold-in, item attributes and recent popularity."""
+    put_films(folder / "models")
     for source, copy in (("films", "second"), ("second", "third")):
-        assert (await models("export", source, "--format", kind))[0] == 0
-        status, out, err = await models("import", f"{source}.{kind}", copy)
+        assert models("export", source, "--format", kind)[0] == 0
+        status, out, err = models("import", f"{source}.{kind}", copy)
         assert (status, err, out) == (0, "", f"Imported version 1 of model {copy} into data.\n")
-        before, after = (opened(folder / f"models/{name}.pkl") for name in ("films", copy))
-        assert asked_of_all(after) == asked_of_all(before)
+        before, after = (load_recommender(folder / f"models/{name}.pkl") for name in ("films", copy))
+        assert varied_answers(after) == varied_answers(before)
 
 
-async def test_it_does_not_come_back_to_what_was_changed(models: Run, folder: Path) -> None:
-    await asyncio.to_thread(put_films, folder / "models")
-    await models("export", "films")
+def test_data_for_recserver_alone_is_dropped_if_factors_changed(models: Command, folder: Path) -> None:
+    put_films(folder / "models")
+    models("export", "films")
     parts = dict(np.load(folder.parent / "films.npz"))
     np.savez(folder.parent / "changed.npz", **parts | {"item_factors": parts["item_factors"] * 2})
-    status, out, err = await models("import", "changed.npz", "changed")
+    status, out, err = models("import", "changed.npz", "changed")
     assert (status, err) == (0, "") and "so the rest of the file is not imported" in " ".join(out.split())
-    model = opened(folder / "models/changed.pkl")
+    model = load_recommender(folder / "models/changed.pkl")
     assert (model.fold_in, model.attributes, model.recent_popularity) == (None, None, None)
 
 
 @pytest.mark.parametrize(
-    "told", [b"", b"[]", b'{"header": 5, "belongs_to": ""}', b'{"header": {}}', b"[" * 100_000]
+    "content", [b"", b"[]", b'{"header": 5, "belongs_to": ""}', b'{"header": {}}', b"[" * 100_000]
 )
-async def test_what_is_carried_along_may_be_anything(models: Run, folder: Path, told: bytes) -> None:
-    np.savez(folder.parent / "odd.npz", **plain(recserver=np.frombuffer(told, np.uint8)))
-    status, _, err = await models("import", "odd.npz", "odd")
+def test_invalid_data_for_recserver_alone_is_refused(models: Command, folder: Path, content: bytes) -> None:
+    np.savez(folder.parent / "odd.npz", **plain(recserver=np.frombuffer(content, np.uint8)))
+    status, _, err = models("import", "odd.npz", "odd")
     assert status == 1 and "'recserver' was not written by recserver models export" in " ".join(err.split())
 
 
@@ -152,18 +141,20 @@ async def test_what_is_carried_along_may_be_anything(models: Run, folder: Path, 
         {"attribute_offsets": np.array([5, 1])},
     ],
 )
-async def test_what_is_carried_along_is_checked(models: Run, folder: Path, change: dict[str, Any]) -> None:
-    await asyncio.to_thread(put_films, folder / "models")
-    await models("export", "films")
+def test_invalid_arrays_for_recserver_alone_are_refused(
+    models: Command, folder: Path, change: dict[str, Any]
+) -> None:
+    put_films(folder / "models")
+    models("export", "films")
     parts = dict(np.load(folder.parent / "films.npz"))
     np.savez(folder.parent / "broken.npz", **parts | change)
-    status, _, err = await models("import", "broken.npz", "broken")
+    status, _, err = models("import", "broken.npz", "broken")
     assert status == 1 and len(err.strip().splitlines()) <= 3 and "Traceback" not in err
     assert not (folder / "models/broken.pkl").exists()
 
 
-async def test_the_three_lines_of_the_docs_read_an_export(models: Run, folder: Path) -> None:
-    await models("export", "m")
+def test_the_three_lines_of_the_docs_read_an_export(models: Command, folder: Path) -> None:
+    models("export", "m")
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     lines = (
         page.split("```python\n", 1)[1].split("```", 1)[0].replace("my_model.npz", str(folder.parent / "m.npz"))
@@ -171,13 +162,13 @@ async def test_the_three_lines_of_the_docs_read_an_export(models: Run, folder: P
     found: dict[str, Any] = {}
     exec(lines, found)
     assert found["items"] == [f"i{number:06d}" for number in range(50)]
-    model = opened(folder / "models/m.pkl")
+    model = load_recommender(folder / "models/m.pkl")
     assert np.array_equal(found["model"]["item_factors"].T, model.item_factors)
 
 
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
-async def test_neighbors_go_out_and_come_back_in_any_order(models: Run, folder: Path, kind: str) -> None:
-    """The file lists items, users and pairs the other way round."""
+def test_neighbors_survive_export_and_import_in_any_order(models: Command, folder: Path, kind: str) -> None:
+    """The file lists items, users and pairs in reverse order."""
     file, backwards = folder.parent / f"m.{kind}", list("cba")
     weights = {"neighbor_indptr": [0, 1, 1, 2], "neighbor_indices": [1, 0], "neighbor_weights": [0.5, 2.0]}
     parts = {
@@ -191,13 +182,13 @@ async def test_neighbors_go_out_and_come_back_in_any_order(models: Run, folder: 
         **{name: np.array(one) for name, one in weights.items()},
     }
     np.savez(folder.parent / "first.npz", **parts)
-    assert (await models("import", "first.npz", "m", "--overwrite"))[0] == 0
+    assert models("import", "first.npz", "m", "--overwrite")[0] == 0
     for _ in range(2):
         found = Recommender.from_artifact(load(folder / "models/m.pkl"))
         assert answer(found, "zoe") == {"b": 1 + 0.5, "c": 1 + 2.0 * 10, "a": 3}
         assert answer(found, "ann") == {"b": 2 + 4 * 0.5, "c": 2, "a": 6}
-        assert (await models("export", "m", "--output", file.name, "--format", kind, "--overwrite"))[0] == 0
-        assert (await models("import", file.name, "m", "--overwrite"))[0] == 0
+        assert models("export", "m", "--output", file.name, "--format", kind, "--overwrite")[0] == 0
+        assert models("import", file.name, "m", "--overwrite")[0] == 0
 
 
 def answer(model: Recommender, user: str) -> dict[str, float]:
@@ -205,7 +196,7 @@ def answer(model: Recommender, user: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"neighbor_indptr": None}, "neighbor_indptr is missing"),
         ({"neighbor_indptr": np.array([0, 1, 2])}, "neighbor_indptr does not match"),
@@ -217,8 +208,8 @@ def answer(model: Recommender, user: str) -> dict[str, float]:
         ({"seen_strengths": np.array(["a"])}, "seen_strengths must be numbers of shape (1,)"),
     ],
 )
-async def test_neighbors_that_do_not_fit_are_refused(
-    models: Run, folder: Path, change: dict[str, Any], said: str
+def test_invalid_neighbors_are_refused(
+    models: Command, folder: Path, change: dict[str, Any], sentence: str
 ) -> None:
     parts = {
         "user_ids": np.array(["ann"]),
@@ -233,19 +224,19 @@ async def test_neighbors_that_do_not_fit_are_refused(
         "neighbor_weights": np.array([0.5, 2.0]),
     }
     np.savez(folder.parent / "odd.npz", **{name: one for name, one in (parts | change).items() if one is not None})
-    status, _, err = await models("import", "odd.npz", "other")
-    assert status == 1 and said in err
+    status, _, err = models("import", "odd.npz", "other")
+    assert status == 1 and sentence in err
 
 
-async def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(models: Run, folder: Path) -> None:
+def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(models: Command, folder: Path) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     before = answers(folder / "models/m.pkl")
-    status, _, err = await models("import", "plain.npz", "m")
+    status, _, err = models("import", "plain.npz", "m")
     assert status == 1 and "--overwrite" in err
     assert answers(folder / "models/m.pkl") == before
-    assert (await models("import", "plain.npz", "M", "--overwrite"))[0] == 1
+    assert models("import", "plain.npz", "M", "--overwrite")[0] == 1
     (folder / "models/m_config.json").write_text('{"algorithm": "nmf_fast", "model_version": 3, "mine": 1}')
-    assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+    assert models("import", "plain.npz", "m", "--overwrite")[0] == 0
     config = json.loads((folder / "models/m_config.json").read_text())
     assert (config["algorithm"], config["model_version"], config["mine"]) == ("nmf_fast", 4, 1)
     found = answers(folder / "models/m.pkl")
@@ -254,37 +245,42 @@ async def test_an_import_that_exists_needs_overwrite_and_is_the_next_version(mod
     assert found["nobody"].items[2] == ("latte", 0.0)
 
 
-async def test_a_folder_that_a_server_writes_is_left_alone(models: Run, folder: Path, settings: Settings) -> None:
+@pytest.mark.process
+async def test_a_folder_that_a_server_writes_is_left_alone(
+    start: Start, models: Command, folder: Path, settings: Settings
+) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     async with RecServer(folder, settings) as rec:
         await rec.recommend("u0", model_id="m")
-        code, _, err = await models("import", "plain.npz", "m", "--overwrite")
-        assert code == 1
+        process = await start("models", "import", "plain.npz", "m", "--overwrite")
+        _, output = await process.communicate()
+        err = output.decode()
+        assert process.returncode == 1
         assert err.startswith(f"recserver: The data folder data is in use by process {os.getpid()} on host ")
         assert err.endswith(": stop that server, import, and start it again.\n")
         assert (await rec.list_model_versions("m"))["data"] == []
-    assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+    assert (await asyncio.to_thread(models, "import", "plain.npz", "m", "--overwrite"))[0] == 0
     async with RecServer(folder, settings) as rec:
         assert (await rec.recommend("zoe", model_id="m"))["source"] == "personal"
 
 
-async def test_a_read_only_server_takes_up_an_import(models: Run, folder: Path, settings: Settings) -> None:
+async def test_a_read_only_server_takes_up_an_import(models: Command, folder: Path, settings: Settings) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     async with RecServer(folder, settings.model_copy(update={"read_only": True})) as rec:
         await rec.recommend("u0", model_id="m")
-        assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+        assert (await asyncio.to_thread(models, "import", "plain.npz", "m", "--overwrite"))[0] == 0
         await rec.services.model_cache.refresh()
         assert (await rec.recommend("zoe", model_id="m"))["source"] == "personal"
 
 
 async def test_an_import_leaves_a_pinned_version_in_its_place(
-    models: Run, folder: Path, settings: Settings
+    models: Command, folder: Path, settings: Settings
 ) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
-    assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+    assert (await asyncio.to_thread(models, "import", "plain.npz", "m", "--overwrite"))[0] == 0
     async with RecServer(folder, settings) as rec:
         await rec.pin_model_version("m", model_version=4)
-    code, out, _ = await models("import", "plain.npz", "m", "--overwrite")
+    code, out, _ = await asyncio.to_thread(models, "import", "plain.npz", "m", "--overwrite")
     assert (code, out) == (
         0,
         "Imported version 5 of model m into data, but is not promoted: version 4 is pinned.\n",
@@ -297,34 +293,34 @@ async def test_an_import_leaves_a_pinned_version_in_its_place(
         assert (await rec.recommend("zoe", model_id="m"))["model_version"] == 4
 
 
-async def test_imports_keep_as_many_versions_as_a_server(models: Run, folder: Path) -> None:
+def test_imports_retain_as_many_versions_as_a_server(models: Command, folder: Path) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     for _ in range(7):
-        assert (await models("import", "plain.npz", "m", "--overwrite"))[0] == 0
+        assert models("import", "plain.npz", "m", "--overwrite")[0] == 0
     there = {int(path.stem) for path in (folder / "models/.versions/m").glob("*.pkl")}
     assert there == {6, 7, 8, 9, 10}
 
 
-async def test_an_import_that_cannot_be_saved_is_one_sentence(models: Run, folder: Path) -> None:
+def test_an_import_that_cannot_be_saved_is_one_sentence(models: Command, folder: Path) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     (folder / "models/.versions").write_text("in the way")
-    code, _, err = await models("import", "plain.npz", "x")
+    code, _, err = models("import", "plain.npz", "x")
     assert code == 1 and "Traceback" not in err
     assert err.startswith("recserver: The model could not be saved (") and ".versions" in err
 
 
 @pytest.mark.parametrize("status", ["training", "validating"])
-async def test_a_model_that_is_being_trained_is_left_alone(models: Run, folder: Path, status: str) -> None:
+def test_a_model_that_is_being_trained_is_left_alone(models: Command, folder: Path, status: str) -> None:
     np.savez(folder.parent / "plain.npz", **plain())
     config = folder / "models/m_config.json"
     config.write_text(json.dumps({"algorithm": "nmf", "status": status}))
-    code, _, err = await models("import", "plain.npz", "m", "--overwrite")
+    code, _, err = models("import", "plain.npz", "m", "--overwrite")
     assert code == 1 and "being trained" in err
     assert json.loads(config.read_text())["status"] == status
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "sentence"),
     [
         (("export", "none"), 1, "there are: 'm', 'new'"),
         (("export", "../models/m"), 1, "There is no model"),
@@ -341,13 +337,13 @@ async def test_a_model_that_is_being_trained_is_left_alone(models: Run, folder: 
         (("list", "--data", "nowhere"), 1, "no folder"),
     ],
 )
-async def test_what_cannot_be_done_is_one_sentence(
-    models: Run, folder: Path, arguments: tuple[str, ...], status: int, said: str
+def test_errors_are_one_sentence(
+    models: Command, folder: Path, arguments: tuple[str, ...], status: int, sentence: str
 ) -> None:
     before = sorted(one.name for one in folder.rglob("*"))
-    code, out, err = await models(*arguments)
+    code, out, err = models(*arguments)
     assert (code, out) == (status, "")
-    assert said in err and "Traceback" not in err
+    assert sentence in err and "Traceback" not in err
     assert sorted(one.name for one in folder.rglob("*")) == before
 
 
@@ -356,16 +352,16 @@ class Evil:
         return eval, ("__import__('os').mkdir('executed')",)
 
 
-async def test_pickles_within_are_never_executed(models: Run, folder: Path) -> None:
+def test_pickles_within_are_never_executed(models: Command, folder: Path) -> None:
     np.savez(folder.parent / "evil.npz", **plain(user_ids=np.array([Evil(), Evil()], object)))
-    status, _, err = await models("import", "evil.npz", "x")
+    status, _, err = models("import", "evil.npz", "x")
     assert status == 1 and "allow_pickle=False" in err
     assert not (folder.parent / "executed").exists()
     assert not (folder / "models/x.pkl").exists()
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"user_factors": None}, "user_factors is missing"),
         ({"user_ids": None}, "user_text is missing"),
@@ -397,13 +393,13 @@ async def test_pickles_within_are_never_executed(models: Run, folder: Path) -> N
         ({"item_counts": np.array([1, 2, -3])}, "one count"),
     ],
 )
-def test_arrays_that_make_no_model_are_refused(change: dict[str, Any], said: str) -> None:
+def test_invalid_arrays_are_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         import_arrays(plain(**change))
-    assert said in str(caught.value)
+    assert sentence in str(caught.value)
 
 
-def test_what_is_optional_may_be_missing() -> None:
+def test_optional_arrays_may_be_missing() -> None:
     parts = import_arrays(plain(seen_indptr=None, seen_indices=None))
     assert parts["item_counts"].tolist() == [0, 0, 0] and parts["seen_indptr"].tolist() == [0, 0, 0]
     assert import_arrays(plain())["item_counts"].tolist() == [0, 1, 1]  # latte, scone, tea: each pair once
@@ -411,7 +407,7 @@ def test_what_is_optional_may_be_missing() -> None:
     assert bytes(import_arrays(plain(user_ids=np.array([10, 9])))["user_text"]) == b"109"
 
 
-def test_an_archive_that_claims_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_would_be_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, user_factors=np.zeros(10**6))
     assert path.stat().st_size < 10**5

@@ -1,16 +1,14 @@
-"""``recserver recommend``: one user on the terminal, everybody into files and tables."""
+"""``recserver recommend``: one user on the terminal, all users into files and tables."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
+import shutil
 import signal
 import sqlite3
-import sys
-from asyncio.subprocess import PIPE
-from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,11 @@ from recserver import RecServer, Settings
 from recserver.recommend.filters import Condition
 from recserver.recommend.query import Query
 from recserver.training.export.export_job import EXTENSIONS
+from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start
 from tests.helpers.exported import in_file, put_crowd, wanted
 from tests.helpers.film_models import put_films
 from tests.helpers.model_files import put_model
-
-Run = Callable[..., Awaitable[tuple[int | None, str, str]]]
 
 
 @pytest.fixture
@@ -36,22 +33,13 @@ def folder(data_dir: Path) -> Path:
 
 
 @pytest.fixture
-def recommend(folder: Path) -> Run:
+def recommend(folder: Path, command: Command) -> Command:
     """Runs ``recserver recommend ARGUMENTS`` beside the data folder."""
-
-    async def run(*arguments: str) -> tuple[int | None, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "recserver", "recommend", *arguments,
-            cwd=folder.parent, stdout=PIPE, stderr=PIPE, env={**os.environ, "COLUMNS": "160", "SHOP": "shop.db"},
-        )  # fmt: skip
-        out, err = await process.communicate()
-        return process.returncode, out.decode(), err.decode()
-
-    return run
+    return partial(command, "recommend", SHOP="shop.db")
 
 
 @pytest.mark.parametrize(
-    ("options", "wishes"),
+    ("arguments", "options"),
     [
         ([], {}),
         (["-n", "2", "--include-seen"], {"n": 2, "exclude_seen": False}),
@@ -63,34 +51,34 @@ def recommend(folder: Path) -> Run:
     ],
 )
 async def test_one_user_gets_what_a_server_answers(
-    recommend: Run, folder: Path, settings: Settings, options: list[str], wishes: dict[str, Any]
+    recommend: Command, folder: Path, settings: Settings, arguments: list[str], options: dict[str, Any]
 ) -> None:
     async with RecServer(folder, settings) as rec:  # both at the same time
         for user in ("ann", "Zoë", "nobody"):
-            status, out, err = await recommend(user, "--json", *options)
+            status, out, err = await asyncio.to_thread(recommend, user, "--json", *arguments)
             assert (status, err) == (0, "")
-            told = json.loads(out)
-            answer = await rec.recommend(user, model_id="films", **wishes)
-            assert told.pop("items") == answer["predictions"][user]
-            assert told == {name: answer[name] for name in told} and len(told) == 5
+            shown = json.loads(out)
+            answer = await rec.recommend(user, model_id="films", **options)
+            assert shown.pop("items") == answer["predictions"][user]
+            assert shown == {name: answer[name] for name in shown} and len(shown) == 5
 
 
-async def test_a_table_for_people(recommend: Run) -> None:
-    status, out, _ = await recommend("ann", "-n", "3", "--explain")
+def test_a_table_for_people(recommend: Command) -> None:
+    status, out, _ = recommend("ann", "-n", "3", "--explain")
     lines = out.splitlines()
     assert status == 0 and lines[0] == "films, version 1, for ann: personal"
     assert [line.split("│")[1].strip() for line in lines if line.startswith("│")] == ["1", "2", "3"]
-    status, out, _ = await recommend("nobody", "--fallback", "none")
+    status, out, _ = recommend("nobody", "--fallback", "none")
     assert (status, out) == (0, "films, version 1, for nobody: nothing, the user is unknown\n")
     for fallback, source in (("recent", "recent"), ("overall", "popular")):
-        assert json.loads((await recommend("nobody", "--fallback", fallback, "--json"))[1])["source"] == source
+        assert json.loads(recommend("nobody", "--fallback", fallback, "--json")[1])["source"] == source
 
 
 @pytest.mark.parametrize("ending", EXTENSIONS)
-async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> None:
+def test_all_into_a_file(recommend: Command, folder: Path, ending: str) -> None:
     path = folder.parent / f"top{ending}"
     path.write_text("before")
-    status, out, err = await recommend("--all", "--out", path.name, "--filter", "price<12", "-n", "3")
+    status, out, err = recommend("--all", "--out", path.name, "--filter", "price<12", "-n", "3")
     query = Query(n=3, filters=[Condition("price", "<", ("12",))])
     assert in_file(path, "films") == (rows := wanted(folder / "models/films.pkl", query))
     assert (status, err) == (0, "")
@@ -105,41 +93,41 @@ async def test_all_into_a_file(recommend: Run, folder: Path, ending: str) -> Non
         ("sqlite:///history.db", "top"),
     ],
 )  # fmt: skip
-async def test_all_into_a_table(recommend: Run, folder: Path, url: str, table: str | None) -> None:
+def test_all_into_a_table(recommend: Command, folder: Path, url: str, table: str | None) -> None:
     file = "history.db" if "history" in url else "shop.db"
     url = url.replace("{}", str(folder.parent))
     arguments = ["--all", "--out", url, "--json", *(["--table", table] if table else [])]
     for _ in range(2):
-        status, out, err = await recommend(*arguments)
+        status, out, err = recommend(*arguments)
         assert (status, err) == (0, "")
     with closing(sqlite3.connect(folder.parent / file)) as connection:
         found = connection.execute(f"SELECT user_id, rank, item_id, score FROM {table or 'recommendations'}")
         rows = found.fetchall()
     assert rows == wanted(folder / "models/films.pkl")
-    told = json.loads(out)
-    assert told.pop("seconds") >= 0
-    assert told == {"model_id": "films", "model_version": 1, "users": 10, "rows": len(rows)}
+    shown = json.loads(out)
+    assert shown.pop("seconds") >= 0
+    assert shown == {"model_id": "films", "model_version": 1, "users": 10, "rows": len(rows)}
 
 
-async def test_the_model_is_named_where_there_are_several(recommend: Run, folder: Path) -> None:
+def test_the_model_is_named_where_there_are_several(recommend: Command, folder: Path) -> None:
     put_model(folder / "models", "m")
     (folder / "models" / "new_config.json").write_text('{"algorithm": "nmf"}')
-    status, _, err = await recommend("ann")
+    status, _, err = recommend("ann")
     assert status == 1
     assert err == "recserver: No model given: use --model; there are: 'films', 'm', 'new'.\n"
-    assert (await recommend("u1", "--model", "m"))[0] == 0
-    for arguments, said in (
+    assert recommend("u1", "--model", "m")[0] == 0
+    for arguments, sentence in (
         (["u1", "--model", "x"], "There is no model 'x' in data"),
         (["u1", "--model", "../m"], "There is no model '../m' in data"),
         (["u1", "--model", "new"], "Model 'new' was never trained"),
         (["u1", "--data", "elsewhere"], "There is no folder elsewhere"),
     ):
-        status, out, err = await recommend(*arguments)
-        assert (status, out) == (1, "") and said in err
+        status, out, err = recommend(*arguments)
+        assert (status, out) == (1, "") and sentence in err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "sentence"),
     [
         ([], 2, "No user given: name one, or use --all"),
         (["ann", "--out", "a.csv"], 2, "add --all"),
@@ -161,23 +149,33 @@ async def test_the_model_is_named_where_there_are_several(recommend: Run, folder
         (["", "-n", "1"], 2, "must be 1 to 256 characters long"),
     ],
 )
-async def test_what_is_wrong_is_one_sentence(
-    recommend: Run, folder: Path, arguments: list[str], status: int, said: str
+def test_errors_are_one_sentence(
+    recommend: Command, folder: Path, arguments: list[str], status: int, sentence: str
 ) -> None:
-    code, out, err = await recommend(*arguments)
-    assert (code, out) == (status, "") and said in err
+    code, out, err = recommend(*arguments)
+    assert (code, out) == (status, "") and sentence in err
     assert err.startswith("recserver: ") and err.count("\n") == 1 and "s3cr3t" not in err
     assert {one.name for one in folder.parent.iterdir()} == {"data"} and not list(folder.glob("*.db"))
 
 
-@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
-async def test_being_ended_leaves_nothing(start: Start, tmp_path: Path, told: signal.Signals) -> None:
-    put_crowd(tmp_path / "data" / "models", 400_000)
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a model whose export takes some seconds."""
+    folder = tmp_path_factory.mktemp("crowd")
+    put_crowd(folder / "models", 400_000)
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.process
+@pytest.mark.slow
+async def test_a_signal_leaves_no_files(start: Start, crowd: Path, tmp_path: Path, number: signal.Signals) -> None:
+    shutil.copytree(crowd, tmp_path / "data")
     process = await start("recommend", "--all", "--out", "top.jsonl")
     files = {one.name for one in tmp_path.iterdir()}
     while files == {"data"}:  # until it writes
         files = {one.name for one in await asyncio.to_thread(lambda: list(tmp_path.iterdir()))}
-    process.send_signal(told)
+    process.send_signal(number)
     _, err = await process.communicate()
-    assert process.returncode == 128 + told and b"Traceback" not in err
+    assert process.returncode == 128 + number and b"Traceback" not in err
     assert {one.name for one in tmp_path.iterdir()} == {"data"}

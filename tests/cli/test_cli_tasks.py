@@ -222,6 +222,7 @@ async def test_run_is_refused_while_another_task_trains_the_model(
     assert trainings.started_count == 2
 
 
+@pytest.mark.process
 async def test_run_joins_the_run_under_way(
     start: Start, url: str, rec: RecServer, trainings: ScriptedExecutor
 ) -> None:
@@ -520,6 +521,7 @@ async def followed(start: Start, url: str, trainings: ScriptedExecutor) -> tuple
     return process, training
 
 
+@pytest.mark.process
 async def test_ctrl_c_ends_the_following_and_not_the_training(
     start: Start, url: str, rec: RecServer, trainings: ScriptedExecutor
 ) -> None:
@@ -537,6 +539,7 @@ async def test_ctrl_c_ends_the_following_and_not_the_training(
         assert (await events.next(RunEnded)).outcome == "completed"
 
 
+@pytest.mark.process
 async def test_a_server_that_goes_away_is_told_of(
     start: Start, rec: RecServer, trainings: ScriptedExecutor
 ) -> None:
@@ -550,6 +553,7 @@ async def test_a_server_that_goes_away_is_told_of(
     )
 
 
+@pytest.mark.process
 async def test_output_on_a_pipe_is_lines(start: Start, url: str, trainings: ScriptedExecutor) -> None:
     process, training = await followed(start, url, trainings)
     training.on_progress(Progress(stage="packing", rows_read=7, iteration=3, iterations=9, loss=0.25))
@@ -561,6 +565,7 @@ async def test_output_on_a_pipe_is_lines(start: Start, url: str, trainings: Scri
     assert b"\x1b" not in out and b"\r" not in out
 
 
+@pytest.mark.process
 async def test_a_pipe_that_nobody_reads_is_no_fault(start: Start, url: str) -> None:
     ours, theirs = os.pipe()
     os.close(ours)
@@ -570,6 +575,7 @@ async def test_a_pipe_that_nobody_reads_is_no_fault(start: Start, url: str) -> N
     assert b"Traceback" not in err
 
 
+@pytest.mark.process
 async def test_a_terminal_shows_a_bar(start: Start, url: str, trainings: ScriptedExecutor) -> None:
     ours, theirs = os.openpty()
     try:
@@ -587,6 +593,7 @@ async def test_a_terminal_shows_a_bar(start: Start, url: str, trainings: Scripte
     assert "━" in shown.decode() and b"12,345 rows, iteration 3 of 9, loss 0.25" in shown
 
 
+@pytest.mark.process
 async def test_a_narrow_terminal_shows_sentences_below_the_table(
     start: Start, url: str, rec: RecServer, trainings: ScriptedExecutor
 ) -> None:

@@ -1,4 +1,4 @@
-"""One writer a data folder, between processes: who comes second is told who came first."""
+"""One writer for each data folder, between processes: the error of the second names the first."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import socket
 from asyncio.subprocess import Process
 from pathlib import Path
 
+import pytest
+
+from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start, url_of
+
+pytestmark = pytest.mark.process
+
+STARTS = 5
 
 HERE = ("serve", "--port", "0", "--data", "here")
 
@@ -22,35 +29,37 @@ async def sentence_of(process: Process) -> str:
 
 
 def refused(line: str, holder: Process) -> bool:
-    """Whether a sentence names the process that has the folder, and every way out."""
+    """Whether a sentence names the process that has the folder, and every remedy."""
     return all(
         part in line
         for part in (f"process {holder.pid} on host {socket.gethostname()!r}", "stop", "--data", "--read-only")
     )
 
 
-async def test_of_twenty_starts_at_the_same_time_one_wins(start: Start, tmp_path: Path) -> None:
-    servers = await asyncio.gather(*(start(*HERE) for _ in range(20)))
+@pytest.mark.slow
+async def test_of_several_starts_at_the_same_time_one_wins(start: Start, tmp_path: Path) -> None:
+    servers = await asyncio.gather(*(start(*HERE) for _ in range(STARTS)))
     first_lines = await asyncio.gather(*(one.stderr.readline() for one in servers if one.stderr))
-    said = {server: line.decode() for server, line in zip(servers, first_lines, strict=True)}
-    winners = [server for server, line in said.items() if "listens on" in line]
-    assert len(winners) == 1, said.values()
+    first_output = {server: line.decode() for server, line in zip(servers, first_lines, strict=True)}
+    winners = [server for server, line in first_output.items() if "listens on" in line]
+    assert len(winners) == 1, first_output.values()
     (winner,) = winners
     losers = [server for server in servers if server is not winner]
-    assert [await one.wait() for one in losers] == [3] * 19
-    assert all(refused(said[one], winner) for one in losers), said.values()
+    assert [await one.wait() for one in losers] == [3] * (STARTS - 1)
+    assert all(refused(first_output[one], winner) for one in losers), first_output.values()
     assert winner.returncode is None
     holder = json.loads((tmp_path / "here/.lock").read_text())
     assert holder == {"pid": winner.pid, "host": socket.gethostname()}
 
 
+@pytest.mark.slow
 async def test_after_a_kill_the_next_one_starts(start: Start, tmp_path: Path) -> None:
     first = await start(*HERE)
     await url_of(first)
     assert refused(await sentence_of(await start(*HERE)), first)
     first.kill()
     await first.wait()
-    assert json.loads((tmp_path / "here/.lock").read_text())["pid"] == first.pid  # nobody could clean up
+    assert json.loads((tmp_path / "here/.lock").read_text())["pid"] == first.pid  # it could not clean up
     second = await start(*HERE)
     await url_of(second)
     assert refused(await sentence_of(await start(*HERE)), second)
@@ -59,22 +68,19 @@ async def test_after_a_kill_the_next_one_starts(start: Start, tmp_path: Path) ->
     assert (second.returncode, (tmp_path / "here/.lock").read_text()) == (0, "")
 
 
-async def test_a_server_started_twice_is_told_of_the_folder_and_not_of_the_port(start: Start) -> None:
+@pytest.mark.slow
+async def test_a_second_server_and_the_demo_leave_a_running_server_alone(start: Start, tmp_path: Path) -> None:
     first = await start(*HERE)
     port = (await url_of(first)).rsplit(":", 1)[1]
     second = await start("serve", "--port", port, "--data", "here")
-    assert refused(await sentence_of(second), first)
-
-
-async def test_the_demo_leaves_the_files_of_a_server_alone(start: Start, tmp_path: Path) -> None:
-    first = await start(*HERE)
-    await url_of(first)
+    assert refused(await sentence_of(second), first)  # which names the folder, not the port
     task = tmp_path / "here/tasks/train_restaurants.json"
     task.write_text("{}")
     assert refused(await sentence_of(await start("demo", "--data", "here")), first)
     assert task.exists() and not (tmp_path / "here/visits.csv").exists()
 
 
+@pytest.mark.slow
 async def test_read_only_takes_no_lock_and_a_writer_may_join(start: Start, tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     reader = await start(*HERE, "--read-only")
@@ -86,8 +92,7 @@ async def test_read_only_takes_no_lock_and_a_writer_may_join(start: Start, tmp_p
     await url_of(another)
 
 
-async def test_there_must_be_a_folder_to_read(start: Start, tmp_path: Path) -> None:
-    reader = await start(*HERE, "--read-only")
-    _, err = await reader.communicate()
-    assert (reader.returncode, "There is no data folder" in err.decode()) == (2, True)
+def test_there_must_be_a_folder_to_read(command: Command, tmp_path: Path) -> None:
+    status, _, err = command(*HERE, "--read-only")
+    assert (status, "There is no data folder" in err) == (2, True)
     assert not (tmp_path / "here").exists()

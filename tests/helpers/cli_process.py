@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
-from asyncio.subprocess import Process
+import sys
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.helpers.pids import take_interrupts
 
 Start = Callable[..., Awaitable[Process]]
 """Starts ``recserver ARGUMENTS``."""
@@ -38,3 +45,24 @@ async def killed_at_exit() -> AsyncIterator[list[Process]]:
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+@asynccontextmanager
+async def starter(folder: Path) -> AsyncIterator[Start]:
+    """Starts ``recserver ARGUMENTS`` in a folder; what still runs at the end is killed."""
+    # Removes temporary files of killed processes too; sockets need a folder with a short name.
+    with TemporaryDirectory() as temporary_folder:
+        async with killed_at_exit() as started:
+
+            async def start(*arguments: str, **environment: str) -> Process:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "recserver", *arguments, cwd=folder, process_group=0,
+                    stdout=PIPE, stderr=PIPE, preexec_fn=take_interrupts,
+                    env={
+                        **os.environ, "RECSERVER_LOG_FORMAT": "console", "TMPDIR": temporary_folder, **environment,
+                    },
+                )  # fmt: skip
+                started.append(process)
+                return process
+
+            yield start

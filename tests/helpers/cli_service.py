@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import socket
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientSession, TCPConnector
 
-from tests.helpers.cli_process import url_of
+from tests.helpers.cli_process import Start, url_of
 from tests.helpers.pids import children_of
 
 
@@ -103,6 +103,14 @@ async def ok(http: ClientSession, method: str, path: str, **body: Any) -> Any:
     return content
 
 
-async def service_of(supervisor: Process, stack: AsyncExitStack) -> Service:
-    """A service once it listens."""
-    return Service(supervisor, await url_of(supervisor), stack)
+@asynccontextmanager
+async def server_starter(start: Start) -> AsyncIterator[Serve]:
+    """Starts ``recserver serve`` for the folder ``data`` on a free port; returns once all processes answer."""
+    async with AsyncExitStack() as stack:
+
+        async def serve(workers: int, *arguments: str, **environment: str) -> Service:
+            command = ("serve", "--port", "0", "--workers", str(workers), *arguments)
+            supervisor = await start(*command, **environment)
+            return Service(supervisor, await url_of(supervisor), stack)
+
+        yield serve
