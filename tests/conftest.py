@@ -22,6 +22,7 @@ from blockbuster import BlockBuster
 
 import recserver
 from recserver import RecServer, Settings
+from tests.helpers.shared_workers import SharedWorkers
 
 pytest_plugins = ["tests.helpers.workbench_fixtures"]
 
@@ -131,10 +132,18 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture(scope="session")
+def shared_workers() -> Iterator[SharedWorkers]:
+    """Real worker processes that serve one test after the other."""
+    workers = SharedWorkers()
+    yield workers
+    workers.shut_down()
+
+
 @pytest.fixture
-async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
+async def rec(data_dir: Path, settings: Settings, shared_workers: SharedWorkers) -> AsyncIterator[RecServer]:
     """An open server over an empty data folder, with real worker processes."""
-    async with RecServer(data_dir, settings) as server:
+    async with RecServer(data_dir, settings, executor=shared_workers) as server:
         yield server
 
 

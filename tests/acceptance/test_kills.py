@@ -155,17 +155,17 @@ async def random_server_kills(data_dir: Path, times: int, chance: random.Random,
 
 @pytest.mark.timeout(120)
 async def test_stops_at_random_points(data_dir: Path) -> None:
-    await random_stops(data_dir, 10, lot())
+    await random_stops(data_dir, 6, lot())
 
 
 @pytest.mark.timeout(120)
 async def test_workers_killed_at_random_points(data_dir: Path) -> None:
-    await random_worker_kills(data_dir, 5, lot())
+    await random_worker_kills(data_dir, 3, lot())
 
 
 @pytest.mark.timeout(120)
 async def test_servers_killed_in_mid_training(data_dir: Path, settings: Settings) -> None:
-    await random_server_kills(data_dir, 5, lot(), settings)
+    await random_server_kills(data_dir, 3, lot(), settings)
 
 
 @pytest.mark.soak

@@ -22,8 +22,12 @@ from recserver.testing.algorithm_under_test import interactions_of
 TESTS = [name for name in dir(AlgorithmSuite) if name.startswith("test_")]
 
 
+SMALL = {"n_components": 8, "max_iter": 20, "neighbors": 10, "regularization": 0.09, "blend": 0.7}
 QUICKER: dict[str, dict[str, Any]] = {
-    "als": {"max_iter": 4},
+    "nmf": SMALL,
+    "nmf_fast": SMALL,
+    "nmf_accurate": SMALL,
+    "als": {"n_components": 8, "max_iter": 4},
     "auto": {"algorithms": ["nmf_fast", "item_knn", "svd"]},
 }
 """Hyperparameters for algorithms whose defaults take long."""
@@ -32,10 +36,10 @@ QUICKER: dict[str, dict[str, Any]] = {
 class BuiltinSuite(AlgorithmSuite):
     """The suite for a built-in algorithm."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, hyperparameters: dict[str, Any]) -> None:
         self.name = name  # type: ignore[misc]
         self.personal = name != "popular"  # type: ignore[misc]
-        self.hyperparameters = QUICKER.get(name, {})  # type: ignore[misc]
+        self.hyperparameters = hyperparameters  # type: ignore[misc]
 
 
 def run_test(suite: AlgorithmSuite, test: str, folder: Path) -> None:
@@ -47,7 +51,14 @@ def run_test(suite: AlgorithmSuite, test: str, folder: Path) -> None:
 @pytest.mark.parametrize("test", TESTS)
 @pytest.mark.parametrize("name", ALGORITHM_PATHS)
 def test_builtin_algorithms_pass(name: str, test: str, tmp_path: Path) -> None:
-    run_test(BuiltinSuite(name), test, tmp_path)
+    run_test(BuiltinSuite(name, QUICKER.get(name, {})), test, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize("name", QUICKER)
+def test_builtin_algorithms_pass_with_defaults(name: str, test: str, tmp_path: Path) -> None:
+    run_test(BuiltinSuite(name, {}), test, tmp_path)
 
 
 class Wrong(SVD):

@@ -124,7 +124,7 @@ def _local_handler(
 ) -> Handler:
     """Calls the operation of a route; with ``wait_settled``, responds once all processes serve its changes."""
     operation: Callable[..., Awaitable[Any]] = getattr(service, route.operation)
-    known, accepts_any = parameters_of(operation)
+    known, accepts_any = parameters_of(getattr(type(service), route.operation))  # cached: without the instance
     default_location = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:

@@ -160,7 +160,8 @@ def _is_true(value: object) -> bool:
         return False
 
 
-def parameters_of(function: Callable[..., Any]) -> tuple[list[str], bool]:
+@functools.cache
+def parameters_of(function: Callable[..., Any]) -> tuple[Sequence[str], bool]:
     """The names of an operation's arguments, and whether it accepts any others.
 
     ``**definition: Unpack[SomeTypedDict]`` stands for the keys of that dictionary, ``**definition: Any`` for any.
@@ -173,7 +174,7 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[str], bool]:
             names += get_type_hints(typed_dict[0])
         else:
             accepts_any = True
-    return names, accepts_any
+    return tuple(names), accepts_any
 
 
 def with_warnings(result: Result, warnings: Sequence[str]) -> Result:
