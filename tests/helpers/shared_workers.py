@@ -62,12 +62,15 @@ class SharedWorkers:
             tasks.append(self._loop.create_task(self._with_executor(work)))
             tasks[0].add_done_callback(ended.set_result)
 
+        def cancel() -> None:
+            tasks[0].cancel()
+
         self._loop.call_soon_threadsafe(begin)
         waiting = asyncio.wrap_future(ended)
         try:
             await asyncio.shield(waiting)
         except asyncio.CancelledError:
-            self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+            self._loop.call_soon_threadsafe(cancel)  # after begin
             await waiting
             raise
         return tasks[0].result()

@@ -188,15 +188,15 @@ async def test_an_opening_that_is_cancelled_lets_go(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to see open files")
-async def test_workers_do_not_inherit_it(rec: RecServer) -> None:
-    before = children_of(os.getpid())
-    (rec.data_dir / "rows.csv").write_text("user_id,item_id\nann,tea\n")
-    await rec.validate_data_chef(type="csv", file_path="rows.csv")
-    (worker,) = children_of(os.getpid()) - before
-
+async def test_workers_do_not_inherit_it(data_dir: Path, settings: Settings) -> None:
     def opened(pid: int) -> list[str]:
         return [str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir() if one.is_symlink()]
 
-    path = str(rec.data_dir.resolve() / ".lock")
-    assert opened(os.getpid()).count(path) == 1
-    assert opened(worker) and path not in opened(worker)
+    async with RecServer(data_dir, settings) as rec:
+        before = children_of(os.getpid())
+        (data_dir / "rows.csv").write_text("user_id,item_id\nann,tea\n")
+        await rec.validate_data_chef(type="csv", file_path="rows.csv")
+        (worker,) = children_of(os.getpid()) - before
+        path = str(data_dir.resolve() / ".lock")
+        assert opened(os.getpid()).count(path) == 1
+        assert opened(worker) and path not in opened(worker)
