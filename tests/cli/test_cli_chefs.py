@@ -133,7 +133,7 @@ async def test_keys_that_mean_nothing_are_named(chefs: Chefs, folder: Path) -> N
 
 async def test_preview_counts_ratings_that_are_no_numbers(chefs: Chefs) -> None:
     _, out, _ = await chefs("preview", "fixed")
-    assert "Rows where the rating is no number (it counts as 1): 1" in out
+    assert "Rows where the rating is not a number (it counts as 1): 1" in out
 
 
 async def test_the_help_does_not_promise_a_folder(chefs: Chefs) -> None:

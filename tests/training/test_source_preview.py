@@ -96,12 +96,12 @@ def test_rows_are_shown_before_and_after_renaming(look_at_csv: Look) -> None:
     ]
     assert seen.columns == ["userId", "movieId", "stars", "note"]
     assert seen.rejected == {"user_id is empty": 1}
-    assert seen.replaced == {"rating is no number": 1}
+    assert seen.replaced == {"rating is not a number": 1}
     assert seen.examples == {
         "user_id is empty": "user_id='', item_id='b', rating='2'",
-        "rating is no number": "rating='many'",
+        "rating is not a number": "rating='many'",
     }
-    assert seen.suggestions == ["In 1 of 3 rows the rating is no number, such as 'many': such a row counts 1."]
+    assert seen.suggestions == ["In 1 of 3 rows the rating is not a number, such as 'many': such a row counts 1."]
     assert seen.rows_read == 3
 
 

@@ -15,7 +15,7 @@ from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_config import ConfigChange
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
-from recserver.registry.retention import kept_versions
+from recserver.registry.retention import retained_versions
 from recserver.registry.version_files import Version
 from recserver.registry.version_integrity import IntegrityChecker, open_version, unusable_version_error
 from recserver.registry.version_store import VersionStore
@@ -184,7 +184,7 @@ class ModelVersions:
         """Remove the oldest versions, but for those that are pinned or needed for a rollback."""
         serving, versions = await self._version_store.serving_and_all(model_id)
         try:
-            await self._version_store.prune(model_id, kept_versions(versions, serving, self._max_versions))
+            await self._version_store.prune(model_id, retained_versions(versions, serving, self._max_versions))
         except OSError as error:
             logger.warning("old versions of model %s could not be removed: %s", model_id, error)
 

@@ -76,7 +76,7 @@ class VersionStore:
         """Make a new version the serving one: its files, the metadata and the config change together.
 
         Args:
-            packed: a file beside ``models/{id}.pkl``, which it replaces.
+            packed: a file in the folder of ``models/{id}.pkl``, which it replaces.
 
         Raises:
             ModelNotFound: if the model's config is gone.

@@ -135,7 +135,7 @@ class RunEntry:
         await self._task_state.prepare(self._task_name, **self._changes)
 
     def end(self, run: Run, outcome: RunResult) -> None:
-        """Show how the run ended, and publish if its task has begun to fail or has recovered."""
+        """Show how the run ended, and publish if its task starts to fail or recovers."""
         name, events = self._task_name, self._recorder.events
         self.record = _final_record(self.record, run, outcome, timestamp(self._recorder.clock.now()))
         self._recorder.history.add(self.record)

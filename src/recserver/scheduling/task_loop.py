@@ -38,7 +38,7 @@ class TaskLoop:
         self.coalesced = 0
         """Missed due times before the last one that its run makes up for."""
         self.attempts = 0
-        """Runs begun for the last due time; set by ``fire``."""
+        """Runs started for the last due time; set by ``fire``."""
         self.last_run_id: str | None = None
         """The last of these runs; set by ``fire``."""
         self._last_due: float | None = None

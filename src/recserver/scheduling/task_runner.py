@@ -146,7 +146,7 @@ class TaskRunner:
         await self.models.read(spec.model_id)  # a run that is about to end may end here: it is not joined
         for run in self.active_runs(spec.task_name):
             if run.model_id == spec.model_id and run.request.force >= force:
-                await run.begun.wait()
+                await run.visible.wait()
                 return run
         return await self.run_now(spec, force=force)
 
@@ -191,7 +191,7 @@ class TaskRunner:
     async def _start(self, request: TrainingRequest, due_time: DueTime | None = None) -> Run:
         """Start a run, and wait until it is visible that it is under way."""
         run = self.trainer.start(request, self.recorder.open(request, due_time))
-        await run.begun.wait()
+        await run.visible.wait()
         return run
 
     def active_runs(self, task_name: str) -> list[Run]:

@@ -168,7 +168,7 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """A new hidden name beside ``path``, which no listing of models or tasks picks up."""
+    """A new hidden name in the folder of ``path``, which no listing of models or tasks picks up."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 

@@ -47,9 +47,9 @@ class ColumnNames:
 
     def required(self) -> dict[str, str]:
         """The required columns, and the option that names each."""
-        wanted = {"user": self.user or "user_id", "item": self.item or "item_id"}
-        wanted |= {"rating": self.rating or "", "timestamp": self.timestamp or ""}
-        return {name: f"--{option}" for option, name in wanted.items() if name}
+        required = {"user": self.user or "user_id", "item": self.item or "item_id"}
+        required |= {"rating": self.rating or "", "timestamp": self.timestamp or ""}
+        return {name: f"--{option}" for option, name in required.items() if name}
 
 
 class MissingColumn(InvalidInput):
@@ -122,7 +122,9 @@ def validate_candidates(names: Collection[str], overrides: Mapping[str, Any]) ->
     for name in names:
         method, own = load_algorithm(name), overrides.get(name, {})
         if not isinstance(own, Mapping):
-            raise InvalidInput(f'The hyperparameters of {name} are no object: write it like {{"{name}": {{}}}}.')
+            raise InvalidInput(
+                f'The hyperparameters of {name} are not an object: write it like {{"{name}": {{}}}}.'
+            )
         try:
             found[name] = {**method.default_params, **method.check(own)[0]}
         except InvalidInput as error:

@@ -26,7 +26,7 @@ class Export:
     """An export under way.
 
     Attributes:
-        progress: None before it has begun.
+        progress: None before it has started.
         result: or its error; None while it is under way.
     """
 

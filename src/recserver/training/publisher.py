@@ -100,7 +100,7 @@ class Publisher:
         self, run: Run, packed: Path, version: Version, result: RunResult, reason: str
     ) -> RunResult:
         error = (
-            f"{NOT_PROMOTED_PREFIX}: version {version.model_version} is kept but does not serve, for {reason}, or "
+            f"{NOT_PROMOTED_PREFIX}: version {version.model_version} is stored but does not serve, because {reason}, or "
             "POST /promote_model."
         )
         await self._versions.store_candidate(
@@ -112,7 +112,7 @@ class Publisher:
         self, run: Run, packed: Path, version: Version, result: RunResult, serving: int
     ) -> RunResult:
         warning = (
-            f"Version {version.model_version} is kept but does not serve: version {serving} is pinned; POST "
+            f"Version {version.model_version} is stored but not promoted: version {serving} is pinned; POST "
             "/promote_model or unpin it."
         )
         logger.warning("model %s: %s", run.model_id, warning)

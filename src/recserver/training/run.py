@@ -148,7 +148,7 @@ class Run:
         log: where it is recorded.
         progress: of the training.
         status: the model's during the run; None until its beginning is visible.
-        begun: set when its beginning is visible.
+        visible: set when the start of the run is visible.
         result: set when all of it has ended.
         started: in seconds of ``clock.monotonic()``.
         previous_status: the model's status before the run.
@@ -159,7 +159,7 @@ class Run:
         self.log = log
         self.progress = Progress(stage="waiting")
         self.status: ModelStatus | None = None
-        self.begun = asyncio.Event()
+        self.visible = asyncio.Event()
         self.result: asyncio.Future[RunResult] = asyncio.Future()
         self.started = clock.monotonic()
         self.previous_status = ModelStatus(request.model.status)

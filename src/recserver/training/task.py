@@ -40,7 +40,9 @@ def _cron(expression: str) -> str:
     try:
         CronSim(" ".join(fields), datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        raise ValueError(f"is no cron expression ({str(error).lower()}): write it like 30 2 * * *") from None
+        raise ValueError(
+            f"is not a valid cron expression ({str(error).lower()}): write it like 30 2 * * *"
+        ) from None
     return " ".join(fields)
 
 
@@ -57,7 +59,7 @@ def _zone(name: str) -> str:
     try:
         time_zone(name)
     except (OSError, ValueError, KeyError):
-        raise ValueError(f"{quoted(name)} is no time zone: name one like Europe/Berlin or UTC") from None
+        raise ValueError(f"{quoted(name)} is not a time zone: name one like Europe/Berlin or UTC") from None
     return name
 
 

@@ -167,7 +167,7 @@ class Trainer:
             await run.log.prepare_begin()
             run.status = ModelStatus.TRAINING
             run.log.begin()
-            run.begun.set()
+            run.visible.set()
         order = run.request
         self._events.publish(RunStarted(run.task_name, run.model_id, order.run_id, order.trigger))
         logger.info(
@@ -283,7 +283,7 @@ class Trainer:
         if run.result.done():
             return
         self.runs.pop(run.model_id, None)
-        run.begun.set()
+        run.visible.set()
         try:
             run.log.end(run, result)
         except Exception:  # the result must be set in any case

@@ -177,9 +177,9 @@ async def test_unknown_keys_of_a_stored_entry_are_listed(films: Api) -> None:
 async def test_invalid_ratings_are_in_the_message(films: Api) -> None:
     (films.rec.data_dir / "rows.csv").write_text("user_id;item_id;rating\nann;tea;0,5\n" * 1)
     answer = await films.ok("GET", "/preview_data_chef/films")
-    assert answer["replaced"] == {"rating is no number": 1}
+    assert answer["replaced"] == {"rating is not a number": 1}
     assert answer["message"] == (
-        "The first 1 rows were read and 1 of them are shown. In 1 of them the rating is no number, so that it "
+        "The first 1 rows were read and 1 of them are shown. In 1 of them the rating is not a number, so that it "
         "counts 1. See suggestions for what to change."
     )
 

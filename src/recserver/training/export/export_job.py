@@ -78,7 +78,7 @@ class FileTarget(Message):
     """The file to export to."""
 
     out: Path
-    """A temporary path, which whoever gave the job renames or removes."""
+    """A temporary path, which the sender of the job renames or removes."""
     extension: str
     """One of :data:`EXTENSIONS`: the format."""
 

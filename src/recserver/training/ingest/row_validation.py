@@ -33,7 +33,7 @@ _SHORT_REPR.maxstring = _SHORT_REPR.maxother = (
     10_000  # it shortens in the middle, and the end of a secret tells it too
 )
 
-RATING_NOT_A_NUMBER = "rating is no number"
+RATING_NOT_A_NUMBER = "rating is not a number"
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,8 +90,8 @@ def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None
         raise error.with_message(redactor.redact_message(str(error)), found) from None
     if state and isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
-    kept = state if "validators" in state else {}
-    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, redactor), kept)
+    source_state = state if "validators" in state else {}
+    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, redactor), source_state)
 
 
 def read_batches(chef: Chef, columns: set[str] | None, restart: Callable[[], None]) -> Generator[Batch]:

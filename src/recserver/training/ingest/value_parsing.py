@@ -112,9 +112,9 @@ def _parse_matching(
     Returns:
         Which texts match; ``values`` has their results.
     """
-    alike = pc.fill_null(pc.match_substring_regex(array, pattern), fill_value=False)
-    found: NDArray[np.bool_] = alike.to_numpy(zero_copy_only=False)
-    values[found] = parse(array.filter(alike))
+    matches = pc.fill_null(pc.match_substring_regex(array, pattern), fill_value=False)
+    found: NDArray[np.bool_] = matches.to_numpy(zero_copy_only=False)
+    values[found] = parse(array.filter(matches))
     return found
 
 
@@ -150,8 +150,8 @@ def _parse_text_numbers(array: pa.Array) -> NDArray[np.float64]:
     if (found := distinct_values(array)) is not None and len(found.values) < len(array):
         return parse_numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
     numbers = np.full(len(array), np.nan)
-    alike = _parse_matching(array, numbers, NUMBER_PATTERN, lambda those: _to_floats(those.cast(pa.float64())))
-    return _parse_remaining(array, numbers, ~alike, _as_number)
+    parsed = _parse_matching(array, numbers, NUMBER_PATTERN, lambda those: _to_floats(those.cast(pa.float64())))
+    return _parse_remaining(array, numbers, ~parsed, _as_number)
 
 
 def _parse_distinct(

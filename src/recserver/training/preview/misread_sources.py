@@ -129,8 +129,8 @@ def _nested_rows(source: SourceSample, row: Mapping[str, Any], own_matches: int,
     place = ".".join(path)
     if source.kind == "jsonl":
         return (
-            f"The file holds one object without {missing}; {what} stands at {quoted(place)}: write what stands "
-            "there to the file, one object a line."
+            f"The file holds one object without {missing}; {what} is at {quoted(place)}: write the value at this "
+            "place to the file, one object a line."
         )
     given = source.entry.get("data_selector")
     selector = f"{given}.{place}" if given else place
@@ -138,7 +138,7 @@ def _nested_rows(source: SourceSample, row: Mapping[str, Any], own_matches: int,
         return None
     many = "The answers are objects" if source.rows_read > 1 else "The answer is one object"
     do = "correct it to" if given else "add"
-    return f"{many} without {missing}; {what} stands at {quoted(selector)}: {do} data_selector: {selector}"
+    return f"{many} without {missing}; {what} is at {quoted(selector)}: {do} data_selector: {selector}"
 
 
 def _object_paths(row: Mapping[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any], str]]:
@@ -165,8 +165,8 @@ def _error_object(
         or not any(name.casefold() in ERROR_FIELDS for name in row)
     ):
         return None
-    said = to_json_value(redactor.redact_value(dict(row)))
-    text = said if isinstance(said, str) else shorten(json.dumps(said, ensure_ascii=False))
+    shown = to_json_value(redactor.redact_value(dict(row)))
+    text = shown if isinstance(shown, str) else shorten(json.dumps(shown, ensure_ascii=False))
     return (
         f"The source answered with one object that looks like an error, no rows: {text}. Check the url, auth and "
         "headers of the data chef."
@@ -193,9 +193,9 @@ def _guess_delimiter(source: SourceSample, header: str) -> str | None:
     marks = Counter(run.strip() or " " for run in re.findall(r"[^\w\"']+", header))
     rows = [str(value) for value in source.values(header)]
     for mark, times in marks.most_common():
-        alike = sum(row.count(mark) == times for row in rows)
+        matching = sum(row.count(mark) == times for row in rows)
         ids = source.count_id_matches([part.strip() for part in header.split(mark)])
-        if ids == 2 or (rows and alike > 0.9 * len(rows)):
+        if ids == 2 or (rows and matching > 0.9 * len(rows)):
             return mark
     return None
 

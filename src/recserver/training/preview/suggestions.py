@@ -55,7 +55,7 @@ def _not_a_number_hint(count: int, total: int, example: str) -> str:
     value = example.removeprefix("rating=")
     comma = _DECIMAL_COMMA.fullmatch(value.strip("'\" ")) is not None
     cure = "write a point in place of the comma." if comma else "such a row counts 1."
-    return f"In {count} of {total} rows the rating is no number, such as {value}: {cure}"
+    return f"In {count} of {total} rows the rating is not a number, such as {value}: {cure}"
 
 
 def _source_facts(source: SourceSample) -> SourceFacts:

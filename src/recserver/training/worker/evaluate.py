@@ -83,7 +83,7 @@ def _quality_warnings(model: Mapping[str, float], baseline: Mapping[str, float],
     ndcg, popularity = model["ndcg_at_10"], baseline["ndcg_at_10"]
     if n_users >= MIN_EVALUATED_USERS and ndcg <= popularity:
         yield (
-            f"The model foretells what {n_users} users took no better than a list of the most popular items does "
+            f"For {n_users} evaluated users the model is no better than recommending the most popular items "
             f"(ndcg_at_10 {ndcg:.4f} against {popularity:.4f}): check that the data chef's columns are the right "
             "ones, or try other hyperparameters, n_components first."
         )

@@ -198,8 +198,8 @@ def _model_arrays(interactions: Interactions, factors: FittedModel) -> dict[str,
         }
     if factors.fold_in is not None:
         arrays |= {"fold_in_inputs": factors.fold_in.input_scale, "fold_in_gram": factors.fold_in.gram}
-        alike = factors.fold_in.weighting.feedback == "implicit" and interactions.ratings.min() > 0
-        if factors.neighbors is None and factors.confidences is not None and not alike:
+        all_equal = factors.fold_in.weighting.feedback == "implicit" and interactions.ratings.min() > 0
+        if factors.neighbors is None and factors.confidences is not None and not all_equal:
             arrays["seen_strengths"] = factors.confidences
     return arrays
 
