@@ -100,8 +100,8 @@ class Publisher:
         self, run: Run, packed: Path, version: Version, result: RunResult, reason: str
     ) -> RunResult:
         error = (
-            f"{NOT_PROMOTED_PREFIX}: version {version.model_version} is stored but does not serve, because {reason}, or "
-            "POST /promote_model."
+            f"{NOT_PROMOTED_PREFIX}: version {version.model_version} is stored but does not serve, because {reason}, "
+            "or POST /promote_model."
         )
         await self._versions.store_candidate(
             run.model_id, packed, version, ModelStatus.FAILED, error=error, failed_at=version.created_at
