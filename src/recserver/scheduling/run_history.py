@@ -21,8 +21,7 @@ from pydantic import ValidationError
 
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import StorageUnreadable
-from recserver.training.run_outcome import RunOutcome
-from recserver.training.run_record import RunRecord, run_id_prefix
+from recserver.training.run_record import RunOutcome, RunRecord, run_id_prefix
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from recserver.core.clock import Clock, timestamp
 from recserver.core.events import EventBus, RunSkipped, TaskFailing, TaskRecovered
 from recserver.scheduling.run_history import RunHistory
 from recserver.scheduling.task_state import TaskStateStore
-from recserver.training.run import Run, RunResult, TrainingRequest
+from recserver.training.active_run import Run, RunResult, TrainingRequest
 from recserver.training.run_record import RunRecord
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class RunRecorder:
 
 
 class RunEntry:
-    """One run in the task state and the history: a :class:`~recserver.training.run.RunLog`."""
+    """One run in the task state and the history: a :class:`~recserver.training.active_run.RunLog`."""
 
     def __init__(self, recorder: RunRecorder, request: TrainingRequest, due_time: DueTime | None) -> None:
         self._recorder, self._request, self._due_time = recorder, request, due_time

@@ -24,10 +24,10 @@ from recserver.registry.model_store import ModelStore
 from recserver.registry.version_store import VersionStore
 from recserver.storage.atomic_files import remove_files, temporary_path, to_thread_shielded
 from recserver.storage.model_file.version_numbers import next_version
+from recserver.training.active_run import INTERNAL_ERROR, Run, RunLog, RunResult, TrainingRequest, failure_of
 from recserver.training.executors.protocol import Executor
 from recserver.training.jobs import Progress, TrainingJob, TrainingLimits, TrainingResult
 from recserver.training.publisher import Publisher, quality_gate
-from recserver.training.run import INTERNAL_ERROR, Run, RunLog, RunResult, TrainingRequest, failure_of
 
 logger = logging.getLogger(__name__)
 
