@@ -15,9 +15,8 @@ import pytest
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import ExportFailed, InvalidInput
 from recserver.recommend.query import Query
-from recserver.training.export.export_job import ExportJob, TableTarget
+from recserver.training.export.export_job import ExportJob, ExportRow, TableTarget
 from recserver.training.export.export_worker import export
-from recserver.training.export.rows import ExportRow
 from recserver.training.export.sqlite_export import open_sqlite_target
 from recserver.training.export.table_export import open_table_target
 from recserver.training.export.table_target import locate_table

@@ -149,7 +149,6 @@ class Algorithm(Protocol):
         Raises:
             InvalidInput: naming every invalid hyperparameter and what is allowed.
         """
-        ...
 
     def max_warm_starts(self, hyperparameters: HyperParams) -> int:
         """How many consecutive fits may start from the previous one before a cold start; 0 if none may."""
@@ -172,4 +171,3 @@ class Algorithm(Protocol):
         Raises:
             TrainingFailed: if the algorithm cannot learn from the data, with the reason.
         """
-        ...

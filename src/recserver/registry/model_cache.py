@@ -17,7 +17,7 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_store import ModelStore, StoredModel
 from recserver.registry.unavailable_reason import repair_pending_reason, unavailable_reason
 from recserver.storage import model_file as artifact
-from recserver.storage.atomic_files import Stamp, file_stamp, folder_identity
+from recserver.storage.atomic_files import Stamp, file_identity, file_stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class ModelCache:
         disk is probably not mounted: then nothing is unloaded.
         """
         known = await self._models.file_stats()
-        folder = await asyncio.to_thread(folder_identity, self._models.folder)
+        folder = await asyncio.to_thread(file_identity, self._models.folder)
         if not known and (folder is None or folder != self._folder):
             return
         self._folder = folder

@@ -13,7 +13,7 @@ from recserver.core.validation.values import Bool, real_number
 Fraction = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
 
 MIN_EVALUATED_USERS = 50
-"""Evaluated users that a comparison with the popularity baseline needs."""
+"""Evaluated users that a comparison with the popularity baseline needs: with fewer its result may be chance."""
 
 NDCG_STD = 0.3
 """Approximate standard deviation of one user's NDCG; it cannot exceed half the range, 0.5."""

@@ -19,8 +19,6 @@ from recserver.registry.version_files import PINNED_KEY, Version, VersionFiles
 from recserver.storage import atomic_files as files
 from recserver.storage.transaction import Transaction
 
-__all__ = ["Version", "VersionStore"]
-
 
 class VersionStore:
     """The versions of the models of one data folder."""

@@ -178,7 +178,7 @@ def _final_record(record: RunRecord, run: Run, result: RunResult, now: str) -> R
             "error": result.error,
             "traceback_id": record.run_id if result.is_internal else None,
             "model_version": result.model_version,
-            "stages": run.stage_seconds(),
+            "stages": run.stages.end(),
             "data_report": result.data_report,
             **result.details,
         }

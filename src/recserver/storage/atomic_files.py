@@ -197,10 +197,10 @@ def file_stamp(status: os.stat_result) -> Stamp:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def folder_identity(folder: Path) -> tuple[int, int] | None:
-    """The device and inode of a folder; None if it is gone."""
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """The device and inode of a file or folder; None if it is gone."""
     try:
-        status = folder.stat()
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

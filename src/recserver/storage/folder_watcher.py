@@ -12,7 +12,7 @@ from watchfiles import Change, awatch
 from watchfiles.main import FileChange
 
 from recserver.core.clock import Clock
-from recserver.storage.atomic_files import folder_identity
+from recserver.storage.atomic_files import file_identity
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class FolderWatcher:
             logger.exception("reading the changed files failed")
 
     def _identities(self) -> Identity:
-        return tuple(map(folder_identity, self._folders))
+        return tuple(map(file_identity, self._folders))
 
     def _are_relevant(self, changes: set[FileChange]) -> bool:
         """Whether a change concerns a file of recserver, or a watched folder."""

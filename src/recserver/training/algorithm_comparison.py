@@ -16,11 +16,11 @@ from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, TrainingFailed, quoted
+from recserver.registry.quality_gate import MIN_EVALUATED_USERS
 from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import CandidateJob, CandidateResult, PreviewJob, Progress, TrainingJob
 from recserver.training.preview.source_preview import preview
-from recserver.training.worker.evaluate import MIN_EVALUATED_USERS
 
 NEAR_BEST_SHARE, MAX_TIME_SHARE = 0.99, 1 / 3
 """An algorithm is named if it reaches this share of the best ndcg_at_10 in this share of the seconds."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock
 from recserver.core.errors import Draining, ExportFailed, ExportInProgress, RecServerError, os_error_text
-from recserver.storage.atomic_files import remove_files, replace_durably, to_thread_shielded
+from recserver.storage.atomic_files import replace_durably, to_thread_shielded, unlink_quietly
 from recserver.training.executors.protocol import Executor
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 
@@ -140,10 +140,7 @@ class Exporter:
 
 async def _clean_up(job: ExportJob, file: Path | None) -> None:
     if isinstance(job.target, FileTarget):
-        try:
-            await to_thread_shielded(remove_files, [job.target.out])
-        except OSError:  # the next start of the server removes it
-            logger.warning("%s could not be removed", job.target.out)
+        await to_thread_shielded(unlink_quietly, job.target.out)
     elif file is not None:
         from recserver.training.export.sqlite_export import roll_back_unfinished
 

@@ -73,7 +73,7 @@ async def test_a_preview_that_takes_too_long_is_killed(
         await hasty.preview(make_look([str(fifo) if part == "FIFO" else part for part in step]))
     assert str(failure.value) == (
         "The source gave too few rows within 0.5 seconds, so the preview was ended: check that it answers, "
-        "or ask it for less."
+        "or request fewer rows."
     )
     assert hasty.pids == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,11 @@ EXTENSIONS = (".parquet", ".csv", ".csv.gz", ".jsonl")
 """The extensions of exported files; each stands for a format."""
 
 COLUMNS = ("model_id", "model_version", "user_id", "rank", "item_id", "score")
+
+ExportRow = tuple[str, int, str, int, str, float]
+"""The values of :data:`COLUMNS`. Ranks begin at 1, the best item."""
+
+WriteRows = Callable[[Sequence[ExportRow]], object]
 
 _TABLE = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,62})\.)?([A-Za-z_][A-Za-z0-9_]{0,62})")
 

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from recserver.core.errors import ExportFailed
-from recserver.training.export.export_job import COLUMNS
-from recserver.training.export.rows import WriteRows
+from recserver.training.export.export_job import COLUMNS, WriteRows
 from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation
 

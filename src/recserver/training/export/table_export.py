@@ -12,8 +12,7 @@ from recserver.chefs.sql.database_config import check_resolved_address
 from recserver.chefs.sql.sqlalchemy_reader import connect_args
 from recserver.core.errors import ExportFailed, SourceFailed, quoted
 from recserver.core.validation.values import MAX_ENTITY_ID_LENGTH
-from recserver.training.export.export_job import COLUMNS, TableTarget
-from recserver.training.export.rows import ExportRow, WriteRows
+from recserver.training.export.export_job import COLUMNS, ExportRow, TableTarget, WriteRows
 from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation, locate_table
 

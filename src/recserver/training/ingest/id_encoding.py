@@ -155,7 +155,7 @@ def _id_or_reason(value: object) -> str | int:
         value = str(value) if isinstance(value, UUID) else value.item()
     if is_missing(value):
         return _MISSING
-    if isinstance(value, str) and not _is_unicode(value):
+    if isinstance(value, str) and not is_unicode(value):
         return _NOT_UNICODE
     try:
         return entity_id(value)
@@ -165,7 +165,7 @@ def _id_or_reason(value: object) -> str | int:
         return _EMPTY if value == "" else _TOO_LONG
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether a text has no lone surrogate."""
     try:
         text.isascii() or text.encode()

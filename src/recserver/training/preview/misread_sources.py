@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from recserver.chefs.files.file_chef import CsvEntry, format_from_name
@@ -82,15 +81,9 @@ class SourceSample:
         return str(self.entry.get("format") or format_from_name(path))
 
     def values(self, name: str, max_values: int = MAX_VALUES) -> list[Any]:
-        """The first values of a column, without those that Python cannot represent."""
+        """The first values of a column."""
         column = self.sample.get(name, ())
-        values = []
-        for row in range(min(len(column), max_values)):
-            try:
-                values.append(value_at(column, row))
-            except (ValueError, OverflowError, pa.ArrowException):  # a lone surrogate, a date before the year 1
-                continue
-        return values
+        return [value_at(column, row) for row in range(min(len(column), max_values))]
 
     def count_id_matches(self, names: Sequence[str]) -> int:
         """How many of ``user_id`` and ``item_id`` are probably among these columns."""

@@ -13,9 +13,7 @@ from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
-
-MIN_EVALUATED_USERS = 50
-"""With at least this many evaluated users, being no better than popularity is a warning, not chance."""
+from recserver.registry.quality_gate import MIN_EVALUATED_USERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from recserver.storage.model_file import JSON, PackedFile, pack
 from recserver.storage.model_file.id_table import pack_ids
 from recserver.training.ingest.attribute_columns import PackedAttributes
 from recserver.training.ingest.item_features import ItemFeatures, collect_features
-from recserver.training.ingest.source_reader import CollectedData, OnProgress, StageTimer, collect
+from recserver.training.ingest.source_reader import CollectedData, OnProgress, collect
 from recserver.training.jobs import DataReport, Progress, TrainingJob, TrainingResult
+from recserver.training.stage_timer import StageTimer
 from recserver.training.worker.evaluate import evaluate, fit_checked
 from recserver.training.worker.warm_start import PreviousModel, load_previous
 
