@@ -70,9 +70,11 @@ class FolderWatcher:
     async def _watch(self) -> None:
         """Watch the present folders; return when one is replaced."""
         watched = await asyncio.to_thread(self._identities)
-        there = [folder for folder, known in zip(self._folders, watched, strict=True) if known is not None]
+        existing = [
+            folder for folder, identity in zip(self._folders, watched, strict=True) if identity is not None
+        ]
         reports = awatch(
-            *there,
+            *existing,
             watch_filter=None,  # otherwise irrelevant changes would delay the rescan indefinitely
             recursive=False,
             force_polling=self._polling,

@@ -19,7 +19,7 @@ from pydantic import (
 
 from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.messages import first_error
-from recserver.core.validation.values import Bool, Interval, KnownId, interval_seconds, whole_number
+from recserver.core.validation.values import Bool, Interval, KnownId, interval_seconds, whole_number_between
 
 try:
     from cronsim import CronSim, CronSimError
@@ -63,17 +63,10 @@ def _zone(name: str) -> str:
     return name
 
 
-def _memory(value: object) -> int:
-    number = whole_number(value)
-    if not 1 <= number <= MAX_MEMORY:
-        raise ValueError("must be a whole number of MiB, from 1 to 16777216")
-    return number
-
-
 CronExpression = Annotated[str, StringConstraints(strict=True, max_length=MAX_CRON_LENGTH), AfterValidator(_cron)]
 ZoneName = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_zone)]
 TimeLimit = Annotated[int | float, BeforeValidator(interval_seconds)]
-MemoryLimit = Annotated[int, BeforeValidator(_memory)]
+MemoryLimit = Annotated[int, BeforeValidator(whole_number_between(1, MAX_MEMORY, "a whole number of MiB"))]
 
 
 class TaskSpec(BaseModel):

@@ -63,8 +63,8 @@ def _connect(name: str, lock_timeout: float | None = None) -> sqlite3.Connection
 
 def _check_table(connection: sqlite3.Connection, schema: str, table: str) -> bool:
     """Whether a table exists; check its columns if it does."""
-    kind = f"SELECT type FROM {schema}.sqlite_master WHERE lower(name) = lower(?)"  # noqa: S608 - main or target
-    if ("view",) in connection.execute(kind, [table]).fetchall():
+    query = f"SELECT type FROM {schema}.sqlite_master WHERE lower(name) = lower(?)"  # noqa: S608 - main or target
+    if ("view",) in connection.execute(query, [table]).fetchall():
         reject_view(table)
     columns = {row[1]: row for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')}
     if columns:

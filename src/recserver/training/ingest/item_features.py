@@ -179,8 +179,8 @@ class _FeaturesBuilder:
                 f"{list_names(self._unusable)} cannot be attributes: rename them to names of 1 to "
                 f"{MAX_ATTRIBUTE_LENGTH} characters without {' '.join(sorted(RESERVED_CHARACTERS))}."
             )
-        if twice := self._duplicate_names():
-            warnings.append(f"{list_names(twice)} occur twice and were left out: rename them in the source.")
+        if duplicates := self._duplicate_names():
+            warnings.append(f"{list_names(duplicates)} occur twice and were left out: rename them in the source.")
         if self._over_limit:
             warnings.append(
                 f"Items have at most {MAX_ATTRIBUTES} attributes: {list_names(self._over_limit)} were left out."

@@ -16,7 +16,7 @@ from recserver.chefs.redaction import Redactor
 from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RowRules
 from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.training.ingest.column_suggestions import duplicate_columns
+from recserver.training.ingest.column_suggestions import duplicate_columns, missing_columns
 from recserver.training.ingest.id_encoding import value_at
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import ValidatedBatch, validate
@@ -159,8 +159,7 @@ class _PreviewBuilder:
             delimiter: of delimited text, if known.
         """
         counts = self.counts
-        present = renamed_columns(counts.column_names, self._rules.renames)
-        absent = [name for name, must in self._rules.required_columns().items() if must and name not in present]
+        absent = missing_columns(counts.column_names, self._rules)
         absent += duplicate_columns(counts.column_names, self._rules)  # neither of two is read
         # A missing column makes every row invalid: the suggestions say so once, and better.
         pointless = {f"{name} {what}" for name in absent for what in ("is missing", "is no time")}

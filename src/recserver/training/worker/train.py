@@ -24,7 +24,7 @@ from recserver.training.ingest.source_reader import CollectedData, OnProgress, c
 from recserver.training.jobs import DataReport, Progress, TrainingJob, TrainingResult
 from recserver.training.stage_timer import StageTimer
 from recserver.training.worker.evaluate import evaluate, fit_checked
-from recserver.training.worker.warm_start import PreviousModel, load_previous
+from recserver.training.worker.warm_start import PreviousModel, definition_json, load_previous
 
 PROGRESS_INTERVAL = 0.25
 """Seconds between reports of a fit's progress."""
@@ -127,8 +127,7 @@ def training_digest(
     job: TrainingJob, interactions: Interactions, attributes: PackedAttributes | None = None
 ) -> str:
     """SHA-256 of everything that decides the result of a training, item features included."""
-    definition = [job.algorithm, job.hyperparameters, interactions.weighted]
-    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
+    digest = hashlib.sha256(definition_json(job, interactions))
     for ids in (interactions.users, interactions.items):
         digest.update(json.dumps(ids).encode())
     for array in (interactions.indptr, interactions.indices, interactions.ratings, interactions.times):
@@ -150,20 +149,20 @@ def finish_training(
     attributes: PackedAttributes | None = None,
 ) -> TrainingResult:
     """Write the packed model to ``job.out``, with ``header`` added to its usual header."""
-    about: dict[str, JSON] = {
+    full_header: dict[str, JSON] = {
         "model_id": job.model_id,
         "model_version": job.model_version,
         "algorithm": job.algorithm,
         "model_type": method.model_type,
     }
-    about |= header or {}
+    full_header |= header or {}
     if factors.fold_in is not None:
-        about["fold_in"] = factors.fold_in.header()
+        full_header["fold_in"] = factors.fold_in.header()
     arrays = _model_arrays(interactions, factors)
     if attributes is not None:
-        about[HEADER_KEY] = attributes.header
+        full_header[HEADER_KEY] = attributes.header
         arrays |= attributes.arrays
-    packed = pack(job.out, about, arrays)
+    packed = pack(job.out, full_header, arrays)
     result = _result(method, interactions, factors, packed, digest)
     if attributes is not None:
         for stats in (result.model_metrics, result.final_stats):

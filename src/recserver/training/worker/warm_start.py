@@ -39,7 +39,7 @@ class PreviousModel:
 
     def header(self, job: TrainingJob, interactions: Interactions, tuned: dict[str, Any]) -> dict[str, JSON]:
         """The entries of the model file's header that the next training needs."""
-        return {"asked": _request_digest(job, interactions), "chosen": tuned, "warm_starts": self.warm_starts}
+        return {"asked": _definition_digest(job, interactions), "chosen": tuned, "warm_starts": self.warm_starts}
 
 
 def load_previous(job: TrainingJob, method: Algorithm, interactions: Interactions) -> PreviousModel:
@@ -60,8 +60,8 @@ def _from_artifact(
 ) -> PreviousModel:
     header, model = artifact.header, Recommender.from_artifact(artifact)  # which validates it
     warm_starts = int(header.get("warm_starts", 0)) + 1
-    due = 1 <= warm_starts <= method.max_warm_starts(job.hyperparameters)
-    if not due or header.get("asked") != _request_digest(job, interactions):
+    is_due = 1 <= warm_starts <= method.max_warm_starts(job.hyperparameters)
+    if not is_due or header.get("asked") != _definition_digest(job, interactions):
         return PreviousModel()
     chosen = {name: one for name, one in dict(header["chosen"]).items() if job.hyperparameters.get(name) is None}
     method.check({**job.hyperparameters, **chosen})
@@ -106,7 +106,10 @@ def _take_rows(factors: NDArray[np.float32], indices: NDArray[np.int64]) -> NDAr
     return np.ascontiguousarray(taken, np.float32)
 
 
-def _request_digest(job: TrainingJob, interactions: Interactions) -> str:
-    """A digest of everything that decides a fit except the pairs."""
-    asked = json.dumps([job.algorithm, job.hyperparameters, interactions.weighted], sort_keys=True)
-    return hashlib.sha256(asked.encode()).hexdigest()
+def definition_json(job: TrainingJob, interactions: Interactions) -> bytes:
+    """Everything that decides a fit except the pairs, as JSON."""
+    return json.dumps([job.algorithm, job.hyperparameters, interactions.weighted], sort_keys=True).encode()
+
+
+def _definition_digest(job: TrainingJob, interactions: Interactions) -> str:
+    return hashlib.sha256(definition_json(job, interactions)).hexdigest()
