@@ -39,9 +39,9 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
           "With all of that it is rename_columns: thing->item_id,user->user_id"]),
         (["a", "b"], {},
          ["There is no column user_id; found 'a', 'b': "
-          "say in rename_columns which of them is user_id, like a->user_id.",
+          "name in rename_columns the one that is user_id, like a->user_id.",
           "There is no column item_id; found 'a', 'b': "
-          "say in rename_columns which of them is item_id, like a->item_id."]),
+          "name in rename_columns the one that is item_id, like a->item_id."]),
         (["user_id", "item_id", "action"], {"event_weights": {"view": 1}},
          ["There is no column event; found 'action': add action->event to rename_columns.",
           "With all of that it is rename_columns: action->event"]),
@@ -66,10 +66,10 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
           "With all of that it is rename_columns: usr_id->user_id"]),
         (["user,id", "item_id"], {},
          ["There is no column user_id; found 'user,id', 'item_id': "
-          "say in rename_columns which of them is user_id."]),
+          "name in rename_columns the one that is user_id."]),
         (["user_id", "item_id", "note"], {"rename_columns": "item_id->user_id"},
          ["There is no column item_id; found 'user_id', 'item_id', 'note': "
-          "say in rename_columns which of them is item_id, like note->item_id."]),
+          "name in rename_columns the one that is item_id, like note->item_id."]),
         (["id", "name", "id", "item_id"], {"rename_columns": "id->user_id"},
          ["The source has two columns named 'id': give one of them another name there."]),
         (["userid", "item_id", "note"], {"rename_columns": "note->text"},
@@ -83,7 +83,7 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
          ["There is no column 'verb'; found 'action': correct event_column to action."]),
         (["user_id", "item_id", "x"], {"timestamp_column": "qqq"},
          ["There is no column 'qqq'; found 'user_id', 'item_id', 'x': "
-          "say in timestamp_column which of them is meant."]),
+          "set timestamp_column to the right one."]),
         (["user_id", "item_id", "att"], {"timestamp_column": "at", "rename_columns": "ats->at"},
          ["rename_columns names 'ats', which the source does not have; there is no column at; "
           "found 'att': add att->at to rename_columns.",
@@ -107,7 +107,7 @@ def test_a_column_that_holds_objects_is_not_suggested() -> None:
         "There is no column user_id; found 'userid': add userid->user_id to rename_columns."
     )
     assert column_hints(["user", "item_id", "note"], row_rules({}), known) == [
-        "There is no plain user_id: 'user' holds objects (id), and what lies within cannot be renamed: "
+        "There is no plain user_id: 'user' holds objects (id), and nested values cannot be renamed: "
         "the source must give plain ids."
     ]
 

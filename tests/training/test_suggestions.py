@@ -181,9 +181,9 @@ def test_a_header_of_strange_names_is_one(look_at_file: Look, text: str) -> None
 def test_columns_that_hold_objects_are_not_to_be_renamed(look_at_answer: Look, entry: dict[str, Any]) -> None:
     seen = look_at_answer([{"user": {"id": "a", "name": "A"}, "item": {"id": "b"}}] * 3, **entry)
     assert seen.suggestions == [
-        "There is no plain user_id: 'user' holds objects (id, name), and what lies within cannot be renamed: "
+        "There is no plain user_id: 'user' holds objects (id, name), and nested values cannot be renamed: "
         "the source must give plain ids.",
-        "There is no plain item_id: 'item' holds objects (id), and what lies within cannot be renamed: "
+        "There is no plain item_id: 'item' holds objects (id), and nested values cannot be renamed: "
         "the source must give plain ids.",
     ]
 
@@ -206,7 +206,7 @@ def test_columns_of_every_kind_are_known_for_what_they_hold(column: Any, what: s
     columns = {"user_id": column, "item_id": column}
     seen = SourceSample(entry, row_rules(entry), list(columns), columns, 1, None)
     sentences = [
-        f"'{name}' holds {what}, and what lies within cannot be renamed: the source must give plain ids, each as "
+        f"'{name}' holds {what}, and nested values cannot be renamed: the source must give plain ids, each as "
         "a column of its own."
         for name in columns
     ]

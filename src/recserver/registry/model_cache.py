@@ -186,16 +186,16 @@ class ModelCache:
 
     def _evict(self, model_id: str) -> None:
         """Remove a version from memory, if it is loaded."""
-        gone = [self._loaded.pop(model_id, None)]
-        if gone[0] is not None:
-            _, (_, size, _) = gone[0]
+        evicted = [self._loaded.pop(model_id, None)]
+        if evicted[0] is not None:
+            _, (_, size, _) = evicted[0]
             self._bytes_used -= size
-            asyncio.get_running_loop().run_in_executor(None, gone.clear)  # freeing large arrays is slow
+            asyncio.get_running_loop().run_in_executor(None, evicted.clear)  # freeing large arrays is slow
 
     async def refresh(self) -> None:
         """Load files that were replaced, and remove models whose files were deleted by hand.
 
-        Damaged or missing files are repaired if possible. If the folder is gone, or is another, empty one, its
+        Damaged or missing files are repaired if possible. If the folder is missing, or is another, empty one, its
         disk is probably not mounted: then nothing is unloaded.
         """
         known = await self._models.file_stats()

@@ -146,7 +146,7 @@ class ModelStore:
         """Change keys of a model's config, as :class:`ConfigChange` describes.
 
         Raises:
-            ModelNotFound: if its config is gone.
+            ModelNotFound: if its config is missing.
         """
         complete(record_path(self.folder, model_id))  # an unfinished transaction would overwrite this later
         files.write_atomic(*self.render_config(model_id, ConfigChange(status, drop, values)))
@@ -155,7 +155,7 @@ class ModelStore:
         """The path and the new content of a model's config; to be called while the model is locked.
 
         Raises:
-            ModelNotFound: if its config is gone.
+            ModelNotFound: if its config is missing.
         """
         try:
             path, raw = self._read_config(model_id)

@@ -54,13 +54,13 @@ class ModelRepairer:
         for version in await self._candidates(model_id) if is_repairable else ():
             number, reason = version.model_version, ""
             try:
-                return await self._put_in_place(model_id, version, damaged)
+                return await self._activate(model_id, version, damaged)
             except ModelUnavailable as error:
                 reason, temporary_error = error.reason, OSError(errno.EIO, error.reason)
             except UnreadableModel as error:
                 reason = error.reason
             except FileNotFoundError:
-                reason = "its file is gone"
+                reason = "its file is missing"
             except OSError as error:
                 reason, temporary_error = os_error_text(error), error
             except (ModelChanged, ModelNotFound) as error:  # the model needs no repair any more
@@ -80,8 +80,8 @@ class ModelRepairer:
             return False, status
         with open(path, "rb", opener=open_nonblocking) as file:
             opening = file.read(len(OPENING))
-        ours = OPENING.startswith(opening) or status.st_size == published.get("size")
-        return ours and "sha256" in published and file_sha256(path) != published["sha256"], status
+        is_own_format = OPENING.startswith(opening) or status.st_size == published.get("size")
+        return is_own_format and "sha256" in published and file_sha256(path) != published["sha256"], status
 
     async def _candidates(self, model_id: str) -> list[Version]:
         """The versions that may serve: the serving one first, then newest first."""
@@ -89,15 +89,17 @@ class ModelRepairer:
         usable = [one for one in versions if one.promoted and not one.unrecorded]
         return sorted(usable, key=lambda one: one.model_version != serving)
 
-    async def _put_in_place(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
+    async def _activate(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
         number, serving = version.model_version, await self.store.serving(model_id)
         path = self.store.path(model_id, number)
         recommender = await asyncio.to_thread(open_version, path, version)
-        aside = f"{self.models.model_path(model_id).name}{QUARANTINE_SUFFIX}{self.clock.now():%Y%m%dT%H%M%S}"
+        quarantine_name = (
+            f"{self.models.model_path(model_id).name}{QUARANTINE_SUFFIX}{self.clock.now():%Y%m%dT%H%M%S}"
+        )
         drop = () if number == serving else (CHOSEN_VERSION_KEY,)  # no user chose this one
         async with self.models.locks.changing(model_id):
-            file = await self.store.replace_damaged(model_id, version, damaged, aside, drop)
+            file = await self.store.replace_damaged(model_id, version, damaged, quarantine_name, drop)
             self.model_cache.activate(model_id, recommender, file)
-        was = "missing" if damaged is None else f"damaged and was renamed to {aside}"
+        was = "missing" if damaged is None else f"damaged and was renamed to {quarantine_name}"
         logger.error("model %s: its file is %s; version %d serves", model_id, was, number)
         return True

@@ -50,7 +50,7 @@ class ModelVersions:
         """Make a new version the serving one.
 
         Raises:
-            ModelNotFound: if the model's config is gone.
+            ModelNotFound: if the model's config is missing.
             OSError: if it cannot be written; then the previous version keeps serving.
         """
         await self.import_external_file(model_id, version.model_version)
@@ -174,7 +174,7 @@ class ModelVersions:
             logger.warning("model %s: a file put in place by hand is stored as version %d", model_id, number)
 
     async def prune(self, model_id: str) -> None:
-        """Remove the oldest versions, but for those that are pinned or needed for a rollback."""
+        """Remove the oldest versions, except those that are pinned or needed for a rollback."""
         serving, versions = await self.version_store.serving_and_all(model_id)
         try:
             await self.version_store.prune(model_id, retained_versions(versions, serving, self.max_versions))

@@ -77,7 +77,7 @@ class VersionStore:
             packed: a file in the folder of ``models/{id}.pkl``, which it replaces.
 
         Raises:
-            ModelNotFound: if the model's config is gone.
+            ModelNotFound: if the model's config is missing.
             OSError: if it cannot be written; then nothing has changed.
         """
         file = packed.stat()
@@ -156,7 +156,7 @@ class VersionStore:
 
     @exclusive
     def prune(self, model_id: str, keep: Collection[int]) -> None:
-        """Remove all versions but those with the numbers ``keep``."""
+        """Remove all versions except those with the numbers ``keep``."""
         if not (surplus := [number for number in self._files.numbers(model_id) if number not in keep]):
             return
         with self._transaction(model_id) as transaction:

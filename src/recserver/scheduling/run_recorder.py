@@ -27,7 +27,7 @@ class DueTime:
     Attributes:
         due: in seconds of ``clock.monotonic()``.
         wall_time: the same by the wall clock.
-        coalesced: the number of missed due times before it that the run makes up for.
+        coalesced: the number of missed due times before it, which the run replaces.
     """
 
     due: float

@@ -1,4 +1,4 @@
-"""Runs a task once: checks that it can run, starts the training, records what was missed meanwhile."""
+"""Runs a task once: checks that it can run, starts the training, and records due times missed meanwhile."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class TaskRunner:
         If many tasks are overdue together, as after a downtime, they are spread over some seconds.
 
         Args:
-            edited: whether the task had another schedule before. Past times of the new cron expression are
-                not made up for.
+            edited: whether the task had another schedule before. Past times of the new cron expression do
+                not count.
         """
         now = self.clock.monotonic()
         try:

@@ -133,7 +133,7 @@ def remove_files(paths: Iterable[Path]) -> list[Path]:
 
 
 async def list_names(folder: Path, *extensions: str) -> list[str]:
-    """The sorted names of the folder's files with one of the extensions, but for hidden and non-Unicode names."""
+    """The sorted names of the folder's files with one of the extensions, except hidden and non-Unicode names."""
     try:
         names = await aiofiles.os.listdir(folder)
     except FileNotFoundError:
@@ -198,7 +198,7 @@ def file_stamp(status: os.stat_result) -> Stamp:
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """The device and inode of a file or folder; None if it is gone."""
+    """The device and inode of a file or folder; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""What an author tells the conformance suite about an algorithm, and the data that the suite fits."""
+"""What an author specifies about an algorithm for the conformance suite, and the data that the suite fits."""
 
 from __future__ import annotations
 

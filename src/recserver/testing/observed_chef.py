@@ -1,4 +1,4 @@
-"""How the conformance suite observes a data chef: what it reads, accesses and keeps open."""
+"""How the conformance suite observes a data chef: what it reads, accesses and leaves open."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from recserver.training.run_record import RunRecord
 from recserver.training.stage_timer import StageTimer
 from recserver.training.task import TaskSpec
 
-INTERNAL_ERROR = "A fault in recserver: the server's log has the details."
+INTERNAL_ERROR = "Internal error of recserver: the server's log has the details."
 """The error of a run whose traceback the log holds."""
 
 
@@ -96,12 +96,12 @@ class RunResult:
 
 
 def failure_of(error: Exception) -> RunResult:
-    """The result of a training that raised an error."""
+    """The result of a training that raised ``error``."""
     if isinstance(error, TrainingFailed):
         return RunResult(
             "failed", str(error), data_report=error.data_report, transient=error.transient,
-            retry_after=error.retry_after, worker_died=isinstance(error,
-            WorkerDied), is_internal=error.is_internal,
+            retry_after=error.retry_after, worker_died=isinstance(error, WorkerDied),
+            is_internal=error.is_internal,
         )  # fmt: skip
     if isinstance(error, RecServerError):
         return RunResult("failed", str(error))

@@ -120,13 +120,13 @@ def validate_candidates(names: Collection[str], overrides: Mapping[str, Any]) ->
         )
     found = {}
     for name in names:
-        method, given = load_algorithm(name), overrides.get(name, {})
+        algorithm, given = load_algorithm(name), overrides.get(name, {})
         if not isinstance(given, Mapping):
             raise InvalidInput(
                 f'The hyperparameters of {name} are not an object: write it like {{"{name}": {{}}}}.'
             )
         try:
-            found[name] = {**method.default_params, **method.check(given)[0]}
+            found[name] = {**algorithm.default_params, **algorithm.check(given)[0]}
         except InvalidInput as error:
             raise InvalidInput(f"{name}: {error}") from None
     return found
@@ -169,7 +169,7 @@ async def _evaluate(job: CandidateJob, on_progress: OnCandidateProgress) -> Cand
             return CandidateOutcome(name, error=str(error))
         reason = error.__notes__[0].strip().splitlines()[-1]
         return CandidateOutcome(
-            name, error=f"{name} failed by a fault of its own ({reason}): report it to its authors."
+            name, error=f"{name} failed with an internal error ({reason}): report it to its authors."
         )
     finally:
         await pool.close()

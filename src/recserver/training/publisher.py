@@ -41,7 +41,7 @@ class Publisher:
             serving: the number of the serving version; None if there is none.
 
         Raises:
-            ModelNotFound: if the model's config is gone.
+            ModelNotFound: if the model's config is missing.
             OSError: if it cannot be written; the previous version keeps serving.
         """
         version = _new_version(run, result, recommender, timestamp(self._clock.now()))

@@ -190,8 +190,8 @@ class Trainer:
         """The job of the worker, and warnings about the hyperparameters."""
         model, task = request.model, request.task
         name, stored = model.config["algorithm"], model.config["hyperparameters"]
-        method = await asyncio.to_thread(load_algorithm, name)  # may search the installed packages
-        hyperparameters, warnings = method.check(stored, ignore=stored)
+        algorithm = await asyncio.to_thread(load_algorithm, name)  # may search the installed packages
+        hyperparameters, warnings = algorithm.check(stored, ignore=stored)
         quality_gate(model)  # refuse a wrong one before the training
         is_available = await self.model_cache.unavailable_reason(model) is None
         newest, highest = await self.version_store.newest_and_highest(model.model_id)
@@ -201,7 +201,7 @@ class Trainer:
             model_id=model.model_id,
             model_version=next_version(highest, serving.model_version if serving else 0),
             algorithm=name,
-            hyperparameters={**method.default_params, **hyperparameters},
+            hyperparameters={**algorithm.default_params, **hyperparameters},
             run_id=request.run_id,
             data_chef_id=task.interactions_data_chef_id,
             data_chef=request.interactions_chef,

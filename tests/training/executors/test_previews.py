@@ -121,7 +121,7 @@ async def test_who_finds_all_places_taken_is_told_so(
         (["leave", 3], "The worker process ended with status 3 before the preview ended."),
         (
             ["crash", 10],
-            "The preview raised LookupError, which is a fault in recserver or a plug-in: "
+            "The preview raised LookupError, an internal error of recserver or a plug-in: "
             "the server's log has the details.",
         ),
     ],

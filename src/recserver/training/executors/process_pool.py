@@ -175,7 +175,7 @@ class ProcessExecutor:
                 await _kill(worker)
                 if idle is None or not isinstance(death, _DiedBeforeJob):
                     raise
-                logger.info("an idle worker process was gone: taking another")
+                logger.info("an idle worker process had ended: taking another")
             except RecServerError:
                 self._make_idle(worker)
                 raise
@@ -258,7 +258,7 @@ def _error_from_message(kind: str, run_id: str, message: str, content: dict[str,
         if kind != "candidate":  # a comparison on the command line shows the reason itself
             logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
         crash = TrainingFailed(
-            f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: the server's log "
+            f"The {kind} raised {content['error']}, an internal error of recserver or a plug-in: the server's log "
             "has the details.",
             is_internal=True,
         )

@@ -122,7 +122,7 @@ class ExportResult(Message):
 
     model_version: int
     users: int
-    """Users of the model. Those without any item left have no rows."""
+    """Users of the model. Users for whom no item remains have no rows."""
     rows: int
     seconds: float
     """Without the wait for a worker."""

@@ -170,10 +170,10 @@ class _ColumnHints:
         if match is not None:
             return f"There is no column {quoted(name)}; found {quoted(match)}: correct {key} to {match}."
         found = list_names(list(renamed_columns(self._column_names, self._corrected_renames)))
-        return f"There is no column {quoted(name)}; found {found}: say in {key} which of them is meant."
+        return f"There is no column {quoted(name)}; found {found}: set {key} to the right one."
 
     def _nested_hint(self, name: str, column: str) -> str:
-        what = f"{quoted(column)} holds {self._facts.nested[column]}, and what lies within cannot be renamed"
+        what = f"{quoted(column)} holds {self._facts.nested[column]}, and nested values cannot be renamed"
         plain = "plain ids" if name in ("user_id", "item_id") else "plain values"
         start = "" if column == name else f"There is no plain {name}: "
         return f"{start}{what}: the source must give {plain}{self._facts.nested_hint}."
@@ -197,7 +197,7 @@ class _ColumnHints:
             first = next(usable, None)
             example = f", like {first}->{name}" if first is not None else ""
             advice = (
-                f"found {list_names(self._column_names)}: say in rename_columns which of them is {name}{example}."
+                f"found {list_names(self._column_names)}: name in rename_columns the one that is {name}{example}."
             )
         start = f"{prefix}there is no column {name}; {advice}"
         return start[0].upper() + start[1:] if not prefix else start

@@ -41,7 +41,7 @@ class RowError:
     """Rows that are left out, or whose rating is replaced, for one reason.
 
     Attributes:
-        reason: to be read after "the row's": ``user_id is empty``.
+        reason: a clause about the row, such as ``user_id is empty``.
         rows: int64, shape (invalid rows,): their indices in the batch, ascending.
         example: the first of them as text.
     """

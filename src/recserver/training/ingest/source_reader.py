@@ -47,7 +47,7 @@ def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None
 
     Raises:
         SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
-        SourceUnchanged: if the source says so, and the job allows to end the training then.
+        SourceUnchanged: if the source reports it, and the job allows to end the training then.
     """
     stages, redactor = stages or StageTimer(), Redactor(job.data_chef)
     try:

@@ -1,4 +1,4 @@
-"""The first rows of a source: as they are, as a training uses them, and what is wrong with them."""
+"""The first rows of a source: as read, as a training uses them, and what should be changed."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class _PreviewBuilder:
         counts = self.counts
         absent = missing_columns(counts.column_names, self._rules)
         absent += duplicate_columns(counts.column_names, self._rules)  # neither of two is read
-        # A missing column makes every row invalid: the suggestions say so once, and better.
+        # A missing column makes every row invalid: the suggestions explain it once.
         pointless = {f"{name} {what}" for name in absent for what in ("is missing", "is no time")}
         for row in self._renamed:
             if row.get(REJECTED) in pointless:

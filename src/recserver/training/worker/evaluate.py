@@ -33,7 +33,7 @@ class Evaluation:
 
 
 def evaluate(
-    method: Algorithm,
+    algorithm: Algorithm,
     hyperparameters: Mapping[str, Any],
     interactions: Interactions,
     context: FitContext | None = None,
@@ -44,12 +44,12 @@ def evaluate(
         return Evaluation({"evaluated_users": 0})
     training = holdout.training
     try:
-        tuned = method.tune(training, hyperparameters, context)
-        factors = fit_checked(method, training, {**hyperparameters, **tuned}, context)
+        tuned = algorithm.tune(training, hyperparameters, context)
+        fitted = fit_checked(algorithm, training, {**hyperparameters, **tuned}, context)
     except TrainingFailed as error:
         warning = f"The model could not be evaluated on a part of its data: {error}"
         return Evaluation({"evaluated_users": 0}, (warning,))
-    model = ranking_metrics(holdout, lambda users: factors.scores(training, users))
+    model = ranking_metrics(holdout, lambda users: fitted.scores(training, users))
     baseline = popularity_metrics(holdout)
     metrics = model | {f"popularity_{name}": value for name, value in baseline.items()}
     counted = {"evaluated_users": len(holdout.users), "split_by_time": holdout.by_time}
@@ -64,17 +64,17 @@ def popularity_metrics(holdout: Holdout) -> dict[str, float]:
 
 
 def fit_checked(
-    method: Algorithm, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    algorithm: Algorithm, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
 ) -> FittedModel:
     """Fit, and check that all numbers are finite.
 
     Raises:
         TrainingFailed: if they are not, or if the data cannot be learned from.
     """
-    factors = method.fit(interactions, hyperparameters, context)
-    if not factors.is_finite():
+    fitted = algorithm.fit(interactions, hyperparameters, context)
+    if not fitted.is_finite():
         raise TrainingFailed("The fit ended in values that are not finite: check the ratings.")
-    return factors
+    return fitted
 
 
 def _quality_warnings(model: Mapping[str, float], baseline: Mapping[str, float], n_users: int) -> Iterator[str]:
