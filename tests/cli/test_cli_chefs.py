@@ -74,7 +74,7 @@ async def test_preview_shows_before_and_after_and_what_to_change(chefs: Chefs) -
     assert "Source rows" in before and "movieId" in before
     assert "item_id" in after and "movieId" not in after.splitlines()[2]
     assert "-> There is no column user_id; found 'userId': add userId->user_id to rename_columns." in out
-    assert "-> With all of that it is rename_columns: movieId->item_id,userId->user_id" in out
+    assert "-> Corrected rename_columns: movieId->item_id,userId->user_id" in out
 
 
 async def test_preview_shows_bad_rows_by_reason_with_examples(chefs: Chefs) -> None:

@@ -18,25 +18,25 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
         ([], {}, []),
         (["userId", "item_id"], {},
          ["There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
-          "With all of that it is rename_columns: userId->user_id"]),
+          "Corrected rename_columns: userId->user_id"]),
         (["userId", "movieId", "rating", "timestamp"], {},
          ["There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
           "There is no column item_id; found 'movieId': add movieId->item_id to rename_columns.",
-          "With all of that it is rename_columns: userId->user_id,movieId->item_id"]),
+          "Corrected rename_columns: userId->user_id,movieId->item_id"]),
         (["Customer", "SKU", "stars"], {},
          ["There is no column user_id; found 'Customer': add Customer->user_id to rename_columns.",
           "There is no column item_id; found 'SKU': add SKU->item_id to rename_columns.",
-          "With all of that it is rename_columns: Customer->user_id,SKU->item_id",
+          "Corrected rename_columns: Customer->user_id,SKU->item_id",
           "Without a column rating every row counts 1; found 'stars': "
           "add stars->rating to rename_columns if it is that.",
-          "And with stars as the rating it is rename_columns: Customer->user_id,SKU->item_id,stars->rating"]),
+          "With stars as the rating, rename_columns: Customer->user_id,SKU->item_id,stars->rating"]),
         (["userId", "item_id"], {"rename_columns": "userid->user_id"},
          ["rename_columns names 'userid', which the source does not have; there is no column user_id; "
           "found 'userId': add userId->user_id to rename_columns.",
-          "With all of that it is rename_columns: userId->user_id"]),
+          "Corrected rename_columns: userId->user_id"]),
         (["user", "thing"], {"rename_columns": "thing->item_id"},
          ["There is no column user_id; found 'user': add user->user_id to rename_columns.",
-          "With all of that it is rename_columns: thing->item_id,user->user_id"]),
+          "Corrected rename_columns: thing->item_id,user->user_id"]),
         (["a", "b"], {},
          ["There is no column user_id; found 'a', 'b': "
           "name in rename_columns the one that is user_id, like a->user_id.",
@@ -44,26 +44,26 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
           "name in rename_columns the one that is item_id, like a->item_id."]),
         (["user_id", "item_id", "action"], {"event_weights": {"view": 1}},
          ["There is no column event; found 'action': add action->event to rename_columns.",
-          "With all of that it is rename_columns: action->event"]),
+          "Corrected rename_columns: action->event"]),
         (["user_id", "item_id", "created_at"], {"half_life_days": 9},
          ["There is no column timestamp; found 'created_at': add created_at->timestamp to rename_columns.",
-          "With all of that it is rename_columns: created_at->timestamp"]),
+          "Corrected rename_columns: created_at->timestamp"]),
         (["user_id", "item_id", "stars"], {"constant_rating": 1}, []),
         (["user_id", "item_id", "score"], {"rename_columns": "scor->rating"},
          ["rename_columns names 'scor', which the source does not have; there is no column rating; "
           "found 'score': add score->rating to rename_columns.",
-          "With all of that it is rename_columns: score->rating"]),
+          "Corrected rename_columns: score->rating"]),
         (["userId", "movieId"], {"rename_columns": "userId->user,movieId->Item ID"},
          ["There is no column user_id; rename_columns makes 'user' of 'userId': write userId->user_id there.",
           "There is no column item_id; rename_columns makes 'Item ID' of 'movieId': write movieId->item_id there.",
-          "With all of that it is rename_columns: userId->user_id,movieId->item_id"]),
+          "Corrected rename_columns: userId->user_id,movieId->item_id"]),
         (["uid", "item_id", "title"], {"rename_columns": "uid->user_id,Titel->name"},
          ["rename_columns names 'Titel', which the source does not have: did you mean 'title'?"]),
         (["user_id", "item_id"], {"rename_columns": "genre->name"},
          ["rename_columns names 'genre', which the source does not have: nothing reads it: leave it out."]),
         (["user,id", "usr_id", "item_id"], {},
          ["There is no column user_id; found 'usr_id': add usr_id->user_id to rename_columns.",
-          "With all of that it is rename_columns: usr_id->user_id"]),
+          "Corrected rename_columns: usr_id->user_id"]),
         (["user,id", "item_id"], {},
          ["There is no column user_id; found 'user,id', 'item_id': "
           "name in rename_columns the one that is user_id."]),
@@ -74,7 +74,7 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
          ["The source has two columns named 'id': give one of them another name there."]),
         (["userid", "item_id", "note"], {"rename_columns": "note->text"},
          ["There is no column user_id; found 'userid': add userid->user_id to rename_columns.",
-          "With all of that it is rename_columns: note->text,userid->user_id"]),
+          "Corrected rename_columns: note->text,userid->user_id"]),
         (["user_id", "item_id", "at"], {"timestamp_column": "aat"},
          ["There is no column 'aat'; found 'at': correct timestamp_column to at."]),
         (["user_id", "item_id", "at"], {"timestamp_column": "at", "rename_columns": "at->time"},
@@ -87,7 +87,7 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
         (["user_id", "item_id", "att"], {"timestamp_column": "at", "rename_columns": "ats->at"},
          ["rename_columns names 'ats', which the source does not have; there is no column at; "
           "found 'att': add att->at to rename_columns.",
-          "With all of that it is rename_columns: att->at"]),
+          "Corrected rename_columns: att->at"]),
     ],
     ids=range(26),
 )  # fmt: skip
@@ -133,10 +133,10 @@ def test_many_columns_are_not_all_listed() -> None:
     ],
 )  # fmt: skip
 def test_the_corrected_text_makes_everything_right(found: list[str]) -> None:
-    start = "With all of that it is rename_columns: "
+    start = "Corrected rename_columns: "
     (text,) = (one.removeprefix(start) for one in column_hints(found, row_rules({})) if one.startswith(start))
     advice = column_hints(found, row_rules({"rename_columns": text}))
     if advice:
         assert "Without a column rating" in advice[0]
-        text = advice[1].partition("it is rename_columns: ")[2]
+        text = advice[1].partition(", rename_columns: ")[2]
         assert column_hints(found, row_rules({"rename_columns": text})) == []

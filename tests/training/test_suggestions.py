@@ -257,5 +257,5 @@ def test_hints_of_the_chef_come_last_and_once(look_at_file: Look, monkeypatch: p
     monkeypatch.setattr("recserver.chefs.files.file_chef.CsvChef.batches", lambda *_: iter([batch, batch]))
     seen = look_at_file("", auth={"token": "canary-token"})
     assert seen.suggestions[1:] == [
-        "With all of that it is rename_columns: userid->user_id", "Ask for more.", "******** is old.",
+        "Corrected rename_columns: userid->user_id", "Ask for more.", "******** is old.",
     ]  # fmt: skip

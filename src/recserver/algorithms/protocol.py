@@ -58,13 +58,13 @@ class FittedModel:
     def from_neighbors(
         cls,
         neighbors: ItemItemWeights,
-        n_users: int,
+        interactions: Interactions,
         hyperparameters: dict[str, Any],
         warnings: Sequence[str],
         weighting: Weighting,
     ) -> FittedModel:
-        """A model of item-item weights only, learned from interactions with this weighting."""
-        users, items = (np.zeros((n, 0), np.float32) for n in (n_users, len(neighbors.indptr) - 1))
+        """A model of item-item weights only, learned from these interactions with this weighting."""
+        users, items = (np.zeros((len(ids), 0), np.float32) for ids in (interactions.users, interactions.items))
         fold_in = FoldIn.without_factors(weighting, len(items))
         return cls(users, items, hyperparameters, {}, tuple(warnings), neighbors, fold_in=fold_in)
 

@@ -65,10 +65,10 @@ async def test_a_preview_of_a_stored_chef(films: Api, snapshot: Snapshot, path: 
     assert answer["suggestions"] == [
         "There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
         "There is no column item_id; found 'movieId': add movieId->item_id to rename_columns.",
-        "With all of that it is rename_columns: userId->user_id,movieId->item_id",
+        "Corrected rename_columns: userId->user_id,movieId->item_id",
         "Without a column rating every row counts 1; found 'stars': "
         "add stars->rating to rename_columns if it is that.",
-        "And with stars as the rating it is rename_columns: userId->user_id,movieId->item_id,stars->rating",
+        "With stars as the rating, rename_columns: userId->user_id,movieId->item_id,stars->rating",
     ]
     assert answer["message"] == (
         "The first 3 rows were read and 3 of them are shown. See suggestions for what to change."
@@ -291,7 +291,7 @@ async def test_secrets_that_a_rest_source_repeats_are_masked(films: Api, shop: s
     answer = await films.ok("POST", "/validate_data_chef", body)
     assert (len(answer["raw"]), answer["rows_read"]) == (20, 30)
     assert answer["raw"][0]["userId"] == 0
-    assert "With all of that it is rename_columns: sku->item_id,userId->user_id" in answer["suggestions"]
+    assert "Corrected rename_columns: sku->item_id,userId->user_id" in answer["suggestions"]
     assert "canary" not in json.dumps(answer)
 
 

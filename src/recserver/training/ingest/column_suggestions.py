@@ -98,9 +98,7 @@ class _ColumnHints:
             elif is_required and columns[name] in self._facts.nested:
                 self._required_hints.append(self._nested_hint(name, columns[name]))
         if self._required_hints and self._corrected_renames and self._corrected_renames != self._renames:
-            self._required_hints.append(
-                f"With all of that it is rename_columns: {_renames_text(self._corrected_renames)}"
-            )
+            self._required_hints.append(f"Corrected rename_columns: {_renames_text(self._corrected_renames)}")
         unused = [
             _unused_rename_hint(old, new, self._column_names)
             for new, old in self._missing_renames.items()
@@ -160,7 +158,7 @@ class _ColumnHints:
             f"add {match}->{name} to rename_columns if it is that."
         )
         renames = _renames_text({**self._corrected_renames, match: name})
-        complete = f"And with {match} as the {name} it is rename_columns: {renames}"
+        complete = f"With {match} as the {name}, rename_columns: {renames}"
         return [sentence, complete] if self._corrected_renames else [sentence]
 
     def _entry_key_hint(self, name: str, key: str) -> str:
