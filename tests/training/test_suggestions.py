@@ -20,7 +20,7 @@ from recserver.chefs.row_rules import row_rules
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.jobs import Preview, PreviewJob
-from recserver.training.preview.misread_sources import SourceSample
+from recserver.training.preview.source_diagnosis import SourceSample
 from recserver.training.preview.source_preview import preview
 from recserver.training.preview.suggestions import preview_hints
 

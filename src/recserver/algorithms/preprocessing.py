@@ -120,7 +120,7 @@ def weight_matrix(
 
 
 def clamp_rank(params: ParamsT, interactions: Interactions, warnings: list[str], margin: int = 0) -> ParamsT:
-    """``params`` with ``n_components`` lowered to the matrix's smaller side less ``margin``, but at least 1."""
+    """``params`` with ``n_components`` reduced to the matrix's smaller side less ``margin``, but at least 1."""
     requested: int = getattr(params, "n_components")  # noqa: B009 - all Params of factorisations have it
     users, items = len(interactions.users), len(interactions.items)
     rank = max(1, min(requested, min(users, items) - margin))

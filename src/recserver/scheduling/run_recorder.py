@@ -129,22 +129,22 @@ class RunEntry:
         self._task_state.note(self._task_name, **self._changes)
         self._recorder.history.add(self.record)
 
-    async def prepare_end(self, outcome: RunResult) -> None:
+    async def prepare_end(self, result: RunResult) -> None:
         """Save how the run ended."""
-        self._prepared, self._changes = outcome, self._end_changes(outcome)
+        self._prepared, self._changes = result, self._end_changes(result)
         await self._task_state.prepare(self._task_name, **self._changes)
 
-    def end(self, run: Run, outcome: RunResult) -> None:
+    def end(self, run: Run, result: RunResult) -> None:
         """Show how the run ended, and publish if its task starts to fail or recovers."""
         name, events = self._task_name, self._recorder.events
-        self.record = _final_record(self.record, run, outcome, timestamp(self._recorder.clock.now()))
+        self.record = _final_record(self.record, run, result, timestamp(self._recorder.clock.now()))
         self._recorder.history.add(self.record)
         failing_since = self._task_state.get(name).failing_since
-        changes = self._changes if outcome is self._prepared else self._end_changes(outcome)
+        changes = self._changes if result is self._prepared else self._end_changes(result)
         self._task_state.note(name, **changes)
-        if outcome.outcome == "failed" and failing_since is None:
-            events.publish(TaskFailing(name, str(outcome.error)))
-            logger.error("task %s fails: %s", name, outcome.error)
+        if result.outcome == "failed" and failing_since is None:
+            events.publish(TaskFailing(name, str(result.error)))
+            logger.error("task %s fails: %s", name, result.error)
         elif failing_since is not None and "last_success_at" in changes:
             events.publish(TaskRecovered(name, failing_since))
             logger.warning("task %s works again; it failed since %s", name, failing_since)

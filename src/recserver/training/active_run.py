@@ -126,10 +126,10 @@ class RunLog(Protocol):
     def begin(self) -> None:
         """Make the beginning visible."""
 
-    async def prepare_end(self, outcome: RunResult) -> None:
+    async def prepare_end(self, result: RunResult) -> None:
         """Save the end of the run."""
 
-    def end(self, run: Run, outcome: RunResult) -> None:
+    def end(self, run: Run, result: RunResult) -> None:
         """Make the end visible."""
 
     async def flush(self) -> None:

@@ -126,20 +126,20 @@ class Trainer:
             self._enter_stage(run, "publishing")
             serving = await self._serving_version(run)
             async with self.models.locks.changing(run.model_id):
-                outcome = await self.publisher.publish(run, out, result, recommender, serving)
-                await self._end(run, out, outcome)
+                run_result = await self.publisher.publish(run, out, result, recommender, serving)
+                await self._end(run, out, run_result)
         except asyncio.CancelledError:
             await self._end_with_status(run, out, RunResult("stopped"), ModelStatus.STOPPED)
         except SourceUnchanged as unchanged:
             was_rejected = run.previous_status == ModelStatus.FAILED
             reason = str(run.request.model.config.get("error")) if was_rejected else None
-            outcome = RunResult("unchanged", reason, data_report=unchanged.data_report)
-            await self._end_with_status(run, out, outcome, run.previous_status)
+            run_result = RunResult("unchanged", reason, data_report=unchanged.data_report)
+            await self._end_with_status(run, out, run_result, run.previous_status)
         except Exception as error:
-            outcome = failure_of(error)
-            if outcome.is_internal and not isinstance(error, TrainingFailed):
+            run_result = failure_of(error)
+            if run_result.is_internal and not isinstance(error, TrainingFailed):
                 logger.exception("run %s, training of model %s", run.request.run_id, run.model_id)
-            await self._end_with_status(run, out, outcome, ModelStatus.FAILED)
+            await self._end_with_status(run, out, run_result, ModelStatus.FAILED)
         await run.log.flush()
 
     async def _begin(self, run: Run) -> Exception | None:
@@ -166,20 +166,20 @@ class Trainer:
         )  # fmt: skip
         return TrainingFailed(request.model.unreadable_reason) if request.model.unreadable_reason else problem
 
-    async def _end_with_status(self, run: Run, out: Path, outcome: RunResult, status: ModelStatus) -> None:
+    async def _end_with_status(self, run: Run, out: Path, run_result: RunResult, status: ModelStatus) -> None:
         """End a run without a new version, and set the model's status."""
         async with self.models.locks.changing(run.model_id):
-            await self._set_status(run.model_id, status, outcome)
-            await self._end(run, out, outcome)
+            await self._set_status(run.model_id, status, run_result)
+            await self._end(run, out, run_result)
 
-    async def _end(self, run: Run, out: Path, outcome: RunResult) -> None:
+    async def _end(self, run: Run, out: Path, run_result: RunResult) -> None:
         """Make the end of a run visible everywhere at once, while the lock of its model is held.
 
         Until the lock is released, the status on the disk is not read and no other run begins.
         """
         await to_thread_shielded(unlink_quietly, out)
-        await run.log.prepare_end(outcome)
-        self._finish(run, outcome)
+        await run.log.prepare_end(run_result)
+        self._finish(run, run_result)
 
     async def _train(self, run: Run, out: Path) -> TrainingResult:
         job, warnings = await self._build_job(run.request, out)

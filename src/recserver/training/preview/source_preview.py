@@ -23,7 +23,7 @@ from recserver.training.ingest.row_validation import ValidatedBatch, validate
 from recserver.training.ingest.source_reader import open_chef, read_batches
 from recserver.training.jobs import Preview, PreviewJob
 from recserver.training.preview.json_values import format_time, rating_number, shorten, to_json_value
-from recserver.training.preview.misread_sources import SourceSample
+from recserver.training.preview.source_diagnosis import SourceSample
 from recserver.training.preview.suggestions import preview_hints
 
 VALIDATED_ROWS = 1000

@@ -17,7 +17,7 @@ from recserver.training.ingest.id_encoding import is_list
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import RATING_NOT_A_NUMBER
 from recserver.training.ingest.value_parsing import parse_ratings
-from recserver.training.preview.misread_sources import SourceSample, diagnose
+from recserver.training.preview.source_diagnosis import SourceSample, diagnose
 
 MAX_FIELDS = 5
 """Fields of nested objects that are named."""

@@ -34,7 +34,7 @@ def evaluate_candidate(job: CandidateJob, on_progress: OnProgress) -> CandidateR
     reporter = ProgressReporter(on_progress, StageTimer(), 0)
     context, clock = FitContext(job.threads, reporter), SystemClock()
     training, began = holdout.training, clock.monotonic()
-    reporter.begin("choosing")
+    reporter.begin("tuning")
     tuned = algorithm.tune(training, job.hyperparameters, context)
     reporter.begin("fitting")
     fitted = fit_checked(algorithm, training, {**job.hyperparameters, **tuned}, context)

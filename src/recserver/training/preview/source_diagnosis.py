@@ -1,4 +1,4 @@
-"""Diagnosis of misread sources: nested rows, an error document, a wrong delimiter, a missing header."""
+"""Diagnosis of sources that were read in a wrong way: nested rows, an error document, a delimiter, no header."""
 
 from __future__ import annotations
 
