@@ -13,8 +13,7 @@ from bench.models import write_model
 from bench.report import report_rows
 from bench.rows import rounds
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.export.export_job import EXTENSIONS, ExportJob, FileTarget, TableTarget
-from recserver.training.export.rows import WriteRows
+from recserver.training.export.export_job import EXTENSIONS, ExportJob, FileTarget, TableTarget, WriteRows
 
 USERS, ITEMS, FACTORS, SEEN = 100_000, 10_000, 64, 50
 

@@ -15,9 +15,10 @@ from bench.datasets import files
 from bench.report import report_rows
 from bench.rows import rounds
 from bench.splits import interactions_of
-from recserver.algorithms.nmf.fit import penalties_for, prepare
+from recserver.algorithms.nmf.fit import penalties_for
 from recserver.algorithms.nmf.hals import Matrix, Penalty, factorize, random_start
 from recserver.algorithms.nmf.params import NMFParams
+from recserver.algorithms.preprocessing import input_matrices
 
 PARAMS = NMFParams(n_components=64, regularization=0.09)
 SWEEPS, MOST_SWEEPS = 200, 400
@@ -93,7 +94,7 @@ def preparing(csv: str, path: str, before: str) -> Callable[[], str]:
     """Keep the matrix of a file, and the factors of a fit to it before its last 1 % of pairs came."""
 
     def work() -> str:
-        found = prepare(interactions_of(csv), PARAMS, [])
+        found = input_matrices(interactions_of(csv), [], PARAMS.feedback, PARAMS.weighting)
         _save(found.normalised, path)
         matrix = found.normalised
         chance = np.random.default_rng(0).random(matrix.nnz)

@@ -80,7 +80,7 @@ def retrainings(csv: str) -> Callable[[], list[Step]]:
 
 
 def _parts(interactions: Interactions) -> tuple[list[Interactions], Interactions]:
-    """What each retraining learns from, the first one before them included; and what all are to foretell.
+    """What each retraining learns from, the first one before them included; and what all are evaluated on.
 
     Those who are evaluated were there from the beginning, so that all steps are measured on the same.
     """

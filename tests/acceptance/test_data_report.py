@@ -134,8 +134,8 @@ async def test_invalid_ratings_are_reported(rec: RecServer) -> None:
     await rec.create_data_chef_from_csv("c", file_path="rows.csv")
     ended = await run(rec)
     assert ended.data_report is not None
-    assert ended.data_report["replaced"] == {"rating is no number": 2}
-    assert ended.data_report["examples"] == {"rating is no number": "rating='0,5'"}
+    assert ended.data_report["replaced"] == {"rating is not a number": 2}
+    assert ended.data_report["examples"] == {"rating is not a number": "rating='0,5'"}
     assert (await rec.get_model_info("m"))["training_warnings"] == [
-        "In 2 of 4 rows the rating is no number, such as rating='0,5': each counts 1."
+        "In 2 of 4 rows the rating is not a number, such as rating='0,5': each counts 1."
     ]

@@ -15,7 +15,7 @@ from recserver import RecServer
 from recserver.core.events import RunEnded
 from tests.helpers.hyperparameters import QUICK_NMF
 
-START = "With all of that it is rename_columns: "
+START = "Corrected rename_columns: "
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_an_answer_that_wraps_its_rows_is_unwrapped_by_the_words_alone(htt
         chef = {"url": str(source.make_url("/"))}
         chef["data_selector"] = advised(await preview_of(http, "api", **chef), "add data_selector: ")
         seen = await preview_of(http, "api", **chef)
-        chef["rename_columns"] = advised(seen, "And with stars as the rating it is rename_columns: ")
+        chef["rename_columns"] = advised(seen, "With stars as the rating, rename_columns: ")
         seen = await preview_of(http, "api", **chef)
     assert (seen["rows_read"], seen["rejected"], seen["suggestions"]) == (9, {}, [])
     assert seen["renamed"][1] == {"user_id": "1", "item_id": "s1", "rating": 1}

@@ -15,9 +15,8 @@ import pytest
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import ExportFailed, InvalidInput
 from recserver.recommend.query import Query
-from recserver.training.export.export_job import ExportJob, TableTarget
+from recserver.training.export.export_job import ExportJob, ExportRow, TableTarget
 from recserver.training.export.export_worker import export
-from recserver.training.export.rows import ExportRow
 from recserver.training.export.sqlite_export import open_sqlite_target
 from recserver.training.export.table_export import open_table_target
 from recserver.training.export.table_target import locate_table
@@ -154,9 +153,9 @@ def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> N
     with pytest.raises(ExportFailed) as failure:
         exported(crowd(tmp_path), shop.target())
     assert str(failure.value) == (
-        "The table 'top' is there and has no column model_version, user_id, rank, item_id: name another table, "
-        "which is made if it is missing, or one with the columns model_id, model_version, user_id, rank, item_id, "
-        "score."
+        "The table 'top' exists but has no column model_version, user_id, rank, item_id: name another table, "
+        "which is created if it is missing, or one with the columns model_id, model_version, user_id, rank, "
+        "item_id, score."
     )
     assert shop.run("SELECT * FROM top") == [("m", 7)]
 
@@ -325,7 +324,7 @@ def test_roots_are_for_databases_that_are_there(data_dir: Path, tmp_path: Path) 
     root.mkdir()
     policy = SourcePolicy(data_dir=data_dir, csv_roots=(root,))
     target = TableTarget(table="top", database=f"sqlite:///{root}/shop.db", policy=policy)
-    with pytest.raises(InvalidInput, match="new ones are made in the data folder only"):
+    with pytest.raises(InvalidInput, match="new ones are created in the data folder only"):
         locate_table(target)
     sqlite3.connect(root / "shop.db").close()
     assert exported(crowd(tmp_path), target) == 9

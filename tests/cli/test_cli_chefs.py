@@ -62,7 +62,7 @@ def test_preview_shows_before_and_after_and_what_to_change(chefs: Command) -> No
     assert "Source rows" in before and "movieId" in before
     assert "item_id" in after and "movieId" not in after.splitlines()[2]
     assert "-> There is no column user_id; found 'userId': add userId->user_id to rename_columns." in out
-    assert "-> With all of that it is rename_columns: movieId->item_id,userId->user_id" in out
+    assert "-> Corrected rename_columns: movieId->item_id,userId->user_id" in out
 
 
 def test_preview_shows_bad_rows_by_reason_with_examples(chefs: Command) -> None:
@@ -121,7 +121,7 @@ def test_unknown_keys_are_named(chefs: Command, folder: Path) -> None:
 
 def test_preview_counts_ratings_that_are_not_numbers(chefs: Command) -> None:
     _, out, _ = chefs("preview", "fixed")
-    assert "Rows where the rating is no number (it counts as 1): 1" in out
+    assert "Rows where the rating is not a number (it counts as 1): 1" in out
 
 
 def test_the_help_does_not_promise_a_folder(chefs: Command) -> None:

@@ -187,7 +187,7 @@ FILE = ["--data", "rows.csv"]
         (2, [*FILE, "--hyperparameters", "{"], "--hyperparameters is not valid JSON: write it like"),
         (2, [*FILE, "--hyperparameters", "[1]"], "--hyperparameters is not a JSON object"),
         (2, [*FILE, "--algorithms", "als", "--hyperparameters", '{"nmf": {}}'], "'nmf' is not compared"),
-        (2, [*FILE, "--algorithms", "als", "--hyperparameters", '{"als": 5}'], "of als are no object"),
+        (2, [*FILE, "--algorithms", "als", "--hyperparameters", '{"als": 5}'], "of als are not an object"),
         (
             2,
             [*FILE, "--algorithms", "als", "--hyperparameters", '{"als": {"k": 5}}'],

@@ -10,7 +10,8 @@ from pathlib import Path
 from recserver.registry.model_config import ConfigChange
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
-from recserver.registry.version_store import Version, VersionStore
+from recserver.registry.version_files import Version
+from recserver.registry.version_store import VersionStore
 from recserver.storage import atomic_files as files
 
 

@@ -19,22 +19,22 @@ GOOD = {"n_interactions": 10_000, "n_users": 1000, "n_items": 500, "ndcg_at_10":
     [
         ({}, {}, None),
         ({"n_interactions": 5000, "n_users": 500, "n_items": 250}, {}, None),
-        ({"n_interactions": 4999}, {}, "4999 interactions and version 7, which serves, 10000"),
-        ({"n_users": 499}, {}, "499 users and version 7, which serves, 1000"),
-        ({"n_items": 249}, {}, "249 items and version 7, which serves, 500"),
+        ({"n_interactions": 4999}, {}, "4999 interactions and the serving version 7 has 10000"),
+        ({"n_users": 499}, {}, "499 users and the serving version 7 has 1000"),
+        ({"n_items": 249}, {}, "249 items and the serving version 7 has 500"),
         ({"n_items": 249}, {"min_share": 0.1}, None),
         ({"n_items": 0}, {"min_share": 0}, None),
         ({"ndcg_at_10": 0.361}, {}, None),
-        ({"ndcg_at_10": 0.359}, {}, "NDCG@10 is 0.3590 and that of version 7, which serves, 0.4000"),
+        ({"ndcg_at_10": 0.359}, {}, "NDCG@10 is 0.3590 and that of the serving version 7 is 0.4000"),
         ({"ndcg_at_10": 0.359}, {"max_drop": 0.2}, None),
         ({"ndcg_at_10": 0.39}, {"max_drop": 0}, None),  # within what chance does with 1000 users
         ({"ndcg_at_10": 0.37}, {"max_drop": 0}, "NDCG@10 is 0.3700"),
         ({"ndcg_at_10": 0.33, "evaluated_users": 60}, {}, None),
         ({"ndcg_at_10": 0.30, "evaluated_users": 60}, {}, "NDCG@10 is 0.3000"),
         ({"ndcg_at_10": 0.2, "split_by_time": True, "popularity_ndcg_at_10": 0.1}, {}, None),  # another measure
-        ({"ndcg_at_10": None, "evaluated_users": 0}, {}, "on 0 users and version 7, which serves, on 1000"),
+        ({"ndcg_at_10": None, "evaluated_users": 0}, {}, "on 0 users and the serving version 7 on 1000"),
         ({"ndcg_at_10": 0.41, "popularity_ndcg_at_10": 0.5}, {}, None),  # better than what serves, if not yet good
-        ({"popularity_ndcg_at_10": 0.4}, {}, "NDCG@10 is 0.4000 and recommending what is popular gives 0.4000"),
+        ({"popularity_ndcg_at_10": 0.4}, {}, "NDCG@10 is 0.4000 and that of the most popular items is 0.4000"),
         ({"popularity_ndcg_at_10": 0.4}, {"beat_popularity": False}, None),
         ({"popularity_ndcg_at_10": 0.4, "evaluated_users": 49}, {}, None),
         ({"ndcg_at_10": None}, {}, None),

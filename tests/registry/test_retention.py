@@ -219,9 +219,9 @@ async def test_the_error_about_a_damaged_version_names_alternatives(bench: Workb
         with pytest.raises(UnreadableModel) as refused:
             await verb("m", model_version=number)
         assert str(refused.value).startswith(f"Version {number} of model 'm' is damaged (its ")
-        assert str(refused.value).endswith("): take another, such as 1.")
+        assert str(refused.value).endswith("): use another, such as 1.")
     damage(kept(bench, 1))
-    with pytest.raises(UnreadableModel, match="no other to go to, train the model again"):
+    with pytest.raises(UnreadableModel, match="there is no other version, train the model again"):
         await bench.rec.rollback_model("m", model_version=number)
     assert (await answers(bench), trio(bench)) == (4, (4, 4, 4))
 

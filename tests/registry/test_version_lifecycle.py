@@ -108,8 +108,8 @@ async def test_much_less_data_is_not_promoted_and_a_person_may_insist(bench: Wor
     ended = await run(bench, 40)
     assert (ended.outcome, ended.model_version) == ("failed", 2)
     assert ended.error == (
-        "not promoted: version 2 is kept but does not serve, for it knows 200 interactions and version 1, which "
-        "serves, 500, and less than 50% of them is suspicious: see that the source is complete, or POST "
+        "not promoted: version 2 is stored but does not serve, because it has 200 interactions and the serving "
+        "version 1 has 500, and less than 50% of them is suspicious: check that the source is complete, or POST "
         "/promote_model."
     )
     info = await bench.rec.get_model_info("m")

@@ -88,7 +88,7 @@ async def test_every_ending_has_its_statuses(
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (RuntimeError("secret detail"), "A fault in recserver: the server's log has the details."),
+        (RuntimeError("secret detail"), "Internal error of recserver: the server's log has the details."),
         (
             OSError(errno.ENOSPC, "No space left on device"),
             "The model could not be saved: No space left on device.",

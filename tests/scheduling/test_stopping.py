@@ -18,9 +18,9 @@ from recserver.core.events import RunEnded
 from recserver.scheduling.run_recorder import RunRecorder
 from recserver.storage import atomic_files as files
 from recserver.testing import ScriptedExecutor, few_interactions
+from recserver.training.active_run import TrainingRequest
 from recserver.training.executors.protocol import OnProgress
 from recserver.training.jobs import TrainingJob, TrainingResult
-from recserver.training.run import TrainingRequest
 from recserver.training.task import TaskSpec
 from tests.helpers.workbench import Workbench
 

@@ -106,7 +106,7 @@ def test_one_that_dies_or_breaks_costs_its_own_row(tmp_path: Path, monkeypatch: 
         "The worker process was killed by signal 9 before the candidate ended; signal 9 often means that the "
         "machine ran out of memory."
     )
-    assert rows[1].error == "broken failed by a fault of its own (KeyError: 'rank'): report it to its authors."
+    assert rows[1].error == "broken failed with an internal error (KeyError: 'rank'): report it to its authors."
     assert rows[2].result is not None and rows[2].result.metrics == popularity_metrics(held_out())
     assert ("chatty", 1) in [(name, one.iteration) for name, one in told]
 

@@ -18,63 +18,63 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
         ([], {}, []),
         (["userId", "item_id"], {},
          ["There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
-          "With all of that it is rename_columns: userId->user_id"]),
+          "Corrected rename_columns: userId->user_id"]),
         (["userId", "movieId", "rating", "timestamp"], {},
          ["There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
           "There is no column item_id; found 'movieId': add movieId->item_id to rename_columns.",
-          "With all of that it is rename_columns: userId->user_id,movieId->item_id"]),
+          "Corrected rename_columns: userId->user_id,movieId->item_id"]),
         (["Customer", "SKU", "stars"], {},
          ["There is no column user_id; found 'Customer': add Customer->user_id to rename_columns.",
           "There is no column item_id; found 'SKU': add SKU->item_id to rename_columns.",
-          "With all of that it is rename_columns: Customer->user_id,SKU->item_id",
+          "Corrected rename_columns: Customer->user_id,SKU->item_id",
           "Without a column rating every row counts 1; found 'stars': "
           "add stars->rating to rename_columns if it is that.",
-          "And with stars as the rating it is rename_columns: Customer->user_id,SKU->item_id,stars->rating"]),
+          "With stars as the rating, rename_columns: Customer->user_id,SKU->item_id,stars->rating"]),
         (["userId", "item_id"], {"rename_columns": "userid->user_id"},
          ["rename_columns names 'userid', which the source does not have; there is no column user_id; "
           "found 'userId': add userId->user_id to rename_columns.",
-          "With all of that it is rename_columns: userId->user_id"]),
+          "Corrected rename_columns: userId->user_id"]),
         (["user", "thing"], {"rename_columns": "thing->item_id"},
          ["There is no column user_id; found 'user': add user->user_id to rename_columns.",
-          "With all of that it is rename_columns: thing->item_id,user->user_id"]),
+          "Corrected rename_columns: thing->item_id,user->user_id"]),
         (["a", "b"], {},
          ["There is no column user_id; found 'a', 'b': "
-          "say in rename_columns which of them is user_id, like a->user_id.",
+          "name in rename_columns the one that is user_id, like a->user_id.",
           "There is no column item_id; found 'a', 'b': "
-          "say in rename_columns which of them is item_id, like a->item_id."]),
+          "name in rename_columns the one that is item_id, like a->item_id."]),
         (["user_id", "item_id", "action"], {"event_weights": {"view": 1}},
          ["There is no column event; found 'action': add action->event to rename_columns.",
-          "With all of that it is rename_columns: action->event"]),
+          "Corrected rename_columns: action->event"]),
         (["user_id", "item_id", "created_at"], {"half_life_days": 9},
          ["There is no column timestamp; found 'created_at': add created_at->timestamp to rename_columns.",
-          "With all of that it is rename_columns: created_at->timestamp"]),
+          "Corrected rename_columns: created_at->timestamp"]),
         (["user_id", "item_id", "stars"], {"constant_rating": 1}, []),
         (["user_id", "item_id", "score"], {"rename_columns": "scor->rating"},
          ["rename_columns names 'scor', which the source does not have; there is no column rating; "
           "found 'score': add score->rating to rename_columns.",
-          "With all of that it is rename_columns: score->rating"]),
+          "Corrected rename_columns: score->rating"]),
         (["userId", "movieId"], {"rename_columns": "userId->user,movieId->Item ID"},
          ["There is no column user_id; rename_columns makes 'user' of 'userId': write userId->user_id there.",
           "There is no column item_id; rename_columns makes 'Item ID' of 'movieId': write movieId->item_id there.",
-          "With all of that it is rename_columns: userId->user_id,movieId->item_id"]),
+          "Corrected rename_columns: userId->user_id,movieId->item_id"]),
         (["uid", "item_id", "title"], {"rename_columns": "uid->user_id,Titel->name"},
          ["rename_columns names 'Titel', which the source does not have: did you mean 'title'?"]),
         (["user_id", "item_id"], {"rename_columns": "genre->name"},
          ["rename_columns names 'genre', which the source does not have: nothing reads it: leave it out."]),
         (["user,id", "usr_id", "item_id"], {},
          ["There is no column user_id; found 'usr_id': add usr_id->user_id to rename_columns.",
-          "With all of that it is rename_columns: usr_id->user_id"]),
+          "Corrected rename_columns: usr_id->user_id"]),
         (["user,id", "item_id"], {},
          ["There is no column user_id; found 'user,id', 'item_id': "
-          "say in rename_columns which of them is user_id."]),
+          "name in rename_columns the one that is user_id."]),
         (["user_id", "item_id", "note"], {"rename_columns": "item_id->user_id"},
          ["There is no column item_id; found 'user_id', 'item_id', 'note': "
-          "say in rename_columns which of them is item_id, like note->item_id."]),
+          "name in rename_columns the one that is item_id, like note->item_id."]),
         (["id", "name", "id", "item_id"], {"rename_columns": "id->user_id"},
          ["The source has two columns named 'id': give one of them another name there."]),
         (["userid", "item_id", "note"], {"rename_columns": "note->text"},
          ["There is no column user_id; found 'userid': add userid->user_id to rename_columns.",
-          "With all of that it is rename_columns: note->text,userid->user_id"]),
+          "Corrected rename_columns: note->text,userid->user_id"]),
         (["user_id", "item_id", "at"], {"timestamp_column": "aat"},
          ["There is no column 'aat'; found 'at': correct timestamp_column to at."]),
         (["user_id", "item_id", "at"], {"timestamp_column": "at", "rename_columns": "at->time"},
@@ -83,11 +83,11 @@ from recserver.training.ingest.column_suggestions import SourceFacts, column_hin
          ["There is no column 'verb'; found 'action': correct event_column to action."]),
         (["user_id", "item_id", "x"], {"timestamp_column": "qqq"},
          ["There is no column 'qqq'; found 'user_id', 'item_id', 'x': "
-          "say in timestamp_column which of them is meant."]),
+          "set timestamp_column to the right one."]),
         (["user_id", "item_id", "att"], {"timestamp_column": "at", "rename_columns": "ats->at"},
          ["rename_columns names 'ats', which the source does not have; there is no column at; "
           "found 'att': add att->at to rename_columns.",
-          "With all of that it is rename_columns: att->at"]),
+          "Corrected rename_columns: att->at"]),
     ],
     ids=range(26),
 )  # fmt: skip
@@ -107,7 +107,7 @@ def test_a_column_that_holds_objects_is_not_suggested() -> None:
         "There is no column user_id; found 'userid': add userid->user_id to rename_columns."
     )
     assert column_hints(["user", "item_id", "note"], row_rules({}), known) == [
-        "There is no plain user_id: 'user' holds objects (id), and what lies within cannot be renamed: "
+        "There is no plain user_id: 'user' holds objects (id), and nested values cannot be renamed: "
         "the source must give plain ids."
     ]
 
@@ -133,10 +133,10 @@ def test_many_columns_are_not_all_listed() -> None:
     ],
 )  # fmt: skip
 def test_the_corrected_text_makes_everything_right(found: list[str]) -> None:
-    start = "With all of that it is rename_columns: "
+    start = "Corrected rename_columns: "
     (text,) = (one.removeprefix(start) for one in column_hints(found, row_rules({})) if one.startswith(start))
     advice = column_hints(found, row_rules({"rename_columns": text}))
     if advice:
         assert "Without a column rating" in advice[0]
-        text = advice[1].partition("it is rename_columns: ")[2]
+        text = advice[1].partition(", rename_columns: ")[2]
         assert column_hints(found, row_rules({"rename_columns": text})) == []

@@ -199,14 +199,14 @@ def test_a_model_no_better_than_popularity_is_told_of_where_enough_users_say_so(
     equal = evaluate(Popular(), {}, of(rows))
     figure = f"{equal.metrics['ndcg_at_10']:.4f}"
     assert equal.warnings == (
-        "The model foretells what 50 users took no better than a list of the most popular items does "
+        "For 50 evaluated users the model is no better than recommending the most popular items "
         f"(ndcg_at_10 {figure} against {figure}): check that the data chef's columns are the right ones, or try "
         "other hyperparameters, n_components first.",
     )
     assert evaluate(Popular(), {}, of(groups(49)[0])).warnings == ()
 
 
-def test_nmf_foretells_the_kind_of_people_it_learned() -> None:
+def test_nmf_predicts_the_items_of_the_clusters_it_learned() -> None:
     """A real fit on data whose structure popularity cannot know."""
     found = evaluate(nmf, {"n_components": 2}, of(groups(60)[0]))
     assert found.metrics["ndcg_at_10"] > 1.2 * found.metrics["popularity_ndcg_at_10"]
@@ -250,4 +250,4 @@ def test_what_the_evaluation_has_to_say_is_among_the_trainings_warnings(
     lines = [f"{user},{item}" for user, item, _, _ in groups(60)[0]]
     result = training.train(job(tmp_path, "\n".join(["user_id,item_id", *lines])), lambda _: None)
     (warning,) = result.warnings
-    assert warning.startswith("The model foretells what 60 users took no better than")
+    assert warning.startswith("For 60 evaluated users the model is no better than")

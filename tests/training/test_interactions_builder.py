@@ -178,7 +178,7 @@ def failure(*batches: Batch, **entry: Any) -> str:
 def test_a_missing_column_is_named_with_what_to_do() -> None:
     assert failure(Batch(("userId", "item_id"), {"item_id": column("i")})) == (
         "There is no column user_id; found 'userId': add userId->user_id to rename_columns. "
-        "With all of that it is rename_columns: userId->user_id"
+        "Corrected rename_columns: userId->user_id"
     )
     away = failure(batch(user_id=["u"], item_id=["i"]), rename_columns="item_id->thing")
     assert away.startswith("There is no column item_id; ")

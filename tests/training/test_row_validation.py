@@ -109,7 +109,7 @@ def test_rows_whose_rating_is_no_number_are_kept_and_counted() -> None:
     judged = validate(rows, row_rules({}))
     assert judged.valid.tolist() == [True, False, True]
     assert [(one.reason, one.rows.tolist(), one.example) for one in judged.replaced] == [
-        ("rating is no number", [0], "rating='0,5'")
+        ("rating is not a number", [0], "rating='0,5'")
     ]
 
 

@@ -96,12 +96,12 @@ def test_rows_are_shown_before_and_after_renaming(look_at_csv: Look) -> None:
     ]
     assert seen.columns == ["userId", "movieId", "stars", "note"]
     assert seen.rejected == {"user_id is empty": 1}
-    assert seen.replaced == {"rating is no number": 1}
+    assert seen.replaced == {"rating is not a number": 1}
     assert seen.examples == {
         "user_id is empty": "user_id='', item_id='b', rating='2'",
-        "rating is no number": "rating='many'",
+        "rating is not a number": "rating='many'",
     }
-    assert seen.suggestions == ["In 1 of 3 rows the rating is no number, such as 'many': such a row counts 1."]
+    assert seen.suggestions == ["In 1 of 3 rows the rating is not a number, such as 'many': such a row counts 1."]
     assert seen.rows_read == 3
 
 
@@ -109,7 +109,7 @@ def test_a_missing_column_is_suggested_and_not_counted_row_by_row(look_at_csv: L
     seen = look_at_csv("userId,item_id,rating\n1,a,4\n2,,5\n")
     assert seen.suggestions == [
         "There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
-        "With all of that it is rename_columns: userId->user_id",
+        "Corrected rename_columns: userId->user_id",
     ]
     assert seen.rejected == seen.examples == {}
     assert seen.renamed == [
@@ -183,7 +183,7 @@ def test_a_source_without_rows_says_so(look_at: Look, batches: list[Batch]) -> N
 def test_a_header_alone_is_enough_for_suggestions(look_at_csv: Look) -> None:
     seen = look_at_csv("customer,sku\n")
     assert seen.columns == ["customer", "sku"]
-    assert "With all of that it is rename_columns: customer->user_id,sku->item_id" in seen.suggestions
+    assert "Corrected rename_columns: customer->user_id,sku->item_id" in seen.suggestions
 
 
 def test_a_column_that_is_called_like_the_reason_is_only_among_the_raw_ones(look_at: Look) -> None:

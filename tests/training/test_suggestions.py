@@ -20,7 +20,7 @@ from recserver.chefs.row_rules import row_rules
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.jobs import Preview, PreviewJob
-from recserver.training.preview.misread_sources import SourceSample
+from recserver.training.preview.source_diagnosis import SourceSample
 from recserver.training.preview.source_preview import preview
 from recserver.training.preview.suggestions import preview_hints
 
@@ -83,8 +83,7 @@ def look_at_answer(tmp_path: Path) -> Iterator[Look]:
 )
 def test_rows_that_lie_deeper_are_found(look_at_answer: Look, answer: Any, entry: Any, place: str) -> None:
     assert look_at_answer(answer, **entry).suggestions == [
-        f"The answer is one object without user_id; a list of objects stands at '{place}': "
-        f"add data_selector: {place}"
+        f"The answer is one object without user_id; a list of objects is at '{place}': add data_selector: {place}"
     ]
     seen = look_at_answer(answer, **entry, data_selector=place)
     assert (seen.suggestions, seen.rejected) == ([], {})
@@ -93,14 +92,14 @@ def test_rows_that_lie_deeper_are_found(look_at_answer: Look, answer: Any, entry
 def test_a_selector_that_leads_not_far_enough_is_corrected(look_at_answer: Look) -> None:
     seen = look_at_answer({"data": {"page": {"rows": [ROW]}}}, data_selector="data")
     assert seen.suggestions == [
-        "The answer is one object without user_id; a list of objects stands at 'data.page.rows': "
+        "The answer is one object without user_id; a list of objects is at 'data.page.rows': "
         "correct it to data_selector: data.page.rows"
     ]
 
 
 def test_a_single_row_that_lies_deeper_is_found(look_at_answer: Look) -> None:
     (sentence,) = look_at_answer({"result": ROW}).suggestions
-    assert sentence.endswith("an object with it stands at 'result': add data_selector: result")
+    assert sentence.endswith("an object with it is at 'result': add data_selector: result")
 
 
 @pytest.mark.parametrize("answer", [{"userId": "a", "history": [{"movieId": 1}]}, {"userId": "a", "movieId": 1}])
@@ -112,7 +111,7 @@ def test_a_row_is_left_a_row(look_at_answer: Look, answer: Any) -> None:
 
 def test_json_lines_are_told_to_be_lines(look_at_file: Look) -> None:
     (sentence,) = look_at_file(json.dumps({"records": [ROW]}), "rows.jsonl").suggestions
-    assert sentence.endswith("stands at 'records': write what stands there to the file, one object a line.")
+    assert sentence.endswith("is at 'records': write the value at this place to the file, one object a line.")
 
 
 @pytest.mark.parametrize("key", ["error", "errors", "message", "detail", "code", "status", "Error"])
@@ -182,9 +181,9 @@ def test_a_header_of_strange_names_is_one(look_at_file: Look, text: str) -> None
 def test_columns_that_hold_objects_are_not_to_be_renamed(look_at_answer: Look, entry: dict[str, Any]) -> None:
     seen = look_at_answer([{"user": {"id": "a", "name": "A"}, "item": {"id": "b"}}] * 3, **entry)
     assert seen.suggestions == [
-        "There is no plain user_id: 'user' holds objects (id, name), and what lies within cannot be renamed: "
+        "There is no plain user_id: 'user' holds objects (id, name), and nested values cannot be renamed: "
         "the source must give plain ids.",
-        "There is no plain item_id: 'item' holds objects (id), and what lies within cannot be renamed: "
+        "There is no plain item_id: 'item' holds objects (id), and nested values cannot be renamed: "
         "the source must give plain ids.",
     ]
 
@@ -207,7 +206,7 @@ def test_columns_of_every_kind_are_known_for_what_they_hold(column: Any, what: s
     columns = {"user_id": column, "item_id": column}
     seen = SourceSample(entry, row_rules(entry), list(columns), columns, 1, None)
     sentences = [
-        f"'{name}' holds {what}, and what lies within cannot be renamed: the source must give plain ids, each as "
+        f"'{name}' holds {what}, and nested values cannot be renamed: the source must give plain ids, each as "
         "a column of its own."
         for name in columns
     ]
@@ -224,9 +223,9 @@ def test_columns_of_every_kind_are_known_for_what_they_hold(column: Any, what: s
 )
 def test_ratings_that_are_no_numbers_are_counted(look_at_file: Look, rating: str, cure: str) -> None:
     seen = look_at_file("user_id,item_id,rating\n" + f'ann,tea,"{rating}"\n' * 50)
-    assert (seen.replaced, seen.rejected) == ({"rating is no number": 50}, {})
-    assert seen.examples == {"rating is no number": f"rating='{rating}'"}
-    assert seen.suggestions == [f"In 50 of 50 rows the rating is no number, such as '{rating}': {cure}"]
+    assert (seen.replaced, seen.rejected) == ({"rating is not a number": 50}, {})
+    assert seen.examples == {"rating is not a number": f"rating='{rating}'"}
+    assert seen.suggestions == [f"In 50 of 50 rows the rating is not a number, such as '{rating}': {cure}"]
 
 
 def test_only_numbers_are_offered_as_ratings(look_at_file: Look) -> None:
@@ -258,5 +257,5 @@ def test_hints_of_the_chef_come_last_and_once(look_at_file: Look, monkeypatch: p
     monkeypatch.setattr("recserver.chefs.files.file_chef.CsvChef.batches", lambda *_: iter([batch, batch]))
     seen = look_at_file("", auth={"token": "canary-token"})
     assert seen.suggestions[1:] == [
-        "With all of that it is rename_columns: userid->user_id", "Ask for more.", "******** is old.",
+        "Corrected rename_columns: userid->user_id", "Ask for more.", "******** is old.",
     ]  # fmt: skip

@@ -61,8 +61,7 @@ class EASE(BaseAlgorithm[EASEParams]):
         weights /= -np.diag(weights)
         np.fill_diagonal(weights, 0)
         neighbors = keep_largest(weights, params.neighbors, matrix.data)
-        n_users = len(interactions.users)
-        return FittedModel.from_neighbors(neighbors, n_users, params.model_dump(), warnings, weighting)
+        return FittedModel.from_neighbors(neighbors, interactions, params.model_dump(), warnings, weighting)
 
 
 def _invert_in_place(products: Square) -> Square:

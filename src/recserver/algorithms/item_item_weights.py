@@ -62,9 +62,11 @@ class ItemItemWeights:
         columns = np.full(len(self.indptr) - 1, -1, np.int32)
         columns[targets] = np.arange(len(targets), dtype=np.int32)
         column = columns[self.indices[entries]]
-        rows, wanted = np.repeat(np.arange(len(items)), lengths), column >= 0
+        rows, is_target = np.repeat(np.arange(len(items)), lengths), column >= 0
         shares = np.zeros((len(items), len(targets)))
-        shares[rows[wanted], column[wanted]] = self.weights[entries[wanted]] * confidences[rows[wanted]]
+        shares[rows[is_target], column[is_target]] = (
+            self.weights[entries[is_target]] * confidences[rows[is_target]]
+        )
         return shares
 
     def _entries(self, items: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

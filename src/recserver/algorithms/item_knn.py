@@ -38,8 +38,8 @@ class ItemKNN(BaseAlgorithm[ItemKNNParams]):
         params, warnings = self.resolve(hyperparameters), list[str]()
         matrix, weighting = weight_matrix(interactions, warnings, params.feedback)
         nearest = nearest_items(ItemColumns.of(matrix), params.neighbors, context.threads, params.shrinkage)
-        neighbors, n_users = as_neighbors(sparse_rows(*nearest), matrix.data), len(interactions.users)
-        return FittedModel.from_neighbors(neighbors, n_users, params.model_dump(), warnings, weighting)
+        neighbors = as_neighbors(sparse_rows(*nearest), matrix.data)
+        return FittedModel.from_neighbors(neighbors, interactions, params.model_dump(), warnings, weighting)
 
 
 item_knn = ItemKNN(neighbors=100)

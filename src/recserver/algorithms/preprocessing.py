@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,19 +64,20 @@ class InputMatrices:
 
 
 def input_matrices(
-    interactions: Interactions, warnings: list[str], *, feedback: Feedback, by_degree: bool
+    interactions: Interactions, warnings: list[str], feedback: Feedback, normalisation: Literal["degree", "none"]
 ) -> InputMatrices:
     """The matrices to fit.
 
     Args:
         warnings: a sentence is appended if some ratings could not be used.
         feedback: ``implicit``: every pair has weight 1; ``weighted``: ``log(1 + rating)``, scaled to mean 1;
-            ``auto``: raw ratings unless ``by_degree``, else weighted if the data chef weights rows, or implicit.
-        by_degree: whether to normalise by degree.
+            ``auto``: raw ratings without normalisation, else weighted if the data chef weights rows, or implicit.
+        normalisation: whether to normalise by degree.
 
     Raises:
         TrainingFailed: if no rating is positive, or raw ratings are too large.
     """
+    by_degree = normalisation == "degree"
     exponent = DEGREE_EXPONENT if by_degree else 0.0
     matrix, weighting = weight_matrix(interactions, warnings, feedback, raw_ratings=not by_degree)
     weights, indices, indptr, shape = matrix.data, matrix.indices, matrix.indptr, matrix.shape
@@ -119,7 +120,7 @@ def weight_matrix(
 
 
 def clamp_rank(params: ParamsT, interactions: Interactions, warnings: list[str], margin: int = 0) -> ParamsT:
-    """``params`` with ``n_components`` lowered to the matrix's smaller side less ``margin``, but at least 1."""
+    """``params`` with ``n_components`` reduced to the matrix's smaller side less ``margin``, but at least 1."""
     requested: int = getattr(params, "n_components")  # noqa: B009 - all Params of factorisations have it
     users, items = len(interactions.users), len(interactions.items)
     rank = max(1, min(requested, min(users, items) - margin))

@@ -58,13 +58,13 @@ class FittedModel:
     def from_neighbors(
         cls,
         neighbors: ItemItemWeights,
-        n_users: int,
+        interactions: Interactions,
         hyperparameters: dict[str, Any],
         warnings: Sequence[str],
         weighting: Weighting,
     ) -> FittedModel:
-        """A model of item-item weights only, learned from interactions with this weighting."""
-        users, items = (np.zeros((n, 0), np.float32) for n in (n_users, len(neighbors.indptr) - 1))
+        """A model of item-item weights only, learned from these interactions with this weighting."""
+        users, items = (np.zeros((len(ids), 0), np.float32) for ids in (interactions.users, interactions.items))
         fold_in = FoldIn.without_factors(weighting, len(items))
         return cls(users, items, hyperparameters, {}, tuple(warnings), neighbors, fold_in=fold_in)
 
@@ -149,7 +149,6 @@ class Algorithm(Protocol):
         Raises:
             InvalidInput: naming every invalid hyperparameter and what is allowed.
         """
-        ...
 
     def max_warm_starts(self, hyperparameters: HyperParams) -> int:
         """How many consecutive fits may start from the previous one before a cold start; 0 if none may."""
@@ -172,4 +171,3 @@ class Algorithm(Protocol):
         Raises:
             TrainingFailed: if the algorithm cannot learn from the data, with the reason.
         """
-        ...

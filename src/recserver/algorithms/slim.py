@@ -138,8 +138,8 @@ class _Products:
                 panel = (vectors[start:stop] @ following).toarray()
                 chunk = max(1, PANEL_CELLS // (8 * self.size))
                 for begin in range(ends[start], ends[stop], chunk):
-                    wanted = by_column[begin : min(begin + chunk, ends[stop])]
-                    _copy_products(upper, panel, (start, first), groups, wanted)
+                    members = by_column[begin : min(begin + chunk, ends[stop])]
+                    _copy_products(upper, panel, (start, first), groups, members)
 
             run_in_threads(copy_panel, range(first, min(first + stretch, len(needed)), rows), threads)
 

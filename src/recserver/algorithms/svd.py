@@ -47,8 +47,7 @@ class SVD(BaseAlgorithm[SVDParams]):
         params, warnings = self.resolve(hyperparameters), list[str]()
         margin = 1 if params.algorithm == "arpack" else 0  # arpack cannot compute all singular values
         params = clamp_rank(params, interactions, warnings, margin)
-        by_degree = params.weighting == "degree"
-        inputs = input_matrices(interactions, warnings, feedback=params.feedback, by_degree=by_degree)
+        inputs = input_matrices(interactions, warnings, params.feedback, params.weighting)
         algorithm = params.algorithm if min(inputs.normalised.shape) > margin else "randomized"
         model = TruncatedSVD(
             params.n_components,

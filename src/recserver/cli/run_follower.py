@@ -13,8 +13,7 @@ from recserver.cli.client import Client, CommandFailed, Event
 from recserver.cli.output import printable
 from recserver.cli.run_progress import Display, RunProgress
 from recserver.core.clock import Clock
-from recserver.training.run_outcome import RunOutcome
-from recserver.training.run_record import RunRecord
+from recserver.training.run_record import RunOutcome, RunRecord
 
 MAX_ATTEMPTS = 3
 """Attempts to start a run: one that blocks it may end before it can be joined."""

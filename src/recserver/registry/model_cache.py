@@ -17,7 +17,7 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.registry.model_store import ModelStore, StoredModel
 from recserver.registry.unavailable_reason import repair_pending_reason, unavailable_reason
 from recserver.storage import model_file as artifact
-from recserver.storage.atomic_files import Stamp, file_stamp, folder_identity
+from recserver.storage.atomic_files import Stamp, file_identity, file_stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,20 +186,20 @@ class ModelCache:
 
     def _evict(self, model_id: str) -> None:
         """Remove a version from memory, if it is loaded."""
-        gone = [self._loaded.pop(model_id, None)]
-        if gone[0] is not None:
-            _, (_, size, _) = gone[0]
+        evicted = [self._loaded.pop(model_id, None)]
+        if evicted[0] is not None:
+            _, (_, size, _) = evicted[0]
             self._bytes_used -= size
-            asyncio.get_running_loop().run_in_executor(None, gone.clear)  # freeing large arrays is slow
+            asyncio.get_running_loop().run_in_executor(None, evicted.clear)  # freeing large arrays is slow
 
     async def refresh(self) -> None:
         """Load files that were replaced, and remove models whose files were deleted by hand.
 
-        Damaged or missing files are repaired if possible. If the folder is gone, or is another, empty one, its
+        Damaged or missing files are repaired if possible. If the folder is missing, or is another, empty one, its
         disk is probably not mounted: then nothing is unloaded.
         """
         known = await self._models.file_stats()
-        folder = await asyncio.to_thread(folder_identity, self._models.folder)
+        folder = await asyncio.to_thread(file_identity, self._models.folder)
         if not known and (folder is None or folder != self._folder):
             return
         self._folder = folder

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A point between changes: how many had begun, and of which models one was under way."""
+    """A point between changes: how many had started, and which models were being changed."""
 
     changes: int
     changing: frozenset[str]
@@ -62,7 +62,7 @@ class ModelLocks:
         return Moment(self._changes, frozenset(self._holders))
 
     def changed_since(self, model_id: str, moment: Moment) -> bool:
-        """Whether a change of the model was under way at ``moment``, or has begun since."""
+        """Whether a change of the model was under way at ``moment``, or has started since."""
         return model_id in moment.changing or self._last_change.get(model_id, 0) > moment.changes
 
     def _is_mine(self, model_id: str) -> bool:

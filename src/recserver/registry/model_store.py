@@ -146,7 +146,7 @@ class ModelStore:
         """Change keys of a model's config, as :class:`ConfigChange` describes.
 
         Raises:
-            ModelNotFound: if its config is gone.
+            ModelNotFound: if its config is missing.
         """
         complete(record_path(self.folder, model_id))  # an unfinished transaction would overwrite this later
         files.write_atomic(*self.render_config(model_id, ConfigChange(status, drop, values)))
@@ -155,7 +155,7 @@ class ModelStore:
         """The path and the new content of a model's config; to be called while the model is locked.
 
         Raises:
-            ModelNotFound: if its config is gone.
+            ModelNotFound: if its config is missing.
         """
         try:
             path, raw = self._read_config(model_id)
@@ -257,10 +257,10 @@ class ModelStore:
             PICKLE_SUFFIX,
             *((LEGACY_SUFFIX,) if has_legacy_name(model_id) else ()),
         )
-        own = [path for ending in endings if os.path.lexists(path := self.path(model_id, ending))]
-        own += sorted(self.folder.glob(f"{glob.escape(self.model_path(model_id).name)}{QUARANTINE_SUFFIX}*"))
+        paths = [path for ending in endings if os.path.lexists(path := self.path(model_id, ending))]
+        paths += sorted(self.folder.glob(f"{glob.escape(self.model_path(model_id).name)}{QUARANTINE_SUFFIX}*"))
         versions = self.versions_folder(model_id)
-        return own + sorted(path for path in versions.glob("*") if _VERSION_FILE.fullmatch(path.name))
+        return paths + sorted(path for path in versions.glob("*") if _VERSION_FILE.fullmatch(path.name))
 
     def versions_folder(self, model_id: str) -> Path:
         """The folder of a model's versions."""

@@ -13,7 +13,7 @@ from recserver.core.validation.values import Bool, real_number
 Fraction = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
 
 MIN_EVALUATED_USERS = 50
-"""Evaluated users that a comparison with the popularity baseline needs."""
+"""Evaluated users that a comparison with the popularity baseline needs: with fewer its result may be chance."""
 
 NDCG_STD = 0.3
 """Approximate standard deviation of one user's NDCG; it cannot exceed half the range, 0.5."""
@@ -59,8 +59,8 @@ class QualityGate(BaseModel):
                 continue
             if now < self.min_share * before and before - now > NEGLIGIBLE_DIFFERENCE:
                 return (
-                    f"it knows {now:.0f} {what} and version {version}, which serves, {before:.0f}, and less than "
-                    f"{self.min_share:.0%} of them is suspicious: see that the source is complete"
+                    f"it has {now:.0f} {what} and the serving version {version} has {before:.0f}, and less than "
+                    f"{self.min_share:.0%} of them is suspicious: check that the source is complete"
                 )
         return None
 
@@ -69,8 +69,8 @@ class QualityGate(BaseModel):
         users, users_before = (_number(one, "evaluated_users") for one in (new, serving))
         if users == 0 and users_before is not None and users_before >= MIN_EVALUATED_USERS:
             return (
-                f"it could be evaluated on 0 users and version {version}, which serves, on {users_before:.0f}: "
-                "see that the source still has several interactions a user"
+                f"it could be evaluated on 0 users and the serving version {version} on {users_before:.0f}: "
+                "check that the source still has several interactions per user"
             )
         if now is None or before is None or not _same_split(new, serving):
             return None
@@ -78,7 +78,7 @@ class QualityGate(BaseModel):
         if now >= before - max(self.max_drop * before, noise):
             return None
         return (
-            f"its NDCG@10 is {now:.4f} and that of version {version}, which serves, {before:.4f}: see "
+            f"its NDCG@10 is {now:.4f} and that of the serving version {version} is {before:.4f}: check "
             "what changed in the data or the hyperparameters"
         )
 
@@ -92,8 +92,8 @@ class QualityGate(BaseModel):
         if before is not None and now > before and _same_split(new, serving):
             return None  # better than the serving version
         return (
-            f"its NDCG@10 is {now:.4f} and recommending what is popular gives {popular:.4f}: see that the columns "
-            "are the right ones, or try other hyperparameters"
+            f"its NDCG@10 is {now:.4f} and that of the most popular items is {popular:.4f}: check that the "
+            "columns are the right ones, or try other hyperparameters"
         )
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from recserver.core.clock import Clock
@@ -24,11 +25,14 @@ from recserver.storage.model_file.format import OPENING
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModelRepairer:
     """Replaces damaged or missing model files by stored versions."""
 
-    def __init__(self, *, models: ModelStore, store: VersionStore, model_cache: ModelCache, clock: Clock) -> None:
-        self._models, self._store, self._model_cache, self._clock = models, store, model_cache, clock
+    models: ModelStore
+    store: VersionStore
+    model_cache: ModelCache
+    clock: Clock
 
     async def repair(self, model_id: str) -> bool:
         """Replace a damaged or missing file by the version that served, else by the newest intact one.
@@ -41,7 +45,7 @@ class ModelRepairer:
         Raises:
             OSError: if a retry may succeed, once the disk can be read and written again.
         """
-        published = await asyncio.to_thread(self._models.metadata, model_id)
+        published = await asyncio.to_thread(self.models.metadata, model_id)
         try:
             is_repairable, damaged = await asyncio.to_thread(self._damaged_file, model_id, published)
         except FileNotFoundError:  # removed meanwhile, or a broken link
@@ -50,13 +54,13 @@ class ModelRepairer:
         for version in await self._candidates(model_id) if is_repairable else ():
             number, reason = version.model_version, ""
             try:
-                return await self._put_in_place(model_id, version, damaged)
+                return await self._activate(model_id, version, damaged)
             except ModelUnavailable as error:
                 reason, temporary_error = error.reason, OSError(errno.EIO, error.reason)
             except UnreadableModel as error:
                 reason = error.reason
             except FileNotFoundError:
-                reason = "its file is gone"
+                reason = "its file is missing"
             except OSError as error:
                 reason, temporary_error = os_error_text(error), error
             except (ModelChanged, ModelNotFound) as error:  # the model needs no repair any more
@@ -68,7 +72,7 @@ class ModelRepairer:
 
     def _damaged_file(self, model_id: str, published: Mapping[str, Any]) -> tuple[bool, os.stat_result | None]:
         """Whether a model's file can be repaired: it is missing, or damaged and not foreign. And its status."""
-        path = self._models.load_path(model_id)
+        path = self.models.load_path(model_id)
         if not os.path.lexists(path):
             return True, None
         status = path.stat()
@@ -76,24 +80,26 @@ class ModelRepairer:
             return False, status
         with open(path, "rb", opener=open_nonblocking) as file:
             opening = file.read(len(OPENING))
-        ours = OPENING.startswith(opening) or status.st_size == published.get("size")
-        return ours and "sha256" in published and file_sha256(path) != published["sha256"], status
+        is_own_format = OPENING.startswith(opening) or status.st_size == published.get("size")
+        return is_own_format and "sha256" in published and file_sha256(path) != published["sha256"], status
 
     async def _candidates(self, model_id: str) -> list[Version]:
         """The versions that may serve: the serving one first, then newest first."""
-        serving, versions = await self._store.serving_and_all(model_id)
+        serving, versions = await self.store.serving_and_all(model_id)
         usable = [one for one in versions if one.promoted and not one.unrecorded]
         return sorted(usable, key=lambda one: one.model_version != serving)
 
-    async def _put_in_place(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
-        number, serving = version.model_version, await self._store.serving(model_id)
-        path = self._store.path(model_id, number)
+    async def _activate(self, model_id: str, version: Version, damaged: os.stat_result | None) -> bool:
+        number, serving = version.model_version, await self.store.serving(model_id)
+        path = self.store.path(model_id, number)
         recommender = await asyncio.to_thread(open_version, path, version)
-        aside = f"{self._models.model_path(model_id).name}{QUARANTINE_SUFFIX}{self._clock.now():%Y%m%dT%H%M%S}"
+        quarantine_name = (
+            f"{self.models.model_path(model_id).name}{QUARANTINE_SUFFIX}{self.clock.now():%Y%m%dT%H%M%S}"
+        )
         drop = () if number == serving else (CHOSEN_VERSION_KEY,)  # no user chose this one
-        async with self._models.locks.changing(model_id):
-            file = await self._store.replace_damaged(model_id, version, damaged, aside, drop)
-            self._model_cache.activate(model_id, recommender, file)
-        was = "missing" if damaged is None else f"damaged and was renamed to {aside}"
+        async with self.models.locks.changing(model_id):
+            file = await self.store.replace_damaged(model_id, version, damaged, quarantine_name, drop)
+            self.model_cache.activate(model_id, recommender, file)
+        was = "missing" if damaged is None else f"damaged and was renamed to {quarantine_name}"
         logger.error("model %s: its file is %s; version %d serves", model_id, was, number)
         return True

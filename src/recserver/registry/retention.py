@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from recserver.registry.version_files import Version
 
 
-def kept_versions(versions: Sequence[Version], serving: int, newest: int) -> set[int]:
+def retained_versions(versions: Sequence[Version], serving: int, newest: int) -> set[int]:
     """The numbers of the versions to retain.
 
     Args:

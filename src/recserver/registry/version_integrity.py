@@ -25,7 +25,7 @@ def open_version(path: Path, version: Version) -> Recommender:
 
     Raises:
         UnreadableModel: if it is damaged; ModelUnavailable if it cannot be read at the moment.
-        FileNotFoundError: if it is gone.
+        FileNotFoundError: if it does not exist.
     """
     if version.unrecorded:
         raise UnreadableModel(f"{path.name} has no record.", str(version.damaged))
@@ -47,7 +47,7 @@ def unusable_version_error(
             error.reason,
         )
     instead = (
-        f"take another, such as {max(others)}" if others else "there is no other to go to, train the model again"
+        f"use another, such as {max(others)}" if others else "there is no other version, train the model again"
     )
     return UnreadableModel(f"{name} is damaged ({error.reason}): {instead}.", error.reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_config import ConfigChange
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
-from recserver.registry.retention import kept_versions
+from recserver.registry.retention import retained_versions
 from recserver.registry.version_files import Version
 from recserver.registry.version_integrity import IntegrityChecker, open_version, unusable_version_error
 from recserver.registry.version_store import VersionStore
@@ -33,40 +34,32 @@ KEYS_CLEARED_ON_SUCCESS = "error", "failed_at", "stopped_at", "modified_at", "qu
 """Keys of the config that a successful training removes."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModelVersions:
     """Changes which version of a model serves, on the disk and in memory."""
 
-    def __init__(
-        self,
-        *,
-        models: ModelStore,
-        version_store: VersionStore,
-        model_cache: ModelCache,
-        clock: Clock,
-        max_versions: int,
-    ) -> None:
-        """
-        Args:
-            max_versions: how many versions of a model are stored, besides those pinned or needed for a rollback.
-        """
-        self._models, self._version_store, self._model_cache = models, version_store, model_cache
-        self._clock, self._max_versions = clock, max_versions
-        self._integrity_checker = IntegrityChecker()
+    models: ModelStore
+    version_store: VersionStore
+    model_cache: ModelCache
+    clock: Clock
+    max_versions: int
+    """How many versions of a model are stored, besides those pinned or needed for a rollback."""
+    _integrity_checker: IntegrityChecker = field(default_factory=IntegrityChecker, init=False)
 
     async def publish(self, model_id: str, packed: Path, version: Version, recommender: Recommender) -> None:
         """Make a new version the serving one.
 
         Raises:
-            ModelNotFound: if the model's config is gone.
+            ModelNotFound: if the model's config is missing.
             OSError: if it cannot be written; then the previous version keeps serving.
         """
         await self.import_external_file(model_id, version.model_version)
-        previous = await self._version_store.serving(model_id)
+        previous = await self.version_store.serving(model_id)
         version = version.model_copy(update={"served_before": previous or None})
         change = ConfigChange(ModelStatus.COMPLETED, KEYS_CLEARED_ON_SUCCESS)
-        async with self._models.locks.changing(model_id):
-            file = await self._version_store.publish(model_id, packed, version, change)
-            self._model_cache.activate(model_id, recommender, file)
+        async with self.models.locks.changing(model_id):
+            file = await self.version_store.publish(model_id, packed, version, change)
+            self.model_cache.activate(model_id, recommender, file)
         await self.prune(model_id)
 
     async def store_candidate(
@@ -76,28 +69,28 @@ class ModelVersions:
         candidate = version.model_copy(update={"promoted": False})
         drop = KEYS_CLEARED_ON_SUCCESS if status is ModelStatus.COMPLETED else ()
         change = ConfigChange(status, drop, changes)
-        await self._version_store.store_candidate(model_id, packed, candidate, change)
+        await self.version_store.store_candidate(model_id, packed, candidate, change)
         await self.prune(model_id)
 
     async def serving(self, model_id: str) -> tuple[int, int | None]:
         """The number of the serving version or 0, and of the version that a user chose last or None."""
-        chosen = (await self._models.read(model_id)).config.get(CHOSEN_VERSION_KEY)
-        return await self._version_store.serving(model_id), chosen if is_version(chosen) else None
+        chosen = (await self.models.read(model_id)).config.get(CHOSEN_VERSION_KEY)
+        return await self.version_store.serving(model_id), chosen if is_version(chosen) else None
 
     async def metrics(self, model_id: str) -> dict[str, Any]:
         """The metrics of the serving version."""
-        metadata = await asyncio.to_thread(self._models.metadata, model_id)
-        metrics = metadata.get("metrics") or (await self._models.read(model_id)).config.get("model_metrics")
+        metadata = await asyncio.to_thread(self.models.metadata, model_id)
+        metrics = metadata.get("metrics") or (await self.models.read(model_id)).config.get("model_metrics")
         return metrics if isinstance(metrics, dict) else {}
 
     async def pinned_version(self, model_id: str) -> int | None:
         """The number of the serving version if it is pinned, so that no new version replaces it."""
-        serving, versions = await self._version_store.serving_and_all(model_id)
+        serving, versions = await self.version_store.serving_and_all(model_id)
         return serving if any(one.pinned for one in versions if one.model_version == serving) else None
 
     async def describe_all(self, model_id: str) -> list[dict[str, Any]]:
         """A model's versions for a response, newest first. ``damaged``: why a version cannot serve."""
-        serving, versions = await self._version_store.serving_and_all(model_id)
+        serving, versions = await self.version_store.serving_and_all(model_id)
         return [
             {
                 "model_version": one.model_version,
@@ -114,7 +107,7 @@ class ModelVersions:
 
     async def _find_damage(self, model_id: str, versions: list[Version]) -> list[str | None]:
         """Why each of the versions cannot serve; None for a good one."""
-        paths = [self._version_store.path(model_id, one.model_version) for one in versions]
+        paths = [self.version_store.path(model_id, one.model_version) for one in versions]
         return await asyncio.to_thread(lambda: list(map(self._integrity_checker.find_damage, paths, versions)))
 
     async def roll_back(self, model_id: str, number: int | None) -> int:
@@ -126,7 +119,7 @@ class ModelVersions:
         """
         await self.import_external_file(model_id)
         if number is not None:
-            await self._activate(model_id, await self._version_store.find(model_id, number))
+            await self._activate(model_id, await self.version_store.find(model_id, number))
             return number
         first_error: UnreadableModel | None = None
         for version in await self._rollback_candidates(model_id):
@@ -147,13 +140,13 @@ class ModelVersions:
         Raises:
             VersionNotFound, UnreadableModel: as for :meth:`roll_back`.
         """
-        newest = number == await self._version_store.highest(model_id)
+        newest = number == await self.version_store.highest(model_id)
         await self.import_external_file(model_id)
-        version = await self._version_store.find(model_id, number)
-        serving = await self._version_store.serving(model_id)
+        version = await self.version_store.find(model_id, number)
+        serving = await self.version_store.serving(model_id)
         if serving and serving < number:  # otherwise a rollback from it would lead to a newer version
             version = version.model_copy(update={"served_before": serving})
-        error = str((await self._models.read(model_id)).config.get("error", ""))
+        error = str((await self.models.read(model_id)).config.get("error", ""))
         await self._activate(model_id, version, clears_error=newest and error.startswith(NOT_PROMOTED_PREFIX))
 
     async def pin(self, model_id: str, number: int, pinned: bool) -> int | None:
@@ -165,26 +158,26 @@ class ModelVersions:
         Raises:
             VersionNotFound: if it is not stored.
         """
-        version = await self._version_store.find(model_id, number)
-        await self._version_store.update(model_id, version.model_copy(update={"pinned": pinned}))
+        version = await self.version_store.find(model_id, number)
+        await self.version_store.update(model_id, version.model_copy(update={"pinned": pinned}))
         if pinned:
             return None
         await self.prune(model_id)
-        serving, (newest, *_) = await self._version_store.serving_and_all(model_id)
+        serving, (newest, *_) = await self.version_store.serving_and_all(model_id)
         return newest.model_version if not newest.promoted and newest.model_version > serving else None
 
     async def import_external_file(self, model_id: str, reserved: int = 0) -> None:
         """Store a model file that was put in place by hand as a version, before it is replaced."""
-        now = self._clock.now()
-        number = await import_external_file(self._models, self._version_store, model_id, now, reserved)
+        now = self.clock.now()
+        number = await import_external_file(self.models, self.version_store, model_id, now, reserved)
         if number is not None:
             logger.warning("model %s: a file put in place by hand is stored as version %d", model_id, number)
 
     async def prune(self, model_id: str) -> None:
-        """Remove the oldest versions, but for those that are pinned or needed for a rollback."""
-        serving, versions = await self._version_store.serving_and_all(model_id)
+        """Remove the oldest versions, except those that are pinned or needed for a rollback."""
+        serving, versions = await self.version_store.serving_and_all(model_id)
         try:
-            await self._version_store.prune(model_id, kept_versions(versions, serving, self._max_versions))
+            await self.version_store.prune(model_id, retained_versions(versions, serving, self.max_versions))
         except OSError as error:
             logger.warning("old versions of model %s could not be removed: %s", model_id, error)
 
@@ -193,7 +186,7 @@ class ModelVersions:
 
         The best is the one that the serving version replaced, then come the highest numbers.
         """
-        serving, versions = await self._version_store.serving_and_all(model_id)
+        serving, versions = await self.version_store.serving_and_all(model_id)
         previous = next((one.served_before for one in versions if one.model_version == serving), None)
         lower = [one for one in versions if one.model_version < serving and one.promoted]
         return sorted(lower, key=lambda one: one.model_version != previous)
@@ -205,15 +198,15 @@ class ModelVersions:
             change = ConfigChange(ModelStatus.COMPLETED, KEYS_CLEARED_ON_SUCCESS, chosen)
         else:
             change = ConfigChange(drop=("quarantined",), values=chosen)
-        path, promoted = self._version_store.path(model_id, number), version.model_copy(update={"promoted": True})
+        path, promoted = self.version_store.path(model_id, number), version.model_copy(update={"promoted": True})
         try:
             recommender = await asyncio.to_thread(open_version, path, version)
-            async with self._models.locks.changing(model_id):
-                file = await self._version_store.activate(model_id, promoted, change)
-                self._model_cache.activate(model_id, recommender, file)
+            async with self.models.locks.changing(model_id):
+                file = await self.version_store.activate(model_id, promoted, change)
+                self.model_cache.activate(model_id, recommender, file)
         except FileNotFoundError:
-            file_stat = await asyncio.to_thread(self._models.file_stat, model_id)
-            if file_stat and number == await self._version_store.serving(model_id):
+            file_stat = await asyncio.to_thread(self.models.file_stat, model_id)
+            if file_stat and number == await self.version_store.serving(model_id):
                 return  # trained before versions were stored: there is no other copy
             raise VersionNotFound(model_id, number) from None
         except UnreadableModel as error:
@@ -223,7 +216,7 @@ class ModelVersions:
 
     async def _usable_alternatives(self, model_id: str, excluding: int) -> list[int]:
         """The versions that can serve instead of one, as far as a check without loading shows."""
-        serving, versions = await self._version_store.serving_and_all(model_id)
+        serving, versions = await self.version_store.serving_and_all(model_id)
         damage = await self._find_damage(model_id, versions)
         found = [one.model_version for one, why in zip(versions, damage, strict=True) if why is None]
         return [one for one in found if one not in (excluding, serving)]

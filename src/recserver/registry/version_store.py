@@ -19,8 +19,6 @@ from recserver.registry.version_files import PINNED_KEY, Version, VersionFiles
 from recserver.storage import atomic_files as files
 from recserver.storage.transaction import Transaction
 
-__all__ = ["Version", "VersionStore"]
-
 
 class VersionStore:
     """The versions of the models of one data folder."""
@@ -76,10 +74,10 @@ class VersionStore:
         """Make a new version the serving one: its files, the metadata and the config change together.
 
         Args:
-            packed: a file beside ``models/{id}.pkl``, which it replaces.
+            packed: a file in the folder of ``models/{id}.pkl``, which it replaces.
 
         Raises:
-            ModelNotFound: if the model's config is gone.
+            ModelNotFound: if the model's config is missing.
             OSError: if it cannot be written; then nothing has changed.
         """
         file = packed.stat()
@@ -158,7 +156,7 @@ class VersionStore:
 
     @exclusive
     def prune(self, model_id: str, keep: Collection[int]) -> None:
-        """Remove all versions but those with the numbers ``keep``."""
+        """Remove all versions except those with the numbers ``keep``."""
         if not (surplus := [number for number in self._files.numbers(model_id) if number not in keep]):
             return
         with self._transaction(model_id) as transaction:

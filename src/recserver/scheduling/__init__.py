@@ -1,1 +1,1 @@
-"""When tasks run: the scheduler, its loops, and what is remembered of runs."""
+"""Scheduling of tasks: the scheduler, a loop for each task, triggers, retries and the run history."""

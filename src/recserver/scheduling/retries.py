@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from recserver.training.run import RunResult
+from recserver.training.active_run import RunResult
 
 MAX_ATTEMPTS = 3
 """Attempts per due time, the first included, at a run that failed for a temporary reason."""

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import StorageUnreadable
-from recserver.training.run_outcome import RunOutcome
-from recserver.training.run_record import RunRecord, run_id_prefix
+from recserver.storage.atomic_files import file_identity
+from recserver.training.run_record import RunOutcome, RunRecord, run_id_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class RunHistory:
         except StorageUnreadable:
             self._own_run_ids = None
             return
-        # Told apart by id, not by start time: the clock may have been set meanwhile.
+        # Distinguished by id, not by start time: the clock may have been set meanwhile.
         own_run_ids, self._own_run_ids = self._own_run_ids or set(), None
         changes = {"outcome": RunOutcome.FAILED.value, "error": error, "ended_at": timestamp(self._clock.now())}
         for run in unfinished:
@@ -208,7 +208,7 @@ class RunHistory:
 
     async def _open(self) -> aiosqlite.Connection:
         """A connection to the file that is at the path now: it may have been removed or replaced meanwhile."""
-        identity = await asyncio.to_thread(_file_identity, self._path)
+        identity = await asyncio.to_thread(file_identity, self._path)
         if self._database is not None and identity == self._identity:
             return self._database
         await self._disconnect()
@@ -221,7 +221,7 @@ class RunHistory:
         except BaseException:
             await database.close()
             raise
-        self._database, self._identity = database, await asyncio.to_thread(_file_identity, self._path)
+        self._database, self._identity = database, await asyncio.to_thread(file_identity, self._path)
         return database
 
     async def _disconnect(self) -> None:
@@ -266,14 +266,6 @@ def _parse_run(content: str) -> RunRecord | None:
     except ValidationError:
         logger.warning("a record of the run history cannot be read by this version and is left out")
         return None
-
-
-def _file_identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _rename_database(path: Path, name: str) -> None:

@@ -41,7 +41,7 @@ def _sqlite_uri(path: Path) -> str | None:
     """The URI that makes SQLite open a history without creating files next to it; None if there is no history.
 
     While another process writes, or after it was killed, new rows are in ``-wal``, indexed by ``-shm``, which
-    SQLite would write to unless opened with ``readonly_shm``. After an orderly close both files are gone, and
+    SQLite would write to unless opened with ``readonly_shm``. After an orderly close both files are removed, and
     SQLite would create them unless the database is declared ``immutable``. If a writer opens the database at
     that very moment, one query may fail; the next one succeeds.
     """

@@ -11,7 +11,7 @@ from recserver.core.clock import Clock, timestamp
 from recserver.core.events import EventBus, RunSkipped, TaskFailing, TaskRecovered
 from recserver.scheduling.run_history import RunHistory
 from recserver.scheduling.task_state import TaskStateStore
-from recserver.training.run import Run, RunResult, TrainingRequest
+from recserver.training.active_run import Run, RunResult, TrainingRequest
 from recserver.training.run_record import RunRecord
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class DueTime:
     Attributes:
         due: in seconds of ``clock.monotonic()``.
         wall_time: the same by the wall clock.
-        coalesced: the number of missed due times before it that the run makes up for.
+        coalesced: the number of missed due times before it, which the run replaces.
     """
 
     due: float
@@ -84,7 +84,7 @@ class RunRecorder:
 
 
 class RunEntry:
-    """One run in the task state and the history: a :class:`~recserver.training.run.RunLog`."""
+    """One run in the task state and the history: a :class:`~recserver.training.active_run.RunLog`."""
 
     def __init__(self, recorder: RunRecorder, request: TrainingRequest, due_time: DueTime | None) -> None:
         self._recorder, self._request, self._due_time = recorder, request, due_time
@@ -129,22 +129,22 @@ class RunEntry:
         self._task_state.note(self._task_name, **self._changes)
         self._recorder.history.add(self.record)
 
-    async def prepare_end(self, outcome: RunResult) -> None:
+    async def prepare_end(self, result: RunResult) -> None:
         """Save how the run ended."""
-        self._prepared, self._changes = outcome, self._end_changes(outcome)
+        self._prepared, self._changes = result, self._end_changes(result)
         await self._task_state.prepare(self._task_name, **self._changes)
 
-    def end(self, run: Run, outcome: RunResult) -> None:
-        """Show how the run ended, and publish if its task has begun to fail or has recovered."""
+    def end(self, run: Run, result: RunResult) -> None:
+        """Show how the run ended, and publish if its task starts to fail or recovers."""
         name, events = self._task_name, self._recorder.events
-        self.record = _final_record(self.record, run, outcome, timestamp(self._recorder.clock.now()))
+        self.record = _final_record(self.record, run, result, timestamp(self._recorder.clock.now()))
         self._recorder.history.add(self.record)
         failing_since = self._task_state.get(name).failing_since
-        changes = self._changes if outcome is self._prepared else self._end_changes(outcome)
+        changes = self._changes if result is self._prepared else self._end_changes(result)
         self._task_state.note(name, **changes)
-        if outcome.outcome == "failed" and failing_since is None:
-            events.publish(TaskFailing(name, str(outcome.error)))
-            logger.error("task %s fails: %s", name, outcome.error)
+        if result.outcome == "failed" and failing_since is None:
+            events.publish(TaskFailing(name, str(result.error)))
+            logger.error("task %s fails: %s", name, result.error)
         elif failing_since is not None and "last_success_at" in changes:
             events.publish(TaskRecovered(name, failing_since))
             logger.warning("task %s works again; it failed since %s", name, failing_since)
@@ -178,7 +178,7 @@ def _final_record(record: RunRecord, run: Run, result: RunResult, now: str) -> R
             "error": result.error,
             "traceback_id": record.run_id if result.is_internal else None,
             "model_version": result.model_version,
-            "stages": run.stage_seconds(),
+            "stages": run.stages.end(),
             "data_report": result.data_report,
             **result.details,
         }

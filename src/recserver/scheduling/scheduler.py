@@ -1,4 +1,4 @@
-"""Runs one loop for each enabled task, and keeps the loops in line with the task files."""
+"""Runs one loop for each enabled task, and updates the loops when the task files change."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Scheduler:
         await self.reconcile()
 
     async def stop(self) -> None:
-        """Stop all loops. Runs under way go on."""
+        """Stop all loops. Active runs continue."""
         async with self._lock:
             self.is_running = False
             await self._stop_loops(list(self._loops))

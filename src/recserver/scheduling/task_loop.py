@@ -36,9 +36,9 @@ class TaskLoop:
         self.retry_at: float | None = None
         """When a failed run is retried; always before the next due time."""
         self.coalesced = 0
-        """Missed due times before the last one that its run makes up for."""
+        """Missed due times before the last one, which its run replaces."""
         self.attempts = 0
-        """Runs begun for the last due time; set by ``fire``."""
+        """Runs started for the last due time; set by ``fire``."""
         self.last_run_id: str | None = None
         """The last of these runs; set by ``fire``."""
         self._last_due: float | None = None

@@ -1,4 +1,4 @@
-"""Runs a task once: checks that it can run, starts the training, records what was missed meanwhile."""
+"""Runs a task once: checks that it can run, starts the training, and records due times missed meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from recserver.scheduling.task_loop import TaskLoop
 from recserver.scheduling.task_state import TaskStateStore
 from recserver.scheduling.triggers import Trigger
 from recserver.storage.atomic_files import remove_temporaries
-from recserver.training.run import Run, TrainingRequest
+from recserver.training.active_run import Run, TrainingRequest
 from recserver.training.run_record import new_run_id
 from recserver.training.task import TaskSpec
 from recserver.training.task_store import TaskStore
@@ -70,8 +70,8 @@ class TaskRunner:
         If many tasks are overdue together, as after a downtime, they are spread over some seconds.
 
         Args:
-            edited: whether the task had another schedule before. Past times of the new cron expression are
-                not made up for.
+            edited: whether the task had another schedule before. Past times of the new cron expression do
+                not count.
         """
         now = self.clock.monotonic()
         try:
@@ -146,7 +146,7 @@ class TaskRunner:
         await self.models.read(spec.model_id)  # a run that is about to end may end here: it is not joined
         for run in self.active_runs(spec.task_name):
             if run.model_id == spec.model_id and run.request.force >= force:
-                await run.begun.wait()
+                await run.visible.wait()
                 return run
         return await self.run_now(spec, force=force)
 
@@ -191,7 +191,7 @@ class TaskRunner:
     async def _start(self, request: TrainingRequest, due_time: DueTime | None = None) -> Run:
         """Start a run, and wait until it is visible that it is under way."""
         run = self.trainer.start(request, self.recorder.open(request, due_time))
-        await run.begun.wait()
+        await run.visible.wait()
         return run
 
     def active_runs(self, task_name: str) -> list[Run]:

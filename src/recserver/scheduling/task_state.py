@@ -46,11 +46,11 @@ class TaskState(BaseModel):
     failures: int = 0
     """Failed runs, interrupted ones included."""
     interrupted: int = 0
-    """Runs cut off by the end of the server."""
+    """Runs that the end of the server interrupted."""
     late: int = 0
     """Runs that began more than a second after they were due."""
     coalesced: int = 0
-    """Missed due times that the next run made up for."""
+    """Missed due times that were replaced by the next run."""
     skipped: int = 0
     """Due times at which no run began: a training was under way, or the model or a data chef was missing."""
     crashes: int = 0

@@ -133,7 +133,7 @@ def remove_files(paths: Iterable[Path]) -> list[Path]:
 
 
 async def list_names(folder: Path, *extensions: str) -> list[str]:
-    """The sorted names of the folder's files with one of the extensions, but for hidden and non-Unicode names."""
+    """The sorted names of the folder's files with one of the extensions, except hidden and non-Unicode names."""
     try:
         names = await aiofiles.os.listdir(folder)
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def remove_temporaries(folder: Path) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """A new hidden name beside ``path``, which no listing of models or tasks picks up."""
+    """A new hidden name in the folder of ``path``, which no listing of models or tasks picks up."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
@@ -197,10 +197,10 @@ def file_stamp(status: os.stat_result) -> Stamp:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def folder_identity(folder: Path) -> tuple[int, int] | None:
-    """The device and inode of a folder; None if it is gone."""
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """The device and inode of a file or folder; None if it does not exist."""
     try:
-        status = folder.stat()
+        status = path.stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino

@@ -12,7 +12,7 @@ from watchfiles import Change, awatch
 from watchfiles.main import FileChange
 
 from recserver.core.clock import Clock
-from recserver.storage.atomic_files import folder_identity
+from recserver.storage.atomic_files import file_identity
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,11 @@ class FolderWatcher:
     async def _watch(self) -> None:
         """Watch the present folders; return when one is replaced."""
         watched = await asyncio.to_thread(self._identities)
-        there = [folder for folder, known in zip(self._folders, watched, strict=True) if known is not None]
+        existing = [
+            folder for folder, identity in zip(self._folders, watched, strict=True) if identity is not None
+        ]
         reports = awatch(
-            *there,
+            *existing,
             watch_filter=None,  # otherwise irrelevant changes would delay the rescan indefinitely
             recursive=False,
             force_polling=self._polling,
@@ -105,7 +107,7 @@ class FolderWatcher:
             logger.exception("reading the changed files failed")
 
     def _identities(self) -> Identity:
-        return tuple(map(folder_identity, self._folders))
+        return tuple(map(file_identity, self._folders))
 
     def _are_relevant(self, changes: set[FileChange]) -> bool:
         """Whether a change concerns a file of recserver, or a watched folder."""

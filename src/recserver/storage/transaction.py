@@ -46,7 +46,7 @@ class Transaction:
         self._committed = False
 
     def __enter__(self) -> Self:
-        complete(self._record)  # an earlier transaction that is not finished
+        complete(self._record)  # an earlier transaction that is not complete
         return self
 
     def __exit__(
@@ -147,7 +147,7 @@ def complete(record: Path, *, just_committed: bool = False) -> None:
         puts, removes, known = _read(record)
         if not just_committed and (others := _replaced_since(record, removes, known)):
             logger.warning(
-                "%s is not finished: %s was put in place since, so what it was to remove stays",
+                "%s is not finished: %s was replaced since, so the files that it was to remove are not removed",
                 record.name, ", ".join(path.name for path in others),
             )  # fmt: skip
             removes = []

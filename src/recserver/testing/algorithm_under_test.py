@@ -1,4 +1,4 @@
-"""What an author tells the conformance suite about an algorithm, and the data that the suite fits."""
+"""What an author specifies about an algorithm for the conformance suite, and the data that the suite fits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.interactions import Interactions, to_indptr
 from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
@@ -66,7 +66,7 @@ def interactions_of(rows: Sequence[Row]) -> Interactions:
     return Interactions(
         users=[f"u{number:05}" for number in users],
         items=[f"i{number:05}" for number in items],
-        indptr=np.concatenate([[0], np.cumsum(np.bincount(user_indices))]).astype(np.int64),
+        indptr=to_indptr(np.bincount(user_indices)),
         indices=item_indices.astype(np.int32),
         ratings=rating.astype(np.float32),
         rows_used=len(rows),

@@ -29,7 +29,7 @@ def check_sentence(text: object, name: str) -> None:
 
 
 def through_json(value: Any, name: str) -> Any:
-    """``value`` as it is after a way through JSON."""
+    """``value`` after conversion to JSON and back."""
     __tracebackhide__ = True
     try:
         return json.loads(json.dumps(value, allow_nan=False))

@@ -235,7 +235,7 @@ class DataChefSuite(ChefUnderTest):
     def test_a_worker_process_needs_only_the_entry(self, tmp_path: Path) -> None:
         entry = dict(self.source(tmp_path, COLUMNS, FEW_ROWS))
         again = through_json(entry, "An entry")
-        check(again == entry, f"An entry must not change on a way through JSON: {entry} became {again}.")
+        check(again == entry, f"An entry must not change by conversion to JSON and back: {entry} became {again}.")
         here = preview(self.preview_job(entry, tmp_path))
         with must_work("A worker process must be able to read the source"):
             there = asyncio.run(_preview_in_worker(self.preview_job(entry, tmp_path)))

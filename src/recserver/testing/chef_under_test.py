@@ -1,4 +1,4 @@
-"""What an author tells the conformance suite about a data chef, and how the suite uses the chef."""
+"""What an author specifies about a data chef for the conformance suite, and how the suite uses the chef."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ChefUnderTest:
         Values are text, integers or None. A source that can only hold text holds numbers as text; None is a
         missing or empty value.
         """
-        raise NotImplementedError("fill in source(): it makes a source and returns its entry")
+        raise NotImplementedError("fill in source(): it creates a source and returns its entry")
 
     def policy(self, data_dir: Path) -> SourcePolicy:
         """What the chef may access. Override it to allow more."""

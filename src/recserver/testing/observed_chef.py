@@ -1,4 +1,4 @@
-"""How the conformance suite observes a data chef: what it reads, accesses and keeps open."""
+"""How the conformance suite observes a data chef: what it reads, accesses and leaves open."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from recserver.chefs.protocol import Batch, Chef, RestartRead
 from recserver.testing.checks import check
@@ -80,15 +81,11 @@ def open_files() -> int:
 @contextmanager
 def environment_variable(name: str, value: str | None) -> Iterator[None]:
     """Set an environment variable, or unset it for None, while the block runs."""
-    before = os.environ.pop(name, None)
-    if value is not None:
-        os.environ[name] = value
-    try:
-        yield
-    finally:
+    with patch.dict(os.environ):
         os.environ.pop(name, None)
-        if before is not None:
-            os.environ[name] = before
+        if value is not None:
+            os.environ[name] = value
+        yield
 
 
 class _AuditWatch:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.algorithms.interactions import Interactions
+from recserver.algorithms.interactions import Interactions, to_indptr
 from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import FittedModel
 from recserver.core.errors import ExportFailed, RecServerError, SourceUnchanged, TrainingFailed
@@ -127,7 +127,7 @@ def few_interactions(users: int = 3, items: int = 4) -> Interactions:
     return Interactions(
         users=[f"u{user}" for user in range(users)],
         items=[f"i{item}" for item in range(items)],
-        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        indptr=to_indptr(counts),
         indices=np.array([item for _, item in rows], np.int32),
         ratings=np.ones(len(rows), np.float32),
         rows_used=len(rows),

@@ -16,11 +16,11 @@ from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, TrainingFailed, quoted
+from recserver.registry.quality_gate import MIN_EVALUATED_USERS
 from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import CandidateJob, CandidateResult, PreviewJob, Progress, TrainingJob
 from recserver.training.preview.source_preview import preview
-from recserver.training.worker.evaluate import MIN_EVALUATED_USERS
 
 NEAR_BEST_SHARE, MAX_TIME_SHARE = 0.99, 1 / 3
 """An algorithm is named if it reaches this share of the best ndcg_at_10 in this share of the seconds."""
@@ -47,9 +47,9 @@ class ColumnNames:
 
     def required(self) -> dict[str, str]:
         """The required columns, and the option that names each."""
-        wanted = {"user": self.user or "user_id", "item": self.item or "item_id"}
-        wanted |= {"rating": self.rating or "", "timestamp": self.timestamp or ""}
-        return {name: f"--{option}" for option, name in wanted.items() if name}
+        required = {"user": self.user or "user_id", "item": self.item or "item_id"}
+        required |= {"rating": self.rating or "", "timestamp": self.timestamp or ""}
+        return {name: f"--{option}" for option, name in required.items() if name}
 
 
 class MissingColumn(InvalidInput):
@@ -86,9 +86,9 @@ def read_file(path: Path, columns: ColumnNames, policy: SourcePolicy) -> Interac
     found = preview(PreviewJob(data_chef=entry, policy=policy, rows=1)).columns
     for name, option in columns.required().items():
         if found and name not in found:
-            there = ", ".join(map(quoted, found))
+            present = ", ".join(map(quoted, found))
             raise MissingColumn(
-                f"{path.name} has no column {quoted(name)} but {there}: name the right one by {option}."
+                f"{path.name} has no column {quoted(name)} but {present}: name the right one by {option}."
             )
     job = TrainingJob(
         model_id="", model_version=1, algorithm="", hyperparameters={}, data_chef_id="",
@@ -114,17 +114,19 @@ def validate_candidates(names: Collection[str], overrides: Mapping[str, Any]) ->
     Raises:
         InvalidInput: if there is no such algorithm, or it does not take them.
     """
-    if strange := [name for name in overrides if name not in names]:
+    if unknown := [name for name in overrides if name not in names]:
         raise InvalidInput(
-            f"{quoted(strange[0])} is not compared: give hyperparameters of {', '.join(names)} only."
+            f"{quoted(unknown[0])} is not compared: give hyperparameters of {', '.join(names)} only."
         )
     found = {}
     for name in names:
-        method, own = load_algorithm(name), overrides.get(name, {})
-        if not isinstance(own, Mapping):
-            raise InvalidInput(f'The hyperparameters of {name} are no object: write it like {{"{name}": {{}}}}.')
+        algorithm, given = load_algorithm(name), overrides.get(name, {})
+        if not isinstance(given, Mapping):
+            raise InvalidInput(
+                f'The hyperparameters of {name} are not an object: write it like {{"{name}": {{}}}}.'
+            )
         try:
-            found[name] = {**method.default_params, **method.check(own)[0]}
+            found[name] = {**algorithm.default_params, **algorithm.check(given)[0]}
         except InvalidInput as error:
             raise InvalidInput(f"{name}: {error}") from None
     return found
@@ -145,8 +147,8 @@ def compare(
         path = Path(folder) / "holdout.npz"
         save_holdout(holdout, path)
         jobs = [
-            CandidateJob(holdout=path, algorithm=name, hyperparameters=dict(own), threads=threads)
-            for name, own in candidates.items()
+            CandidateJob(holdout=path, algorithm=name, hyperparameters=dict(given), threads=threads)
+            for name, given in candidates.items()
         ]
         return asyncio.run(_evaluate_all(jobs, on_progress))
 
@@ -167,7 +169,7 @@ async def _evaluate(job: CandidateJob, on_progress: OnCandidateProgress) -> Cand
             return CandidateOutcome(name, error=str(error))
         reason = error.__notes__[0].strip().splitlines()[-1]
         return CandidateOutcome(
-            name, error=f"{name} failed by a fault of its own ({reason}): report it to its authors."
+            name, error=f"{name} failed with an internal error ({reason}): report it to its authors."
         )
     finally:
         await pool.close()
@@ -180,16 +182,16 @@ def conclusions(rows: Sequence[CandidateOutcome], baseline: Mapping[str, float],
         return []
     ndcg, seconds = best.ndcg, best.result.seconds
     sentences = [f"Best: {best.algorithm} (NDCG@10 {ndcg:.4f})."]
-    near = [
+    alternatives = [
         (row.result.seconds, row)
         for row in rows
         if row.result is not None
         and row.ndcg >= NEAR_BEST_SHARE * ndcg
         and row.result.seconds <= MAX_TIME_SHARE * seconds
     ]
-    for took, row in sorted(near, key=lambda one: one[0]):
+    for row_seconds, row in sorted(alternatives, key=lambda one: one[0]):
         sentences.append(
-            f"{row.algorithm} is within 1 % of that ({row.ndcg:.4f}) and took {took:.1f} s "
+            f"{row.algorithm} is within 1 % of that ({row.ndcg:.4f}) and took {row_seconds:.1f} s "
             f"instead of {seconds:.1f} s."
         )
     if best.algorithm != "popular" and ndcg <= baseline["ndcg_at_10"]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock
 from recserver.core.errors import Draining, ExportFailed, ExportInProgress, RecServerError, os_error_text
-from recserver.storage.atomic_files import remove_files, replace_durably, to_thread_shielded
+from recserver.storage.atomic_files import replace_durably, to_thread_shielded, unlink_quietly
+from recserver.training.active_run import INTERNAL_ERROR
 from recserver.training.executors.protocol import Executor
 from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 
 HEARTBEAT_SECONDS = 2.0
-"""Seconds after which an export without news sends its progress again, to detect that the client is gone."""
+"""Seconds after which an export without new progress sends it again, to detect that the client disconnected."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Export:
     """An export under way.
 
     Attributes:
-        progress: None before it has begun.
+        progress: None before it has started.
         result: or its error; None while it is under way.
     """
 
@@ -58,7 +59,7 @@ class Export:
             raise self.result
 
     async def wait_for_update(self) -> None:
-        """Return when there is news, or there was none for :data:`HEARTBEAT_SECONDS`."""
+        """Return after an update, or if there was none for :data:`HEARTBEAT_SECONDS`."""
         await self._clock.wait(self._updated, self._clock.monotonic() + HEARTBEAT_SECONDS)
         self._updated.clear()
 
@@ -126,11 +127,11 @@ class Exporter:
             return error
         except OSError as error:
             return ExportFailed(
-                f"The file could not be put in its place ({os_error_text(error)}): check the disk."
+                f"The file could not be renamed to its final name ({os_error_text(error)}): check the disk."
             )
         except Exception:
             logger.exception("export of model %s", job.model_id)
-            return ExportFailed("A fault in recserver: the server's log has the details.")
+            return ExportFailed(INTERNAL_ERROR)
         logger.info(
             "exported: model %s, version %d, %d rows, %.1f s",
             job.model_id, result.model_version, result.rows, result.seconds,
@@ -140,10 +141,7 @@ class Exporter:
 
 async def _clean_up(job: ExportJob, file: Path | None) -> None:
     if isinstance(job.target, FileTarget):
-        try:
-            await to_thread_shielded(remove_files, [job.target.out])
-        except OSError:  # the next start of the server removes it
-            logger.warning("%s could not be removed", job.target.out)
+        await to_thread_shielded(unlink_quietly, job.target.out)
     elif file is not None:
         from recserver.training.export.sqlite_export import roll_back_unfinished
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from recserver.chefs.source_policy import SourcePolicy
 
@@ -154,15 +154,8 @@ class DataReport(Message):
     seconds: dict[str, float]
     """Seconds by stage: ``reading``, ``building``, ``features``, ``evaluating``, ``fitting``, ``packing``, as far
     as reached."""
-    item_features: FeaturesReport | None = None
+    item_features: FeaturesReport | None = Field(default=None, exclude_if=lambda report: report is None)
     """Of the item features; only where the task names a data chef of them."""
-
-    @model_serializer(mode="wrap")
-    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = dump(self)
-        if self.item_features is None:
-            del content["item_features"]
-        return content
 
 
 class Progress(Message):

@@ -20,8 +20,8 @@ from recserver.registry.quality_gate import QualityGate
 from recserver.registry.version_files import Version, new_version
 from recserver.registry.version_lifecycle import NOT_PROMOTED_PREFIX, ModelVersions
 from recserver.storage.model_file import PackedFile
+from recserver.training.active_run import Run, RunResult
 from recserver.training.jobs import TrainingResult
-from recserver.training.run import Run, RunResult
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Publisher:
             serving: the number of the serving version; None if there is none.
 
         Raises:
-            ModelNotFound: if the model's config is gone.
+            ModelNotFound: if the model's config is missing.
             OSError: if it cannot be written; the previous version keeps serving.
         """
         version = _new_version(run, result, recommender, timestamp(self._clock.now()))
@@ -100,8 +100,8 @@ class Publisher:
         self, run: Run, packed: Path, version: Version, result: RunResult, reason: str
     ) -> RunResult:
         error = (
-            f"{NOT_PROMOTED_PREFIX}: version {version.model_version} is kept but does not serve, for {reason}, or "
-            "POST /promote_model."
+            f"{NOT_PROMOTED_PREFIX}: version {version.model_version} is stored but does not serve, because "
+            f"{reason}, or POST /promote_model."
         )
         await self._versions.store_candidate(
             run.model_id, packed, version, ModelStatus.FAILED, error=error, failed_at=version.created_at
@@ -112,7 +112,7 @@ class Publisher:
         self, run: Run, packed: Path, version: Version, result: RunResult, serving: int
     ) -> RunResult:
         warning = (
-            f"Version {version.model_version} is kept but does not serve: version {serving} is pinned; POST "
+            f"Version {version.model_version} is stored but not promoted: version {serving} is pinned; POST "
             "/promote_model or unpin it."
         )
         logger.warning("model %s: %s", run.model_id, warning)

@@ -1,15 +1,29 @@
-"""One run in the run history."""
+"""One run as the run history stores it."""
 
 from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
+from enum import StrEnum
 from itertools import count
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from recserver.training.run_outcome import RunOutcome
+
+class RunOutcome(StrEnum):
+    """How a run ended."""
+
+    RUNNING = "running"
+    """The run has not ended."""
+    COMPLETED = "completed"
+    """A new version was stored."""
+    UNCHANGED = "unchanged"
+    """The data and hyperparameters have not changed."""
+    FAILED = "failed"
+    """See its error. The previous version keeps serving."""
+    STOPPED = "stopped"
+    """It was cancelled."""
 
 
 def run_id_prefix(moment: datetime) -> str:

@@ -19,7 +19,7 @@ from pydantic import (
 
 from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.messages import first_error
-from recserver.core.validation.values import Bool, Interval, KnownId, interval_seconds, whole_number
+from recserver.core.validation.values import Bool, Interval, KnownId, interval_seconds, whole_number_between
 
 try:
     from cronsim import CronSim, CronSimError
@@ -40,7 +40,9 @@ def _cron(expression: str) -> str:
     try:
         CronSim(" ".join(fields), datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
-        raise ValueError(f"is no cron expression ({str(error).lower()}): write it like 30 2 * * *") from None
+        raise ValueError(
+            f"is not a valid cron expression ({str(error).lower()}): write it like 30 2 * * *"
+        ) from None
     return " ".join(fields)
 
 
@@ -57,21 +59,14 @@ def _zone(name: str) -> str:
     try:
         time_zone(name)
     except (OSError, ValueError, KeyError):
-        raise ValueError(f"{quoted(name)} is no time zone: name one like Europe/Berlin or UTC") from None
+        raise ValueError(f"{quoted(name)} is not a time zone: name one like Europe/Berlin or UTC") from None
     return name
-
-
-def _memory(value: object) -> int:
-    number = whole_number(value)
-    if not 1 <= number <= MAX_MEMORY:
-        raise ValueError("must be a whole number of MiB, from 1 to 16777216")
-    return number
 
 
 CronExpression = Annotated[str, StringConstraints(strict=True, max_length=MAX_CRON_LENGTH), AfterValidator(_cron)]
 ZoneName = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_zone)]
 TimeLimit = Annotated[int | float, BeforeValidator(interval_seconds)]
-MemoryLimit = Annotated[int, BeforeValidator(_memory)]
+MemoryLimit = Annotated[int, BeforeValidator(whole_number_between(1, MAX_MEMORY, "a whole number of MiB"))]
 
 
 class TaskSpec(BaseModel):

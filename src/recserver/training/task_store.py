@@ -70,8 +70,8 @@ class TaskStore:
     async def write(self, task: TaskSpec, *, keep_unknown_keys: bool) -> None:
         """Write a task. Unknown keys of an existing file are preserved if ``keep_unknown_keys``."""
         content = await self.read(task.task_name) if keep_unknown_keys else {}
-        kept = {name: value for name, value in content.items() if name not in TaskSpec.model_fields}
-        text = files.json_bytes(kept | task.to_file())
+        unknown = {name: value for name, value in content.items() if name not in TaskSpec.model_fields}
+        text = files.json_bytes(unknown | task.to_file())
         await files.to_thread_shielded(files.write_atomic, self._path(task.task_name), text)
 
     async def delete(self, task_name: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,51 +23,41 @@ from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import ModelStore
 from recserver.registry.version_store import VersionStore
-from recserver.storage.atomic_files import remove_files, temporary_path, to_thread_shielded
+from recserver.storage.atomic_files import temporary_path, to_thread_shielded, unlink_quietly
 from recserver.storage.model_file.version_numbers import next_version
+from recserver.training.active_run import INTERNAL_ERROR, Run, RunLog, RunResult, TrainingRequest, failure_of
 from recserver.training.executors.protocol import Executor
 from recserver.training.jobs import Progress, TrainingJob, TrainingLimits, TrainingResult
 from recserver.training.publisher import Publisher, quality_gate
-from recserver.training.run import INTERNAL_ERROR, Run, RunLog, RunResult, TrainingRequest, failure_of
 
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted: the server ended during this training; the next one starts afresh."
 
 
+@dataclass(frozen=True, kw_only=True)
 class Trainer:
     """Runs trainings, at most one for each model."""
 
-    def __init__(
-        self,
-        *,
-        models: ModelStore,
-        version_store: VersionStore,
-        publisher: Publisher,
-        model_cache: ModelCache,
-        executor: Executor,
-        policy: SourcePolicy,
-        limits: TrainingLimits,
-        background: BackgroundTasks,
-        clock: Clock,
-        events: EventBus,
-    ) -> None:
-        """
-        Args:
-            limits: of trainings whose tasks have none.
-        """
-        self._models, self._version_store = models, version_store
-        self._publisher, self._model_cache = publisher, model_cache
-        self._executor, self._policy, self._limits = executor, policy, limits
-        self._background, self._clock, self._events = background, clock, events
-        self.runs: dict[str, Run] = {}
-        """Running trainings, by model."""
-        self._blocked: set[str] = set()
+    models: ModelStore
+    version_store: VersionStore
+    publisher: Publisher
+    model_cache: ModelCache
+    executor: Executor
+    policy: SourcePolicy
+    limits: TrainingLimits
+    """Of trainings whose tasks have none."""
+    background: BackgroundTasks
+    clock: Clock
+    events: EventBus
+    runs: dict[str, Run] = field(default_factory=dict, init=False)
+    """Running trainings, by model."""
+    _blocked: set[str] = field(default_factory=set, init=False)
 
     async def recover(self) -> None:
         """Mark trainings that a killed server left as failed, and remove their temporary files."""
-        await asyncio.to_thread(self._models.recover)
-        for model in await self._models.read_all():
+        await asyncio.to_thread(self.models.recover)
+        for model in await self.models.read_all():
             if ModelStatus(model.status).in_training:
                 await self._set_status(model.model_id, ModelStatus.FAILED, RunResult("failed", INTERRUPTED))
                 logger.warning("model %s: %s", model.model_id, INTERRUPTED)
@@ -100,8 +91,8 @@ class Trainer:
         model_id = request.task.model_id
         if reason := self.blocking_reason(model_id):
             raise ModelBusy(f"{reason} Wait for that to end.")
-        run = Run(request, log, self._clock)
-        work = self._background.start(partial(self._run, run), f"training of {model_id}")
+        run = Run(request, log, self.clock)
+        work = self.background.start(partial(self._run, run), f"training of {model_id}")
         self.runs[model_id] = run
         work.add_done_callback(lambda _: self._finish(run, RunResult("failed", INTERNAL_ERROR, is_internal=True)))
         return run
@@ -124,7 +115,7 @@ class Trainer:
 
     async def _run(self, run: Run) -> None:
         """Run a training to its result, whatever happens. Only the training and the validation can be stopped."""
-        out = temporary_path(self._models.model_path(run.model_id))
+        out = temporary_path(self.models.model_path(run.model_id))
         problem = await self._begin(run)
         try:
             if problem is not None:
@@ -134,22 +125,21 @@ class Trainer:
                 recommender = await self._validate(run, out, result)
             self._enter_stage(run, "publishing")
             serving = await self._serving_version(run)
-            async with self._models.locks.changing(run.model_id):
-                outcome = await self._publisher.publish(run, out, result, recommender, serving)
-                await self._end(run, out, outcome)
+            async with self.models.locks.changing(run.model_id):
+                run_result = await self.publisher.publish(run, out, result, recommender, serving)
+                await self._end(run, out, run_result)
         except asyncio.CancelledError:
             await self._end_with_status(run, out, RunResult("stopped"), ModelStatus.STOPPED)
-        except SourceUnchanged as ending:
-            refused = (
-                str(run.request.model.config.get("error")) if run.previous_status == ModelStatus.FAILED else None
-            )
-            outcome = RunResult("unchanged", refused, data_report=ending.data_report)
-            await self._end_with_status(run, out, outcome, run.previous_status)
+        except SourceUnchanged as unchanged:
+            was_rejected = run.previous_status == ModelStatus.FAILED
+            reason = str(run.request.model.config.get("error")) if was_rejected else None
+            run_result = RunResult("unchanged", reason, data_report=unchanged.data_report)
+            await self._end_with_status(run, out, run_result, run.previous_status)
         except Exception as error:
-            outcome = failure_of(error)
-            if outcome.is_internal and not isinstance(error, TrainingFailed):
+            run_result = failure_of(error)
+            if run_result.is_internal and not isinstance(error, TrainingFailed):
                 logger.exception("run %s, training of model %s", run.request.run_id, run.model_id)
-            await self._end_with_status(run, out, outcome, ModelStatus.FAILED)
+            await self._end_with_status(run, out, run_result, ModelStatus.FAILED)
         await run.log.flush()
 
     async def _begin(self, run: Run) -> Exception | None:
@@ -159,106 +149,98 @@ class Trainer:
             Why the training cannot continue; None if it can.
         """
         problem: Exception | None = None
-        async with self._models.locks.changing(run.model_id):
+        async with self.models.locks.changing(run.model_id):
             try:
-                await self._models.update_config(run.model_id, ModelStatus.TRAINING)
+                await self.models.update_config(run.model_id, ModelStatus.TRAINING)
             except (RecServerError, OSError) as error:
                 problem = error
             await run.log.prepare_begin()
             run.status = ModelStatus.TRAINING
             run.log.begin()
-            run.begun.set()
-        order = run.request
-        self._events.publish(RunStarted(run.task_name, run.model_id, order.run_id, order.trigger))
+            run.visible.set()
+        request = run.request
+        self.events.publish(RunStarted(run.task_name, run.model_id, request.run_id, request.trigger))
         logger.info(
             "run started: task %s trains model %s from %s (%s)",
-            run.task_name, run.model_id, order.task.interactions_data_chef_id, order.run_id,
+            run.task_name, run.model_id, request.task.interactions_data_chef_id, request.run_id,
         )  # fmt: skip
-        return TrainingFailed(order.model.unreadable_reason) if order.model.unreadable_reason else problem
+        return TrainingFailed(request.model.unreadable_reason) if request.model.unreadable_reason else problem
 
-    async def _end_with_status(self, run: Run, out: Path, outcome: RunResult, status: ModelStatus) -> None:
+    async def _end_with_status(self, run: Run, out: Path, run_result: RunResult, status: ModelStatus) -> None:
         """End a run without a new version, and set the model's status."""
-        async with self._models.locks.changing(run.model_id):
-            await self._set_status(run.model_id, status, outcome)
-            await self._end(run, out, outcome)
+        async with self.models.locks.changing(run.model_id):
+            await self._set_status(run.model_id, status, run_result)
+            await self._end(run, out, run_result)
 
-    async def _end(self, run: Run, out: Path, outcome: RunResult) -> None:
+    async def _end(self, run: Run, out: Path, run_result: RunResult) -> None:
         """Make the end of a run visible everywhere at once, while the lock of its model is held.
 
         Until the lock is released, the status on the disk is not read and no other run begins.
         """
-        try:
-            await to_thread_shielded(remove_files, [out])
-        except OSError:  # the next start of the server removes it
-            logger.warning("%s could not be removed", out)
-        await run.log.prepare_end(outcome)
-        self._finish(run, outcome)
+        await to_thread_shielded(unlink_quietly, out)
+        await run.log.prepare_end(run_result)
+        self._finish(run, run_result)
 
     async def _train(self, run: Run, out: Path) -> TrainingResult:
         job, warnings = await self._build_job(run.request, out)
-
-        def on_progress(progress: Progress) -> None:
-            run.update_progress(progress)
-            self._publish_progress(run)
-
-        result = await self._executor.run(job, on_progress)
+        result = await self.executor.run(job, partial(self._report_progress, run))
         return result.model_copy(update={"warnings": [*warnings, *result.warnings]})
 
     async def _build_job(self, request: TrainingRequest, out: Path) -> tuple[TrainingJob, list[str]]:
         """The job of the worker, and warnings about the hyperparameters."""
         model, task = request.model, request.task
         name, stored = model.config["algorithm"], model.config["hyperparameters"]
-        method = await asyncio.to_thread(load_algorithm, name)  # may search the installed packages
-        hyperparameters, warnings = method.check(stored, ignore=stored)
+        algorithm = await asyncio.to_thread(load_algorithm, name)  # may search the installed packages
+        hyperparameters, warnings = algorithm.check(stored, ignore=stored)
         quality_gate(model)  # refuse a wrong one before the training
-        is_available = await self._model_cache.unavailable_reason(model) is None
-        newest, highest = await self._version_store.newest_and_highest(model.model_id)
-        serving = self._model_cache.get_loaded(model.model_id)
+        is_available = await self.model_cache.unavailable_reason(model) is None
+        newest, highest = await self.version_store.newest_and_highest(model.model_id)
+        serving = self.model_cache.get_loaded(model.model_id)
         compared = is_available and not request.fit_if_unchanged
         job = TrainingJob(
             model_id=model.model_id,
             model_version=next_version(highest, serving.model_version if serving else 0),
             algorithm=name,
-            hyperparameters={**method.default_params, **hyperparameters},
+            hyperparameters={**algorithm.default_params, **hyperparameters},
             run_id=request.run_id,
             data_chef_id=task.interactions_data_chef_id,
             data_chef=request.interactions_chef,
             item_features_data_chef_id=task.item_features_data_chef_id,
             item_features=request.item_features_chef,
-            policy=self._policy,
+            policy=self.policy,
             out=out,
-            previous_model=self._models.model_path(model.model_id) if is_available else None,
-            time_limit=task.time_limit or self._limits.seconds,
-            memory_limit=task.memory_limit or self._limits.memory,
-            **(await self._publisher.previous_training(model, newest) if compared else {}),
+            previous_model=self.models.model_path(model.model_id) if is_available else None,
+            time_limit=task.time_limit or self.limits.seconds,
+            memory_limit=task.memory_limit or self.limits.memory,
+            **(await self.publisher.previous_training(model, newest) if compared else {}),
         )
         return job, warnings
 
     def _enter_stage(self, run: Run, stage: str) -> None:
-        run.enter_stage(stage)
-        self._publish_progress(run)
+        """Begin a stage that runs in the server."""
+        self._report_progress(run, Progress(stage=stage, rows_read=run.progress.rows_read))
 
-    def _publish_progress(self, run: Run) -> None:
-        """Publish the progress of a training."""
-        self._events.publish(
-            RunProgressed(run.task_name, run.model_id, run_id=run.request.run_id, **run.progress.model_dump())
+    def _report_progress(self, run: Run, progress: Progress) -> None:
+        run.update_progress(progress)
+        self.events.publish(
+            RunProgressed(run.task_name, run.model_id, run_id=run.request.run_id, **progress.model_dump())
         )
 
     async def _serving_version(self, run: Run) -> int | None:
         """The number of the serving version; None if the model is permanently unavailable."""
-        model = await self._models.read(run.model_id)
-        lost = await self._model_cache.unavailable_reason(model) is not None
-        if serving := self._model_cache.get_loaded(run.model_id):
+        model = await self.models.read(run.model_id)
+        lost = await self.model_cache.unavailable_reason(model) is not None
+        if serving := self.model_cache.get_loaded(run.model_id):
             return serving.model_version
-        if lost and self._model_cache.is_permanently_unavailable(model):
+        if lost and self.model_cache.is_permanently_unavailable(model):
             return None
-        return await self._version_store.serving(run.model_id) or None
+        return await self.version_store.serving(run.model_id) or None
 
     async def _validate(self, run: Run, out: Path, result: TrainingResult) -> Recommender:
         """Load and validate the packed file."""
         self._enter_stage(run, "validating")
-        async with self._models.locks.changing(run.model_id):
-            await self._models.update_config(run.model_id, ModelStatus.VALIDATING)
+        async with self.models.locks.changing(run.model_id):
+            await self.models.update_config(run.model_id, ModelStatus.VALIDATING)
             run.status = ModelStatus.VALIDATING
         packed, recommender = await asyncio.to_thread(load_model, out)
         if (packed.size, packed.sha256) != (result.size, result.sha256):
@@ -267,13 +249,13 @@ class Trainer:
 
     async def _set_status(self, model_id: str, status: ModelStatus, result: RunResult) -> None:
         """Write the status of a model whose run has ended; if even that fails, the log has it."""
-        now, changes = timestamp(self._clock.now()), dict[str, Any]()
-        if result.outcome == "failed":
-            changes = {"error": result.error, "failed_at": now}
-        elif result.outcome == "stopped":
-            changes = {"stopped_at": now}
+        now = timestamp(self.clock.now())
+        changes: dict[str, dict[str, Any]] = {
+            "failed": {"error": result.error, "failed_at": now},
+            "stopped": {"stopped_at": now},
+        }
         try:
-            await self._models.update_config(model_id, status, **changes)
+            await self.models.update_config(model_id, status, **changes.get(result.outcome, {}))
         except RecServerError as error:
             logger.warning("model %s: its status is not written: %s", model_id, error)
         except OSError:
@@ -283,13 +265,13 @@ class Trainer:
         if run.result.done():
             return
         self.runs.pop(run.model_id, None)
-        run.begun.set()
+        run.visible.set()
         try:
             run.log.end(run, result)
         except Exception:  # the result must be set in any case
             logger.exception("the end of run %s could not be recorded", run.request.run_id)
         run.result.set_result(result)
-        self._events.publish(
+        self.events.publish(
             RunEnded(
                 run.task_name,
                 run.model_id,

@@ -67,10 +67,10 @@ async def test_a_preview_of_a_stored_chef(films: Api, snapshot: Snapshot, path: 
     assert answer["suggestions"] == [
         "There is no column user_id; found 'userId': add userId->user_id to rename_columns.",
         "There is no column item_id; found 'movieId': add movieId->item_id to rename_columns.",
-        "With all of that it is rename_columns: userId->user_id,movieId->item_id",
+        "Corrected rename_columns: userId->user_id,movieId->item_id",
         "Without a column rating every row counts 1; found 'stars': "
         "add stars->rating to rename_columns if it is that.",
-        "And with stars as the rating it is rename_columns: userId->user_id,movieId->item_id,stars->rating",
+        "With stars as the rating, rename_columns: userId->user_id,movieId->item_id,stars->rating",
     ]
     assert answer["message"] == (
         "The first 3 rows were read and 3 of them are shown. See suggestions for what to change."
@@ -179,9 +179,9 @@ async def test_unknown_keys_of_a_stored_entry_are_listed(films: Api) -> None:
 async def test_invalid_ratings_are_in_the_message(films: Api) -> None:
     (films.rec.data_dir / "rows.csv").write_text("user_id;item_id;rating\nann;tea;0,5\n" * 1)
     answer = await films.ok("GET", "/preview_data_chef/films")
-    assert answer["replaced"] == {"rating is no number": 1}
+    assert answer["replaced"] == {"rating is not a number": 1}
     assert answer["message"] == (
-        "The first 1 rows were read and 1 of them are shown. In 1 of them the rating is no number, so that it "
+        "The first 1 rows were read and 1 of them are shown. In 1 of them the rating is not a number, so that it "
         "counts 1. See suggestions for what to change."
     )
 
@@ -293,7 +293,7 @@ async def test_secrets_that_a_rest_source_repeats_are_masked(films: Api, shop: s
     answer = await films.ok("POST", "/validate_data_chef", body)
     assert (len(answer["raw"]), answer["rows_read"]) == (20, 30)
     assert answer["raw"][0]["userId"] == 0
-    assert "With all of that it is rename_columns: sku->item_id,userId->user_id" in answer["suggestions"]
+    assert "Corrected rename_columns: sku->item_id,userId->user_id" in answer["suggestions"]
     assert "canary" not in json.dumps(answer)
 
 

@@ -98,7 +98,7 @@ async def test_a_file_that_cannot_be_moved_is_reported(api: Api, odd: Odd) -> No
     odd.ending.set_result(ExportResult(model_version=1, users=3, rows=1, seconds=0))
     last = await last_line(api)
     assert (last["status"], last["code"]) == ("failed", "export_failed")
-    assert str(last["error"]).startswith("The file could not be put in its place (Is a directory")
+    assert str(last["error"]).startswith("The file could not be renamed to its final name (Is a directory")
     assert [one.name for one in (api.rec.data_dir / "exports").iterdir()] == ["top.csv"]
 
 
@@ -107,7 +107,7 @@ async def test_an_internal_error_is_reported_and_logged(
 ) -> None:
     odd.ending.set_exception(LookupError("no such thing"))
     last = await last_line(api)
-    assert last["error"] == "A fault in recserver: the server's log has the details."
+    assert last["error"] == "Internal error of recserver: the server's log has the details."
     assert "LookupError: no such thing" in caplog.text
     assert list((api.rec.data_dir / "exports").iterdir()) == []
 

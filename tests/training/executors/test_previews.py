@@ -73,7 +73,7 @@ async def test_a_preview_that_takes_too_long_is_killed(
         await hasty.preview(make_look([str(fifo) if part == "FIFO" else part for part in step]))
     assert str(failure.value) == (
         "The source gave too few rows within 0.5 seconds, so the preview was ended: check that it answers, "
-        "or ask it for less."
+        "or request fewer rows."
     )
     assert hasty.pids == []
 
@@ -121,7 +121,7 @@ async def test_who_finds_all_places_taken_is_told_so(
         (["leave", 3], "The worker process ended with status 3 before the preview ended."),
         (
             ["crash", 10],
-            "The preview raised LookupError, which is a fault in recserver or a plug-in: "
+            "The preview raised LookupError, an internal error of recserver or a plug-in: "
             "the server's log has the details.",
         ),
     ],

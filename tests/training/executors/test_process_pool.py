@@ -141,7 +141,7 @@ async def test_an_idle_worker_that_dies_is_replaced_unseen(
 async def test_a_failure_becomes_a_sentence_and_the_worker_goes_on(
     pool: ProcessExecutor, make_job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
-    fault = "raised LookupError, which is a fault in recserver or a plug-in"
+    fault = "raised LookupError, an internal error of recserver or a plug-in"
     await pool.run(make_job(), ignore)
     pids = pool.pids
     for step, kind, sentence in (

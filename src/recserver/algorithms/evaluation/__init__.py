@@ -1,1 +1,1 @@
-"""How well a ranking foretells what users take: hold-outs and metrics."""
+"""Offline evaluation of rankings: hold-outs and ranking metrics."""

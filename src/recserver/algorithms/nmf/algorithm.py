@@ -43,12 +43,12 @@ class NMF(BaseAlgorithm[NMFParams]):
 
     def fit(self, interactions: Interactions, hyperparameters: HyperParams, context: FitContext) -> FittedModel:
         from recserver.algorithms.nmf import fit as steps
-        from recserver.algorithms.preprocessing import clamp_rank
+        from recserver.algorithms.preprocessing import clamp_rank, input_matrices
 
         warnings: list[str] = []
         params = self.resolve(hyperparameters)
         params = clamp_rank(params, interactions, warnings).model_copy(update=_resolved_defaults(params))
-        inputs = steps.prepare(interactions, params, warnings)
+        inputs = input_matrices(interactions, warnings, params.feedback, params.weighting)
         factors = steps.fit_factors(inputs, params, context, warnings)
         scale = inputs.item_scale * np.float32(1 - (params.blend or 0.0))
         return FittedModel(

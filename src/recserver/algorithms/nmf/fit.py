@@ -9,21 +9,14 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recserver.algorithms.fold_in import FoldIn
-from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.algorithms.nearest_items import ItemColumns, nearest_items
 from recserver.algorithms.nmf import hals
 from recserver.algorithms.nmf.hals import Factorisation, Matrix, Penalty
 from recserver.algorithms.nmf.params import NMFParams
-from recserver.algorithms.preprocessing import InputMatrices, input_matrices
+from recserver.algorithms.preprocessing import InputMatrices
 from recserver.algorithms.protocol import FitContext
 from recserver.algorithms.slim import RIDGE, as_neighbors, item_weights
-
-
-def prepare(interactions: Interactions, params: NMFParams, warning_messages: list[str]) -> InputMatrices:
-    """The matrices to fit."""
-    by_degree = params.weighting == "degree"
-    return input_matrices(interactions, warning_messages, feedback=params.feedback, by_degree=by_degree)
 
 
 def fit_factors(

@@ -9,9 +9,10 @@ from typing import Any
 from recserver.algorithms.evaluation.metrics import ndcg_per_ranking
 from recserver.algorithms.evaluation.splitting import MIN_TUNING_USERS, Holdout, Indices, hold_out
 from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf.fit import fit_neighbors, penalties_for, prepare
+from recserver.algorithms.nmf.fit import fit_neighbors, penalties_for
 from recserver.algorithms.nmf.hals import Matrix, factorize, random_start
 from recserver.algorithms.nmf.params import DEFAULT_REGULARIZATION, NMFParams
+from recserver.algorithms.preprocessing import input_matrices
 from recserver.algorithms.protocol import FitContext, FittedModel
 
 REGULARIZATIONS = (0.3, 0.2, 0.13, 0.09, 0.06)
@@ -66,7 +67,7 @@ def _scores(
     context: FitContext,
 ) -> dict[Candidate, float]:
     """NDCG@10 of each candidate."""
-    inputs = prepare(holdout.training, params, [])
+    inputs = input_matrices(holdout.training, [], params.feedback, params.weighting)
     rank = min(params.n_components, *inputs.normalised.shape)
     users, items = random_start(inputs.normalised, rank, params.random_state)
     neighbors, scores = None, {}

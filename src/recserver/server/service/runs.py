@@ -10,8 +10,8 @@ from recserver.registry.consistent_reads import read_consistently
 from recserver.server.service.model_views import ModelViews
 from recserver.server.service.operation_decorators import Result, control, mutation, operation
 from recserver.server.service.tasks import find_task, schedule_summary
-from recserver.training.run import Run
-from recserver.training.run_outcome import RunOutcome
+from recserver.training.active_run import Run
+from recserver.training.run_record import RunOutcome
 
 _DETAIL_FIELDS = {"stages", "data_report", "hyperparameters", "metrics", "warnings"}
 """Fields of a run that only :meth:`RunOperations.get_run` returns."""

@@ -75,9 +75,9 @@ class MappedCopy:
 
 @contextmanager
 def mapped_copy(path: Path, max_bytes: int) -> Iterator[MappedCopy | None]:
-    """The copy of the model file at ``path``, made if there is none; None if the file has to be read instead.
+    """The copy of the model file at ``path``, created if there is none; None if the file has to be read instead.
 
-    Of concurrent processes one makes the copy, with a lock on the model file; the others wait, 30 seconds at most.
+    One of several processes creates the copy, with a lock on the model file; the others wait, 30 seconds at most.
     """
     with contextlib.ExitStack() as stack:
         try:

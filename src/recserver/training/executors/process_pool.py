@@ -1,6 +1,6 @@
 """Trainings, previews and exports in worker processes: Python interpreters that take jobs as lines of JSON.
 
-Five requirements decide the design (docs/architecture.md has the comparison): a cancelled training's process ends
+Five requirements decide the design (docs/decisions/001-worker-processes.md): a cancelled training's process ends
 at once; a dead worker fails only its own job; no worker outlives a killed server; a host script without a
 main guard works; an idle worker costs little.
 """
@@ -56,6 +56,7 @@ MAX_EXPORTS = 2
 logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT", bound=BaseModel)
+ProgressT = TypeVar("ProgressT", bound=BaseModel)
 OnWorkerProgress = Callable[[Any], object]
 """Called with the content of each ``progress`` message."""
 
@@ -99,15 +100,16 @@ class ProcessExecutor:
         return [worker.pid for worker in self._all_workers() if worker.returncode is None]
 
     async def run(self, job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
-        def wait_at(position: int) -> None:
-            on_progress(Progress(stage="waiting", queue_position=position))
-
-        async with self._training_slots.acquire(wait_at):
+        async with self._training_slots.acquire(
+            lambda position: on_progress(Progress(stage="waiting", queue_position=position))
+        ):
             on_progress(Progress(stage="starting"))
             try:
                 async with asyncio.timeout(job.time_limit):
                     with_threads = job.model_copy(update={"threads": self._threads_each})
-                    return await self._run_job("training", with_threads, TrainingResult, _parsed(on_progress))
+                    return await self._run_job(
+                        "training", with_threads, TrainingResult, _parsed(Progress, on_progress)
+                    )
             except TimeoutError:
                 raise TrainingFailed(
                     f"The training took longer than its limit of {job.time_limit:g} seconds and was ended: GET "
@@ -130,7 +132,7 @@ class ProcessExecutor:
         except TimeoutError:
             raise SourceFailed(
                 f"The source gave too few rows within {seconds}, so the preview was ended: check that it answers, "
-                "or ask it for less."
+                "or request fewer rows."
             ) from None
         except TrainingFailed as failure:
             raise SourceFailed(str(failure)) from None
@@ -138,12 +140,9 @@ class ProcessExecutor:
             self._preview_slots.release()
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
-        def report(content: Any) -> None:
-            on_progress(ExportProgress.model_validate(content))
-
         async with self._export_slots:
             try:
-                return await self._run_job("export", job, ExportResult, report)
+                return await self._run_job("export", job, ExportResult, _parsed(ExportProgress, on_progress))
             except TrainingFailed as failure:
                 raise ExportFailed(str(failure)) from None
 
@@ -154,7 +153,7 @@ class ProcessExecutor:
             TrainingFailed: with the reason; if ``is_internal``, its note is the traceback of the error.
             WorkerDied: if the worker process ended.
         """
-        return await self._run_job("candidate", job, CandidateResult, _parsed(on_progress))
+        return await self._run_job("candidate", job, CandidateResult, _parsed(Progress, on_progress))
 
     async def close(self) -> None:
         for timer in self._idle.values():
@@ -166,42 +165,38 @@ class ProcessExecutor:
         self, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
     ) -> ResultT:
         """Run one job, in an idle worker if there is one."""
-        while (worker := self._take_idle()) is not None:
+        while True:
+            idle = self._take_idle()
+            worker = idle or await self._start_worker()
+            self._busy.add(worker)
             try:
-                return await self._run_job_in(worker, kind, job, result_type, on_progress)
-            except _DiedBeforeJob:
-                logger.info("an idle worker process was gone: taking another")
-        return await self._run_job_in(await self._start_worker(), kind, job, result_type, on_progress)
-
-    async def _run_job_in(
-        self, worker: Process, kind: str, job: BaseModel, result_type: type[ResultT], on_progress: OnWorkerProgress
-    ) -> ResultT:
-        self._busy.add(worker)
-        try:
-            result = await _exchange_messages(worker, kind, job, result_type, on_progress)
-        except RecServerError as failure:
-            if isinstance(failure, WorkerDied):
+                result = await _exchange_messages(worker, kind, job, result_type, on_progress)
+            except WorkerDied as death:
                 await _kill(worker)
+                if idle is None or not isinstance(death, _DiedBeforeJob):
+                    raise
+                logger.info("an idle worker process had ended: taking another")
+            except RecServerError:
+                self._make_idle(worker)
+                raise
+            except BaseException:  # above all a cancelled call: its process must have ended when it returns
+                await asyncio.shield(_kill(worker))
+                raise
             else:
                 self._make_idle(worker)
-            raise
-        except BaseException:  # above all a cancelled call: its process must have ended when it returns
-            await asyncio.shield(_kill(worker))
-            raise
-        else:
-            self._make_idle(worker)
-            return result
-        finally:
-            self._busy.discard(worker)
+                return result
+            finally:
+                self._busy.discard(worker)
 
     async def _start_worker(self) -> Process:
+        thread_limits = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
         return await asyncio.create_subprocess_exec(
-            *worker_command(self._priority),
+            *(sys.executable, "-P", "-m", "recserver.training.worker", str(os.getpid()), self._priority),
             stdin=PIPE,
             stdout=PIPE,
             stderr=self._stderr,
             limit=MAX_LINE_BYTES,
-            env=worker_environment(self._threads_each),
+            env=child_environment() | dict.fromkeys(thread_limits, str(self._threads_each)),
         )
 
     def _take_idle(self) -> Process | None:
@@ -226,19 +221,8 @@ class ProcessExecutor:
         return *self._busy, *self._idle, *self._retiring
 
 
-def _parsed(on_progress: OnProgress) -> OnWorkerProgress:
-    return lambda content: on_progress(Progress.model_validate(content))
-
-
-def worker_command(priority: str) -> list[str]:
-    """The command that starts a worker of this process."""
-    return [sys.executable, "-P", "-m", "recserver.training.worker", str(os.getpid()), priority]
-
-
-def worker_environment(threads: int) -> dict[str, str]:
-    """The environment variables of a worker whose numerical libraries may use this many threads."""
-    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
-    return child_environment() | dict.fromkeys(names, str(threads))
+def _parsed(progress_type: type[ProgressT], on_progress: Callable[[ProgressT], None]) -> OnWorkerProgress:
+    return lambda content: on_progress(progress_type.model_validate(content))
 
 
 class _DiedBeforeJob(WorkerDied):
@@ -266,10 +250,7 @@ async def _exchange_messages(
                 raise _error_from_message(kind, getattr(job, "run_id", ""), message, content)
     except ConnectionError:
         pass  # the worker ended, as at the end of its output
-    status = await worker.wait()
-    if not taken:
-        raise _DiedBeforeJob(_exit_message(kind, status))
-    raise WorkerDied(_exit_message(kind, status))
+    raise (WorkerDied if taken else _DiedBeforeJob)(_exit_message(kind, await worker.wait()))
 
 
 def _error_from_message(kind: str, run_id: str, message: str, content: dict[str, Any]) -> RecServerError:
@@ -277,18 +258,17 @@ def _error_from_message(kind: str, run_id: str, message: str, content: dict[str,
         if kind != "candidate":  # a comparison on the command line shows the reason itself
             logger.error("%s %s raised %s\n%s", kind, run_id, content["error"], content["traceback"])
         crash = TrainingFailed(
-            f"The {kind} raised {content['error']}, which is a fault in recserver or a plug-in: the server's log "
+            f"The {kind} raised {content['error']}, an internal error of recserver or a plug-in: the server's log "
             "has the details.",
             is_internal=True,
         )
         crash.add_note(content["traceback"])
         return crash
-    error, data_report = content["error"], content.get("data_report")
-    if content["code"] == SourceUnchanged.code:
+    code, error, data_report = content["code"], content["error"], content.get("data_report")
+    if code == SourceUnchanged.code:
         return SourceUnchanged(error, data_report)
-    error_type = SourceFailed if content["code"] == SourceFailed.code else TrainingFailed
-    transient, retry_after = content.get("transient", False), content.get("retry_after")
-    return error_type(error, data_report, transient=transient, retry_after=retry_after)
+    retry = {name: content[name] for name in ("transient", "retry_after") if name in content}
+    return (SourceFailed if code == SourceFailed.code else TrainingFailed)(error, data_report, **retry)
 
 
 def _exit_message(kind: str, status: int) -> str:
@@ -313,8 +293,6 @@ def _restore_priority(pid: int) -> None:
     An ``idle`` worker gets only what all other processes leave: on a busy machine its end takes seconds. Only a
     privileged server may raise the priority; otherwise the process ends when it gets processor time.
     """
-    if sys.platform != "linux":
-        return
-    with contextlib.suppress(OSError):  # not allowed, or ended already
+    with contextlib.suppress(OSError):  # not Linux, not allowed, or ended already
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - only names are needed
             os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))

@@ -27,7 +27,6 @@ class Executor(Protocol):
             TrainingFailed: with the reason.
             WorkerDied: if the worker of the training ended.
         """
-        ...
 
     async def preview(self, job: PreviewJob) -> Preview:
         """Read the first rows of a source, without waiting for any training.
@@ -37,7 +36,6 @@ class Executor(Protocol):
         Raises:
             SourceFailed: with the reason; also if it takes longer than :data:`PREVIEW_SECONDS`.
         """
-        ...
 
     async def export(self, job: ExportJob, on_progress: OnExportProgress) -> ExportResult:
         """Export recommendations, and report progress. Waits for other exports, not for trainings.
@@ -47,8 +45,6 @@ class Executor(Protocol):
         Raises:
             ExportFailed: with the reason.
         """
-        ...
 
     async def close(self) -> None:
         """End everything that still runs. The executor cannot be used afterwards."""
-        ...

@@ -1,1 +1,1 @@
-"""Recommendations for everybody, written to a file or a table."""
+"""Exports of the recommendations for all users to a file or a table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,11 @@ EXTENSIONS = (".parquet", ".csv", ".csv.gz", ".jsonl")
 """The extensions of exported files; each stands for a format."""
 
 COLUMNS = ("model_id", "model_version", "user_id", "rank", "item_id", "score")
+
+ExportRow = tuple[str, int, str, int, str, float]
+"""The values of :data:`COLUMNS`. Ranks begin at 1, the best item."""
+
+WriteRows = Callable[[Sequence[ExportRow]], object]
 
 _TABLE = re.compile(r"(?:([A-Za-z_][A-Za-z0-9_]{0,62})\.)?([A-Za-z_][A-Za-z0-9_]{0,62})")
 
@@ -78,7 +84,7 @@ class FileTarget(Message):
     """The file to export to."""
 
     out: Path
-    """A temporary path, which whoever gave the job renames or removes."""
+    """A temporary path, which the sender of the job renames or removes."""
     extension: str
     """One of :data:`EXTENSIONS`: the format."""
 
@@ -116,7 +122,7 @@ class ExportResult(Message):
 
     model_version: int
     users: int
-    """Users of the model. Those without any item left have no rows."""
+    """Users of the model. Users for whom no item remains have no rows."""
     rows: int
     seconds: float
     """Without the wait for a worker."""

@@ -11,8 +11,14 @@ from recserver.recommend.model.loading import load_model
 from recserver.recommend.pipeline import recommend_many
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
-from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
-from recserver.training.export.rows import ExportRow, WriteRows
+from recserver.training.export.export_job import (
+    ExportJob,
+    ExportProgress,
+    ExportResult,
+    ExportRow,
+    FileTarget,
+    WriteRows,
+)
 
 USERS_PER_BATCH = 256
 """Users whose recommendations are computed together."""

@@ -9,8 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from recserver.core.errors import ExportFailed, os_error_text
-from recserver.training.export.export_job import COLUMNS, FileTarget
-from recserver.training.export.rows import ExportRow, WriteRows
+from recserver.training.export.export_job import COLUMNS, ExportRow, FileTarget, WriteRows
 
 if TYPE_CHECKING:
     import pyarrow as pa

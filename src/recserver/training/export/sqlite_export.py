@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from recserver.core.errors import ExportFailed
-from recserver.training.export.export_job import COLUMNS
-from recserver.training.export.rows import WriteRows
+from recserver.training.export.export_job import COLUMNS, WriteRows
 from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation
 
@@ -64,8 +63,8 @@ def _connect(name: str, lock_timeout: float | None = None) -> sqlite3.Connection
 
 def _check_table(connection: sqlite3.Connection, schema: str, table: str) -> bool:
     """Whether a table exists; check its columns if it does."""
-    kind = f"SELECT type FROM {schema}.sqlite_master WHERE lower(name) = lower(?)"  # noqa: S608 - main or target
-    if ("view",) in connection.execute(kind, [table]).fetchall():
+    query = f"SELECT type FROM {schema}.sqlite_master WHERE lower(name) = lower(?)"  # noqa: S608 - main or target
+    if ("view",) in connection.execute(query, [table]).fetchall():
         reject_view(table)
     columns = {row[1]: row for row in connection.execute(f'PRAGMA {schema}.table_info("{table}")')}
     if columns:

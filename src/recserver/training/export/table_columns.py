@@ -21,8 +21,8 @@ def require_columns(table: str, column_names: Collection[str], required: Collect
     """
     if missing := [name for name in COLUMNS if name not in column_names]:
         raise ExportFailed(
-            f"The table {quoted(table)} is there and has no column {', '.join(missing)}: name another table, "
-            f"which is made if it is missing, or one with the columns {', '.join(COLUMNS)}."
+            f"The table {quoted(table)} exists but has no column {', '.join(missing)}: name another table, "
+            f"which is created if it is missing, or one with the columns {', '.join(COLUMNS)}."
         )
     if others := [name for name in required if name not in COLUMNS]:
         raise ExportFailed(

@@ -12,8 +12,7 @@ from recserver.chefs.sql.database_config import check_resolved_address
 from recserver.chefs.sql.sqlalchemy_reader import connect_args
 from recserver.core.errors import ExportFailed, SourceFailed, quoted
 from recserver.core.validation.values import MAX_ENTITY_ID_LENGTH
-from recserver.training.export.export_job import COLUMNS, TableTarget
-from recserver.training.export.rows import ExportRow, WriteRows
+from recserver.training.export.export_job import COLUMNS, ExportRow, TableTarget, WriteRows
 from recserver.training.export.table_columns import PRIMARY_KEY, reject_view, require_columns
 from recserver.training.export.table_target import TableLocation, locate_table
 
@@ -35,12 +34,12 @@ def open_table_target(target: TableTarget, model_id: str) -> AbstractContextMana
         InvalidInput: if the database may not be used.
         ExportFailed: if the table has other columns, or the database reports an error.
     """
-    place = locate_table(target)
-    if place.file is not None:
+    location = locate_table(target)
+    if location.file is not None:
         from recserver.training.export.sqlite_export import open_sqlite_target
 
-        return open_sqlite_target(place, model_id)
-    return _open_server_target(place, model_id, target.policy.source_timeout)
+        return open_sqlite_target(location, model_id)
+    return _open_server_target(location, model_id, target.policy.source_timeout)
 
 
 @contextmanager
@@ -79,8 +78,8 @@ def _insert(connection: Connection, table: Table, rows: Sequence[ExportRow]) -> 
     quote = connection.dialect.identifier_preparer
     into = f"{quote.format_table(table)} ({', '.join(map(quote.quote, COLUMNS))})"
     if connection.dialect.name != "postgresql":
-        marks = ", ".join(["%s"] * len(COLUMNS))
-        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({marks})", list(rows))  # noqa: S608 - quoted names
+        placeholders = ", ".join(["%s"] * len(COLUMNS))
+        connection.exec_driver_sql(f"INSERT INTO {into} VALUES ({placeholders})", list(rows))  # noqa: S608 - quoted names
         return
     cursor: Any = connection.connection.cursor()
     with cursor, cursor.copy(f"COPY {into} FROM STDIN") as copy:
@@ -93,11 +92,11 @@ def _ensure_table(connection: Connection, location: TableLocation) -> Table:
     from sqlalchemy import inspect
 
     table = _table(connection, location)
-    look = inspect(connection)
-    if look.has_table(location.name, schema=location.schema):
-        if location.name in _view_names(look, location):
+    inspector = inspect(connection)
+    if inspector.has_table(location.name, schema=location.schema):
+        if location.name in _view_names(inspector, location):
             reject_view(location.name)
-        columns = look.get_columns(location.name, schema=location.schema)
+        columns = inspector.get_columns(location.name, schema=location.schema)
         require_columns(location.name, {one["name"] for one in columns}, [*_required_columns(columns)])
     else:
         table.create(connection)

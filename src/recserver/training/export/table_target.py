@@ -93,17 +93,17 @@ def _sqlite_path(database: Database, target: TableTarget) -> Path:
     data_dir = target.policy.data_dir.resolve()
     if database.path in ("", ":memory:"):
         raise ValueError("an SQLite database must be a file: name one in the data folder")
-    own_way = ((target.base_folder or data_dir) / database.path).resolve() if database.trusted else None
-    path = own_way or allowed_path(database.path, target.policy)
+    trusted_path = ((target.base_folder or data_dir) / database.path).resolve() if database.trusted else None
+    path = trusted_path or allowed_path(database.path, target.policy)
     if path.parent == data_dir and path.name.casefold().startswith(RESERVED_PREFIX):
         raise ValueError(f"{quoted(database.path)} is one of recserver's own files: name another")
     if not path.exists():
         if not (database.trusted or path.is_relative_to(data_dir)):
             raise ValueError(
-                f"there is no file {quoted(database.path)}, and new ones are made in the data folder only"
+                f"there is no file {quoted(database.path)}, and new ones are created in the data folder only"
             )
         if not os.access(path.parent, os.W_OK):
             raise ValueError(
-                f"{quoted(database.path)} cannot be made: its folder is missing, or cannot be written"
+                f"{quoted(database.path)} cannot be created: its folder is missing, or cannot be written"
             )
     return path

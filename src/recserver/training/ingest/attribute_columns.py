@@ -78,7 +78,15 @@ class AttributeColumn:
         texts, codes = self._vocabulary.finish()
         items = np.concatenate(self._items) if self._items else np.empty(0, np.int32)
         self._items.clear()
-        warnings = self._skipped_warnings()
+        skipped = {
+            f"longer than {MAX_VALUE_LENGTH} characters": self.n_too_long,
+            "not a text, number, time or list of these,": self.n_unsupported,
+        }
+        warnings = [
+            f"{count} values of the attribute {quoted(self.name)} are {what} and were left out."
+            for what, count in skipped.items()
+            if count
+        ]
         if not texts:
             return None, warnings
         kind, numbers, exception = (Kind.TEXT, None, None) if self._multivalued else _detect_kind(texts)
@@ -88,20 +96,6 @@ class AttributeColumn:
                 "all others are numbers or times."
             )
         return EncodedAttribute(self.name, kind, items, codes, texts, numbers, self._multivalued), warnings
-
-    def _skipped_warnings(self) -> list[str]:
-        warnings = []
-        if self.n_too_long:
-            warnings.append(
-                f"{self.n_too_long} values of the attribute {quoted(self.name)} are longer than "
-                f"{MAX_VALUE_LENGTH} characters and were left out."
-            )
-        if self.n_unsupported:
-            warnings.append(
-                f"{self.n_unsupported} values of the attribute {quoted(self.name)} are not a text, number, "
-                "time or list of these, and were left out."
-            )
-        return warnings
 
 
 def _detect_kind(texts: Sequence[str]) -> tuple[Kind, NDArray[np.float64] | None, str | None]:
@@ -172,8 +166,8 @@ def pack_attributes(attributes: Sequence[EncodedAttribute], n_items: int) -> Pac
             pairs = np.sort(one.codes.astype(np.int64) * n_items + one.items)
             pairs = pairs[np.append(True, pairs[1:] != pairs[:-1])]  # np.unique takes several times as long
             items = (pairs % n_items).astype(np.int32)
-            several = one.multivalued or int(np.bincount(items).max(initial=0)) > 1
-            about |= {"terms": len(one.texts), "several": several}
+            is_multivalued = one.multivalued or int(np.bincount(items).max(initial=0)) > 1
+            about |= {"terms": len(one.texts), "several": is_multivalued}
             terms += one.texts
             lengths.append(np.bincount(pairs // n_items, minlength=len(one.texts)))
             postings.append(items)

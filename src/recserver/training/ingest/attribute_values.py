@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -22,13 +22,14 @@ from recserver.training.ingest.id_encoding import (
     is_list,
     is_missing,
     is_text,
+    is_unicode,
     to_arrow,
     to_list,
     to_utf8,
 )
 
 SEPARATOR = "|"
-"""Separates multivalued values in one text."""
+"""Separates the values of a multivalued text."""
 
 MAX_INTEGER = 10**300
 """Larger integers are not values: as text they could fill the memory."""
@@ -42,7 +43,7 @@ def _no_indices() -> Indices:
 
 @dataclass(frozen=True, slots=True)
 class TextValues:
-    """The values of a column. Missing ones are left out, and a row may have multivalued.
+    """The values of a column. Missing ones are left out, and a row may have several.
 
     Attributes:
         rows: int64, shape (values,): the row of each value.
@@ -104,11 +105,7 @@ def _from_arrow(array: pa.Array) -> TextValues:  # noqa: PLR0911 - one line a ki
         return _from_objects(texts) if isinstance(texts, list) else _split_values(texts)
     if is_list(kind):
         parents = np.asarray(pc.list_parent_indices(array), np.int64)
-        found_within = _from_arrow(pc.list_flatten(array)).reindexed(parents)
-        return TextValues(
-            found_within.rows, found_within.codes, found_within.texts, parents, found_within.too_long,
-            found_within.unsupported,
-        )  # fmt: skip
+        return replace(_from_arrow(pc.list_flatten(array)).reindexed(parents), multivalued=parents)
     if pa.types.is_floating(kind):
         return _from_floats(array.cast(pa.float64()))
     if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
@@ -129,7 +126,7 @@ def _from_floats(array: pa.Array) -> TextValues:
 
 
 def _single_values(texts: pa.Array) -> TextValues:
-    """The values of texts made here: none is empty, too long or multivalued values; null where there is none."""
+    """The values of texts made here: none is empty, too long or multivalued; null where there is none."""
     rows = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False))
     return TextValues(rows, np.arange(len(rows), dtype=np.int32), texts.drop_null())
 
@@ -156,16 +153,17 @@ class _Unsupported(Exception):
     """A value that is not a text, number or time."""
 
 
-def _from_objects(values: Iterable[object]) -> TextValues:
+def _from_objects(values: Iterable[Any]) -> TextValues:
     """The values of Python objects of mixed types."""
     rows: list[int] = []
     texts: list[str] = []
     multivalued: list[int] = []
     unsupported: list[int] = []
     for row, value in enumerate(values):
-        if isinstance(value, list | tuple | set | np.ndarray):
+        is_container = isinstance(value, list | tuple | set | np.ndarray)
+        if is_container:
             multivalued.append(row)
-        for one in _parts(value):
+        for one in value if is_container else (value,):
             try:
                 text = _as_text(one)
             except _Unsupported:
@@ -176,15 +174,7 @@ def _from_objects(values: Iterable[object]) -> TextValues:
                 texts.append(text)
     found = _split_values(pa.array(texts, pa.string())).reindexed(np.array(rows, np.int64))
     all_multivalued = np.union1d(found.multivalued, np.array(multivalued, np.int64))
-    marked = all_multivalued, found.too_long, np.array(unsupported, np.int64)
-    return TextValues(found.rows, found.codes, found.texts, *marked)
-
-
-def _parts(value: object) -> Iterator[object]:
-    if isinstance(value, list | tuple | set | np.ndarray):
-        yield from value
-    else:
-        yield value
+    return replace(found, multivalued=all_multivalued, unsupported=np.array(unsupported, np.int64))
 
 
 def _as_text(value: Any) -> str | None:  # noqa: PLR0911 - one line a kind of value
@@ -194,11 +184,7 @@ def _as_text(value: Any) -> str | None:  # noqa: PLR0911 - one line a kind of va
     if is_missing(value):
         return None
     if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _Unsupported from None
-        return value
+        return value if is_unicode(value) else _raise_unsupported()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):

@@ -48,8 +48,8 @@ def matching_column(name: str, candidates: Sequence[str]) -> str | None:
 def closest_name(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate of the most similar spelling; None if none is similar enough."""
     plain = {_normalised(one): one for one in islice(candidates, MAX_COMPARED)}
-    near = get_close_matches(_normalised(name), plain, n=1, cutoff=MIN_SIMILARITY)
-    return plain[near[0]] if near else None
+    matches = get_close_matches(_normalised(name), plain, n=1, cutoff=MIN_SIMILARITY)
+    return plain[matches[0]] if matches else None
 
 
 def is_known_name(name: str) -> bool:

@@ -46,11 +46,18 @@ def column_hints(column_names: Sequence[str], rules: RowRules, facts: SourceFact
         rules: of the data chef's entry.
         facts: what else is known of the source.
     """
-    if twice := duplicate_columns(column_names, rules):
+    if duplicates := duplicate_columns(column_names, rules):
         return [
-            f"The source has two columns named {quoted(one)}: {facts.duplicate_hint}." for one in twice.values()
+            f"The source has two columns named {quoted(one)}: {facts.duplicate_hint}."
+            for one in duplicates.values()
         ]
     return _ColumnHints(column_names, rules, facts).build() if column_names else []
+
+
+def missing_columns(column_names: Sequence[str], rules: RowRules) -> list[str]:
+    """The required columns that a source lacks."""
+    present = renamed_columns(column_names, rules.renames)
+    return [name for name, is_required in rules.required_columns().items() if is_required and name not in present]
 
 
 def duplicate_columns(column_names: Sequence[str], rules: RowRules) -> dict[str, str]:
@@ -66,11 +73,13 @@ class _ColumnHints:
     def __init__(self, column_names: Sequence[str], rules: RowRules, facts: SourceFacts) -> None:
         self._column_names, self._facts = column_names, facts
         self._renames, self._needed = rules.renames, rules.required_columns()
-        given = {"event_column": rules.event_column, "timestamp_column": rules.timestamp_column}
-        self._entry_keys = {name: key for key, name in given.items() if name is not None and name in self._needed}
-        there = set(column_names)
-        self._missing_renames = {new: old for old, new in self._renames.items() if old not in there}
-        self._corrected_renames = {old: new for old, new in self._renames.items() if old in there}
+        optional_columns = {"event_column": rules.event_column, "timestamp_column": rules.timestamp_column}
+        self._entry_keys = {
+            name: key for key, name in optional_columns.items() if name is not None and name in self._needed
+        }
+        present = set(column_names)
+        self._missing_renames = {new: old for old, new in self._renames.items() if old not in present}
+        self._corrected_renames = {old: new for old, new in self._renames.items() if old in present}
         self._candidates = [
             name
             for name in column_names[:MAX_NAMES_EXAMINED]
@@ -82,22 +91,20 @@ class _ColumnHints:
 
     def build(self) -> list[str]:
         """Required changes, the corrected ``rename_columns``, optional changes, and renames without effect."""
-        for name, must in self._needed.items():
+        for name, is_required in self._needed.items():
             columns = renamed_columns(self._column_names, self._corrected_renames)
             if name not in columns:
-                self._check_column(name, must, self._missing_renames.get(name))
-            elif must and columns[name] in self._facts.nested:
+                self._check_column(name, is_required, self._missing_renames.get(name))
+            elif is_required and columns[name] in self._facts.nested:
                 self._required_hints.append(self._nested_hint(name, columns[name]))
         if self._required_hints and self._corrected_renames and self._corrected_renames != self._renames:
-            self._required_hints.append(
-                f"With all of that it is rename_columns: {_renames_text(self._corrected_renames)}"
-            )
-        useless = [
+            self._required_hints.append(f"Corrected rename_columns: {_renames_text(self._corrected_renames)}")
+        unused = [
             _unused_rename_hint(old, new, self._column_names)
             for new, old in self._missing_renames.items()
             if new not in self._needed
         ]
-        return [*self._required_hints, *self._optional_hints, *useless]
+        return [*self._required_hints, *self._optional_hints, *unused]
 
     def _check_column(self, name: str, required: bool, renamed_from: str | None) -> None:
         """Add the hint for a missing column.
@@ -151,8 +158,8 @@ class _ColumnHints:
             f"add {match}->{name} to rename_columns if it is that."
         )
         renames = _renames_text({**self._corrected_renames, match: name})
-        whole = f"And with {match} as the {name} it is rename_columns: {renames}"
-        return [sentence, whole] if self._corrected_renames else [sentence]
+        complete = f"With {match} as the {name}, rename_columns: {renames}"
+        return [sentence, complete] if self._corrected_renames else [sentence]
 
     def _entry_key_hint(self, name: str, key: str) -> str:
         """The hint for a missing column that ``key`` of the entry names."""
@@ -161,16 +168,16 @@ class _ColumnHints:
         if match is not None:
             return f"There is no column {quoted(name)}; found {quoted(match)}: correct {key} to {match}."
         found = list_names(list(renamed_columns(self._column_names, self._corrected_renames)))
-        return f"There is no column {quoted(name)}; found {found}: say in {key} which of them is meant."
+        return f"There is no column {quoted(name)}; found {found}: set {key} to the right one."
 
     def _nested_hint(self, name: str, column: str) -> str:
-        what = f"{quoted(column)} holds {self._facts.nested[column]}, and what lies within cannot be renamed"
+        what = f"{quoted(column)} holds {self._facts.nested[column]}, and nested values cannot be renamed"
         plain = "plain ids" if name in ("user_id", "item_id") else "plain values"
         start = "" if column == name else f"There is no plain {name}: "
         return f"{start}{what}: the source must give {plain}{self._facts.nested_hint}."
 
     def _missing_hint(self, name: str, renamed_from: str | None, match: str | None) -> str:
-        wrong = (
+        prefix = (
             f"rename_columns names {quoted(renamed_from)}, which the source does not have; "
             if renamed_from is not None
             else ""
@@ -178,7 +185,7 @@ class _ColumnHints:
         if match is not None:
             advice = f"found {quoted(match)}: add {match}->{name} to rename_columns."
         elif (nested := self._find_nested_match(name, renamed_from)) is not None:
-            return f"{wrong}{self._nested_hint(name, nested)}"
+            return f"{prefix}{self._nested_hint(name, nested)}"
         else:
             usable = (
                 one
@@ -188,10 +195,10 @@ class _ColumnHints:
             first = next(usable, None)
             example = f", like {first}->{name}" if first is not None else ""
             advice = (
-                f"found {list_names(self._column_names)}: say in rename_columns which of them is {name}{example}."
+                f"found {list_names(self._column_names)}: name in rename_columns the one that is {name}{example}."
             )
-        start = f"{wrong}there is no column {name}; {advice}"
-        return start[0].upper() + start[1:] if not wrong else start
+        start = f"{prefix}there is no column {name}; {advice}"
+        return start[0].upper() + start[1:] if not prefix else start
 
     def _find_nested_match(self, name: str, renamed_from: str | None) -> str | None:
         """The column that is probably ``name`` but has nested values; any nested one, if there are no others."""
@@ -217,9 +224,9 @@ def _can_be_renamed(name: str) -> bool:
 
 
 def _unused_rename_hint(old: str, new: str, column_names: Sequence[str]) -> str:
-    near = closest_name(old, column_names)
-    meant = f"did you mean {quoted(near)}?" if near is not None else "nothing reads it: leave it out."
-    return f"rename_columns names {quoted(old)}, which the source does not have: {meant}"
+    closest = closest_name(old, column_names)
+    advice = f"did you mean {quoted(closest)}?" if closest is not None else "nothing reads it: leave it out."
+    return f"rename_columns names {quoted(old)}, which the source does not have: {advice}"
 
 
 def list_names(names: Collection[str]) -> str:

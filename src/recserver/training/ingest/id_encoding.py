@@ -64,8 +64,8 @@ class DistinctValues:
 def to_arrow(column: Column) -> pa.Array | None:
     """``column`` as one Arrow array; None if Arrow has no common type for its values."""
     if isinstance(column, pa.ChunkedArray):
-        whole = column.combine_chunks()
-        return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+        combined = column.combine_chunks()
+        return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
     if isinstance(column, pa.Array):
         return column
     kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else "native"
@@ -85,12 +85,12 @@ def distinct_values(column: pa.Array) -> DistinctValues | None:
             column = column.dictionary_encode()
         except (pa.ArrowNotImplementedError, AttributeError):
             return None
-    places = pc.fill_null(column.indices.cast(pa.int32()), -1).to_numpy()
+    indices = pc.fill_null(column.indices.cast(pa.int32()), -1).to_numpy()
     values = column.dictionary
     if values.null_count:  # a chef may put null into the dictionary as well
         is_null = values.is_null().to_numpy(zero_copy_only=False)
-        places = np.where((places >= 0) & is_null[places], np.int32(-1), places)
-    return DistinctValues(places, values)
+        indices = np.where((indices >= 0) & is_null[indices], np.int32(-1), indices)
+    return DistinctValues(indices, values)
 
 
 def encode_ids(column: Column) -> EncodedIds:
@@ -155,7 +155,7 @@ def _id_or_reason(value: object) -> str | int:
         value = str(value) if isinstance(value, UUID) else value.item()
     if is_missing(value):
         return _MISSING
-    if isinstance(value, str) and not _is_unicode(value):
+    if isinstance(value, str) and not is_unicode(value):
         return _NOT_UNICODE
     try:
         return entity_id(value)
@@ -165,7 +165,7 @@ def _id_or_reason(value: object) -> str | int:
         return _EMPTY if value == "" else _TOO_LONG
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether a text has no lone surrogate."""
     try:
         text.isascii() or text.encode()
@@ -201,21 +201,21 @@ class Vocabulary:
         occurs = np.bincount(codes, minlength=len(self._ids)) > 0
         order = pc.array_sort_indices(self._ids).to_numpy()  # Arrow compares UTF-8, which sorts like code points
         order = order[occurs[order]]
-        places = np.empty(len(self._ids), np.int32)
-        places[order] = np.arange(len(order), dtype=np.int32)
+        indices = np.empty(len(self._ids), np.int32)
+        indices[order] = np.arange(len(order), dtype=np.int32)
         ids: list[str] = self._ids.take(pa.array(order)).to_pylist()
-        return ids, np.take(places, codes)
+        return ids, np.take(indices, codes)
 
     def _merge(self) -> None:
         if not self._pending:
             return
-        together = pa.concat_arrays([self._ids, *(one.ids for one in self._pending)]).dictionary_encode()
-        table = together.indices.to_numpy()
+        merged = pa.concat_arrays([self._ids, *(one.ids for one in self._pending)]).dictionary_encode()
+        table = merged.indices.to_numpy()
         start = len(self._ids)
         for one in self._pending:
             self._merged.append(np.take(table[start : start + len(one.ids)], one.codes))
             start += len(one.ids)
-        self._ids = together.dictionary
+        self._ids = merged.dictionary
         self._pending.clear()
 
 

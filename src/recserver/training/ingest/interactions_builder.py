@@ -12,11 +12,10 @@ from scipy.sparse import csr_array
 
 from recserver.algorithms.interactions import Interactions
 from recserver.chefs.protocol import Batch
-from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RepeatedPairs, RowRules
 from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed
-from recserver.training.ingest.column_suggestions import column_hints
+from recserver.training.ingest.column_suggestions import column_hints, missing_columns
 from recserver.training.ingest.id_encoding import Vocabulary
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import validate
@@ -105,10 +104,7 @@ class InteractionsBuilder:
 
     def _no_usable_rows_message(self) -> str:
         names = self.counts.column_names
-        present = renamed_columns(names, self._rules.renames)
-        if names and any(
-            required and name not in present for name, required in self._rules.required_columns().items()
-        ):
+        if names and missing_columns(names, self._rules):
             return " ".join(column_hints(names, self._rules))
         return self.counts.no_rows_message()
 

@@ -20,7 +20,7 @@ from recserver.recommend.model.attribute_arrays import MAX_ATTRIBUTES
 from recserver.training.ingest.attribute_columns import AttributeColumn, PackedAttributes, pack_attributes
 from recserver.training.ingest.attribute_values import text_values
 from recserver.training.ingest.column_suggestions import list_names
-from recserver.training.ingest.id_encoding import INVALID_REASONS, encode_ids
+from recserver.training.ingest.id_encoding import INVALID_REASONS, encode_ids, is_unicode
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import format_row
 from recserver.training.ingest.source_reader import open_chef, read_batches
@@ -108,7 +108,7 @@ class _FeaturesBuilder:
                 attribute.add(text_values(column if all_known else _take_rows(column, rows)), items)
 
     def _match_items(self, ids: Column) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The rows problem items are in the model, and the indices of these items; rows ascending."""
+        """The rows whose items are in the model, and the indices of these items; rows ascending."""
         encoded = encode_ids(ids)
         for number, reason in enumerate(INVALID_REASONS):
             invalid = np.flatnonzero(encoded.codes == -1 - number)
@@ -126,7 +126,7 @@ class _FeaturesBuilder:
         """The attribute column for a column of the source; None if it cannot be an attribute."""
         if name in self._columns:
             return self._columns[name]
-        if not _is_usable_name(name):
+        if not (is_unicode(name) and is_attribute_name(name)):
             self._unusable[name] = None
         elif len(self._columns) >= MAX_ATTRIBUTES:
             self._over_limit[name] = None
@@ -179,8 +179,8 @@ class _FeaturesBuilder:
                 f"{list_names(self._unusable)} cannot be attributes: rename them to names of 1 to "
                 f"{MAX_ATTRIBUTE_LENGTH} characters without {' '.join(sorted(RESERVED_CHARACTERS))}."
             )
-        if twice := self._duplicate_names():
-            warnings.append(f"{list_names(twice)} occur twice and were left out: rename them in the source.")
+        if duplicates := self._duplicate_names():
+            warnings.append(f"{list_names(duplicates)} occur twice and were left out: rename them in the source.")
         if self._over_limit:
             warnings.append(
                 f"Items have at most {MAX_ATTRIBUTES} attributes: {list_names(self._over_limit)} were left out."
@@ -209,14 +209,6 @@ class _FeaturesBuilder:
         if self.counts.column_names and self._item_id_missing():
             return self._missing_id_message()
         return self.counts.no_rows_message("has a usable item_id")
-
-
-def _is_usable_name(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return is_attribute_name(name)
 
 
 def _take_rows(column: Column, rows: NDArray[np.int64]) -> Column:

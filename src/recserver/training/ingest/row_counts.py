@@ -1,4 +1,4 @@
-"""What became of the rows of a source: how many were read, kept, rejected and replaced, by reason."""
+"""Counts of the rows of a source: how many were read, used, rejected and replaced, by reason."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class RowCounts:
 
     Attributes:
         column_names: names of all columns of the source.
-        hints: what the chef has to say of its source, a sentence each.
+        hints: hints of the chef about its source, one sentence each.
         rows_read, n_bytes: so far.
-        rows_kept: rows that were used; whoever uses them adds to it.
+        rows_kept: rows that were used; the caller that uses them adds to it.
         rejected: rows left out, by reason.
         replaced: rows that are used with a rating of 1 because theirs is not a number, by reason.
         examples: one row of each reason.

@@ -33,7 +33,7 @@ _SHORT_REPR.maxstring = _SHORT_REPR.maxother = (
     10_000  # it shortens in the middle, and the end of a secret tells it too
 )
 
-RATING_NOT_A_NUMBER = "rating is no number"
+RATING_NOT_A_NUMBER = "rating is not a number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class RowError:
     """Rows that are left out, or whose rating is replaced, for one reason.
 
     Attributes:
-        reason: to be read after "the row's": ``user_id is empty``.
+        reason: a clause about the row, such as ``user_id is empty``.
         rows: int64, shape (invalid rows,): their indices in the batch, ascending.
         example: the first of them as text.
     """

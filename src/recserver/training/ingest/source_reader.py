@@ -17,12 +17,12 @@ from recserver.chefs.redaction import Redactor
 from recserver.chefs.row_rules import RowRules, row_rules
 from recserver.chefs.secrets import expand_environment, mask_entry
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.clock import SystemClock
 from recserver.core.errors import SourceFailed, SourceUnchanged
 from recserver.core.validation.messages import first_error
 from recserver.training.ingest.interactions_builder import InteractionsBuilder
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.jobs import DataReport, Progress, TrainingJob
+from recserver.training.stage_timer import StageTimer
 
 OnProgress = Callable[[Progress], None]
 
@@ -42,34 +42,12 @@ class CollectedData:
     source_state: dict[str, Any]
 
 
-class StageTimer:
-    """Measures the time of stages."""
-
-    def __init__(self) -> None:
-        self._clock = SystemClock()
-        self._seconds: dict[str, float] = {}
-        self._stage, self._since = "", self._clock.monotonic()
-
-    def begin(self, stage: str) -> None:
-        """End the previous stage and begin another."""
-        self.end()
-        self._stage = stage
-
-    def end(self) -> dict[str, float]:
-        """End the stage; the seconds of all stages, in the order in which they began."""
-        now = self._clock.monotonic()
-        if self._stage:
-            self._seconds[self._stage] = round(now - self._since, 3)
-        self._stage, self._since = "", now
-        return dict(self._seconds)
-
-
 def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None = None) -> CollectedData:
     """Read everything that the job's chef yields.
 
     Raises:
         SourceFailed: if the source cannot be read or holds nothing usable; with the report of what was read.
-        SourceUnchanged: if the source says so, and the job allows to end the training then.
+        SourceUnchanged: if the source reports it, and the job allows to end the training then.
     """
     stages, redactor = stages or StageTimer(), Redactor(job.data_chef)
     try:
@@ -90,8 +68,8 @@ def collect(job: TrainingJob, on_progress: OnProgress, stages: StageTimer | None
         raise error.with_message(redactor.redact_message(str(error)), found) from None
     if state and isinstance(chef, ConditionalChef) and chef.validators:
         state["validators"] = dict(chef.validators)
-    kept = state if "validators" in state else {}
-    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, redactor), kept)
+    source_state = state if "validators" in state else {}
+    return CollectedData(interactions, _data_report(builder.counts, interactions, stages, redactor), source_state)
 
 
 def read_batches(chef: Chef, columns: set[str] | None, restart: Callable[[], None]) -> Generator[Batch]:

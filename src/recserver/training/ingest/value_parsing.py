@@ -92,11 +92,11 @@ def _parse_text_times(array: pa.Array) -> NDArray[np.float64]:
     for _, kind in FAST_FORMATS:  # fast if all have the same form
         with contextlib.suppress(pa.ArrowInvalid):
             return _cast_times(array, kind)
-    times, left = np.full(len(array), np.nan), np.ones(len(array), bool)
+    times, remaining = np.full(len(array), np.nan), np.ones(len(array), bool)
     for pattern, kind in FAST_FORMATS:
         with contextlib.suppress(pa.ArrowInvalid):  # the 30th of February
-            left &= ~_parse_matching(array, times, pattern, partial(_cast_times, kind=kind))
-    return _parse_remaining(array, times, left, _as_time)
+            remaining &= ~_parse_matching(array, times, pattern, partial(_cast_times, kind=kind))
+    return _parse_remaining(array, times, remaining, _as_time)
 
 
 def _cast_times(array: pa.Array, kind: pa.DataType) -> NDArray[np.float64]:
@@ -112,17 +112,17 @@ def _parse_matching(
     Returns:
         Which texts match; ``values`` has their results.
     """
-    alike = pc.fill_null(pc.match_substring_regex(array, pattern), fill_value=False)
-    found: NDArray[np.bool_] = alike.to_numpy(zero_copy_only=False)
-    values[found] = parse(array.filter(alike))
+    matches = pc.fill_null(pc.match_substring_regex(array, pattern), fill_value=False)
+    found: NDArray[np.bool_] = matches.to_numpy(zero_copy_only=False)
+    values[found] = parse(array.filter(matches))
     return found
 
 
 def _parse_remaining(
     array: pa.Array, values: NDArray[np.float64], remaining: NDArray[np.bool_], parse: Callable[[object], float]
 ) -> NDArray[np.float64]:
-    places = np.flatnonzero(remaining)
-    values[places] = [parse(value) for value in to_list(array.take(pa.array(places)))]
+    rows = np.flatnonzero(remaining)
+    values[rows] = [parse(value) for value in to_list(array.take(pa.array(rows)))]
     return values
 
 
@@ -150,8 +150,8 @@ def _parse_text_numbers(array: pa.Array) -> NDArray[np.float64]:
     if (found := distinct_values(array)) is not None and len(found.values) < len(array):
         return parse_numbers(pa.DictionaryArray.from_arrays(array.dictionary_encode().indices, found.values))
     numbers = np.full(len(array), np.nan)
-    alike = _parse_matching(array, numbers, NUMBER_PATTERN, lambda those: _to_floats(those.cast(pa.float64())))
-    return _parse_remaining(array, numbers, ~alike, _as_number)
+    parsed = _parse_matching(array, numbers, NUMBER_PATTERN, lambda texts: _to_floats(texts.cast(pa.float64())))
+    return _parse_remaining(array, numbers, ~parsed, _as_number)
 
 
 def _parse_distinct(
@@ -179,12 +179,12 @@ def _to_seconds(array: pa.Array) -> NDArray[np.float64]:
     unit = array.type.unit if pa.types.is_timestamp(array.type) else "ms"
     if pa.types.is_date(array.type):
         array = array.cast(pa.timestamp("ms"))
-    ticks = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
-    whole = array.cast(pa.int64())
+    ticks_per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[unit]
+    ticks = array.cast(pa.int64())
     return np.where(
-        whole.is_null().to_numpy(zero_copy_only=False),
+        ticks.is_null().to_numpy(zero_copy_only=False),
         np.nan,
-        pc.fill_null(whole, 0).to_numpy(zero_copy_only=False) / ticks,
+        pc.fill_null(ticks, 0).to_numpy(zero_copy_only=False) / ticks_per_second,
     )
 
 

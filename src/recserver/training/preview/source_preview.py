@@ -1,4 +1,4 @@
-"""The first rows of a source: as they are, as a training uses them, and what is wrong with them."""
+"""The first rows of a source: as read, as a training uses them, and what should be changed."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from recserver.chefs.protocol import Batch, Column
 from recserver.chefs.redaction import Redactor
 from recserver.chefs.rename_columns import renamed_columns
 from recserver.chefs.row_rules import RowRules
 from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.training.ingest.column_suggestions import duplicate_columns
-from recserver.training.ingest.id_encoding import EncodedIds, value_at
+from recserver.training.ingest.column_suggestions import duplicate_columns, missing_columns
+from recserver.training.ingest.id_encoding import value_at
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import ValidatedBatch, validate
 from recserver.training.ingest.source_reader import open_chef, read_batches
 from recserver.training.jobs import Preview, PreviewJob
 from recserver.training.preview.json_values import format_time, rating_number, shorten, to_json_value
-from recserver.training.preview.misread_sources import SourceSample
+from recserver.training.preview.source_diagnosis import SourceSample
 from recserver.training.preview.suggestions import preview_hints
 
 VALIDATED_ROWS = 1000
@@ -87,12 +86,12 @@ class _PreviewBuilder:
         """
         self._entry, self._rules = entry, rules
         self._redactor = redactor
-        self._rows_wanted = max_rows
+        self._rows_shown = max_rows
         self.reset()
 
     def reset(self) -> None:
         """Start again: the source is read from its beginning."""
-        self._max_rows = self._rows_wanted
+        self._max_rows = self._rows_shown
         self._max_columns = MAX_COLUMNS
         self._bytes_left = MAX_PREVIEW_BYTES
         self._raw: list[Row] = []
@@ -110,18 +109,18 @@ class _PreviewBuilder:
             self._show_rows(batch, validated)
 
     def _show_rows(self, batch: Batch, validated: ValidatedBatch) -> None:
-        reasons = {int(row): fault.reason for fault in validated.errors for row in fault.rows}
+        reasons = {int(row): error.reason for error in validated.errors for row in error.rows}
         for row in range(min(batch.n_rows, self._max_rows - len(self._raw))):
-            raw, taken, size = self._show_row(batch, validated, row, reasons)
+            raw, used, size = self._show_row(batch, validated, row, reasons)
             if not self._raw and size > self._bytes_left // 2:
                 self._max_columns = WIDE_ROW_COLUMNS
-                raw, taken, size = self._show_row(batch, validated, row, reasons)
+                raw, used, size = self._show_row(batch, validated, row, reasons)
             self._bytes_left -= size
             if self._bytes_left < 0:
                 self._max_rows = len(self._raw)
                 return
             self._raw.append(raw)
-            self._renamed.append(taken)
+            self._renamed.append(used)
 
     def _show_row(
         self, batch: Batch, validated: ValidatedBatch, row: int, reasons: Mapping[int, str]
@@ -130,37 +129,28 @@ class _PreviewBuilder:
         named = {old: new for new, old in renamed_columns(batch.columns, self._rules.renames).items()}
         needed = {old: batch.columns[old] for old, new in named.items() if new in self._rules.required_columns()}
         columns = dict(islice(batch.columns.items(), self._max_columns)) | needed
-        raw = {name: self._json_value(column, row) for name, column in columns.items()}
-        taken = {named[old]: value for old, value in raw.items() if named.get(old, REJECTED) != REJECTED}
-        taken |= self._as_trained(validated, row, set(named.values()))
+        # Secrets are redacted before values are shortened, which could cut a secret.
+        values = {name: self._redactor.redact_value(value_at(column, row)) for name, column in columns.items()}
+        raw = {name: to_json_value(value) for name, value in values.items()}
+        used = {named[old]: value for old, value in raw.items() if named.get(old, REJECTED) != REJECTED}
+        used |= self._as_trained(validated, row, set(named.values()))
         if row in reasons:
-            taken[REJECTED] = reasons[row]
-        return raw, taken, len(json.dumps([raw, taken]))
+            used[REJECTED] = reasons[row]
+        return raw, used, len(json.dumps([raw, used]))
 
     def _as_trained(self, validated: ValidatedBatch, row: int, present: set[str]) -> Row:
         """The columns that a training reads as it reads them: ids as text, the rating, the time in UTC."""
-        taken: Row = {}
+        used: Row = {}
         for name, ids in (("user_id", validated.users), ("item_id", validated.items)):
             if name in present and ids.codes[row] >= 0:
-                taken[name] = self._shown_id(ids, row)
+                used[name] = shorten(self._redactor.redact_text(str(ids.ids[int(ids.codes[row])])))
         events, times = self._rules.used_event_column, self._rules.used_timestamp_column
         weightless = events is not None and validated.ratings[row] < 0
         if (events is None or events in present) and np.isfinite(validated.ratings[row]) and not weightless:
-            taken["rating"] = rating_number(validated.ratings[row])
+            used["rating"] = rating_number(validated.ratings[row])
         if times in present and validated.times is not None and np.isfinite(validated.times[row]):
-            taken[str(times)] = format_time(float(validated.times[row]))
-        return taken
-
-    def _json_value(self, column: Column, row: int) -> Any:
-        try:
-            return to_json_value(
-                self._redactor.redact_value(value_at(column, row))
-            )  # before shortening, which could cut a secret
-        except (ValueError, OverflowError, pa.ArrowException):  # a lone surrogate, a date before the year 1
-            return "(cannot be shown)"
-
-    def _shown_id(self, ids: EncodedIds, row: int) -> str:
-        return shorten(self._redactor.redact_text(str(ids.ids[int(ids.codes[row])].as_py())))
+            used[str(times)] = format_time(float(validated.times[row]))
+        return used
 
     def result(self, delimiter: str | None) -> Preview:
         """The preview of everything added.
@@ -169,10 +159,9 @@ class _PreviewBuilder:
             delimiter: of delimited text, if known.
         """
         counts = self.counts
-        present = renamed_columns(counts.column_names, self._rules.renames)
-        absent = [name for name, must in self._rules.required_columns().items() if must and name not in present]
+        absent = missing_columns(counts.column_names, self._rules)
         absent += duplicate_columns(counts.column_names, self._rules)  # neither of two is read
-        # A missing column makes every row invalid: the suggestions say so once, and better.
+        # A missing column makes every row invalid: the suggestions explain it once.
         pointless = {f"{name} {what}" for name in absent for what in ("is missing", "is no time")}
         for row in self._renamed:
             if row.get(REJECTED) in pointless:

@@ -17,7 +17,7 @@ from recserver.training.ingest.id_encoding import is_list
 from recserver.training.ingest.row_counts import RowCounts
 from recserver.training.ingest.row_validation import RATING_NOT_A_NUMBER
 from recserver.training.ingest.value_parsing import parse_ratings
-from recserver.training.preview.misread_sources import SourceSample, diagnose
+from recserver.training.preview.source_diagnosis import SourceSample, diagnose
 
 MAX_FIELDS = 5
 """Fields of nested objects that are named."""
@@ -35,11 +35,13 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+")
 
 def preview_hints(source: SourceSample, counts: RowCounts, redactor: Redactor) -> list[str]:
     """Everything that should be changed, a sentence each, without secrets."""
-    wrong = diagnose(source, redactor)
+    diagnosis = diagnose(source, redactor)
     sentences = (
-        column_hints(source.column_names, source.rules, _source_facts(source)) if wrong is None else [wrong]
+        column_hints(source.column_names, source.rules, _source_facts(source))
+        if diagnosis is None
+        else [diagnosis]
     )
-    if not source.rows_read and wrong is None:
+    if not source.rows_read and diagnosis is None:
         sentences.append("The source holds no rows: check the path, query or address of the data chef.")
     sentences = [redactor.redact_name(one) for one in sentences]
     sentences += [
@@ -54,8 +56,8 @@ def preview_hints(source: SourceSample, counts: RowCounts, redactor: Redactor) -
 def _not_a_number_hint(count: int, total: int, example: str) -> str:
     value = example.removeprefix("rating=")
     comma = _DECIMAL_COMMA.fullmatch(value.strip("'\" ")) is not None
-    cure = "write a point in place of the comma." if comma else "such a row counts 1."
-    return f"In {count} of {total} rows the rating is no number, such as {value}: {cure}"
+    advice = "write a point in place of the comma." if comma else "such a row counts 1."
+    return f"In {count} of {total} rows the rating is not a number, such as {value}: {advice}"
 
 
 def _source_facts(source: SourceSample) -> SourceFacts:
@@ -79,9 +81,9 @@ def _nested_kind(column: Column) -> str | None:
         return "lists" if is_list(kind) else None
     if column.dtype != object:
         return None
-    some = [value for value in column[:50] if value is not None]
-    nested = [value for value in some if isinstance(value, Mapping | list | tuple | set | np.ndarray)]
-    if len(nested) <= len(some) // 2:
+    sample = [value for value in column[:50] if value is not None]
+    nested = [value for value in sample if isinstance(value, Mapping | list | tuple | set | np.ndarray)]
+    if len(nested) <= len(sample) // 2:
         return None
     return _describe_objects(nested[0]) if isinstance(nested[0], Mapping) else "lists"
 

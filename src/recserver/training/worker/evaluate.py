@@ -13,9 +13,7 @@ from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver.core.errors import TrainingFailed
-
-MIN_EVALUATED_USERS = 50
-"""With at least this many evaluated users, being no better than popularity is a warning, not chance."""
+from recserver.registry.quality_gate import MIN_EVALUATED_USERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Evaluation:
 
 
 def evaluate(
-    method: Algorithm,
+    algorithm: Algorithm,
     hyperparameters: Mapping[str, Any],
     interactions: Interactions,
     context: FitContext | None = None,
@@ -46,12 +44,12 @@ def evaluate(
         return Evaluation({"evaluated_users": 0})
     training = holdout.training
     try:
-        tuned = method.tune(training, hyperparameters, context)
-        factors = fit_checked(method, training, {**hyperparameters, **tuned}, context)
+        tuned = algorithm.tune(training, hyperparameters, context)
+        fitted = fit_checked(algorithm, training, {**hyperparameters, **tuned}, context)
     except TrainingFailed as error:
         warning = f"The model could not be evaluated on a part of its data: {error}"
         return Evaluation({"evaluated_users": 0}, (warning,))
-    model = ranking_metrics(holdout, lambda users: factors.scores(training, users))
+    model = ranking_metrics(holdout, lambda users: fitted.scores(training, users))
     baseline = popularity_metrics(holdout)
     metrics = model | {f"popularity_{name}": value for name, value in baseline.items()}
     counted = {"evaluated_users": len(holdout.users), "split_by_time": holdout.by_time}
@@ -66,24 +64,24 @@ def popularity_metrics(holdout: Holdout) -> dict[str, float]:
 
 
 def fit_checked(
-    method: Algorithm, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
+    algorithm: Algorithm, interactions: Interactions, hyperparameters: Mapping[str, Any], context: FitContext
 ) -> FittedModel:
     """Fit, and check that all numbers are finite.
 
     Raises:
         TrainingFailed: if they are not, or if the data cannot be learned from.
     """
-    factors = method.fit(interactions, hyperparameters, context)
-    if not factors.is_finite():
+    fitted = algorithm.fit(interactions, hyperparameters, context)
+    if not fitted.is_finite():
         raise TrainingFailed("The fit ended in values that are not finite: check the ratings.")
-    return factors
+    return fitted
 
 
 def _quality_warnings(model: Mapping[str, float], baseline: Mapping[str, float], n_users: int) -> Iterator[str]:
     ndcg, popularity = model["ndcg_at_10"], baseline["ndcg_at_10"]
     if n_users >= MIN_EVALUATED_USERS and ndcg <= popularity:
         yield (
-            f"The model foretells what {n_users} users took no better than a list of the most popular items does "
+            f"For {n_users} evaluated users the model is no better than recommending the most popular items "
             f"(ndcg_at_10 {ndcg:.4f} against {popularity:.4f}): check that the data chef's columns are the right "
             "ones, or try other hyperparameters, n_components first."
         )

@@ -16,8 +16,9 @@ from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import Algorithm, FitContext
 from recserver.core.clock import SystemClock
 from recserver.core.errors import TrainingFailed
-from recserver.training.ingest.source_reader import OnProgress, StageTimer
+from recserver.training.ingest.source_reader import OnProgress
 from recserver.training.jobs import CandidateJob, CandidateResult
+from recserver.training.stage_timer import StageTimer
 from recserver.training.worker.evaluate import fit_checked
 from recserver.training.worker.train import ProgressReporter
 
@@ -33,7 +34,7 @@ def evaluate_candidate(job: CandidateJob, on_progress: OnProgress) -> CandidateR
     reporter = ProgressReporter(on_progress, StageTimer(), 0)
     context, clock = FitContext(job.threads, reporter), SystemClock()
     training, began = holdout.training, clock.monotonic()
-    reporter.begin("choosing")
+    reporter.begin("tuning")
     tuned = algorithm.tune(training, job.hyperparameters, context)
     reporter.begin("fitting")
     fitted = fit_checked(algorithm, training, {**job.hyperparameters, **tuned}, context)

@@ -20,10 +20,11 @@ from recserver.storage.model_file import JSON, PackedFile, pack
 from recserver.storage.model_file.id_table import pack_ids
 from recserver.training.ingest.attribute_columns import PackedAttributes
 from recserver.training.ingest.item_features import ItemFeatures, collect_features
-from recserver.training.ingest.source_reader import CollectedData, OnProgress, StageTimer, collect
+from recserver.training.ingest.source_reader import CollectedData, OnProgress, collect
 from recserver.training.jobs import DataReport, Progress, TrainingJob, TrainingResult
+from recserver.training.stage_timer import StageTimer
 from recserver.training.worker.evaluate import evaluate, fit_checked
-from recserver.training.worker.warm_start import PreviousModel, load_previous
+from recserver.training.worker.warm_start import PreviousModel, definition_json, load_previous
 
 PROGRESS_INTERVAL = 0.25
 """Seconds between reports of a fit's progress."""
@@ -47,21 +48,21 @@ def train(job: TrainingJob, on_progress: OnProgress) -> TrainingResult:
             "The data and the hyperparameters are those of the last training.", data_report.model_dump()
         )
     reporter = ProgressReporter(on_progress, stages, rows_read)
-    method = load_algorithm(job.algorithm)
+    algorithm = load_algorithm(job.algorithm)
     reporter.begin("evaluating")
-    previous = load_previous(job, method, interactions)
+    previous = load_previous(job, algorithm, interactions)
     hyperparameters = {**job.hyperparameters, **previous.tuned}
-    evaluation = evaluate(method, hyperparameters, interactions, FitContext(job.threads, reporter))
+    evaluation = evaluate(algorithm, hyperparameters, interactions, FitContext(job.threads, reporter))
     reporter.begin("fitting")
     context = FitContext(job.threads, reporter, previous.warm_start)
-    factors = fit_checked(method, interactions, {**hyperparameters, **evaluation.tuned}, context)
+    fitted = fit_checked(algorithm, interactions, {**hyperparameters, **evaluation.tuned}, context)
     reporter.begin("packing")
     tuned = {**previous.tuned, **evaluation.tuned}
-    if not factors.warm_started:
+    if not fitted.warm_started:
         previous = PreviousModel()
     header = previous.header(job, interactions, tuned)
     result = finish_training(
-        job, method, interactions, factors, digest, header=header, attributes=features.attributes
+        job, algorithm, interactions, fitted, digest, header=header, attributes=features.attributes
     )
     data_report = data_report.model_copy(update={"seconds": stages.end()})
     changes = {
@@ -126,8 +127,7 @@ def training_digest(
     job: TrainingJob, interactions: Interactions, attributes: PackedAttributes | None = None
 ) -> str:
     """SHA-256 of everything that decides the result of a training, item features included."""
-    definition = [job.algorithm, job.hyperparameters, interactions.weighted]
-    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
+    digest = hashlib.sha256(definition_json(job, interactions))
     for ids in (interactions.users, interactions.items):
         digest.update(json.dumps(ids).encode())
     for array in (interactions.indptr, interactions.indices, interactions.ratings, interactions.times):
@@ -140,37 +140,37 @@ def training_digest(
 
 def finish_training(
     job: TrainingJob,
-    method: Algorithm,
+    algorithm: Algorithm,
     interactions: Interactions,
-    factors: FittedModel,
+    fitted: FittedModel,
     digest: str,
     *,
     header: Mapping[str, JSON] | None = None,
     attributes: PackedAttributes | None = None,
 ) -> TrainingResult:
     """Write the packed model to ``job.out``, with ``header`` added to its usual header."""
-    about: dict[str, JSON] = {
+    full_header: dict[str, JSON] = {
         "model_id": job.model_id,
         "model_version": job.model_version,
         "algorithm": job.algorithm,
-        "model_type": method.model_type,
+        "model_type": algorithm.model_type,
     }
-    about |= header or {}
-    if factors.fold_in is not None:
-        about["fold_in"] = factors.fold_in.header()
-    arrays = _model_arrays(interactions, factors)
+    full_header |= header or {}
+    if fitted.fold_in is not None:
+        full_header["fold_in"] = fitted.fold_in.header()
+    arrays = _model_arrays(interactions, fitted)
     if attributes is not None:
-        about[HEADER_KEY] = attributes.header
+        full_header[HEADER_KEY] = attributes.header
         arrays |= attributes.arrays
-    packed = pack(job.out, about, arrays)
-    result = _result(method, interactions, factors, packed, digest)
+    packed = pack(job.out, full_header, arrays)
+    result = _result(algorithm, interactions, fitted, packed, digest)
     if attributes is not None:
         for stats in (result.model_metrics, result.final_stats):
             stats["has_item_features"] = True
     return result
 
 
-def _model_arrays(interactions: Interactions, factors: FittedModel) -> dict[str, Any]:
+def _model_arrays(interactions: Interactions, fitted: FittedModel) -> dict[str, Any]:
     user_text, user_offsets = pack_ids(interactions.users)
     item_text, item_offsets = pack_ids(interactions.items)
     arrays: dict[str, Any] = {
@@ -178,49 +178,49 @@ def _model_arrays(interactions: Interactions, factors: FittedModel) -> dict[str,
         "user_offsets": user_offsets,
         "item_text": item_text,
         "item_offsets": item_offsets,
-        "user_factors": factors.users,
-        "item_factors": np.ascontiguousarray(factors.items.T),
+        "user_factors": fitted.users,
+        "item_factors": np.ascontiguousarray(fitted.items.T),
         "seen_indptr": interactions.indptr,
         "seen_indices": interactions.indices,
         "item_counts": interactions.item_counts(),
-        "item_norms": np.linalg.norm(factors.items, axis=1),
+        "item_norms": np.linalg.norm(fitted.items, axis=1),
     }
-    if factors.item_scale is not None:
-        arrays["item_scale"] = factors.item_scale
+    if fitted.item_scale is not None:
+        arrays["item_scale"] = fitted.item_scale
     if (recent := interactions.recent_popularity(SystemClock().now().timestamp())) is not None:
         arrays["item_recent"] = recent
-    if factors.neighbors is not None:
+    if fitted.neighbors is not None:
         arrays |= {
-            "neighbor_indptr": factors.neighbors.indptr,
-            "neighbor_indices": factors.neighbors.indices,
-            "neighbor_weights": factors.neighbors.weights,
-            "seen_strengths": factors.neighbors.confidences,
+            "neighbor_indptr": fitted.neighbors.indptr,
+            "neighbor_indices": fitted.neighbors.indices,
+            "neighbor_weights": fitted.neighbors.weights,
+            "seen_strengths": fitted.neighbors.confidences,
         }
-    if factors.fold_in is not None:
-        arrays |= {"fold_in_inputs": factors.fold_in.input_scale, "fold_in_gram": factors.fold_in.gram}
-        alike = factors.fold_in.weighting.feedback == "implicit" and interactions.ratings.min() > 0
-        if factors.neighbors is None and factors.confidences is not None and not alike:
-            arrays["seen_strengths"] = factors.confidences
+    if fitted.fold_in is not None:
+        arrays |= {"fold_in_inputs": fitted.fold_in.input_scale, "fold_in_gram": fitted.fold_in.gram}
+        all_equal = fitted.fold_in.weighting.feedback == "implicit" and interactions.ratings.min() > 0
+        if fitted.neighbors is None and fitted.confidences is not None and not all_equal:
+            arrays["seen_strengths"] = fitted.confidences
     return arrays
 
 
 def _result(
-    method: Algorithm, interactions: Interactions, factors: FittedModel, packed: PackedFile, digest: str
+    algorithm: Algorithm, interactions: Interactions, fitted: FittedModel, packed: PackedFile, digest: str
 ) -> TrainingResult:
     statistics = interactions.statistics()
     rejected = sum(interactions.rejected.values())
-    warnings = list(factors.warnings)
+    warnings = list(fitted.warnings)
     if rejected:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in interactions.rejected.items())
         warnings.append(f"{rejected} of {rejected + interactions.rows_used} rows were left out ({reasons}).")
     counts = ("n_users", "n_items", "n_interactions", "sparsity")
     return TrainingResult(
-        model_type=method.model_class,
+        model_type=algorithm.model_class,
         size=packed.size,
         sha256=packed.sha256,
         digest=digest,
-        hyperparameters=factors.hyperparameters,
-        model_metrics={name: statistics[name] for name in counts} | factors.metrics,
+        hyperparameters=fitted.hyperparameters,
+        model_metrics={name: statistics[name] for name in counts} | fitted.metrics,
         training_stats=statistics,
         final_stats={
             "total_interactions": interactions.rows_used,

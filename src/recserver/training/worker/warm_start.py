@@ -39,39 +39,39 @@ class PreviousModel:
 
     def header(self, job: TrainingJob, interactions: Interactions, tuned: dict[str, Any]) -> dict[str, JSON]:
         """The entries of the model file's header that the next training needs."""
-        return {"asked": _request_digest(job, interactions), "chosen": tuned, "warm_starts": self.warm_starts}
+        return {"asked": _definition_digest(job, interactions), "chosen": tuned, "warm_starts": self.warm_starts}
 
 
-def load_previous(job: TrainingJob, method: Algorithm, interactions: Interactions) -> PreviousModel:
+def load_previous(job: TrainingJob, algorithm: Algorithm, interactions: Interactions) -> PreviousModel:
     """The previous model of the job, unless its hyperparameters or data differ too much.
 
     After as many warm starts in a row as ``method`` allows, one start is cold, so that errors do not accumulate.
     """
-    if job.previous_model is None or not method.max_warm_starts(job.hyperparameters):
+    if job.previous_model is None or not algorithm.max_warm_starts(job.hyperparameters):
         return PreviousModel()
     try:
-        return _from_artifact(load(job.previous_model), job, method, interactions)
+        return _from_artifact(load(job.previous_model), job, algorithm, interactions)
     except (RecServerError, OSError, KeyError, TypeError, ValueError):
         return PreviousModel()  # a cold start needs no file; the server reports a damaged one
 
 
 def _from_artifact(
-    artifact: Artifact, job: TrainingJob, method: Algorithm, interactions: Interactions
+    artifact: Artifact, job: TrainingJob, algorithm: Algorithm, interactions: Interactions
 ) -> PreviousModel:
     header, model = artifact.header, Recommender.from_artifact(artifact)  # which validates it
     warm_starts = int(header.get("warm_starts", 0)) + 1
-    due = 1 <= warm_starts <= method.max_warm_starts(job.hyperparameters)
-    if not due or header.get("asked") != _request_digest(job, interactions):
+    is_due = 1 <= warm_starts <= algorithm.max_warm_starts(job.hyperparameters)
+    if not is_due or header.get("asked") != _definition_digest(job, interactions):
         return PreviousModel()
-    chosen = {name: one for name, one in dict(header["chosen"]).items() if job.hyperparameters.get(name) is None}
-    method.check({**job.hyperparameters, **chosen})
+    tuned = {name: one for name, one in dict(header["chosen"]).items() if job.hyperparameters.get(name) is None}
+    algorithm.check({**job.hyperparameters, **tuned})
     users, items = indices_in(model.users, interactions.users), indices_in(model.items, interactions.items)
     factors = _unscaled(model, artifact.arrays.get("item_scale"))
     rank = min(job.hyperparameters["n_components"], len(users), len(items))
     if factors is None or factors.shape[1] != rank or not _is_similar(model, interactions, users >= 0, items >= 0):
         return PreviousModel()
     return PreviousModel(
-        WarmStart(_take_rows(model.user_factors, users), _take_rows(factors, items)), chosen, warm_starts
+        WarmStart(_take_rows(model.user_factors, users), _take_rows(factors, items)), tuned, warm_starts
     )
 
 
@@ -106,7 +106,10 @@ def _take_rows(factors: NDArray[np.float32], indices: NDArray[np.int64]) -> NDAr
     return np.ascontiguousarray(taken, np.float32)
 
 
-def _request_digest(job: TrainingJob, interactions: Interactions) -> str:
-    """A digest of everything that decides a fit except the pairs."""
-    asked = json.dumps([job.algorithm, job.hyperparameters, interactions.weighted], sort_keys=True)
-    return hashlib.sha256(asked.encode()).hexdigest()
+def definition_json(job: TrainingJob, interactions: Interactions) -> bytes:
+    """Everything that decides a fit except the pairs, as JSON."""
+    return json.dumps([job.algorithm, job.hyperparameters, interactions.weighted], sort_keys=True).encode()
+
+
+def _definition_digest(job: TrainingJob, interactions: Interactions) -> str:
+    return hashlib.sha256(definition_json(job, interactions)).hexdigest()

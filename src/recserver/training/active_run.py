@@ -17,9 +17,10 @@ from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
 from recserver.training.jobs import Progress
 from recserver.training.run_record import RunRecord
+from recserver.training.stage_timer import StageTimer
 from recserver.training.task import TaskSpec
 
-INTERNAL_ERROR = "A fault in recserver: the server's log has the details."
+INTERNAL_ERROR = "Internal error of recserver: the server's log has the details."
 """The error of a run whose traceback the log holds."""
 
 
@@ -95,12 +96,12 @@ class RunResult:
 
 
 def failure_of(error: Exception) -> RunResult:
-    """The result of a training that raised an error."""
+    """The result of a training that raised ``error``."""
     if isinstance(error, TrainingFailed):
         return RunResult(
             "failed", str(error), data_report=error.data_report, transient=error.transient,
-            retry_after=error.retry_after, worker_died=isinstance(error,
-            WorkerDied), is_internal=error.is_internal,
+            retry_after=error.retry_after, worker_died=isinstance(error, WorkerDied),
+            is_internal=error.is_internal,
         )  # fmt: skip
     if isinstance(error, RecServerError):
         return RunResult("failed", str(error))
@@ -121,23 +122,18 @@ class RunLog(Protocol):
 
     async def prepare_begin(self) -> None:
         """Save the beginning of the run."""
-        ...
 
     def begin(self) -> None:
         """Make the beginning visible."""
-        ...
 
-    async def prepare_end(self, outcome: RunResult) -> None:
+    async def prepare_end(self, result: RunResult) -> None:
         """Save the end of the run."""
-        ...
 
-    def end(self, run: Run, outcome: RunResult) -> None:
+    def end(self, run: Run, result: RunResult) -> None:
         """Make the end visible."""
-        ...
 
     async def flush(self) -> None:
         """Save what changed after ``prepare_...``."""
-        ...
 
 
 class Run:
@@ -148,10 +144,11 @@ class Run:
         log: where it is recorded.
         progress: of the training.
         status: the model's during the run; None until its beginning is visible.
-        begun: set when its beginning is visible.
+        visible: set when the start of the run is visible.
         result: set when all of it has ended.
         started: in seconds of ``clock.monotonic()``.
         previous_status: the model's status before the run.
+        stages: the time of the stages so far.
     """
 
     def __init__(self, request: TrainingRequest, log: RunLog, clock: Clock) -> None:
@@ -159,13 +156,13 @@ class Run:
         self.log = log
         self.progress = Progress(stage="waiting")
         self.status: ModelStatus | None = None
-        self.begun = asyncio.Event()
+        self.visible = asyncio.Event()
         self.result: asyncio.Future[RunResult] = asyncio.Future()
         self.started = clock.monotonic()
         self.previous_status = ModelStatus(request.model.status)
         self._clock = clock
-        self._stage_seconds: dict[str, float] = {}
-        self._stage_since = self.started
+        self.stages = StageTimer(clock)
+        self.stages.begin(self.progress.stage)
         self._task: asyncio.Task[Any] | None = None
         self._stop_requested = False
 
@@ -185,22 +182,8 @@ class Run:
     def update_progress(self, progress: Progress) -> None:
         """Set the progress, and measure the time of stages."""
         if progress.stage != self.progress.stage:
-            self._end_stage()
+            self.stages.begin(progress.stage)
         self.progress = progress
-
-    def enter_stage(self, stage: str) -> None:
-        """Begin a stage that runs in the server."""
-        self.update_progress(Progress(stage=stage, rows_read=self.progress.rows_read))
-
-    def stage_seconds(self) -> dict[str, float]:
-        """Seconds by stage, up to now, in the order in which they began."""
-        self._end_stage()
-        return {stage: round(seconds, 3) for stage, seconds in self._stage_seconds.items()}
-
-    def _end_stage(self) -> None:
-        now, stage = self._clock.monotonic(), self.progress.stage
-        self._stage_seconds[stage] = self._stage_seconds.get(stage, 0.0) + now - self._stage_since
-        self._stage_since = now
 
     def stop(self) -> None:
         """Ask the training to end. Publishing and recording its end are not interrupted."""

@@ -1,4 +1,4 @@
-"""Diagnosis of misread sources: nested rows, an error document, a wrong delimiter, a missing header."""
+"""Diagnosis of sources that were read in a wrong way: nested rows, an error document, a delimiter, no header."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from recserver.chefs.files.file_chef import CsvEntry, format_from_name
@@ -21,6 +20,7 @@ from recserver.chefs.row_rules import RowRules
 from recserver.chefs.secrets import expand_environment
 from recserver.core.errors import SourceFailed, quoted
 from recserver.training.ingest.column_matching import SYNONYMS, is_known_name, matching_column
+from recserver.training.ingest.column_suggestions import missing_columns
 from recserver.training.ingest.id_encoding import value_at
 from recserver.training.preview.json_values import shorten, to_json_value
 
@@ -82,28 +82,19 @@ class SourceSample:
         return str(self.entry.get("format") or format_from_name(path))
 
     def values(self, name: str, max_values: int = MAX_VALUES) -> list[Any]:
-        """The first values of a column, without those that Python cannot represent."""
+        """The first values of a column."""
         column = self.sample.get(name, ())
-        values = []
-        for row in range(min(len(column), max_values)):
-            try:
-                values.append(value_at(column, row))
-            except (ValueError, OverflowError, pa.ArrowException):  # a lone surrogate, a date before the year 1
-                continue
-        return values
+        return [value_at(column, row) for row in range(min(len(column), max_values))]
 
     def count_id_matches(self, names: Sequence[str]) -> int:
         """How many of ``user_id`` and ``item_id`` are probably among these columns."""
-        there = renamed_columns(names, self.rules.renames)
-        return sum(name in there or matching_column(name, names) is not None for name in ("user_id", "item_id"))
+        present = renamed_columns(names, self.rules.renames)
+        return sum(name in present or matching_column(name, names) is not None for name in ("user_id", "item_id"))
 
 
 def diagnose(source: SourceSample, redactor: Redactor) -> str | None:
     """The hint for a source that lacks a column which no renaming can provide; None if renaming may help."""
-    there = renamed_columns(source.column_names, source.rules.renames)
-    missing = next(
-        (name for name, must in source.rules.required_columns().items() if must and name not in there), None
-    )
+    missing = next(iter(missing_columns(source.column_names, source.rules)), None)
     if missing is None or not source.column_names:
         return None
     if source.kind == "csv":
@@ -111,8 +102,10 @@ def diagnose(source: SourceSample, redactor: Redactor) -> str | None:
     if source.kind not in ("api", "jsonl"):
         return None
     row = {name: next(iter(source.values(name, 1)), None) for name in source.column_names[:MAX_COLUMNS]}
-    own = source.count_id_matches([name for name, value in row.items() if not isinstance(value, dict | list)])
-    return _nested_rows(source, row, own, missing) or _error_object(source, row, own, redactor)
+    own_matches = source.count_id_matches(
+        [name for name, value in row.items() if not isinstance(value, dict | list)]
+    )
+    return _nested_rows(source, row, own_matches, missing) or _error_object(source, row, own_matches, redactor)
 
 
 def _nested_rows(source: SourceSample, row: Mapping[str, Any], own_matches: int, missing: str) -> str | None:
@@ -120,25 +113,25 @@ def _nested_rows(source: SourceSample, row: Mapping[str, Any], own_matches: int,
     paged = bool(source.entry.get("paginated") or source.entry.get("paginator"))
     if source.rows_read > 1 and (own_matches or not paged):
         return None
-    places = [(source.count_id_matches(list(first)), path, what) for path, first, what in _object_paths(row, ())]
-    usable = [one for one in places if one[2] == LIST_OF_OBJECTS or one[0] == 2]
-    nowhere: tuple[int, KeyPath, str] = (0, (), "")
-    likeliest, path, what = max(usable, key=lambda one: one[0], default=nowhere)
-    if not path or (own_matches and likeliest <= own_matches) or (source.rows_read > 1 and likeliest < 2):
+    nested = [(source.count_id_matches(list(first)), path, what) for path, first, what in _object_paths(row, ())]
+    candidates = [one for one in nested if one[2] == LIST_OF_OBJECTS or one[0] == 2]
+    none_found: tuple[int, KeyPath, str] = (0, (), "")
+    n_matches, path, what = max(candidates, key=lambda one: one[0], default=none_found)
+    if not path or (own_matches and n_matches <= own_matches) or (source.rows_read > 1 and n_matches < 2):
         return None
-    place = ".".join(path)
+    path_text = ".".join(path)
     if source.kind == "jsonl":
         return (
-            f"The file holds one object without {missing}; {what} stands at {quoted(place)}: write what stands "
-            "there to the file, one object a line."
+            f"The file holds one object without {missing}; {what} is at {quoted(path_text)}: write the value at "
+            "this place to the file, one object a line."
         )
-    given = source.entry.get("data_selector")
-    selector = f"{given}.{place}" if given else place
+    current = source.entry.get("data_selector")
+    selector = f"{current}.{path_text}" if current else path_text
     if not _is_valid_entry(ApiEntry, {"url": "http://x.example", "data_selector": selector}):
         return None
     many = "The answers are objects" if source.rows_read > 1 else "The answer is one object"
-    do = "correct it to" if given else "add"
-    return f"{many} without {missing}; {what} stands at {quoted(selector)}: {do} data_selector: {selector}"
+    action = "correct it to" if current else "add"
+    return f"{many} without {missing}; {what} is at {quoted(selector)}: {action} data_selector: {selector}"
 
 
 def _object_paths(row: Mapping[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, Mapping[str, Any], str]]:
@@ -165,8 +158,8 @@ def _error_object(
         or not any(name.casefold() in ERROR_FIELDS for name in row)
     ):
         return None
-    said = to_json_value(redactor.redact_value(dict(row)))
-    text = said if isinstance(said, str) else shorten(json.dumps(said, ensure_ascii=False))
+    shown = to_json_value(redactor.redact_value(dict(row)))
+    text = shown if isinstance(shown, str) else shorten(json.dumps(shown, ensure_ascii=False))
     return (
         f"The source answered with one object that looks like an error, no rows: {text}. Check the url, auth and "
         "headers of the data chef."
@@ -175,13 +168,13 @@ def _error_object(
 
 def _wrong_delimiter(source: SourceSample) -> str | None:
     """The hint for delimited text that was read with the wrong delimiter."""
-    if len(source.column_names) != 1 or (mark := _guess_delimiter(source, source.column_names[0])) is None:
+    if len(source.column_names) != 1 or (delimiter := _guess_delimiter(source, source.column_names[0])) is None:
         return None
     start = f"The file has one column only, {quoted(source.column_names[0])}"
-    if _is_valid_entry(CsvEntry, {"path": "x", "delimiter": mark}):
-        do = "correct its delimiter" if source.entry.get("delimiter") else "give its delimiter"
-        return f"{start}: {do}, probably {quoted(mark)}."
-    what = "a blank" if mark == " " else quoted(mark)
+    if _is_valid_entry(CsvEntry, {"path": "x", "delimiter": delimiter}):
+        action = "correct its delimiter" if source.entry.get("delimiter") else "give its delimiter"
+        return f"{start}: {action}, probably {quoted(delimiter)}."
+    what = "a blank" if delimiter == " " else quoted(delimiter)
     return (
         f"{start}: it seems to be separated by {what}, which cannot be a delimiter here: write the file with "
         "commas or tabs between its columns."
@@ -190,13 +183,13 @@ def _wrong_delimiter(source: SourceSample) -> str | None:
 
 def _guess_delimiter(source: SourceSample, header: str) -> str | None:
     """The probable delimiter of a file that was read as a single column."""
-    marks = Counter(run.strip() or " " for run in re.findall(r"[^\w\"']+", header))
+    delimiters = Counter(run.strip() or " " for run in re.findall(r"[^\w\"']+", header))
     rows = [str(value) for value in source.values(header)]
-    for mark, times in marks.most_common():
-        alike = sum(row.count(mark) == times for row in rows)
-        ids = source.count_id_matches([part.strip() for part in header.split(mark)])
-        if ids == 2 or (rows and alike > 0.9 * len(rows)):
-            return mark
+    for delimiter, count in delimiters.most_common():
+        matching = sum(row.count(delimiter) == count for row in rows)
+        ids = source.count_id_matches([part.strip() for part in header.split(delimiter)])
+        if ids == 2 or (rows and matching > 0.9 * len(rows)):
+            return delimiter
     return None
 
 
@@ -209,7 +202,7 @@ def _missing_header(source: SourceSample) -> str | None:
     if not numbers and not all(name in map(str, source.values(name, 1000)) for name in names):
         return None
     examples = ", ".join(map(quoted, names[:MAX_QUOTED])) + (", …" if len(names) > MAX_QUOTED else "")
-    more = (f"column{place + 1}" for place in range(len(HEADER_NAMES), len(names)))
+    more = (f"column{index + 1}" for index in range(len(HEADER_NAMES), len(names)))
     header = (source.delimiter or ",").join([*HEADER_NAMES, *more][: max(2, len(names))])
     return f"The first line looks like data ({examples}): add a header line, such as {header}"
 
