@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.cli.client import Client, CommandFailed, Event
-from recserver.cli.output import printable
 from recserver.cli.run_progress import Display, RunProgress
 from recserver.core.clock import Clock
+from recserver.core.errors import escape
 from recserver.training.run_outcome import RunOutcome
 from recserver.training.run_record import RunRecord
 
@@ -93,7 +93,7 @@ class RunFollower:
             response = await start_or_join(self._client, task_name)
             self.run_id = str(response.get("run_id"))
             if response.get("joined"):
-                self._display.say(printable(str(response["message"])))
+                self._display.say(escape(str(response["message"])))
             self._display.show(self._progress)
             return await self._wait(events)
 

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from recserver.cli.output import console, error_console, printable
+from recserver.cli.output import console, error_console
 from recserver.core.clock import Clock
+from recserver.core.errors import escape
 from recserver.training.jobs import Progress
 
 LINE_INTERVAL = 30.0
@@ -47,7 +48,7 @@ class RunProgress(Progress):
     @property
     def summary(self) -> str:
         """Stage and details in one line."""
-        return printable(f"{self.stage}: {self.details}" if self.details else self.stage)
+        return escape(f"{self.stage}: {self.details}" if self.details else self.stage)
 
     @property
     def share(self) -> float | None:
@@ -128,7 +129,7 @@ class BarDisplay:
         """Redraw the bar."""
         remaining = f"about {format_duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
         fields: dict[str, Any] = {
-            "description": printable(progress.stage),
+            "description": escape(progress.stage),
             "details": ", ".join(part for part in (remaining, progress.details) if part),
         }
         if progress.share is not None:

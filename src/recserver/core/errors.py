@@ -279,8 +279,8 @@ def os_error_text(error: OSError) -> str:
 
 
 def escape(text: str) -> str:
-    """``text`` with its control characters escaped."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    """``text`` with its control characters escaped, so that it cannot send escape sequences to a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _shorten(path: str) -> str:

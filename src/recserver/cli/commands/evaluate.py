@@ -16,9 +16,9 @@ from recserver.algorithms.evaluation.given_split import holdout_from_split
 from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.cli.command import EXIT_FAILED, AsJson, UsageError, command, new_app, usage_error_from
-from recserver.cli.output import error_console, print_error, print_json, print_line, print_rows, printable
+from recserver.cli.output import error_console, print_error, print_json, print_line, print_rows
 from recserver.cli.run_progress import BarDisplay, RunProgress
-from recserver.core.errors import InvalidInput
+from recserver.core.errors import InvalidInput, escape
 from recserver.server.settings import load_settings
 from recserver.training.algorithm_comparison import (
     CandidateOutcome,
@@ -192,7 +192,7 @@ def _progress_display(as_json: bool, total: int) -> Iterator[OnCandidateProgress
         if bar is not None:
             bar.show(RunProgress.model_validate(progress.model_dump() | {"stage": f"{text}: {progress.stage}"}))
         elif is_new and not as_json:
-            error_console.print(printable(text), markup=False)
+            error_console.print(escape(text), markup=False)
 
     if not error_console.is_terminal:
         yield lambda name, progress: show(name, progress, None)
