@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.cli.client import Client, CommandFailed, Event
-from recserver.cli.run_progress import Display, RunProgress
+from recserver.cli.run_progress import BarDisplay, LineDisplay, RunProgress
 from recserver.core.clock import Clock
 from recserver.core.errors import escape
 from recserver.training.run_outcome import RunOutcome
@@ -74,7 +74,7 @@ class RunFollower:
         run_id: of the run; None until the server has started it.
     """
 
-    def __init__(self, client: Client, display: Display, clock: Clock) -> None:
+    def __init__(self, client: Client, display: LineDisplay | BarDisplay, clock: Clock) -> None:
         self.run_id: str | None = None
         self._client, self._display, self._clock = client, display, clock
         self._model_id: str | None = None
