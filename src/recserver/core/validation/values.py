@@ -68,9 +68,9 @@ def require_new(kind: type[Conflict], noun: str, new_id: str, known: Iterable[st
 
 
 def same_id(new_id: str, known: Iterable[str]) -> str | None:
-    """The known id that ``wanted`` equals when case is ignored, if any."""
+    """The known id that equals ``new_id`` except for case; None if there is none."""
     folded = new_id.casefold()
-    return next((one for one in known if one.casefold() == folded), None)
+    return next((known_id for known_id in known if known_id.casefold() == folded), None)
 
 
 def whole_number(value: object) -> int:
@@ -182,8 +182,8 @@ def _json_object(value: object) -> dict[str, Any]:
     for depth, level in enumerate(levels(value)):
         if depth >= MAX_OBJECT_DEPTH:
             raise ValueError(f"must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
-        for one in level:
-            _check_json_value(one)
+        for element in level:
+            _check_json_value(element)
     return value
 
 
@@ -191,9 +191,9 @@ def _check_json_value(value: object) -> None:
     if isinstance(value, str):
         unicode_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("must hold finite numbers only")
+        raise ValueError("must contain only finite numbers")
     elif value is not None and not isinstance(value, bool | int | float | dict | list):
-        raise ValueError("must hold nothing but what JSON knows")
+        raise ValueError("must contain only values that JSON has")
 
 
 Text = Annotated[str, StringConstraints(strict=True, max_length=100_000), AfterValidator(unicode_text)]
