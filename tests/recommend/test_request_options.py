@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from recserver.core.validation.values import parse_offset
 from recserver.recommend.filters import Condition
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import (
@@ -35,7 +36,6 @@ from recserver.recommend.request_options import (
     parse_boost,
     parse_interaction,
     parse_max_per,
-    parse_offset,
 )
 
 COMEDY = Condition("genre", "=", ("Comedy",))

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from recserver.algorithms.interactions import to_indptr
 from recserver.cli.extension_arrays import pack_extras
 from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.values import entity_id
@@ -220,7 +221,7 @@ def _neighbors(
     rows, columns = np.repeat(item_rank, np.diff(indptr)), item_rank[indices]
     order = np.lexsort((columns, rows))
     return {
-        "neighbor_indptr": np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=items))]).astype(np.int64),
+        "neighbor_indptr": to_indptr(np.bincount(rows, minlength=items)),
         "neighbor_indices": columns[order].astype(np.int32),
         "neighbor_weights": weights[order],
         "seen_strengths": confidences[pair_order],
@@ -249,8 +250,4 @@ def _seen(
     _check_csr(indptr, indices, (users, items), "seen", "users")
     rows = np.repeat(user_rank, np.diff(indptr))
     pairs, order = np.unique(rows * items + item_rank[indices], return_index=True)  # sorted, without duplicates
-    new_indptr = (
-        np.concatenate([[0], np.cumsum(np.bincount(pairs // items, minlength=users))]) if items else indptr
-    )
-    columns = pairs % items if items else indices
-    return new_indptr.astype(np.int64), columns.astype(np.int32), order
+    return to_indptr(np.bincount(pairs // items, minlength=users)), (pairs % items).astype(np.int32), order

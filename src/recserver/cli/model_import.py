@@ -13,6 +13,7 @@ from recserver.cli.model_formats import NamedArrays
 from recserver.core.clock import SystemClock, timestamp
 from recserver.core.errors import DataFolderInUse, InvalidInput, ModelBusy, ModelExists, os_error_text, quoted
 from recserver.core.events import EventBus
+from recserver.core.validation.values import same_id
 from recserver.recommend.model.loading import load_model
 from recserver.registry.model_cache import ModelCache
 from recserver.registry.model_config import new_config
@@ -74,7 +75,11 @@ async def publish(
     """
     await asyncio.to_thread(store.folder.mkdir, parents=True, exist_ok=True)
     existing = await _existing_model(store, model_id, overwrite=overwrite)
-    config = existing.config if existing else _new_config(model_id, algorithm_name)
+    if existing:
+        config = existing.config
+    else:
+        algorithm, now = load_algorithm(algorithm_name), timestamp(SystemClock().now())
+        config = new_config(model_id, algorithm_name, algorithm.model_type, algorithm.default_params, now)
     version_store = VersionStore(store)
     versions = ModelVersions(
         models=store, version_store=version_store, model_cache=ModelCache(store, EventBus()), clock=SystemClock(),
@@ -116,7 +121,7 @@ async def _existing_model(store: ModelStore, model_id: str, *, overwrite: bool) 
     Raises:
         ModelExists: if it exists and ``overwrite`` is False, or another id differs in case only.
     """
-    existing = next((other for other in await store.ids() if other.casefold() == model_id.casefold()), None)
+    existing = same_id(model_id, await store.ids())
     if existing is None:
         return None
     if existing != model_id or not overwrite:
@@ -130,12 +135,6 @@ async def _existing_model(store: ModelStore, model_id: str, *, overwrite: bool) 
     if ModelStatus(model.status).in_training:
         raise ModelBusy(f"Model {quoted(model_id)} is being trained: import when the training has ended.")
     return model
-
-
-def _new_config(model_id: str, algorithm_name: str) -> dict[str, Any]:
-    algorithm = load_algorithm(algorithm_name)
-    now = timestamp(SystemClock().now())
-    return new_config(model_id, algorithm_name, algorithm.model_type, algorithm.default_params, now)
 
 
 def _pack(path: Path, header: Mapping[str, Any], arrays: NamedArrays) -> PackedFile:

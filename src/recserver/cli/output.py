@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recserver.core.errors import escape
+
 MAX_CELL_WIDTH = 40
 
 WIDE_TERMINAL = 150
@@ -22,24 +24,19 @@ error_console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def print_error(message: str) -> None:
     """Print a sentence on standard error."""
-    print(f"recserver: {printable(message)}", file=sys.stderr)  # noqa: T201 - this is the command line
+    print(f"recserver: {escape(message)}", file=sys.stderr)  # noqa: T201 - this is the command line
 
 
 def print_line(text: str) -> None:
     """Print a line of text that may come from elsewhere."""
-    console.print(printable(text), markup=False)
-
-
-def printable(text: str) -> str:
-    """``text`` with control characters escaped, so that it cannot send escape sequences to the terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    console.print(escape(text), markup=False)
 
 
 def one_line(value: object) -> str:
     """A value as one line of printable text: a string as it is, None as ``-``, anything else as JSON."""
     if value is None or value == "":
         return "-" if value is None else "''"
-    return printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def cell(value: Any, max_length: int | None = MAX_CELL_WIDTH) -> Text:

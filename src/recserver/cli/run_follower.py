@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver.cli.client import Client, CommandFailed, Event
-from recserver.cli.output import printable
-from recserver.cli.run_progress import Display, RunProgress
+from recserver.cli.run_progress import BarDisplay, LineDisplay, RunProgress
 from recserver.core.clock import Clock
+from recserver.core.errors import escape
 from recserver.training.run_record import RunOutcome, RunRecord
 
 MAX_ATTEMPTS = 3
@@ -73,7 +73,7 @@ class RunFollower:
         run_id: of the run; None until the server has started it.
     """
 
-    def __init__(self, client: Client, display: Display, clock: Clock) -> None:
+    def __init__(self, client: Client, display: LineDisplay | BarDisplay, clock: Clock) -> None:
         self.run_id: str | None = None
         self._client, self._display, self._clock = client, display, clock
         self._model_id: str | None = None
@@ -92,7 +92,7 @@ class RunFollower:
             response = await start_or_join(self._client, task_name)
             self.run_id = str(response.get("run_id"))
             if response.get("joined"):
-                self._display.say(printable(str(response["message"])))
+                self._display.say(escape(str(response["message"])))
             self._display.show(self._progress)
             return await self._wait(events)
 

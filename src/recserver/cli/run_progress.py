@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
-from recserver.cli.output import console, error_console, printable
+from recserver.cli.output import console, error_console
 from recserver.core.clock import Clock
+from recserver.core.errors import escape
 from recserver.training.jobs import Progress
 
 LINE_INTERVAL = 30.0
@@ -47,7 +48,7 @@ class RunProgress(Progress):
     @property
     def summary(self) -> str:
         """Stage and details in one line."""
-        return printable(f"{self.stage}: {self.details}" if self.details else self.stage)
+        return escape(f"{self.stage}: {self.details}" if self.details else self.stage)
 
     @property
     def share(self) -> float | None:
@@ -60,33 +61,11 @@ class RunProgress(Progress):
         return None
 
 
-class Display(Protocol):
-    """Shows the progress of a run."""
-
-    def show(self, progress: RunProgress) -> None:
-        """Show the current progress."""
-        ...
-
-    def say(self, sentence: str) -> None:
-        """Show a sentence about the run."""
-        ...
-
-
-class NoDisplay:
-    """Shows nothing."""
-
-    def show(self, progress: RunProgress) -> None:
-        """Do nothing."""
-
-    def say(self, sentence: str) -> None:
-        """Do nothing."""
-
-
 class LineDisplay:
     """Prints a line when the stage or the queue position changes, and every :data:`LINE_INTERVAL` seconds."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, on: Console, clock: Clock) -> None:
+        self._on, self._clock = on, clock
         self._last: tuple[str, int | None] | None = None
         self._printed_at = clock.monotonic()
 
@@ -95,11 +74,11 @@ class LineDisplay:
         now, current = self._clock.monotonic(), (progress.stage, progress.queue_position)
         if current != self._last or now - self._printed_at >= LINE_INTERVAL:
             self._last, self._printed_at = current, now
-            console.print(progress.summary, markup=False)
+            self._on.print(progress.summary, markup=False)
 
     def say(self, sentence: str) -> None:
-        """Print the sentence."""
-        console.print(sentence, markup=False)
+        """Print a sentence about the run."""
+        self._on.print(sentence, markup=False)
 
 
 class BarDisplay:
@@ -128,7 +107,7 @@ class BarDisplay:
         """Redraw the bar."""
         remaining = f"about {format_duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
         fields: dict[str, Any] = {
-            "description": printable(progress.stage),
+            "description": escape(progress.stage),
             "details": ", ".join(part for part in (remaining, progress.details) if part),
         }
         if progress.share is not None:
@@ -140,12 +119,12 @@ class BarDisplay:
         self._bar.console.print(sentence, markup=False)
 
 
-def make_display(clock: Clock, *, as_json: bool) -> AbstractContextManager[Display]:
+def make_display(clock: Clock, *, as_json: bool) -> AbstractContextManager[LineDisplay | BarDisplay]:
     """A bar on a terminal, else lines; with ``as_json`` nothing is written to standard output."""
     on = error_console if as_json else console
     if on.is_terminal:
         return BarDisplay(on)
-    return nullcontext(NoDisplay() if as_json else LineDisplay(clock))
+    return nullcontext(LineDisplay(Console(quiet=True) if as_json else on, clock))
 
 
 def format_duration(seconds: float | None) -> str:

@@ -1,1 +1,1 @@
-"""What everything else stands on: errors, time, events, and the tasks and processes that are started."""
+"""What all other packages use: errors, time, events, and the tasks and processes that are started."""

@@ -14,7 +14,7 @@ MAX_PATH_LENGTH = 200
 
 
 class RecServerError(Exception):
-    """Base of all errors of recserver. ``str(error)`` is a sentence for people.
+    """Base of all errors of recserver. ``str(error)`` is a sentence for users.
 
     A subclass names its code and HTTP status as class arguments, or inherits them.
     """
@@ -82,11 +82,11 @@ class RunNotFound(NotFound, code="run_not_found"):
 
 
 class UserNotFound(NotFound, code="user_not_found"):
-    template = "Model {} knows no user {}: GET /users lists those it was trained on."
+    template = "Model {} has no user {}: GET /users lists those it was trained on."
 
 
 class ItemNotFound(NotFound, code="item_not_found"):
-    template = "Model {} knows no item {}: GET /items lists those it was trained on."
+    template = "Model {} has no item {}: GET /items lists those it was trained on."
 
 
 class VersionNotFound(RecServerError, code="version_not_found", status=404):
@@ -184,7 +184,10 @@ class WriterUnavailable(Unavailable, code="writer_away"):
 
 
 class UnreadableModel(RecServerError, code="model_not_trained", status=409):
-    """A ``.pkl`` that is damaged, foreign or hostile. Nothing in it was executed. ``reason``: half a sentence."""
+    """A ``.pkl`` that is damaged, malicious, or of another program. Nothing in it was executed.
+
+    ``reason``: half a sentence.
+    """
 
     def __init__(self, message: str, reason: str = "its content makes no sense") -> None:
         super().__init__(message)
@@ -279,8 +282,8 @@ def os_error_text(error: OSError) -> str:
 
 
 def escape(text: str) -> str:
-    """``text`` with its control characters escaped."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    """``text`` with its control characters escaped, so that it cannot send escape sequences to a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _shorten(path: str) -> str:

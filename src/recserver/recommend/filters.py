@@ -70,7 +70,8 @@ def parse_condition(condition: object) -> Condition:
         attribute, operator, value = match.groups()
         if value.lstrip()[:1] in _OPERATOR_SIGNS:
             raise ValueError(
-                f"{quoted(condition)} has two operators: {EXAMPLE}, or pass attribute, operator and value apart"
+                f"{quoted(condition)} has two operators: {EXAMPLE}, "
+                "or give attribute, operator and value separately"
             )
         return _validated(attribute, operator, [value])
     if not isinstance(condition, Mapping):

@@ -89,7 +89,9 @@ class MicroBatcher:
         try:
             return loop.run_in_executor(self._pool, work, *args)
         except RuntimeError:
-            raise _draining() from None
+            refused: asyncio.Future[T] = loop.create_future()
+            refused.set_exception(_draining())
+            return refused
 
     def _start_batch(self, key: Key) -> None:
         loop, model = key
@@ -97,12 +99,7 @@ class MicroBatcher:
             loop.call_soon(self._run_inline, key, max_size)
             return
         batch = self._take_batch(key, MAX_BATCH)
-        try:
-            work = self._submit(loop, _answer_batch, model, batch)
-        except Draining as error:
-            self._finish_batch(key, batch, error)
-            return
-        work.add_done_callback(
+        self._submit(loop, _answer_batch, model, batch).add_done_callback(
             lambda done: self._finish_batch(
                 key, batch, _draining() if done.cancelled() else done.exception() or done.result()
             )
@@ -138,16 +135,16 @@ def _draining() -> Draining:
 
 def _answer_batch(model: Recommender, batch: Sequence[_Request]) -> Answers:
     """The answer to each request, or the error that it alone gets."""
-    by_query: dict[Query, list[int]] = {}
-    for number, request in enumerate(batch):
-        by_query.setdefault(request.query, []).append(number)
-    answers: list[Any] = [None] * len(batch)
-    for query, numbers in by_query.items():
-        users = [batch[number].user_id for number in numbers]
+    by_query: dict[Query, list[_Request]] = {}
+    for request in batch:
+        by_query.setdefault(request.query, []).append(request)
+    answers: dict[_Request, Recommendations | BaseException] = {}
+    for query, requests in by_query.items():
+        users = [request.user_id for request in requests]
         try:
-            found: Answers = recommend_many(model, users, PreparedQuery.for_model(model, query))
+            answers |= zip(
+                requests, recommend_many(model, users, PreparedQuery.for_model(model, query)), strict=True
+            )
         except Exception as error:
-            found = [error] * len(numbers)
-        for number, answer in zip(numbers, found, strict=True):
-            answers[number] = answer
-    return answers
+            answers |= dict.fromkeys(requests, error)
+    return [answers[request] for request in batch]

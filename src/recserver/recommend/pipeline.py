@@ -46,7 +46,7 @@ def items_to_json(answer: Recommendations) -> list[dict[str, Any]]:
     """The items of an answer, as responses have them."""
     items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in answer.items]
     for item, explanation in zip(items, answer.explanations or (), strict=False):
-        item["because"] = [{"item_id": own, "share": share} for own, share in explanation.shares]
+        item["because"] = [{"item_id": item_id, "share": share} for item_id, share in explanation.shares]
         item["others"] = explanation.others
     return items
 

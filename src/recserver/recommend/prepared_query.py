@@ -30,7 +30,7 @@ NEEDS_TIMES = "needs times, and this model has none: name the column that holds 
 _BATCH_OPTIONS = frozenset({"n", "offset", "exclude_seen", "exclude", "candidates", "filters", "fallback"})
 """Fields of a query that batch scoring supports; a query with any other is answered by itself."""
 
-_SINGLE_DEFAULTS = [(one.name, one.default) for one in fields(Query) if one.name not in _BATCH_OPTIONS]
+_SINGLE_DEFAULTS = [(field.name, field.default) for field in fields(Query) if field.name not in _BATCH_OPTIONS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class PreparedQuery:
                 have, or reranks too many items.
         """
         _check_depth(model, query)
-        ratings = ((model.items.find(one.item_id), one.rating) for one in query.interactions)
+        ratings = ((model.items.find(each.item_id), each.rating) for each in query.interactions)
 
         def boost(option: Boost) -> tuple[Mask, np.float32]:
             return _attributes(model).mask(option.filter), np.float32(option.factor - 1)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PlainValidator
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from recserver.core.errors import quoted
-from recserver.core.validation.values import Bool, Count, entity_id, parse_count, real_number, whole_number
+from recserver.core.validation.values import Bool, Count, entity_id, parse_count, parse_offset, real_number, within
 from recserver.recommend.filters import Condition, Conditions, is_attribute_name, parse_condition
 
 MAX_IDS = 10_000
@@ -64,18 +64,7 @@ def non_negative_number(value: object) -> float:
     return number
 
 
-def fraction(value: object) -> float:
-    """A number from 0 to 1."""
-    if (number := non_negative_number(value)) > 1:
-        raise ValueError("must be from 0 to 1")
-    return number
-
-
-def parse_offset(value: object) -> int:
-    """A whole number of at least 0."""
-    if (number := whole_number(value)) < 0:
-        raise ValueError("must be a whole number of at least 0")
-    return number
+fraction = within(non_negative_number, 0, 1, "must be from 0 to 1")
 
 
 def list_of(parse: Callable[[object], T], max_length: int) -> Callable[[object], list[T]]:

@@ -84,18 +84,18 @@ def _diversified(model: Recommender, top_n: TopN, diversity: float) -> Iterator[
 def _within_quotas(order: Iterator[int], quotas: Sequence[Quota], count: int) -> Iterator[int]:
     """The first ``count`` items of the order that the quotas allow."""
     taken: list[Counter[int]] = [Counter() for _ in quotas]
-    for place in order if count else ():
-        values = [quota.codes[quota.indptr[place] : quota.indptr[place + 1]].tolist() for quota in quotas]
+    for index in order if count else ():
+        values = [quota.codes[quota.indptr[index] : quota.indptr[index + 1]].tolist() for quota in quotas]
         full = (
             counter[value] >= quota.max_count
-            for quota, counter, own in zip(quotas, taken, values, strict=True)
-            for value in own
+            for quota, counter, item_values in zip(quotas, taken, values, strict=True)
+            for value in item_values
         )
         if any(full):
             continue
-        for counter, own in zip(taken, values, strict=True):
-            counter.update(own)
-        yield place
+        for counter, item_values in zip(taken, values, strict=True):
+            counter.update(item_values)
+        yield index
         count -= 1
         if not count:
             return

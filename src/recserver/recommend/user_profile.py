@@ -62,8 +62,8 @@ def fold_in_user(
     indices = np.fromiter(extra_ratings, np.int32, len(extra_ratings))
     weights = fold_in.weighting.weights(np.fromiter(extra_ratings.values(), np.float64, len(extra_ratings)))
     if trained is not None:
-        kept = ~np.isin(trained[0], indices)
-        indices, weights = np.append(trained[0][kept], indices), np.append(trained[1][kept], weights)
+        others = ~np.isin(trained[0], indices)
+        indices, weights = np.append(trained[0][others], indices), np.append(trained[1][others], weights)
     if not weights.any():
         return None
     order = np.argsort(indices)

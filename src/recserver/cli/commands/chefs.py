@@ -16,8 +16,8 @@ from recserver.chefs.chef_store import ChefStore, Entries
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.cli.command import AsJson, ExistingFolder, checked_by, command, new_app
 from recserver.cli.data_folder import require_folder
-from recserver.cli.output import cell, console, print_json, print_line, printable
-from recserver.core.errors import InvalidInput, quoted
+from recserver.cli.output import cell, console, print_json, print_line
+from recserver.core.errors import InvalidInput, escape, quoted
 from recserver.core.validation.values import parse_count
 from recserver.server.service.chef_key_warnings import key_warnings
 from recserver.server.service.chef_requests import display_entry
@@ -92,7 +92,7 @@ def _print_preview(preview: Preview) -> None:
     if preview.rejected:
         table = Table("reason", "rows", "example", title="Rejected rows", title_justify="left")
         for reason, count in preview.rejected.items():
-            table.add_row(cell(reason), str(count), Text(printable(preview.examples.get(reason, ""))))
+            table.add_row(cell(reason), str(count), Text(escape(preview.examples.get(reason, ""))))
         console.print(table)
     _print_lines(
         f"Rows where the {reason} (it counts as 1): {count}" for reason, count in preview.replaced.items()

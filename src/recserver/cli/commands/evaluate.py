@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,9 +16,9 @@ from recserver.algorithms.evaluation.given_split import holdout_from_split
 from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.cli.command import EXIT_FAILED, AsJson, UsageError, command, new_app, usage_error_from
-from recserver.cli.output import error_console, print_error, print_json, print_line, print_rows, printable
+from recserver.cli.output import error_console, print_error, print_json, print_line, print_rows
 from recserver.cli.run_progress import BarDisplay, RunProgress
-from recserver.core.errors import InvalidInput
+from recserver.core.errors import InvalidInput, escape
 from recserver.server.settings import load_settings
 from recserver.training.algorithm_comparison import (
     CandidateOutcome,
@@ -44,6 +44,8 @@ app = new_app()
 
 File = Annotated[Path | None, Option(metavar="FILE", help="CSV, JSON lines or Parquet, as data chefs read them.")]
 Text = str | None
+Pair = tuple[Path | None, Path | None]
+Columns = Mapping[str, str | None]
 
 
 @command(app)
@@ -80,12 +82,15 @@ def evaluate(
     columns = {"user": user, "item": item, "rating": rating, "timestamp": timestamp}
     _check_options(data, (train, test), columns, split, seed)
     overrides = _parse_hyperparameters(hyperparameters)
-    names = None if algorithms is None else _parse_names(algorithms)
-    candidates = None if names is None else _candidates(names, overrides)  # before the file is read
+    candidates = None if algorithms is None else _candidates(_parse_names(algorithms), overrides)
     if split is None and seed is None and timestamp is not None:
         split = "time"
     holdout = _holdout(data, (train, test), columns, split, seed)
-    candidates = candidates or _candidates(_applicable_algorithms(holdout.training), overrides)
+    if candidates is None:
+        names, left_out = applicable_algorithms(holdout.training)
+        for sentence in left_out:
+            print_error(sentence)
+        candidates = _candidates(names, overrides)
     with _progress_display(as_json, len(candidates)) as on_progress:
         rows = compare(holdout, candidates, int(cpu_count()), on_progress)
     if as_json:
@@ -97,13 +102,7 @@ def evaluate(
         sys.exit(EXIT_FAILED)
 
 
-def _check_options(
-    data: Path | None,
-    pair: tuple[Path | None, Path | None],
-    columns: Mapping[str, str | None],
-    split: str | None,
-    seed: int | None,
-) -> None:
+def _check_options(data: Path | None, pair: Pair, columns: Columns, split: Text, seed: int | None) -> None:
     """Refuse options that cannot be combined."""
     given = [path is not None for path in pair]
     if any(given) and (data is not None or not all(given)):
@@ -142,20 +141,7 @@ def _candidates(names: Sequence[str], overrides: Mapping[str, Any]) -> dict[str,
         return validate_candidates(names, overrides)
 
 
-def _applicable_algorithms(interactions: Interactions) -> list[str]:
-    names, left_out = applicable_algorithms(interactions)
-    for sentence in left_out:
-        print_error(sentence)
-    return names
-
-
-def _holdout(
-    data: Path | None,
-    pair: tuple[Path | None, Path | None],
-    columns: Mapping[str, str | None],
-    split: str | None,
-    seed: int | None,
-) -> Holdout:
+def _holdout(data: Path | None, pair: Pair, columns: Columns, split: Text, seed: int | None) -> Holdout:
     """The training interactions and the held-out ones."""
     by_time = split == "time"
     timestamp = columns["timestamp"] or ("timestamp" if by_time else None)
@@ -183,22 +169,20 @@ def _read(path: Path, columns: ColumnNames) -> Interactions:
 def _progress_display(as_json: bool, total: int) -> Iterator[OnCandidateProgress]:
     """Show the current algorithm on standard error: a bar on a terminal, lines elsewhere unless ``as_json``."""
     started: list[str] = []
+    with BarDisplay(error_console) if error_console.is_terminal else nullcontext() as bar:
 
-    def show(name: str, progress: Progress, bar: BarDisplay | None) -> None:
-        is_new = name not in started
-        if is_new:
-            started.append(name)
-        text = f"{name} ({len(started)} of {total})"
-        if bar is not None:
-            bar.show(RunProgress.model_validate(progress.model_dump() | {"stage": f"{text}: {progress.stage}"}))
-        elif is_new and not as_json:
-            error_console.print(printable(text), markup=False)
+        def show(name: str, progress: Progress) -> None:
+            if is_new := name not in started:
+                started.append(name)
+            text = f"{name} ({len(started)} of {total})"
+            if bar is not None:
+                bar.show(
+                    RunProgress.model_validate(progress.model_dump() | {"stage": f"{text}: {progress.stage}"})
+                )
+            elif is_new and not as_json:
+                error_console.print(escape(text), markup=False)
 
-    if not error_console.is_terminal:
-        yield lambda name, progress: show(name, progress, None)
-        return
-    with BarDisplay(error_console) as bar:
-        yield lambda name, progress: show(name, progress, bar)
+        yield show
 
 
 def _row_to_json(row: CandidateOutcome) -> dict[str, Any]:

@@ -99,8 +99,9 @@ def recommend(
         if out is None:
             raise UsageError(f"--all needs --out: a file ending in {', '.join(EXTENSIONS)}, or a database URL.")
         target = _table_target(data, out, table) if "://" in out else _file_target(out, table)
-        export_options = _validated(ExportOptions, options)
-        _recommend_all(data, model_id, export_options, target, out, as_json=as_json)
+        options = _validated(ExportOptions, options)
+        model_id, path = find_model_file(data, model_id)
+        _recommend_all(ExportJob(model_id=model_id, model=path, options=options, target=target), out, as_json)
         return
     if user is None:
         raise UsageError("No user given: name one, or use --all.")
@@ -110,14 +111,8 @@ def recommend(
         raise UsageError(f"--fallback {quoted(fallback)} is not valid: use overall, recent or none.")
     with usage_error_from(ValueError, "The user id {}."):
         user_id = entity_id(user)
-    user_options = _validated(UserOptions, options | FALLBACKS[fallback] | {"explain": explain})
-    _recommend_one(data, model_id, user_id, user_options, as_json=as_json)
-
-
-def _recommend_one(data: Path, model_id: str | None, user_id: str, options: Any, *, as_json: bool) -> None:
-    """Show recommendations for one user."""
+    query = Query.from_options(_validated(UserOptions, options | FALLBACKS[fallback] | {"explain": explain}))
     model_id, _, model = open_model(data, model_id)
-    query = Query.from_options(options)
     answer = answer_to_json(model, query, recommend_items(model, user_id, query))
     response = {"model_id": model_id, "user_id": user_id, **answer}
     if as_json:
@@ -126,26 +121,16 @@ def _recommend_one(data: Path, model_id: str | None, user_id: str, options: Any,
         _print_recommendations(response)
 
 
-def _recommend_all(
-    data: Path,
-    model_id: str | None,
-    options: dict[str, Any],
-    target: FileTarget | TableTarget,
-    out: str,
-    *,
-    as_json: bool,
-) -> None:
-    """Export recommendations for all users of a model."""
-    model_id, path = find_model_file(data, model_id)
-    job = ExportJob(model_id=model_id, model=path, options=options, target=target)
+def _recommend_all(job: ExportJob, out: str, as_json: bool) -> None:
+    """Export recommendations for all users of a model, and show the result."""
     result = _export(job, Path(out))
     if as_json:
-        print_json({"model_id": model_id, **result.model_dump()})
+        print_json({"model_id": job.model_id, **result.model_dump()})
         return
-    destination = f"table {target.table}" if isinstance(target, TableTarget) else out
+    destination = f"table {job.target.table}" if isinstance(job.target, TableTarget) else out
     print_line(
         f"Wrote {result.rows:,} rows for {result.users:,} users to {destination}: "
-        f"model {model_id}, version {result.model_version}, {result.seconds:.1f} s."
+        f"model {job.model_id}, version {result.model_version}, {result.seconds:.1f} s."
     )
 
 

@@ -37,13 +37,13 @@ _MESSAGE_BY_TYPE = {kind: sentence for sentence, kinds in _MESSAGES.items() for 
 
 def field_errors(error: ValidationError, *within: str) -> list[FieldError]:
     """The invalid fields of ``error``; ``within`` is prepended to each path."""
-    faults = error.errors(include_url=False, include_input=False)
-    named = [
-        FieldError((*within, *(_short_name(part) for part in one["loc"])), _message(one))
-        for one in faults[:MAX_ERRORS]
+    details = error.errors(include_url=False, include_input=False)
+    listed = [
+        FieldError((*within, *(_short_name(part) for part in detail["loc"])), _message(detail))
+        for detail in details[:MAX_ERRORS]
     ]
-    further = len(faults) - len(named)
-    return [*named, FieldError(within, f"and {further} further faults")] if further else named
+    others = len(details) - len(listed)
+    return [*listed, FieldError(within, f"and {others} more errors")] if others else listed
 
 
 def first_error(error: ValidationError) -> str:
@@ -56,10 +56,10 @@ def _short_name(part: int | str) -> str:
     return text if len(text) <= MAX_NAME_LENGTH else f"{text[: MAX_NAME_LENGTH - 1]}…"
 
 
-def _message(fault: ErrorDetails) -> str:
+def _message(detail: ErrorDetails) -> str:
     """The problem of a field and what is allowed. Our own validators provide their messages."""
-    limits = fault.get("ctx", {})
+    limits = detail.get("ctx", {})
     if limits.get("min_length") == 1:
         return "must not be empty"
-    sentence = _MESSAGE_BY_TYPE.get(fault["type"])
-    return fault["msg"].removeprefix("Value error, ") if sentence is None else sentence.format_map(limits)
+    sentence = _MESSAGE_BY_TYPE.get(detail["type"])
+    return detail["msg"].removeprefix("Value error, ") if sentence is None else sentence.format_map(limits)

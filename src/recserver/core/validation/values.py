@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 from recserver.core.errors import Conflict, quoted
 from recserver.core.validation.json_depth import levels
 
-MIN_INTERVAL = 1.0
-MAX_INTERVAL = 31_622_400.0
-"""Seconds: 366 days."""
+N = TypeVar("N", int, float)
 
 MAX_ENTITY_ID_LENGTH = 256
 """Characters of a user or item id."""
@@ -70,9 +68,9 @@ def require_new(kind: type[Conflict], noun: str, new_id: str, known: Iterable[st
 
 
 def same_id(new_id: str, known: Iterable[str]) -> str | None:
-    """The known id that ``wanted`` equals when case is ignored, if any."""
+    """The known id that equals ``new_id`` except for case; None if there is none."""
     folded = new_id.casefold()
-    return next((one for one in known if one.casefold() == folded), None)
+    return next((known_id for known_id in known if known_id.casefold() == folded), None)
 
 
 def whole_number(value: object) -> int:
@@ -107,11 +105,34 @@ def real_number(value: object) -> float:
     return number
 
 
+def within(read: Callable[[object], N], lowest: float, highest: float, message: str) -> Callable[[object], N]:
+    """A validator for numbers within limits, both included; ``message`` says what is allowed."""
+
+    def check(value: object) -> N:
+        number = read(value)
+        if not lowest <= number <= highest:
+            raise ValueError(message)
+        return number
+
+    return check
+
+
+def whole_number_between(lowest: int, highest: int, what: str = "a whole number") -> Callable[[object], int]:
+    """A validator for whole numbers within limits, both included; ``what`` is their name in its message."""
+    return within(whole_number, lowest, highest, f"must be {what} from {lowest} to {highest}")
+
+
+parse_count = whole_number_between(1, 1000)
+"""How many of something are requested at most."""
+
+parse_offset = within(whole_number, 0, math.inf, "must be a whole number of at least 0")
+
+_interval = within(real_number, 1, 31_622_400, "must be from 1 to 31622400 seconds (366 days)")
+
+
 def interval_seconds(value: object) -> float:
     """``value`` if it is an interval of a task: from 1 second to 366 days, in seconds."""
-    number = real_number(value)
-    if not MIN_INTERVAL <= number <= MAX_INTERVAL:
-        raise ValueError("must be from 1 to 31622400 seconds (366 days)")
+    number = _interval(value)
     return int(number) if number.is_integer() else number
 
 
@@ -161,8 +182,8 @@ def _json_object(value: object) -> dict[str, Any]:
     for depth, level in enumerate(levels(value)):
         if depth >= MAX_OBJECT_DEPTH:
             raise ValueError(f"must not be nested deeper than {MAX_OBJECT_DEPTH} levels")
-        for one in level:
-            _check_json_value(one)
+        for element in level:
+            _check_json_value(element)
     return value
 
 
@@ -170,32 +191,9 @@ def _check_json_value(value: object) -> None:
     if isinstance(value, str):
         unicode_text(value)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("must hold finite numbers only")
+        raise ValueError("must contain only finite numbers")
     elif value is not None and not isinstance(value, bool | int | float | dict | list):
-        raise ValueError("must hold nothing but what JSON knows")
-
-
-def whole_number_between(lowest: int, highest: int, what: str = "a whole number") -> Callable[[object], int]:
-    """A validator for whole numbers within limits, both included; ``what`` is their name in its message."""
-
-    def check(value: object) -> int:
-        number = whole_number(value)
-        if not lowest <= number <= highest:
-            raise ValueError(f"must be {what} from {lowest} to {highest}")
-        return number
-
-    return check
-
-
-parse_count = whole_number_between(1, 1000)
-"""How many of something are requested at most."""
-
-
-def _timeout(value: object) -> float:
-    number = real_number(value)
-    if not 0 <= number <= 3600:
-        raise ValueError("must be from 0 to 3600 seconds")
-    return number
+        raise ValueError("must contain only values that JSON has")
 
 
 Text = Annotated[str, StringConstraints(strict=True, max_length=100_000), AfterValidator(unicode_text)]
@@ -209,6 +207,6 @@ WholeNumber = Annotated[int, BeforeValidator(whole_number)]
 Count = Annotated[int, BeforeValidator(parse_count)]
 PageSize = Annotated[int, BeforeValidator(whole_number_between(1, 1_000_000))]
 Interval = Annotated[int | float, BeforeValidator(interval_seconds)]
-Timeout = Annotated[float, BeforeValidator(_timeout)]
+Timeout = Annotated[float, BeforeValidator(within(real_number, 0, 3600, "must be from 0 to 3600 seconds"))]
 Bool = Annotated[bool, BeforeValidator(parse_bool)]
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]

@@ -83,11 +83,11 @@ def read_attributes(
         _check_terms(text, offsets, indptr, items, n_items)
         _check_numbers(numbers, known, n_items)
     named = _parse_header(header[HEADER_KEY], text, offsets, checked=checked)
-    if sum(one.kind is not Kind.TEXT for one in named.values()) != len(numbers):
+    if sum(attribute.kind is not Kind.TEXT for attribute in named.values()) != len(numbers):
         raise _inconsistent("its header lists another number of numeric attributes")
-    for one in named.values():
-        if one.kind is Kind.TIME and not checked:
-            times = numbers[one.row][known[one.row] == 1]
+    for attribute in named.values():
+        if attribute.kind is Kind.TIME and not checked:
+            times = numbers[attribute.row][known[attribute.row] == 1]
             if not ((times >= MIN_TIME) & (times <= MAX_TIME)).all():
                 raise _inconsistent("a time is not in the years 1 to 9999")
     return named
@@ -97,43 +97,43 @@ def _parse_header(
     listed: Any, text: NDArray[Any], offsets: NDArray[Any], *, checked: bool
 ) -> dict[str, Attribute]:
     """The attributes that a header lists, each with its part of the texts or its row of the numbers."""
-    found: dict[str, Attribute] = {}
-    at = row = 0
+    attributes: dict[str, Attribute] = {}
+    start = row = 0
     if not isinstance(listed, list) or not 0 < len(listed) <= MAX_ATTRIBUTES:
         raise _inconsistent("its header lists no attributes")
-    for one in listed:
-        match one:
+    for described in listed:
+        match described:
             case {"name": str(name), "kind": "text", "terms": int(terms), "several": bool(several)}:
-                stop = at + terms
+                stop = start + terms
                 if terms < 0 or stop >= len(offsets):
                     raise _inconsistent("its header lists too many texts")
-                part, bounds = text[offsets[at] : offsets[stop]], offsets[at : stop + 1] - offsets[at]
+                part, bounds = text[offsets[start] : offsets[stop]], offsets[start : stop + 1] - offsets[start]
                 table = IdIndex(part, bounds, checked=checked)
-                found[name] = Attribute(Kind.TEXT, terms=table, start=at, multivalued=several)
-                at = stop
+                attributes[name] = Attribute(Kind.TEXT, terms=table, start=start, multivalued=several)
+                start = stop
             case {"name": str(name), "kind": "number" | "time" as kind}:
-                found[name] = Attribute(Kind(kind), row=row)
+                attributes[name] = Attribute(Kind(kind), row=row)
                 row += 1
             case _:
                 raise _inconsistent("its header describes an attribute in an unknown form")
         if not is_attribute_name(name):
             raise _inconsistent("its header has an invalid attribute name")
-    if len(found) != len(listed):
+    if len(attributes) != len(listed):
         raise _inconsistent("its header has the same attribute twice")
-    if at != len(offsets) - 1:
+    if start != len(offsets) - 1:
         raise _inconsistent("its header lists too few texts")
-    return found
+    return attributes
 
 
 def _check_terms(
     text: NDArray[Any], offsets: NDArray[Any], indptr: NDArray[Any], items: NDArray[Any], n_items: int
 ) -> None:
     """Refuse inconsistent arrays of texts and the items that have them."""
-    kinds = [(str(one.dtype), one.ndim) for one in (text, offsets, indptr, items)]
-    if kinds != [("uint8", 1), ("int64", 1), ("int64", 1), ("int32", 1)]:
+    types = [(str(array.dtype), array.ndim) for array in (text, offsets, indptr, items)]
+    if types != [("uint8", 1), ("int64", 1), ("int64", 1), ("int32", 1)]:
         raise _inconsistent("the arrays of texts have wrong types")
     ends = ((offsets, len(text)), (indptr, len(items)))
-    if not len(offsets) or len(offsets) != len(indptr) or any(one[0] != 0 or one[-1] != end for one, end in ends):
+    if not len(offsets) or len(offsets) != len(indptr) or any(ptr[0] != 0 or ptr[-1] != end for ptr, end in ends):
         raise _inconsistent("the shapes of the texts differ")
     if (offsets[1:] < offsets[:-1]).any() or (indptr[1:] < indptr[:-1]).any():
         raise _inconsistent("offsets of texts decrease")
@@ -145,8 +145,8 @@ def _check_terms(
 
 
 def _check_numbers(numbers: NDArray[Any], known: NDArray[Any], n_items: int) -> None:
-    sound = numbers.dtype == np.float64 and known.dtype == np.uint8 and numbers.ndim == 2
-    if not sound or numbers.shape[1] != n_items or known.shape != numbers.shape or (known > 1).any():
+    consistent = numbers.dtype == np.float64 and known.dtype == np.uint8 and numbers.ndim == 2
+    if not consistent or numbers.shape[1] != n_items or known.shape != numbers.shape or (known > 1).any():
         raise _inconsistent("the shapes of the numbers differ")
 
 

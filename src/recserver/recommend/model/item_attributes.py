@@ -87,15 +87,15 @@ class Attributes:
         Raises:
             ValueError: if the attribute does not exist or is not ordered, or the value is of another kind.
         """
-        one = self._attribute(condition.attribute)
-        if one.terms is not None:
-            matches = self._text_mask(one, one.terms, condition)
+        attribute = self._attribute(condition.attribute)
+        if attribute.terms is not None:
+            matches = self._text_mask(attribute, attribute.terms, condition)
         else:
-            numbers, known = self.numbers[one.row], self.known[one.row].view(np.bool_)
-            wanted = [_parse_value(value, one.kind, condition.attribute) for value in condition.values]
+            numbers, known = self.numbers[attribute.row], self.known[attribute.row].view(np.bool_)
+            values = [_parse_value(value, attribute.kind, condition.attribute) for value in condition.values]
             if condition.operator in _COMPARE:
-                return np.asarray(_COMPARE[condition.operator](numbers, wanted[0]) & known, bool)
-            matches = known & (numbers == wanted[0] if len(wanted) == 1 else np.isin(numbers, wanted))
+                return np.asarray(_COMPARE[condition.operator](numbers, values[0]) & known, bool)
+            matches = known & (numbers == values[0] if len(values) == 1 else np.isin(numbers, values))
         return ~matches if condition.operator == "!=" else matches
 
     def values_of(self, name: str) -> SparseRows:
@@ -108,10 +108,11 @@ class Attributes:
         Raises:
             ValueError: if the attribute does not exist.
         """
-        one = self._attribute(name)
+        attribute = self._attribute(name)
         rows = self._rows.get(name)
         if rows is None:
-            rows = self._number_rows(one) if one.terms is None else self._text_rows(one, one.terms)
+            terms = attribute.terms
+            rows = self._number_rows(attribute) if terms is None else self._text_rows(attribute, terms)
             for part in rows:
                 part.flags.writeable = False
             self._rows[name] = rows
@@ -121,17 +122,17 @@ class Attributes:
         """The attributes of an item: name → number, time as ISO 8601 text, text, or list of texts where items may
         have several. Attributes without a value are absent.
         """
-        found: dict[str, Any] = {}
-        for name, one in self.by_name.items():
-            if one.terms is not None:
+        content: dict[str, Any] = {}
+        for name, attribute in self.by_name.items():
+            if attribute.terms is not None:
                 indptr, codes = self.values_of(name)
-                texts = [one.terms[code] for code in codes[indptr[index] : indptr[index + 1]].tolist()]
+                texts = [attribute.terms[code] for code in codes[indptr[index] : indptr[index + 1]].tolist()]
                 if texts:
-                    found[name] = texts if one.multivalued or len(texts) > 1 else texts[0]
-            elif self.known[one.row, index]:
-                number = float(self.numbers[one.row, index])
-                found[name] = _format_time(number) if one.kind is Kind.TIME else _to_json_number(number)
-        return found
+                    content[name] = texts if attribute.multivalued or len(texts) > 1 else texts[0]
+            elif self.known[attribute.row, index]:
+                number = float(self.numbers[attribute.row, index])
+                content[name] = _format_time(number) if attribute.kind is Kind.TIME else _to_json_number(number)
+        return content
 
     def _attribute(self, name: str) -> Attribute:
         if name not in self.by_name:
@@ -139,30 +140,29 @@ class Attributes:
             raise ValueError(f"the model knows no attribute {quoted(name)} of items: it knows {known}")
         return self.by_name[name]
 
-    def _text_mask(self, one: Attribute, terms: IdIndex, condition: Condition) -> NDArray[np.bool_]:
+    def _text_mask(self, attribute: Attribute, terms: IdIndex, condition: Condition) -> NDArray[np.bool_]:
         if condition.operator in _COMPARE:
             raise ValueError(
-                f"{quoted(condition.attribute)} is text, which {condition.operator} does not compare: "
-                "ask with = or !="
+                f"{quoted(condition.attribute)} is text, which {condition.operator} does not compare: use = or !="
             )
         matches = np.zeros(self.n_items, bool)
         for value in condition.values:
             code = terms.find(value)
             if code is not None:
-                term = one.start + code
+                term = attribute.start + code
                 matches[self.items[self.indptr[term] : self.indptr[term + 1]]] = True
         return matches
 
-    def _text_rows(self, one: Attribute, terms: IdIndex) -> SparseRows:
-        bounds = self.indptr[one.start : one.start + len(terms) + 1]
+    def _text_rows(self, attribute: Attribute, terms: IdIndex) -> SparseRows:
+        bounds = self.indptr[attribute.start : attribute.start + len(terms) + 1]
         items = self.items[bounds[0] : bounds[-1]]
         codes = np.repeat(np.arange(len(terms), dtype=np.int32), np.diff(bounds))
         by_item = np.sort(items.astype(np.int64) << 32 | codes)  # several times faster than sorting indices
         return self._indptr(np.bincount(items, minlength=self.n_items)), (by_item & 0xFFFF_FFFF).astype(np.int32)
 
-    def _number_rows(self, one: Attribute) -> SparseRows:
-        known = self.known[one.row].view(np.bool_)
-        codes = np.unique(self.numbers[one.row][known], return_inverse=True)[1]
+    def _number_rows(self, attribute: Attribute) -> SparseRows:
+        known = self.known[attribute.row].view(np.bool_)
+        codes = np.unique(self.numbers[attribute.row][known], return_inverse=True)[1]
         return self._indptr(known), codes.astype(np.int32)
 
     def _indptr(self, counts: NDArray[Any]) -> NDArray[np.int64]:
@@ -196,11 +196,11 @@ def parse_time(text: str) -> float:
 def _parse_value(text: str, kind: Kind, name: str) -> float:
     """The number that is stored for a value."""
     if kind is Kind.TIME:
-        value, wanted = parse_time(text), "a time: write it like 2020-01-31 or 2020-01-31T18:30:00Z"
+        value, expected = parse_time(text), "a time: write it like 2020-01-31 or 2020-01-31T18:30:00Z"
     else:
-        value, wanted = _parse_number(text), "a number: write it like 20 or 19.99"
+        value, expected = _parse_number(text), "a number: write it like 20 or 19.99"
     if math.isnan(value):
-        raise ValueError(f"{quoted(text)} is no value of {quoted(name)}, which is {wanted}")
+        raise ValueError(f"{quoted(text)} is no value of {quoted(name)}, which is {expected}")
     return value
 
 

@@ -24,36 +24,27 @@ _NEIGHBORS = ("neighbor_indptr", "neighbor_indices", "neighbor_weights", "seen_s
 _FOLD_IN = ("fold_in_inputs", "fold_in_gram")
 
 
-def read_version(artifact: Artifact) -> int:
-    """The version of the model in a file."""
-    version = artifact.header.get("model_version")
+def read_parts(artifact: Artifact) -> tuple[int, ItemItemWeights | None, FoldIn | None]:
+    """The version of the model in a file; its item-item weights, and how users are folded in, if it has them.
+
+    Raises:
+        UnreadableModel: if they are invalid, or an array that every model has is missing.
+    """
+    version, arrays = artifact.header.get("model_version"), artifact.arrays
     if not is_version(version):
         raise _inconsistent(f"it has no version from 1 to {MAX_VERSION}")
-    return version
-
-
-def read_neighbors(arrays: Arrays) -> ItemItemWeights | None:
-    """The item-item weights of a model file; None if it has none."""
-    if not any(name in arrays for name in _NEIGHBORS[:3]):
-        return None
-    _require(arrays, _NEIGHBORS)
-    return ItemItemWeights(*(arrays[name] for name in _NEIGHBORS))
-
-
-def read_fold_in(artifact: Artifact) -> FoldIn | None:
-    """How a model file says that users are folded in; None if it does not say."""
-    if "fold_in" not in artifact.header:
-        return None
-    _require(artifact.arrays, _FOLD_IN)
+    has_neighbors, has_fold_in = any(name in arrays for name in _NEIGHBORS[:3]), "fold_in" in artifact.header
+    required = (*_REQUIRED, *(_NEIGHBORS if has_neighbors else ()), *(_FOLD_IN if has_fold_in else ()))
+    if missing := [name for name in required if name not in arrays]:
+        raise _inconsistent(f"{missing[0]!r} is missing")
+    neighbors = ItemItemWeights(*(arrays[name] for name in _NEIGHBORS)) if has_neighbors else None
+    if not has_fold_in:
+        return version, neighbors, None
     try:
-        return FoldIn.from_header(artifact.header["fold_in"], *(artifact.arrays[name] for name in _FOLD_IN))
+        fold_in = FoldIn.from_header(artifact.header["fold_in"], *(arrays[name] for name in _FOLD_IN))
     except ValueError as error:
         raise _inconsistent(f"how to fold users in is invalid: {error}") from None
-
-
-def require_arrays(arrays: Arrays) -> None:
-    """Refuse a model file without an array that every model has."""
-    _require(arrays, _REQUIRED)
+    return version, neighbors, fold_in
 
 
 def check_arrays(
@@ -128,11 +119,6 @@ def _is_csr(indptr: NDArray[Any], indices: NDArray[Any], rows: int, columns: int
         and bool((np.diff(indptr) >= 0).all())
         and bool(((indices >= 0) & (indices < columns)).all())
     )
-
-
-def _require(arrays: Arrays, names: tuple[str, ...]) -> None:
-    if missing := [name for name in names if name not in arrays]:
-        raise _inconsistent(f"{missing[0]!r} is missing")
 
 
 def _inconsistent(reason: str) -> UnreadableModel:

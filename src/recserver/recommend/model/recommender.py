@@ -12,14 +12,7 @@ from numpy.typing import NDArray
 from recserver.algorithms.fold_in import FoldIn, Vector
 from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.recommend.model.item_attributes import Attributes
-from recserver.recommend.model.model_arrays import (
-    check_arrays,
-    column_norms,
-    read_fold_in,
-    read_neighbors,
-    read_version,
-    require_arrays,
-)
+from recserver.recommend.model.model_arrays import check_arrays, column_norms, read_parts
 from recserver.recommend.user_profile import Source, UserProfile, fold_in_user
 from recserver.storage.model_file import Artifact
 from recserver.storage.model_file.id_table import IdIndex
@@ -77,15 +70,12 @@ class Recommender:
             UnreadableModel: if an array is missing or the arrays are inconsistent.
         """
         arrays, verified = artifact.arrays, artifact.verified
-        version = read_version(artifact)
-        require_arrays(arrays)
-        neighbors, fold_in = read_neighbors(arrays), read_fold_in(artifact)
+        version, neighbors, fold_in = read_parts(artifact)
         items = IdIndex(arrays["item_text"], arrays["item_offsets"], checked=verified)
         users = IdIndex(arrays["user_text"], arrays["user_offsets"], checked=verified)
         attributes = Attributes.from_arrays(artifact.header, arrays, len(items), checked=verified)
         if not verified:
             check_arrays(arrays, len(users), len(items), neighbors, fold_in)
-        norms = arrays["item_norms"] if "item_norms" in arrays else column_norms(arrays["item_factors"])
         return cls(
             model_version=version,
             users=users,
@@ -97,7 +87,7 @@ class Recommender:
             seen_confidences=arrays.get("seen_strengths"),
             item_counts=arrays["item_counts"],
             popularity=(arrays["item_counts"] / max(1, len(users))).astype(np.float32),
-            item_norms=norms,
+            item_norms=arrays["item_norms"] if "item_norms" in arrays else column_norms(arrays["item_factors"]),
             recent_popularity=arrays.get("item_recent"),
             neighbors=neighbors,
             fold_in=fold_in,

@@ -89,12 +89,13 @@ def build_app(
 
 
 def _route_handler(service: Service, route: Route, cache: ResponseCache | None, peers: Peers) -> Handler:
-    waits = not route.is_local and route.operation != "health"
+    is_health_check = route.operation == "health"
+    waits = not route.is_local and not is_health_check
     handler = _local_handler(service, route, cache, peers.wait_settled if waits else None)
     if peers.writer is not None:
         handler = _follower_handler(service, route, handler, peers.writer)
     handler = cancel_on_disconnect(handler) if route.streams_progress else handler
-    handler.needs_key = route.needs_key  # type: ignore[attr-defined]
+    handler.needs_key = not is_health_check  # type: ignore[attr-defined]
     return handler
 
 

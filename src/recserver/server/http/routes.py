@@ -36,11 +36,6 @@ class Route:
     operation: str
 
     @property
-    def needs_key(self) -> bool:
-        """Whether requests must send the API key, if there is one."""
-        return self.operation != "health"
-
-    @property
     def is_cacheable(self) -> bool:
         """Whether the same URL gets the same response as long as the serving version stays the same."""
         return self.method == "GET" and self.operation in CACHEABLE

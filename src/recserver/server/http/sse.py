@@ -67,7 +67,7 @@ def event_name(event: Event) -> str:
 
 
 async def _until_first_ends(*coroutines: Awaitable[None]) -> None:
-    tasks = [asyncio.ensure_future(one) for one in coroutines]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -39,10 +39,10 @@ def parse_json(content: bytes) -> Any:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return content
 
 
 def _reject_constant(name: str) -> float:
@@ -54,11 +54,11 @@ def _parse_int(digits: str) -> int | float:
 
 
 def _check_document(document: Any) -> None:
-    """Refuse what a parser lets pass: NUL, lone surrogates, bottomless nesting."""
+    """Refuse what the parser accepts: NUL, lone surrogates, unlimited nesting."""
     for depth, level in enumerate(levels(document)):
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
-        texts = [one for one in level if isinstance(one, str)]
+        texts = [value for value in level if isinstance(value, str)]
         if any("\0" in text for text in texts):
             raise ValueError("a text holds a NUL character")
         "".join(texts).encode()  # a lone surrogate has no UTF-8 form

@@ -12,7 +12,6 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import (
     Recommendations,
     answer_to_json,
-    items_to_json,
     recommend,
     recommend_many,
     recommend_popular,
@@ -115,13 +114,9 @@ class RecommendOperations(Operations):
         if item is None:
             raise ItemNotFound(model_id, item_id)
         answer = await self.services.batcher.run_query(model, query, lambda: recommend_similar(model, item, query))
-        return {
-            "model_id": model_id,
-            "item_id": item_id,
-            "items": items_to_json(answer),
-            "n_recommendations": len(answer.items),
-            "model_version": model.model_version,
-        }
+        response = answer_to_json(model, query, answer)
+        del response["source"]
+        return {"model_id": model_id, "item_id": item_id, **response}
 
     @operation
     async def popular_items(

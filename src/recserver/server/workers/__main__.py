@@ -64,10 +64,8 @@ async def _serve(config: WorkerConfig, settings: Settings, supervisor: TextIO) -
             return shared, await asyncio.to_thread(listen_unix, config.request_socket)
         return (shared,)
 
-    serve = _serve_writer if config.role is Role.WRITER else _serve_reader
-    if config.role is Role.FOLLOWER:
-        serve = _serve_follower
-    async with serve(config, settings, bind):
+    serve = {Role.WRITER: _serve_writer, Role.FOLLOWER: _serve_follower, Role.READER: _serve_reader}
+    async with serve[config.role](config, settings, bind):
         freeze_gc()
         with supervisor:
             supervisor.write("ready\n")

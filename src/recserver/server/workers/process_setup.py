@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
-from recserver.core.errors import DataFolderInUse, RecServerError
+from recserver.core.errors import DataFolderInUse, RecServerError, escape
 
 EXIT_CANNOT_START = 2
 """Exit status if the settings or the system do not allow the server to start."""
@@ -65,7 +65,7 @@ class _ConsoleRenderer:
 
     def __call__(self, _: Any, __: str, event: dict[str, Any]) -> str:
         time, level = event.pop("timestamp", ""), event.pop("level", "")
-        message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(event.pop("event", "")))
+        message = escape(str(event.pop("event", "")))
         trace = event.pop("exception", "")
         extra = "".join(f" {key}={value!r}" for key, value in event.items())
         return f"{time[:19]}Z {level:<8} {message}{extra}" + (f"\n{trace}" if trace else "")

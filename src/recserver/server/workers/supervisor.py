@@ -122,9 +122,8 @@ class ServingProcess:
 
 async def _serve(config: WorkerConfig, stop_requested: asyncio.Event) -> int:
     follower = config if config.role is Role.READER else config.model_copy(update={"role": Role.FOLLOWER})
-    first, *others = (
-        ServingProcess(one, stop_requested, SystemClock()) for one in (config, *[follower] * (config.workers - 1))
-    )
+    configs = config, *[follower] * (config.workers - 1)
+    first, *others = (ServingProcess(each, stop_requested, SystemClock()) for each in configs)
     async with asyncio.TaskGroup() as group:
         closing = group.create_task(_close_on_stop([first, *others], stop_requested))
         serves = await first.start(first=True)
@@ -132,9 +131,9 @@ async def _serve(config: WorkerConfig, stop_requested: asyncio.Event) -> int:
             closing.cancel()
             return await first.status()
         if not stop_requested.is_set():
-            await asyncio.gather(*(one.start() for one in others))
-        for one in (first, *others):
-            group.create_task(one.keep_running())
+            await asyncio.gather(*(process.start() for process in others))
+        for process in (first, *others):
+            group.create_task(process.keep_running())
         if not stop_requested.is_set():
             mode = ", read-only" if config.role is Role.READER else ""
             url, processes = base_url(config.host, config.port), config.workers
@@ -148,8 +147,8 @@ async def _serve(config: WorkerConfig, stop_requested: asyncio.Event) -> int:
 async def _close_on_stop(processes: Sequence[ServingProcess], stop_requested: asyncio.Event) -> None:
     await stop_requested.wait()
     logger.info("closing: active requests finish, trainings stop")
-    for one in processes:
-        one.close()
+    for process in processes:
+        process.close()
 
 
 def _ignore_sigint() -> None:
