@@ -245,7 +245,9 @@ async def request_in_flight(client: ClientSession) -> AsyncIterator[Request]:
         url = f"http://127.0.0.1:{source.sockets[0].getsockname()[1]}/rows"
         await ok(client, "POST", "/create_data_chef_from_api", data_chef_id="c", url=url)
         response = asyncio.ensure_future(called(client, "GET", "/preview_data_chef/c"))
-        await contacted.wait()
+        reached = asyncio.ensure_future(contacted.wait())
+        await asyncio.wait([reached, response], return_when=asyncio.FIRST_COMPLETED)
+        assert not response.done(), response.result()
         yield Request(response, may_answer)
         may_answer.set()
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from recserver.training.executors.process_pool import ProcessExecutor, worker_environment
+from recserver.core.child_process import child_environment
+from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.executors.protocol import OnExportProgress, OnProgress
 from recserver.training.export.export_job import ExportJob, ExportResult
 from recserver.training.jobs import Preview, PreviewJob, TrainingJob, TrainingResult
@@ -76,7 +77,7 @@ class SharedWorkers:
         return tasks[0].result()
 
     async def _with_executor(self, work: Callable[[ProcessExecutor], Coroutine[Any, Any, T]]) -> T:
-        environment = worker_environment(N_THREADS)
+        environment = child_environment()
         environment.pop("PYTEST_CURRENT_TEST", None)
         if environment != self._environment or self._executor is None:
             if self._executor is not None:
