@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak check format bench clean
+.PHONY: help demo run test quick soak check format bench clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
@@ -18,6 +18,9 @@ run: $(STAMP) ## install and serve the folder data/
 
 test: $(STAMP) ## install and run the tests
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+quick: $(STAMP) ## run the tests that need no processes, no databases and little time
+	$(BIN)/pytest -n 2 -m 'not (process or database or slow or soak)' $(PYTEST_ARGS)
 
 soak: $(STAMP) ## run the long tests
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)

@@ -38,6 +38,17 @@ RUN_ONCE = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined
 run_by_recserver: WeakKeyDictionary[asyncio.AbstractEventLoop, bool] = WeakKeyDictionary()
 
 
+MARKS_OF_FIXTURES = {
+    "shared_workers": "process", "pool": "process", "postgresql": "database", "mariadb": "database"
+}  # fmt: skip
+"""A test that uses one of these fixtures has the mark."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    for name in MARKS_OF_FIXTURES.keys() & getattr(item, "fixturenames", ()):
+        item.add_marker(MARKS_OF_FIXTURES[name])
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Where everything must be there, as in CI, a test that would be skipped fails with the reason instead."""

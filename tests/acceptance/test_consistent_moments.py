@@ -95,6 +95,7 @@ async def watch(rec: RecServer, ask: Ask, trainings: Scripted | Real, plans: lis
     return watched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["library", "http"])
 async def test_fifty_trainings(scripted: RecServer, executor: ScriptedExecutor, how: str) -> None:
     async with AsyncExitStack() as stack:

@@ -16,6 +16,8 @@ from aiohttp.test_utils import TestServer
 from recserver import RecServer, Settings
 from recserver.core.errors import Draining, ServerCannotStart
 
+pytestmark = pytest.mark.process
+
 SCRIPT = """
 import asyncio, sys
 from recserver import RecServer

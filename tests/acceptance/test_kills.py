@@ -28,7 +28,11 @@ from tests.helpers.server_process import (
     versions,
 )
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,8 @@ from recserver import RecServer, Settings
 from recserver.testing import ScriptedExecutor
 from tests.helpers.server_process import PLUGINS, a_server, eventually, get, post, prepare
 
+pytestmark = pytest.mark.process
+
 Traces = dict[str, tuple[int, int, int, bytes]]
 
 

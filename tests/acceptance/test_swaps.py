@@ -16,6 +16,8 @@ from recserver.recommend.query import Query
 from tests.helpers.model_files import put_model, write_model
 from tests.helpers.server_process import a_server
 
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
 CLIENTS = 4
 ITEMS, K = 20_000, 16
 """So that a version is large enough to be mapped, and that ten of them would show in memory."""

@@ -111,6 +111,7 @@ def test_fits_are_reproducible_with_any_number_of_threads(method: Any) -> None:
     assert not same(first, method.fit(tastes(), method.default_params | {"random_state": 1}, DEFAULT))
 
 
+@pytest.mark.slow
 def test_neighbors_improve_the_ranking_and_both_beat_popularity() -> None:
     from recserver.training.worker.evaluate import evaluate
 
@@ -123,6 +124,7 @@ def test_neighbors_improve_the_ranking_and_both_beat_popularity() -> None:
     assert found["both"]["ndcg_at_10"] > found["plain"]["ndcg_at_10"]
 
 
+@pytest.mark.slow
 def test_tuned_hyperparameters_are_used_and_not_tuned_again() -> None:
     interactions = tastes()
     tuned = nmf.tune(interactions, {}, DEFAULT)
@@ -279,6 +281,7 @@ def test_too_large_raw_ratings_fail_with_a_sentence(solver: str, given: Mapping[
     assert fit(of(1e26 * dense), {"solver": "hals"}).is_finite()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(20_000, 10), (10, 5_000)])
 def test_very_long_and_very_wide_data_give_a_model(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(0)

@@ -126,6 +126,7 @@ async def converge(data_dir: Path, edits: int, burst: int, within: float) -> Non
                 assert rec.is_open, number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("polling", [False, True], ids=["by events", "by polling"])
 async def test_a_hundred_edits_converge(data_dir: Path, monkeypatch: pytest.MonkeyPatch, polling: bool) -> None:
     if polling:

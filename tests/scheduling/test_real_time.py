@@ -17,6 +17,8 @@ from recserver.scheduling.task_loop import TaskLoop
 from recserver.scheduling.task_runner import TaskRunner
 from tests.helpers.realtime import AtOnce, load, passing, prepare, quantile, serving
 
+pytestmark = pytest.mark.slow  # runs in real time
+
 BAD_INTERVALS = [
     "NaN", "-NaN", "Infinity", "-Infinity", "1e999", "-1e999", "0", "-0", "0.0", "-0.0", "-1", "-5", "1e-12",
     "0.999", "5e-324", "1e12", "1e308", "31622401", "9223372036854775808", "9" * 5000, "true", "false", "null",

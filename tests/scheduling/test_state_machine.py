@@ -219,6 +219,7 @@ def run(profile: hypothesis.settings) -> None:
         logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_anything_in_any_order() -> None:
     examples = int(os.environ.get("RECSERVER_STATE_MACHINE_EXAMPLES", FEW.max_examples))

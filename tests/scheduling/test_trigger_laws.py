@@ -82,6 +82,7 @@ def test_a_moment_is_never_in_the_past_and_never_met_twice(
     assert cron.first_due(None, clock) == clock.monotonic()
 
 
+@pytest.mark.slow
 @given(expression=expressions, zone=zones, wall=walls, jumps=st.lists(st.floats(-1e9, 1e9), max_size=6))
 def test_wherever_the_clock_is_set_the_next_moment_lies_ahead_and_is_true(
     expression: str, zone: str, wall: datetime, jumps: list[float]

@@ -48,6 +48,7 @@ def run_test(suite: AlgorithmSuite, test: str, folder: Path) -> None:
     method(*([folder] if inspect.signature(method).parameters else []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", TESTS)
 @pytest.mark.parametrize("name", ALGORITHM_PATHS)
 def test_builtin_algorithms_pass(name: str, test: str, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from recserver.testing import ScriptedExecutor
 from tests.helpers.pids import children_of, ended
 from tests.helpers.worker_jobs import PLUGINS
 
+pytestmark = pytest.mark.process
+
 UNGUARDED = """
 import asyncio, sys
 from recserver import RecServer, Settings

@@ -18,6 +18,8 @@ from recserver.training.jobs import PreviewJob
 from tests.helpers.pids import ended, lives
 from tests.helpers.worker_jobs import MakeJob, Started
 
+pytestmark = pytest.mark.process
+
 MakeLook = Callable[..., PreviewJob]
 
 

@@ -20,6 +20,8 @@ from recserver.training.jobs import Progress
 from tests.helpers.pids import children_of, ended, lives
 from tests.helpers.worker_jobs import MakeJob, Started
 
+pytestmark = pytest.mark.process
+
 
 def ignore(_: Progress) -> None:
     """For trainings whose progress nobody asks for."""

@@ -19,6 +19,8 @@ from recserver.training.jobs import Progress
 from tests.helpers.pids import lives
 from tests.helpers.worker_jobs import MakeJob, Started
 
+pytestmark = pytest.mark.process
+
 
 def ignore(_: Progress) -> None:
     """For trainings whose progress nobody asks for."""

@@ -14,6 +14,8 @@ from recserver.training.executors.process_pool import ProcessExecutor
 from recserver.training.executors.worker_slots import WorkerSlots
 from tests.helpers.worker_jobs import MakeJob, Started
 
+pytestmark = pytest.mark.process
+
 
 class Crowd:
     """Takers of places, each of which keeps its own until told to go."""
