@@ -20,7 +20,7 @@ test: $(STAMP) ## install and run the tests
 	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 quick: $(STAMP) ## run the tests that need no processes, no databases and little time
-	$(BIN)/pytest -n 2 -m 'not (process or database or slow or soak)' $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 --hypothesis-profile quick -m 'not (process or database or slow or soak)' $(PYTEST_ARGS)
 
 soak: $(STAMP) ## run the long tests
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -27,7 +28,18 @@ from tests.helpers.shared_workers import SharedWorkers
 pytest_plugins = ["tests.helpers.workbench_fixtures"]
 
 hypothesis.settings.register_profile("recserver", deadline=None)  # machines are noisy, and no test is timed
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("recserver")
+
+MEMORY_FOLDER, MIN_FREE_BYTES = Path("/dev/shm"), 8 * 2**30
+"""Temporary folders of tests are in memory where there is plenty: recserver syncs every file that it writes."""
+
+if (
+    MEMORY_FOLDER.is_dir()
+    and not os.statvfs(MEMORY_FOLDER).f_flag & os.ST_NOEXEC
+    and shutil.disk_usage(MEMORY_FOLDER).free >= MIN_FREE_BYTES
+):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY_FOLDER))
 
 MAX_CALLBACK_SECONDS = 1.0
 """Processor time that one callback may hold the event loop; waiting for a busy machine does not count."""

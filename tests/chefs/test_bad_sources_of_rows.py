@@ -271,11 +271,14 @@ values = st.recursive(
 def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) -> None:
     body = json.dumps(document).encode()
 
+    def flat(value: Any) -> Any:
+        return [] if isinstance(value, list | dict) else value  # other tests compare what lists contain
+
     def whole() -> tuple[list[Any], int]:
         page = parse_page(body, None, "shop.rows", "The source")
         names = list(page.columns)
-        flat = [[[] if isinstance(one, list | dict) else one for one in page.columns[name]] for name in names]
-        return [dict(zip(names, row, strict=True)) for row in zip(*flat, strict=True)], page.size
+        columns = [[flat(one) for one in page.columns[name]] for name in names]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], page.size
 
     def bit_by_bit() -> tuple[list[Any], int]:
         reader = make_row_parser(None, "The source", "shop.rows")
@@ -283,7 +286,7 @@ def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) 
         rows += reader.close()
         names = list(reader.column_names)
         return [
-            {name: row.get(name) for name in names} for row in rows if names
+            {name: flat(row.get(name)) for name in names} for row in rows if names
         ], reader.n_rows + reader.n_non_objects
 
     try:
