@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 MAX_SLEEP = 60.0
 """Seconds of the longest single sleep, so that a resume from suspend is noticed within a minute."""
+
+MAX_CLOCK_DRIFT = timedelta(milliseconds=100)
+"""The wall clock and the monotonic clock are read one after the other, and the wall clock is slewed. A larger
+difference means that the wall clock was set."""
 
 
 class Clock(Protocol):
@@ -23,6 +27,10 @@ class Clock(Protocol):
         """The wall clock, in UTC. For records only: no schedule is computed from it."""
         ...
 
+    def wall_time(self, monotonic: float) -> datetime:
+        """The wall-clock time, in UTC, of a time of ``monotonic()``; the same until the wall clock is set."""
+        ...
+
     async def wait(self, event: asyncio.Event, deadline: float) -> bool:
         """Return True once ``event`` is set, or False once ``monotonic()`` has reached ``deadline``."""
         ...
@@ -31,12 +39,21 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock. On Linux, time spent suspended counts too."""
 
+    _origin = datetime.min.replace(tzinfo=UTC)
+    """The wall-clock time at which ``monotonic()`` was 0."""
+
     def monotonic(self) -> float:
         boottime = getattr(time, "CLOCK_BOOTTIME", None)
         return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def wall_time(self, monotonic: float) -> datetime:
+        origin = self.now() - timedelta(seconds=self.monotonic())
+        if abs(origin - self._origin) > MAX_CLOCK_DRIFT:
+            self._origin = origin
+        return self._origin + timedelta(seconds=monotonic)
 
     async def wait(self, event: asyncio.Event, deadline: float) -> bool:
         while not event.is_set():

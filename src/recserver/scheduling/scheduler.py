@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from datetime import timedelta
 
 from recserver.core.background_tasks import BackgroundTasks
 from recserver.core.clock import Clock, timestamp
@@ -45,9 +44,11 @@ class Scheduler:
         loop = self.loop(task_name)
         if loop is None or not math.isfinite(loop.due):
             return None
-        due = loop.due if loop.retry_at is None else loop.retry_at
-        wait = max(0.0, due - self._clock.monotonic())
-        return timestamp(self._clock.now() + timedelta(seconds=wait))
+        if loop.retry_at is None:
+            planned = loop.trigger.next_wall_time(loop.due, self._clock)
+        else:
+            planned = self._clock.wall_time(loop.retry_at)
+        return timestamp(max(planned, self._clock.now()))
 
     async def start(self) -> None:
         """Start a loop for every task. If the scheduler is running, the same as :meth:`reconcile`."""

@@ -40,7 +40,11 @@ class Trigger(ABC):
 
     def wall_time(self, due: float, clock: Clock) -> datetime:
         """The wall-clock time of ``due``, the last due time that has come."""
-        return clock.now() - timedelta(seconds=max(0.0, clock.monotonic() - due))
+        return clock.wall_time(due)
+
+    def next_wall_time(self, due: float, clock: Clock) -> datetime:
+        """The wall-clock time of ``due``, the next due time."""
+        return clock.wall_time(due)
 
 
 class IntervalTrigger(Trigger):
@@ -119,6 +123,11 @@ class CronTrigger(Trigger):
 
     def wall_time(self, due: float, clock: Clock) -> datetime:
         return self._last_due or super().wall_time(due, clock)
+
+    def next_wall_time(self, due: float, clock: Clock) -> datetime:
+        if self._next is None or due <= clock.monotonic():  # due at once, because it was rescheduled
+            return super().next_wall_time(due, clock)
+        return self._next
 
     def _next_after(self, after: datetime) -> datetime | None:
         """The first time after ``after`` other than the last due time."""

@@ -36,6 +36,9 @@ class FakeClock:
     def now(self) -> datetime:
         return self._wall
 
+    def wall_time(self, monotonic: float) -> datetime:
+        return self._wall + timedelta(seconds=monotonic - self._monotonic)
+
     @property
     def deadlines(self) -> list[float]:
         """Deadlines of all current waits, earliest first, in seconds of ``monotonic()``."""

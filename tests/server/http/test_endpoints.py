@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,12 @@ import pytest
 import yaml
 
 from recserver.algorithms.lookup import ALGORITHM_PATHS
+from recserver.core.clock import SystemClock
 from recserver.core.events import RunEnded, RunStarted
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api
+
+pytestmark = pytest.mark.slow
 
 CONFIG = {
     "model_id", "model_name", "message", "algorithm", "model_type", "hyperparameters", "created_at", "status",
@@ -355,3 +360,12 @@ async def test_stop_cancels_active_runs_unless_disabled(trained: Api, trainings:
         assert answer["stopped_models"] == ["a"] and training.cancelled
         assert (await events.next(RunEnded)).outcome == "stopped"
     assert (await trained.ok("GET", "/get_model_info/a"))["status"] == "stopped"
+
+
+async def test_a_planned_run_is_planned_for_the_same_time_in_every_answer(
+    trained: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jitter = itertools.cycle(timedelta(milliseconds=one) for one in range(5))
+    monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + next(jitter))
+    planned = {(await trained.ok("GET", "/list_tasks"))["t"]["next_run_at"] for _ in range(10)}
+    assert len(planned) == 1
