@@ -90,6 +90,7 @@ def test_links_between_pages_are_valid(page: str) -> None:
         assert ((ROOT / page).parent / target).exists(), target
 
 
+@pytest.mark.slow
 def test_the_server_imports_no_heavy_library() -> None:
     heavy = "sklearn", "pandas", "scipy"
     code = (

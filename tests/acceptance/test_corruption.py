@@ -166,6 +166,7 @@ def test_the_pickle_is_harmful(tmp_path: Path) -> None:
     assert (tmp_path / "executed").exists()
 
 
+@pytest.mark.slow
 async def test_300_damages(data_dir: Path) -> None:
     await damage_over_and_over(data_dir, 300)
 

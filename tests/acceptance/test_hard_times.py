@@ -175,6 +175,7 @@ async def test_values_of_variables_are_not_exposed(
     assert "${CANARY}" in str(ended.error)
 
 
+@pytest.mark.slow
 async def test_closing_ends_trainings_before_it_waits_for_slow_clients(data_dir: Path) -> None:
     rec = RecServer(data_dir, Settings(port=0, training_processes=1, shutdown_grace=3600))
     with rec.events.listen() as events:

@@ -108,6 +108,7 @@ async def train_and_ask(rec: RecServer, http: ClientSession, chef: str) -> dict[
     return best
 
 
+@pytest.mark.slow
 async def test_a_manually_created_folder_works_the_same(data_dir: Path, settings: Any, ratings: Path) -> None:
     for name in ("models", "tasks", "config"):
         (data_dir / name).mkdir(parents=True)

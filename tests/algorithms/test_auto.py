@@ -22,6 +22,8 @@ from recserver.training.jobs import TrainingJob
 from recserver.training.worker.evaluate import evaluate
 from recserver.training.worker.train import train
 
+pytestmark = pytest.mark.slow
+
 PLAIN = interactions_of(clustered_rows())
 
 

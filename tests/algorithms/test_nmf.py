@@ -18,6 +18,8 @@ from recserver.algorithms.protocol import FitContext, FittedModel, WarmStart
 from recserver.core.errors import InvalidInput, TrainingFailed
 from tests.helpers.planted_tastes import of, same, some, tastes
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {"weighting": "none", "neighbors": 0, "solver": "mu"}
 DEFAULT = FitContext()
 

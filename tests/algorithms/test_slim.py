@@ -58,6 +58,7 @@ def test_ties_do_not_exceed_the_number_of_neighbours() -> None:
     assert np.array_equal(nearest, nearest_items(columns, 3, threads=2)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [12, 2], ids=["at once", "in groups"])
 @pytest.mark.parametrize(("cells", "panel"), [(2**27, 2**22), (20 * 91, 8 * 12 * 12), (17 * 91, 30), (91, 30)])
 def test_weights_are_those_of_non_negative_least_squares(

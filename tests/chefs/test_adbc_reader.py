@@ -42,6 +42,7 @@ def plain(n: int) -> tuple[Any, Any, Any]:
     return f"u{n % 700}", n % 900, n % 10 / 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "odd", "quick_rows"),
     [
@@ -96,6 +97,7 @@ value = st.one_of(
 kind = st.sampled_from(["", "TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB"])
 
 
+@pytest.mark.slow
 @given(
     st.tuples(kind, kind, kind),
     st.tuples(*[st.sampled_from(["a", 1, 1.5])] * 3),
@@ -151,6 +153,7 @@ NOT_QUICK = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [*QUICK, *NOT_QUICK])
 def test_only_simple_plans_go_quickly(policy: SourcePolicy, ways: Ways, query: str) -> None:
     fill(policy, ((f"u{n % 50}", n % 40, n / 2) for n in range(2 * FEW)), ("TEXT", "INTEGER", "REAL"))

@@ -98,6 +98,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return iter(())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1, 400, 1000])
 @pytest.mark.parametrize(("start", "end"), [('5" x', 'i"'), ('5" x', '"'), ("5 x", 'i"'), ('5", "x', 'i"')])
 def test_stray_quotes_hide_no_open_one(

@@ -145,6 +145,7 @@ async def test_only_the_owner_may_read_what_may_hold_secrets(store: ChefStore, b
     assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 async def test_of_changes_at_the_same_time_none_is_lost(store: ChefStore) -> None:
     await asyncio.gather(*(store.put(f"c{number}", {"type": "csv", "n": number}) for number in range(60)))
     assert len(await store.read()) == 60

@@ -21,6 +21,8 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput, SourceFailed
 from tests.helpers.http_site import Site
 
+pytestmark = pytest.mark.slow
+
 CANARY = "c4n4ry-Pa55"
 ROWS = [{"user_id": f"u{number}", "item_id": number, "rating": number / 2} for number in range(25)]
 

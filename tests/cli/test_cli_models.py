@@ -29,6 +29,8 @@ from tests.helpers.cli_process import Start
 from tests.helpers.film_models import put_films
 from tests.helpers.model_files import put_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(data_dir: Path) -> Path:

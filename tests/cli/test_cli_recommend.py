@@ -126,6 +126,7 @@ def test_the_model_is_named_where_there_are_several(recommend: Command, folder: 
         assert (status, out) == (1, "") and sentence in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [

@@ -31,6 +31,8 @@ from recserver.training.run_record import RunOutcome
 from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 
+pytestmark = pytest.mark.slow
+
 JOINED = "Task t is already training model m; joined that run.\n"
 RESUMED = "Task t is not paused and runs every 3600 s.\n"
 KEY = "a-key-of-enough-characters"

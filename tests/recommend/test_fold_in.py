@@ -24,6 +24,8 @@ from tests.helpers.answering_models import own_of, trained
 from tests.helpers.planted_tastes import tastes
 from tests.helpers.small_model import ITEMS, packed
 
+pytestmark = pytest.mark.slow
+
 Array = NDArray[Any]
 
 # --- the bounded system ---

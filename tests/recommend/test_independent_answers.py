@@ -96,6 +96,7 @@ async def test_through_the_library(server: RecServer, model: Recommender) -> Non
     assert [reported(one) for one in sessions] == [alone(model, None, opts) for _, opts in asked]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("large", [True, False])
 async def test_over_http(

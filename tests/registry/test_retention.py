@@ -18,6 +18,8 @@ from recserver.storage import atomic_files as files
 from tests.helpers.versioned import answers, damaged, interactions, kept, models_of, run, trained, trio, versions
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 
 def damage(path: Path) -> None:
     """Change a byte in the middle of a file, in place."""

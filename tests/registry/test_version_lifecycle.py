@@ -16,6 +16,8 @@ from recserver.testing import few_interactions
 from tests.helpers.versioned import answers, interactions, run, trained, trio, versions
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 
 async def test_the_newest_versions_are_retained(bench: Workbench) -> None:
     await trained(bench, 8)

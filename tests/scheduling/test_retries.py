@@ -9,6 +9,8 @@ from recserver.core.events import TaskFailing, TaskRecovered
 from recserver.testing import few_interactions
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 AWAY = SourceFailed("The source is away.", transient=True)
 
 

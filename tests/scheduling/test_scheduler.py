@@ -14,6 +14,8 @@ from recserver.core.events import RunSkipped, RunStarted
 from recserver.testing import few_interactions
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 
 async def test_a_model_never_trained_is_trained_when_its_task_is_added(bench: Workbench) -> None:
     await bench.add_task(interval=3600)

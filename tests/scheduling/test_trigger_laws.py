@@ -131,6 +131,7 @@ STATES = "enabled", "stopped", "edited", "removed"
 ROWS = list(itertools.product(PASTS, LATENESS, STATES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("past", "late", "state"), ROWS, ids=[f"{a}, {b} late, {c}" for a, b, c in ROWS])
 async def test_truth_table(data_dir: Path, settings: Settings, past: str, late: float, state: str) -> None:
     """A task of interval 100, opened with the past of an earlier server unless it is running."""

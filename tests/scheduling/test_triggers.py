@@ -43,6 +43,7 @@ def moments(expression: str, zone: str, start: str, days: float) -> list[str]:
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("expression", "zone", "start", "days", "expected"),
     [
@@ -102,6 +103,7 @@ async def runs_at(bench: Workbench, seconds: float, step: float = 30) -> list[st
 
 
 # The clock of a bench shows 2026-01-02 03:04:05 at first.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("jump", "first"),
     [
@@ -258,6 +260,7 @@ BAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "said"), BAD, ids=[str(one)[:60] for one, _ in BAD])
 async def test_what_is_no_schedule_is_refused_in_a_sentence(
     bench: Workbench, wrong: dict[str, Any], said: str

@@ -81,6 +81,7 @@ def edit(folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("polling", [False, True])
 async def test_edits_of_every_kind_are_reported(
     folder: Path, monkeypatch: pytest.MonkeyPatch, polling: bool

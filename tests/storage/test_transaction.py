@@ -93,6 +93,7 @@ async def steps_of(before: Path, folder: Path, operation: Operation, patch: pyte
     return disk.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.__name__)
 async def test_the_power_may_go_at_any_moment(
     before: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: Operation
@@ -124,6 +125,7 @@ async def test_the_power_may_go_at_any_moment(
     assert set(found) == {"old", "new"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize(
     "numbers",

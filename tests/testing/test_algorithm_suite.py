@@ -177,6 +177,7 @@ ALSO: dict[str, set[str]] = {
 """Further tests that fail because of the same fault."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_faulty_algorithm_fails_the_test_of_its_fault(tmp_path: Path, fault: str) -> None:
     failures = {}

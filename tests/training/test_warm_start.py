@@ -15,6 +15,8 @@ from recserver.storage.model_file import load
 from recserver.training.jobs import TrainingJob, TrainingResult
 from recserver.training.worker.train import train
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     (f"u{user:03}", f"i{item:03}") for user in range(120) for item in range(user % 5, 60, 5) if (user * item) % 7
 ]

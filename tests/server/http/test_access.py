@@ -15,6 +15,8 @@ from recserver.server.http.routes import PREFIXES, ROUTES
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 
+pytestmark = pytest.mark.slow
+
 KEY = "correct-horse-battery-staple"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 OTHER_PATHS = [

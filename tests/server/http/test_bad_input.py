@@ -16,6 +16,8 @@ import pytest
 from recserver.server.http.routes import ROUTES
 from tests.helpers.api_client import Answer, Api
 
+pytestmark = pytest.mark.slow
+
 BAD_IDS = [
     "", " ", ".", "..", "...", "../etc", "a/../b", "../../etc/passwd", "model/..", "/etc/passwd", "model/sub",
     "model/", " ..", ".. ", "\t", "..\\..\\x", "a\\b", "C:\\x", "C:x", "\\\\host\\share", "%2e%2e%2fx",

@@ -11,6 +11,8 @@ import pytest
 from tests.helpers.api_client import Answer, Api
 from tests.helpers.film_models import FILMS, ODD
 
+pytestmark = pytest.mark.slow
+
 FOREIGN_WORDS = re.compile(r"[Ii]nput|[Ss]tring|should|Value error|argument|pattern|\b(?:int|float|bool|dict)\b")
 
 TEXTS: dict[str, list[str]] = {

@@ -14,6 +14,8 @@ from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.film_models import FILMS, ODD, USERS, put_films, swap_films
 
+pytestmark = pytest.mark.slow
+
 Options = dict[str, Any]
 
 ON_ITEMS: list[Options] = [

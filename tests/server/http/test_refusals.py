@@ -33,6 +33,7 @@ async def refused(api: Api, method: str, path: str, body: dict[str, Any]) -> lis
     return [answer.body["detail"], *(one["msg"] for one in answer.body["errors"])]
 
 
+@pytest.mark.slow
 async def test_errors_of_fields_have_our_wording(api: Api, subtests: pytest.Subtests) -> None:
     for operation, route in sorted(OPERATIONS.items()):
         for name in parameters_of(getattr(Service, operation))[0]:

@@ -71,6 +71,7 @@ def comparable(answer: Answer) -> tuple[Any, ...]:
     return answer.status, headers, {name: value for name, value in body.items() if name != "datetime"}
 
 
+@pytest.mark.slow
 async def test_every_route_returns_the_same(follower: Api, trained: Api, subtests: pytest.Subtests) -> None:
     for route in sorted(ROUTES, key=lambda route: route.method == "DELETE"):  # what is there is deleted last
         chef = "none" if route.method == "DELETE" else "c"
