@@ -71,8 +71,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+gc.disable()  # until the tests are collected: what collecting makes stays
+
+
 def pytest_collection_finish() -> None:
     """Keep the modules and the collected tests out of garbage collections, some of which tests ask for."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

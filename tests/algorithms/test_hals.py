@@ -13,6 +13,8 @@ from sklearn.decomposition import NMF as ScikitNMF
 from recserver.algorithms.nmf import hals
 from recserver.algorithms.nmf.hals import Penalty, factorize, largest_singular_value, random_start
 
+pytestmark = pytest.mark.slow
+
 Matrix = np.ndarray[Any, Any]
 
 

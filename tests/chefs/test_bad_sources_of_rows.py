@@ -27,6 +27,8 @@ from recserver.training.ingest.source_reader import collect
 from recserver.training.jobs import DataReport, TrainingJob
 from tests.helpers.http_site import Site
 
+pytestmark = pytest.mark.slow
+
 HEADER = b"user_id,item_id\n"
 LINE = b'{"user_id": "u", "item_id": "i"}\n'
 
@@ -98,7 +100,6 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return iter(())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1, 400, 1000])
 @pytest.mark.parametrize(("start", "end"), [('5" x', 'i"'), ('5" x', '"'), ("5 x", 'i"'), ('5", "x', 'i"')])
 def test_stray_quotes_hide_no_open_one(
@@ -336,7 +337,6 @@ def gzip_bomb() -> bytes:
 
 
 @pytest.mark.process
-@pytest.mark.slow
 def test_endless_rows_fit_the_memory(policy: SourcePolicy, site: Site, subtests: pytest.Subtests) -> None:
     """A process of its own reads 100 MB of one row, in several forms, and a compressed bomb by HTTP.
 

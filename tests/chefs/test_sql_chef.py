@@ -145,20 +145,18 @@ def test_json_and_window_functions_work(policy: SourcePolicy, shop: Path, table:
 
 
 @pytest.mark.parametrize("query", BAD_SQL)
-@pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql", "mssql", "oracle", None])
-def test_bad_queries_are_refused_in_every_dialect(
-    query: str, dialect: str | None, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.DEBUG), pytest.raises(ValueError):
-        check_query(query, dialect)
+def test_bad_queries_are_refused_in_every_dialect(query: str, caplog: pytest.LogCaptureFixture) -> None:
+    for dialect in ("sqlite", "postgresql", "mysql", "mssql", "oracle", None):
+        with caplog.at_level(logging.DEBUG), pytest.raises(ValueError):
+            check_query(query, dialect)
     assert not caplog.records
     assert not logging.getLogger("sqlglot").filters
 
 
 @pytest.mark.parametrize("query", GOOD_SQL)
-@pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql", None])
-def test_good_queries_pass(query: str, dialect: str | None) -> None:
-    check_query(query, dialect)
+def test_good_queries_pass(query: str) -> None:
+    for dialect in ("sqlite", "postgresql", "mysql", None):
+        check_query(query, dialect)
 
 
 def test_each_dialect_has_its_own_words() -> None:

@@ -24,6 +24,8 @@ from tests.helpers.exported import in_file, put_crowd, wanted
 from tests.helpers.film_models import put_films
 from tests.helpers.model_files import put_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(data_dir: Path) -> Path:
@@ -126,7 +128,6 @@ def test_the_model_is_named_where_there_are_several(recommend: Command, folder: 
         assert (status, out) == (1, "") and sentence in err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "sentence"),
     [
@@ -169,7 +170,6 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.process
-@pytest.mark.slow
 async def test_a_signal_leaves_no_files(start: Start, crowd: Path, tmp_path: Path, number: signal.Signals) -> None:
     shutil.copytree(crowd, tmp_path / "data")
     process = await start("recommend", "--all", "--out", "top.jsonl")

@@ -16,6 +16,8 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.reranking import POOL_SIZE, Quota, rerank
 from tests.helpers.answering_models import dense_of, made
 
+pytestmark = pytest.mark.slow
+
 Kinds = list[list[int]]
 
 
@@ -115,7 +117,6 @@ def test_without_wishes_it_is_the_order_of_scores(left_out: float) -> None:
     assert pages(model, scores, 7) == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("neighbors", [False, True])
 @pytest.mark.parametrize("diversity", [1e-9, 0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("left_out", [0.0, 0.6, 1.0])

@@ -18,6 +18,8 @@ from recserver.core.events import ModelServes, RunEnded
 from recserver.registry import model_cache as catalog
 from recserver.testing import FakeClock, ScriptedExecutor, few_interactions
 
+pytestmark = pytest.mark.slow
+
 
 class Trained:
     """A server with a model that was trained once."""

@@ -12,6 +12,8 @@ from tests.helpers.model_files import put_model, write_model
 from tests.helpers.versioned import answers, damaged, kept, models_of, run, trained, trio, versions
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 
 async def put_by_hand(bench: Workbench, version: int) -> bytes:
     """Put a valid file in the place of the model's; its content."""

@@ -16,6 +16,8 @@ from recserver.scheduling.task_state import TaskStateStore
 from recserver.storage import atomic_files as files
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 
 async def kill(stack: AsyncExitStack, data_dir: Path) -> None:
     """Close a server, and leave its files as they were before that."""

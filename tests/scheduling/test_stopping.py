@@ -24,6 +24,8 @@ from recserver.training.jobs import TrainingJob, TrainingResult
 from recserver.training.task import TaskSpec
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 
 async def remove_file(bench: Workbench) -> None:
     """Remove the task as a person with a shell would."""

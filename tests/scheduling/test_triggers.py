@@ -18,6 +18,8 @@ from recserver.training import task as tasks
 from tests.helpers.manual_clock import HandClock
 from tests.helpers.workbench import Workbench
 
+pytestmark = pytest.mark.slow
+
 HOUR, DAY, YEAR = 3600, 86_400, 365 * 86_400
 
 
@@ -43,7 +45,6 @@ def moments(expression: str, zone: str, start: str, days: float) -> list[str]:
 BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("expression", "zone", "start", "days", "expected"),
     [
@@ -103,7 +104,6 @@ async def runs_at(bench: Workbench, seconds: float, step: float = 30) -> list[st
 
 
 # The clock of a bench shows 2026-01-02 03:04:05 at first.
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("jump", "first"),
     [
@@ -260,7 +260,6 @@ BAD = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "said"), BAD, ids=[str(one)[:60] for one, _ in BAD])
 async def test_what_is_no_schedule_is_refused_in_a_sentence(
     bench: Workbench, wrong: dict[str, Any], said: str

@@ -21,6 +21,8 @@ from recserver.training.worker import train as training
 from recserver.training.worker.evaluate import evaluate
 from tests.helpers.source_columns import batch, built, pairs
 
+pytestmark = pytest.mark.slow
+
 Row = tuple[str, str, float, int]  # user, item, rating, time
 
 

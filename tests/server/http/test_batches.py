@@ -16,6 +16,8 @@ from recserver.server.service import recommend as operations
 from tests.helpers.api_client import Api
 from tests.helpers.film_models import USERS, swap_films
 
+pytestmark = pytest.mark.slow
+
 MANY = [f"user {number}" if number % 3 else list(USERS)[number % 10] for number in range(3000)]
 LONG = {"model_id": "films", "user_ids": MANY * 2, "explain": True, "exclude_seen": False}
 """An answer of about 10 MB, which is more than sockets hold: it goes on while the client reads."""
@@ -107,7 +109,6 @@ async def test_a_batch_uses_one_version(films: Api) -> None:
     assert {line["model_version"] for line in lines} == {1} and len(lines) == len(MANY)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", ["swapped", "deleted"])
 async def test_a_stream_continues_after_its_version_was_deleted(films: Api, end: str) -> None:
     client = await Reading.of(films, "/recommend_batch", LONG)

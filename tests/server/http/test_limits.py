@@ -13,6 +13,8 @@ from aiohttp import ClientSession
 
 from tests.helpers.api_client import Answer, Api, checked
 
+pytestmark = pytest.mark.slow
+
 LIMIT = 2**20
 HOST = b"Host: localhost\r\n"
 POST = b"POST /restart_scheduler HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
@@ -78,7 +80,6 @@ async def test_too_large_on_every_method(alive: Api, method: str) -> None:
     assert (answer.status, answer.code) == (413, "payload_too_large")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
 async def test_the_limit_counts_after_decompression(
     alive: Api, encoding: str, pack: Callable[[bytes], bytes]
@@ -130,7 +131,6 @@ async def test_depth(alive: Api) -> None:
         assert (await alive.ask("POST", "/restart_scheduler", raw=body)).code == "malformed_json"
 
 
-@pytest.mark.slow
 async def test_large_bodies_do_not_block_the_event_loop(alive: Api) -> None:
     # The fixture loop_is_never_blocked fails this test if one of them does.
     wide = b'{"a":[' + b"[]," * 340_000 + b"[]]}"

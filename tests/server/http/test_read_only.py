@@ -18,6 +18,8 @@ from recserver.server.service import Service
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 
+pytestmark = pytest.mark.slow
+
 LOOKS = {
     "recommend", "recommend_batch", "session_recommend", "rank", "similar_items", "popular_items",
     "validate_data_chef", "export_recommendations",
