@@ -27,7 +27,7 @@ from tests.helpers.shared_workers import SharedWorkers
 
 pytest_plugins = ["tests.helpers.workbench_fixtures"]
 
-hypothesis.settings.register_profile("recserver", deadline=None)  # machines are noisy, and no test is timed
+hypothesis.settings.register_profile("recserver", deadline=None, max_examples=50)  # no test is timed
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
 hypothesis.settings.load_profile("recserver")
 

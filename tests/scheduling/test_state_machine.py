@@ -201,7 +201,7 @@ class Clockwork(RuleBasedStateMachine):
         self.check()
 
 
-FEW = settings(max_examples=25, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck))
 MANY = settings(FEW, max_examples=20_000, stateful_step_count=50)
 
 

@@ -47,6 +47,7 @@ class Reading:
     async def rest(self) -> list[dict[str, Any]]:
         """The lines of the whole answer but its beginning, which must end as an answer does."""
         content = bytearray()
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)  # slow no more
         while part := await self.reader.read(2**16):
             content += part
         assert content.endswith(b"\r\n0\r\n\r\n"), "it breaks off"

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from recserver.algorithms.lookup import load_algorithm
 from recserver.chefs.lookup import load_chef_class
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.executors.process_pool import ProcessExecutor
+from recserver.training.executors.process_pool import ProcessExecutor, _kill
 from recserver.training.jobs import TrainingJob
 from tests.helpers.worker_jobs import PLUGINS, MakeJob
 
@@ -47,13 +48,22 @@ def make_job(tmp_path: Path) -> MakeJob:
     return make
 
 
-@pytest.fixture
-async def pool() -> AsyncIterator[ProcessExecutor]:
-    """A pool with two places."""
-    executor = ProcessExecutor(2, priority="low")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def session_pool() -> AsyncIterator[ProcessExecutor]:
+    executor = ProcessExecutor(2, priority="low", idle_seconds=3600)
     yield executor
     await executor.close()
     assert executor.pids == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def pool(session_pool: ProcessExecutor) -> ProcessExecutor:
+    """A pool of two workers, of which at most one has been started: by an earlier test, to save time."""
+    assert not session_pool._busy
+    while len(session_pool.pids) > 1:
+        if worker := session_pool._take_idle():
+            await _kill(worker)
+    return session_pool
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.helpers.exported import in_file, put_crowd, wanted
 from tests.helpers.pids import lives
 from tests.helpers.worker_jobs import MakeJob, Started
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 LONG = 400_000
 """Users whose export takes seconds, even on a machine that is quick."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from recserver.training.jobs import PreviewJob
 from tests.helpers.pids import ended, lives
 from tests.helpers.worker_jobs import MakeJob, Started
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 MakeLook = Callable[..., PreviewJob]
 
@@ -35,12 +35,10 @@ def make_look(tmp_path: Path) -> MakeLook:
 
 
 @pytest.fixture
-async def hasty() -> AsyncIterator[ProcessExecutor]:
-    """A pool with one place for trainings, and little patience with previews."""
-    executor = ProcessExecutor(1, preview_seconds=0.5)
-    yield executor
-    await executor.close()
-    assert executor.pids == []
+def hasty(pool: ProcessExecutor, monkeypatch: pytest.MonkeyPatch) -> ProcessExecutor:
+    """A pool in which a preview may take half a second."""
+    monkeypatch.setattr(pool, "_preview_seconds", 0.5)
+    return pool
 
 
 async def test_a_preview_and_a_training_may_use_the_same_worker(

@@ -20,7 +20,7 @@ from recserver.training.jobs import Progress
 from tests.helpers.pids import children_of, ended, lives
 from tests.helpers.worker_jobs import MakeJob, Started
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 
 def ignore(_: Progress) -> None:
@@ -56,10 +56,8 @@ async def test_a_cancelled_training_is_gone_when_the_call_returns(
     await pool.run(make_job(), ignore)  # its place is free again
 
 
-async def test_cancelling_before_the_process_has_started_leaves_nothing(
-    pool: ProcessExecutor, make_job: MakeJob
-) -> None:
-    before = children_of("self")
+async def test_cancelling_before_the_process_has_started_leaves_nothing(make_job: MakeJob) -> None:
+    pool, before = ProcessExecutor(2, priority="low"), children_of("self")
     for turns in range(8):
         started = Started(pool, make_job())
         for _ in range(turns):

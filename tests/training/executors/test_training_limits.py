@@ -19,7 +19,7 @@ from recserver.training.jobs import Progress
 from tests.helpers.pids import lives
 from tests.helpers.worker_jobs import MakeJob, Started
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.asyncio(loop_scope="session")]
 
 
 def ignore(_: Progress) -> None:
