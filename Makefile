@@ -20,7 +20,7 @@ run: $(STAMP) ## install and serve the folder data/
 	$(BIN)/recserver serve --data data
 
 test: $(STAMP) ## install and run the tests
-	$(BIN)/pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 quick: $(STAMP) ## run the tests that need no processes, no databases and little time
 	$(BIN)/pytest -n 2 --hypothesis-profile quick -m 'not (process or database or slow or soak)' $(PYTEST_ARGS)

@@ -94,8 +94,8 @@ async def swap_over_and_over(data_dir: Path, swaps: int) -> None:
     assert grown < 4 * len(files[0]) + 0.05 * warm
 
 
-async def test_100_swaps_under_load(data_dir: Path) -> None:
-    await swap_over_and_over(data_dir, 100)
+async def test_50_swaps_under_load(data_dir: Path) -> None:
+    await swap_over_and_over(data_dir, 50)
 
 
 @pytest.mark.soak
