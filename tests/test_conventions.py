@@ -18,6 +18,7 @@ from recserver.chefs.rest.rest_entry import ApiEntry, ApiKey, Basic, Bearer
 from recserver.chefs.sql.database_config import DbConfig
 from recserver.chefs.sql.sql_chef import SqlEntry
 from recserver.core.errors import InvalidInput, RecServerError
+from recserver.recommend.request_options import RankOptions, UserOptions
 from recserver.registry.model_status import ModelStatus
 from recserver.server.http.routes import ROUTES
 from recserver.server.settings import Settings
@@ -45,6 +46,11 @@ def test_every_setting_is_documented() -> None:
 
 def test_every_algorithm_and_status_is_documented() -> None:
     assert [name for name in (*ALGORITHM_PATHS, *ModelStatus) if f"`{name}`" not in HTTP_API] == []
+
+
+def test_every_request_option_is_documented() -> None:
+    names = UserOptions.__annotations__ | RankOptions.__annotations__
+    assert [name for name in names if f"`{name}`" not in HTTP_API] == []
 
 
 def test_every_key_of_a_data_chef_is_documented() -> None:
@@ -84,7 +90,7 @@ def test_no_unsafe_deserialization() -> None:
 
 
 def test_links_between_pages_are_valid() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), (page, target)
 
@@ -101,11 +107,11 @@ def test_the_server_imports_no_heavy_library() -> None:
     assert printed.strip() == "[]"
 
 
-def test_readme_commands_exist() -> None:
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".github/workflows/ci.yml"])
+def test_named_targets_of_make_exist(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\bmake ([a-z]+)", readme):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    targets = re.findall(r"(?:^|[`:]) ?make ([a-z]+)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert targets and not [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 
 def documented_hyperparameters() -> dict[str, dict[str, tuple[str, str]]]:
