@@ -182,7 +182,7 @@ def test_the_quick_way_refuses_and_changes_nothing_either(
         "SELECT * FROM (SELECT * FROM t); DELETE FROM t",
         "SELECT * FROM t) ; DELETE FROM t --",
     ]:
-        assert "The database answered" in str(learned(policy, ENTRY | {"query": query})) or query in HARMLESS, (
+        assert "The database reported" in str(learned(policy, ENTRY | {"query": query})) or query in HARMLESS, (
             query
         )
         assert ways.quick_rows == 0

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from recserver.chefs.files import fast_csv as csv_blocks
 from recserver.chefs.files import file_chef as csv_chef
 from recserver.chefs.rest.json_pages import parse_page
-from recserver.chefs.rest.json_stream import make_row_parser
+from recserver.chefs.rest.json_stream import JsonRowParser
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
 from recserver.training.ingest.source_reader import collect
@@ -69,7 +69,7 @@ def test_a_damaged_second_part_is_not_taken_for_rubbish(
     [
         (b"PK\x03\x04\x14\x00", "is a spreadsheet or a ZIP archive: save its table as CSV."),
         (b"PAR1abc", "is a Parquet file: give the data chef the format parquet."),
-        (b"SQLite format 3\0", "is an SQLite database: make a data chef of type sql for it."),
+        (b"SQLite format 3\0", "is an SQLite database: create a data chef of type sql for it."),
         (b"\n <HTML><body>", "is HTML or XML: save its table as CSV."),
         (
             b'[\n {"user_id": 1}]',
@@ -211,7 +211,7 @@ PAGED = {"paginated": True, "page_size": 1, "concurrent_pages": 1}
 def test_an_error_in_the_place_of_a_page_is_not_the_end(policy: SourcePolicy, site: Site) -> None:
     row = {"user_id": "u", "item_id": "i"}
     pages(site, [row], [row], {"error": "rate limit"})
-    with pytest.raises(SourceFailed, match="an object without rows as its page 3, probably an error"):
+    with pytest.raises(SourceFailed, match="an object without rows as page 3, probably an error"):
         from_site(policy, site, **PAGED)
     for end in ({"items": None}, {"items": []}, []):
         pages(site, [row], [row], end)
@@ -257,8 +257,8 @@ def test_strays_are_counted_and_one_is_shown(policy: SourcePolicy, site: Site) -
     deep = "[" * 900 + "]" * 900
     site.gives(f'[{{"user_id": "u", "item_id": "i"}}, {deep}, 7, "x"]'.encode())
     counted = from_site(policy, site)
-    assert counted.rejected == {"the row is no JSON object": 3}
-    assert counted.examples == {"the row is no JSON object": "[[[[[[[...]]]]]]]"}
+    assert counted.rejected == {"the row is not a JSON object": 3}
+    assert counted.examples == {"the row is not a JSON object": "[[[[[[[...]]]]]]]"}
 
 
 keys = st.sampled_from(["shop", "rows", "x"])
@@ -283,7 +283,7 @@ def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) 
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], page.size
 
     def bit_by_bit() -> tuple[list[Any], int]:
-        reader = make_row_parser(None, "The source", "shop.rows")
+        reader = JsonRowParser(None, "The source", "shop.rows")
         rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
         rows += reader.close()
         names = list(reader.column_names)
@@ -322,8 +322,8 @@ for line in sys.stdin:
 MOST_MEGABYTES = 400
 ENDLESS = {
     "line": ("csv", HEADER + b"u,", b"i", "row longer than 16 MiB"),
-    "quote": ("csv", HEADER + b'u,"', b"iiiiiii\n", "look for an open quote"),
-    "hidden_quote": ("csv", HEADER + b'5" x,"', b"iiiiiii\n", "look for an open quote"),
+    "quote": ("csv", HEADER + b'u,"', b"iiiiiii\n", "check for an open quote"),
+    "hidden_quote": ("csv", HEADER + b'5" x,"', b"iiiiiii\n", "check for an open quote"),
     "json_line": ("jsonl", b'{"user_id": "', b"u", "line longer than 8 MiB"),
     "json_lists": ("jsonl", b'{"user_id": [', b"[],", "line longer than 8 MiB"),
 }

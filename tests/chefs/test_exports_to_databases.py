@@ -141,7 +141,7 @@ def test_a_row_that_the_database_refuses_leaves_what_was_before(shop: Shop, tmp_
     low = "CHECK (score < 5)"
     shop.run(f"CREATE TABLE top ({shop.columns}, extra INT, {low})")
     exported(model := crowd(tmp_path), shop.target())
-    with pytest.raises(ExportFailed, match=r"^The database answered: .+\. Check the table and the connection\.$"):  # noqa: SIM117
+    with pytest.raises(ExportFailed, match=r"^The database reported: .+\. Check the table and the connection\.$"):  # noqa: SIM117
         with open_table_target(shop.target(), "m") as write:
             write(some_rows())
             write([("m", 2, "last", 1, "tea", 6.0)])
@@ -239,7 +239,7 @@ def test_what_servers_refuse_is_told_without_secrets(server: Server, policy: Sou
     assert "Check its host and port" in refused(away)
     foreign = {"postgresql": "pg_catalog.mine", "mysql": "mysql.mine"}[server.kind]
     assert refused(server.dsn(), foreign).endswith(
-        "Let the user of the connection make, read and change the table."
+        "Grant the database user the privileges to create, read and change the table."
     )
 
 
@@ -249,7 +249,7 @@ def test_what_a_driver_finds_fault_with_is_no_fault_of_ours(
     (tmp_path / "no.pem").write_text("no certificate")
     for parameter in (f"ssl_ca={tmp_path}/no.pem", f"ssl_ca={tmp_path}/gone.pem", "charset=klingon"):
         target = TableTarget(table="top", database=f"{mariadb.dsn()}?{parameter}", policy=policy)
-        with pytest.raises(ExportFailed, match=r"^The database answered: .+\. C"):
+        with pytest.raises(ExportFailed, match=r"^The database reported: .+\. C"):
             exported(crowd(tmp_path), target)
 
 
@@ -292,8 +292,8 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("sqlite:////etc/top.db", "lies outside the data folder"),
-        ("sqlite:///../top.db", "lies outside the data folder"),
+        ("sqlite:////etc/top.db", "is outside the data folder"),
+        ("sqlite:///../top.db", "is outside the data folder"),
         ("sqlite:///models/top.db", "one of recserver's own files"),
         ("sqlite:///config/top.db", "one of recserver's own files"),
         ("sqlite:///.hidden.db", "one of recserver's own files"),
@@ -302,13 +302,13 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
         ("sqlite:///", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
         ("sqlite:///no/top.db", "its folder is missing"),
-        ("sqlite:///link.db", "lies outside the data folder"),
+        ("sqlite:///link.db", "is outside the data folder"),
         ("sqlite:///top.db?vfs=unix", "is not allowed here"),
         ("postgresql://169.254.169.254/x", "no data chef may reach it"),
         ("postgresql://shop/x?host=other", "is not allowed here"),
         ("oracle://shop/x", "others are read only"),
         ("top.db", "must be a database URL"),
-        ("postgresql://shop/x%00y", "holds a NUL character"),
+        ("postgresql://shop/x%00y", "contains a NUL character"),
         ("mysql://shop@127.0.0.1/", "names no database"),
     ],
 )

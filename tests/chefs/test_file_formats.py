@@ -73,7 +73,7 @@ def test_a_damaged_archive_says_so(policy: SourcePolicy, table: Read, kind: str,
     # Arrow writes Zstandard without a checksum: only what breaks its structure can be noticed
     start = 4 if kind == "zstd" else 60
     broken = packed[: len(packed) // 2] if harm == "cut off" else packed[:start] + bytes(40) + packed[start + 40 :]
-    assert failure(table, policy, broken) == f"The file 'x.csv' is a damaged {kind} file: write it anew."
+    assert failure(table, policy, broken) == f"The file 'x.csv' is a damaged {kind} file: create it again."
 
 
 def test_the_wrong_compression_is_named(policy: SourcePolicy, table: Read) -> None:
@@ -86,8 +86,8 @@ def test_a_bomb_does_not_go_off(policy: SourcePolicy, table: Read, monkeypatch: 
     bomb = gzip.compress(b"user_id,item_id\n" + b"u,i\n" * 3_000_000)
     monkeypatch.setattr(source_file, "RATIO_CHECK_BYTES", 2**20)
     assert failure(table, policy, bomb) == (
-        "The file 'x.csv' grows more than 200 times when it is decompressed, which tables do not: "
-        "decompress it by hand if it is right."
+        "The file 'x.csv' becomes more than 200 times larger by decompression, which is unusual for a table: "
+        "if it is correct, decompress it yourself."
     )
     capped = policy.model_copy(update={"max_file_bytes": 5_000_000})
     monkeypatch.setattr(source_file, "MAX_RATIO", 10**6)
@@ -146,7 +146,7 @@ def test_a_row_without_an_end_does_not_fill_the_memory(
     monkeypatch.setattr(csv_blocks, "MAX_ROW_BYTES", 2**20)
     small = policy.model_copy(update={"batch_rows": 100})
     assert failure(table, small, b"a,b\n" + b"u,i" * 10**6) == (
-        "The file 'x.csv' has a row longer than 1 MiB after line 2: look for missing line ends."
+        "The file 'x.csv' has a row longer than 1 MiB after line 2: check for missing line ends."
     )
     assert failure(table, small, b'a,b\nu,"i\n' + b"u,i\n" * 10**6) == (
         "The file 'x.csv' has a quote in data row 1 that is never closed: close it, or double it."
@@ -171,8 +171,8 @@ def test_a_name_used_twice_cannot_be_chosen(policy: SourcePolicy, table: Read) -
         ({"delimiter": ",,"}, "delimiter", "must be one character, such as ; or a tab"),
         ({"delimiter": '"'}, "delimiter", "must be one character, such as ; or a tab"),
         ({"delimiter": "a"}, "delimiter", "must be one character, such as ; or a tab"),
-        ({"encoding": "klingon"}, "encoding", "'klingon' is not a text encoding: name one, such as cp1252"),
-        ({"encoding": "base64"}, "encoding", "'base64' is not a text encoding: name one, such as cp1252"),
+        ({"encoding": "klingon"}, "encoding", "'klingon' is not a text encoding: give one, such as cp1252"),
+        ({"encoding": "base64"}, "encoding", "'base64' is not a text encoding: give one, such as cp1252"),
         ({"format": "xlsx"}, "format", "must be 'csv', 'jsonl' or 'parquet'"),
         ({"compression": "rar"}, "compression", "must be 'none', 'gzip', 'bz2', 'xz' or 'zstd'"),
     ],
@@ -217,20 +217,29 @@ def test_json_lines_come_in_batches_and_what_is_no_object_is_left_out(policy: So
     batches = list(chef(small, content, path="x.jsonl").batches({"user_id"}))
     assert [len(batch.columns.get("user_id", [])) for batch in batches] == [2, 0, 1]
     assert [batch.rejected for batch in batches] == [
-        (Rejection("is no JSON object", 1, "7"),), (Rejection("is no JSON object", 3, '"x"'),), (),
+        (Rejection("is not a JSON object", 1, "7"),), (Rejection("is not a JSON object", 3, '"x"'),), (),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b'{"a": 1}\n{"a": \n', "is not valid JSON at line 2: it must hold one JSON object a line, in UTF-8."),
-        (b'\n\n{"a": "\xff"}\n', "is not valid JSON at line 3: it must hold one JSON object a line, in UTF-8."),
-        (b'{"a": NaN}\n', "is not valid JSON at line 1: it must hold one JSON object a line, in UTF-8."),
-        (b"user_id,item_id\nu,i\n", "is not valid JSON at line 1: it must hold one JSON object a line, in UTF-8."),
-        (b"[" * 100_000, "holds a JSON array: save it as JSON lines, one object a line."),
-        (b'[{"a": 1}]\n', "holds a JSON array: save it as JSON lines, one object a line."),
-        (b'[\n {"a": 1}\n]', "holds a JSON array: save it as JSON lines, one object a line."),
+        (
+            b'{"a": 1}\n{"a": \n',
+            "is not valid JSON at line 2: it must contain one JSON object per line, in UTF-8.",
+        ),
+        (
+            b'\n\n{"a": "\xff"}\n',
+            "is not valid JSON at line 3: it must contain one JSON object per line, in UTF-8.",
+        ),
+        (b'{"a": NaN}\n', "is not valid JSON at line 1: it must contain one JSON object per line, in UTF-8."),
+        (
+            b"user_id,item_id\nu,i\n",
+            "is not valid JSON at line 1: it must contain one JSON object per line, in UTF-8.",
+        ),
+        (b"[" * 100_000, "contains a JSON array: save it as JSON lines, one object per line."),
+        (b'[{"a": 1}]\n', "contains a JSON array: save it as JSON lines, one object per line."),
+        (b'[\n {"a": 1}\n]', "contains a JSON array: save it as JSON lines, one object per line."),
     ],
 )
 def test_broken_json_lines_say_where(policy: SourcePolicy, table: Read, content: bytes, sentence: str) -> None:
@@ -264,7 +273,7 @@ def test_parquet_comes_in_batches_with_text_as_dictionaries(policy: SourcePolicy
 @pytest.mark.parametrize("content", [b"", b"user_id,item_id\nu,i\n", b"PAR1" + bytes(100) + b"PAR1"])
 def test_what_is_no_parquet_says_so(policy: SourcePolicy, table: Read, content: bytes) -> None:
     assert failure(table, policy, content, path="x.parquet") == (
-        "The file 'x.parquet' cannot be read as Parquet: write it anew, or correct the format of the data chef."
+        "The file 'x.parquet' cannot be read as Parquet: create it again, or correct the format of the data chef."
     )
 
 

@@ -139,9 +139,9 @@ def test_empty_answers_have_no_rows() -> None:
         (b"<!doctype html><p>secret", "HTML or XML"),
         (b"\n <html>", "HTML or XML"),
         (b"secret", "not valid JSON"),
-        (b'[{"user_id": "secret"}', "broke off"),
-        (b'[{"user_id": "secret', "broke off"),
-        (b"{", "broke off"),
+        (b'[{"user_id": "secret"}', "incomplete"),
+        (b'[{"user_id": "secret', "incomplete"),
+        (b"{", "incomplete"),
         (b'{"user_id": NaN}', "not valid JSON"),
         (b"[1,]", "not valid JSON"),
         (b'[{"a": 1}] secret', "not valid JSON"),
@@ -151,7 +151,7 @@ def test_empty_answers_have_no_rows() -> None:
         (b'"secret"', "single value"),
         (b"42 ", "single value"),
         (b"1", "single value"),
-        (b"tr", "broke off|not valid"),
+        (b"tr", "incomplete|not valid"),
     ],
 )
 def test_bad_answers_are_explained_without_quoting_them(data: bytes, sentence: str) -> None:

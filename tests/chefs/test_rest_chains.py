@@ -117,20 +117,20 @@ PAGE = {"result": {"rows": ROWS, "next": "abc", "total": 25, "more": True}, "lin
     ("paginator", "sentence"),
     [
         ({"type": "cursor", "cursor_path": "result.nxt"},
-         "There is nothing at 'result.nxt' in the first answer, so it was taken for the only page; found "
+         "There is no value at 'result.nxt' in the first response, so it was treated as the only one; found "
          "'result.next': correct cursor_path."),
         ({"type": "json_link", "next_path": "links.next"},
-         "There is nothing at 'links.next' in the first answer, so it was taken for the only page; found "
+         "There is no value at 'links.next' in the first response, so it was treated as the only one; found "
          "'result.next': correct next_path."),
         ({"type": "cursor", "cursor_path": "result"},
-         "There is no text or number at 'result' in the first answer, so it was taken for the only page; found "
+         "There is no text or number at 'result' in the first response, so it was treated as the only one; found "
          "'result.next': correct cursor_path."),
         ({"type": "header_cursor", "header": "X-Nxt"},
-         "There is no header 'X-Nxt' in the first answer, so it was taken for the only page; found 'X-Next': "
+         "There is no header 'X-Nxt' in the first response, so it was treated as the only one; found 'X-Next': "
          "correct header."),
         ({"type": "header_link"},
-         "There is no Link header in the first answer, so it was taken for the only page; found 'X-Next': correct "
-         "the paginator."),
+         "There is no Link header in the first response, so it was treated as the only one; found 'X-Next': "
+         "correct the paginator."),
     ],
     ids=lambda one: one["type"] if isinstance(one, dict) else "",
 )  # fmt: skip
@@ -163,7 +163,7 @@ def test_a_source_that_says_that_there_is_no_more_gets_no_hint(
 @pytest.mark.parametrize("document", [None, [], [{"next": "x"}], {"rows": []}, {"a.b": 1, "": 2, "n": {"m": [1]}}])
 def test_without_anything_alike_the_hint_names_nothing(document: Any) -> None:
     assert missing_next_hints(JsonLink(type="json_link"), Response(), document) == (
-        "There is nothing at 'next' in the first answer, so it was taken for the only page: if there are more, "
+        "There is no value at 'next' in the first response, so it was treated as the only one: if there are more, "
         "correct next_path.",
     )
 
@@ -187,7 +187,7 @@ def test_a_short_first_page_that_says_nothing_of_further_ones_gives_a_hint(
 ) -> None:
     answers(site, lambda request: ROWS[:20])
     assert hints(chef(policy, site, **entry)) == [
-        "Page 1 had 20 rows where 100 were requested, so it was taken for the last: if the source never gives "
+        "Page 1 had 20 rows where 100 were requested, so it was treated as the last: if the source never returns "
         f"more than 20, set {size} to 20."
     ]
     answers(site, lambda request: {"items": ROWS[:1]})
@@ -244,7 +244,7 @@ def test_too_many_empty_pages_are_the_end_and_told(
     monkeypatch.setattr(pages, "MAX_EMPTY_PAGES", 5)
     chain(site, paginator, lambda place: ROWS if place == 4 else [])
     assert hints(chef(policy, site, paginator=paginator)) == [
-        "After 5 pages in a row without rows, the source was taken to be at its end although it names a next page."
+        "Reading ended after 5 consecutive pages without rows, although the source names a next page."
     ]
     assert len(site.requests) == 4 + 1 + 5
 
@@ -268,7 +268,7 @@ def test_a_chain_whose_rows_stay_the_same_fails(
     advice = (
         "the name of its cursor parameter (cursor_param)" if "cursor" in paginator["type"] else "the paginator"
     )
-    assert sentence.endswith(f"gives the same page again and again: correct {advice}, or the source.")
+    assert sentence.endswith(f"returns the same page again and again: correct {advice}, or the source.")
     assert len(site.requests) == 3
     assert sum(batch.n_rows for batch in batches) == 15
 
@@ -283,7 +283,7 @@ def test_pages_that_differ_in_columns_nobody_wants_are_no_repetition(
 @pytest.mark.parametrize(
     ("entry", "advice"),
     [
-        ({"paginated": True, "page_size": 5}, "its page parameter (page_param), or turn paginated off."),
+        ({"paginated": True, "page_size": 5}, "its page parameter (page_param), or set paginated to false."),
         (
             {"paginator": {"type": "page_number", "page_size": 5}},
             "its page parameter (page_param), or the source.",
@@ -296,14 +296,14 @@ def test_numbered_pages_are_compared_by_their_rows(
 ) -> None:
     answers(site, lambda request: {"items": ROWS[:5], "time": len(site.requests)})
     _, sentence = until_failure(chef(policy, site, **entry))
-    assert sentence.endswith(f"gives the same page again and again: correct the name of {advice}")
+    assert sentence.endswith(f"returns the same page again and again: correct the name of {advice}")
 
 
 def test_a_cursor_that_stays_the_same_names_its_parameter(policy: SourcePolicy, site: Site) -> None:
     answers(site, lambda request: {"items": ROWS, "next": "x"})
     _, sentence = until_failure(chef(policy, site, paginator={"type": "cursor", "cursor_path": "next"}))
     assert sentence.endswith(
-        "names a page as the next that was read already: correct the name of its cursor parameter (cursor_param), "
+        "names a next page that was already read: correct the name of its cursor parameter (cursor_param), "
         "or the source."
     )
 
@@ -326,7 +326,7 @@ def test_rows_that_came_before_a_failure_are_handed_over(policy: SourcePolicy, s
     site.pages(lambda page, size: ROWS[(page - 1) * size : page * size] if page < 3 else {"error": "quota"})
     one = chef(policy, site, paginated=True, page_size=10, concurrent_pages=1)
     batches, counted = [], 0
-    with pytest.raises(SourceFailed, match="an object without rows as its page 3"):
+    with pytest.raises(SourceFailed, match="an object without rows as page 3"):
         for batch in one.batches({"user_id"}):
             batches.append(batch.columns["user_id"].tolist())
             counted += batch.n_bytes

@@ -86,7 +86,7 @@ def test_columns_may_come_and_go(policy: SourcePolicy, site: Site, table: Read) 
     assert found == ("user_id", "item_id", "x")
     assert read == {"user_id": [1, None], "item_id": [None, [1]]}
     (batch,) = chef(policy, site.url).batches(None)
-    assert batch.rejected == (Rejection("is no JSON object", 1, "5"),)
+    assert batch.rejected == (Rejection("is not a JSON object", 1, "5"),)
 
 
 def test_compressed_answers_are_read(policy: SourcePolicy, site: Site, table: Read) -> None:
@@ -322,19 +322,19 @@ def test_literals_that_only_the_resolver_understands_are_judged_when_connecting(
 @pytest.mark.parametrize(
     ("body", "status", "headers", "sentence"),
     [
-        (b"secret", 401, {}, "answered 401 Unauthorized: check the address and its credentials"),
-        (b"secret", 404, {}, "answered 404 Not Found"),
-        (b"secret", 429, {}, "answered 429 Too Many Requests"),
-        (b"secret", 500, {}, "answered 500 Internal Server Error: try again"),
-        (b"", 304, {}, "answered 304"),
-        (b"", 302, {}, "answered 302"),
-        (b"secret", 599, {}, "answered 599:"),
+        (b"secret", 401, {}, "responded with 401 Unauthorized: check the url and the credentials"),
+        (b"secret", 404, {}, "responded with 404 Not Found"),
+        (b"secret", 429, {}, "responded with 429 Too Many Requests"),
+        (b"secret", 500, {}, "responded with 500 Internal Server Error: try again"),
+        (b"", 304, {}, "responded with 304"),
+        (b"", 302, {}, "responded with 302"),
+        (b"secret", 599, {}, "responded with 599:"),
         (b"<html>secret", 200, {"Content-Type": "text/html"}, "HTML or XML"),
         (b"secret", 200, {}, "not valid JSON"),
-        (b'{"a": "secret', 200, {}, "broke off"),
-        (b"", 200, {}, "empty answer"),
-        (b"", 204, {}, "empty answer"),
-        (b"secret", 200, {"Content-Encoding": "gzip"}, "could not be fetched|compression|broke off"),
+        (b'{"a": "secret', 200, {}, "incomplete"),
+        (b"", 200, {}, "empty response"),
+        (b"", 204, {}, "empty response"),
+        (b"secret", 200, {"Content-Encoding": "gzip"}, "could not be fetched|compression|incomplete"),
     ],
 )
 def test_bad_answers_are_explained_without_quoting_them(
@@ -357,11 +357,11 @@ def test_bad_answers_are_explained_without_quoting_them(
 @pytest.mark.parametrize(
     ("reply", "sentence"),
     [
-        (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[{"user_id": 1}', "broke off"),
-        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[{"us', "broke off"),
-        (b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[{"user_id": 1}', "broke off"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n[{"user_id": 1}', "incomplete"),
+        (b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[{"us', "incomplete"),
+        (b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[{"user_id": 1}', "incomplete"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n", "not HTTP"),
-        (b"", "closed the connection without an answer"),
+        (b"", "closed the connection without a response"),
         (b"220 secret smtp\r\n", "not HTTP"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n[]", "not HTTP"),
     ],
@@ -389,7 +389,7 @@ def test_nobody_there_is_explained(policy: SourcePolicy, table: Read, monkeypatc
 
 
 def test_https_without_tls_is_explained(policy: SourcePolicy, site: Site, table: Read) -> None:
-    with pytest.raises(SourceFailed, match="does not speak TLS"):
+    with pytest.raises(SourceFailed, match="does not support TLS"):
         table(chef(policy, site.url.replace("http:", "https:")))
 
 

@@ -77,7 +77,7 @@ def test_nothing_waits_longer_than_there_is_time(
     site.gives(b"", status, **{"Retry-After": "100"})  # the policy has 20 seconds
     failed = failure(table, policy, site.url)
     assert str(failed).endswith("It asks to wait 100 seconds.")
-    assert f"answered {status} " in str(failed)
+    assert f"responded with {status} " in str(failed)
     assert (failed.transient, len(site.requests)) == (True, 1)
     assert failed.retry_after == pytest.approx(100, abs=0.2)
     long = policy.model_copy(update={"source_timeout": 600.0})
@@ -87,7 +87,7 @@ def test_nothing_waits_longer_than_there_is_time(
 def test_the_usual_waits_need_time_too(policy: SourcePolicy, site: Site, table: Read) -> None:
     site.gives(b"", 500)
     failed = failure(table, policy.model_copy(update={"source_timeout": 2.0}), site.url)
-    assert str(failed).endswith("answered 500 Internal Server Error: try again once it works.")
+    assert str(failed).endswith("responded with 500 Internal Server Error: try again once it works.")
     assert len(site.requests) == 1
 
 
@@ -134,8 +134,7 @@ def test_refused_addresses_are_told_in_whole_sentences(
         assert said == f"{start}redirects to an address that is refused: {'it ' if must else ''}{must}{reason}"
         site.gives(b'{"items": [{"user_id": 1}], "next": "%s"}' % target.encode())
         said = str(failure(table, policy, site.url, paginator={"type": "json_link"}))
-        its = "its address " if must else ""
-        assert said == f"{start}names a next page that is refused: {its}{must}{reason}"
+        assert said == f"{start}names a next page that is refused: {'it ' if must else ''}{must}{reason}"
         monkeypatch.setenv("BASE", target)
         said = str(failure(table, policy, "${BASE}"))
         assert said == f"The source's url cannot be fetched: {'it ' if must else ''}{must}{reason}"
@@ -176,10 +175,10 @@ TYPES = {
          "auth.bearer.token: must have at most 8000 characters."),
         ({"auth": {"type": "basic", "username": "a:b", "password": "x"}},
          "auth: username must not contain a colon."),
-        ({"headers": {"Host": "x"}}, "headers: 'Host' is not a header that can be set here."),
+        ({"headers": {"Host": "x"}}, "headers: 'Host' is not a header that a data chef can set."),
         ({"headers": {5: "x"}}, "headers: the name '5' must be text: put it in quotes."),
         ({"headers": {"X-Tenant": 5}}, "headers.X-Tenant: must be text: put it in quotes."),
-        ({"headers": ["X"]}, "headers: must be an object of names and texts."),
+        ({"headers": ["X"]}, "headers: must be an object whose values are text."),
         ({"page_param": ""}, "page_param: must have 1 to 100 characters."),
         ({"page_param": True}, "page_param: must be text: put it in quotes."),
         ({"data_selector": 7}, "data_selector: must be text: put it in quotes."),

@@ -19,7 +19,7 @@ from recserver.chefs.rest import page_fetching as pages
 from recserver.chefs.rest import rest_chef as api
 from recserver.chefs.rest.error_messages import retry_after_seconds
 from recserver.chefs.rest.json_pages import FastPageDecoder, page_from_rows, parse_page
-from recserver.chefs.rest.json_stream import make_row_parser
+from recserver.chefs.rest.json_stream import JsonRowParser
 from recserver.chefs.rest.rest_chef import ApiChef
 from recserver.chefs.secrets import MASK, mask_entry, restore_masked
 from recserver.chefs.source_policy import SourcePolicy
@@ -134,7 +134,7 @@ def test_a_404_after_a_full_page_is_the_end(policy: SourcePolicy, site: Site, ta
     answers(site, lambda request: by_page(request) or web.json_response({"detail": "Invalid page."}, status=404))
     assert table(chef(policy, site, paginated=True, page_size=5))[1]["user_id"] == USERS
     answers(site, lambda request: web.Response(status=404))
-    assert "answered 404 Not Found" in failure(table, chef(policy, site, paginated=True))
+    assert "responded with 404 Not Found" in failure(table, chef(policy, site, paginated=True))
 
 
 def test_what_happens_beyond_the_end_does_not_matter(policy: SourcePolicy, site: Site, table: Read) -> None:
@@ -152,9 +152,7 @@ def test_pages_that_go_in_circles_are_noticed(
 ) -> None:
     link = {"Link": '</?b>; rel="next"'}
     answers(site, lambda request: web.json_response({"items": ROWS, "next": "/?b"}, headers=link))
-    assert "names a page as the next that was read already" in failure(
-        table, chef(policy, site, paginator=paginator)
-    )
+    assert "names a next page that was already read" in failure(table, chef(policy, site, paginator=paginator))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +206,7 @@ def test_credentials_are_sent_shown_to_nobody_and_kept(
     assert CANARY not in json.dumps(masked)
     assert masked["headers"] == {"X-Tenant": "shop", "Cookie": MASK}
     assert restore_masked(masked, one) == one
-    with pytest.raises(InvalidInput, match="kept for its own host only"):
+    with pytest.raises(InvalidInput, match="stored for its own host only"):
         restore_masked(masked | {"url": "http://other.example/"}, one)
     with pytest.raises(InvalidInput, match="no secret is stored"):
         restore_masked(masked, None)
@@ -298,14 +296,14 @@ def test_a_fault_that_passes_is_survived(policy: SourcePolicy, site: Site, table
 @pytest.mark.parametrize(
     ("status", "headers", "tries", "sentence"),
     [
-        (500, {}, 3, "answered 500 Internal Server Error: try again once it works. It was tried 3 times."),
-        (429, {}, 3, "answered 429 Too Many Requests: send it fewer requests. It was tried 3 times."),
-        (503, {"Retry-After": "4000"}, 1, "answered 503 Service Unavailable and asks to wait 4000 seconds: "
+        (500, {}, 3, "responded with 500 Internal Server Error: try again once it works. It was tried 3 times."),
+        (429, {}, 3, "responded with 429 Too Many Requests: send it fewer requests. It was tried 3 times."),
+        (503, {"Retry-After": "4000"}, 1, "responded with 503 Service Unavailable and asks to wait 4000 seconds: "
                                            "train from it less often."),
-        (501, {}, 1, "answered 501 Not Implemented: try again once it works."),
-        (401, {}, 1, "answered 401 Unauthorized: check the address and its credentials."),
-        (403, {}, 1, "answered 403 Forbidden: check the address and its credentials."),
-        (404, {}, 1, "answered 404 Not Found: check the address and its credentials."),
+        (501, {}, 1, "responded with 501 Not Implemented: try again once it works."),
+        (401, {}, 1, "responded with 401 Unauthorized: check the url and the credentials."),
+        (403, {}, 1, "responded with 403 Forbidden: check the url and the credentials."),
+        (404, {}, 1, "responded with 404 Not Found: check the url and the credentials."),
     ],
 )  # fmt: skip
 def test_a_fault_that_stays_is_told(
@@ -345,7 +343,7 @@ def test_rows_that_were_handed_over_are_not_fetched_again(
         return response
 
     site.answer = answer
-    assert "broke off in the middle of its answer" in failure(table, chef(policy, site))
+    assert "sent an incomplete response" in failure(table, chef(policy, site))
     assert len(site.requests) == 1
 
 
@@ -433,7 +431,7 @@ def test_both_readers_find_the_same_rows(parts: list[Any], indent: int | None, s
     body = b"\n".join(json.dumps(one, indent=indent).encode() for one in parts)
     wanted = frozenset({"user_id", "item_id"})
     page = parse_page(body, wanted, None, "The source")
-    reader = make_row_parser(wanted, "The source", None)
+    reader = JsonRowParser(wanted, "The source")
     rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
     rows += reader.close()
 
@@ -444,7 +442,7 @@ def test_both_readers_find_the_same_rows(parts: list[Any], indent: int | None, s
     for name in wanted:
         values = page.columns.get(name, [None] * page.n_rows)
         assert usual(values) == usual([row.get(name) for row in rows])
-    assert (len(page.non_objects), page.has_more) == (reader.n_non_objects, reader.has_more)
+    assert (page.n_non_objects, page.has_more) == (reader.n_non_objects, reader.has_more)
     assert set(page.column_names) == set(reader.column_names)
 
 
@@ -455,9 +453,9 @@ def test_pages_like_the_first_are_decoded_alike(first: list[dict[str, Any]], sec
     alike = FastPageDecoder(page_from_rows(first, wanted), wanted).decode(body)
     slow = parse_page(body, wanted, None, "The source")
     if alike is None:
-        assert slow.non_objects
+        assert slow.n_non_objects
         return
-    assert (alike.n_rows, slow.non_objects) == (slow.n_rows, [])
+    assert (alike.n_rows, slow.n_non_objects) == (slow.n_rows, 0)
     for name in wanted:
         nothing = [None] * slow.n_rows
         assert alike.columns.get(name, nothing) == slow.columns.get(name, nothing)

@@ -127,9 +127,9 @@ def test_other_parts_of_a_url_may_change() -> None:
 
 @pytest.mark.parametrize("stored", [None, {}, {"db_config": None}, {"db_config": {"password": MASK}}])
 def test_a_mask_without_a_stored_secret_is_refused(stored: dict[str, object] | None) -> None:
-    with pytest.raises(InvalidInput, match="give the secret itself"):
+    with pytest.raises(InvalidInput, match="enter the secret itself"):
         restore_masked({"db_config": {"password": MASK}}, stored)
-    with pytest.raises(InvalidInput, match="give the secret itself"):
+    with pytest.raises(InvalidInput, match="enter the secret itself"):
         restore_masked({"url": f"http://h/?token={MASK}"}, stored)
 
 

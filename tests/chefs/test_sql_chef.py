@@ -188,7 +188,7 @@ def test_sqlite_itself_refuses_what_the_guard_might_let_through(shop: Path, data
     "query", ["SELECT * FROM pragma_table_info('t')", "SELECT hex(randomblob(60000000)) AS user_id"]
 )
 def test_sqlite_has_limits_of_its_own(policy: SourcePolicy, shop: Path, table: Read, query: str) -> None:
-    with pytest.raises(SourceFailed, match="The database answered"):
+    with pytest.raises(SourceFailed, match="The database reported"):
         table(chef(policy, query))
 
 
@@ -259,7 +259,7 @@ def test_a_wrong_default_database_is_a_warning_then_a_failure(policy: SourcePoli
 
 @pytest.mark.parametrize("query", ["SELECT nosuch FROM t", "SELECT * FROM nosuch"])
 def test_the_database_explains_itself(policy: SourcePolicy, shop: Path, table: Read, query: str) -> None:
-    with pytest.raises(SourceFailed, match=r"The database answered: no such .*: nosuch"):
+    with pytest.raises(SourceFailed, match=r"The database reported: no such .*: nosuch"):
         table(chef(policy, query))
 
 
@@ -417,7 +417,7 @@ def test_driver_errors_lose_their_secrets(
 
     monkeypatch.setattr(sqlite, "read_rows", fail)
     config = {"type": "sqlite", "database": "shop.db", "password": CANARY}
-    with pytest.raises(SourceFailed, match="The database answered") as caught:
+    with pytest.raises(SourceFailed, match="The database reported") as caught:
         table(chef(policy, db_config=config))
     assert CANARY not in str(caught.value)
     assert "\n" not in str(caught.value)

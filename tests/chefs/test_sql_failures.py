@@ -40,8 +40,8 @@ def failure(policy: SourcePolicy, entry: dict[str, Any]) -> str:
 
 
 LOGIN = {
-    "postgresql": 'The database answered: password authentication failed for user "{}". ',
-    "mysql": "The database answered: Access denied for user '{}'@'127.0.0.1' (using password: YES). ",
+    "postgresql": 'The database reported: password authentication failed for user "{}". ',
+    "mysql": "The database reported: Access denied for user '{}'@'127.0.0.1' (using password: YES). ",
 }
 
 
@@ -86,21 +86,21 @@ def test_mistakes_in_queries(way: Server, policy: SourcePolicy, query: str) -> N
     way.run("DROP TABLE IF EXISTS t", "CREATE TABLE t (user_id int)")
     said = failure(policy, {"connection": way.dsn(), "query": query})
     words = dict(zip(("postgresql", "mysql"), SAYS[query], strict=True))[way.kind]
-    assert re.fullmatch(rf"The database answered: ({words})\. Correct the query\.", said), said
+    assert re.fullmatch(rf"The database reported: ({words})\. Correct the query\.", said), said
 
 
 def test_failures_in_the_middle_of_the_rows(postgresql: Server, policy: SourcePolicy, ways: Ways) -> None:
     query = "SELECT 1 / (300000 - generate_series(1, 400000)) AS user_id"
     for ways.quickly in (True, False):
         said = failure(policy, {"connection": postgresql.dsn(), "query": query})
-        assert said == "The database answered: division by zero. Check the query and the connection."
+        assert said == "The database reported: division by zero. Check the query and the connection."
 
 
 def test_what_the_user_may_not_read(way: Server, policy: SourcePolicy) -> None:
     secret_table = {"postgresql": "pg_authid", "mysql": "mysql.global_priv"}[way.kind]
     said = failure(policy, {"connection": way.dsn(), "query": f"SELECT 1 AS user_id FROM {secret_table}"})
     assert "denied" in said
-    assert said.endswith(". Let the user of the connection read what the query asks for.")
+    assert said.endswith(". Grant the database user read access to the tables of the query.")
 
 
 @pytest.mark.parametrize("query", ["DELETE FROM t", "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE t"])
@@ -161,8 +161,8 @@ def test_a_connection_that_is_cut_in_the_middle(way: Server, policy: SourcePolic
         "postgresql": "terminating connection due to administrator command|SSL error: unexpected eof.*",
         "mysql": "Lost connection to MySQL server during query",
     }[way.kind]
-    cure = "The connection broke off: train again, and if it happens again, ask whoever runs the database"
-    assert re.fullmatch(rf"The database answered: ({words})\. {cure}\.", said), said
+    cure = "The connection was lost: train again, and if it happens again, contact the database administrator"
+    assert re.fullmatch(rf"The database reported: ({words})\. {cure}\.", said), said
 
 
 @pytest.mark.filterwarnings("error::UserWarning")  # pymysql, and whatever fails while things are cleared away
@@ -193,12 +193,12 @@ class Complaint(Exception):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (Complaint("consuming input failed: SSL SYSCALL error: EOF detected"), "ed: SSL SYSCALL .* broke off"),
+        (Complaint("consuming input failed: SSL SYSCALL error: EOF detected"), "ed: SSL SYSCALL .* was lost"),
         (
             OSError("PQgetCopyData() failed: SSL error: unexpected eof while reading"),
-            "ed: SSL error: .* broke off",
+            "ed: SSL error: .* was lost",
         ),
-        (Complaint("connection failed: SSL error: certificate verify failed"), "Correct the encryption"),
+        (Complaint("connection failed: SSL error: certificate verify failed"), "Correct the TLS parameters"),
         (TimeoutError(), "The query took longer than 5 seconds"),
         (
             Complaint(3024, "Query execution was interrupted, maximum statement execution time exceeded"),
@@ -211,7 +211,7 @@ class Complaint(Exception):
             OSError("[libpq] Execution error [PGRES_FATAL_ERROR]: FEHLER:  Division durch Null\n"),
             ": Division durch",
         ),
-        (Complaint("INTERNAL: [libpq] Failed to begin: ERROR:  no such thing"), "answered: no such thing. Check"),
+        (Complaint("INTERNAL: [libpq] Failed to begin: ERROR:  no such thing"), "reported: no such thing. Check"),
         (
             Complaint("connection failed: connection timeout expired\nand more"),
             "reached: connection timeout expired",
@@ -222,13 +222,13 @@ class Complaint(Exception):
         ),
         (
             Complaint("connection failed: server does not support SSL, but SSL was required"),
-            "Correct the encryption",
+            "Correct the TLS parameters",
         ),
         (
             RuntimeError("'cryptography' package is required for sha256_password"),
             "Set ssl: true in db_config, or: pip",
         ),
-        (Complaint(), "answered: Complaint. Check"),
+        (Complaint(), "reported: Complaint. Check"),
     ],
 )
 def test_complaints_become_sentences(error: Exception, said: str) -> None:
@@ -263,13 +263,13 @@ def test_a_file_in_which_a_program_was_killed_says_what_undoes_that(policy: Sour
         connection.executemany("INSERT INTO visits VALUES (?, ?)", rows)
     cut_off_in(file)
     chef = SqlChef({"query": "SELECT * FROM visits", "connection": "sqlite:///cut.db"}, policy)
-    with pytest.raises(SourceFailed, match="open it once with one that may write, which undoes that"):
+    with pytest.raises(SourceFailed, match="open it once with one that may write, which repairs it"):
         list(chef.batches({"user_id", "item_id"}))
 
 
 def test_a_file_that_may_not_be_written_is_another_matter_where_we_write() -> None:
     error = sqlite3.OperationalError("attempt to write a readonly database")
     assert error_message(error, (), 5, writing=True) == (
-        "The database answered: attempt to write a readonly database. "
-        "Let whoever runs recserver write to the file and its folder, or name another."
+        "The database reported: attempt to write a readonly database. "
+        "Give recserver write access to the file and its folder, or use another file."
     )

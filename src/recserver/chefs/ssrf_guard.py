@@ -1,7 +1,7 @@
-"""Which network addresses a data chef may reach: checked on what is written, and again on what is connected to.
+"""Protection against server-side request forgery: the network addresses that data chefs may connect to.
 
-The check at connect time sees literals, redirects and every address that a name resolves to, at the moment it
-counts: a name that changes its address between two look-ups gains nothing.
+Hosts in URLs are checked first, without resolving names. The socket factory checks the addresses that a client
+really connects to, redirects included, so DNS rebinding has no effect.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ _IPV4_EMBEDDINGS: tuple[tuple[IPv6Network, int], ...] = tuple(
         ("2001::/32", 64),  # Teredo: its server
     )
 )
-"""IPv6 networks whose addresses carry an IPv4 address, and how many bits stand behind it."""
+"""IPv6 networks whose addresses embed an IPv4 address, and the number of bits after it."""
 
 _NUMERIC_HOST = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
 
 
 def address_error(address: Address, *, allow_private: bool) -> str | None:
-    """Why ``address`` may not be reached, or None. IPv6 forms of an IPv4 address count as that address."""
+    """The reason why ``address`` is denied, or None. IPv4 addresses embedded in IPv6 addresses are checked too."""
     forms = (address, *_embedded_ipv4(address))
     if any(form in network for form in forms for network in BLOCKED_NETWORKS if form.version == network.version):
         return f"{address} is a link-local, metadata, multicast or reserved address: no data chef may reach it"
@@ -82,7 +82,7 @@ def address_error(address: Address, *, allow_private: bool) -> str | None:
 
 
 def host_error(host: str, *, allow_private: bool) -> str | None:
-    """Why ``host`` may not be reached as far as its text tells, or None. Names are not looked up."""
+    """The reason why ``host`` is denied, or None. Names are not resolved."""
     name = unicodedata.normalize("NFKC", host).lower().strip("[]").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         name = "127.0.0.1"
@@ -91,7 +91,7 @@ def host_error(host: str, *, allow_private: bool) -> str | None:
 
 
 def parse_address(host: str) -> Address | None:
-    """The address that ``host`` spells, in any of the forms that resolvers take (``127.1``, ``0x7f000001``)."""
+    """The address in ``host``, in any form that resolvers accept (``127.1``, ``0x7f000001``); None for a name."""
     try:
         return ip_address(host.partition("%")[0])
     except ValueError:
@@ -105,10 +105,10 @@ def parse_address(host: str) -> Address | None:
 
 
 class GuardedSocketFactory:
-    """Makes the sockets of a connector, unless the address that they are for is refused.
+    """Creates the sockets of an aiohttp connector, for allowed addresses only.
 
     Attributes:
-        refused: the sentence of the last refusal; the connector's own error does not carry it.
+        last_error: the reason of the last denial, which the connector's error does not contain; "" if none.
     """
 
     def __init__(self, *, allow_private: bool) -> None:
@@ -119,10 +119,10 @@ class GuardedSocketFactory:
         """A socket for one result of ``getaddrinfo``.
 
         Raises:
-            OSError: if its address is refused.
+            PermissionError: if its address is denied.
         """
-        family, kind, protocol, _, place = info
-        address = ip_address(str(place[0]).partition("%")[0])
+        family, kind, protocol, _, sockaddr = info
+        address = ip_address(str(sockaddr[0]).partition("%")[0])
         if problem := address_error(address, allow_private=self._allow_private):
             self.last_error = problem
             raise PermissionError(problem)
@@ -142,6 +142,6 @@ def _embedded_ipv4(address: Address) -> list[IPv4Address]:
         for network, shift in _IPV4_EMBEDDINGS
         if address in network
     ]
-    if address in _IPV4_EMBEDDINGS[-1][0]:  # Teredo also carries its client, each bit turned over
+    if address in _IPV4_EMBEDDINGS[-1][0]:  # Teredo also embeds its client, with inverted bits
         found.append(IPv4Address(~int(address) & 0xFFFFFFFF))
     return found

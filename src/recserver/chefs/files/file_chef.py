@@ -1,4 +1,4 @@
-"""The CSV chef: one file of delimited text, JSON lines or Parquet, compressed or not."""
+"""The CSV chef, which reads a file of delimited text, JSON lines or Parquet, compressed or not."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"
 
 BYTES_PER_ROW = 320
 MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 16 * 2**20, 2**12
-"""Limits of the bytes that are parsed at a time. Larger blocks are not faster."""
+"""Limits of the size of a block, in bytes. Larger blocks are not faster."""
 MIN_READ_BYTES = 2**18
 
 
@@ -76,14 +76,14 @@ def _check_delimiter(value: str) -> str:
 def _check_encoding(value: str) -> str:
     try:
         codec = codecs.lookup(value)
-        "a".encode(value)  # fails for codecs that are not text encodings
+        "a".encode(value)  # raises LookupError for codecs that are not text encodings
     except (LookupError, ValueError):
-        raise ValueError(f"{quoted(value)} is not a text encoding: name one, such as cp1252") from None
+        raise ValueError(f"{quoted(value)} is not a text encoding: give one, such as cp1252") from None
     return codec.name
 
 
 class CsvEntry(ChefEntry):
-    """The keys of a CSV chef; all but ``path`` are detected unless given."""
+    """The keys of an entry of a CSV chef. All but ``path`` are detected by default."""
 
     path: Text
     format: Literal["csv", "jsonl", "parquet"] | None = None
@@ -93,14 +93,14 @@ class CsvEntry(ChefEntry):
 
 
 class CsvChef:
-    """Reads one file. See :class:`recserver.chefs.Chef`.
+    """Reads one file. See :class:`recserver.chefs.protocol.Chef`.
 
-    The values of delimited text are text, exactly as written. A row with fewer fields than the header gets empty
-    ones at its end. A row with more is rejected, as its fields cannot be assigned to columns, unless the first
-    extra field is empty, as after a trailing comma. Blank lines are not rows.
+    The values of delimited text are strings, exactly as written. A row with fewer fields than the header is padded
+    with empty fields. A row with more is rejected, because its fields cannot be assigned to columns, unless the
+    first extra field is empty, as after a trailing comma. Blank lines are ignored.
 
     Attributes:
-        delimiter: of the file that was read last; None if it was not delimited text.
+        delimiter: the delimiter of the file that was read last; None if it was not delimited text.
     """
 
     delimiter: str | None = None
@@ -126,7 +126,7 @@ class CsvChef:
             missing = str(error)
         return [missing] if missing else []
 
-    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
+    def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
         path = str(expand_environment({"path": self._path})["path"])
         name = f"The file {quoted(path)}"
         spec, policy = self._spec, self._policy
@@ -135,17 +135,17 @@ class CsvChef:
             if file_format == "parquet":
                 from recserver.chefs.files.parquet import read_parquet
 
-                yield from read_parquet(raw, wanted, policy.batch_rows, policy.max_file_bytes, name)
+                yield from read_parquet(raw, requested, policy.batch_rows, policy.max_file_bytes, name)
                 return
             file = SourceFile(raw, name, spec.compression, policy.max_file_bytes)
             if file_format == "jsonl":
                 from recserver.chefs.files.json_lines import read_json_lines
 
-                batches = read_json_lines(utf8_reader(file, spec.encoding), wanted, policy.batch_rows, name)
+                batches = read_json_lines(utf8_reader(file, spec.encoding), requested, policy.batch_rows, name)
             else:
                 reader = _CsvReader(file, spec, policy.batch_rows)
                 self.delimiter = reader.delimiter
-                batches = reader.batches(wanted)
+                batches = reader.batches(requested)
             reported = 0
             for batch in batches:
                 yield replace(batch, n_bytes=file.bytes_read - reported)
@@ -153,7 +153,7 @@ class CsvChef:
 
 
 def format_from_name(path: str) -> str:
-    """The format of a file by its name, whatever its compression."""
+    """The format of a file by its name, without the suffix of a compression."""
     name = PurePath(path.lower())
     return FORMAT_BY_SUFFIX.get(
         (name.with_suffix("") if name.suffix in COMPRESSION_SUFFIXES else name).suffix, "csv"
@@ -161,7 +161,7 @@ def format_from_name(path: str) -> str:
 
 
 class _CsvReader:
-    """One read of delimited text. The constructor reads the header; without one it raises SourceFailed."""
+    """Reads delimited text once. The constructor reads the header, and raises SourceFailed if it is unreadable."""
 
     def __init__(self, file: SourceFile, spec: CsvEntry, batch_rows: int) -> None:
         self._name = file.name
@@ -172,10 +172,10 @@ class _CsvReader:
         self.delimiter = spec.delimiter or ","
         self._header, self._rest, self._line = self._read_header(spec.delimiter)
 
-    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
-        """The rows."""
+    def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
+        """The rows in batches; the first one is empty."""
         names = tuple(filter(None, self._header))
-        indices = column_indices(self._header, wanted, self._name, "rename one of them in its header")
+        indices = column_indices(self._header, requested, self._name, "rename one of them in its header")
         layout = Layout(len(self._header), self.delimiter, indices)
         yield Batch(names, {name: empty_column() for name in indices})
         if not indices:
@@ -185,9 +185,9 @@ class _CsvReader:
             yield Batch(names, columns, rejected=rejected)
 
     def _parse_blocks(self, pending_blocks: Iterator[Block], layout: Layout) -> Iterator[ParsedBatch]:
-        """The columns and rejections of each block, in order; several threads parse blocks ahead.
+        """The parsed blocks, in order; several threads parse blocks ahead.
 
-        Blocks that the fast parser cannot parse go to the exact one.
+        Blocks that the fast parser cannot parse are parsed by the strict one.
         """
         from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -201,7 +201,7 @@ class _CsvReader:
                     while len(ahead) <= threads and (block := next(pending_blocks, None)) is not None:
                         ahead.append((block, pool.submit(parse_block, block, layout)))
                         if not layout.high_cardinality and self._rows_read == 0:
-                            break  # the first block shows how to read the others
+                            break  # the layout of the other blocks depends on the first one
                     if not ahead:
                         return
                     block, future = ahead.popleft()
@@ -210,7 +210,7 @@ class _CsvReader:
                             detect_high_cardinality(parsed[0], layout)
                         yield self._count_rows(parsed)
                         continue
-                    # what belongs to the block: nothing, or if its last row does not end in it, all that follows
+                    # the rest of the file belongs to the block if its last row does not end in it
                     rest: Iterable[bytes] = iter(partial(self._read, MIN_READ_BYTES), b"")
                     if not block.unbounded and ends_inside_quotes(block, layout):
                         cut = chain([queued for queued, _ in ahead], pending_blocks)
@@ -237,7 +237,7 @@ class _CsvReader:
         return parsed
 
     def _read_header(self, delimiter: str | None) -> tuple[list[str], bytes, int]:
-        """The column names in the first line that is not blank, the text read behind it, and the line of that."""
+        """The column names in the first line that is not blank, the text read after it, and its line number."""
         start = b""
         while len(start) < MAX_HEADER_BYTES and (more := self._read(min(self._block_bytes, MAX_HEADER_BYTES))):
             start += more
@@ -246,7 +246,7 @@ class _CsvReader:
                 break
         if (other := other_format(start)) is not None:
             raise SourceFailed(f"{self._name} is {other}.")
-        if b"\r" in start and b"\n" not in start:  # line ends of old Macs
+        if b"\r" in start and b"\n" not in start:  # line ends of the classic Mac OS
             read, start = self._read, start.replace(b"\r", b"\n")
             self._read = lambda size: read(size).replace(b"\r", b"\n")
         text = start[:MAX_HEADER_BYTES].decode("utf-8", "surrogateescape")
@@ -282,7 +282,7 @@ class _CsvReader:
             ) from None
 
     def _detect_delimiter(self, header: str, given: str | None) -> str:
-        """The delimiter as given, else the one that splits the header into most columns."""
+        """The given delimiter; by default the one that splits the header into most columns."""
 
         def n_columns(delimiter: str) -> int:
             try:
