@@ -174,7 +174,8 @@ async def test_bad_files_fail_with_a_message_and_do_no_harm(kitchen: Kitchen, tm
     os.mkfifo(data_dir / "pipe.csv")
     (tmp_path / "secret.csv").write_bytes(GOOD)
     for name, sentence in (
-        ("nowhere.csv", "There is no file"), ("folder.csv", "not a regular file"), ("pipe.csv", "not a regular file"),
+        ("nowhere.csv", "There is no file"), ("folder.csv", "is not a regular file"),
+        ("pipe.csv", "is not a regular file"),
     ):  # fmt: skip
         assert sentence in await kitchen.fails(create, file_path=name)
     link = data_dir / "link.csv"

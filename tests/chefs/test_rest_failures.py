@@ -147,7 +147,7 @@ def test_credentials_that_come_out_wrong_are_not_called_an_address(
     said = str(
         failure(table, policy, "http://x.example/", auth={"type": "basic", "username": "${NAME}", "password": "p"})
     )
-    assert said == "The data chef cannot be used: auth: username must not contain a colon."
+    assert said == "The data chef cannot be used: auth.basic.username: must not contain a colon."
 
 
 TYPES = {
@@ -174,7 +174,7 @@ TYPES = {
         ({"auth": {"type": "bearer", "token": "x" * 8001}},
          "auth.bearer.token: must have at most 8000 characters."),
         ({"auth": {"type": "basic", "username": "a:b", "password": "x"}},
-         "auth: username must not contain a colon."),
+         "auth.basic.username: must not contain a colon."),
         ({"headers": {"Host": "x"}}, "headers: 'Host' is not a header that a data chef can set."),
         ({"headers": {5: "x"}}, "headers: the name '5' must be text: put it in quotes."),
         ({"headers": {"X-Tenant": 5}}, "headers.X-Tenant: must be text: put it in quotes."),

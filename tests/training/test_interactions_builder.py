@@ -202,7 +202,7 @@ def test_rows_of_which_none_is_usable_say_why() -> None:
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"repeated_pairs": "median"}, "must be sum, last, max, first"),
+        ({"repeated_pairs": "median"}, "be 'sum', 'last', 'max' or 'first'"),
         ({"event_weights": {}}, 'must be an object of events and their weights, such as {"view": 1, "order": 5}'),
         ({"event_weights": {"view": -1}}, "the weight of 'view' must be a number from 0 to 1000000"),
         ({"event_weights": {"view": "1"}}, "the weight of 'view' must be a number"),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, 
 
 from recserver.chefs.rename_columns import MAX_NAME_LENGTH, RenameColumns, parse_renames
 from recserver.core.errors import quoted
-from recserver.core.validation.values import real_number, unicode_text
+from recserver.core.validation.values import real_number, unicode_text, within
 
 MAX_EVENTS = 1000
 MAX_WEIGHT = 1e6
@@ -31,11 +31,7 @@ class RepeatedPairs(StrEnum):
     """The rating of the oldest row: by time if ``timestamp_column`` is set, else the first in the source."""
 
 
-def _weight(value: object) -> float:
-    number = real_number(value)
-    if not 0 <= number <= MAX_WEIGHT:
-        raise ValueError("must be a number from 0 to 1000000")
-    return number
+_weight = within(real_number, 0, MAX_WEIGHT, "must be a number from 0 to 1000000")
 
 
 def _weights(value: object) -> dict[str, float]:
@@ -61,17 +57,10 @@ def _half_life(value: object) -> float:
     return number
 
 
-def _repeated(value: object) -> object:
-    if value not in list(RepeatedPairs):
-        raise ValueError(f"must be {', '.join(RepeatedPairs)}")
-    return value
-
-
 ColumnName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_NAME_LENGTH)]
 Weight = Annotated[float, BeforeValidator(_weight)]
 EventWeights = Annotated[dict[str, float], BeforeValidator(_weights)]
 HalfLife = Annotated[float, BeforeValidator(_half_life)]
-Repeated = Annotated[RepeatedPairs, BeforeValidator(_repeated)]
 
 
 class RowRules(BaseModel):
@@ -90,7 +79,7 @@ class RowRules(BaseModel):
     """The column with the time of the event; ``timestamp`` if only ``half_life_days`` is set."""
     half_life_days: HalfLife | None = None
     """Half-life of weights in days: a row's age is measured from the newest row of the source."""
-    repeated_pairs: Repeated | None = None
+    repeated_pairs: RepeatedPairs | None = None
     """See :attr:`used_repeated_pairs` for the default."""
 
     @model_validator(mode="after")

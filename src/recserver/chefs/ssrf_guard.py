@@ -41,16 +41,9 @@ BLOCKED_NETWORKS = _networks(
     "fd20:ce::254/128",  # metadata: Google
     "ff00::/8",  # multicast
 )
-PRIVATE_NETWORKS = _networks(
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fec0::/10",
-)
+_SITE_LOCAL = ip_network("fec0::/10")
+"""Deprecated private addresses, which Python considers global."""
+
 _IPV4_EMBEDDINGS: tuple[tuple[IPv6Network, int], ...] = tuple(
     (IPv6Network(network), shift)
     for network, shift in (
@@ -130,8 +123,7 @@ class GuardedSocketFactory:
 
 
 def _is_private(address: Address) -> bool:
-    listed = any(address in network for network in PRIVATE_NETWORKS if address.version == network.version)
-    return listed or (not address.is_global and not _embedded_ipv4(address))
+    return address in _SITE_LOCAL or (not address.is_global and not _embedded_ipv4(address))
 
 
 def _embedded_ipv4(address: Address) -> list[IPv4Address]:

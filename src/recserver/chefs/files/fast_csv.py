@@ -194,8 +194,8 @@ def ends_inside_quotes(block: Block, layout: Layout) -> bool:
 
     Counting quotes is not enough if there are quotes in the middle of fields, so the block is parsed.
     """
-    if not block.has_quotes:
-        return False
+    if block.unbounded or not block.has_quotes:
+        return block.unbounded
     text = (block.data + _sentinel_row(layout)).decode("utf-8", "replace")
     try:
         last = deque(csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter), maxlen=1)[0]

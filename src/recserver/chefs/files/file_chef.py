@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, StringConstraints
@@ -106,32 +106,31 @@ class CsvChef:
     delimiter: str | None = None
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
-        self._entry = dict(entry)
         self._policy = policy
         self._spec = read_entry(CsvEntry, entry)
-        self._path = self._spec.path
-        if not has_reference(self._path):
+        if not has_reference(self._spec.path):
             try:
-                allowed_path(self._path, policy)
+                allowed_path(self._spec.path, policy)
             except ValueError as error:
                 raise invalid_field("path", error) from None
 
     def warnings(self) -> list[str]:
-        if unset := variable_warnings({"path": self._path}):
-            return unset
         try:
-            text = str(expand_environment({"path": self._path})["path"])
-            missing = missing_file_message(allowed_path_at_read(text, self._policy), text)
+            path, text = self._resolve_path()
         except SourceFailed as error:
-            missing = str(error)
-        return [missing] if missing else []
+            return variable_warnings({"path": self._spec.path}) or [str(error)]
+        return [message] if (message := missing_file_message(path, text)) else []
+
+    def _resolve_path(self) -> tuple[Path, str]:
+        """The path of the file, and as written, with environment variables expanded."""
+        text = str(expand_environment({"path": self._spec.path})["path"])
+        return allowed_path_at_read(text, self._policy), text
 
     def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
-        path = str(expand_environment({"path": self._path})["path"])
-        name = f"The file {quoted(path)}"
-        spec, policy = self._spec, self._policy
-        with open_regular(allowed_path_at_read(path, policy), path) as raw:
-            file_format = spec.format or format_from_name(path)
+        path, text = self._resolve_path()
+        spec, policy, name = self._spec, self._policy, f"The file {quoted(text)}"
+        with open_regular(path, text) as raw:
+            file_format = spec.format or format_from_name(text)
             if file_format == "parquet":
                 from recserver.chefs.files.parquet import read_parquet
 
@@ -154,10 +153,8 @@ class CsvChef:
 
 def format_from_name(path: str) -> str:
     """The format of a file by its name, without the suffix of a compression."""
-    name = PurePath(path.lower())
-    return FORMAT_BY_SUFFIX.get(
-        (name.with_suffix("") if name.suffix in COMPRESSION_SUFFIXES else name).suffix, "csv"
-    )
+    suffixes = [suffix for suffix in PurePath(path.lower()).suffixes if suffix not in COMPRESSION_SUFFIXES]
+    return FORMAT_BY_SUFFIX.get(suffixes[-1] if suffixes else "", "csv")
 
 
 class _CsvReader:
@@ -182,9 +179,10 @@ class _CsvReader:
             return
         blocks = split_blocks(self._read, self._rest, self._line, self._block_bytes, self._name)
         for columns, rejected in self._parse_blocks(blocks, layout):
+            self._rows_read += len(next(iter(columns.values()))) + sum(one.count for one in rejected)
             yield Batch(names, columns, rejected=rejected)
 
-    def _parse_blocks(self, pending_blocks: Iterator[Block], layout: Layout) -> Iterator[ParsedBatch]:
+    def _parse_blocks(self, blocks: Iterator[Block], layout: Layout) -> Iterator[ParsedBatch]:
         """The parsed blocks, in order; several threads parse blocks ahead.
 
         Blocks that the fast parser cannot parse are parsed by the strict one.
@@ -198,7 +196,7 @@ class _CsvReader:
         with ThreadPoolExecutor(threads) as pool:
             try:
                 while True:
-                    while len(ahead) <= threads and (block := next(pending_blocks, None)) is not None:
+                    while len(ahead) <= threads and (block := next(blocks, None)) is not None:
                         ahead.append((block, pool.submit(parse_block, block, layout)))
                         if not layout.high_cardinality and self._rows_read == 0:
                             break  # the layout of the other blocks depends on the first one
@@ -208,33 +206,20 @@ class _CsvReader:
                     if (parsed := future.result()) is not None:
                         if self._rows_read == 0:
                             detect_high_cardinality(parsed[0], layout)
-                        yield self._count_rows(parsed)
+                        yield parsed
                         continue
-                    # the rest of the file belongs to the block if its last row does not end in it
-                    rest: Iterable[bytes] = iter(partial(self._read, MIN_READ_BYTES), b"")
-                    if not block.unbounded and ends_inside_quotes(block, layout):
-                        cut = chain([queued for queued, _ in ahead], pending_blocks)
-                        rest = chain((queued.data for queued in cut), rest)
+                    rest: Iterable[bytes] = ()
+                    if ends_inside_quotes(block, layout):  # the rest of the file belongs to its last row
+                        following = chain([queued for queued, _ in ahead], blocks)
+                        unread = iter(partial(self._read, MIN_READ_BYTES), b"")
+                        rest = chain((one.data for one in following), unread)
                         ahead.clear()
-                    elif not block.unbounded:
-                        rest = ()
-                    for batch in parse_strict(
-                        block,
-                        rest,
-                        layout,
-                        rows_before=self._rows_read,
-                        batch_rows=self._batch_rows,
-                        name=self._name,
-                    ):
-                        yield self._count_rows(batch)
+                    yield from parse_strict(
+                        block, rest, layout, self._name, rows_before=self._rows_read, batch_rows=self._batch_rows
+                    )
             finally:
                 for _, future in ahead:
                     future.cancel()
-
-    def _count_rows(self, parsed: ParsedBatch) -> ParsedBatch:
-        columns, rejected = parsed
-        self._rows_read += len(next(iter(columns.values()))) + sum(rejection.count for rejection in rejected)
-        return parsed
 
     def _read_header(self, delimiter: str | None) -> tuple[list[str], bytes, int]:
         """The column names in the first line that is not blank, the text read after it, and its line number."""
@@ -292,7 +277,7 @@ class _CsvReader:
 
         best = max(DELIMITERS, key=n_columns)
         if given is None:
-            return best if n_columns(best) > 1 else ","
+            return best
         if n_columns(given) == 1 and n_columns(best) > 1:
             raise SourceFailed(
                 f"{self._name} seems to be separated by {best!r}, not by {given!r}: correct its delimiter, or "

@@ -69,7 +69,7 @@ class _CsvText:
 
 
 def parse_strict(
-    block: Block, more: Iterable[bytes], layout: Layout, *, rows_before: int, batch_rows: int, name: str
+    block: Block, more: Iterable[bytes], layout: Layout, name: str, *, rows_before: int, batch_rows: int
 ) -> Iterator[ParsedBatch]:
     """Columns and rejected rows of a block: see :func:`recserver.chefs.files.fast_csv.parse_block`.
 
@@ -77,9 +77,9 @@ def parse_strict(
 
     Args:
         more: the text after the block that belongs to it.
+        name: the file's name in messages.
         rows_before: number of data rows before the block.
         batch_rows: maximum number of rows in a batch.
-        name: the file's name in messages.
 
     Raises:
         SourceFailed: naming the line or row where the text is invalid.

@@ -28,10 +28,8 @@ class _Paginator(EntryPart):
     suspect: ClassVar[str] = "the paginator"
     """What to correct if the source returns the same page again."""
 
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        """Names of the query parameters; they must differ."""
-        return ()
+    parameter_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys with the names of query parameters, which must differ."""
 
 
 class NumberedPaginator(_Paginator):
@@ -48,15 +46,12 @@ class PageNumber(NumberedPaginator):
     """``?page=1&size=100``, then 2, 3, …"""
 
     suspect = "the name of its page parameter (page_param)"
+    parameter_keys = ("page_param", "size_param")
 
     type: Literal["page_number"]
     page_param: Parameter = "page"
     size_param: Parameter = "size"
     first_page: FirstPage = 1
-
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        return self.page_param, self.size_param
 
     def page_url(self, base: URL, index: int) -> URL:
         return base.update_query(
@@ -68,14 +63,11 @@ class Offset(NumberedPaginator):
     """``?offset=0&limit=100``, then 100, 200, …"""
 
     suspect = "the name of its offset parameter (offset_param)"
+    parameter_keys = ("offset_param", "limit_param")
 
     type: Literal["offset"]
     offset_param: Parameter = "offset"
     limit_param: Parameter = "limit"
-
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        return self.offset_param, self.limit_param
 
     def page_url(self, base: URL, index: int) -> URL:
         return base.update_query(
@@ -139,14 +131,12 @@ class _CursorPaginator(LinkedPaginator):
 class Cursor(_CursorPaginator):
     """The value at ``cursor_path`` in the response body is sent as ``cursor_param`` with the next request."""
 
+    parameter_keys = ("cursor_param", "size_param")
+
     type: Literal["cursor"]
     cursor_path: SelectorPath
     size_param: Parameter | None = None
     page_size: PageSize = 100
-
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        return self.cursor_param, self.size_param
 
     def first_url(self, base: URL) -> URL:
         return base.update_query({self.size_param: str(self.page_size)}) if self.size_param else base

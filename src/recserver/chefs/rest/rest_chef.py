@@ -46,7 +46,6 @@ class ApiChef:
         self._entry = dict(entry)
         self._policy = policy
         spec = read_entry(ApiEntry, entry)
-        _check_auth(spec)
         if has_reference(spec.url.partition("://")[0]):
             return
         try:
@@ -97,7 +96,6 @@ class ApiChef:
         """
         try:
             spec = read_entry(ApiEntry, expand_environment(self._entry))
-            _check_auth(spec)
         except InvalidInput as error:
             raise SourceFailed(f"The data chef cannot be used: {error}") from None
         return spec, check_url_at_read(spec.url, self._policy, "The source's url cannot be fetched")
@@ -150,13 +148,6 @@ class ApiChef:
     def _conditional_headers(self) -> dict[str, str]:
         names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
         return {names[name]: text for name, text in self.validators.items() if name in names}
-
-
-def _check_auth(spec: ApiEntry) -> None:
-    try:
-        spec.request_headers()
-    except ValueError as error:
-        raise invalid_field("auth", error) from None
 
 
 class _BatchBuffer:

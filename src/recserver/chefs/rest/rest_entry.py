@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from recserver.chefs.chef_entry import ChefEntry, has_reference
 from recserver.chefs.rest.entry_types import (
@@ -47,16 +47,20 @@ class ApiKey(EntryPart):
         return {self.header: self.key}
 
 
+def _check_username(value: str) -> str:
+    if ":" in value and not has_reference(value):
+        raise ValueError("must not contain a colon")
+    return value
+
+
 class Basic(EntryPart):
     """``Authorization: Basic …``"""
 
     type: Literal["basic"]
-    username: HeaderValue
+    username: Annotated[HeaderValue, AfterValidator(_check_username)]
     password: HeaderValue = Field(repr=False)
 
     def headers(self) -> dict[str, str]:
-        if ":" in self.username and not has_reference(self.username):
-            raise ValueError("username must not contain a colon")
         pair = f"{self.username}:{self.password}".encode()
         return {"Authorization": f"Basic {b64encode(pair).decode()}"}
 
@@ -103,8 +107,8 @@ class ApiEntry(ChefEntry):
     def _check_pagination(self) -> Self:
         if self.paginated and self.paginator is not None:
             raise ValueError("paginated and paginator exclude each other: give one")
-        names = self.paginator.parameters if self.paginator else (self.page_param, self.size_param)
-        if len(set(names)) < len(names):
+        keys = self.paginator.parameter_keys if self.paginator else PageNumber.parameter_keys
+        if len({getattr(self.paginator or self, key) for key in keys}) < len(keys):
             raise ValueError("two query parameters of the pagination have the same name: rename one")
         return self
 

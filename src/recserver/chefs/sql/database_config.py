@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mssql": "pyodbc", "oracle": "oracledb"}
-PACKAGE_EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mssql": "mssql", "oracle": "oracle"}
+
 _DIALECT_ALIASES = {"postgres": "postgresql", "mariadb": "mysql"}
 
 _ALLOWED_PARAMETERS = {
@@ -124,19 +124,16 @@ def database_from_config(config: DbConfig) -> Database:
         return Database("sqlite", path=config.database)
     from sqlalchemy import URL
 
-    host = config.host or "localhost"
-    check_host_and_database(host, config.database)
-    encrypted = config.ssl and dialect == "postgresql"
     url = URL.create(
-        f"{dialect}+{DRIVERS[dialect]}",
+        dialect,
         username=config.user or config.username,
         password=config.password,
-        host=host,
+        host=config.host or "localhost",
         port=int(config.port) if config.port else None,
         database=config.database,
-        query={"sslmode": "require"} if encrypted else {},
+        query={"sslmode": "require"} if config.ssl and dialect == "postgresql" else {},
     )
-    return Database(dialect, url=url, tls=config.ssl)
+    return Database(dialect, url=_server_url(url, dialect), tls=config.ssl)
 
 
 def dialect_of(text: str) -> str | None:
@@ -171,9 +168,7 @@ def database_from_url(text: str, *, trusted: bool = False) -> Database:
         if url.host or url.username:
             raise ValueError("has a host: use sqlite:///name.db for a file in the data folder")
         return Database("sqlite", path=url.database or "", trusted=trusted)
-    check_host_and_database(url.host or "localhost", url.database or "")
-    driver = url.set(drivername=f"{dialect}+{DRIVERS[dialect]}")
-    return Database(dialect, url=driver, trusted=trusted)
+    return Database(dialect, url=_server_url(url, dialect), trusted=trusted)
 
 
 def _check_parameters(dialect: str, parameters: Mapping[str, str]) -> None:
@@ -183,18 +178,16 @@ def _check_parameters(dialect: str, parameters: Mapping[str, str]) -> None:
             raise ValueError(f"has the parameter {quoted(name)}, which is not allowed here: remove it")
 
 
-def check_host_and_database(host: str, database: str) -> None:
-    """Check that data chefs may connect to the host, and that the name is a plain database name.
-
-    Raises:
-        ValueError: if not.
-    """
+def _server_url(url: URL, dialect: str) -> URL:
+    """``url`` with the driver used here, if data chefs may connect to its host."""
+    host, database = url.host or "localhost", url.database or ""
     if any(ord(char) <= 32 or char in "@?#,%" for char in host):
         raise ValueError("the host must be one name or address")
     if "=" in database or "://" in database:
         raise ValueError("the database must be a plain name")
     if problem := host_error(host, allow_private=True):
         raise ValueError(problem)
+    return url.set(drivername=f"{dialect}+{DRIVERS[dialect]}")
 
 
 def missing_driver_message(dialect: str, action: str = "Reading") -> str | None:
@@ -202,7 +195,7 @@ def missing_driver_message(dialect: str, action: str = "Reading") -> str | None:
     driver = DRIVERS.get(dialect)
     if driver is None or find_spec(driver):
         return None
-    extra = PACKAGE_EXTRAS[dialect]
+    extra = "postgres" if dialect == "postgresql" else dialect
     return f'{action} {dialect} needs a driver that is not installed: pip install "recserver[{extra}]"'
 
 
