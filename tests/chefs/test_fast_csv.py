@@ -82,7 +82,7 @@ def test_ragged_rows_and_stray_quotes_are_read_the_same_in_any_blocks(
 ) -> None:
     text = ("\n".join([",".join(HEADER), *lines]) + "\n" * ends).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_chef, "parse_block", lambda block, layout: None)
+        patch.setattr(csv_blocks, "parse_block", lambda block, layout: None)
         careful = read(policy, text, 10**6)
     assert read(policy, text, size) == careful
 

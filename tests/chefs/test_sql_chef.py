@@ -339,8 +339,8 @@ def test_servers_are_told_to_read_only_and_not_for_ever() -> None:
     postgres = database_from_config(DbConfig(type="postgresql", database="d", ssl=True))
     assert postgres.url is not None
     assert postgres.url.query == {"sslmode": "require"}
-    assert engines.READ_ONLY_OPTIONS["postgresql"] == {"postgresql_readonly": True}
-    limit, notice = engines.setup_statements("postgresql", 1.5)
+    read_only, limit, notice = engines.setup_statements("postgresql", 1.5)
+    assert read_only == "SET TRANSACTION READ ONLY"
     assert limit == "SET LOCAL statement_timeout = 1500"
     assert "client_connection_check_interval" in notice
     assert engines.connect_args(postgres, 5)["connect_timeout"] == 10

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from recserver.chefs.protocol import Column
 from recserver.chefs.row_rules import RowRules
-from recserver.chefs.secrets import REFERENCE, missing_variables
+from recserver.chefs.secrets import REFERENCE, expand_environment, missing_variables
 from recserver.core.errors import InvalidInput, SourceFailed, quoted
 from recserver.core.validation.messages import field_errors
 
@@ -42,6 +42,18 @@ def read_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
     except ValidationError as error:
         problems = field_errors(error)
         raise InvalidInput(f"{problems[0]}.", problems) from None
+
+
+def expand_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
+    """``entry`` as ``model``, with its environment variables expanded, for reading its source.
+
+    Raises:
+        SourceFailed: if a variable is not set, or the expanded entry is invalid.
+    """
+    try:
+        return read_entry(model, expand_environment(entry))
+    except InvalidInput as error:
+        raise SourceFailed(f"The data chef cannot be used: {error}") from None
 
 
 invalid_field = InvalidInput.of
@@ -118,8 +130,3 @@ def concat_columns(parts: Sequence[Column]) -> Column:
         return object_column(list(chain.from_iterable(part.tolist() for part in parts)))
     type_ = next(iter(types), pa.null())
     return pa.chunked_array([one.cast(type_) if pa.types.is_null(one.type) else one for one in arrays], type_)
-
-
-def empty_column() -> Column:
-    """A column without values."""
-    return object_column([])

@@ -44,18 +44,16 @@ BLOCKED_NETWORKS = _networks(
 _SITE_LOCAL = ip_network("fec0::/10")
 """Deprecated private addresses, which Python considers global."""
 
-_IPV4_EMBEDDINGS: tuple[tuple[IPv6Network, int], ...] = tuple(
-    (IPv6Network(network), shift)
-    for network, shift in (
-        ("::ffff:0:0/96", 0),  # mapped
-        ("::/96", 0),  # compatible
-        ("::ffff:0:0:0/96", 0),  # translated
-        ("64:ff9b::/96", 0),  # NAT64
-        ("64:ff9b:1::/48", 0),  # NAT64 of a local network
-        ("2002::/16", 80),  # 6to4
-        ("2001::/32", 64),  # Teredo: its server
-    )
-)
+_TEREDO = IPv6Network("2001::/32")
+_IPV4_EMBEDDINGS = {
+    IPv6Network("::ffff:0:0/96"): 0,  # mapped
+    IPv6Network("::/96"): 0,  # compatible
+    IPv6Network("::ffff:0:0:0/96"): 0,  # translated
+    IPv6Network("64:ff9b::/96"): 0,  # NAT64
+    IPv6Network("64:ff9b:1::/48"): 0,  # NAT64 of a local network
+    IPv6Network("2002::/16"): 80,  # 6to4
+    _TEREDO: 64,  # its server
+}
 """IPv6 networks whose addresses embed an IPv4 address, and the number of bits after it."""
 
 _NUMERIC_HOST = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
@@ -131,9 +129,9 @@ def _embedded_ipv4(address: Address) -> list[IPv4Address]:
         return []
     found = [
         IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
-        for network, shift in _IPV4_EMBEDDINGS
+        for network, shift in _IPV4_EMBEDDINGS.items()
         if address in network
     ]
-    if address in _IPV4_EMBEDDINGS[-1][0]:  # Teredo also embeds its client, with inverted bits
+    if address in _TEREDO:  # Teredo also embeds its client, with inverted bits
         found.append(IPv4Address(~int(address) & 0xFFFFFFFF))
     return found

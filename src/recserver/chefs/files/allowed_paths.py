@@ -51,18 +51,6 @@ def allowed_path(text: str, policy: SourcePolicy) -> Path:
     return path
 
 
-def allowed_path_at_read(text: str, policy: SourcePolicy) -> Path:
-    """As :func:`allowed_path`, for a source that is about to be read.
-
-    Raises:
-        SourceFailed: in place of ValueError.
-    """
-    try:
-        return allowed_path(text, policy)
-    except ValueError as error:
-        raise SourceFailed(f"The file cannot be read: {error}.") from None
-
-
 def missing_file_message(path: Path, text: str) -> str | None:
     """The message if ``path`` is not a regular file, or None.
 

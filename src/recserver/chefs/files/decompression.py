@@ -18,7 +18,7 @@ ReadBytes = Callable[[int], bytes]
 COMPRESSIONS = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstd": b"\x28\xb5\x2f\xfd"}
 """Compression formats and the first bytes of their files."""
 
-COMPRESSION_SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+COMPRESSION_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 MAX_RATIO = 200
 """Maximum ratio of decompressed to compressed size. That of tables is 3 to 30; that of decompression bombs is much

@@ -18,33 +18,14 @@ from pydantic import AfterValidator, StringConstraints
 from recserver.chefs.chef_entry import (
     ChefEntry,
     column_indices,
-    empty_column,
     has_reference,
     invalid_field,
+    object_column,
     read_entry,
     variable_warnings,
 )
-from recserver.chefs.files.allowed_paths import (
-    allowed_path,
-    allowed_path_at_read,
-    missing_file_message,
-    open_regular,
-)
-from recserver.chefs.files.decompression import (
-    COMPRESSION_SUFFIXES,
-    ReadBytes,
-    SourceFile,
-    other_format,
-    utf8_reader,
-)
-from recserver.chefs.files.fast_csv import (
-    Block,
-    Layout,
-    detect_high_cardinality,
-    ends_inside_quotes,
-    parse_block,
-    split_blocks,
-)
+from recserver.chefs.files import decompression, fast_csv
+from recserver.chefs.files.allowed_paths import allowed_path, missing_file_message, open_regular
 from recserver.chefs.files.strict_csv import ParsedBatch, parse_strict
 from recserver.chefs.protocol import Batch
 from recserver.chefs.secrets import expand_environment
@@ -122,9 +103,12 @@ class CsvChef:
         return [message] if (message := missing_file_message(path, text)) else []
 
     def _resolve_path(self) -> tuple[Path, str]:
-        """The path of the file, and as written, with environment variables expanded."""
+        """The path of the file, and its text, with environment variables expanded."""
         text = str(expand_environment({"path": self._spec.path})["path"])
-        return allowed_path_at_read(text, self._policy), text
+        try:
+            return allowed_path(text, self._policy), text
+        except ValueError as error:
+            raise SourceFailed(f"The file cannot be read: {error}.") from None
 
     def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
         path, text = self._resolve_path()
@@ -136,34 +120,34 @@ class CsvChef:
 
                 yield from read_parquet(raw, requested, policy.batch_rows, policy.max_file_bytes, name)
                 return
-            file = SourceFile(raw, name, spec.compression, policy.max_file_bytes)
+            file = decompression.SourceFile(raw, name, spec.compression, policy.max_file_bytes)
+            read = decompression.utf8_reader(file, spec.encoding)
             if file_format == "jsonl":
                 from recserver.chefs.files.json_lines import read_json_lines
 
-                batches = read_json_lines(utf8_reader(file, spec.encoding), requested, policy.batch_rows, name)
+                batches = read_json_lines(read, requested, policy.batch_rows, name)
             else:
-                reader = _CsvReader(file, spec, policy.batch_rows)
+                reader = _CsvReader(read, name, spec, policy.batch_rows)
                 self.delimiter = reader.delimiter
                 batches = reader.batches(requested)
-            reported = 0
+            bytes_reported = 0
             for batch in batches:
-                yield replace(batch, n_bytes=file.bytes_read - reported)
-                reported = file.bytes_read
+                yield replace(batch, n_bytes=file.bytes_read - bytes_reported)
+                bytes_reported = file.bytes_read
 
 
 def format_from_name(path: str) -> str:
     """The format of a file by its name, without the suffix of a compression."""
-    suffixes = [suffix for suffix in PurePath(path.lower()).suffixes if suffix not in COMPRESSION_SUFFIXES]
-    return FORMAT_BY_SUFFIX.get(suffixes[-1] if suffixes else "", "csv")
+    name = PurePath(path.lower())
+    name = name.with_suffix("") if name.suffix in decompression.COMPRESSION_SUFFIXES else name
+    return FORMAT_BY_SUFFIX.get(name.suffix, "csv")
 
 
 class _CsvReader:
     """Reads delimited text once. The constructor reads the header, and raises SourceFailed if it is unreadable."""
 
-    def __init__(self, file: SourceFile, spec: CsvEntry, batch_rows: int) -> None:
-        self._name = file.name
-        self._read: ReadBytes = utf8_reader(file, spec.encoding)
-        self._batch_rows = batch_rows
+    def __init__(self, read: decompression.ReadBytes, name: str, spec: CsvEntry, batch_rows: int) -> None:
+        self._read, self._name, self._batch_rows = read, name, batch_rows
         self._block_bytes = max(MIN_BLOCK_BYTES, min(MAX_BLOCK_BYTES, batch_rows * BYTES_PER_ROW))
         self._rows_read = 0
         self.delimiter = spec.delimiter or ","
@@ -173,16 +157,16 @@ class _CsvReader:
         """The rows in batches; the first one is empty."""
         names = tuple(filter(None, self._header))
         indices = column_indices(self._header, requested, self._name, "rename one of them in its header")
-        layout = Layout(len(self._header), self.delimiter, indices)
-        yield Batch(names, {name: empty_column() for name in indices})
+        layout = fast_csv.Layout(len(self._header), self.delimiter, indices)
+        yield Batch(names, {name: object_column([]) for name in indices})
         if not indices:
             return
-        blocks = split_blocks(self._read, self._rest, self._line, self._block_bytes, self._name)
+        blocks = fast_csv.split_blocks(self._read, self._rest, self._line, self._block_bytes, self._name)
         for columns, rejected in self._parse_blocks(blocks, layout):
             self._rows_read += len(next(iter(columns.values()))) + sum(one.count for one in rejected)
             yield Batch(names, columns, rejected=rejected)
 
-    def _parse_blocks(self, blocks: Iterator[Block], layout: Layout) -> Iterator[ParsedBatch]:
+    def _parse_blocks(self, blocks: Iterator[fast_csv.Block], layout: fast_csv.Layout) -> Iterator[ParsedBatch]:
         """The parsed blocks, in order; several threads parse blocks ahead.
 
         Blocks that the fast parser cannot parse are parsed by the strict one.
@@ -192,12 +176,12 @@ class _CsvReader:
         import pyarrow as pa
 
         threads = pa.cpu_count()
-        ahead: deque[tuple[Block, Future[Any]]] = deque()
+        ahead: deque[tuple[fast_csv.Block, Future[Any]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             try:
                 while True:
                     while len(ahead) <= threads and (block := next(blocks, None)) is not None:
-                        ahead.append((block, pool.submit(parse_block, block, layout)))
+                        ahead.append((block, pool.submit(fast_csv.parse_block, block, layout)))
                         if not layout.high_cardinality and self._rows_read == 0:
                             break  # the layout of the other blocks depends on the first one
                     if not ahead:
@@ -205,11 +189,11 @@ class _CsvReader:
                     block, future = ahead.popleft()
                     if (parsed := future.result()) is not None:
                         if self._rows_read == 0:
-                            detect_high_cardinality(parsed[0], layout)
+                            fast_csv.detect_high_cardinality(parsed[0], layout)
                         yield parsed
                         continue
                     rest: Iterable[bytes] = ()
-                    if ends_inside_quotes(block, layout):  # the rest of the file belongs to its last row
+                    if fast_csv.ends_inside_quotes(block, layout):  # the rest of the file belongs to its last row
                         following = chain([queued for queued, _ in ahead], blocks)
                         unread = iter(partial(self._read, MIN_READ_BYTES), b"")
                         rest = chain((one.data for one in following), unread)
@@ -229,7 +213,7 @@ class _CsvReader:
             first, line_end, _ = start.lstrip().partition(b"\n")
             if line_end and first.count(b'"') % 2 == 0:
                 break
-        if (other := other_format(start)) is not None:
+        if (other := decompression.other_format(start)) is not None:
             raise SourceFailed(f"{self._name} is {other}.")
         if b"\r" in start and b"\n" not in start:  # line ends of the classic Mac OS
             read, start = self._read, start.replace(b"\r", b"\n")

@@ -106,10 +106,13 @@ class EntryPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-def value_at_path(document: Any, path: str) -> Any:
-    """The value at a dotted path of keys in nested objects; None if a key is missing."""
+def value_at_path(document: Any, path: str, default: Any = None) -> Any:
+    """The value at a dotted path of keys in nested objects.
+
+    If a key is missing, ``default``; but None below a null or empty object, which sources return on the last page.
+    """
     for key in path.split("."):
-        if not isinstance(document, Mapping):
+        if document is None or document == {}:
             return None
-        document = document.get(key)
+        document = document.get(key, default) if isinstance(document, Mapping) else default
     return document

@@ -11,7 +11,7 @@ from recserver.chefs.rest.error_messages import PageNotFound, source_name
 from recserver.chefs.rest.http_client import HttpClient, Response, check_url_at_read
 from recserver.chefs.rest.json_pages import EMPTY_RESPONSE, FastPageDecoder, Page, parse_page
 from recserver.chefs.rest.json_stream import WRAPPER_KEYS
-from recserver.chefs.rest.pagination_hints import empty_pages_hint, missing_next_hints, short_page_hint
+from recserver.chefs.rest.pagination_hints import missing_next_hints, short_page_hint
 from recserver.chefs.rest.paginators import LinkedPaginator, NumberedPaginator
 from recserver.chefs.rest.rest_entry import ApiEntry
 from recserver.core.errors import SourceFailed
@@ -113,7 +113,8 @@ class _PageReader:
             if n_empty and str(url) in seen:
                 return
             if n_empty >= MAX_EMPTY_PAGES:
-                yield Page(hints=(empty_pages_hint(n_empty),))
+                end = f"Reading ended after {n_empty} consecutive pages without rows"
+                yield Page(hints=(f"{end}, although the source names a next page.",))
                 return
             if str(url) in seen:
                 raise SourceFailed(

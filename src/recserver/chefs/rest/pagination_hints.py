@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from recserver.chefs.rest.entry_types import MAX_SELECTOR_DEPTH
+from recserver.chefs.rest.entry_types import MAX_SELECTOR_DEPTH, value_at_path
 from recserver.chefs.rest.paginators import (
     Cursor,
     HeaderCursor,
@@ -37,11 +37,6 @@ def short_page_hint(paginator: NumberedPaginator, rows: int, *, by_paginator: bo
     )
 
 
-def empty_pages_hint(n_empty: int) -> str:
-    """The hint if many consecutive pages have no rows."""
-    return f"Reading ended after {n_empty} consecutive pages without rows, although the source names a next page."
-
-
 def missing_next_hints(paginator: LinkedPaginator, response: Response, document: Any) -> tuple[str, ...]:
     """The hint if the first response lacks the header or key that the paginator reads."""
     if isinstance(paginator, Cursor | JsonLink):
@@ -50,7 +45,7 @@ def missing_next_hints(paginator: LinkedPaginator, response: Response, document:
             if isinstance(paginator, Cursor)
             else (paginator.next_path, "next_path")
         )
-        value = _ABSENT if document is None else _value_or_absent(document, path)
+        value = _ABSENT if document is None else value_at_path(document, path, _ABSENT)
         if value is not _ABSENT and not (value and isinstance(value, list | dict)):
             return ()
         missing = f"no {'value' if value is _ABSENT else 'text or number'} at {quoted(path)}"
@@ -64,17 +59,6 @@ def missing_next_hints(paginator: LinkedPaginator, response: Response, document:
     similar = _similar_paths(path, candidates)
     correct = f"; found {', '.join(map(quoted, similar))}: correct" if similar else ": if there are more, correct"
     return (f"There is {missing} in the first response, so it was treated as the only one{correct} {key}.",)
-
-
-def _value_or_absent(document: Any, path: str) -> Any:
-    """The value at ``path``; _ABSENT if a key is missing, but None below a null or empty object, which sources
-    return on the last page.
-    """
-    for key in path.split("."):
-        if document is None or document == {}:
-            return None
-        document = document.get(key, _ABSENT) if isinstance(document, Mapping) else _ABSENT
-    return document
 
 
 def _scalar_paths(document: Any, prefix: str = "", depth: int = 1) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recserver.chefs.chef_entry import (
     NOT_AN_OBJECT,
+    expand_entry,
     has_reference,
     invalid_field,
     read_entry,
@@ -22,16 +23,18 @@ from recserver.chefs.rest.http_client import HttpClient, check_url, check_url_at
 from recserver.chefs.rest.json_pages import EMPTY_RESPONSE, Page, page_from_rows, parse_page, split_body
 from recserver.chefs.rest.json_stream import JsonRowParser
 from recserver.chefs.rest.rest_entry import ApiEntry
-from recserver.chefs.secrets import expand_environment
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.clock import yield_to_loop
-from recserver.core.errors import InvalidInput, SourceFailed, SourceUnchanged
+from recserver.core.errors import SourceFailed, SourceUnchanged
 
 if TYPE_CHECKING:
     from yarl import URL
 
 MAX_BUFFERED_BYTES = 8 * 2**20
 """Maximum size of a response that is decoded at once; larger ones are parsed incrementally."""
+
+VALIDATOR_HEADERS = {"etag": ("ETag", "If-None-Match"), "last_modified": ("Last-Modified", "If-Modified-Since")}
+"""Validator → its headers in a response and in a conditional request."""
 
 
 class ApiChef:
@@ -57,7 +60,8 @@ class ApiChef:
         return variable_warnings(self._entry)
 
     def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
-        spec, url = self._resolve_entry()
+        spec = expand_entry(ApiEntry, self._entry)
+        url = check_url_at_read(spec.url, self._policy, "The source's url cannot be fetched")
         seconds = self._policy.source_timeout
         client = HttpClient(self._policy, url, spec.request_headers())
         buffer = _BatchBuffer(client)
@@ -88,18 +92,6 @@ class ApiChef:
             finally:
                 runner.run(close())
 
-    def _resolve_entry(self) -> tuple[ApiEntry, URL]:
-        """The entry with its environment variables expanded, and its URL, both validated.
-
-        Raises:
-            SourceFailed: if one is invalid.
-        """
-        try:
-            spec = read_entry(ApiEntry, expand_environment(self._entry))
-        except InvalidInput as error:
-            raise SourceFailed(f"The data chef cannot be used: {error}") from None
-        return spec, check_url_at_read(spec.url, self._policy, "The source's url cannot be fetched")
-
     async def _read_batches(
         self, spec: ApiEntry, url: URL, buffer: _BatchBuffer, requested: Collection[str] | None
     ) -> AsyncGenerator[Batch]:
@@ -123,10 +115,14 @@ class ApiChef:
     ) -> AsyncGenerator[Page]:
         """The rows of a source without pagination; several pages if the response is large."""
         source = source_name(url)
-        response = await client.get(url, MAX_BUFFERED_BYTES, self._conditional_headers())
+        conditions = {
+            VALIDATOR_HEADERS[name][1]: self.validators[name]
+            for name in VALIDATOR_HEADERS.keys() & self.validators
+        }
+        response = await client.get(url, MAX_BUFFERED_BYTES, conditions)
         if response.status == 304:
             raise SourceUnchanged(f"{source} reports that nothing has changed since the last training.")
-        tags = {"etag": response.headers.get("ETag"), "last_modified": response.headers.get("Last-Modified")}
+        tags = {name: response.headers.get(header) for name, (header, _) in VALIDATOR_HEADERS.items()}
         self.validators = {} if response.redirected else {name: text for name, text in tags.items() if text}
         if response.remaining is None:
             page = parse_page(response.body, requested, spec.data_selector, source)
@@ -144,10 +140,6 @@ class ApiChef:
         last = page_from_rows(parser.close(), requested)
         last.n_non_objects, last.column_names = parser.n_non_objects, tuple(parser.column_names)
         yield last
-
-    def _conditional_headers(self) -> dict[str, str]:
-        names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
-        return {names[name]: text for name, text in self.validators.items() if name in names}
 
 
 class _BatchBuffer:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
-from recserver.chefs.chef_entry import empty_column, object_column
+from recserver.chefs.chef_entry import object_column
 from recserver.chefs.protocol import Batch, Column, RestartRead
 from recserver.chefs.sql.error_messages import raise_timeout
 
@@ -95,7 +95,7 @@ def read_postgresql(
                 cursor.execute(selection)
         except dbapi.Error:
             raise FastPathUnavailable from None
-        yield Batch(column_names, {name: empty_column() for name in names})
+        yield Batch(column_names, {name: object_column([]) for name in names})
         for part in cursor.fetch_record_batch() if names else ():
             if timed_out():
                 raise TimeoutError
@@ -200,18 +200,15 @@ def read_sqlite(
         parts = cursor.fetch_record_batch()
         if any(str(parts.schema.field(name).type) != ARROW_TYPES[kind] for name, kind in value_types.items()):
             raise FastPathUnavailable
-        while True:
-            try:
-                part = next(parts)
-            except StopIteration:
-                return
-            except OSError as error:
-                raise (RestartRead if "Type mismatch" in str(error) else error) from None
-            if timed_out():
-                raise TimeoutError
-            if pc.min(part.column(ALL_TEXT_COLUMN)).as_py() == 0:
-                raise RestartRead
-            yield Batch(column_names, {name: part.column(name) for name in value_types})
+        try:
+            for part in parts:
+                if timed_out():
+                    raise TimeoutError
+                if pc.min(part.column(ALL_TEXT_COLUMN)).as_py() == 0:
+                    raise RestartRead
+                yield Batch(column_names, {name: part.column(name) for name in value_types})
+        except OSError as error:
+            raise (RestartRead if "Type mismatch" in str(error) else error) from None
 
 
 ALL_TEXT_COLUMN = "recserver_all_text"

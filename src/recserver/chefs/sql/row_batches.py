@@ -9,7 +9,7 @@ from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 
-from recserver.chefs.chef_entry import column_indices, concat_columns, empty_column, to_column
+from recserver.chefs.chef_entry import column_indices, concat_columns, object_column, to_column
 from recserver.chefs.protocol import Batch, Column
 from recserver.chefs.sql import adbc_reader as adbc
 from recserver.chefs.sql import sqlite_reader as sqlite
@@ -72,7 +72,7 @@ def to_batches(chunks: Iterator[RowChunk], requested: Collection[str] | None, ba
     """The requested columns of a driver's rows, in batches of about ``batch_rows``; the first one is empty."""
     names, _ = next(chunks)
     indices = _column_indices(names, requested)
-    yield Batch(names, {name: empty_column() for name in indices})
+    yield Batch(names, {name: object_column([]) for name in indices})
     if not indices:
         return
     parts: dict[str, list[Column]] = defaultdict(list)

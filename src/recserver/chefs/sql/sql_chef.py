@@ -10,6 +10,7 @@ from pydantic import Field
 
 from recserver.chefs.chef_entry import (
     ChefEntry,
+    expand_entry,
     has_reference,
     invalid_field,
     read_entry,
@@ -33,7 +34,7 @@ from recserver.chefs.sql.error_messages import source_failure
 from recserver.chefs.sql.query_guard import check_query
 from recserver.chefs.sql.row_batches import read_sqlite, to_batches
 from recserver.core.clock import SystemClock
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver.core.errors import SourceFailed
 from recserver.core.validation.values import Text
 
 FETCH_ROWS = 2_000
@@ -116,13 +117,11 @@ class SqlChef:
         Raises:
             SourceFailed: if one is invalid.
         """
+        spec = expand_entry(SqlEntry, self._entry)
         try:
-            spec = read_entry(SqlEntry, expand_environment(self._entry))
             database = self._database(spec)
             if database.dialect == "sqlite":
                 self._sqlite_path(database)
-        except InvalidInput as error:
-            raise SourceFailed(f"The data chef cannot be used: {error}") from None
         except ValueError as error:
             raise SourceFailed(f"The database cannot be read: {error}.") from None
         try:

@@ -45,7 +45,6 @@ def read_rows(
         poolclass=NullPool,
         hide_parameters=True,
         connect_args=connect_args(database, seconds),
-        execution_options=READ_ONLY_OPTIONS.get(database.dialect, {}),
     )
     if database.dialect == "postgresql":
         event.listen(engine, "connect", _load_invalid_times_as_text)
@@ -122,8 +121,8 @@ def read_arrow(
     url = database.url.update_query_dict(
         {name: str(value) for name, value in connect_args(database, seconds).items()}
     )
-    statements = ["SET TRANSACTION READ ONLY", *setup_statements(database.dialect, seconds)]
     with suppress(adbc.FastPathUnavailable):
+        statements = setup_statements(database.dialect, seconds)
         yield from adbc.read_postgresql(url, query, requested, statements, timed_out)
 
 
@@ -132,9 +131,6 @@ _SET_CONNECTION_CHECK = (
     "WHERE name = 'client_connection_check_interval' AND strpos(version(), 'linux') > 0"
 )
 """With this, PostgreSQL 14 and later cancels a query within seconds after its worker process is killed."""
-
-READ_ONLY_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"postgresql_readonly": True}}
-"""Execution options of SQLAlchemy that make the transaction read-only."""
 
 
 def connect_args(database: Database, seconds: float) -> dict[str, Any]:
@@ -156,7 +152,8 @@ def setup_statements(dialect: str, seconds: float, *, mariadb: bool = False) -> 
     """Statements to execute before the query, in its transaction."""
     milliseconds = max(1, ceil(seconds * 1000))
     if dialect == "postgresql":
-        return [f"SET LOCAL statement_timeout = {milliseconds}", _SET_CONNECTION_CHECK]
+        limit = f"SET LOCAL statement_timeout = {milliseconds}"
+        return ["SET TRANSACTION READ ONLY", limit, _SET_CONNECTION_CHECK]
     if dialect == "mysql":
         limit = (
             f"SET SESSION max_statement_time = {milliseconds / 1000:.3f}"
