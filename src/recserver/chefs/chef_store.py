@@ -54,10 +54,9 @@ class ChefStore:
             text = await asyncio.to_thread(files.read_document, self.path)
         except FileNotFoundError:
             return {}
-        except InvalidInput as error:
-            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error}") from None
-        except OSError as error:
-            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error.strerror}.") from None
+        except (InvalidInput, OSError) as error:
+            reason = f"{error.strerror}." if isinstance(error, OSError) else error
+            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {reason}") from None
         if text == self._cache[0]:
             return self._cache[1]
         try:

@@ -9,39 +9,25 @@ from __future__ import annotations
 import re
 import socket
 import unicodedata
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 Address = IPv4Address | IPv6Address
-Networks = tuple[IPv4Network | IPv6Network, ...]
-
-
-def _networks(*texts: str) -> Networks:
-    return tuple(ip_network(text) for text in texts)
-
-
-BLOCKED_NETWORKS = _networks(
-    "0.0.0.0/8",  # this network: Linux connects 0.0.0.0 to itself
-    "169.254.0.0/16",  # link-local, with the metadata services of most clouds
-    "100.100.100.200/32",  # metadata: Alibaba
-    "168.63.129.16/32",  # metadata: Azure
-    "192.0.0.192/32",  # metadata: Oracle
-    "224.0.0.0/4",  # multicast
-    "240.0.0.0/4",  # reserved, broadcast
-    "::/128",
-    "fe80::/10",  # link-local
-    "fd00:ec2::254/128",  # metadata: AWS
-    "fd20:ce::254/128",  # metadata: Google
-    "ff00::/8",  # multicast
+BLOCKED_NETWORKS = (
+    IPv4Network("0.0.0.0/8"),  # this network: Linux connects 0.0.0.0 to itself
+    IPv4Network("169.254.0.0/16"),  # link-local, with the metadata services of most clouds
+    IPv4Network("100.100.100.200/32"),  # metadata: Alibaba
+    IPv4Network("168.63.129.16/32"),  # metadata: Azure
+    IPv4Network("192.0.0.192/32"),  # metadata: Oracle
+    IPv4Network("224.0.0.0/4"),  # multicast
+    IPv4Network("240.0.0.0/4"),  # reserved, broadcast
+    IPv6Network("::/128"),
+    IPv6Network("fe80::/10"),  # link-local
+    IPv6Network("fd00:ec2::254/128"),  # metadata: AWS
+    IPv6Network("fd20:ce::254/128"),  # metadata: Google
+    IPv6Network("ff00::/8"),  # multicast
 )
-_SITE_LOCAL = ip_network("fec0::/10")
+_SITE_LOCAL = IPv6Network("fec0::/10")
 """Deprecated private addresses, which Python considers global."""
 
 _TEREDO = IPv6Network("2001::/32")
@@ -62,7 +48,7 @@ _NUMERIC_HOST = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
 def address_error(address: Address, *, allow_private: bool) -> str | None:
     """The reason why ``address`` is denied, or None. IPv4 addresses embedded in IPv6 addresses are checked too."""
     forms = (address, *_embedded_ipv4(address))
-    if any(form in network for form in forms for network in BLOCKED_NETWORKS if form.version == network.version):
+    if any(form in network for form in forms for network in BLOCKED_NETWORKS):
         return f"{address} is a link-local, metadata, multicast or reserved address: no data chef may reach it"
     if not allow_private and any(_is_private(form) for form in forms):
         return (

@@ -39,7 +39,10 @@ def allowed_path(text: str, policy: SourcePolicy) -> Path:
     ):
         raise ValueError("is longer than paths may be: shorten it")
     data_dir = policy.data_dir.resolve()
-    path = _resolve(data_dir / text)
+    try:
+        path = (data_dir / text).resolve()
+    except (OSError, RuntimeError):
+        raise ValueError(f"{quoted(text)} cannot be resolved: its symbolic links form a loop") from None
     if not any(path.is_relative_to(root.resolve()) for root in (data_dir, *policy.csv_roots)):
         raise ValueError(
             f"{quoted(text)} is outside the data folder: move the file there, or add its folder to "
@@ -82,10 +85,3 @@ def open_regular(path: Path, text: str) -> BinaryIO:
         os.close(descriptor)
         raise SourceFailed(f"{quoted(text)} is not a regular file: give the path of a file.")
     return os.fdopen(descriptor, "rb")
-
-
-def _resolve(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):
-        raise ValueError(f"{quoted(path)} cannot be resolved: its symbolic links form a loop") from None

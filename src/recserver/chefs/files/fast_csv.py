@@ -46,11 +46,6 @@ class Block:
     line: int
     unbounded: bool = False
 
-    @property
-    def has_quotes(self) -> bool:
-        """Whether it contains a quote."""
-        return b'"' in self.data
-
 
 @dataclass(slots=True)
 class Layout:
@@ -156,7 +151,8 @@ def parse_block(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray
             return "skip"
         return "error"
 
-    data = block.data + _sentinel_row(layout) if block.has_quotes else block.data
+    has_quotes = b'"' in block.data
+    data = block.data + _sentinel_row(layout) if has_quotes else block.data
     names = [str(index) for index in range(layout.n_columns)]
     text, encoded = pa.string(), pa.dictionary(pa.int32(), pa.string())
     types = {
@@ -177,7 +173,7 @@ def parse_block(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray
     except pa.ArrowInvalid:
         return None
     columns = {name: table[str(index)] for name, index in layout.column_indices.items()}
-    if block.has_quotes:
+    if has_quotes:
         if not all(len(column) and column[-1].as_py() == SENTINEL for column in columns.values()):
             return None
         columns = {name: column.slice(0, len(column) - 1) for name, column in columns.items()}
@@ -194,7 +190,7 @@ def ends_inside_quotes(block: Block, layout: Layout) -> bool:
 
     Counting quotes is not enough if there are quotes in the middle of fields, so the block is parsed.
     """
-    if block.unbounded or not block.has_quotes:
+    if block.unbounded or b'"' not in block.data:
         return block.unbounded
     text = (block.data + _sentinel_row(layout)).decode("utf-8", "replace")
     try:

@@ -83,22 +83,21 @@ def connection_error(error: Exception, source: str, connect_seconds: float, read
     """The error for an exception of the HTTP client; a :class:`TransientFailure` if a retry may succeed."""
     import aiohttp
 
-    messages: dict[type[Exception], str] = {
-        aiohttp.ClientConnectorCertificateError: "has no valid TLS certificate: correct it at the source",
-        aiohttp.ClientSSLError: "does not support TLS: check http or https",
-        aiohttp.ClientConnectorDNSError: "has a host that cannot be found: correct its name",
-        aiohttp.ContentTypeError: "sent a response whose compression is invalid: correct it at the source",
-        aiohttp.ConnectionTimeoutError: f"did not accept a connection within {connect_seconds:g} seconds",
-        TimeoutError: f"sent nothing for {read_seconds:g} seconds: check why it is so slow",
-        aiohttp.ClientConnectorError: "refused the connection: check that it is running",
-        aiohttp.ClientPayloadError: "sent an incomplete response: try again",
-        aiohttp.ServerDisconnectedError: "closed the connection without a response: try again",
-        aiohttp.ClientResponseError: "sent a response that is not HTTP, or whose compression is not supported: "
-        "check the url",
+    no_connection = f"did not accept a connection within {connect_seconds:g} seconds"
+    no_data = f"sent nothing for {read_seconds:g} seconds: check why it is so slow"
+    not_http = "sent a response that is not HTTP, or whose compression is not supported: check the url"
+    failures: dict[type[Exception], tuple[type[SourceFailed], str]] = {  # in order: some types are bases of others
+        aiohttp.ClientConnectorCertificateError: (SourceFailed, "has no valid TLS certificate: correct it there"),
+        aiohttp.ClientSSLError: (SourceFailed, "does not support TLS: check http or https"),
+        aiohttp.ClientConnectorDNSError: (SourceFailed, "has a host that cannot be found: correct its name"),
+        aiohttp.ContentTypeError: (SourceFailed, "sent a response with invalid compression: correct it there"),
+        aiohttp.ConnectionTimeoutError: (TransientFailure, no_connection),
+        TimeoutError: (TransientFailure, no_data),
+        aiohttp.ClientConnectorError: (TransientFailure, "refused the connection: check that it is running"),
+        aiohttp.ClientPayloadError: (TransientFailure, "sent an incomplete response: try again"),
+        aiohttp.ServerDisconnectedError: (TransientFailure, "closed the connection without a response: try again"),
+        aiohttp.ClientResponseError: (SourceFailed, not_http),
+        Exception: (SourceFailed, "could not be fetched: check the url"),
     }
-    transient = {TimeoutError, aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError}
-    transient |= {aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError}
-    for error_type, message in messages.items():  # in this order: some types are bases of others
-        if isinstance(error, error_type):
-            return (TransientFailure if error_type in transient else SourceFailed)(f"{source} {message}.")
-    return SourceFailed(f"{source} could not be fetched: check the url.")
+    failure, message = next(found for error_type, found in failures.items() if isinstance(error, error_type))
+    return failure(f"{source} {message}.")

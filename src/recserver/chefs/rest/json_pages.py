@@ -110,7 +110,10 @@ def parse_page(body: bytes, requested: Collection[str] | None, selector: str | N
     except (ValueError, RecursionError):
         return _parse_lines(body, requested, selector) or _parse_incrementally(body, requested, selector, source)
     if selector is not None:
-        rows = _select_rows(document, selector, source)
+        selected = value_at_path(document, selector)
+        if not isinstance(selected, list | dict):
+            raise SourceFailed(no_rows_message(source, selector))
+        rows = selected if isinstance(selected, list) else [selected]
         page = page_from_rows(rows, requested)
         page.rows = rows
     elif isinstance(document, list):
@@ -121,13 +124,6 @@ def parse_page(body: bytes, requested: Collection[str] | None, selector: str | N
         raise SourceFailed(f"{source} {SINGLE_VALUE}")
     page.document = document
     return page
-
-
-def _select_rows(document: Any, selector: str, source: str) -> list[Any]:
-    rows = value_at_path(document, selector)
-    if not isinstance(rows, list | dict):
-        raise SourceFailed(no_rows_message(source, selector))
-    return rows if isinstance(rows, list) else [rows]
 
 
 def _page_from_object(document: dict[str, Any], requested: Collection[str] | None) -> Page:

@@ -123,7 +123,9 @@ class JsonRowParser:
     def _process_events(self) -> list[Row]:
         for event, value in self._events:
             if event == "map_key":
-                self._on_key(value)
+                self._key = value
+                if self._row is not None and self._depth == self._element_depth + 1:
+                    self.column_names[value] = None
             elif event in ("start_map", "start_array"):
                 self._on_start(event == "start_map")
             elif event in ("end_map", "end_array"):
@@ -134,11 +136,6 @@ class JsonRowParser:
         rows, self._completed = self._completed, []
         self.n_rows += len(rows)
         return rows
-
-    def _on_key(self, key: str) -> None:
-        self._key = key
-        if self._row is not None and self._depth == self._element_depth + 1:
-            self.column_names[key] = None
 
     def _on_start(self, is_object: bool) -> None:
         self._list_value = None

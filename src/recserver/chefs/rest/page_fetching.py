@@ -11,7 +11,7 @@ from recserver.chefs.rest.error_messages import PageNotFound, source_name
 from recserver.chefs.rest.http_client import HttpClient, Response, check_url_at_read
 from recserver.chefs.rest.json_pages import EMPTY_RESPONSE, FastPageDecoder, Page, parse_page
 from recserver.chefs.rest.json_stream import WRAPPER_KEYS
-from recserver.chefs.rest.pagination_hints import missing_next_hints, short_page_hint
+from recserver.chefs.rest.pagination_hints import missing_next_hints, short_page_hints
 from recserver.chefs.rest.paginators import LinkedPaginator, NumberedPaginator
 from recserver.chefs.rest.rest_entry import ApiEntry
 from recserver.core.errors import SourceFailed
@@ -77,7 +77,8 @@ class _PageReader:
                     return  # after a full page
                 self._check_content(page, index)
                 if index == 0:
-                    page.hints = self._short_page_hints(page, paginator)
+                    key = "page_size (size_value)" if self._spec.paginated else "page_size"
+                    page.hints = short_page_hints(page, paginator.page_size, key)
                 yield page
                 if not self._has_next(page, paginator.page_size):
                     return
@@ -143,11 +144,6 @@ class _PageReader:
 
     def _too_many_pages(self) -> SourceFailed:
         return SourceFailed(f"{self._source} has more than {MAX_PAGES} pages: request larger ones.")
-
-    def _short_page_hints(self, page: Page, paginator: NumberedPaginator) -> tuple[str, ...]:
-        if not 0 < page.size < paginator.page_size or page.has_more is not None or page.is_message:
-            return ()
-        return (short_page_hint(paginator, page.size, by_paginator=self._spec.paginator is not None),)
 
     def _check_content(self, page: Page, index: int) -> None:
         if not page.has_content and index == 0:

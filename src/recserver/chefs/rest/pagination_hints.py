@@ -14,12 +14,12 @@ from recserver.chefs.rest.paginators import (
     HeaderCursor,
     JsonLink,
     LinkedPaginator,
-    NumberedPaginator,
 )
 from recserver.core.errors import quoted
 
 if TYPE_CHECKING:
     from recserver.chefs.rest.http_client import Response
+    from recserver.chefs.rest.json_pages import Page
 
 MAX_PATHS = 200
 """Paths of a document that are compared with the expected one."""
@@ -28,12 +28,18 @@ _NEXT_PAGE_NAMES = re.compile(r"next|cursor|contin|after|token|scroll|marker", r
 _ABSENT = object()
 
 
-def short_page_hint(paginator: NumberedPaginator, rows: int, *, by_paginator: bool) -> str:
-    """The hint if the first numbered page has fewer rows than requested and does not say whether more follow."""
-    size = "page_size" if by_paginator else "page_size (size_value)"
+def short_page_hints(page: Page, page_size: int, key: str) -> tuple[str, ...]:
+    """The hint if the first numbered page has fewer rows than requested and does not say whether more follow.
+
+    Args:
+        key: name of the key with the page size.
+    """
+    rows = page.size
+    if not 0 < rows < page_size or page.has_more is not None or page.is_message:
+        return ()
     return (
-        f"Page 1 had {rows} row{'' if rows == 1 else 's'} where {paginator.page_size} were requested, so it "
-        f"was treated as the last: if the source never returns more than {rows}, set {size} to {rows}."
+        f"Page 1 had {rows} row{'' if rows == 1 else 's'} where {page_size} were requested, so it was treated as "
+        f"the last: if the source never returns more than {rows}, set {key} to {rows}.",
     )
 
 

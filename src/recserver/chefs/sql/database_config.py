@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import unquote
 
@@ -51,9 +52,7 @@ _check_port_number = whole_number_between(1, 65535, "a port")
 
 
 def _check_port(value: object) -> object:
-    if isinstance(value, str) and has_reference(value):
-        return value
-    return _check_port_number(value)
+    return value if isinstance(value, str) and has_reference(value) else _check_port_number(value)
 
 
 def _check_type(value: object) -> str:
@@ -101,6 +100,7 @@ class Database:
     Attributes:
         dialect: ``sqlite`` or a key of :data:`DRIVERS`.
         path: path of an SQLite file, as written.
+        file: path of an SQLite file that may be read, absolute.
         url: URL of any other database, with the driver used here; its text form hides the password.
         tls: whether a MySQL connection must be encrypted; for PostgreSQL ``url`` has a parameter.
         trusted: whether it is configured in the server's settings, so that its file may be anywhere.
@@ -108,6 +108,7 @@ class Database:
 
     dialect: str
     path: str = ""
+    file: Path | None = None
     url: URL | None = None
     tls: bool = False
     trusted: bool = False

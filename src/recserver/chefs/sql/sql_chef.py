@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -73,8 +73,8 @@ class SqlChef:
             return unset
         try:
             _, database = self._resolve_entry()
-            if database.dialect == "sqlite":
-                missing = missing_file_message(self._sqlite_path(database), database.path)
+            if database.file is not None:
+                missing = missing_file_message(database.file, database.path)
             else:
                 missing = missing_driver_message(database.dialect)
         except SourceFailed as error:
@@ -102,14 +102,11 @@ class SqlChef:
         if has_reference((spec.connection or "").partition("://")[0]):
             return None
         try:
-            database = self._database(_with_placeholders(spec))
-            if database.dialect == "sqlite" and not database.trusted:
-                self._sqlite_path(database)
+            return self._database(_with_placeholders(spec)).dialect
         except ValueError as error:
             if spec.connection is None and spec.db_config is None:
                 return None  # the settings are invalid, not the entry: warnings() reports it
             raise invalid_field("db_config" if spec.connection is None else "connection", error) from None
-        return database.dialect
 
     def _resolve_entry(self) -> tuple[SqlEntry, Database]:
         """The entry with its environment variables expanded, and its database, both validated.
@@ -120,8 +117,6 @@ class SqlChef:
         spec = expand_entry(SqlEntry, self._entry)
         try:
             database = self._database(spec)
-            if database.dialect == "sqlite":
-                self._sqlite_path(database)
         except ValueError as error:
             raise SourceFailed(f"The database cannot be read: {error}.") from None
         try:
@@ -132,17 +127,18 @@ class SqlChef:
 
     def _database(self, spec: SqlEntry) -> Database:
         if spec.connection is not None:
-            return database_from_url(spec.connection)
-        if spec.db_config is not None:
-            return database_from_config(spec.db_config)
-        return database_from_url(self._policy.default_database, trusted=True)
-
-    def _sqlite_path(self, database: Database) -> Path:
+            database = database_from_url(spec.connection)
+        elif spec.db_config is not None:
+            database = database_from_config(spec.db_config)
+        else:
+            database = database_from_url(self._policy.default_database, trusted=True)
+        if database.dialect != "sqlite":
+            return database
         if database.path in ("", ":memory:"):
             raise ValueError("an SQLite database must be a file: give the name of one in the data folder")
         if database.trusted:
-            return (self._policy.data_dir / database.path).resolve()
-        return allowed_path(database.path, self._policy)
+            return replace(database, file=(self._policy.data_dir / database.path).resolve())
+        return replace(database, file=allowed_path(database.path, self._policy))
 
     def _read(self, query: str, database: Database, requested: Collection[str] | None) -> Iterator[Batch]:
         clock, seconds = SystemClock(), self._policy.source_timeout
@@ -153,8 +149,7 @@ class SqlChef:
 
         batch_rows = self._policy.batch_rows
         fast_path = self._fast_path and adbc.driver_available(database.dialect)
-        if database.dialect == "sqlite":
-            file = self._sqlite_path(database)
+        if (file := database.file) is not None:
             chunks = sqlite.read_rows(file, database.path, query, FETCH_ROWS, timed_out)
             if requested is not None and fast_path:
                 yield from read_sqlite(chunks, file, query, requested, batch_rows=batch_rows, timed_out=timed_out)
