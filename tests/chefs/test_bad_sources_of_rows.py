@@ -73,7 +73,7 @@ def test_a_damaged_second_stream_is_reported(policy: SourcePolicy, pack: Callabl
             b'[\n {"user_id": 1}]',
             "is a JSON array: save it as JSON lines, and give the data chef the format jsonl.",
         ),
-        (LINE, "is JSON: save it one object a line, and give the data chef the format jsonl."),
+        (LINE, "is JSON: save it one object per line, and give the data chef the format jsonl."),
     ],
 )
 def test_other_file_formats_are_reported(policy: SourcePolicy, content: bytes, sentence: str) -> None:

@@ -19,13 +19,13 @@ CHEF_PATHS = {
 
 
 @cache
-def load_chef_class(kind: str) -> type[Chef]:
-    """The chef class for entries whose ``type`` is ``kind``.
+def load_chef_class(chef_type: str) -> type[Chef]:
+    """The chef class for entries whose ``type`` is ``chef_type``.
 
     Raises:
         InvalidInput: if there is none, with the known types.
     """
-    if not kind:
+    if not chef_type:
         raise InvalidInput.of("type", "is missing: set it to csv, sql or api")
-    found: type[Chef] = entry_points.load("type", kind, CHEF_PATHS, GROUP)
+    found: type[Chef] = entry_points.load("type", chef_type, CHEF_PATHS, GROUP)
     return found

@@ -114,7 +114,7 @@ def expand_environment(entry: Entry) -> dict[str, Any]:
 
 
 def restore_masked(new: Entry, stored: Entry | None) -> dict[str, Any]:
-    """``new`` with every masked secret replaced by the secret at the same place of ``stored``.
+    """``new`` with every masked secret replaced by the secret at the same location of ``stored``.
 
     Raises:
         InvalidInput: if ``stored`` has no such secret, or ``new`` would send it to another host.
@@ -145,13 +145,13 @@ def _restore_part(part: str, given: Entry, new: Entry, old: Entry) -> dict[str, 
 def _restore_url(key: str, text: str, stored: object) -> str:
     stored_url = stored if isinstance(stored, str) else ""
     known: dict[str, str] = {}
-    _replace_url_secrets(key, stored_url, lambda place, secret: known.setdefault(place, secret))  # noqa: PLW0108 - typed
+    _replace_url_secrets(key, stored_url, lambda location, secret: known.setdefault(location, secret))  # noqa: PLW0108 - typed
 
-    def restore(place: str, secret: str) -> str:
+    def restore(location: str, secret: str) -> str:
         if secret != MASK:
             return secret
-        _require_same_host((key,), _url_host(key, text), _url_host(key, stored_url), known.get(place))
-        return known[place]
+        _require_same_host((key,), _url_host(key, text), _url_host(key, stored_url), known.get(location))
+        return known[location]
 
     return _replace_url_secrets(key, text, restore)
 
@@ -204,7 +204,7 @@ def _replace_secrets(entry: Entry, replace: Replace) -> dict[str, Any]:
 
 
 def _replace_url_secrets(key: str, text: str, replace: Callable[[str, str], str]) -> str:
-    """``text`` with ``replace(place, secret)`` applied to its password and to each secret parameter."""
+    """``text`` with ``replace(location, secret)`` applied to its password and to each secret parameter."""
     head, tail = "", text
     if (userinfo := _USERINFO[key].fullmatch(text)) and userinfo["secret"]:
         head, tail = f"{userinfo['head']}{replace('://', userinfo['secret'])}", userinfo["tail"]
@@ -226,7 +226,9 @@ def _encode_references(key: str, value: object) -> object:
     def encode(text: str) -> str:
         return REFERENCE.sub(lambda found: quote(os.environ[found[1]], safe=""), text)
 
-    text = _replace_url_secrets(key, value, lambda place, secret: encode(secret) if place == "://" else secret)
+    text = _replace_url_secrets(
+        key, value, lambda location, secret: encode(secret) if location == "://" else secret
+    )
     return _PARAMETER.sub(lambda found: f"{found[1]}{found[2]}={encode(found[3])}", text)
 
 

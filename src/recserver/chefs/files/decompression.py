@@ -36,7 +36,7 @@ OTHER_FORMATS = (
     (re.compile(rb"%PDF-"), "a PDF: save its table as CSV"),
     (re.compile(rb"\s*<(!doctype|html|\?xml)", re.I), "HTML or XML: save its table as CSV"),
     (re.compile(rb"\s*\[\s*\{"), "a JSON array: save it as JSON lines, and give the data chef the format jsonl"),
-    (re.compile(rb'\s*\{\s*"'), "JSON: save it one object a line, and give the data chef the format jsonl"),
+    (re.compile(rb'\s*\{\s*"'), "JSON: save it one object per line, and give the data chef the format jsonl"),
 )
 """Patterns for the start of files that are not delimited text, with their format and the remedy."""
 
