@@ -160,7 +160,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "Parquet with another name": ("x.csv", parquet_file(), "format parquet"),
     "JSON lines, one broken": ("x.jsonl", LINE * 5 + b'{"user_id": "u", "it\n' + LINE, "not valid JSON at line 6"),
     "JSON lines, deep": ("x.jsonl", LINE + b'{"a":' * 99_999 + b"1" + b"}" * 99_999, "not valid JSON at line 2"),
-    "JSON array": ("x.jsonl", b"[" + LINE + b"]", "holds a JSON array"),
+    "JSON array": ("x.jsonl", b"[" + LINE + b"]", "contains a JSON array"),
 }
 
 
@@ -174,7 +174,8 @@ async def test_bad_files_fail_with_a_message_and_do_no_harm(kitchen: Kitchen, tm
     os.mkfifo(data_dir / "pipe.csv")
     (tmp_path / "secret.csv").write_bytes(GOOD)
     for name, sentence in (
-        ("nowhere.csv", "There is no file"), ("folder.csv", "no regular file"), ("pipe.csv", "no regular file"),
+        ("nowhere.csv", "There is no file"), ("folder.csv", "is not a regular file"),
+        ("pipe.csv", "is not a regular file"),
     ):  # fmt: skip
         assert sentence in await kitchen.fails(create, file_path=name)
     link = data_dir / "link.csv"
@@ -201,7 +202,7 @@ WRONG_ROWS: dict[str, tuple[str, bytes, int, dict[str, int]]] = {
              b'{"user_id": "\\ud800", "item_id": 1}\n{"user_id": [1], "item_id": true, "rating": 1e999}\n[]\n'
              % (b"9" * 99, b"9" * 10**6), 2, {"user_id is longer than 256 characters": 1,
              "user_id is neither text nor a number": 1, "user_id is not valid Unicode": 1,
-             "the row is no JSON object": 1}),
+             "the row is not a JSON object": 1}),
 }  # fmt: skip
 
 
@@ -273,31 +274,31 @@ PAGED = {"paginated": True, "size_value": 1}
 AGAIN = {"Retry_After": "0"}
 
 BAD_ANSWERS: dict[str, tuple[Reply, dict[str, Any], str]] = {
-    "401": (gives("who?", 401), {}, "answered 401 Unauthorized: check the address and its credentials"),
-    "404": (gives("", 404), {}, "answered 404 Not Found"),
-    "429": (gives("", 429, **AGAIN), {}, "answered 429 Too Many Requests: send it fewer requests. It was"),
-    "500": (gives("", 500, **AGAIN), {}, "answered 500 Internal Server Error"),
+    "401": (gives("who?", 401), {}, "responded with 401 Unauthorized: check the url and the credentials"),
+    "404": (gives("", 404), {}, "responded with 404 Not Found"),
+    "429": (gives("", 429, **AGAIN), {}, "responded with 429 Too Many Requests: send it fewer requests. It was"),
+    "500": (gives("", 500, **AGAIN), {}, "responded with 500 Internal Server Error"),
     "503 for long": (gives("", 503, Retry_After="9999"), {}, "asks to wait 9999 seconds"),
-    "cut body": (is_cut, {}, "broke off in the middle of its answer"),
+    "cut body": (is_cut, {}, "sent an incomplete response"),
     "HTML": (gives("<html>log in</html>"), {}, "HTML or XML"),
-    "JSON cut off": (gives('[{"user_id": "u"'), {}, "broke off in the middle of its JSON"),
+    "JSON cut off": (gives('[{"user_id": "u"'), {}, "returned incomplete JSON"),
     "redirect loop": (gives("", 302, Location="/"), {}, "redirects more than 3 times"),
     "redirect to metadata": (gives("", 302, Location="http://169.254.169.254/latest"), {}, "link-local, metadata"),
     "redirect to nothing": (gives("", 302, Location="http://[::1"), {}, "that is refused: it is not valid"),
     "endless pages": (pages_for_ever, PAGED, f"sent more than {MAX_SOURCE} bytes"),
     "a page that repeats": (gives(json.dumps([ROW])), PAGED, "same page again and again"),
-    "an error instead of a page": (a_page_of_words, PAGED, "an object without rows as its page 3"),
-    "204": (gives(status=204), {}, "empty answer"),
-    "empty body": (gives(), {}, "empty answer"),
+    "an error instead of a page": (a_page_of_words, PAGED, "an object without rows as page 3"),
+    "204": (gives(status=204), {}, "empty response"),
+    "empty body": (gives(), {}, "empty response"),
     "no rows": (gives("[]"), {}, "holds no rows"),
     "error object": (gives('{"error": "no"}'), {}, "no column user_id; found 'error'"),
     "bomb": (gives(gzip.compress(b"[" + b" " * 50_000_000 + b"]"), Content_Encoding="gzip"), {},
              f"sent more than {MAX_SOURCE} bytes"),
-    "no gzip": (gives("[]", Content_Encoding="zstd"), {}, "in a compression that is not understood"),
+    "no gzip": (gives("[]", Content_Encoding="zstd"), {}, "whose compression is not supported"),
     "endless body": (never_ends, {}, f"sent more than {MAX_SOURCE} bytes"),
-    "open and deep": (gives("[" * 1_000_000), {}, "broke off in the middle of its JSON"),
+    "open and deep": (gives("[" * 1_000_000), {}, "returned incomplete JSON"),
     "endless digits": (gives('[{"user_id": 1, "item_id": ' + "9" * 10**6 + "}]"), {}, "not valid JSON"),
-    "304 unasked": (gives(status=304), {}, "answered 304"),
+    "304 unasked": (gives(status=304), {}, "responded with 304"),
 }  # fmt: skip
 
 

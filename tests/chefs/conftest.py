@@ -1,4 +1,4 @@
-"""A policy over a folder of its own, and a short way to read a chef."""
+"""Fixtures: a policy with its own data folder, database servers, and a function that reads a chef completely."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ USUAL = ("user_id", "item_id", "rating")
 
 @pytest.fixture(autouse=True)
 def no_waiting() -> Iterator[None]:
-    """Failed requests are tried again as often as ever, but at once."""
+    """Failed requests are retried without delay."""
     stamina.instrumentation.set_on_retry_hooks([])
     with stamina.set_testing(True, attempts=3, cap=True):
         yield
@@ -32,13 +32,13 @@ def no_waiting() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_authorities(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing reads the certificates of the system, as every connection to MariaDB would: ours are self-signed."""
+    """Do not load the certificates of the system for connections to MariaDB: the server's are self-signed."""
     monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A data folder with recserver's own three folders in it."""
+    """A data folder with the folders of recserver."""
     folder = tmp_path / "data"
     for name in ("models", "tasks", "config"):
         (folder / name).mkdir(parents=True)
@@ -47,7 +47,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    """An HTTP server in a thread of its own."""
+    """An HTTP server in another thread."""
     running = Site()
     yield running
     running.close()
@@ -61,14 +61,14 @@ def policy(data_dir: Path) -> SourcePolicy:
 Table = tuple[tuple[str, ...], dict[str, list[Any]]]
 
 
-def read_all(chef: Chef, wanted: Collection[str] | None = USUAL) -> Table:
-    """(found, columns): every batch of the chef put together; checks that its batches are well formed."""
+def read_all(chef: Chef, requested: Collection[str] | None = USUAL) -> Table:
+    """All column names, and all values of each column; checks that batches are well-formed."""
     found: tuple[str, ...] = ()
     columns: dict[str, list[Any]] = {}
     rows = 0
-    for batch in chef.batches(wanted):
+    for batch in chef.batches(requested):
         found = batch.column_names
-        assert set(batch.columns) <= set(found) & set(found if wanted is None else wanted)
+        assert set(batch.columns) <= set(found) & set(found if requested is None else requested)
         assert len({len(column) for column in batch.columns.values()}) <= 1
         for name, column in batch.columns.items():
             columns.setdefault(name, [None] * rows).extend(to_list(column))
@@ -83,7 +83,7 @@ def table() -> Callable[..., Table]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    """A PostgreSQL server of this run of the tests."""
+    """A PostgreSQL server for this test run."""
     if reason := servers.missing("postgresql"):
         pytest.skip(reason)
     with servers.postgresql() as server:
@@ -92,7 +92,7 @@ def postgresql() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[Server]:
-    """A MariaDB server of this run of the tests."""
+    """A MariaDB server for this test run."""
     if reason := servers.missing("mysql"):
         pytest.skip(reason)
     with servers.mariadb() as server:
@@ -101,21 +101,21 @@ def mariadb() -> Iterator[Server]:
 
 @pytest.fixture(params=["postgresql", "mysql"])
 def server(request: pytest.FixtureRequest) -> Server:
-    """Both servers, one after the other."""
+    """Each of the two servers."""
     running: Server = request.getfixturevalue({"mysql": "mariadb"}.get(request.param, request.param))
     return running
 
 
 @pytest.fixture
 def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
-    """Opens and closes the quick way, and counts what comes by it."""
+    """Enables and disables the fast path, and counts its rows."""
     return Ways(monkeypatch)
 
 
-@pytest.fixture(params=["postgresql quickly", "postgresql", "mysql"])
+@pytest.fixture(params=["postgresql, fast path", "postgresql", "mysql"])
 def way(request: pytest.FixtureRequest, ways: Ways) -> Server:
-    """A server, and the way to it: a quick one exists for PostgreSQL only."""
-    kind, _, how = request.param.partition(" ")
-    ways.quickly = how == "quickly"
+    """A server and a path to it: the fast path exists for PostgreSQL only."""
+    kind = request.param.partition(",")[0]
+    ways.quickly = request.param.endswith("fast path")
     running: Server = request.getfixturevalue({"mysql": "mariadb"}.get(kind, kind))
     return running

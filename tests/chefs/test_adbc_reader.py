@@ -1,4 +1,4 @@
-"""The quick and the ordinary way through an SQLite file learn the same, and both only read."""
+"""The fast path and the standard driver for SQLite read the same values, and both are read-only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENTRY = {"connection": "sqlite:///shop.db", "query": "SELECT user_id, item_id, r
 
 
 def fill(policy: SourcePolicy, rows: Iterable[tuple[Any, Any, Any]], kinds: tuple[str, str, str]) -> None:
-    """A table ``t`` of just these rows, with columns declared so."""
+    """Create the table ``t`` with these rows and column types."""
     with sqlite3.connect(policy.data_dir / "shop.db") as database:
         columns = ", ".join(
             f"{name} {kind}" for name, kind in zip(("user_id", "item_id", "rating"), kinds, strict=True)
@@ -38,7 +38,7 @@ def fill(policy: SourcePolicy, rows: Iterable[tuple[Any, Any, Any]], kinds: tupl
 
 
 def plain(n: int) -> tuple[Any, Any, Any]:
-    """One of many rows of the usual kinds."""
+    """A row with values of the usual types."""
     return f"u{n % 700}", n % 900, n % 10 / 2
 
 
@@ -50,16 +50,16 @@ def plain(n: int) -> tuple[Any, Any, Any]:
         (("TEXT", "INTEGER", "REAL"), (None, None, None), MANY),
         (("TEXT", "INTEGER", "REAL"), ("", -(2**63), float("inf")), MANY),
         (("", "", ""), ("ü\U0001f600", 2**63 - 1, -0.5), MANY),
-        (("", "", ""), (7, 1, 1.0), "some"),  # a number among texts
-        (("", "", ""), ("u1", "seven", 1.0), "some"),  # text among whole numbers
-        (("", "", ""), ("u1", 7.5, 1.0), "some"),  # a real number among whole ones
-        (("", "", ""), ("u1", 7, 1), MANY),  # and the other way round: 1 is 1.0
+        (("", "", ""), (7, 1, 1.0), "some"),  # a number in a text column
+        (("", "", ""), ("u1", "seven", 1.0), "some"),  # text in an integer column
+        (("", "", ""), ("u1", 7.5, 1.0), "some"),  # a float in an integer column
+        (("", "", ""), ("u1", 7, 1), MANY),  # an integer in a float column: 1 is 1.0
         (("", "", ""), ("u1", 7, "good"), "some"),
         (("TEXT", "INTEGER", "REAL"), (b"u1", 7, 1.0), "some"),
         (("TEXT", "INTEGER", "REAL"), (b"\xff\0", b"7", b"1"), "some"),
     ],
 )
-def test_odd_values_after_many_rows_change_nothing(
+def test_unusual_values_after_many_rows_are_read_the_same(
     policy: SourcePolicy, ways: Ways, kinds: tuple[str, str, str], odd: Any, quick_rows: object
 ) -> None:
     rows = [plain(n) for n in range(MANY)]
@@ -68,20 +68,20 @@ def test_odd_values_after_many_rows_change_nothing(
     fill(policy, rows, kinds)
     small = policy.model_copy(update={"batch_rows": 1_000})
     assert isinstance(ways.both(small, ENTRY), tuple)
-    if quick_rows == "some":  # it began, and was given up
+    if quick_rows == "some":  # it was started and abandoned
         assert 0 < ways.quick_rows < MANY
     else:
         assert ways.quick_rows == quick_rows
 
 
 @pytest.mark.parametrize("odd", [(7, 1, 1.0), (b"u1", 1, 1.0), ("u1", None, 1.0)])
-def test_odd_values_among_the_first_rows_are_read_well_too(policy: SourcePolicy, ways: Ways, odd: Any) -> None:
+def test_unusual_values_in_the_first_rows_are_read_the_same(policy: SourcePolicy, ways: Ways, odd: Any) -> None:
     fill(policy, [odd, *map(plain, range(MANY))], ("", "", ""))
     ways.both(policy, ENTRY)
     assert ways.quick_rows == (MANY + 1 if odd[1] is None else 0)
 
 
-def test_short_answers_and_previews_need_no_quick_way(policy: SourcePolicy, ways: Ways) -> None:
+def test_short_results_and_previews_do_not_use_the_fast_path(policy: SourcePolicy, ways: Ways) -> None:
     fill(policy, map(plain, range(FEW)), ("TEXT", "INTEGER", "REAL"))
     ways.both(policy, ENTRY)
     assert ways.quick_rows == 0
@@ -106,7 +106,7 @@ kind = st.sampled_from(["", "TEXT", "INTEGER", "REAL", "NUMERIC", "BLOB"])
 )
 @example(("", "", ""), ("a", 1, 1.5), [], 2)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
-def test_any_values_mean_the_same(
+def test_any_values_are_read_the_same_by_both_paths(
     policy: SourcePolicy, ways: Ways, kinds: Any, usual: Any, rows: list[tuple[Any, Any, Any]], size: int
 ) -> None:
     fill(policy, [usual, usual, *rows], kinds)
@@ -119,7 +119,7 @@ def test_any_values_mean_the_same(
         ways.both(small, ENTRY | {"query": timed} | USUAL_TIME)
 
 
-def test_a_chef_that_started_over_does_so_once(policy: SourcePolicy, ways: Ways) -> None:
+def test_a_read_is_restarted_only_once(policy: SourcePolicy, ways: Ways) -> None:
     rows = [*map(plain, range(MANY)), (b"u1", 1, 1.0)]
     fill(policy, rows, ("", "", ""))
     chef = SqlChef(ENTRY, policy.model_copy(update={"batch_rows": 1_000}))
@@ -130,14 +130,14 @@ def test_a_chef_that_started_over_does_so_once(policy: SourcePolicy, ways: Ways)
     assert ways.quick_rows == 0
 
 
-QUICK = [
+SINGLE_SCANS = [
     "SELECT user_id, item_id FROM t",
     "SELECT user_id, item_id, rating FROM t WHERE rating > 1 AND item_id <> 3;",
     "SELECT upper(user_id) AS user_id, item_id + 1 AS item_id FROM t -- all of them",
     'SELECT user_id, item_id, rating AS "odd ""name""" FROM t',
     "SELECT user_id, item_id FROM seen",
 ]
-NOT_QUICK = [
+NOT_SINGLE_SCANS = [
     "SELECT a.user_id, b.item_id FROM t a JOIN t b ON a.rating = b.rating",
     "SELECT user_id, item_id, rating FROM t ORDER BY rowid DESC",
     "SELECT user_id, item_id, count(*) AS rating FROM t GROUP BY 1, 2 HAVING count(*) > 0",
@@ -154,20 +154,18 @@ NOT_QUICK = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("query", [*QUICK, *NOT_QUICK])
-def test_only_simple_plans_go_quickly(policy: SourcePolicy, ways: Ways, query: str) -> None:
+@pytest.mark.parametrize("query", [*SINGLE_SCANS, *NOT_SINGLE_SCANS])
+def test_the_fast_path_is_used_for_single_scans_only(policy: SourcePolicy, ways: Ways, query: str) -> None:
     fill(policy, ((f"u{n % 50}", n % 40, n / 2) for n in range(2 * FEW)), ("TEXT", "INTEGER", "REAL"))
     with sqlite3.connect(policy.data_dir / "shop.db") as database:
         database.execute("CREATE VIEW seen AS SELECT user_id, item_id FROM t WHERE item_id > 5")
         database.execute("CREATE VIEW counted AS SELECT user_id, item_id, count(*) AS n FROM t GROUP BY 1, 2")
     database.close()
     assert isinstance(ways.both(policy, ENTRY | {"query": query}), tuple)
-    assert (ways.quick_rows > FEW) == (query in QUICK)
+    assert (ways.quick_rows > FEW) == (query in SINGLE_SCANS)
 
 
-def test_the_quick_way_refuses_and_changes_nothing_either(
-    policy: SourcePolicy, ways: Ways, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_fast_path_denies_writing(policy: SourcePolicy, ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(policy, map(plain, range(MANY)), ("TEXT", "INTEGER", "REAL"))
     file = policy.data_dir / "shop.db"
     before = hashlib.sha256(file.read_bytes()).digest(), sorted(Path(policy.data_dir).rglob("*"))
@@ -182,7 +180,7 @@ def test_the_quick_way_refuses_and_changes_nothing_either(
         "SELECT * FROM (SELECT * FROM t); DELETE FROM t",
         "SELECT * FROM t) ; DELETE FROM t --",
     ]:
-        assert "The database answered" in str(learned(policy, ENTRY | {"query": query})) or query in HARMLESS, (
+        assert "The database reported" in str(learned(policy, ENTRY | {"query": query})) or query in HARMLESS, (
             query
         )
         assert ways.quick_rows == 0
@@ -201,9 +199,7 @@ HARMLESS = {
 }
 
 
-def test_time_runs_out_on_the_quick_way_too(
-    policy: SourcePolicy, ways: Ways, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_fast_path_times_out(policy: SourcePolicy, ways: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(policy, map(plain, range(MANY)), ("TEXT", "INTEGER", "REAL"))
     batches = SqlChef(ENTRY, policy.model_copy(update={"batch_rows": 100})).batches({"user_id", "item_id"})
     assert next(batches).n_rows

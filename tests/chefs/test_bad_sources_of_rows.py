@@ -1,4 +1,4 @@
-"""Sources that would crash a reader, fill its memory, hang it, or lose rows without a word."""
+"""Sources that could crash a reader, exhaust its memory, block it, or lose rows silently."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pyarrow import parquet
 from recserver.chefs.files import fast_csv as csv_blocks
 from recserver.chefs.files import file_chef as csv_chef
 from recserver.chefs.rest.json_pages import parse_page
-from recserver.chefs.rest.json_stream import make_row_parser
+from recserver.chefs.rest.json_stream import JsonRowParser
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed
 from recserver.training.ingest.source_reader import collect
@@ -41,7 +41,7 @@ def job(policy: SourcePolicy, **entry: Any) -> TrainingJob:
 
 
 def report(policy: SourcePolicy, content: bytes | None = None, path: str = "x.csv", **entry: Any) -> DataReport:
-    """What a training reads of a file."""
+    """The data report of a training from a file."""
     if content is not None:
         (policy.data_dir / path).write_bytes(content)
     return collect(job(policy, type="csv", path=path, **entry), lambda _: None).data_report
@@ -54,9 +54,7 @@ def failure(*args: Any, **entry: Any) -> str:
 
 
 @pytest.mark.parametrize("pack", [bz2.compress, lzma.compress], ids=["bz2", "xz"])
-def test_a_damaged_second_part_is_not_taken_for_rubbish(
-    policy: SourcePolicy, pack: Callable[[bytes], bytes]
-) -> None:
+def test_a_damaged_second_stream_is_reported(policy: SourcePolicy, pack: Callable[[bytes], bytes]) -> None:
     first, second = pack(HEADER + b"u,i\n" * 9), pack(b"v,j\n" * 9)
     assert report(policy, first + second).rows_kept == 18
     for rest in (b"XX" + second[2:], second[:-9], b"something else"):
@@ -69,21 +67,21 @@ def test_a_damaged_second_part_is_not_taken_for_rubbish(
     [
         (b"PK\x03\x04\x14\x00", "is a spreadsheet or a ZIP archive: save its table as CSV."),
         (b"PAR1abc", "is a Parquet file: give the data chef the format parquet."),
-        (b"SQLite format 3\0", "is an SQLite database: make a data chef of type sql for it."),
+        (b"SQLite format 3\0", "is an SQLite database: create a data chef of type sql for it."),
         (b"\n <HTML><body>", "is HTML or XML: save its table as CSV."),
         (
             b'[\n {"user_id": 1}]',
             "is a JSON array: save it as JSON lines, and give the data chef the format jsonl.",
         ),
-        (LINE, "is JSON: save it one object a line, and give the data chef the format jsonl."),
+        (LINE, "is JSON: save it one object per line, and give the data chef the format jsonl."),
     ],
 )
-def test_what_is_no_table_is_named(policy: SourcePolicy, content: bytes, sentence: str) -> None:
+def test_other_file_formats_are_reported(policy: SourcePolicy, content: bytes, sentence: str) -> None:
     assert failure(policy, content) == f"The file 'x.csv' {sentence}"
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_without_a_mark_is_recognised(policy: SourcePolicy, encoding: str) -> None:
+def test_utf_16_without_a_byte_order_mark_is_detected(policy: SourcePolicy, encoding: str) -> None:
     content = (HEADER + b"u,i\n").decode().encode(encoding)
     assert failure(policy, content) == (
         "The file 'x.csv' contains a NUL character at line 1: save it as plain UTF-8 text, or give its encoding, "
@@ -102,7 +100,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("before", [0, 1, 400, 1000])
 @pytest.mark.parametrize(("start", "end"), [('5" x', 'i"'), ('5" x', '"'), ("5 x", 'i"'), ('5", "x', 'i"')])
-def test_stray_quotes_hide_no_open_one(
+def test_stray_quotes_do_not_hide_open_quotes(
     policy: SourcePolicy, small_blocks: None, before: int, start: str, end: str
 ) -> None:
     long = start + ',"' + "iiiii\n" * 999 + end + "\n"
@@ -114,24 +112,24 @@ def test_stray_quotes_hide_no_open_one(
     assert "quote" in failure(small, content.replace(end.encode() + b"\nv", b"\nv"))
 
 
-def test_one_stray_quote_stops_no_large_file(policy: SourcePolicy, small_blocks: None) -> None:
+def test_a_stray_quote_does_not_stop_a_large_file(policy: SourcePolicy, small_blocks: None) -> None:
     content = HEADER + b"u,i\n" * 9 + b'19" screen,i\n' + b"v,j\n" * 25_000
     assert report(policy.model_copy(update={"batch_rows": 100}), content).rows_kept == 25_010
 
 
-def test_ragged_rows_are_counted_however_wide(policy: SourcePolicy) -> None:
+def test_ragged_rows_are_counted_regardless_of_their_width(policy: SourcePolicy) -> None:
     counted = report(policy, HEADER + b"u,i\n" + b"u,i,x\n" * 999 + b"u,i" + b"," * 2_000_000 + b"\n")
     assert (counted.rows_read, counted.rows_kept) == (1001, 1)
     assert counted.rejected == {"the row has more fields than the header": 1000}
     assert counted.examples["the row has more fields than the header"] == "u,i,x"
 
 
-def test_half_a_million_columns_are_not_compared_for_ever(policy: SourcePolicy) -> None:
+def test_suggestions_for_many_columns_are_fast(policy: SourcePolicy) -> None:
     header = b",".join(b"c%d" % number for number in range(120_000))
     assert "found 'c0', 'c1'" in failure(policy, header + b"\n")
 
 
-def test_json_lines_leave_odd_values_to_the_judgement(policy: SourcePolicy) -> None:
+def test_unusual_json_values_are_left_to_row_validation(policy: SourcePolicy) -> None:
     odd = (
         b'{"user_id": 1, "item_id": 1, "rating": 1e999}\n'
         b'{"user_id": "\\ud800", "item_id": 1}\n'
@@ -144,7 +142,7 @@ def test_json_lines_leave_odd_values_to_the_judgement(policy: SourcePolicy) -> N
         assert "is not valid JSON at line 2" in failure(policy, LINE + broken, path="x.jsonl")
 
 
-def test_large_json_lines_come_in_small_batches(policy: SourcePolicy) -> None:
+def test_long_json_lines_are_read_in_small_batches(policy: SourcePolicy) -> None:
     line = b'{"user_id": "u", "item_id": "i", "unwanted": ["%s"]}\n' % (b"x" * 1_000_000)
     (policy.data_dir / "x.jsonl").write_bytes(line * 20)
     chef = csv_chef.CsvChef({"path": "x.jsonl"}, policy)
@@ -159,14 +157,14 @@ def test_large_json_lines_come_in_small_batches(policy: SourcePolicy) -> None:
 FAR = {
     "times after 9999": pa.array([2**55, 1, 2], pa.timestamp("ms")),
     "days after 9999": pa.array([2**31 - 1, 1, 2], pa.date32()),
-    "a zone nobody knows": pa.array([1, 2, 3], pa.timestamp("us", "Mars/Phobos")),
+    "an unknown time zone": pa.array([1, 2, 3], pa.timestamp("us", "Mars/Phobos")),
     "text that is not UTF-8": pa.array([b"\xff", b"\xfe", b"\xfd"]).view(pa.string()),
 }
 
 
 @pytest.mark.parametrize("values", FAR.values(), ids=FAR)
 @pytest.mark.parametrize("name", ["user_id", "rating", "event", "at"])
-def test_parquet_values_that_python_does_not_know_are_judged_as_others(
+def test_parquet_values_without_python_type_are_validated(
     policy: SourcePolicy, values: pa.Array, name: str
 ) -> None:
     columns: dict[str, Any] = {"user_id": ["u", None, "w"], "item_id": ["i", "j", "k"], "event": ["view"] * 3}
@@ -182,7 +180,7 @@ def test_parquet_values_that_python_does_not_know_are_judged_as_others(
         assert counted.rows_kept + sum(counted.rejected.values()) == 3
 
 
-def test_a_damaged_parquet_dictionary_is_noticed(policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_parquet_dictionary_is_reported(policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = pa.DictionaryArray.from_arrays(pa.array([0, 7, 1], pa.int32()), ["a", "b"], safe=False)
     parquet.write_table(pa.table({"user_id": ["a", "b", "a"]}), policy.data_dir / "x.parquet")
     batch = pa.record_batch({"user_id": bad})
@@ -190,7 +188,7 @@ def test_a_damaged_parquet_dictionary_is_noticed(policy: SourcePolicy, monkeypat
     assert "cannot be read as Parquet" in failure(policy, path="x.parquet")
 
 
-def test_parquet_cut_anywhere_says_so(policy: SourcePolicy) -> None:
+def test_truncated_parquet_files_are_reported(policy: SourcePolicy) -> None:
     parquet.write_table(pa.table({"user_id": ["u"] * 99, "item_id": ["i"] * 99}), policy.data_dir / "x.parquet")
     whole = (policy.data_dir / "x.parquet").read_bytes()
     for size in range(0, len(whole), 11):
@@ -208,10 +206,10 @@ def pages(site: Site, *answers: object) -> None:
 PAGED = {"paginated": True, "page_size": 1, "concurrent_pages": 1}
 
 
-def test_an_error_in_the_place_of_a_page_is_not_the_end(policy: SourcePolicy, site: Site) -> None:
+def test_an_error_object_is_not_the_last_page(policy: SourcePolicy, site: Site) -> None:
     row = {"user_id": "u", "item_id": "i"}
     pages(site, [row], [row], {"error": "rate limit"})
-    with pytest.raises(SourceFailed, match="an object without rows as its page 3, probably an error"):
+    with pytest.raises(SourceFailed, match="an object without rows as page 3, probably an error"):
         from_site(policy, site, **PAGED)
     for end in ({"items": None}, {"items": []}, []):
         pages(site, [row], [row], end)
@@ -220,7 +218,7 @@ def test_an_error_in_the_place_of_a_page_is_not_the_end(policy: SourcePolicy, si
     assert from_site(policy, site, **PAGED | {"page_size": 2}).rows_kept == 3
 
 
-def test_a_redirect_to_nothing_is_told_in_our_words(policy: SourcePolicy, site: Site) -> None:
+def test_a_redirect_to_an_invalid_url_is_reported(policy: SourcePolicy, site: Site) -> None:
     site.gives(b"", 302, Location="http://[::1")
     with pytest.raises(
         SourceFailed, match=r"redirects to an address that is refused: it is not valid\. Correct it"
@@ -245,7 +243,7 @@ def test_headers_do_not_follow_a_redirect_to_another_port(policy: SourcePolicy, 
 
 
 @pytest.mark.parametrize("selector", [None, "shop.rows"])
-def test_endless_depth_neither_hangs_nor_crashes(policy: SourcePolicy, site: Site, selector: str | None) -> None:
+def test_deeply_nested_values_are_rejected(policy: SourcePolicy, site: Site, selector: str | None) -> None:
     deep = '{"user_id": %s, "item_id": 1}' % ("[" * 100_000 + "]" * 100_000)
     rows = f'[{{"user_id": "u", "item_id": "i"}}, {deep}]'
     site.gives((rows if selector is None else f'{{"shop": {{"rows": {rows}}}}}').encode())
@@ -253,12 +251,12 @@ def test_endless_depth_neither_hangs_nor_crashes(policy: SourcePolicy, site: Sit
     assert (counted.rows_kept, counted.rejected) == (1, {"user_id is neither text nor a number": 1})
 
 
-def test_strays_are_counted_and_one_is_shown(policy: SourcePolicy, site: Site) -> None:
+def test_non_objects_are_counted_with_an_example(policy: SourcePolicy, site: Site) -> None:
     deep = "[" * 900 + "]" * 900
     site.gives(f'[{{"user_id": "u", "item_id": "i"}}, {deep}, 7, "x"]'.encode())
     counted = from_site(policy, site)
-    assert counted.rejected == {"the row is no JSON object": 3}
-    assert counted.examples == {"the row is no JSON object": "[[[[[[[...]]]]]]]"}
+    assert counted.rejected == {"the row is not a JSON object": 3}
+    assert counted.examples == {"the row is not a JSON object": "[[[[[[[...]]]]]]]"}
 
 
 keys = st.sampled_from(["shop", "rows", "x"])
@@ -270,7 +268,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(keys, values, max_size=3), st.integers(1, 40))
-def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) -> None:
+def test_both_json_parsers_select_the_same_rows(document: dict[str, Any], step: int) -> None:
     body = json.dumps(document).encode()
 
     def flat(value: Any) -> Any:
@@ -283,7 +281,7 @@ def test_both_readers_select_the_same_rows(document: dict[str, Any], step: int) 
         return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], page.size
 
     def bit_by_bit() -> tuple[list[Any], int]:
-        reader = make_row_parser(None, "The source", "shop.rows")
+        reader = JsonRowParser(None, "The source", "shop.rows")
         rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
         rows += reader.close()
         names = list(reader.column_names)
@@ -322,12 +320,12 @@ for line in sys.stdin:
 MOST_MEGABYTES = 400
 ENDLESS = {
     "line": ("csv", HEADER + b"u,", b"i", "row longer than 16 MiB"),
-    "quote": ("csv", HEADER + b'u,"', b"iiiiiii\n", "look for an open quote"),
-    "hidden_quote": ("csv", HEADER + b'5" x,"', b"iiiiiii\n", "look for an open quote"),
+    "quote": ("csv", HEADER + b'u,"', b"iiiiiii\n", "check for an open quote"),
+    "hidden_quote": ("csv", HEADER + b'5" x,"', b"iiiiiii\n", "check for an open quote"),
     "json_line": ("jsonl", b'{"user_id": "', b"u", "line longer than 8 MiB"),
     "json_lists": ("jsonl", b'{"user_id": [', b"[],", "line longer than 8 MiB"),
 }
-"""Name → the file's kind, how it starts, what follows again and again, and what is said of it."""
+"""Name → format of the file, its start, its repeated rest, and the message."""
 
 
 def gzip_bomb() -> bytes:
@@ -337,10 +335,10 @@ def gzip_bomb() -> bytes:
 
 
 @pytest.mark.process
-def test_endless_rows_fit_the_memory(policy: SourcePolicy, site: Site, subtests: pytest.Subtests) -> None:
-    """A process of its own reads 100 MB of one row, in several forms, and a compressed bomb by HTTP.
+def test_memory_is_limited_for_endless_rows(policy: SourcePolicy, site: Site, subtests: pytest.Subtests) -> None:
+    """A separate process reads rows of 100 MB, in several formats, and a compressed bomb over HTTP.
 
-    The most memory that it ever took is known after each source, so what is too much is found at the first.
+    Its peak memory is reported after each source.
     """
     entries: dict[str, dict[str, str]] = {}
     for name, (kind, start, more, _) in ENDLESS.items():
@@ -353,9 +351,11 @@ def test_endless_rows_fit_the_memory(policy: SourcePolicy, site: Site, subtests:
     entries["bomb"] = {"type": "api", "url": site.url}
     sentences = {name: sentence for name, (*_, sentence) in ENDLESS.items()}
     sentences["bomb"] = "sent more than 268435456 bytes"
-    asked = "".join(json.dumps(entry) + "\n" for entry in entries.values())
+    requests = "".join(json.dumps(entry) + "\n" for entry in entries.values())
     command = [sys.executable, "-c", CHILD, str(policy.data_dir)]
-    answers = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    answers = subprocess.run(
+        command, input=requests, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for name, answer in zip(entries, answers, strict=True):
         with subtests.test(name):
             said, peak = json.loads(answer)

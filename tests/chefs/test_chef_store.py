@@ -1,4 +1,4 @@
-"""``restaurant_data.yaml``: read whatever it holds, kept whatever it holds, never overwritten when unreadable."""
+"""``restaurant_data.yaml``: safe parsing, preserved entries, and protection from overwriting."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def store(tmp_path: Path) -> ChefStore:
 
 
 @pytest.mark.parametrize("text", UNREADABLE, ids=range(len(UNREADABLE)))
-async def test_what_cannot_be_read_is_refused_soon_and_never_overwritten(store: ChefStore, text: str) -> None:
+async def test_invalid_files_are_rejected_quickly_and_not_overwritten(store: ChefStore, text: str) -> None:
     store.path.write_text(text)
     async with asyncio.timeout(2):
         with pytest.raises(StorageUnreadable, match=r"^restaurant_data\.yaml cannot be (read|parsed)"):
@@ -65,7 +65,7 @@ async def test_what_cannot_be_read_is_refused_soon_and_never_overwritten(store: 
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "device", "loop"])
-async def test_what_is_no_file_is_refused_without_waiting(store: ChefStore, kind: str) -> None:
+async def test_special_files_are_rejected_without_blocking(store: ChefStore, kind: str) -> None:
     match kind:
         case "fifo":
             os.mkfifo(store.path)
@@ -93,7 +93,7 @@ STRANGE_IDS = [
 
 
 @pytest.mark.parametrize("name", STRANGE_IDS)
-async def test_an_id_is_the_text_that_stands_there(store: ChefStore, name: str) -> None:
+async def test_ids_are_loaded_as_text(store: ChefStore, name: str) -> None:
     store.path.write_text(f"{name}: {{type: csv, path: a.csv}}\n")
     assert await store.read() == {name: {"type": "csv", "path": "a.csv"}}
     await store.put("other", {"type": "csv"})
@@ -101,7 +101,7 @@ async def test_an_id_is_the_text_that_stands_there(store: ChefStore, name: str) 
     assert set(yaml.safe_load(store.path.read_text())) == {name, "other"}
 
 
-async def test_everything_that_is_read_can_be_shown_as_json(store: ChefStore) -> None:
+async def test_entries_can_be_serialized_as_json(store: ChefStore) -> None:
     store.path.write_text(
         "c: {day: 2026-01-02, at: 2026-01-02T03:04:05Z, n: .nan, i: [-.inf, 1.5], yes: 1, 7: {}}"
     )
@@ -118,7 +118,7 @@ async def test_everything_that_is_read_can_be_shown_as_json(store: ChefStore) ->
     }
 
 
-async def test_unknown_keys_and_entries_nobody_can_use_survive_a_rewrite(store: ChefStore) -> None:
+async def test_unknown_keys_and_invalid_entries_are_preserved(store: ChefStore) -> None:
     store.path.write_text(
         "z: {type: CSV, path: a.csv, mine: [1, {deep: ü}], note: 2026-01-02}\n"
         "half: just a text\nnothing:\nlist: [1, 2]\nstrange: {type: telepathy, medium: tea}\n"
@@ -137,7 +137,7 @@ async def test_unknown_keys_and_entries_nobody_can_use_survive_a_rewrite(store: 
 
 
 @pytest.mark.parametrize("before", [None, 0o644, 0o666])
-async def test_only_the_owner_may_read_what_may_hold_secrets(store: ChefStore, before: int | None) -> None:
+async def test_the_file_is_readable_by_its_owner_only(store: ChefStore, before: int | None) -> None:
     if before is not None:
         store.path.write_text("a: {}\n")
         store.path.chmod(before)
@@ -146,7 +146,7 @@ async def test_only_the_owner_may_read_what_may_hold_secrets(store: ChefStore, b
 
 
 @pytest.mark.slow
-async def test_of_changes_at_the_same_time_none_is_lost(store: ChefStore) -> None:
+async def test_concurrent_changes_are_not_lost(store: ChefStore) -> None:
     await asyncio.gather(*(store.put(f"c{number}", {"type": "csv", "n": number}) for number in range(60)))
     assert len(await store.read()) == 60
     await asyncio.gather(

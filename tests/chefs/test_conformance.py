@@ -1,4 +1,4 @@
-"""Our own data chefs pass the suite that strangers' chefs pass."""
+"""The built-in data chefs pass the conformance suite for plug-ins."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TestJsonLines(TestCsv):
 
 class TestParquet(TestCsv):
     def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
-        """Its columns are of one kind each, so ids are text."""
+        """Each column has one type, so ids are text."""
         values = zip(*rows, strict=True) if rows else ([] for _ in columns)
         table = {
             name: pa.array([None if one is None else str(one) for one in column], pa.string())
@@ -128,7 +128,7 @@ class TestRest(DataChefSuite):
         return len(self.site.requests)
 
     def open_handles(self) -> int:
-        """The site is of this process too: only what leads to it counts, not what it holds itself."""
+        """The site runs in this process: only connections to it count, not its own handles."""
         return sum(self._leads_there(int(one)) for one in os.listdir("/dev/fd"))  # noqa: PTH208
 
     def _leads_there(self, descriptor: int) -> bool:

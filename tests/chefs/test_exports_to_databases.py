@@ -1,4 +1,4 @@
-"""Exports into tables of SQLite, PostgreSQL and MariaDB: all of one export, or all of the one before."""
+"""Exports to tables of SQLite, PostgreSQL and MariaDB are atomic."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIX = (
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A database: where it is, and a way to look into it that knows nothing of recserver."""
+    """A database, with access to it that does not use recserver."""
 
     kind: str
     url: str
@@ -82,7 +82,7 @@ def in_order(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row[0].encode(), row[1]))
 
 
-def test_a_table_is_made_and_replaced(shop: Shop, tmp_path: Path) -> None:
+def test_a_table_is_created_and_replaced(shop: Shop, tmp_path: Path) -> None:
     first, other = crowd(tmp_path), crowd(tmp_path, "other")
     assert exported(first, shop.target()) == exported(other, shop.target(), n=1) * 3 == 9
     assert in_order(shop.rows("m")) == wanted(first)
@@ -93,14 +93,14 @@ def test_a_table_is_made_and_replaced(shop: Shop, tmp_path: Path) -> None:
     assert in_order(shop.rows("other")) == wanted(other, Query(n=1))
 
 
-def test_no_two_ids_are_taken_for_one(shop: Shop, tmp_path: Path) -> None:
+def test_similar_ids_stay_different(shop: Shop, tmp_path: Path) -> None:
     longest = ["x" * 255 + "€", "x" * 255 + "y"]
     model = write_crowd(tmp_path / "odd.pkl", [*ODD_IDS, *longest], [*ODD_IDS, *longest])
     assert exported(model, shop.target(), n=100) == 15**2
     assert in_order(shop.rows("odd")) == wanted(model, Query(n=100))
 
 
-def test_more_rows_than_are_sent_together(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_written_in_several_batches(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recserver.training.export.export_worker.ROWS_PER_WRITE", 50)
     model = write_crowd(tmp_path / "m.pkl", [f"u{n}" for n in range(200)], [f"i{n}" for n in range(20)])
     assert exported(model, shop.target()) == 2000
@@ -111,7 +111,7 @@ def some_rows() -> list[ExportRow]:
     return [("m", 2, "new", 1, "tea", 2.0), ("m", 2, "new", 2, "soup", 1.0)]
 
 
-def test_who_reads_meanwhile_sees_what_was_before(shop: Shop, tmp_path: Path) -> None:
+def test_concurrent_readers_see_the_previous_rows(shop: Shop, tmp_path: Path) -> None:
     exported(model := crowd(tmp_path), shop.target())
     with open_table_target(shop.target(), "m") as write:
         write(some_rows())
@@ -120,7 +120,7 @@ def test_who_reads_meanwhile_sees_what_was_before(shop: Shop, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_an_export_that_breaks_off_leaves_what_was_before(shop: Shop, tmp_path: Path, there: bool) -> None:
+def test_a_failed_export_keeps_the_previous_rows(shop: Shop, tmp_path: Path, there: bool) -> None:
     model = crowd(tmp_path)
     if there:
         exported(model, shop.target())
@@ -137,18 +137,18 @@ def test_an_export_that_breaks_off_leaves_what_was_before(shop: Shop, tmp_path: 
         assert shop.run("SELECT to_regclass('top')") == [(None,)]
 
 
-def test_a_row_that_the_database_refuses_leaves_what_was_before(shop: Shop, tmp_path: Path) -> None:
+def test_a_rejected_row_rolls_the_export_back(shop: Shop, tmp_path: Path) -> None:
     low = "CHECK (score < 5)"
     shop.run(f"CREATE TABLE top ({shop.columns}, extra INT, {low})")
     exported(model := crowd(tmp_path), shop.target())
-    with pytest.raises(ExportFailed, match=r"^The database answered: .+\. Check the table and the connection\.$"):  # noqa: SIM117
+    with pytest.raises(ExportFailed, match=r"^The database reported: .+\. Check the table and the connection\.$"):  # noqa: SIM117
         with open_table_target(shop.target(), "m") as write:
             write(some_rows())
             write([("m", 2, "last", 1, "tea", 6.0)])
     assert in_order(shop.rows("m")) == wanted(model)
 
 
-def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> None:
+def test_a_table_with_other_columns_is_not_changed(shop: Shop, tmp_path: Path) -> None:
     shop.run("CREATE TABLE top (model_id VARCHAR(9), score INT)", "INSERT INTO top VALUES ('m', 7)")
     with pytest.raises(ExportFailed) as failure:
         exported(crowd(tmp_path), shop.target())
@@ -160,7 +160,7 @@ def test_a_table_of_other_columns_is_left_alone(shop: Shop, tmp_path: Path) -> N
     assert shop.run("SELECT * FROM top") == [("m", 7)]
 
 
-def test_columns_that_an_export_cannot_fill_are_told_before_it_begins(shop: Shop, tmp_path: Path) -> None:
+def test_required_columns_that_an_export_lacks_are_reported(shop: Shop, tmp_path: Path) -> None:
     shop.run(f"CREATE TABLE top ({shop.columns}, shelf INT NOT NULL, note VARCHAR(9) NOT NULL DEFAULT '-')")
     with pytest.raises(
         ExportFailed, match="'top' needs values for 'shelf', which exports do not have: give these"
@@ -170,14 +170,14 @@ def test_columns_that_an_export_cannot_fill_are_told_before_it_begins(shop: Shop
     assert exported(crowd(tmp_path), shop.target()) == 9
 
 
-def test_a_view_is_left_alone(shop: Shop, tmp_path: Path) -> None:
+def test_a_view_is_rejected(shop: Shop, tmp_path: Path) -> None:
     shop.run(f"CREATE TABLE under ({shop.columns})", "CREATE VIEW top AS SELECT * FROM under")
     with pytest.raises(ExportFailed, match=r"^'top' is a view: name the table that it shows, or another"):
         exported(crowd(tmp_path), shop.target())
     shop.run("DROP VIEW top", "DROP TABLE under")
 
 
-def test_a_view_that_holds_rows_is_left_alone(postgresql: Server, policy: SourcePolicy, tmp_path: Path) -> None:
+def test_a_materialized_view_is_rejected(postgresql: Server, policy: SourcePolicy, tmp_path: Path) -> None:
     postgresql.run("CREATE MATERIALIZED VIEW shown AS SELECT 'm' AS model_id, 1 AS rank")
     target = TableTarget(table="shown", database=postgresql.dsn(), policy=policy)
     with pytest.raises(ExportFailed, match="'shown' is a view"):
@@ -186,7 +186,7 @@ def test_a_view_that_holds_rows_is_left_alone(postgresql: Server, policy: Source
 
 
 @pytest.mark.parametrize("table", ["top", "shop.top"])
-def test_a_table_without_transactions_is_left_alone(
+def test_a_table_without_transactions_is_rejected(
     mariadb: Server, policy: SourcePolicy, tmp_path: Path, table: str
 ) -> None:
     columns = SIX.format(rank="`rank`")
@@ -200,13 +200,15 @@ def test_a_table_without_transactions_is_left_alone(
     mariadb.run("DROP TABLE top")
 
 
-def test_a_variable_holds_the_address(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_url_can_be_an_environment_variable(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SHOP_DB", shop.url)
     assert exported(crowd(tmp_path), shop.target(database="${SHOP_DB}")) == 9
-    for told in ("sqlite:////somewhere/${SHOP_DB}", "sqlite:///${SHOP_DB}/no/x.db", "postgresql://${SHOP_DB}/x"):
+    for url in ("sqlite:////somewhere/${SHOP_DB}", "sqlite:///${SHOP_DB}/no/x.db", "postgresql://${SHOP_DB}/x"):
         monkeypatch.setenv("SHOP_DB", "t0ld-by-nobody")
         with pytest.raises((InvalidInput, ExportFailed)) as failure:
-            exported(tmp_path / "m.pkl", shop.target(database=told))
+            exported(tmp_path / "m.pkl", shop.target(database=url))
         assert "t0ld" not in str(failure.value) and "SHOP_DB" in str(failure.value)
     monkeypatch.delenv("SHOP_DB")
     with pytest.raises(InvalidInput, match=r"SHOP_DB is not set: .+ or write the value in its place\.$"):
@@ -224,7 +226,9 @@ def test_schemas_of_postgresql(postgresql: Server, policy: SourcePolicy, tmp_pat
         exported(model, target.model_copy(update={"table": "nowhere.top"}))
 
 
-def test_what_servers_refuse_is_told_without_secrets(server: Server, policy: SourcePolicy, tmp_path: Path) -> None:
+def test_errors_of_servers_are_reported_without_secrets(
+    server: Server, policy: SourcePolicy, tmp_path: Path
+) -> None:
     model = crowd(tmp_path)
 
     def refused(url: str, table: str = "top") -> str:
@@ -239,34 +243,30 @@ def test_what_servers_refuse_is_told_without_secrets(server: Server, policy: Sou
     assert "Check its host and port" in refused(away)
     foreign = {"postgresql": "pg_catalog.mine", "mysql": "mysql.mine"}[server.kind]
     assert refused(server.dsn(), foreign).endswith(
-        "Let the user of the connection make, read and change the table."
+        "Grant the database user the privileges to create, read and change the table."
     )
 
 
-def test_what_a_driver_finds_fault_with_is_no_fault_of_ours(
-    mariadb: Server, policy: SourcePolicy, tmp_path: Path
-) -> None:
+def test_errors_of_a_driver_are_not_internal_errors(mariadb: Server, policy: SourcePolicy, tmp_path: Path) -> None:
     (tmp_path / "no.pem").write_text("no certificate")
     for parameter in (f"ssl_ca={tmp_path}/no.pem", f"ssl_ca={tmp_path}/gone.pem", "charset=klingon"):
         target = TableTarget(table="top", database=f"{mariadb.dsn()}?{parameter}", policy=policy)
-        with pytest.raises(ExportFailed, match=r"^The database answered: .+\. C"):
+        with pytest.raises(ExportFailed, match=r"^The database reported: .+\. C"):
             exported(crowd(tmp_path), target)
 
 
-def test_a_table_that_stays_locked_is_not_waited_for_in_vain(
-    postgresql: Server, policy: SourcePolicy, tmp_path: Path
-) -> None:
+def test_waiting_for_a_locked_table_times_out(postgresql: Server, policy: SourcePolicy, tmp_path: Path) -> None:
     exported(model := crowd(tmp_path), TableTarget(table="top", database=postgresql.dsn(), policy=policy))
-    impatient = policy.model_copy(update={"source_timeout": 0.05})
+    short = policy.model_copy(update={"source_timeout": 0.05})
     with closing(postgresql.connect()) as other, other.transaction():
         other.execute("LOCK TABLE top IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(ExportFailed, match="canceling statement due to lock timeout"):
-            exported(model, TableTarget(table="top", database=postgresql.dsn(), policy=impatient))
+            exported(model, TableTarget(table="top", database=postgresql.dsn(), policy=short))
     postgresql.run("DROP TABLE top")
 
 
-def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path: Path) -> None:
-    """As two servers would: the second waits for the first, and its rows are those that stay, or it fails."""
+def test_concurrent_exports_do_not_mix(server: Server, policy: SourcePolicy, tmp_path: Path) -> None:
+    """The second export waits for the first and replaces its rows, or fails."""
     target = TableTarget(table="top", database=server.dsn(), policy=policy)
     models = [crowd(tmp_path), crowd(tmp_path / "2", version=2)]
     exported(models[0], target)
@@ -292,8 +292,8 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("sqlite:////etc/top.db", "lies outside the data folder"),
-        ("sqlite:///../top.db", "lies outside the data folder"),
+        ("sqlite:////etc/top.db", "is outside the data folder"),
+        ("sqlite:///../top.db", "is outside the data folder"),
         ("sqlite:///models/top.db", "one of recserver's own files"),
         ("sqlite:///config/top.db", "one of recserver's own files"),
         ("sqlite:///.hidden.db", "one of recserver's own files"),
@@ -302,24 +302,26 @@ def test_two_at_a_time_do_not_mix(server: Server, policy: SourcePolicy, tmp_path
         ("sqlite:///", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
         ("sqlite:///no/top.db", "its folder is missing"),
-        ("sqlite:///link.db", "lies outside the data folder"),
+        ("sqlite:///link.db", "is outside the data folder"),
         ("sqlite:///top.db?vfs=unix", "is not allowed here"),
         ("postgresql://169.254.169.254/x", "no data chef may reach it"),
         ("postgresql://shop/x?host=other", "is not allowed here"),
         ("oracle://shop/x", "others are read only"),
         ("top.db", "must be a database URL"),
-        ("postgresql://shop/x%00y", "holds a NUL character"),
+        ("postgresql://shop/x%00y", "contains a NUL character"),
         ("mysql://shop@127.0.0.1/", "names no database"),
     ],
 )
-def test_databases_that_may_not_be_written(data_dir: Path, policy: SourcePolicy, url: str, said: str) -> None:
+def test_databases_that_cannot_be_export_targets(
+    data_dir: Path, policy: SourcePolicy, url: str, said: str
+) -> None:
     (data_dir / "link.db").symlink_to(data_dir.parent / "elsewhere.db")
     with pytest.raises(InvalidInput, match=said) as failure:
         locate_table(TableTarget(table="top", database=url, policy=policy))
     assert failure.value.errors[0].loc == ("database",)
 
 
-def test_roots_are_for_databases_that_are_there(data_dir: Path, tmp_path: Path) -> None:
+def test_no_database_is_created_in_a_root(data_dir: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     policy = SourcePolicy(data_dir=data_dir, csv_roots=(root,))
@@ -334,14 +336,16 @@ def test_roots_are_for_databases_that_are_there(data_dir: Path, tmp_path: Path) 
         locate_table(target.model_copy(update={"table": "SQLite_top"}))
 
 
-def test_the_default_database_may_lie_anywhere(data_dir: Path, tmp_path: Path) -> None:
+def test_the_default_database_can_be_anywhere(data_dir: Path, tmp_path: Path) -> None:
     policy = SourcePolicy(data_dir=data_dir, default_database=f"sqlite:///{tmp_path}/far.db")
     target = TableTarget(table="top", database=None, policy=policy)
     assert exported(crowd(tmp_path), target) == 9 and (tmp_path / "far.db").exists()
     assert locate_table(target).key != locate_table(target.model_copy(update={"table": "other"})).key
 
 
-def test_a_file_that_is_no_database_stays_what_it_is(data_dir: Path, policy: SourcePolicy, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_not_changed(
+    data_dir: Path, policy: SourcePolicy, tmp_path: Path
+) -> None:
     (data_dir / "rows.csv").write_text("user_id,item_id\n" * 100)
     target = TableTarget(table="top", database="sqlite:///rows.csv", policy=policy)
     with pytest.raises(ExportFailed, match="file is not a database"):
@@ -349,7 +353,7 @@ def test_a_file_that_is_no_database_stays_what_it_is(data_dir: Path, policy: Sou
     assert (data_dir / "rows.csv").read_text() == "user_id,item_id\n" * 100
 
 
-def test_a_file_that_somebody_else_writes_is_waited_for(
+def test_an_export_waits_for_a_locked_database(
     data_dir: Path, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recserver.training.export.sqlite_export.LOCK_TIMEOUT", 0.01)

@@ -1,4 +1,4 @@
-"""The quick and the careful way through delimited text read the same, wherever the blocks are cut."""
+"""The fast and the strict CSV parser read the same rows, for blocks of any size."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ HEADER = ["user_id", "item_id", "rating"]
 
 
 def read(policy: SourcePolicy, text: bytes, size: int) -> tuple[dict[str, list[str]], int]:
-    """Columns, and rows left out, read in blocks of about ``size`` bytes."""
+    """Columns and number of rejected rows, read in blocks of about ``size`` bytes."""
     (policy.data_dir / "x.csv").write_bytes(text)
     columns: dict[str, list[str]] = {name: [] for name in HEADER}
-    left_out = 0
+    n_rejected = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_chef, "MIN_BLOCK_BYTES", size)
         patch.setattr(csv_chef, "BYTES_PER_ROW", 1)
         small = policy.model_copy(update={"batch_rows": size})
         for batch in CsvChef({"path": "x.csv", "delimiter": ","}, small).batches(HEADER):
-            left_out += sum(one.count for one in batch.rejected)
+            n_rejected += sum(one.count for one in batch.rejected)
             for name, column in batch.columns.items():
                 columns[name] += to_list(column)
-    return columns, left_out
+    return columns, n_rejected
 
 
 fields = st.one_of(
@@ -54,15 +54,15 @@ tables = st.lists(st.tuples(fields, fields, fields), max_size=12)
     st.integers(1, 80),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_a_csv_writer_wrote_is_read_back(
+def test_the_output_of_a_csv_writer_is_read_back(
     policy: SourcePolicy, table: list[tuple[str, str, str]], end: str, quoting: Any, size: int
 ) -> None:
     table = [tuple(one.replace("\r", "") for one in row) for row in table]  # type: ignore[misc]
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator=end, quoting=quoting).writerows([HEADER, *table])
-    columns, left_out = read(policy, text.getvalue().encode(), size)
+    columns, n_rejected = read(policy, text.getvalue().encode(), size)
     assert list(zip(*columns.values(), strict=True)) == table
-    assert left_out == 0
+    assert n_rejected == 0
 
 
 rows = st.one_of(
@@ -77,17 +77,17 @@ rows = st.one_of(
 @given(st.lists(rows, max_size=15), st.integers(1, 60), st.booleans())
 @example(['5" x,"ab\ncd",1', "v,j,2"], 20, True)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_ragged_rows_and_stray_quotes_are_read_the_same_in_any_blocks(
+def test_ragged_rows_and_stray_quotes_are_read_the_same_in_blocks_of_any_size(
     policy: SourcePolicy, lines: list[str], size: int, ends: bool
 ) -> None:
     text = ("\n".join([",".join(HEADER), *lines]) + "\n" * ends).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_chef, "parse_block", lambda block, layout: None)
-        careful = read(policy, text, 10**6)
-    assert read(policy, text, size) == careful
+        patch.setattr(csv_blocks, "parse_block", lambda block, layout: None)
+        strict = read(policy, text, 10**6)
+    assert read(policy, text, size) == strict
 
 
-def test_a_quote_mark_that_hides_an_open_quote_is_seen_through() -> None:
+def test_a_stray_quote_does_not_hide_an_open_quote_in_a_block() -> None:
     assert csv_blocks._end_of_rows(b'a,b,c\n5" x,"ab\n') == -1
     assert csv_blocks._end_of_rows(b'a,b,c\n5" x,ab\n') == 6
     assert csv_blocks._end_of_rows(b'a,"b\nc",d\ne,"f') == 10
@@ -95,7 +95,7 @@ def test_a_quote_mark_that_hides_an_open_quote_is_seen_through() -> None:
     assert csv_blocks._end_of_rows(b"abc") == 0
 
 
-def test_columns_of_many_values_are_read_as_plain_text(policy: SourcePolicy) -> None:
+def test_columns_with_many_distinct_values_are_not_dictionary_encoded(policy: SourcePolicy) -> None:
     lines = "".join(f"u{number},i{number % 3},{number}\n" for number in range(5_000))
     (policy.data_dir / "x.csv").write_text(f"user_id,item_id,rating\n{lines}")
     small = policy.model_copy(update={"batch_rows": 100})
@@ -105,7 +105,7 @@ def test_columns_of_many_values_are_read_as_plain_text(policy: SourcePolicy) -> 
     assert kinds["item_id"].startswith("dictionary")
 
 
-def test_giving_up_early_lets_the_file_and_the_threads_go(policy: SourcePolicy) -> None:
+def test_closing_the_iterator_closes_the_file_and_threads(policy: SourcePolicy) -> None:
     import threading
 
     def open_files() -> int:

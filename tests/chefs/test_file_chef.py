@@ -1,4 +1,4 @@
-"""The CSV chef reads what people really have, and says what is wrong with the rest."""
+"""The CSV chef reads common variants of CSV files, and reports errors in others."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_values_are_taken_as_written(policy: SourcePolicy, table: Read) -> None:
         (b'user_id,item_id\nu,"i"x\n', ["u"], ["ix"]),
     ],
 )
-def test_odd_files_are_read(
+def test_unusual_files_are_read(
     policy: SourcePolicy, table: Read, content: bytes, users: list[str], items: list[str]
 ) -> None:
     found, columns = table(chef(policy, content))
@@ -111,14 +111,14 @@ def test_odd_files_are_read(
         (b"x" * (2**20 + 1), "no readable header"),
     ],
 )
-def test_unreadable_files_say_why(policy: SourcePolicy, table: Read, content: bytes, sentence: str) -> None:
+def test_unreadable_files_are_reported(policy: SourcePolicy, table: Read, content: bytes, sentence: str) -> None:
     with pytest.raises(SourceFailed, match=sentence) as caught:
         table(chef(policy, content))
     assert str(caught.value).startswith("The file 'x.csv' ")
     assert "C error" not in str(caught.value)
 
 
-def test_a_quote_that_swallows_the_file_stops_early(
+def test_an_open_quote_is_reported_before_the_end_of_the_file(
     policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csv_text, "MAX_BATCH_CHARS", 2_000_000)
@@ -134,7 +134,7 @@ def test_missing_columns_are_left_out(policy: SourcePolicy) -> None:
     assert [batch.n_rows for batch in duplicate_elsewhere] == [0, 1]
 
 
-def test_long_files_come_in_batches_in_order(policy: SourcePolicy) -> None:
+def test_long_files_are_read_in_batches_in_order(policy: SourcePolicy) -> None:
     rows = 10_007
     content = b"user_id,item_id\n" + b"".join(b"u%d,i\n" % number for number in range(rows))
     small = policy.model_copy(update={"batch_rows": 20})
@@ -146,24 +146,24 @@ def test_long_files_come_in_batches_in_order(policy: SourcePolicy) -> None:
 
 
 @pytest.mark.parametrize("path", BAD_CSV_PATHS)
-def test_bad_paths_are_refused_at_creation(policy: SourcePolicy, path: str) -> None:
+def test_invalid_paths_are_rejected_at_creation(policy: SourcePolicy, path: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         chef(policy, path=path)
     assert caught.value.errors[0].loc == ("path",)
 
 
 @pytest.mark.parametrize("entry", [{}, {"path": None}, {"path": 1}, {"path": "x.csv", "rename_columns": "a"}])
-def test_bad_entries_are_refused(policy: SourcePolicy, entry: dict[str, Any]) -> None:
+def test_invalid_entries_are_rejected(policy: SourcePolicy, entry: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         CsvChef({"type": "csv", **entry}, policy)
     assert caught.value.errors
 
 
-def test_unknown_keys_are_left_alone(policy: SourcePolicy) -> None:
+def test_unknown_keys_are_ignored(policy: SourcePolicy) -> None:
     CsvChef({"type": "csv", "path": "x.csv", "note": "mine", "rename_columns": None}, policy)
 
 
-def test_configured_roots_are_open_but_not_our_own_files_in_them(data_dir: Path, tmp_path: Path) -> None:
+def test_configured_roots_can_be_read_except_recserver_files(data_dir: Path, tmp_path: Path) -> None:
     policy = SourcePolicy(data_dir=data_dir, csv_roots=(tmp_path,))
     CsvChef({"path": str(tmp_path / "other" / "x.csv")}, policy)
     for own in ("models/m.pkl", "config/restaurant_data.yaml"):
@@ -171,7 +171,7 @@ def test_configured_roots_are_open_but_not_our_own_files_in_them(data_dir: Path,
             CsvChef({"path": str(data_dir / own)}, policy)
 
 
-def test_links_that_lead_out_are_refused_then_and_later(policy: SourcePolicy, tmp_path: Path, table: Read) -> None:
+def test_symbolic_links_to_other_folders_are_rejected(policy: SourcePolicy, tmp_path: Path, table: Read) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("user_id,item_id\nu,i\n")
     inside = policy.data_dir / "link.csv"
@@ -185,7 +185,7 @@ def test_links_that_lead_out_are_refused_then_and_later(policy: SourcePolicy, tm
     with pytest.raises(SourceFailed, match="outside the data folder"):
         table(early)
     (policy.data_dir / "loop.csv").symlink_to(policy.data_dir / "loop.csv")
-    with pytest.raises(InvalidInput, match="circle"):
+    with pytest.raises(InvalidInput, match="symbolic links form a loop"):
         chef(policy, path="loop.csv")
 
 
@@ -201,12 +201,12 @@ def test_only_regular_files_are_read(policy: SourcePolicy, table: Read) -> None:
     os.mkfifo(policy.data_dir / "pipe.csv")
     (policy.data_dir / "folder.csv").mkdir()
     for path in ("pipe.csv", "folder.csv"):
-        assert "no regular file" in chef(policy, path=path).warnings()[0]
-        with pytest.raises(SourceFailed, match="no regular file"):
+        assert "not a regular file" in chef(policy, path=path).warnings()[0]
+        with pytest.raises(SourceFailed, match="not a regular file"):
             table(chef(policy, path=path))
 
 
-def test_a_path_may_come_from_the_environment(
+def test_a_path_can_contain_an_environment_variable(
     policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chef(policy, b"user_id,item_id\nu,i\n")

@@ -1,4 +1,4 @@
-"""Files as people have them: compressed, of any delimiter and encoding, JSON lines, Parquet; and broken ones."""
+"""File formats: compression, delimiters, encodings, JSON lines, Parquet, and damaged files."""
 
 from __future__ import annotations
 
@@ -49,45 +49,49 @@ def failure(read: Read, *args: Any, **entry: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-@pytest.mark.parametrize("told", [True, False])
-def test_compressed_files_are_read_whatever_their_name(
-    policy: SourcePolicy, table: Read, kind: str, told: bool
+@pytest.mark.parametrize("given", [True, False])
+def test_compressed_files_are_read_regardless_of_their_name(
+    policy: SourcePolicy, table: Read, kind: str, given: bool
 ) -> None:
     packed = PACKERS[kind](TEXT.encode())
-    one = chef(policy, packed, path="x.dat", **({"compression": kind} if told else {}))
+    one = chef(policy, packed, path="x.dat", **({"compression": kind} if given else {}))
     assert table(one) == (("user_id", "item_id"), COLUMNS)
     assert sum(batch.n_bytes for batch in one.batches(None)) == len(packed)
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_files_of_several_parts_are_read_to_the_end(policy: SourcePolicy, table: Read, kind: str) -> None:
+def test_concatenated_streams_are_read_completely(policy: SourcePolicy, table: Read, kind: str) -> None:
     half = len(TEXT) // 2
     parts = [PACKERS[kind](part.encode()) for part in (TEXT[:half], TEXT[half:])]
     assert table(chef(policy, b"".join(parts)))[1] == COLUMNS
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-@pytest.mark.parametrize("harm", ["cut off", "overwritten"])
-def test_a_damaged_archive_says_so(policy: SourcePolicy, table: Read, kind: str, harm: str) -> None:
+@pytest.mark.parametrize("damage", ["truncated", "overwritten"])
+def test_damaged_compressed_files_are_reported(policy: SourcePolicy, table: Read, kind: str, damage: str) -> None:
     packed = PACKERS[kind](TEXT.encode())
-    # Arrow writes Zstandard without a checksum: only what breaks its structure can be noticed
+    # Arrow writes Zstandard without checksums: only damage to its structure can be detected
     start = 4 if kind == "zstd" else 60
-    broken = packed[: len(packed) // 2] if harm == "cut off" else packed[:start] + bytes(40) + packed[start + 40 :]
-    assert failure(table, policy, broken) == f"The file 'x.csv' is a damaged {kind} file: write it anew."
+    broken = (
+        packed[: len(packed) // 2] if damage == "truncated" else packed[:start] + bytes(40) + packed[start + 40 :]
+    )
+    assert failure(table, policy, broken) == f"The file 'x.csv' is a damaged {kind} file: create it again."
 
 
-def test_the_wrong_compression_is_named(policy: SourcePolicy, table: Read) -> None:
+def test_a_wrong_compression_is_reported(policy: SourcePolicy, table: Read) -> None:
     assert failure(table, policy, TEXT.encode(), compression="gzip") == (
         "The file 'x.csv' is not compressed by gzip: correct its compression, or leave it out."
     )
 
 
-def test_a_bomb_does_not_go_off(policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bombs_are_rejected(
+    policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bomb = gzip.compress(b"user_id,item_id\n" + b"u,i\n" * 3_000_000)
     monkeypatch.setattr(source_file, "RATIO_CHECK_BYTES", 2**20)
     assert failure(table, policy, bomb) == (
-        "The file 'x.csv' grows more than 200 times when it is decompressed, which tables do not: "
-        "decompress it by hand if it is right."
+        "The file 'x.csv' becomes more than 200 times larger by decompression, which is unusual for a table: "
+        "if it is correct, decompress it yourself."
     )
     capped = policy.model_copy(update={"max_file_bytes": 5_000_000})
     monkeypatch.setattr(source_file, "MAX_RATIO", 10**6)
@@ -97,26 +101,26 @@ def test_a_bomb_does_not_go_off(policy: SourcePolicy, table: Read, monkeypatch: 
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
-def test_delimiters_are_detected_or_told(policy: SourcePolicy, table: Read, mark: str) -> None:
+def test_delimiters_are_detected_or_given(policy: SourcePolicy, table: Read, mark: str) -> None:
     content = TEXT.replace(",", mark).encode()
     assert table(chef(policy, content))[1] == table(chef(policy, delimiter=mark))[1] == COLUMNS
     assert table(chef(policy, TEXT.replace(",", "^").encode(), delimiter="^"))[1] == COLUMNS
 
 
-def test_a_comma_in_a_header_of_another_delimiter_does_not_mislead(policy: SourcePolicy, table: Read) -> None:
+def test_a_quoted_comma_in_the_header_does_not_change_the_delimiter(policy: SourcePolicy, table: Read) -> None:
     found, columns = table(chef(policy, b'user_id;item_id;"a,b"\nu;i;x\n'))
     assert found == ("user_id", "item_id", "a,b")
     assert columns == {"user_id": ["u"], "item_id": ["i"]}
 
 
-def test_the_wrong_delimiter_is_named(policy: SourcePolicy, table: Read) -> None:
+def test_a_wrong_delimiter_is_reported(policy: SourcePolicy, table: Read) -> None:
     assert failure(table, policy, TEXT.encode(), delimiter=";") == (
         "The file 'x.csv' seems to be separated by ',', not by ';': correct its delimiter, or leave it out."
     )
 
 
 @pytest.mark.parametrize(
-    ("encoding", "told"),
+    ("encoding", "given"),
     [
         ("utf-8-sig", None),
         ("utf-16", None),
@@ -125,13 +129,13 @@ def test_the_wrong_delimiter_is_named(policy: SourcePolicy, table: Read) -> None
         ("latin-1", "latin1"),
     ],
 )
-def test_encodings_are_detected_by_their_mark_or_told(
-    policy: SourcePolicy, table: Read, encoding: str, told: str | None
+def test_encodings_are_detected_or_given(
+    policy: SourcePolicy, table: Read, encoding: str, given: str | None
 ) -> None:
-    assert table(chef(policy, TEXT.encode(encoding), encoding=told))[1] == COLUMNS
+    assert table(chef(policy, TEXT.encode(encoding), encoding=given))[1] == COLUMNS
 
 
-def test_text_of_another_encoding_says_what_to_do(policy: SourcePolicy, table: Read) -> None:
+def test_text_in_another_encoding_is_reported(policy: SourcePolicy, table: Read) -> None:
     assert failure(table, policy, TEXT.encode("cp1252")) == (
         "The file 'x.csv' is not UTF-8 at line 2: save it as UTF-8, or give its encoding, such as cp1252."
     )
@@ -140,20 +144,20 @@ def test_text_of_another_encoding_says_what_to_do(policy: SourcePolicy, table: R
     )
 
 
-def test_a_row_without_an_end_does_not_fill_the_memory(
+def test_a_row_without_an_end_does_not_exhaust_memory(
     policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csv_blocks, "MAX_ROW_BYTES", 2**20)
     small = policy.model_copy(update={"batch_rows": 100})
     assert failure(table, small, b"a,b\n" + b"u,i" * 10**6) == (
-        "The file 'x.csv' has a row longer than 1 MiB after line 2: look for missing line ends."
+        "The file 'x.csv' has a row longer than 1 MiB after line 2: check for missing line ends."
     )
     assert failure(table, small, b'a,b\nu,"i\n' + b"u,i\n" * 10**6) == (
         "The file 'x.csv' has a quote in data row 1 that is never closed: close it, or double it."
     )
 
 
-def test_a_name_used_twice_cannot_be_chosen(policy: SourcePolicy, table: Read) -> None:
+def test_duplicate_column_names_cannot_be_requested(policy: SourcePolicy, table: Read) -> None:
     twice = b"user_id,x,x,item_id\nu,1,2,i\n"
     assert table(chef(policy, twice), {"user_id", "item_id"})[1] == {"user_id": ["u"], "item_id": ["i"]}
     assert table(chef(policy, twice), None) == (
@@ -171,14 +175,16 @@ def test_a_name_used_twice_cannot_be_chosen(policy: SourcePolicy, table: Read) -
         ({"delimiter": ",,"}, "delimiter", "must be one character, such as ; or a tab"),
         ({"delimiter": '"'}, "delimiter", "must be one character, such as ; or a tab"),
         ({"delimiter": "a"}, "delimiter", "must be one character, such as ; or a tab"),
-        ({"encoding": "klingon"}, "encoding", "'klingon' is not a text encoding: name one, such as cp1252"),
-        ({"encoding": "base64"}, "encoding", "'base64' is not a text encoding: name one, such as cp1252"),
+        ({"encoding": "klingon"}, "encoding", "'klingon' is not a text encoding: give one, such as cp1252"),
+        ({"encoding": "base64"}, "encoding", "'base64' is not a text encoding: give one, such as cp1252"),
         ({"format": "xlsx"}, "format", "must be 'csv', 'jsonl' or 'parquet'"),
         ({"compression": "rar"}, "compression", "must be 'none', 'gzip', 'bz2', 'xz' or 'zstd'"),
     ],
     ids=repr,
 )
-def test_a_wrong_entry_is_refused(policy: SourcePolicy, entry: dict[str, Any], field: str, sentence: str) -> None:
+def test_invalid_entries_are_rejected(
+    policy: SourcePolicy, entry: dict[str, Any], field: str, sentence: str
+) -> None:
     with pytest.raises(InvalidInput) as caught:
         chef(policy, **entry)
     assert [(one.loc, one.msg) for one in caught.value.errors] == [((field,), sentence)]
@@ -189,7 +195,7 @@ def test_a_wrong_entry_is_refused(policy: SourcePolicy, entry: dict[str, Any], f
     [("a.csv", "csv"), ("a.txt", "csv"), ("a", "csv"), ("a.JSONL", "jsonl"), ("a.ndjson.gz", "jsonl"),
      ("b/a.parquet", "parquet"), ("a.csv.zst", "csv"), ("a.gz", "csv")],
 )  # fmt: skip
-def test_the_name_says_what_a_file_holds(name: str, kind: str) -> None:
+def test_the_format_is_detected_from_the_name(name: str, kind: str) -> None:
     assert format_from_name(name) == kind
 
 
@@ -211,29 +217,40 @@ def test_json_lines_keep_their_types(policy: SourcePolicy, table: Read) -> None:
     assert table(chef(policy, path="x.jsonl"), None)[1]["more"] == [None, [1], None]
 
 
-def test_json_lines_come_in_batches_and_what_is_no_object_is_left_out(policy: SourcePolicy) -> None:
+def test_json_lines_are_read_in_batches_and_non_objects_are_rejected(policy: SourcePolicy) -> None:
     small = policy.model_copy(update={"batch_rows": 3})
     content = lines({"user_id": 1}, 7, {"user_id": 2}, "x", [1], None, {"user_id": 3})
     batches = list(chef(small, content, path="x.jsonl").batches({"user_id"}))
     assert [len(batch.columns.get("user_id", [])) for batch in batches] == [2, 0, 1]
     assert [batch.rejected for batch in batches] == [
-        (Rejection("is no JSON object", 1, "7"),), (Rejection("is no JSON object", 3, '"x"'),), (),
+        (Rejection("is not a JSON object", 1, "7"),), (Rejection("is not a JSON object", 3, '"x"'),), (),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b'{"a": 1}\n{"a": \n', "is not valid JSON at line 2: it must hold one JSON object a line, in UTF-8."),
-        (b'\n\n{"a": "\xff"}\n', "is not valid JSON at line 3: it must hold one JSON object a line, in UTF-8."),
-        (b'{"a": NaN}\n', "is not valid JSON at line 1: it must hold one JSON object a line, in UTF-8."),
-        (b"user_id,item_id\nu,i\n", "is not valid JSON at line 1: it must hold one JSON object a line, in UTF-8."),
-        (b"[" * 100_000, "holds a JSON array: save it as JSON lines, one object a line."),
-        (b'[{"a": 1}]\n', "holds a JSON array: save it as JSON lines, one object a line."),
-        (b'[\n {"a": 1}\n]', "holds a JSON array: save it as JSON lines, one object a line."),
+        (
+            b'{"a": 1}\n{"a": \n',
+            "is not valid JSON at line 2: it must contain one JSON object per line, in UTF-8.",
+        ),
+        (
+            b'\n\n{"a": "\xff"}\n',
+            "is not valid JSON at line 3: it must contain one JSON object per line, in UTF-8.",
+        ),
+        (b'{"a": NaN}\n', "is not valid JSON at line 1: it must contain one JSON object per line, in UTF-8."),
+        (
+            b"user_id,item_id\nu,i\n",
+            "is not valid JSON at line 1: it must contain one JSON object per line, in UTF-8.",
+        ),
+        (b"[" * 100_000, "contains a JSON array: save it as JSON lines, one object per line."),
+        (b'[{"a": 1}]\n', "contains a JSON array: save it as JSON lines, one object per line."),
+        (b'[\n {"a": 1}\n]', "contains a JSON array: save it as JSON lines, one object per line."),
     ],
 )
-def test_broken_json_lines_say_where(policy: SourcePolicy, table: Read, content: bytes, sentence: str) -> None:
+def test_invalid_json_lines_are_reported_with_their_line(
+    policy: SourcePolicy, table: Read, content: bytes, sentence: str
+) -> None:
     assert failure(table, policy, content, path="x.jsonl") == f"The file 'x.jsonl' {sentence}"
 
 
@@ -241,7 +258,7 @@ def parquet_file(folder: Path, **columns: Any) -> None:
     parquet.write_table(pa.table(columns), folder / "x.parquet")
 
 
-def test_parquet_columns_come_as_they_lie_in_the_file(policy: SourcePolicy, table: Read) -> None:
+def test_parquet_columns_keep_their_types(policy: SourcePolicy, table: Read) -> None:
     noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
     parquet_file(policy.data_dir, user_id=["u", None, "w"], item_id=[7, 8, None], rating=[1.5, None, 2.0],
                  at=[noon] * 3, nested=[{"a": 1}] * 3)  # fmt: skip
@@ -254,7 +271,7 @@ def test_parquet_columns_come_as_they_lie_in_the_file(policy: SourcePolicy, tabl
     assert sum(sizes) == (policy.data_dir / "x.parquet").stat().st_size
 
 
-def test_parquet_comes_in_batches_with_text_as_dictionaries(policy: SourcePolicy) -> None:
+def test_parquet_is_read_in_batches_with_dictionary_encoded_text(policy: SourcePolicy) -> None:
     parquet_file(policy.data_dir, user_id=[f"u{n % 9}" for n in range(1000)], item_id=list(range(1000)))
     batches = list(chef(policy.model_copy(update={"batch_rows": 300}), path="x.parquet").batches(None))
     assert [batch.n_rows for batch in batches] == [0, 300, 300, 300, 100]
@@ -262,13 +279,13 @@ def test_parquet_comes_in_batches_with_text_as_dictionaries(policy: SourcePolicy
 
 
 @pytest.mark.parametrize("content", [b"", b"user_id,item_id\nu,i\n", b"PAR1" + bytes(100) + b"PAR1"])
-def test_what_is_no_parquet_says_so(policy: SourcePolicy, table: Read, content: bytes) -> None:
+def test_files_that_are_not_parquet_are_reported(policy: SourcePolicy, table: Read, content: bytes) -> None:
     assert failure(table, policy, content, path="x.parquet") == (
-        "The file 'x.parquet' cannot be read as Parquet: write it anew, or correct the format of the data chef."
+        "The file 'x.parquet' cannot be read as Parquet: create it again, or correct the format of the data chef."
     )
 
 
-def test_a_damaged_or_huge_parquet_file_says_so(policy: SourcePolicy, table: Read) -> None:
+def test_damaged_and_large_parquet_files_are_reported(policy: SourcePolicy, table: Read) -> None:
     parquet_file(
         policy.data_dir, user_id=[f"user {n * 7919 % 5000}" for n in range(5000)], item_id=list(range(5000))
     )

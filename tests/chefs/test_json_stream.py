@@ -1,4 +1,4 @@
-"""Rows come out of every JSON layout, however the bytes are cut."""
+"""Rows are found in every JSON layout, for chunks of any size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recserver.chefs.rest.json_stream import MAX_LIST_VALUES, JsonRowParser
 from recserver.core.errors import SourceFailed
 
 ROWS = [{"user_id": "u1", "item_id": 7, "rating": 4.5}, {"user_id": "ü", "item_id": None, "rating": True}]
-WANTED = ("user_id", "item_id", "rating")
+REQUESTED = ("user_id", "item_id", "rating")
 
 
 def read(
-    data: bytes, step: int = 2**20, wanted: tuple[str, ...] = WANTED
+    data: bytes, step: int = 2**20, requested: tuple[str, ...] = REQUESTED
 ) -> tuple[list[dict[str, Any]], JsonRowParser]:
-    reader = JsonRowParser(wanted, "The source")
+    reader = JsonRowParser(requested, "The source")
     rows: list[dict[str, Any]] = []
     for start in range(0, len(data), step):
         rows += reader.feed(data[start : start + step])
@@ -50,14 +50,14 @@ LAYOUTS = {
 def test_every_layout_gives_the_same_rows(layout: str, step: int) -> None:
     rows, reader = read(LAYOUTS[layout], step)
     assert rows == ROWS
-    assert tuple(reader.column_names) == WANTED
+    assert tuple(reader.column_names) == REQUESTED
 
 
 def test_one_object_is_one_row() -> None:
     assert read(json.dumps(ROWS[0]).encode())[0] == ROWS[:1]
 
 
-def test_an_object_with_its_own_list_is_a_row() -> None:
+def test_an_object_with_lists_and_requested_columns_is_a_row() -> None:
     row = {"user_id": "u", "item_id": "i", "items": ["a", 1], "data": {"b": 1}, "results": [["c"]]}
     rows, reader = read(json.dumps(row).encode())
     assert rows == [{"user_id": "u", "item_id": "i"}]
@@ -65,7 +65,7 @@ def test_an_object_with_its_own_list_is_a_row() -> None:
     assert read(json.dumps({"user_id": "u", "items": []}).encode())[0] == [{"user_id": "u"}]
 
 
-def test_only_wanted_columns_are_kept_and_nested_values_are_marked() -> None:
+def test_only_requested_columns_are_kept_and_objects_become_empty_lists() -> None:
     content = [{"user_id": {"id": 1, "user_id": "x"}, "other": [{"item_id": 1}], "item_id": [1, [2]], "rating": 1}]
     rows, reader = read(json.dumps(content).encode())
     assert rows == [{"user_id": [], "item_id": [1], "rating": 1}]
@@ -75,13 +75,13 @@ def test_only_wanted_columns_are_kept_and_nested_values_are_marked() -> None:
 @pytest.mark.parametrize(
     "text", ['[1, null, [2, [3]], [], {}, {"user_id": 1}]', '{"items": [{}, 1, "x", [1], {"user_id": 1}]}']
 )
-def test_elements_that_are_no_objects_are_counted(text: str) -> None:
+def test_elements_that_are_not_objects_are_counted(text: str) -> None:
     rows, reader = read(text.encode())
     assert rows == [{}, {"user_id": 1}]
     assert reader.n_non_objects in (3, 4)
 
 
-def test_lists_within_rows_keep_their_single_values() -> None:
+def test_lists_in_rows_keep_their_scalar_values() -> None:
     content = [{"item_id": 1, "genre": ["a", 2.5, True, None], "o": {"genre": ["x"]}, "mix": [1, {"a": [2]}, 3]}]
     row = {"item_id": 1, "genre": ["a", 2.5, True, None], "o": [], "mix": [1]}
     for layout in (content, {"items": content}, content[0]):
@@ -91,7 +91,7 @@ def test_lists_within_rows_keep_their_single_values() -> None:
 
 
 def fed(content: object, size: int) -> list[dict[str, Any]]:
-    """All columns of the rows of an answer that arrives in parts of ``size`` bytes."""
+    """All columns of the rows of a response that is fed in chunks of ``size`` bytes."""
     reader, data = JsonRowParser(None, "The source"), json.dumps(content).encode()
     parts = [reader.feed(data[at : at + size]) for at in range(0, len(data), size)]
     return [row for rows in (*parts, reader.close()) for row in rows]
@@ -118,11 +118,11 @@ def test_numbers_keep_their_value() -> None:
         ('{"user_id": 1, "next": 5}', None),
     ],
 )
-def test_a_wrapper_says_whether_there_is_more(text: str, more: bool | None) -> None:
+def test_wrappers_determine_whether_more_pages_follow(text: str, more: bool | None) -> None:
     assert read(text.encode())[1].has_more is more
 
 
-def test_empty_answers_have_no_rows() -> None:
+def test_empty_responses_have_no_rows() -> None:
     for text in (b"", b"  \n", b"\xef\xbb\xbf", b"x"[:0]):
         rows, reader = read(text)
         assert rows == []
@@ -139,9 +139,9 @@ def test_empty_answers_have_no_rows() -> None:
         (b"<!doctype html><p>secret", "HTML or XML"),
         (b"\n <html>", "HTML or XML"),
         (b"secret", "not valid JSON"),
-        (b'[{"user_id": "secret"}', "broke off"),
-        (b'[{"user_id": "secret', "broke off"),
-        (b"{", "broke off"),
+        (b'[{"user_id": "secret"}', "incomplete"),
+        (b'[{"user_id": "secret', "incomplete"),
+        (b"{", "incomplete"),
         (b'{"user_id": NaN}', "not valid JSON"),
         (b"[1,]", "not valid JSON"),
         (b'[{"a": 1}] secret', "not valid JSON"),
@@ -151,10 +151,10 @@ def test_empty_answers_have_no_rows() -> None:
         (b'"secret"', "single value"),
         (b"42 ", "single value"),
         (b"1", "single value"),
-        (b"tr", "broke off|not valid"),
+        (b"tr", "incomplete|not valid"),
     ],
 )
-def test_bad_answers_are_explained_without_quoting_them(data: bytes, sentence: str) -> None:
+def test_invalid_responses_are_reported_without_quoting_them(data: bytes, sentence: str) -> None:
     for step in (1, 2**20):
         with pytest.raises(SourceFailed, match=sentence) as caught:
             read(data, step)
@@ -162,7 +162,7 @@ def test_bad_answers_are_explained_without_quoting_them(data: bytes, sentence: s
         assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_deep_nesting_is_no_trouble() -> None:
+def test_deep_nesting_is_supported() -> None:
     rows, reader = read(b"[" * 100_000 + b"]" * 100_000)
     assert (rows, reader.n_non_objects) == ([], 1)
     with pytest.raises(SourceFailed):

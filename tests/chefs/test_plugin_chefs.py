@@ -1,4 +1,4 @@
-"""A stranger's data chef passes the suite that ours pass; chefs that are wrong fail it where they are wrong."""
+"""The data chef of a plug-in passes the conformance suite, and faulty ones fail the right tests."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def one_worker() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def strangers_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their packages are on the path, as installed ones are; workers have the path of this process."""
+def plugins_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their packages are on the path, which worker processes inherit."""
     monkeypatch.syspath_prepend(PLUGINS)
 
 
 @cache
 def as_xml(columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> bytes:
-    """A file of the plug-in; the suite asks for the same few again and again."""
+    """A file in the format of the plug-in."""
     from recserver_xml_chef import write_rows
 
     file = BytesIO()
@@ -47,7 +47,7 @@ def as_xml(columns: tuple[str, ...], rows: tuple[tuple[Any, ...], ...]) -> bytes
     return file.getvalue()
 
 
-class TestStranger(DataChefSuite):
+class TestPlugin(DataChefSuite):
     unusable: ClassVar = [{"type": "xml"}, {"type": "xml", "file": 5}]
     missing: ClassVar = {"type": "xml", "file": "absent.xml", "auth": {"password": CANARY}}
     secret = CANARY
@@ -57,14 +57,14 @@ class TestStranger(DataChefSuite):
         return {"type": "xml", "file": "rows.xml"}
 
 
-class Wrong(TestStranger):
-    """The suite over a chef with a fault."""
+class Wrong(TestPlugin):
+    """The suite for a chef with a fault."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
         given = {"type": "wrong", "fault": fault}
         self.unusable = [given, {**given, "file": 5}]
-        self.missing = {**TestStranger.missing, **given}
+        self.missing = {**TestPlugin.missing, **given}
 
     def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
         entry = super().source(data_dir, columns, rows) | {"type": "wrong", "fault": self.fault}
@@ -72,7 +72,7 @@ class Wrong(TestStranger):
 
 
 class Unmasked(Wrong):
-    """It keeps its password where nobody looks for one."""
+    """Its password is under a key that is not masked."""
 
     def __init__(self) -> None:
         super().__init__("none")
@@ -80,7 +80,7 @@ class Unmasked(Wrong):
 
 
 class Alive(Wrong):
-    """Its entry holds an object of this process."""
+    """Its entry contains an object that is not JSON."""
 
     def __init__(self) -> None:
         super().__init__("none")
@@ -94,7 +94,7 @@ TESTS = [name for name in dir(DataChefSuite) if name.startswith("test_")]
 
 
 def failing(suite: DataChefSuite, folder: Path, *, slow: bool) -> dict[str, str]:
-    """Test → what it says, of those that fail. They are called as plain methods: nothing of pytest is needed."""
+    """Failing test → its message. The tests are called as plain methods, without pytest."""
     said = {}
     for name in TESTS:
         if name == SLOW and not slow:
@@ -155,29 +155,29 @@ ALSO: dict[str, set[str]] = {
     "fails raw": {SECRET},
     "is mute": {SECRET},
 }
-"""Further tests that cannot but fail of the same fault."""
+"""Further tests that fail because of the same fault."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_wrong_chef_fails_the_test_of_what_is_wrong(tmp_path: Path, fault: str) -> None:
+def test_each_fault_fails_its_test(tmp_path: Path, fault: str) -> None:
     name, sentence = FAULTS[fault]
     said = failing(Wrong(fault), tmp_path, slow=name == SLOW)
     assert sentence in said.get(name, "it passes"), said
     assert set(said) == {name} | ALSO.get(fault, set()), said
 
 
-def test_a_secret_that_would_be_shown_fails(tmp_path: Path) -> None:
+def test_an_unmasked_secret_fails_the_suite(tmp_path: Path) -> None:
     said = failing(Unmasked(), tmp_path, slow=False)
     assert set(said) == {SECRET} and "would show it" in said[SECRET]
 
 
-def test_an_entry_that_json_cannot_hold_fails(tmp_path: Path) -> None:
+def test_an_entry_that_is_not_json_fails_the_suite(tmp_path: Path) -> None:
     said = failing(Alive(), tmp_path, slow=True)
     assert "must be valid as JSON" in said[SLOW]
 
 
 def test_a_chef_without_an_entry_point_is_not_found(tmp_path: Path) -> None:
-    class Nowhere(TestStranger):
+    class Nowhere(TestPlugin):
         unusable: ClassVar = [{"type": "nowhere"}]
 
     with pytest.raises(InvalidInput, match=r"'nowhere' is not known: take one of .*xml"):

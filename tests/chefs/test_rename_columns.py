@@ -1,4 +1,4 @@
-"""``rename_columns`` in all its forms."""
+"""The forms of ``rename_columns``."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_forms(given: object, text: str) -> None:
 
 
 @given(st.dictionaries(NAMES, NAMES, max_size=5))
-def test_the_stored_text_means_the_same(renames: dict[str, str]) -> None:
+def test_the_canonical_text_has_the_same_meaning(renames: dict[str, str]) -> None:
     if len(set(renames.values())) == len(renames):
         assert parse_renames(canonical_renames(renames)) == renames
 
@@ -51,12 +51,12 @@ def test_the_stored_text_means_the_same(renames: dict[str, str]) -> None:
         {"a": "x", "b": "x"}, {"a ": "x", " a": "y"}, {"a": "\ud800"}, ["a->b"], 5, True, [["a", "b"]],
     ],
 )  # fmt: skip
-def test_refused_forms(given: object) -> None:
+def test_invalid_forms(given: object) -> None:
     with pytest.raises(ValueError):
         parse_renames(given)
 
 
-def test_there_is_a_limit_that_costs_nothing_to_find() -> None:
+def test_the_number_of_renames_is_limited() -> None:
     most = {f"a{number}": f"b{number}" for number in range(MAX_RENAMES)}
     assert len(parse_renames(canonical_renames(most))) == MAX_RENAMES
     with pytest.raises(ValueError, match="more than"):

@@ -1,4 +1,4 @@
-"""From page to page of a REST source: how the next one is named, what ends a chain, and what is said of doubts."""
+"""Pagination of REST sources: links and cursors, the end of the pages, and hints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def chef(policy: SourcePolicy, site: Site, **entry: Any) -> ApiChef:
 
 
 def answers(site: Site, answer: Callable[[web.Request], Any]) -> None:
-    """Answer with the JSON of ``answer(request)``, or with the response it makes."""
+    """Serve ``answer(request)`` as JSON, or as it is if it is a response."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
         found = answer(request)
@@ -49,7 +49,7 @@ def hints(one: ApiChef) -> list[str]:
 
 
 def until_failure(one: ApiChef) -> tuple[list[Batch], str]:
-    """What a chef hands over, and the sentence of the failure after it."""
+    """The batches of a chef before it fails, and the message of the failure."""
     batches = []
     with pytest.raises(SourceFailed) as caught:
         for batch in one.batches(None):
@@ -87,18 +87,18 @@ NEXT = "http://shop.example/b"
         ([], None),
     ],
 )  # fmt: skip
-def test_the_next_link_is_read_as_rfc_8288_writes_it(headers: list[str], expected: str | None) -> None:
+def test_link_headers_are_parsed_as_in_rfc_8288(headers: list[str], expected: str | None) -> None:
     assert next_link(headers, URL("http://shop.example/a?page=1")) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["<", "<a>;", '<a>; x="', "<a>" + "; " * 30_000, "," * 60_000, "<a>" + " " * 60_000]
 )
-def test_long_nonsense_in_a_link_header_takes_no_time(text: str) -> None:
+def test_long_invalid_link_headers_are_parsed_fast(text: str) -> None:
     assert next_link([text], URL("http://shop.example/")) is None
 
 
-def test_every_link_header_counts(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_all_link_headers_are_searched(policy: SourcePolicy, site: Site, table: Read) -> None:
     def answer(request: web.Request) -> web.Response:
         start = int(request.query.get("from", 0))
         links = [("Link", '</>; rel="first"')]
@@ -117,24 +117,24 @@ PAGE = {"result": {"rows": ROWS, "next": "abc", "total": 25, "more": True}, "lin
     ("paginator", "sentence"),
     [
         ({"type": "cursor", "cursor_path": "result.nxt"},
-         "There is nothing at 'result.nxt' in the first answer, so it was taken for the only page; found "
+         "There is no value at 'result.nxt' in the first response, so it was treated as the only one; found "
          "'result.next': correct cursor_path."),
         ({"type": "json_link", "next_path": "links.next"},
-         "There is nothing at 'links.next' in the first answer, so it was taken for the only page; found "
+         "There is no value at 'links.next' in the first response, so it was treated as the only one; found "
          "'result.next': correct next_path."),
         ({"type": "cursor", "cursor_path": "result"},
-         "There is no text or number at 'result' in the first answer, so it was taken for the only page; found "
+         "There is no text or number at 'result' in the first response, so it was treated as the only one; found "
          "'result.next': correct cursor_path."),
         ({"type": "header_cursor", "header": "X-Nxt"},
-         "There is no header 'X-Nxt' in the first answer, so it was taken for the only page; found 'X-Next': "
+         "There is no header 'X-Nxt' in the first response, so it was treated as the only one; found 'X-Next': "
          "correct header."),
         ({"type": "header_link"},
-         "There is no Link header in the first answer, so it was taken for the only page; found 'X-Next': correct "
-         "the paginator."),
+         "There is no Link header in the first response, so it was treated as the only one; found 'X-Next': "
+         "correct the paginator."),
     ],
     ids=lambda one: one["type"] if isinstance(one, dict) else "",
 )  # fmt: skip
-def test_a_chain_that_finds_no_place_for_the_next_page_says_so(
+def test_a_missing_link_or_cursor_gives_a_hint(
     policy: SourcePolicy, site: Site, paginator: dict[str, str], sentence: str
 ) -> None:
     answers(site, lambda request: web.json_response(PAGE, headers={"X-Next": "abc"}))
@@ -154,16 +154,14 @@ def test_a_chain_that_finds_no_place_for_the_next_page_says_so(
         (HeaderLink(type="header_link"), [], {"link": "</>; rel=first"}),
     ],
 )
-def test_a_source_that_says_that_there_is_no_more_gets_no_hint(
-    way: Any, document: Any, headers: dict[str, str]
-) -> None:
+def test_a_null_or_empty_link_gives_no_hint(way: Any, document: Any, headers: dict[str, str]) -> None:
     assert missing_next_hints(way, Response(headers=CIMultiDict(headers)), document) == ()
 
 
 @pytest.mark.parametrize("document", [None, [], [{"next": "x"}], {"rows": []}, {"a.b": 1, "": 2, "n": {"m": [1]}}])
-def test_without_anything_alike_the_hint_names_nothing(document: Any) -> None:
+def test_the_hint_names_no_path_if_none_is_similar(document: Any) -> None:
     assert missing_next_hints(JsonLink(type="json_link"), Response(), document) == (
-        "There is nothing at 'next' in the first answer, so it was taken for the only page: if there are more, "
+        "There is no value at 'next' in the first response, so it was treated as the only one: if there are more, "
         "correct next_path.",
     )
 
@@ -182,12 +180,12 @@ def test_an_empty_first_page_gives_no_hint(policy: SourcePolicy, site: Site) -> 
         ({"paginator": {"type": "offset"}}, "page_size"),
     ],
 )
-def test_a_short_first_page_that_says_nothing_of_further_ones_gives_a_hint(
+def test_a_short_first_page_gives_a_hint(
     policy: SourcePolicy, site: Site, entry: dict[str, Any], size: str
 ) -> None:
     answers(site, lambda request: ROWS[:20])
     assert hints(chef(policy, site, **entry)) == [
-        "Page 1 had 20 rows where 100 were requested, so it was taken for the last: if the source never gives "
+        "Page 1 had 20 rows where 100 were requested, so it was treated as the last: if the source never returns "
         f"more than 20, set {size} to 20."
     ]
     answers(site, lambda request: {"items": ROWS[:1]})
@@ -216,7 +214,7 @@ def paginator(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def chain(site: Site, paginator: dict[str, str], items: Callable[[int], Any], last: int = 10**9) -> None:
-    """Let the site name next pages, up to the last, in the way that ``paginator`` reads."""
+    """Serve linked pages, up to the last, of the kind that ``paginator`` reads."""
 
     def answer(request: web.Request) -> web.Response:
         place = int(request.query.get("cursor", 0))
@@ -229,7 +227,7 @@ def chain(site: Site, paginator: dict[str, str], items: Callable[[int], Any], la
     answers(site, answer)
 
 
-def test_an_empty_page_that_names_a_next_one_is_not_the_end(
+def test_an_empty_page_with_a_next_page_is_not_the_end(
     policy: SourcePolicy, site: Site, table: Read, paginator: dict[str, str]
 ) -> None:
     for nothing in ([], None):
@@ -238,18 +236,18 @@ def test_an_empty_page_that_names_a_next_one_is_not_the_end(
         assert table(chef(policy, site, paginator=paginator))[1]["user_id"] == USERS
 
 
-def test_too_many_empty_pages_are_the_end_and_told(
+def test_too_many_empty_pages_are_the_end_with_a_hint(
     policy: SourcePolicy, site: Site, paginator: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MAX_EMPTY_PAGES", 5)
     chain(site, paginator, lambda place: ROWS if place == 4 else [])
     assert hints(chef(policy, site, paginator=paginator)) == [
-        "After 5 pages in a row without rows, the source was taken to be at its end although it names a next page."
+        "Reading ended after 5 consecutive pages without rows, although the source names a next page."
     ]
     assert len(site.requests) == 4 + 1 + 5
 
 
-def test_an_empty_page_that_names_itself_is_the_end(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_an_empty_page_that_links_to_itself_is_the_end(policy: SourcePolicy, site: Site, table: Read) -> None:
     def answer(request: web.Request) -> Any:
         start = int(request.query.get("cursor", 0))
         return {"items": ROWS[start : start + 10], "next": min(start + 10, 25)}
@@ -260,20 +258,18 @@ def test_an_empty_page_that_names_itself_is_the_end(policy: SourcePolicy, site: 
     assert len(site.requests) == 4
 
 
-def test_a_chain_whose_rows_stay_the_same_fails(
-    policy: SourcePolicy, site: Site, paginator: dict[str, str]
-) -> None:
+def test_linked_pages_with_the_same_rows_fail(policy: SourcePolicy, site: Site, paginator: dict[str, str]) -> None:
     chain(site, paginator, lambda place: ROWS[:5])
     batches, sentence = until_failure(chef(policy, site, paginator=paginator))
     advice = (
         "the name of its cursor parameter (cursor_param)" if "cursor" in paginator["type"] else "the paginator"
     )
-    assert sentence.endswith(f"gives the same page again and again: correct {advice}, or the source.")
+    assert sentence.endswith(f"returns the same page again and again: correct {advice}, or the source.")
     assert len(site.requests) == 3
     assert sum(batch.n_rows for batch in batches) == 15
 
 
-def test_pages_that_differ_in_columns_nobody_wants_are_no_repetition(
+def test_pages_that_differ_in_other_columns_are_not_repeated_pages(
     policy: SourcePolicy, site: Site, table: Read, paginator: dict[str, str]
 ) -> None:
     chain(site, paginator, lambda place: [{"user_id": "u", "at": place}] * 10, last=4)
@@ -283,7 +279,7 @@ def test_pages_that_differ_in_columns_nobody_wants_are_no_repetition(
 @pytest.mark.parametrize(
     ("entry", "advice"),
     [
-        ({"paginated": True, "page_size": 5}, "its page parameter (page_param), or turn paginated off."),
+        ({"paginated": True, "page_size": 5}, "its page parameter (page_param), or set paginated to false."),
         (
             {"paginator": {"type": "page_number", "page_size": 5}},
             "its page parameter (page_param), or the source.",
@@ -296,14 +292,14 @@ def test_numbered_pages_are_compared_by_their_rows(
 ) -> None:
     answers(site, lambda request: {"items": ROWS[:5], "time": len(site.requests)})
     _, sentence = until_failure(chef(policy, site, **entry))
-    assert sentence.endswith(f"gives the same page again and again: correct the name of {advice}")
+    assert sentence.endswith(f"returns the same page again and again: correct the name of {advice}")
 
 
-def test_a_cursor_that_stays_the_same_names_its_parameter(policy: SourcePolicy, site: Site) -> None:
+def test_a_repeated_cursor_is_reported_with_its_parameter(policy: SourcePolicy, site: Site) -> None:
     answers(site, lambda request: {"items": ROWS, "next": "x"})
     _, sentence = until_failure(chef(policy, site, paginator={"type": "cursor", "cursor_path": "next"}))
     assert sentence.endswith(
-        "names a page as the next that was read already: correct the name of its cursor parameter (cursor_param), "
+        "names a next page that was already read: correct the name of its cursor parameter (cursor_param), "
         "or the source."
     )
 
@@ -314,19 +310,19 @@ def test_columns_keep_the_order_in_which_they_appear(policy: SourcePolicy, site:
     site.pages(lambda page, size: {"items": content[page - 1]})
     (batch,) = chef(policy, site, paginated=True, page_size=1).batches(None)
     assert list(batch.columns) == list(batch.column_names) == names
-    wanted = frozenset(names)
-    first = page_from_rows([{"x": 1}], wanted)
-    later = FastPageDecoder(first, wanted).decode(json.dumps([{"x": 1}, dict.fromkeys(names, 1)]).encode())
+    requested = frozenset(names)
+    first = page_from_rows([{"x": 1}], requested)
+    later = FastPageDecoder(first, requested).decode(json.dumps([{"x": 1}, dict.fromkeys(names, 1)]).encode())
     assert later is not None
     assert list(later.columns) == names
     assert later.column_names == ("x", *names)
 
 
-def test_rows_that_came_before_a_failure_are_handed_over(policy: SourcePolicy, site: Site) -> None:
+def test_rows_before_a_failure_are_yielded(policy: SourcePolicy, site: Site) -> None:
     site.pages(lambda page, size: ROWS[(page - 1) * size : page * size] if page < 3 else {"error": "quota"})
     one = chef(policy, site, paginated=True, page_size=10, concurrent_pages=1)
     batches, counted = [], 0
-    with pytest.raises(SourceFailed, match="an object without rows as its page 3"):
+    with pytest.raises(SourceFailed, match="an object without rows as page 3"):
         for batch in one.batches({"user_id"}):
             batches.append(batch.columns["user_id"].tolist())
             counted += batch.n_bytes
@@ -334,7 +330,7 @@ def test_rows_that_came_before_a_failure_are_handed_over(policy: SourcePolicy, s
     assert counted > 20 * len('{"user_id": "u1", "item_id": 1}')
 
 
-def test_rows_that_came_before_the_time_ran_out_are_handed_over(policy: SourcePolicy, site: Site) -> None:
+def test_rows_before_a_timeout_are_yielded(policy: SourcePolicy, site: Site) -> None:
     async def answer(request: web.Request) -> web.Response:
         if request.query["page"] == "3":
             await asyncio.Event().wait()
@@ -348,6 +344,6 @@ def test_rows_that_came_before_the_time_ran_out_are_handed_over(policy: SourcePo
     assert "took longer than 0.5 seconds" in sentence
 
 
-def test_a_failure_before_any_row_hands_over_nothing(policy: SourcePolicy, site: Site) -> None:
+def test_a_failure_before_the_first_row_yields_no_batch(policy: SourcePolicy, site: Site) -> None:
     site.gives(b"", 403)
     assert until_failure(chef(policy, site))[0] == []

@@ -1,4 +1,4 @@
-"""How a REST source's failure is told, whether it may pass soon, and what is said of wrong entries."""
+"""Messages for failures of REST sources and for invalid entries, and which failures are transient."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def closed_port() -> int:
         (200, {}, False, None),
     ],
 )
-def test_a_failure_tells_whether_it_may_pass_soon(
+def test_transient_statuses_are_marked(
     policy: SourcePolicy, site: Site, table: Read, status: int, headers: dict[str, str], transient: bool,
     retry_after: float | None,
 ) -> None:  # fmt: skip
@@ -57,7 +57,7 @@ def test_a_failure_tells_whether_it_may_pass_soon(
     assert failed.retry_after == (None if retry_after is None else pytest.approx(retry_after, abs=0.2))
 
 
-def test_faults_of_the_connection_may_pass_soon(
+def test_connection_errors_are_transient(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = b'HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n[{"user_id": 1},'
@@ -66,32 +66,30 @@ def test_faults_of_the_connection_may_pass_soon(
     assert not failure(table, policy, site.url.replace("http:", "https:")).transient
     monkeypatch.setattr(
         api, "MAX_BUFFERED_BYTES", 10
-    )  # what was handed over is not fetched again, but may be later
+    )  # no retry after the first rows, but a later run may succeed
     assert failure(table, policy, site.raw(broken)).transient
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_nothing_waits_longer_than_there_is_time(
-    policy: SourcePolicy, site: Site, table: Read, status: int
-) -> None:
-    site.gives(b"", status, **{"Retry-After": "100"})  # the policy has 20 seconds
+def test_long_retry_delays_fail_at_once(policy: SourcePolicy, site: Site, table: Read, status: int) -> None:
+    site.gives(b"", status, **{"Retry-After": "100"})  # the timeout of the policy is 20 seconds
     failed = failure(table, policy, site.url)
     assert str(failed).endswith("It asks to wait 100 seconds.")
-    assert f"answered {status} " in str(failed)
+    assert f"responded with {status} " in str(failed)
     assert (failed.transient, len(site.requests)) == (True, 1)
     assert failed.retry_after == pytest.approx(100, abs=0.2)
     long = policy.model_copy(update={"source_timeout": 600.0})
     assert str(failure(table, long, site.url)).endswith("It was tried 3 times.")
 
 
-def test_the_usual_waits_need_time_too(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_default_retry_delays_respect_the_timeout(policy: SourcePolicy, site: Site, table: Read) -> None:
     site.gives(b"", 500)
     failed = failure(table, policy.model_copy(update={"source_timeout": 2.0}), site.url)
-    assert str(failed).endswith("answered 500 Internal Server Error: try again once it works.")
+    assert str(failed).endswith("responded with 500 Internal Server Error: try again once it works.")
     assert len(site.requests) == 1
 
 
-def test_a_wait_leaves_time_for_the_answer(policy: SourcePolicy) -> None:
+def test_a_retry_delay_leaves_time_for_the_response(policy: SourcePolicy) -> None:
     async def allowed() -> list[bool]:
         async with fetch.HttpClient(policy) as client:
             return [client._can_retry(seconds, 1) for seconds in (0, 10, 14, 16, 19, 21)]
@@ -99,7 +97,7 @@ def test_a_wait_leaves_time_for_the_answer(policy: SourcePolicy) -> None:
     assert asyncio.run(allowed()) == [True, True, True, False, False, False]
 
 
-def test_after_a_redirect_the_target_is_blamed(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_errors_after_a_redirect_name_the_target(policy: SourcePolicy, site: Site, table: Read) -> None:
     port = closed_port()
     site.gives(b"", 302, Location=f"http://127.0.0.1:{port}/x?token={CANARY}")
     assert str(failure(table, policy, f"{site.url}/a")) == (
@@ -123,7 +121,7 @@ def test_a_status_after_a_redirect_is_that_of_the_target(policy: SourcePolicy, s
 REFUSED = "169.254.169.254 is a link-local, metadata, multicast or reserved address: no data chef may reach it."
 
 
-def test_refused_addresses_are_told_in_whole_sentences(
+def test_messages_for_denied_addresses(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = f"The source '{site.url}' "
@@ -134,21 +132,20 @@ def test_refused_addresses_are_told_in_whole_sentences(
         assert said == f"{start}redirects to an address that is refused: {'it ' if must else ''}{must}{reason}"
         site.gives(b'{"items": [{"user_id": 1}], "next": "%s"}' % target.encode())
         said = str(failure(table, policy, site.url, paginator={"type": "json_link"}))
-        its = "its address " if must else ""
-        assert said == f"{start}names a next page that is refused: {its}{must}{reason}"
+        assert said == f"{start}names a next page that is refused: {'it ' if must else ''}{must}{reason}"
         monkeypatch.setenv("BASE", target)
         said = str(failure(table, policy, "${BASE}"))
         assert said == f"The source's url cannot be fetched: {'it ' if must else ''}{must}{reason}"
 
 
-def test_credentials_that_come_out_wrong_are_not_called_an_address(
+def test_invalid_expanded_credentials_are_reported(
     policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAME", f"{CANARY}:x")
     said = str(
         failure(table, policy, "http://x.example/", auth={"type": "basic", "username": "${NAME}", "password": "p"})
     )
-    assert said == "The data chef cannot be used: auth: username must not contain a colon."
+    assert said == "The data chef cannot be used: auth.basic.username: must not contain a colon."
 
 
 TYPES = {
@@ -175,18 +172,18 @@ TYPES = {
         ({"auth": {"type": "bearer", "token": "x" * 8001}},
          "auth.bearer.token: must have at most 8000 characters."),
         ({"auth": {"type": "basic", "username": "a:b", "password": "x"}},
-         "auth: username must not contain a colon."),
-        ({"headers": {"Host": "x"}}, "headers: 'Host' is not a header that can be set here."),
+         "auth.basic.username: must not contain a colon."),
+        ({"headers": {"Host": "x"}}, "headers: 'Host' is not a header that a data chef can set."),
         ({"headers": {5: "x"}}, "headers: the name '5' must be text: put it in quotes."),
         ({"headers": {"X-Tenant": 5}}, "headers.X-Tenant: must be text: put it in quotes."),
-        ({"headers": ["X"]}, "headers: must be an object of names and texts."),
+        ({"headers": ["X"]}, "headers: must be an object whose values are text."),
         ({"page_param": ""}, "page_param: must have 1 to 100 characters."),
         ({"page_param": True}, "page_param: must be text: put it in quotes."),
         ({"data_selector": 7}, "data_selector: must be text: put it in quotes."),
         ({"url": 7}, "url: must be text: put it in quotes."),
     ],
 )  # fmt: skip
-def test_a_wrong_entry_is_told_in_plain_words(policy: SourcePolicy, entry: dict[str, Any], sentence: str) -> None:
+def test_messages_for_invalid_entries(policy: SourcePolicy, entry: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         ApiChef({"url": "http://example.com/", **entry}, policy)
     assert str(caught.value) == sentence
@@ -201,7 +198,7 @@ def test_a_wrong_entry_is_told_in_plain_words(policy: SourcePolicy, entry: dict[
     ],
     ids=lambda entry: str(entry["type"]),
 )
-def test_rules_for_rows_hold_for_every_type(policy: SourcePolicy, entry: dict[str, Any]) -> None:
+def test_row_rules_are_validated_for_every_type(policy: SourcePolicy, entry: dict[str, Any]) -> None:
     made = load_chef_class(entry["type"])
     made(entry, policy)
     with pytest.raises(InvalidInput, match="constant_rating and event_weights exclude each other"):

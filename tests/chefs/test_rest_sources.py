@@ -1,4 +1,4 @@
-"""REST sources of every habit: pages, credentials, faults that pass, answers that have not changed."""
+"""Pagination, credentials, retries and conditional requests of REST sources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recserver.chefs.rest import page_fetching as pages
 from recserver.chefs.rest import rest_chef as api
 from recserver.chefs.rest.error_messages import retry_after_seconds
 from recserver.chefs.rest.json_pages import FastPageDecoder, page_from_rows, parse_page
-from recserver.chefs.rest.json_stream import make_row_parser
+from recserver.chefs.rest.json_stream import JsonRowParser
 from recserver.chefs.rest.rest_chef import ApiChef
 from recserver.chefs.secrets import MASK, mask_entry, restore_masked
 from recserver.chefs.source_policy import SourcePolicy
@@ -44,7 +44,7 @@ def failure(read: Read, one: ApiChef) -> str:
 
 
 def answers(site: Site, answer: Callable[[web.Request], Any]) -> None:
-    """Answer with the JSON of ``answer(request)``, or with the response it makes."""
+    """Serve ``answer(request)`` as JSON, or as it is if it is a response."""
 
     async def reply(request: web.Request) -> web.StreamResponse:
         found = answer(request)
@@ -101,7 +101,7 @@ def by_header_cursor(request: web.Request) -> web.Response:
     ids=["paginated", "page_number", "first_page", "offset", "cursor", "json_link", "header_link",
          "header_cursor"],
 )  # fmt: skip
-def test_every_kind_of_pages_is_read_to_the_end(
+def test_all_kinds_of_pagination_are_read_completely(
     policy: SourcePolicy, site: Site, table: Read, answer: Callable[[web.Request], Any], entry: dict[str, Any]
 ) -> None:
     answers(site, answer)
@@ -110,7 +110,7 @@ def test_every_kind_of_pages_is_read_to_the_end(
     assert sum(batch.n_bytes for batch in one.batches(None)) > 25 * len('{"user_id": "u1", "item_id": 1}')
 
 
-def test_numbered_pages_are_fetched_side_by_side_and_stay_in_order(
+def test_numbered_pages_are_fetched_concurrently_and_in_order(
     policy: SourcePolicy, site: Site, table: Read
 ) -> None:
     arrived: list[int] = []
@@ -119,7 +119,7 @@ def test_numbered_pages_are_fetched_side_by_side_and_stay_in_order(
     async def answer(request: web.Request) -> web.Response:
         page = int(request.query["page"])
         arrived.append(page)
-        if 2 <= page <= 4:  # none of these is answered before all of them are asked for
+        if 2 <= page <= 4:  # respond only after all of them were requested
             if {2, 3, 4} <= set(arrived):
                 all_there.set()
             await all_there.wait()
@@ -134,10 +134,10 @@ def test_a_404_after_a_full_page_is_the_end(policy: SourcePolicy, site: Site, ta
     answers(site, lambda request: by_page(request) or web.json_response({"detail": "Invalid page."}, status=404))
     assert table(chef(policy, site, paginated=True, page_size=5))[1]["user_id"] == USERS
     answers(site, lambda request: web.Response(status=404))
-    assert "answered 404 Not Found" in failure(table, chef(policy, site, paginated=True))
+    assert "responded with 404 Not Found" in failure(table, chef(policy, site, paginated=True))
 
 
-def test_what_happens_beyond_the_end_does_not_matter(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_errors_after_the_last_page_are_ignored(policy: SourcePolicy, site: Site, table: Read) -> None:
     answers(site, lambda request: by_page(request) or web.Response(status=403))
     assert table(chef(policy, site, paginated=True, page_size=10))[1]["user_id"] == USERS
 
@@ -147,20 +147,18 @@ def test_what_happens_beyond_the_end_does_not_matter(policy: SourcePolicy, site:
     [{"type": "json_link"}, {"type": "cursor", "cursor_path": "next"}, {"type": "header_link"}],
     ids=lambda one: one["type"],
 )
-def test_pages_that_go_in_circles_are_noticed(
+def test_loops_of_linked_pages_are_detected(
     policy: SourcePolicy, site: Site, table: Read, paginator: dict[str, str]
 ) -> None:
     link = {"Link": '</?b>; rel="next"'}
     answers(site, lambda request: web.json_response({"items": ROWS, "next": "/?b"}, headers=link))
-    assert "names a page as the next that was read already" in failure(
-        table, chef(policy, site, paginator=paginator)
-    )
+    assert "names a next page that was already read" in failure(table, chef(policy, site, paginator=paginator))
 
 
 @pytest.mark.parametrize(
     "target", ["http://169.254.169.254/", "file:///etc/passwd", "http://u:p@127.0.0.1/", 7, "http://[x"]
 )
-def test_a_next_page_at_a_bad_place_is_refused(
+def test_a_next_page_with_a_denied_url_is_rejected(
     policy: SourcePolicy, site: Site, table: Read, target: object
 ) -> None:
     answers(site, lambda request: {"items": ROWS, "next": target})
@@ -169,7 +167,7 @@ def test_a_next_page_at_a_bad_place_is_refused(
     assert len(site.requests) == 1
 
 
-def test_endless_chains_end(
+def test_the_number_of_linked_pages_is_limited(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MAX_PAGES", 5)
@@ -177,7 +175,7 @@ def test_endless_chains_end(
     assert "has more than 5 pages" in failure(table, chef(policy, site, paginator={"type": "json_link"}))
 
 
-def test_a_page_that_is_too_large_is_refused(
+def test_a_page_that_is_too_large_is_rejected(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "MAX_PAGE_BYTES", 2**20)
@@ -196,7 +194,7 @@ AUTH = [
 
 
 @pytest.mark.parametrize(("auth", "header", "value"), AUTH, ids=range(len(AUTH)))
-def test_credentials_are_sent_shown_to_nobody_and_kept(
+def test_credentials_are_sent_masked_and_restored(
     policy: SourcePolicy, site: Site, table: Read, auth: dict[str, str], header: str, value: str
 ) -> None:
     answers(site, lambda request: ROWS)
@@ -208,13 +206,13 @@ def test_credentials_are_sent_shown_to_nobody_and_kept(
     assert CANARY not in json.dumps(masked)
     assert masked["headers"] == {"X-Tenant": "shop", "Cookie": MASK}
     assert restore_masked(masked, one) == one
-    with pytest.raises(InvalidInput, match="kept for its own host only"):
+    with pytest.raises(InvalidInput, match="stored for its own host only"):
         restore_masked(masked | {"url": "http://other.example/"}, one)
     with pytest.raises(InvalidInput, match="no secret is stored"):
         restore_masked(masked, None)
 
 
-def test_credentials_may_come_from_the_environment(
+def test_credentials_can_be_environment_variables(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(site, lambda request: ROWS)
@@ -227,7 +225,7 @@ def test_credentials_may_come_from_the_environment(
     assert site.requests[0].headers["Authorization"] == f"Bearer {CANARY}"
 
 
-def test_credentials_do_not_leave_their_origin(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_credentials_are_sent_to_their_origin_only(policy: SourcePolicy, site: Site, table: Read) -> None:
     other = Site()
     try:
         answers(other, lambda request: {"items": [], "next": None})
@@ -270,7 +268,7 @@ def test_credentials_do_not_leave_their_origin(policy: SourcePolicy, site: Site,
     ],
     ids=repr,
 )
-def test_a_wrong_entry_is_refused_without_quoting_secrets(policy: SourcePolicy, entry: dict[str, Any]) -> None:
+def test_invalid_entries_are_rejected_without_quoting_secrets(policy: SourcePolicy, entry: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as caught:
         ApiChef({"url": "http://example.com/", **entry}, policy)
     assert caught.value.errors
@@ -278,7 +276,7 @@ def test_a_wrong_entry_is_refused_without_quoting_secrets(policy: SourcePolicy, 
 
 
 def fails_first(times: int, response: Callable[[], web.StreamResponse]) -> Callable[[web.Request], Any]:
-    """An answer that comes after so many failures."""
+    """A handler that fails so many times first."""
     left = [times]
 
     def answer(_: web.Request) -> Any:
@@ -289,7 +287,7 @@ def fails_first(times: int, response: Callable[[], web.StreamResponse]) -> Calla
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-def test_a_fault_that_passes_is_survived(policy: SourcePolicy, site: Site, table: Read, status: int) -> None:
+def test_transient_errors_are_retried(policy: SourcePolicy, site: Site, table: Read, status: int) -> None:
     answers(site, fails_first(2, lambda: web.Response(status=status, headers={"Retry-After": "0"})))
     assert table(chef(policy, site))[1]["user_id"] == USERS
     assert len(site.requests) == 3
@@ -298,17 +296,17 @@ def test_a_fault_that_passes_is_survived(policy: SourcePolicy, site: Site, table
 @pytest.mark.parametrize(
     ("status", "headers", "tries", "sentence"),
     [
-        (500, {}, 3, "answered 500 Internal Server Error: try again once it works. It was tried 3 times."),
-        (429, {}, 3, "answered 429 Too Many Requests: send it fewer requests. It was tried 3 times."),
-        (503, {"Retry-After": "4000"}, 1, "answered 503 Service Unavailable and asks to wait 4000 seconds: "
+        (500, {}, 3, "responded with 500 Internal Server Error: try again once it works. It was tried 3 times."),
+        (429, {}, 3, "responded with 429 Too Many Requests: send it fewer requests. It was tried 3 times."),
+        (503, {"Retry-After": "4000"}, 1, "responded with 503 Service Unavailable and asks to wait 4000 seconds: "
                                            "train from it less often."),
-        (501, {}, 1, "answered 501 Not Implemented: try again once it works."),
-        (401, {}, 1, "answered 401 Unauthorized: check the address and its credentials."),
-        (403, {}, 1, "answered 403 Forbidden: check the address and its credentials."),
-        (404, {}, 1, "answered 404 Not Found: check the address and its credentials."),
+        (501, {}, 1, "responded with 501 Not Implemented: try again once it works."),
+        (401, {}, 1, "responded with 401 Unauthorized: check the url and the credentials."),
+        (403, {}, 1, "responded with 403 Forbidden: check the url and the credentials."),
+        (404, {}, 1, "responded with 404 Not Found: check the url and the credentials."),
     ],
 )  # fmt: skip
-def test_a_fault_that_stays_is_told(
+def test_lasting_errors_are_reported(
     policy: SourcePolicy, site: Site, table: Read, status: int, headers: dict[str, str], tries: int, sentence: str
 ) -> None:
     answers(site, lambda request: web.Response(status=status, headers=headers, text="secret"))
@@ -316,7 +314,7 @@ def test_a_fault_that_stays_is_told(
     assert len(site.requests) == tries
 
 
-def test_a_body_that_breaks_off_is_fetched_again(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_an_incomplete_response_is_requested_again(policy: SourcePolicy, site: Site, table: Read) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         if len(site.requests) > 1:
             return web.json_response(ROWS)
@@ -331,7 +329,7 @@ def test_a_body_that_breaks_off_is_fetched_again(policy: SourcePolicy, site: Sit
     assert table(chef(policy, site))[1]["user_id"] == USERS
 
 
-def test_rows_that_were_handed_over_are_not_fetched_again(
+def test_a_response_is_not_requested_again_after_its_first_rows(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "MAX_BUFFERED_BYTES", 100)
@@ -345,7 +343,7 @@ def test_rows_that_were_handed_over_are_not_fetched_again(
         return response
 
     site.answer = answer
-    assert "broke off in the middle of its answer" in failure(table, chef(policy, site))
+    assert "sent an incomplete response" in failure(table, chef(policy, site))
     assert len(site.requests) == 1
 
 
@@ -360,12 +358,12 @@ def test_retry_after_is_a_number_or_a_date() -> None:
 
 
 @pytest.mark.parametrize("header", ["ETag", "Last-Modified"])
-def test_a_source_that_has_not_changed_says_so(policy: SourcePolicy, site: Site, table: Read, header: str) -> None:
+def test_an_unchanged_source_is_not_read(policy: SourcePolicy, site: Site, table: Read, header: str) -> None:
     value = {"ETag": 'W/"v1"', "Last-Modified": "Mon, 23 Nov 2026 20:00:00 GMT"}[header]
-    asked = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[header]
+    condition = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}[header]
 
     def answer(request: web.Request) -> Any:
-        if request.headers.get(asked) == value:
+        if request.headers.get(condition) == value:
             return web.Response(status=304)
         return web.json_response(ROWS, headers={header: value})
 
@@ -379,7 +377,7 @@ def test_a_source_that_has_not_changed_says_so(policy: SourcePolicy, site: Site,
         table(second)
 
 
-def test_pages_and_redirects_leave_nothing_to_compare_with(policy: SourcePolicy, site: Site, table: Read) -> None:
+def test_pages_and_redirects_have_no_validators(policy: SourcePolicy, site: Site, table: Read) -> None:
     tagged = {"ETag": '"v1"'}
     answers(site, lambda request: web.json_response(by_page(request), headers=tagged))
     paged = chef(policy, site, paginated=True)
@@ -397,7 +395,7 @@ def test_pages_and_redirects_leave_nothing_to_compare_with(policy: SourcePolicy,
     assert redirected.validators == {}
 
 
-def test_rows_are_found_where_the_selector_says(
+def test_rows_are_found_at_the_selector(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(site, lambda request: {"shop": {"orders": ROWS, "items": [{"user_id": "wrong"}]}})
@@ -429,11 +427,11 @@ documents = st.one_of(
 
 
 @given(st.lists(documents, min_size=1, max_size=3), st.sampled_from([None, 2]), st.integers(1, 50))
-def test_both_readers_find_the_same_rows(parts: list[Any], indent: int | None, step: int) -> None:
+def test_both_json_parsers_find_the_same_rows(parts: list[Any], indent: int | None, step: int) -> None:
     body = b"\n".join(json.dumps(one, indent=indent).encode() for one in parts)
-    wanted = frozenset({"user_id", "item_id"})
-    page = parse_page(body, wanted, None, "The source")
-    reader = make_row_parser(wanted, "The source", None)
+    requested = frozenset({"user_id", "item_id"})
+    page = parse_page(body, requested, None, "The source")
+    reader = JsonRowParser(requested, "The source")
     rows = [row for start in range(0, len(body), step) for row in reader.feed(body[start : start + step])]
     rows += reader.close()
 
@@ -441,29 +439,29 @@ def test_both_readers_find_the_same_rows(parts: list[Any], indent: int | None, s
         return [[] if isinstance(one, list | dict) else one for one in values]
 
     assert page.n_rows == len(rows)
-    for name in wanted:
+    for name in requested:
         values = page.columns.get(name, [None] * page.n_rows)
         assert usual(values) == usual([row.get(name) for row in rows])
-    assert (len(page.non_objects), page.has_more) == (reader.n_non_objects, reader.has_more)
+    assert (page.n_non_objects, page.has_more) == (reader.n_non_objects, reader.has_more)
     assert set(page.column_names) == set(reader.column_names)
 
 
 @given(st.lists(objects, min_size=1, max_size=4), elements)
-def test_pages_like_the_first_are_decoded_alike(first: list[dict[str, Any]], second: list[Any]) -> None:
-    wanted = frozenset({"user_id", "item_id"})
+def test_the_fast_page_decoder_decodes_the_same(first: list[dict[str, Any]], second: list[Any]) -> None:
+    requested = frozenset({"user_id", "item_id"})
     body = json.dumps(second, ensure_ascii=False).encode()
-    alike = FastPageDecoder(page_from_rows(first, wanted), wanted).decode(body)
-    slow = parse_page(body, wanted, None, "The source")
-    if alike is None:
-        assert slow.non_objects
+    fast = FastPageDecoder(page_from_rows(first, requested), requested).decode(body)
+    slow = parse_page(body, requested, None, "The source")
+    if fast is None:
+        assert slow.n_non_objects
         return
-    assert (alike.n_rows, slow.non_objects) == (slow.n_rows, [])
-    for name in wanted:
+    assert (fast.n_rows, slow.n_non_objects) == (slow.n_rows, 0)
+    for name in requested:
         nothing = [None] * slow.n_rows
-        assert alike.columns.get(name, nothing) == slow.columns.get(name, nothing)
+        assert fast.columns.get(name, nothing) == slow.columns.get(name, nothing)
 
 
-def test_a_client_without_bytes_waits_no_longer_than_it_must(
+def test_a_response_without_data_times_out(
     policy: SourcePolicy, site: Site, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "READ_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""Secrets are shown masked, kept when the mask comes back, and never leave for another host."""
+"""Secrets are masked, restored from masks, and never sent to another host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONNECTIONS = [
 
 
 @pytest.mark.parametrize(("template", "secret"), CONNECTIONS)
-def test_a_connection_is_shown_without_its_secret_and_restored_with_it(template: str, secret: str) -> None:
+def test_secrets_of_a_connection_are_masked_and_restored(template: str, secret: str) -> None:
     entry = {"type": "sql", "connection": template.format(secret)}
     shown = mask_entry(entry)
     assert shown == {"type": "sql", "connection": template.format(MASK)}
@@ -56,11 +56,11 @@ def test_a_connection_is_shown_without_its_secret_and_restored_with_it(template:
         ("not a url", "not a url"),
     ],
 )
-def test_a_url_is_shown_masked(url: str, shown: str) -> None:
+def test_secrets_of_a_url_are_masked(url: str, shown: str) -> None:
     assert mask_url(url) == shown
 
 
-def test_a_database_config_shows_everything_but_the_password() -> None:
+def test_the_password_of_a_database_config_is_masked() -> None:
     config = {"type": "mysql", "host": "h", "user": "u", "password": CANARY, "database": "d"}
     entry = {"type": "sql", "query": "SELECT 1", "db_config": config}
     assert mask_entry(entry)["db_config"] == {**config, "password": MASK}
@@ -68,11 +68,11 @@ def test_a_database_config_shows_everything_but_the_password() -> None:
     assert entry["db_config"] is config
 
 
-def test_numbers_written_as_passwords_are_secrets_too() -> None:
+def test_numeric_passwords_are_masked() -> None:
     assert mask_entry({"db_config": {"password": 1234}}) == {"db_config": {"password": MASK}}
 
 
-def test_references_are_shown_as_written_and_are_no_secrets() -> None:
+def test_references_are_not_masked() -> None:
     entry = {"db_config": {"password": "${PW}"}, "connection": "postgresql://u:${PW}@h/d"}
     assert mask_entry(entry) == entry
     assert mask_entry({"type": "csv", "path": "a.csv"}) == {"type": "csv", "path": "a.csv"}
@@ -86,7 +86,7 @@ def test_references_are_shown_as_written_and_are_no_secrets() -> None:
         {"type": "mysql"},
     ],
 )
-def test_a_masked_password_is_refused_for_another_host(change: dict[str, object]) -> None:
+def test_a_masked_password_is_rejected_for_another_host(change: dict[str, object]) -> None:
     config = {"type": "postgresql", "host": "db", "port": 5432, "password": CANARY}
     with pytest.raises(InvalidInput) as caught:
         restore_masked({"db_config": {**config, "password": MASK, **change}}, {"db_config": config})
@@ -94,7 +94,7 @@ def test_a_masked_password_is_refused_for_another_host(change: dict[str, object]
     assert CANARY not in str(caught.value)
 
 
-def test_the_same_host_spelled_otherwise_keeps_the_password() -> None:
+def test_hosts_are_compared_without_regard_to_case() -> None:
     stored = {"db_config": {"type": "postgresql", "host": "DB", "password": CANARY}}
     new = {"db_config": {"type": "PostgreSQL", "host": "db", "port": "5432", "user": "x", "password": MASK}}
     assert restore_masked(new, stored)["db_config"]["password"] == CANARY
@@ -113,7 +113,7 @@ def test_the_same_host_spelled_otherwise_keeps_the_password() -> None:
         ("connection", "postgresql://u:c4n4ry-Pa55@real/d", f"postgresql://u:{MASK}@real/d?hostaddr=1.2.3.4"),
     ],
 )
-def test_a_masked_url_is_refused_for_another_host(key: str, stored: str, new: str) -> None:
+def test_a_masked_url_is_rejected_for_another_host(key: str, stored: str, new: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         restore_masked({key: new}, {key: stored})
     assert CANARY not in str(caught.value)
@@ -126,10 +126,10 @@ def test_other_parts_of_a_url_may_change() -> None:
 
 
 @pytest.mark.parametrize("stored", [None, {}, {"db_config": None}, {"db_config": {"password": MASK}}])
-def test_a_mask_without_a_stored_secret_is_refused(stored: dict[str, object] | None) -> None:
-    with pytest.raises(InvalidInput, match="give the secret itself"):
+def test_a_mask_without_a_stored_secret_is_rejected(stored: dict[str, object] | None) -> None:
+    with pytest.raises(InvalidInput, match="enter the secret itself"):
         restore_masked({"db_config": {"password": MASK}}, stored)
-    with pytest.raises(InvalidInput, match="give the secret itself"):
+    with pytest.raises(InvalidInput, match="enter the secret itself"):
         restore_masked({"url": f"http://h/?token={MASK}"}, stored)
 
 
@@ -159,7 +159,7 @@ def test_references_are_replaced_from_the_environment(monkeypatch: pytest.Monkey
     assert expand_environment({"connection": "${DSN}"}) == {"connection": "postgresql://u:x@h/d"}
 
 
-def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_variable_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_SUCH", raising=False)
     entry = {"db_config": {"password": "${NO_SUCH}"}}
     assert missing_variables(entry) == ["NO_SUCH"]

@@ -1,4 +1,4 @@
-"""The SQL chef reads one SELECT, and nothing that it is given makes it do more."""
+"""The SQL chef executes one SELECT and nothing else."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ BAD_DSNS = [
     "postgresql://u:p@169.254.169.254/d",
     "python+os://system",
     "",
-    # ours
+    # further ones
     "sqlite://",
     "sqlite:///:memory:",
     "sqlite:////etc/passwd",
@@ -106,12 +106,12 @@ def test_sqlite_is_read(policy: SourcePolicy, shop: Path, table: Read, entry: di
     assert columns == {"user_id": ["u1", "ü", None], "item_id": [1, 2, b"raw"], "rating": [4.5, None, "5"]}
 
 
-def test_the_default_database_may_lie_anywhere(tmp_path: Path, shop: Path, table: Read) -> None:
+def test_the_default_database_can_be_anywhere(tmp_path: Path, shop: Path, table: Read) -> None:
     policy = SourcePolicy(data_dir=tmp_path / "elsewhere", default_database=f"sqlite:///{shop}")
     assert table(chef(policy, connection=None))[1]["user_id"] == ["u1", "ü", None]
 
 
-def test_only_wanted_columns_are_handed_over_and_empty_answers_too(
+def test_only_requested_columns_are_read_also_of_empty_results(
     policy: SourcePolicy, shop: Path, table: Read
 ) -> None:
     sql = chef(policy, "SELECT user_id AS u, item_id, 'x:y' AS \"100%\" FROM t WHERE 0")
@@ -119,7 +119,7 @@ def test_only_wanted_columns_are_handed_over_and_empty_answers_too(
     assert table(chef(policy, "SELECT 1 AS a")) == (("a",), {})
 
 
-def test_a_wanted_column_twice_is_an_error(policy: SourcePolicy, shop: Path, table: Read) -> None:
+def test_a_duplicate_requested_column_is_an_error(policy: SourcePolicy, shop: Path, table: Read) -> None:
     with pytest.raises(SourceFailed, match="two columns named 'user_id'"):
         table(chef(policy, "SELECT a.*, b.* FROM t a, t b"))
     others = chef(policy, "SELECT user_id, item_id, 1 AS x, 2 AS x FROM t")
@@ -127,7 +127,7 @@ def test_a_wanted_column_twice_is_an_error(policy: SourcePolicy, shop: Path, tab
     assert list(table(others, None)[1]) == ["user_id", "item_id"]  # a preview shows what is clear
 
 
-def test_long_answers_come_in_batches_in_order(policy: SourcePolicy, shop: Path) -> None:
+def test_long_results_are_read_in_batches_in_order(policy: SourcePolicy, shop: Path) -> None:
     small = policy.model_copy(update={"batch_rows": 4_000})
     rows = 12_000 + 1234
     query = (
@@ -145,7 +145,7 @@ def test_json_and_window_functions_work(policy: SourcePolicy, shop: Path, table:
 
 
 @pytest.mark.parametrize("query", BAD_SQL)
-def test_bad_queries_are_refused_in_every_dialect(query: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_queries_are_rejected_in_every_dialect(query: str, caplog: pytest.LogCaptureFixture) -> None:
     for dialect in ("sqlite", "postgresql", "mysql", "mssql", "oracle", None):
         with caplog.at_level(logging.DEBUG), pytest.raises(ValueError):
             check_query(query, dialect)
@@ -159,7 +159,7 @@ def test_good_queries_pass(query: str) -> None:
         check_query(query, dialect)
 
 
-def test_each_dialect_has_its_own_words() -> None:
+def test_each_dialect_has_its_own_syntax() -> None:
     check_query("SELECT a::text FROM t WHERE b ~ 'x'", "postgresql")
     check_query("SELECT `a` FROM `t`", "mysql")
     check_query("SELECT TOP 5 [a] FROM t", "mssql")
@@ -167,7 +167,7 @@ def test_each_dialect_has_its_own_words() -> None:
 
 
 @pytest.mark.parametrize("query", BAD_SQL)
-def test_bad_queries_are_refused_at_creation(policy: SourcePolicy, query: str) -> None:
+def test_invalid_queries_are_rejected_at_creation(policy: SourcePolicy, query: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         chef(policy, query)
     assert caught.value.errors[0].loc == ("query",)
@@ -177,7 +177,7 @@ def test_bad_queries_are_refused_at_creation(policy: SourcePolicy, query: str) -
     "query",
     [query for query in BAD_SQL if query not in ("", ";", "-- nothing", "VALUES (1)") and "/*!" not in query],
 )
-def test_sqlite_itself_refuses_what_the_guard_might_let_through(shop: Path, data_dir: Path, query: str) -> None:
+def test_sqlite_denies_queries_that_the_guard_would_reject(shop: Path, data_dir: Path, query: str) -> None:
     before = sorted(data_dir.rglob("*")), hashlib.sha256(shop.read_bytes()).digest()
     with pytest.raises((sqlite3.Error, sqlite3.Warning, ValueError)):
         list(sqlite.read_rows(shop, "shop.db", query, 100, lambda: False))
@@ -187,19 +187,19 @@ def test_sqlite_itself_refuses_what_the_guard_might_let_through(shop: Path, data
 @pytest.mark.parametrize(
     "query", ["SELECT * FROM pragma_table_info('t')", "SELECT hex(randomblob(60000000)) AS user_id"]
 )
-def test_sqlite_has_limits_of_its_own(policy: SourcePolicy, shop: Path, table: Read, query: str) -> None:
-    with pytest.raises(SourceFailed, match="The database answered"):
+def test_sqlite_limits_apply(policy: SourcePolicy, shop: Path, table: Read, query: str) -> None:
+    with pytest.raises(SourceFailed, match="The database reported"):
         table(chef(policy, query))
 
 
-def test_a_query_without_end_is_cut_off(policy: SourcePolicy, shop: Path, table: Read) -> None:
-    quick = policy.model_copy(update={"source_timeout": 0.05})
+def test_a_long_query_times_out(policy: SourcePolicy, shop: Path, table: Read) -> None:
+    short = policy.model_copy(update={"source_timeout": 0.05})
     with pytest.raises(SourceFailed, match=r"longer than 0\.05 seconds.*RECSERVER_SOURCE_TIMEOUT"):
-        table(chef(quick, RUNAWAY))
+        table(chef(short, RUNAWAY))
 
 
 @pytest.mark.parametrize("dsn", BAD_DSNS)
-def test_bad_connections_are_refused_at_creation(policy: SourcePolicy, dsn: str) -> None:
+def test_invalid_connections_are_rejected_at_creation(policy: SourcePolicy, dsn: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         chef(policy, connection=dsn)
     assert caught.value.errors[0].loc == ("connection",)
@@ -229,13 +229,13 @@ def test_bad_connections_are_refused_at_creation(policy: SourcePolicy, dsn: str)
         "sqlite:///x.db",
     ],
 )
-def test_bad_database_configs_are_refused_at_creation(policy: SourcePolicy, config: Any) -> None:
+def test_invalid_database_configs_are_rejected_at_creation(policy: SourcePolicy, config: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         chef(policy, db_config=config)
     assert caught.value.errors[0].loc[0] == "db_config"
 
 
-def test_two_databases_are_refused(policy: SourcePolicy) -> None:
+def test_two_databases_are_rejected(policy: SourcePolicy) -> None:
     config = {"type": "sqlite", "database": "shop.db"}
     with pytest.raises(InvalidInput, match="not both"):
         chef(policy, db_config=config, connection="sqlite:///shop.db")
@@ -250,7 +250,7 @@ def test_a_missing_database_is_a_warning_then_a_failure(policy: SourcePolicy, ta
     assert not (policy.data_dir / "shop.db").exists()
 
 
-def test_a_wrong_default_database_is_a_warning_then_a_failure(policy: SourcePolicy, table: Read) -> None:
+def test_an_invalid_default_database_is_a_warning_then_a_failure(policy: SourcePolicy, table: Read) -> None:
     wrong = chef(policy.model_copy(update={"default_database": f"nosuch://u:{CANARY}@h/d"}), connection=None)
     assert CANARY not in wrong.warnings()[0]
     with pytest.raises(SourceFailed, match="database URL"):
@@ -258,18 +258,18 @@ def test_a_wrong_default_database_is_a_warning_then_a_failure(policy: SourcePoli
 
 
 @pytest.mark.parametrize("query", ["SELECT nosuch FROM t", "SELECT * FROM nosuch"])
-def test_the_database_explains_itself(policy: SourcePolicy, shop: Path, table: Read, query: str) -> None:
-    with pytest.raises(SourceFailed, match=r"The database answered: no such .*: nosuch"):
+def test_errors_of_the_database_are_reported(policy: SourcePolicy, shop: Path, table: Read, query: str) -> None:
+    with pytest.raises(SourceFailed, match=r"The database reported: no such .*: nosuch"):
         table(chef(policy, query))
 
 
-def test_a_file_that_is_no_database_is_named(policy: SourcePolicy, table: Read) -> None:
+def test_a_file_that_is_not_a_database_is_reported(policy: SourcePolicy, table: Read) -> None:
     (policy.data_dir / "shop.db").write_text("user_id,item_id\n" * 100)
     with pytest.raises(SourceFailed, match="file is not a database"):
         table(chef(policy))
 
 
-def test_variables_are_replaced_and_what_comes_out_is_checked_again(
+def test_variables_are_expanded_and_the_result_is_validated(
     policy: SourcePolicy, shop: Path, table: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = chef(policy, "SELECT ${COLUMNS} FROM t", connection="${DSN}")
@@ -290,7 +290,7 @@ def test_variables_are_replaced_and_what_comes_out_is_checked_again(
         table(late)
 
 
-def test_references_leave_the_rest_checkable(policy: SourcePolicy) -> None:
+def test_entries_with_references_are_validated(policy: SourcePolicy) -> None:
     chef(policy, connection="postgresql://${USER}:${PW}@${HOST}:${PORT}/${DB}")
     config = {"type": "mysql", "host": "${H}", "port": "${P}", "password": "${PW}", "database": "${D}"}
     chef(policy, db_config=config)
@@ -329,18 +329,18 @@ def test_special_characters_in_passwords_survive() -> None:
         ("oracle://h/?service_name=s", "oracle+oracledb"),
     ],
 )
-def test_urls_get_our_driver(dsn: str, driver: str) -> None:
+def test_drivers_in_urls_are_replaced(dsn: str, driver: str) -> None:
     url = database_from_url(dsn).url
     assert url is not None
     assert url.drivername == driver
 
 
-def test_servers_are_told_to_read_only_and_not_for_ever() -> None:
+def test_server_sessions_are_read_only_and_limited_in_time() -> None:
     postgres = database_from_config(DbConfig(type="postgresql", database="d", ssl=True))
     assert postgres.url is not None
     assert postgres.url.query == {"sslmode": "require"}
-    assert engines.READ_ONLY_OPTIONS["postgresql"] == {"postgresql_readonly": True}
-    limit, notice = engines.setup_statements("postgresql", 1.5)
+    read_only, limit, notice = engines.setup_statements("postgresql", 1.5)
+    assert read_only == "SET TRANSACTION READ ONLY"
     assert limit == "SET LOCAL statement_timeout = 1500"
     assert "client_connection_check_interval" in notice
     assert engines.connect_args(postgres, 5)["connect_timeout"] == 10
@@ -362,7 +362,7 @@ def test_servers_are_told_to_read_only_and_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize(("kind", "extra"), [("postgresql", "postgres"), ("mysql", "mysql")])
-def test_a_missing_driver_is_named_with_its_extra(
+def test_a_missing_driver_is_reported_with_its_extra(
     policy: SourcePolicy, table: Read, monkeypatch: pytest.MonkeyPatch, kind: str, extra: str
 ) -> None:
     monkeypatch.setattr(databases, "find_spec", lambda _: None)
@@ -374,7 +374,7 @@ def test_a_missing_driver_is_named_with_its_extra(
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])
-def test_an_unreachable_server_is_explained_without_the_password(
+def test_an_unreachable_server_is_reported_without_the_password(
     policy: SourcePolicy, table: Read, kind: str
 ) -> None:
     if not find_spec(databases.DRIVERS[kind]):
@@ -409,7 +409,7 @@ def test_a_host_that_resolves_to_a_forbidden_address_is_refused(monkeypatch: pyt
         RuntimeError(Decimal(1)),
     ],
 )
-def test_driver_errors_lose_their_secrets(
+def test_secrets_are_removed_from_driver_errors(
     policy: SourcePolicy, shop: Path, table: Read, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: Any) -> Any:
@@ -417,7 +417,7 @@ def test_driver_errors_lose_their_secrets(
 
     monkeypatch.setattr(sqlite, "read_rows", fail)
     config = {"type": "sqlite", "database": "shop.db", "password": CANARY}
-    with pytest.raises(SourceFailed, match="The database answered") as caught:
+    with pytest.raises(SourceFailed, match="The database reported") as caught:
         table(chef(policy, db_config=config))
     assert CANARY not in str(caught.value)
     assert "\n" not in str(caught.value)

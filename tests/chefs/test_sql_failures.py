@@ -1,4 +1,4 @@
-"""What goes wrong with a database server is said in one line that tells what to do, and never a secret."""
+"""Messages for errors of database servers have one line with a remedy, and no secrets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql.error_messages import error_message
-from recserver.chefs.sql.error_messages import source_failure as told
+from recserver.chefs.sql.error_messages import error_message, source_failure
 from recserver.chefs.sql.sql_chef import SqlChef
 from recserver.core.errors import InvalidInput, SourceFailed
 from tests.helpers.cut_off import cut_off_in
@@ -28,7 +27,7 @@ FORMS = (SECRET, quote(SECRET), quote(SECRET, safe=""), quote(SECRET, safe=" +")
 
 
 def failure(policy: SourcePolicy, entry: dict[str, Any]) -> str:
-    """The sentence with which reading fails."""
+    """The error message of a read."""
     with pytest.raises((SourceFailed, InvalidInput)) as caught:
         list(SqlChef(entry, policy).batches({"user_id", "item_id"}))
     sentence = str(caught.value)
@@ -40,8 +39,8 @@ def failure(policy: SourcePolicy, entry: dict[str, Any]) -> str:
 
 
 LOGIN = {
-    "postgresql": 'The database answered: password authentication failed for user "{}". ',
-    "mysql": "The database answered: Access denied for user '{}'@'127.0.0.1' (using password: YES). ",
+    "postgresql": 'The database reported: password authentication failed for user "{}". ',
+    "mysql": "The database reported: Access denied for user '{}'@'127.0.0.1' (using password: YES). ",
 }
 
 
@@ -68,7 +67,7 @@ def test_unknown_users_and_databases(way: Server, policy: SourcePolicy) -> None:
         assert said.endswith(". Correct the name of the database.")
 
 
-SAYS = {
+MESSAGES = {
     "SELECT user_id FROM nosuch": ('relation "nosuch" does not exist', "Table 'shop.nosuch' doesn't exist"),
     "SELECT nosuch AS user_id FROM t": (
         'column "nosuch" does not exist',
@@ -81,30 +80,30 @@ SAYS = {
 }
 
 
-@pytest.mark.parametrize("query", SAYS)
-def test_mistakes_in_queries(way: Server, policy: SourcePolicy, query: str) -> None:
+@pytest.mark.parametrize("query", MESSAGES)
+def test_errors_in_queries(way: Server, policy: SourcePolicy, query: str) -> None:
     way.run("DROP TABLE IF EXISTS t", "CREATE TABLE t (user_id int)")
     said = failure(policy, {"connection": way.dsn(), "query": query})
-    words = dict(zip(("postgresql", "mysql"), SAYS[query], strict=True))[way.kind]
-    assert re.fullmatch(rf"The database answered: ({words})\. Correct the query\.", said), said
+    words = dict(zip(("postgresql", "mysql"), MESSAGES[query], strict=True))[way.kind]
+    assert re.fullmatch(rf"The database reported: ({words})\. Correct the query\.", said), said
 
 
-def test_failures_in_the_middle_of_the_rows(postgresql: Server, policy: SourcePolicy, ways: Ways) -> None:
+def test_errors_after_the_first_rows(postgresql: Server, policy: SourcePolicy, ways: Ways) -> None:
     query = "SELECT 1 / (300000 - generate_series(1, 400000)) AS user_id"
     for ways.quickly in (True, False):
         said = failure(policy, {"connection": postgresql.dsn(), "query": query})
-        assert said == "The database answered: division by zero. Check the query and the connection."
+        assert said == "The database reported: division by zero. Check the query and the connection."
 
 
-def test_what_the_user_may_not_read(way: Server, policy: SourcePolicy) -> None:
+def test_tables_without_privileges_are_reported(way: Server, policy: SourcePolicy) -> None:
     secret_table = {"postgresql": "pg_authid", "mysql": "mysql.global_priv"}[way.kind]
     said = failure(policy, {"connection": way.dsn(), "query": f"SELECT 1 AS user_id FROM {secret_table}"})
     assert "denied" in said
-    assert said.endswith(". Let the user of the connection read what the query asks for.")
+    assert said.endswith(". Grant the database user read access to the tables of the query.")
 
 
 @pytest.mark.parametrize("query", ["DELETE FROM t", "SELECT 1; SELECT 2", "SELECT 1; DROP TABLE t"])
-def test_other_statements_never_reach_the_server(
+def test_other_statements_are_not_sent_to_the_server(
     way: Server, policy: SourcePolicy, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "only reads" in failure(policy, {"connection": way.dsn(), "query": query})
@@ -112,8 +111,8 @@ def test_other_statements_never_reach_the_server(
     assert "only reads" in failure(policy, {"connection": way.dsn(), "query": "${LATE}"})
 
 
-def test_servers_that_are_not_there(way: Server, policy: SourcePolicy) -> None:
-    with socket.socket() as taken:  # bound, but nobody listens
+def test_unreachable_servers(way: Server, policy: SourcePolicy) -> None:
+    with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         for host in ("127.0.0.1", "localhost"):
@@ -138,9 +137,9 @@ END = {
 
 
 def interrupted(way: Server, policy: SourcePolicy, how: dict[str, str]) -> str:
-    """How a reading fails during which somebody interrupts all queries of ``shop``."""
-    patient = policy.model_copy(update={"source_timeout": 600.0, "batch_rows": 2_000})
-    batches = SqlChef({"connection": way.dsn(), "query": ENDLESS[way.kind]}, patient).batches({"user_id"})
+    """The message of a read during which all queries of ``shop`` are interrupted."""
+    long = policy.model_copy(update={"source_timeout": 600.0, "batch_rows": 2_000})
+    batches = SqlChef({"connection": way.dsn(), "query": ENDLESS[way.kind]}, long).batches({"user_id"})
     assert next(batches).n_rows == 0
     assert next(batches).n_rows
     done = way.run(END[way.kind].format(how[way.kind]), user="admin")
@@ -154,26 +153,26 @@ def interrupted(way: Server, policy: SourcePolicy, how: dict[str, str]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.filterwarnings("error::UserWarning")  # pymysql, and whatever fails while things are cleared away
-def test_a_connection_that_is_cut_in_the_middle(way: Server, policy: SourcePolicy) -> None:
+@pytest.mark.filterwarnings("error::UserWarning")  # of pymysql, and of destructors
+def test_a_lost_connection_is_reported(way: Server, policy: SourcePolicy) -> None:
     said = interrupted(way, policy, {"postgresql": "pg_terminate_backend", "mysql": "KILL "})
-    words = {  # with TLS, the farewell of the server may come too late to be read
+    words = {  # with TLS, the last message of the server may arrive too late
         "postgresql": "terminating connection due to administrator command|SSL error: unexpected eof.*",
         "mysql": "Lost connection to MySQL server during query",
     }[way.kind]
-    cure = "The connection broke off: train again, and if it happens again, ask whoever runs the database"
-    assert re.fullmatch(rf"The database answered: ({words})\. {cure}\.", said), said
+    remedy = "The connection was lost: train again, and if it happens again, contact the database administrator"
+    assert re.fullmatch(rf"The database reported: ({words})\. {remedy}\.", said), said
 
 
-@pytest.mark.filterwarnings("error::UserWarning")  # pymysql, and whatever fails while things are cleared away
-def test_a_query_that_somebody_stops(way: Server, ways: Ways, policy: SourcePolicy) -> None:
+@pytest.mark.filterwarnings("error::UserWarning")  # of pymysql, and of destructors
+def test_a_cancelled_query_is_reported(way: Server, ways: Ways, policy: SourcePolicy) -> None:
     if way.kind == "postgresql" and not ways.quickly:
-        return  # between two fetches of a cursor there is nothing to stop
+        return  # no query is running between two fetches of a cursor
     said = interrupted(way, policy, {"postgresql": "pg_cancel_backend", "mysql": "KILL QUERY "})
     assert said.startswith("The query was stopped on the database server: ")
 
 
-def test_what_cannot_be_read_quickly_is_read_in_the_ordinary_way(
+def test_the_standard_driver_is_used_if_the_fast_path_fails(
     postgresql: Server,
     policy: SourcePolicy,
     ways: Ways,
@@ -186,58 +185,63 @@ def test_what_cannot_be_read_quickly_is_read_in_the_ordinary_way(
     assert ways.quick_rows == 0
 
 
-class Complaint(Exception):
-    """Of a driver."""
+class DriverError(Exception):
+    """An error of a driver."""
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (Complaint("consuming input failed: SSL SYSCALL error: EOF detected"), "ed: SSL SYSCALL .* broke off"),
+        (DriverError("consuming input failed: SSL SYSCALL error: EOF detected"), "ed: SSL SYSCALL .* was lost"),
         (
             OSError("PQgetCopyData() failed: SSL error: unexpected eof while reading"),
-            "ed: SSL error: .* broke off",
+            "ed: SSL error: .* was lost",
         ),
-        (Complaint("connection failed: SSL error: certificate verify failed"), "Correct the encryption"),
+        (DriverError("connection failed: SSL error: certificate verify failed"), "Correct the TLS parameters"),
         (TimeoutError(), "The query took longer than 5 seconds"),
         (
-            Complaint(3024, "Query execution was interrupted, maximum statement execution time exceeded"),
+            DriverError(3024, "Query execution was interrupted, maximum statement execution time exceeded"),
             "took longer",
         ),
-        (Complaint(1317, "Query execution was interrupted"), "was stopped on the database server"),
-        (Complaint(1045, f"Access denied for {SECRET}"), r"Access denied for \*{8}\. Correct the user"),
-        (Complaint(f"no {quote(SECRET, safe='')} or {quote_plus(SECRET)}"), r"no \*{8} or \*{8}\. Check"),
+        (DriverError(1317, "Query execution was interrupted"), "was stopped on the database server"),
+        (DriverError(1045, f"Access denied for {SECRET}"), r"Access denied for \*{8}\. Correct the user"),
+        (DriverError(f"no {quote(SECRET, safe='')} or {quote_plus(SECRET)}"), r"no \*{8} or \*{8}\. Check"),
         (
             OSError("[libpq] Execution error [PGRES_FATAL_ERROR]: FEHLER:  Division durch Null\n"),
             ": Division durch",
         ),
-        (Complaint("INTERNAL: [libpq] Failed to begin: ERROR:  no such thing"), "answered: no such thing. Check"),
         (
-            Complaint("connection failed: connection timeout expired\nand more"),
+            DriverError("INTERNAL: [libpq] Failed to begin: ERROR:  no such thing"),
+            "reported: no such thing. Check",
+        ),
+        (
+            DriverError("connection failed: connection timeout expired\nand more"),
             "reached: connection timeout expired",
         ),
         (
-            Complaint('connection to server at "::1", port 1 failed: FATAL:  the database system is starting up'),
+            DriverError(
+                'connection to server at "::1", port 1 failed: FATAL:  the database system is starting up'
+            ),
             ": the",
         ),
         (
-            Complaint("connection failed: server does not support SSL, but SSL was required"),
-            "Correct the encryption",
+            DriverError("connection failed: server does not support SSL, but SSL was required"),
+            "Correct the TLS parameters",
         ),
         (
             RuntimeError("'cryptography' package is required for sha256_password"),
             "Set ssl: true in db_config, or: pip",
         ),
-        (Complaint(), "answered: Complaint. Check"),
+        (DriverError(), "reported: DriverError. Check"),
     ],
 )
-def test_complaints_become_sentences(error: Exception, said: str) -> None:
+def test_messages_for_driver_errors(error: Exception, said: str) -> None:
     sentence = error_message(error, [SECRET], 5)
     assert re.search(said, sentence), sentence
 
 
 @pytest.mark.parametrize(
-    ("complaint", "transient"),
+    ("message", "transient"),
     [
         ("connection to server at 127.0.0.1 failed: Connection refused", True),
         ("server closed the connection unexpectedly", True),
@@ -247,15 +251,15 @@ def test_complaints_become_sentences(error: Exception, said: str) -> None:
         ("something else", False),
     ],
 )
-def test_what_may_be_over_soon_is_told_from_what_lasts(complaint: str, transient: bool) -> None:
-    assert told(RuntimeError(complaint), [], 60).transient is transient
+def test_transient_errors_are_marked(message: str, transient: bool) -> None:
+    assert source_failure(RuntimeError(message), [], 60).transient is transient
 
 
-def test_a_query_that_took_too_long_would_do_so_again() -> None:
-    assert told(TimeoutError(), [], 60).transient is False
+def test_a_timeout_is_not_transient() -> None:
+    assert source_failure(TimeoutError(), [], 60).transient is False
 
 
-def test_a_file_in_which_a_program_was_killed_says_what_undoes_that(policy: SourcePolicy) -> None:
+def test_a_file_with_a_hot_journal_is_reported(policy: SourcePolicy) -> None:
     file = policy.data_dir / "cut.db"
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("CREATE TABLE visits (user_id, item_id)")
@@ -263,13 +267,13 @@ def test_a_file_in_which_a_program_was_killed_says_what_undoes_that(policy: Sour
         connection.executemany("INSERT INTO visits VALUES (?, ?)", rows)
     cut_off_in(file)
     chef = SqlChef({"query": "SELECT * FROM visits", "connection": "sqlite:///cut.db"}, policy)
-    with pytest.raises(SourceFailed, match="open it once with one that may write, which undoes that"):
+    with pytest.raises(SourceFailed, match="open it once with one that may write, which repairs it"):
         list(chef.batches({"user_id", "item_id"}))
 
 
-def test_a_file_that_may_not_be_written_is_another_matter_where_we_write() -> None:
+def test_a_readonly_file_has_another_message_in_exports() -> None:
     error = sqlite3.OperationalError("attempt to write a readonly database")
     assert error_message(error, (), 5, writing=True) == (
-        "The database answered: attempt to write a readonly database. "
-        "Let whoever runs recserver write to the file and its folder, or name another."
+        "The database reported: attempt to write a readonly database. "
+        "Give recserver write access to the file and its folder, or use another file."
     )

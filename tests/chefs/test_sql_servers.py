@@ -1,4 +1,4 @@
-"""The SQL chef against real servers: what is read, how little of it is held, and that nothing is left behind."""
+"""The SQL chef with real servers: results are streamed, and connections are closed."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def chef(server: Server, policy: SourcePolicy, query: str, **more: Any) -> SqlCh
 
 
 def config(server: Server, **more: Any) -> dict[str, Any]:
-    """An entry's ``db_config``, with nothing in ``connection``."""
+    """An entry with ``db_config``, without ``connection``."""
     known = {"type": server.kind, "host": "127.0.0.1", "port": server.port, "user": "shop", "password": PASSWORD}
     return {"connection": None, "db_config": known | {"database": "shop"} | more}
 
 
 def connections(server: Server) -> list[str]:
-    """What each connection of the account ``shop`` does."""
+    """The states of all connections of the user ``shop``."""
     if server.kind == "postgresql":
         query = "SELECT state FROM pg_stat_activity WHERE usename = 'shop'"
     else:
@@ -51,7 +51,7 @@ def connections(server: Server) -> list[str]:
 
 
 def all_are_gone(server: Server) -> bool:
-    """Whether soon no connection of ``shop`` is left; a server notices between two rows that nobody listens."""
+    """Whether all connections of ``shop`` are closed after a while: a server notices it between two rows."""
     pause = "SELECT pg_sleep(0.02)" if server.kind == "postgresql" else "SELECT SLEEP(0.02)"
     return any(not connections(server) or not server.run(pause, user="admin") for _ in range(500))
 
@@ -85,15 +85,15 @@ def test_rows_are_read(
         entry = {"connection": rows.dsn(password="${SHOP_PASSWORD}")}
     else:
         entry = config(rows, **more)
-    asked = chef(rows, policy, "SELECT user_id, item_id, '%s :x' AS note FROM t ORDER BY user_id", **entry)
-    assert asked.warnings() == []
-    assert table(asked) == (("user_id", "item_id", "note"), {"user_id": [1, 3], "item_id": [2, 4]})
+    one = chef(rows, policy, "SELECT user_id, item_id, '%s :x' AS note FROM t ORDER BY user_id", **entry)
+    assert one.warnings() == []
+    assert table(one) == (("user_id", "item_id", "note"), {"user_id": [1, 3], "item_id": [2, 4]})
     assert ways.quick_rows == 2 * ways.quickly
     assert all_are_gone(rows)
 
 
 @pytest.mark.parametrize("by", ["config", "url", "variable"])
-def test_passwords_may_hold_anything(
+def test_passwords_can_contain_special_characters(
     way: Server, ways: Ways, policy: SourcePolicy, table: Read, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = STRANGE.replace("${X", "$X") if by == "config" else STRANGE
@@ -114,7 +114,7 @@ def test_passwords_may_hold_anything(
     assert ways.quick_rows == ways.quickly
 
 
-def test_ssl_encrypts(way: Server, ways: Ways, policy: SourcePolicy, table: Read) -> None:
+def test_ssl_encrypts_the_connection(way: Server, ways: Ways, policy: SourcePolicy, table: Read) -> None:
     if way.kind == "postgresql":
         query = "SELECT cipher AS user_id FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
     else:
@@ -126,34 +126,34 @@ def test_ssl_encrypts(way: Server, ways: Ways, policy: SourcePolicy, table: Read
         assert table(chef(way, policy, query, connection=way.dsn() + "?sslmode=disable"))[1]["user_id"] == [None]
 
 
-def test_long_answers_are_not_held_and_closing_reads_no_further(
+def test_long_results_are_streamed_and_closing_stops_reading(
     way: Server, ways: Ways, policy: SourcePolicy
 ) -> None:
-    patient = policy.model_copy(update={"source_timeout": 600.0, "batch_rows": 4_000})
-    batches = chef(way, patient, ENDLESS[way.kind]).batches({"user_id", "item_id"})
+    long = policy.model_copy(update={"source_timeout": 600.0, "batch_rows": 4_000})
+    batches = chef(way, long, ENDLESS[way.kind]).batches({"user_id", "item_id"})
     assert next(batches).n_rows == 0
     first = next(batches)
     assert 4_000 <= first.n_rows < 400_000
     assert (ways.quick_rows > 0) == ways.quickly
-    assert connections(way)  # it has the rest
+    assert connections(way)  # it holds the rest
     batches.close()
     assert all_are_gone(way)
 
 
-def test_a_reader_that_is_too_slow_is_cut_off(way: Server, policy: SourcePolicy) -> None:
-    hasty = policy.model_copy(update={"source_timeout": 0.5, "batch_rows": 4_000})
+def test_a_slow_reader_times_out(way: Server, policy: SourcePolicy) -> None:
+    short = policy.model_copy(update={"source_timeout": 0.5, "batch_rows": 4_000})
     with pytest.raises(SourceFailed, match=r"longer than 0\.5 seconds.*RECSERVER_SOURCE_TIMEOUT"):
-        for _ in chef(way, hasty, ENDLESS[way.kind]).batches({"user_id"}):
+        for _ in chef(way, short, ENDLESS[way.kind]).batches({"user_id"}):
             pass
     assert all_are_gone(way)
 
 
-def test_queries_without_end_are_cut_off_on_the_server(way: Server, policy: SourcePolicy, table: Read) -> None:
-    hasty = policy.model_copy(update={"source_timeout": 0.5})
+def test_long_queries_are_cancelled_on_the_server(way: Server, policy: SourcePolicy, table: Read) -> None:
+    short = policy.model_copy(update={"source_timeout": 0.5})
     with pytest.raises(SourceFailed) as caught:
-        table(chef(way, hasty, COUNTLESS[way.kind]))
+        table(chef(way, short, COUNTLESS[way.kind]))
     assert str(caught.value) == (
-        "The query took longer than 0.5 seconds: make it quicker, or raise RECSERVER_SOURCE_TIMEOUT."
+        "The query took longer than 0.5 seconds: make it faster, or raise RECSERVER_SOURCE_TIMEOUT."
     )
     assert all_are_gone(way)
 
@@ -169,7 +169,7 @@ WORSE = [
     "SET STATEMENT max_statement_time = 0 FOR DELETE FROM t",
 ]
 ASIDE = {"nextval", "pg_read_file", "lo_import", "set_config", "pg_sleep", "?column?", "1"}
-"""What servers call columns without a name: functions are only called where their column is wanted."""
+"""Names that servers give to columns without a name: functions are called only if their column is requested."""
 
 READS_AFTER_ALL = {
     "postgresql": {"TABLE t", "VALUES (1)", "SELECT 1 /*!50000 INTO OUTFILE '/tmp/x' */"},
@@ -185,7 +185,7 @@ STATE = {
 }
 
 
-def test_the_server_itself_refuses_what_the_guard_might_let_through(
+def test_servers_deny_queries_that_the_guard_would_reject(
     rows: Server, ways: Ways, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql, "check_query", lambda *_: None)
@@ -194,13 +194,13 @@ def test_the_server_itself_refuses_what_the_guard_might_let_through(
     assert len(before) >= 4
     for query in [*BAD_SQL, *WORSE]:
         if ways.quickly and not query.startswith(("SELECT", "WITH", "(")):
-            continue  # the quick way puts it where only these are understood
-        hasty = policy.model_copy(update={"source_timeout": 0.5 if "sleep" in query.lower() else 20.0})
-        past = chef(rows, hasty, query).batches({"user_id", "item_id"} | ASIDE)
+            continue  # the fast path puts it into a subquery
+        short = policy.model_copy(update={"source_timeout": 0.5 if "sleep" in query.lower() else 20.0})
+        past = chef(rows, short, query).batches({"user_id", "item_id"} | ASIDE)
         if query in READS_AFTER_ALL[rows.kind] or query.startswith("((") or "\0" in query:
             assert "root:" not in str(list(past)), query
         else:
-            with pytest.raises(SourceFailed, match=r"answer|longer than 0\.5 seconds"):
-                pytest.fail(f"{query!r} was answered: {list(past)}")
+            with pytest.raises(SourceFailed, match=r"reported|does not return rows|longer than 0\.5 seconds"):
+                pytest.fail(f"{query!r} was executed: {list(past)}")
         assert rows.run(STATE[rows.kind], user="admin") == before, query
     assert all_are_gone(rows)

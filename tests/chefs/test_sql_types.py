@@ -1,4 +1,4 @@
-"""Columns of every type mean the same by either way through PostgreSQL, and what they should in MariaDB."""
+"""Both paths read values of all PostgreSQL types the same; types of MariaDB."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.sql_readers import USUAL_TIME, Ways
 pytestmark = pytest.mark.database
 
 # fmt: off
-QUICK_TYPES = {
+FAST_PATH_TYPES = {
     "int2": ["'1'", "'-5'", "null"],
     "int4": ["'1'", "'2147483647'", "'1577836800'"],
     "int8": ["'9007199254740993'", "'-1'", "null"],
@@ -42,7 +42,7 @@ QUICK_TYPES = {
     "bytea": [r"'\xff00'", "'abc'", "null"],
     "whole_number": ["'1'", "'2'"],  # a domain
 }
-ORDINARY_TYPES = {
+OTHER_TYPES = {
     "json": ["""'{"a": 1}'""", "'7'", "'\"x\"'", "null"],
     "jsonb": ["""'{"a": 1}'""", "'7'", "'\"x\"'", "null"],
     "int[]": ["'{1,2}'", "'{}'", "null"],
@@ -60,17 +60,17 @@ ORDINARY_TYPES = {
     "int4range": ["'[1,2)'"],
     "point": ["'(1,2)'"],
 }
-STARTED_OVER = {
+RESTARTED = {
     "date": ["'infinity'", "'2020-01-01'", "'0044-01-01 BC'"],
     "timestamp": ["'-infinity'", "'2020-01-01'", "'12000-01-01'", "null"],
     "timestamptz": ["'infinity'", "'2020-01-01'"],
 }
 # fmt: on
-EVERY = [
-    *((kind, values, True) for kind, values in QUICK_TYPES.items()),
+ALL_TYPES = [
+    *((kind, values, True) for kind, values in FAST_PATH_TYPES.items()),
     *((kind, ["null", "null"], True) for kind in ("text", "int8", "numeric", "float4", "uuid", "timestamp")),
-    *((kind, values, False) for kind, values in ORDINARY_TYPES.items()),
-    *((kind, values, False) for kind, values in STARTED_OVER.items()),
+    *((kind, values, False) for kind, values in OTHER_TYPES.items()),
+    *((kind, values, False) for kind, values in RESTARTED.items()),
     ("numeric", ["'NaN'", "'1.5'", "'Infinity'"], True),
     ("numeric", ["'1e100'", "'1e-100'", "'1234567890123456789012345678901234567890.12345678901234567890'"], True),
 ]
@@ -90,12 +90,12 @@ class SharedDatabase(AdbcDatabase):
     """It stays open when one of its connections closes it."""
 
     def close(self) -> None:
-        """Closed with the last reference to it."""
+        """Do nothing: it is closed with the last reference to it."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_adbc_database(typed: Server) -> Iterator[None]:
-    """ADBC lists all types of a database that it opens, which takes long: all connections here share one."""
+    """Share one database between all connections: ADBC reads all its types when it is opened, which is slow."""
 
     @cache
     def connect(uri: str, db_kwargs: None = None) -> AdbcDatabase:
@@ -106,8 +106,8 @@ def one_adbc_database(typed: Server) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("kind", "values", "quickly"), EVERY)
-def test_both_ways_take_a_postgresql_type_the_same(
+@pytest.mark.parametrize(("kind", "values", "quickly"), ALL_TYPES)
+def test_both_paths_read_postgresql_types_the_same(
     typed: Server, policy: SourcePolicy, ways: Ways, kind: str, values: list[str], quickly: bool
 ) -> None:
     rows = ", ".join(f"({n}, CAST({value} AS {kind}))" for n, value in enumerate(values))
@@ -122,7 +122,7 @@ def test_both_ways_take_a_postgresql_type_the_same(
     assert ways.quick_rows == len(values) * quickly
 
 
-def test_what_becomes_of_postgresql_values(typed: Server, policy: SourcePolicy, ways: Ways) -> None:
+def test_ids_from_postgresql_values(typed: Server, policy: SourcePolicy, ways: Ways) -> None:
     def ids(values: str) -> object:
         query = f"SELECT v AS user_id, 1 AS item_id FROM (VALUES {values}) AS v(v)"
         learned = ways.both(policy, {"connection": typed.dsn(), "query": query})
@@ -155,7 +155,7 @@ drawn = st.lists(
 @given(drawn)
 @example([])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
-def test_both_ways_take_any_rows_the_same(
+def test_both_paths_read_any_rows_the_same(
     typed: Server, policy: SourcePolicy, ways: Ways, rows: list[tuple[Any, ...]]
 ) -> None:
     connection = typed.connect("shop")
@@ -202,7 +202,7 @@ def test_mariadb_types(mariadb: Server, policy: SourcePolicy, table: Callable[..
     assert [read[name] for name in columns] == [[value] for _, value in MARIADB.values()]
 
 
-def test_an_empty_answer_still_has_columns(
+def test_an_empty_result_has_columns(
     typed: Server, mariadb: Server, policy: SourcePolicy, table: Callable[..., Any], ways: Ways
 ) -> None:
     for server in (typed, mariadb):

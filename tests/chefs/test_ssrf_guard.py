@@ -1,4 +1,4 @@
-"""Which addresses a data chef may reach, in every spelling."""
+"""Allowed and denied addresses, in all notations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOOPBACK = [
     "[::ffff:127.0.0.1]",
     "[::ffff:7f00:1]",
     "\u2460\u2461\u2466.\u24ea.\u24ea.\u2460",
-    # ours
+    # further ones
     "LOCALHOST",
     "shop.localhost",
     "[::127.0.0.1]",
@@ -36,7 +36,7 @@ PRIVATE = [
     "100.64.0.1",
     "[fd00::1]",
     "[::ffff:10.0.0.1]",
-    # ours
+    # further ones
     "[64:ff9b::a00:1]",
     "[64:ff9b:1::a00:1]",
     "[fec0::1]",
@@ -63,7 +63,7 @@ NEVER = [
     "224.0.0.1",
     "[ff02::1]",
     "255.255.255.255",
-    # ours
+    # further ones
     "168.63.129.16",
     "[fe80::1%25eth0]",
     "[fd20:ce::254]",
@@ -79,12 +79,12 @@ PUBLIC = ["93.184.216.34", "[2606:2800:220:1::1]", "[64:ff9b::5db8:d822]", "exam
 
 @pytest.mark.parametrize("host", NEVER)
 @pytest.mark.parametrize("allow_private", [True, False])
-def test_some_addresses_are_never_reached(host: str, allow_private: bool) -> None:
+def test_some_addresses_are_always_denied(host: str, allow_private: bool) -> None:
     assert "no data chef may reach it" in (host_error(host, allow_private=allow_private) or "")
 
 
 @pytest.mark.parametrize("host", LOOPBACK + PRIVATE)
-def test_local_addresses_are_a_matter_of_policy(host: str) -> None:
+def test_private_addresses_depend_on_the_policy(host: str) -> None:
     assert host_error(host, allow_private=True) is None
     assert "RECSERVER_ALLOW_PRIVATE_SOURCES" in (host_error(host, allow_private=False) or "")
 

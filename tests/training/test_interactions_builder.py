@@ -156,14 +156,14 @@ def test_only_the_columns_that_count_are_asked_for(entry: dict[str, Any], names:
 def test_everything_that_was_read_is_accounted_for() -> None:
     builder = InteractionsBuilder(row_rules({}))
     rows = batch(user_id=["u", "", "w"], item_id=["i", "j", "k"])
-    builder.add(Batch(rows.column_names, rows.columns, 100, (Rejection("is no JSON object", 2, "7"),)))
+    builder.add(Batch(rows.column_names, rows.columns, 100, (Rejection("is not a JSON object", 2, "7"),)))
     builder.add(batch(user_id=[""], item_id=["x"]))
-    builder.add(Batch(rows.column_names, {}, 20, (Rejection("is no JSON object"),)))
+    builder.add(Batch(rows.column_names, {}, 20, (Rejection("is not a JSON object"),)))
     assert (builder.counts.rows_read, builder.counts.rows_kept, builder.counts.n_bytes) == (7, 2, 120)
-    assert builder.counts.rejected == {"user_id is empty": 2, "the row is no JSON object": 3}
+    assert builder.counts.rejected == {"user_id is empty": 2, "the row is not a JSON object": 3}
     assert builder.counts.examples == {
         "user_id is empty": "user_id='', item_id='j'",
-        "the row is no JSON object": "7",
+        "the row is not a JSON object": "7",
     }
     assert builder.build().rejected == builder.counts.rejected
 
@@ -202,11 +202,11 @@ def test_rows_of_which_none_is_usable_say_why() -> None:
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"repeated_pairs": "median"}, "must be sum, last, max, first"),
+        ({"repeated_pairs": "median"}, "be 'sum', 'last', 'max' or 'first'"),
         ({"event_weights": {}}, 'must be an object of events and their weights, such as {"view": 1, "order": 5}'),
         ({"event_weights": {"view": -1}}, "the weight of 'view' must be a number from 0 to 1000000"),
         ({"event_weights": {"view": "1"}}, "the weight of 'view' must be a number"),
-        ({"event_weights": {" ": 1}}, "' ' is no event: names are text"),
+        ({"event_weights": {" ": 1}}, "' ' is not a valid event: names must be text"),
         ({"event_weights": "view"}, "must be an object of events and their weights"),
         ({"event_column": "kind"}, 'event_column needs event_weights, such as {"view": 1, "order": 5}'),
         ({"event_weights": {"a": 1}, "constant_rating": 1},

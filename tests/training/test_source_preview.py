@@ -300,10 +300,10 @@ def test_a_password_that_is_a_common_word_leaves_the_names_of_columns_alone(look
     ("entry", "sentence"),
     [
         ({"path": "none.csv"}, "There is no file 'none.csv'"),
-        ({"path": "../x.csv"}, "The data chef cannot be used: path: '../x.csv' lies outside the data folder"),
+        ({"path": "../x.csv"}, "The data chef cannot be used: path: '../x.csv' is outside the data folder"),
         ({"path": "${NO_SUCH_PATH}"}, "The environment variable NO_SUCH_PATH is not set"),
         ({}, "The data chef cannot be used: path: is missing."),
-        ({"type": None}, "The data chef cannot be used: type: is missing: say csv, sql or api."),
+        ({"type": None}, "The data chef cannot be used: type: is missing: set it to csv, sql or api."),
         ({"type": "cvs"}, "The data chef cannot be used: type: 'cvs' is not known: take one of api, csv, sql."),
         ({"rename_columns": "a"}, "The data chef cannot be used: rename_columns: 'a' is not a pair"),
     ],

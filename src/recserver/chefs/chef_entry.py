@@ -1,4 +1,4 @@
-"""What the chefs share: validation of entries, and columns of values."""
+"""Helpers for chefs: validation of entries, and columns of values."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from pydantic import ValidationError
 
 from recserver.chefs.protocol import Column
 from recserver.chefs.row_rules import RowRules
-from recserver.chefs.secrets import REFERENCE, missing_variables
+from recserver.chefs.secrets import REFERENCE, expand_environment, missing_variables
 from recserver.core.errors import InvalidInput, SourceFailed, quoted
 from recserver.core.validation.messages import field_errors
+
+NOT_AN_OBJECT = "is not a JSON object"
+"""Reason of a rejection."""
 
 _PORT_REFERENCE = re.compile(rf"(?<=:){REFERENCE.pattern}(?=[/?]|$)")
 
@@ -41,82 +44,89 @@ def read_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
         raise InvalidInput(f"{problems[0]}.", problems) from None
 
 
+def expand_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
+    """``entry`` as ``model``, with its environment variables expanded, for reading its source.
+
+    Raises:
+        SourceFailed: if a variable is not set, or the expanded entry is invalid.
+    """
+    try:
+        return read_entry(model, expand_environment(entry))
+    except InvalidInput as error:
+        raise SourceFailed(f"The data chef cannot be used: {error}") from None
+
+
 invalid_field = InvalidInput.of
 
 
 def has_reference(text: str) -> bool:
-    """Whether ``text`` contains a ``${NAME}``, which only the worker replaces."""
+    """Whether ``text`` refers to an environment variable, ``${NAME}``. Only the worker replaces it."""
     return REFERENCE.search(text) is not None
 
 
 def with_placeholders(text: str) -> str:
-    """``text`` with a harmless value in place of each variable, so that the rest can be validated."""
+    """``text`` with a valid placeholder for each variable, so that the rest can be validated."""
     return REFERENCE.sub("x", _PORT_REFERENCE.sub("1", text))
 
 
 def variable_warnings(entry: Mapping[str, Any]) -> list[str]:
-    """A message for each environment variable that the entry needs and that is not set."""
+    """A warning for each environment variable that the entry refers to and that is not set."""
     return [f"The environment variable {name} is not set." for name in missing_variables(entry)]
 
 
 def column_indices(
-    header: Sequence[str], wanted: Collection[str] | None, source: str, hint: str
+    header: Sequence[str], requested: Collection[str] | None, source: str, hint: str
 ) -> dict[str, int]:
-    """The index of each wanted column in ``header``; missing columns are left out.
+    """The index of each requested column in ``header``; missing columns are left out.
 
     Args:
-        wanted: names; None means all that occur once.
-        source: the name of the source in messages.
-        hint: what to do about a duplicate name.
+        requested: names; None means all that are unique.
+        source: name of the source in messages.
+        hint: the remedy for a duplicate name, in messages.
 
     Raises:
-        SourceFailed: if a wanted name occurs twice.
+        SourceFailed: if a requested name is not unique.
     """
-    occurring = Counter(header)
-    if wanted is None:
-        wanted = {name for name, times in occurring.items() if name and times == 1}
-    duplicate = next((name for name in header if name in wanted and occurring[name] > 1), None)
+    counts = Counter(header)
+    if requested is None:
+        requested = {name for name, count in counts.items() if name and count == 1}
+    duplicate = next((name for name in header if name in requested and counts[name] > 1), None)
     if duplicate is not None:
         raise SourceFailed(f"{source} has two columns named {quoted(duplicate)}: {hint}.")
-    return {name: index for index, name in enumerate(header) if name in wanted}
+    return {name: index for index, name in enumerate(header) if name in requested}
 
 
 def object_column(values: Sequence[Any]) -> NDArray[Any]:
-    """``values`` as an object array of shape (len(values),); lists stay lists."""
+    """``values`` as an object array of shape (len(values),); lists are not expanded."""
     return np.fromiter(values, dtype=object, count=len(values))
 
 
 def to_column(values: Sequence[Any], *, from_json: bool = False) -> Column:
-    """``values`` as an Arrow array if they have one type that Arrow holds unchanged, else as an object array.
+    """``values`` as an Arrow array if they have one type that Arrow represents exactly, else as an object array.
 
     Args:
-        from_json: whether they all come from JSON; Arrow itself refuses mixtures of such types.
+        from_json: whether they were decoded from JSON; Arrow raises an error for mixtures of those types.
     """
     import pyarrow as pa
 
-    kinds = set() if from_json else set(map(type, values)) - {type(None)}
-    if len(kinds) > 1 and kinds != {int, float}:  # Arrow makes bytes of text, and days of times
+    types = set() if from_json else set(map(type, values)) - {type(None)}
+    if len(types) > 1 and types != {int, float}:  # Arrow would convert str to bytes, and datetime to date
         return object_column(values)
     try:
         return pa.array(values)
-    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError):  # TypeError for NaN decimals
         return object_column(values)
 
 
 def concat_columns(parts: Sequence[Column]) -> Column:
-    """Parts of one column as one; as Python objects if their types differ, so that no value changes."""
+    """The concatenated parts of a column; an object array if their types differ, so that no value changes."""
     import pyarrow as pa
 
     if len(parts) == 1:
         return parts[0]
     arrays = [part for part in parts if isinstance(part, pa.Array)]
-    kinds = {array.type for array in arrays} - {pa.null()}
-    if len(arrays) < len(parts) or len(kinds) > 1:
+    types = {array.type for array in arrays} - {pa.null()}
+    if len(arrays) < len(parts) or len(types) > 1:
         return object_column(list(chain.from_iterable(part.tolist() for part in parts)))
-    kind = next(iter(kinds), pa.null())
-    return pa.chunked_array([one.cast(kind) if pa.types.is_null(one.type) else one for one in arrays], kind)
-
-
-def empty_column() -> Column:
-    """A column without values."""
-    return object_column([])
+    type_ = next(iter(types), pa.null())
+    return pa.chunked_array([one.cast(type_) if pa.types.is_null(one.type) else one for one in arrays], type_)

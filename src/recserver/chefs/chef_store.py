@@ -1,4 +1,4 @@
-"""``config/restaurant_data.yaml``: every data chef's entry, read anew at each use."""
+"""The file ``config/restaurant_data.yaml``, which holds the entries of all data chefs."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from recserver.core.errors import InvalidInput, StorageUnreadable
 from recserver.storage import atomic_files as files
 
 MAX_DEPTH = 20
+"""Levels of nesting in the file."""
 
 Entries = dict[str, dict[str, Any]]
 
 
 class ChefStore:
-    """The data chefs of one data folder. Entries that nobody can use are kept as they are."""
+    """Reads and writes the entries of one data folder. All other entries are preserved, invalid ones included."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = asyncio.Lock()
-        self._parsed: tuple[bytes, dict[str, Any]] = b"", {}
-        """The text that was parsed last, and what it says: the file is read often and changes rarely."""
+        self._cache: tuple[bytes, dict[str, Any]] = b"", {}
+        """The text that was parsed last, and its content: the file is read often and changes rarely."""
 
     async def read(self) -> Entries:
-        """All entries by id; an entry that is no mapping becomes an empty one.
+        """All entries by id; an entry that is not a mapping becomes an empty one.
 
         Raises:
-            StorageUnreadable: if the file cannot be parsed.
+            StorageUnreadable: if the file cannot be read or parsed.
         """
-        whole = await self._load()
-        return {name: dict(entry) if isinstance(entry, Mapping) else {} for name, entry in whole.items()}
+        content = await self._load()
+        return {name: dict(entry) if isinstance(entry, Mapping) else {} for name, entry in content.items()}
 
     async def put(self, data_chef_id: str, entry: dict[str, Any]) -> None:
         """Add or replace one entry."""
@@ -42,49 +43,48 @@ class ChefStore:
             await self._save(await self._load() | {data_chef_id: entry})
 
     async def delete(self, data_chef_id: str) -> None:
-        """Remove one entry, if it is there."""
+        """Remove one entry, if it exists."""
         async with self._lock:
-            whole = await self._load()
-            if data_chef_id in whole:
-                await self._save({name: entry for name, entry in whole.items() if name != data_chef_id})
+            content = await self._load()
+            if data_chef_id in content:
+                await self._save({name: entry for name, entry in content.items() if name != data_chef_id})
 
     async def _load(self) -> dict[str, Any]:
         try:
             text = await asyncio.to_thread(files.read_document, self.path)
         except FileNotFoundError:
             return {}
-        except InvalidInput as error:
-            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error}") from None
-        except OSError as error:
-            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {error.strerror}.") from None
-        if text == self._parsed[0]:
-            return self._parsed[1]
+        except (InvalidInput, OSError) as error:
+            reason = f"{error.strerror}." if isinstance(error, OSError) else error
+            raise StorageUnreadable(f"restaurant_data.yaml cannot be read: {reason}") from None
+        if text == self._cache[0]:
+            return self._cache[1]
         try:
             content = await asyncio.to_thread(_parse, text)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            place = getattr(error, "problem_mark", None)
-            where = f" at line {place.line + 1}" if place else ""
+            mark = getattr(error, "problem_mark", None)
+            location = f" at line {mark.line + 1}" if mark else ""
             raise StorageUnreadable(
-                f"restaurant_data.yaml cannot be parsed{where}: correct it by hand. Nothing was changed."
+                f"restaurant_data.yaml cannot be parsed{location}: correct it by hand. Nothing was changed."
             ) from None
-        self._parsed = text, content
+        self._cache = text, content
         return content
 
     async def _save(self, entries: dict[str, Any]) -> None:
         text = await asyncio.to_thread(_render, entries)
-        if len(text) > files.MAX_DOCUMENT_BYTES:  # it could not be read again
+        if len(text) > files.MAX_DOCUMENT_BYTES:  # reading it back would fail
             raise InvalidInput(
                 f"restaurant_data.yaml would be larger than {files.MAX_DOCUMENT_BYTES} bytes: "
-                "shorten this data chef, or delete some that are not needed."
+                "shorten this data chef, or delete unused ones."
             )
         await files.to_thread_shielded(files.write_atomic, self.path, text, files.PRIVATE)
 
 
 class _Loader(yaml.SafeLoader):
-    """Only what JSON can say, so that every entry can be shown.
+    """Loads only what JSON can represent, because entries are returned as JSON.
 
-    No aliases, which can blow up, no duplicate keys, no bottomless nesting, no half characters. Dates and what is
-    no finite number are text, as written; so are the ids, whatever YAML would read them as.
+    Aliases, which can expand exponentially, duplicate keys, deep nesting and lone surrogates are errors. Dates and
+    non-finite numbers are loaded as text. So are ids, even if they look like numbers or booleans.
     """
 
     depth = 0
@@ -98,7 +98,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
-            raise ValueError("aliases are not read here")
+            raise ValueError("aliases are not supported")
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
@@ -109,7 +109,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         text = super().construct_scalar(node)
-        text.encode()  # UnicodeEncodeError, a ValueError, for half a character
+        text.encode()  # raises UnicodeEncodeError, a ValueError, for lone surrogates
         return text
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> Any:
@@ -117,13 +117,13 @@ class _Loader(yaml.SafeLoader):
         return number if math.isfinite(number) else self.construct_scalar(node)
 
     def reject(self, node: yaml.Node) -> Any:
-        """For kinds of data that JSON does not have."""
-        raise ValueError(f"{node.tag} is not read here")
+        """The constructor for types that JSON does not have."""
+        raise ValueError(f"{node.tag} is not supported")
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         mapping = super().construct_mapping(node, deep)
         if len(mapping) != len(node.value):
-            raise ValueError("a key stands there twice")
+            raise ValueError("duplicate key")
         return mapping
 
 
@@ -138,11 +138,11 @@ for _kind in ("binary", "omap", "pairs", "set"):
 
 
 def _parse(text: bytes) -> dict[str, Any]:
-    content = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that refuses even more
+    content = yaml.load(text, _Loader)  # noqa: S506 - a stricter SafeLoader
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(one, str) for one in content):
-        raise ValueError("not a mapping of ids")
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ValueError("not a mapping with text keys")
     return content
 
 

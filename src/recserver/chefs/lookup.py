@@ -1,4 +1,4 @@
-"""From the type of a data chef to its class: one of ours, or a plug-in's."""
+"""Lookup of chef classes by type: built-in ones and those of plug-ins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from recserver.core import entry_points
 from recserver.core.errors import InvalidInput
 
 GROUP = "recserver.chefs"
-"""The entry points of plug-ins."""
+"""Group of the entry points of plug-ins."""
 
 CHEF_PATHS = {
     "csv": "recserver.chefs.files.file_chef:CsvChef",
@@ -19,13 +19,13 @@ CHEF_PATHS = {
 
 
 @cache
-def load_chef_class(kind: str) -> type[Chef]:
-    """The class of the data chefs whose ``type`` is ``kind``.
+def load_chef_class(chef_type: str) -> type[Chef]:
+    """The chef class for entries whose ``type`` is ``chef_type``.
 
     Raises:
-        InvalidInput: if there is none, naming those there are.
+        InvalidInput: if there is none, with the known types.
     """
-    if not kind:
-        raise InvalidInput.of("type", "is missing: say csv, sql or api")
-    found: type[Chef] = entry_points.load("type", kind, CHEF_PATHS, GROUP)
+    if not chef_type:
+        raise InvalidInput.of("type", "is missing: set it to csv, sql or api")
+    found: type[Chef] = entry_points.load("type", chef_type, CHEF_PATHS, GROUP)
     return found

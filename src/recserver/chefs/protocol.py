@@ -1,6 +1,6 @@
-"""Data chefs: named sources of interactions. This module has what all of them share.
+"""The interface of data chefs, which read sources of interactions.
 
-A chef is written synchronously and reads in batches: it runs in a worker process, never on the event loop.
+A chef is synchronous and reads in batches: it runs in a worker process, never on the event loop.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Rejection:
 
     Attributes:
         reason: what is wrong, as it reads after "the row": ``has more fields than the header``.
-        count: how many rows.
-        example: one of them, shortened, or its location; "" if there is none to show.
+        count: number of rows.
+        example: one of them, shortened, or its location; "" if unknown.
     """
 
     reason: str
@@ -52,11 +52,11 @@ class Batch:
 
     Attributes:
         column_names: all columns of the source that are known so far.
-        columns: name → values, for the wanted columns that the source has; they are validated later. All have the
-            same length.
+        columns: name → values, for the requested columns that the source has, not yet validated. All have the same
+            length.
         n_bytes: bytes of the source that were read for these rows, before decompression; 0 if unknown.
         rejected: rows that were read but are not in ``columns``.
-        hints: advice for whoever wrote the data chef, a sentence each.
+        hints: advice for the author of the data chef, a sentence each.
     """
 
     column_names: tuple[str, ...]
@@ -72,40 +72,39 @@ class Batch:
 
 
 class Chef(Protocol):
-    """One source, as its entry in ``restaurant_data.yaml`` describes it."""
+    """Reads one source, described by an entry of ``restaurant_data.yaml``."""
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
-        """Check the definition without contacting the source.
+        """Validate the entry without contacting the source.
 
         Raises:
-            InvalidInput: if the entry cannot be used, or asks for what the policy forbids.
+            InvalidInput: if the entry is invalid, or violates the policy.
         """
         ...
 
     def warnings(self) -> list[str]:
-        """What would make a training fail now, such as a missing file or driver; a sentence each."""
+        """Problems that would make a training fail now, such as a missing file or driver; a sentence each."""
         ...
 
-    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
+    def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
         """Read the source once, from its beginning, in order. An empty source may yield an empty batch.
 
         Args:
-            wanted: names of the columns to read; None means all of them. Names that the source lacks are no
-                error.
+            requested: names of the columns to read; None means all of them. Missing columns are not an error.
 
-        Batches have about ``policy.batch_rows`` rows. A caller that needs no more closes the iterator, which must
+        Batches have about ``policy.batch_rows`` rows. A caller that stops early closes the iterator, which must
         release the source.
 
         Raises:
-            SourceFailed: with the reason and what to do, never with a secret.
+            SourceFailed: with the reason and the remedy; its message must not contain secrets.
         """
         ...
 
 
 @runtime_checkable
 class ConditionalChef(Protocol):
-    """A chef that can ask its source whether anything changed."""
+    """A chef that can ask its source whether its data changed."""
 
     validators: dict[str, str]
-    """Before a read: the validators of an earlier read of the same definition; empty if there was none. If the
+    """Before a read: the validators of an earlier read of the same entry; empty if there was none. If the
     source reports no changes since, the chef raises SourceUnchanged. After a read: the validators to store."""

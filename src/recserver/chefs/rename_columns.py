@@ -1,4 +1,4 @@
-"""``rename_columns``: which column of a source is which. ``"userId->user_id,movieId->item_id"``."""
+"""``rename_columns`` of an entry, such as ``"userId->user_id,movieId->item_id"``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EXAMPLE = "write it like userId->user_id,movieId->item_id"
 
 
 def parse_renames(value: object) -> dict[str, str]:
-    """Old name → new name, from the text form, the object form, or nothing.
+    """Old name → new name, from text, an object, or nothing.
 
     Raises:
-        ValueError: for a malformed pair, a name given twice, or a name that holds ``,`` or ``->``.
+        ValueError: for a malformed pair, a duplicate name, or a name that contains ``,`` or ``->``.
     """
     if value is None or value == "":
         return {}
@@ -48,32 +48,30 @@ def _validated(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
         for name in (old, new):
             unicode_text(name)
             if not name or len(name) > MAX_NAME_LENGTH or "," in name or "->" in name:
-                raise ValueError(f"{quoted(name)} is not usable as a column name here: {EXAMPLE}")
+                raise ValueError(f"{quoted(name)} is not a valid column name: {EXAMPLE}")
         if old in renames:
-            raise ValueError(f"{quoted(old)} is renamed twice: keep one")
+            raise ValueError(f"{quoted(old)} is renamed twice: remove one")
         if new in renames.values():
-            raise ValueError(f"two columns become {quoted(new)}: keep one")
+            raise ValueError(f"two columns are renamed to {quoted(new)}: remove one")
         renames[old] = new
     if len(renames) > MAX_RENAMES:
-        raise ValueError(f"names more than {MAX_RENAMES} columns: keep those that a training needs")
+        raise ValueError(f"renames more than {MAX_RENAMES} columns: rename only those that a training needs")
     return renames
 
 
 def canonical_renames(value: object) -> str:
-    """The one text form in which renames are stored and returned."""
+    """The canonical text form, in which renames are stored and returned."""
     return ",".join(f"{old}->{new}" for old, new in parse_renames(value).items())
 
 
 def renamed_columns(columns: Iterable[str], renames: Mapping[str, str]) -> dict[str, str]:
-    """New name → the source's name, for every column that stays.
+    """Name after renaming → name in the source.
 
-    A renamed column replaces one that already bears its new name.
+    A renamed column replaces a column that already has its new name.
     """
     columns = list(columns)
-    taken = {new for old, new in renames.items() if old in columns}
-    named = {column: column for column in columns if column not in renames and column not in taken}
-    named.update({new: old for old, new in renames.items() if old in columns})
-    return named
+    renamed = {new: old for old, new in renames.items() if old in columns}
+    return {column: column for column in columns if column not in renames and column not in renamed} | renamed
 
 
 RenameColumns = Annotated[str, BeforeValidator(canonical_renames)]

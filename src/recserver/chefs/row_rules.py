@@ -1,4 +1,4 @@
-"""What a data chef's entry says of its rows: which column is which, and what a row is worth."""
+"""Keys of a data chef's entry that apply to its rows: names of columns, and weights of rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, 
 
 from recserver.chefs.rename_columns import MAX_NAME_LENGTH, RenameColumns, parse_renames
 from recserver.core.errors import quoted
-from recserver.core.validation.values import real_number, unicode_text
+from recserver.core.validation.values import real_number, unicode_text, within
 
 MAX_EVENTS = 1000
 MAX_WEIGHT = 1e6
@@ -19,23 +19,19 @@ MAX_HALF_LIFE_DAYS = 36_600.0
 
 
 class RepeatedPairs(StrEnum):
-    """Which rating a pair of user and item gets that occurs in several rows."""
+    """The rating of a user-item pair that occurs in several rows."""
 
     SUM = "sum"
-    """All of them together."""
+    """The sum of their ratings."""
     LAST = "last"
-    """That of the newest row: by time where ``timestamp_column`` is given, else the last in the source."""
+    """The rating of the newest row: by time if ``timestamp_column`` is set, else the last in the source."""
     MAX = "max"
-    """The largest."""
+    """The largest rating."""
     FIRST = "first"
-    """That of the oldest row: by time where ``timestamp_column`` is given, else the first in the source."""
+    """The rating of the oldest row: by time if ``timestamp_column`` is set, else the first in the source."""
 
 
-def _weight(value: object) -> float:
-    number = real_number(value)
-    if not 0 <= number <= MAX_WEIGHT:
-        raise ValueError("must be a number from 0 to 1000000")
-    return number
+_weight = within(real_number, 0, MAX_WEIGHT, "must be a number from 0 to 1000000")
 
 
 def _weights(value: object) -> dict[str, float]:
@@ -46,7 +42,7 @@ def _weights(value: object) -> dict[str, float]:
     weights = {}
     for name, weight in value.items():
         if isinstance(name, bool) or not isinstance(name, str | int | float) or not str(name).strip():
-            raise ValueError(f"{quoted(name)} is no event: names are text")
+            raise ValueError(f"{quoted(name)} is not a valid event: names must be text")
         try:
             weights[unicode_text(str(name).strip())] = _weight(weight)
         except ValueError as error:
@@ -61,40 +57,33 @@ def _half_life(value: object) -> float:
     return number
 
 
-def _repeated(value: object) -> object:
-    if value not in list(RepeatedPairs):
-        raise ValueError(f"must be {', '.join(RepeatedPairs)}")
-    return value
-
-
 ColumnName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_NAME_LENGTH)]
 Weight = Annotated[float, BeforeValidator(_weight)]
 EventWeights = Annotated[dict[str, float], BeforeValidator(_weights)]
 HalfLife = Annotated[float, BeforeValidator(_half_life)]
-Repeated = Annotated[RepeatedPairs, BeforeValidator(_repeated)]
 
 
 class RowRules(BaseModel):
-    """The keys of an entry that any chef may have. Names of columns are those after renaming."""
+    """The keys that entries of any type may have. Names of columns are those after renaming."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     rename_columns: RenameColumns = ""
     constant_rating: Weight | None = None
-    """What every row is worth, whatever the source says."""
+    """The rating of every row; ratings in the source are ignored."""
     event_column: ColumnName | None = None
-    """The column that says what happened; ``event`` unless given. Read only with ``event_weights``."""
+    """The column with the type of event; ``event`` by default. Read only with ``event_weights``."""
     event_weights: EventWeights | None = None
-    """Event → what it is worth, in place of a rating. Rows with other events, or of weight 0, are left out."""
+    """Event → its weight, used as rating. Rows with other events, or of weight 0, are rejected."""
     timestamp_column: ColumnName | None = None
-    """The column that says when; ``timestamp`` if only ``half_life_days`` is given."""
+    """The column with the time of the event; ``timestamp`` if only ``half_life_days`` is set."""
     half_life_days: HalfLife | None = None
-    """Days after which a row counts half, measured from the newest row of the source."""
-    repeated_pairs: Repeated | None = None
-    """See :meth:`repeated` for what is done unless it is given."""
+    """Half-life of weights in days: a row's age is measured from the newest row of the source."""
+    repeated_pairs: RepeatedPairs | None = None
+    """See :attr:`used_repeated_pairs` for the default."""
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.constant_rating is not None and self.event_weights is not None:
             raise ValueError("constant_rating and event_weights exclude each other: give one")
         if self.event_column is not None and self.event_weights is None:
@@ -118,20 +107,20 @@ class RowRules(BaseModel):
 
     @property
     def used_repeated_pairs(self) -> RepeatedPairs:
-        """As given; else the largest for weighted events, so that a view after an order takes nothing away, and
-        the last for everything else: it is what the user said most recently."""
+        """As set; by default the largest for weighted events, so that a view after an order does not reduce the
+        rating, else the last, which is the user's most recent one."""
         if self.repeated_pairs is not None:
             return self.repeated_pairs
         return RepeatedPairs.MAX if self.event_weights is not None else RepeatedPairs.LAST
 
     @property
     def is_weighted(self) -> bool:
-        """Whether what a row is worth is an amount: the more, the surer."""
+        """Whether ratings are confidence weights rather than explicit ratings."""
         weighted = self.event_weights is not None or self.half_life_days is not None
         return weighted or self.repeated_pairs is RepeatedPairs.SUM
 
     def required_columns(self) -> dict[str, bool]:
-        """Name after renaming → whether a training cannot do without it."""
+        """Name after renaming → whether a training fails without it."""
         columns = {"user_id": True, "item_id": True}
         if self.used_event_column is not None:
             columns[self.used_event_column] = True
@@ -143,9 +132,9 @@ class RowRules(BaseModel):
 
 
 def row_rules(entry: Mapping[str, Any]) -> RowRules:
-    """What ``entry`` says of its rows; null counts as absent.
+    """The row rules of ``entry``; null counts as absent.
 
     Raises:
-        pydantic.ValidationError: if a key cannot be used.
+        pydantic.ValidationError: if a key is invalid.
     """
     return RowRules.model_validate({key: value for key, value in entry.items() if value is not None})

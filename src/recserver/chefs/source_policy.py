@@ -1,4 +1,4 @@
-"""What data chefs may reach, and how much they may take."""
+"""The policy of a server for its data chefs: allowed sources and limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class SourcePolicy(BaseModel):
-    """What data chefs may reach, and how much they may take."""
+    """The sources that data chefs may read, and the limits of reading them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -16,14 +16,14 @@ class SourcePolicy(BaseModel):
     csv_roots: tuple[Path, ...] = ()
     """Folders besides the data folder from which files may be read."""
     allow_private_sources: bool = True
-    """Whether loopback and private addresses may be fetched. Link-local and metadata ones never are."""
+    """Whether REST chefs may fetch loopback and private addresses. Link-local and metadata ones never are."""
     default_database: str = "sqlite:///interactions.db"
-    """Database URL of SQL chefs that name none; a relative SQLite path starts at the data folder."""
+    """Database URL of SQL chefs without one; a relative SQLite path is relative to the data folder."""
     max_source_bytes: int = 256 * 2**20
-    """Bytes a REST source may send in all, counted after decompression."""
+    """Total bytes read from a REST source, counted after decompression."""
     max_file_bytes: int = 64 * 2**30
-    """Bytes that a file may hold, counted after decompression."""
+    """Size of a file in bytes, counted after decompression."""
     source_timeout: float = 600.0
-    """Seconds that reading a REST source, or one SQL statement, may take."""
+    """Time limit in seconds for reading a REST source, and for an SQL statement."""
     batch_rows: int = 50_000
-    """Rows that a chef hands over at a time, about. A preview asks for few."""
+    """Approximate number of rows in a batch. Smaller for previews."""

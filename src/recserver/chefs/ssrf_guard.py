@@ -1,7 +1,7 @@
-"""Which network addresses a data chef may reach: checked on what is written, and again on what is connected to.
+"""Protection against server-side request forgery: the network addresses that data chefs may connect to.
 
-The check at connect time sees literals, redirects and every address that a name resolves to, at the moment it
-counts: a name that changes its address between two look-ups gains nothing.
+Hosts in URLs are checked first, without resolving names. The socket factory checks the addresses that a client
+really connects to, redirects included, so DNS rebinding has no effect.
 """
 
 from __future__ import annotations
@@ -9,69 +9,46 @@ from __future__ import annotations
 import re
 import socket
 import unicodedata
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 Address = IPv4Address | IPv6Address
-Networks = tuple[IPv4Network | IPv6Network, ...]
-
-
-def _networks(*texts: str) -> Networks:
-    return tuple(ip_network(text) for text in texts)
-
-
-BLOCKED_NETWORKS = _networks(
-    "0.0.0.0/8",  # this network: Linux connects 0.0.0.0 to itself
-    "169.254.0.0/16",  # link-local, with the metadata services of most clouds
-    "100.100.100.200/32",  # metadata: Alibaba
-    "168.63.129.16/32",  # metadata: Azure
-    "192.0.0.192/32",  # metadata: Oracle
-    "224.0.0.0/4",  # multicast
-    "240.0.0.0/4",  # reserved, broadcast
-    "::/128",
-    "fe80::/10",  # link-local
-    "fd00:ec2::254/128",  # metadata: AWS
-    "fd20:ce::254/128",  # metadata: Google
-    "ff00::/8",  # multicast
+BLOCKED_NETWORKS = (
+    IPv4Network("0.0.0.0/8"),  # this network: Linux connects 0.0.0.0 to itself
+    IPv4Network("169.254.0.0/16"),  # link-local, with the metadata services of most clouds
+    IPv4Network("100.100.100.200/32"),  # metadata: Alibaba
+    IPv4Network("168.63.129.16/32"),  # metadata: Azure
+    IPv4Network("192.0.0.192/32"),  # metadata: Oracle
+    IPv4Network("224.0.0.0/4"),  # multicast
+    IPv4Network("240.0.0.0/4"),  # reserved, broadcast
+    IPv6Network("::/128"),
+    IPv6Network("fe80::/10"),  # link-local
+    IPv6Network("fd00:ec2::254/128"),  # metadata: AWS
+    IPv6Network("fd20:ce::254/128"),  # metadata: Google
+    IPv6Network("ff00::/8"),  # multicast
 )
-PRIVATE_NETWORKS = _networks(
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fec0::/10",
-)
-_IPV4_EMBEDDINGS: tuple[tuple[IPv6Network, int], ...] = tuple(
-    (IPv6Network(network), shift)
-    for network, shift in (
-        ("::ffff:0:0/96", 0),  # mapped
-        ("::/96", 0),  # compatible
-        ("::ffff:0:0:0/96", 0),  # translated
-        ("64:ff9b::/96", 0),  # NAT64
-        ("64:ff9b:1::/48", 0),  # NAT64 of a local network
-        ("2002::/16", 80),  # 6to4
-        ("2001::/32", 64),  # Teredo: its server
-    )
-)
-"""IPv6 networks whose addresses carry an IPv4 address, and how many bits stand behind it."""
+_SITE_LOCAL = IPv6Network("fec0::/10")
+"""Deprecated private addresses, which Python considers global."""
+
+_TEREDO = IPv6Network("2001::/32")
+_IPV4_EMBEDDINGS = {
+    IPv6Network("::ffff:0:0/96"): 0,  # mapped
+    IPv6Network("::/96"): 0,  # compatible
+    IPv6Network("::ffff:0:0:0/96"): 0,  # translated
+    IPv6Network("64:ff9b::/96"): 0,  # NAT64
+    IPv6Network("64:ff9b:1::/48"): 0,  # NAT64 of a local network
+    IPv6Network("2002::/16"): 80,  # 6to4
+    _TEREDO: 64,  # its server
+}
+"""IPv6 networks whose addresses embed an IPv4 address, and the number of bits after it."""
 
 _NUMERIC_HOST = re.compile(r"[0-9a-fx.]+", re.IGNORECASE)
 
 
 def address_error(address: Address, *, allow_private: bool) -> str | None:
-    """Why ``address`` may not be reached, or None. IPv6 forms of an IPv4 address count as that address."""
+    """The reason why ``address`` is denied, or None. IPv4 addresses embedded in IPv6 addresses are checked too."""
     forms = (address, *_embedded_ipv4(address))
-    if any(form in network for form in forms for network in BLOCKED_NETWORKS if form.version == network.version):
+    if any(form in network for form in forms for network in BLOCKED_NETWORKS):
         return f"{address} is a link-local, metadata, multicast or reserved address: no data chef may reach it"
     if not allow_private and any(_is_private(form) for form in forms):
         return (
@@ -82,7 +59,7 @@ def address_error(address: Address, *, allow_private: bool) -> str | None:
 
 
 def host_error(host: str, *, allow_private: bool) -> str | None:
-    """Why ``host`` may not be reached as far as its text tells, or None. Names are not looked up."""
+    """The reason why ``host`` is denied, or None. Names are not resolved."""
     name = unicodedata.normalize("NFKC", host).lower().strip("[]").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         name = "127.0.0.1"
@@ -91,7 +68,7 @@ def host_error(host: str, *, allow_private: bool) -> str | None:
 
 
 def parse_address(host: str) -> Address | None:
-    """The address that ``host`` spells, in any of the forms that resolvers take (``127.1``, ``0x7f000001``)."""
+    """The address in ``host``, in any form that resolvers accept (``127.1``, ``0x7f000001``); None for a name."""
     try:
         return ip_address(host.partition("%")[0])
     except ValueError:
@@ -105,10 +82,10 @@ def parse_address(host: str) -> Address | None:
 
 
 class GuardedSocketFactory:
-    """Makes the sockets of a connector, unless the address that they are for is refused.
+    """Creates the sockets of an aiohttp connector, for allowed addresses only.
 
     Attributes:
-        refused: the sentence of the last refusal; the connector's own error does not carry it.
+        last_error: the reason of the last denial, which the connector's error does not contain; "" if none.
     """
 
     def __init__(self, *, allow_private: bool) -> None:
@@ -119,10 +96,10 @@ class GuardedSocketFactory:
         """A socket for one result of ``getaddrinfo``.
 
         Raises:
-            OSError: if its address is refused.
+            PermissionError: if its address is denied.
         """
-        family, kind, protocol, _, place = info
-        address = ip_address(str(place[0]).partition("%")[0])
+        family, kind, protocol, _, sockaddr = info
+        address = ip_address(str(sockaddr[0]).partition("%")[0])
         if problem := address_error(address, allow_private=self._allow_private):
             self.last_error = problem
             raise PermissionError(problem)
@@ -130,8 +107,7 @@ class GuardedSocketFactory:
 
 
 def _is_private(address: Address) -> bool:
-    listed = any(address in network for network in PRIVATE_NETWORKS if address.version == network.version)
-    return listed or (not address.is_global and not _embedded_ipv4(address))
+    return address in _SITE_LOCAL or (not address.is_global and not _embedded_ipv4(address))
 
 
 def _embedded_ipv4(address: Address) -> list[IPv4Address]:
@@ -139,9 +115,9 @@ def _embedded_ipv4(address: Address) -> list[IPv4Address]:
         return []
     found = [
         IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
-        for network, shift in _IPV4_EMBEDDINGS
+        for network, shift in _IPV4_EMBEDDINGS.items()
         if address in network
     ]
-    if address in _IPV4_EMBEDDINGS[-1][0]:  # Teredo also carries its client, each bit turned over
+    if address in _TEREDO:  # Teredo also embeds its client, with inverted bits
         found.append(IPv4Address(~int(address) & 0xFFFFFFFF))
     return found

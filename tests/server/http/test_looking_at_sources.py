@@ -190,7 +190,7 @@ async def test_an_entry_without_a_type_is_listed_with_an_error(films: Api) -> No
     config = films.rec.data_dir / "config" / "restaurant_data.yaml"
     config.write_text("a: {path: rows.csv}\nb: {type: null, path: rows.csv}\n")
     for entry in (await films.ok("GET", "/list_data_chefs")).values():
-        assert (entry["type"], entry["error"]) == ("unknown", "type: is missing: say csv, sql or api.")
+        assert (entry["type"], entry["error"]) == ("unknown", "type: is missing: set it to csv, sql or api.")
 
 
 @pytest.mark.parametrize(
@@ -241,9 +241,9 @@ async def test_an_invalid_entry_is_listed_with_an_error(films: Api) -> None:
     config.write_text("a: {type: csv}\nb: {path: x}\nc: {type: csv, path: rows.csv, half_life_days: -1}\nd: 5\n")
     for name, sentence in (
         ("a", "path: is missing."),
-        ("b", "type: is missing: say csv, sql or api."),
+        ("b", "type: is missing: set it to csv, sql or api."),
         ("c", "half_life_days: must be days, more than 0 and at most 36600."),
-        ("d", "type: is missing: say csv, sql or api."),
+        ("d", "type: is missing: set it to csv, sql or api."),
     ):
         answer = await films.get(f"/preview_data_chef/{name}")
         assert (answer.status, answer.code) == (422, "source_failed")

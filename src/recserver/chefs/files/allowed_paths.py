@@ -1,4 +1,4 @@
-"""Which files data chefs may read: regular ones under the data folder or a configured root, none of our own."""
+"""The files that data chefs may read: regular files in the data folder or a configured root."""
 
 from __future__ import annotations
 
@@ -12,37 +12,40 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import SourceFailed, quoted
 
 RESERVED_FOLDERS = frozenset({"models", "tasks", "config"})
-"""Folders of the data folder, in any case, that are recserver's own. So are names beginning with a dot."""
+"""Folders in the data folder that data chefs may not read, in any case. Neither may they read hidden files."""
 
 MAX_NAME_BYTES, MAX_PATH_CHARS = 255, 4000
-"""Bytes of a file's name, characters of a path: more than that no system takes."""
+"""Limits of operating systems: bytes of a file name, characters of a path."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def allowed_path(text: str, policy: SourcePolicy) -> Path:
-    """The absolute path that ``text`` means, symbolic links followed. It need not exist.
+    """The absolute path of ``text``, with symbolic links resolved. It need not exist.
 
     Raises:
-        ValueError: with a sentence, if no data chef may read it.
+        ValueError: if it is malformed, or data chefs may not read it.
     """
-    if not text.strip() or any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+    if not text.strip() or any(ord(char) < 32 or ord(char) == 127 for char in text):
         raise ValueError("must be the path of a file, without control characters")
     if text.startswith(("~", "//")) or "\\" in text or _SCHEME.match(text):
         raise ValueError(
-            f"{quoted(text)} is no plain path: give one with forward slashes, relative to the data folder, "
+            f"{quoted(text)} is not a plain path: give one with forward slashes, relative to the data folder, "
             "without ~, drive or URL"
         )
     if (
         any(len(part.encode(errors="replace")) > MAX_NAME_BYTES for part in text.split("/"))
         or len(text) > MAX_PATH_CHARS
     ):
-        raise ValueError("is longer than a path can be: shorten it")
+        raise ValueError("is longer than paths may be: shorten it")
     data_dir = policy.data_dir.resolve()
-    path = _resolve(data_dir / text)
+    try:
+        path = (data_dir / text).resolve()
+    except (OSError, RuntimeError):
+        raise ValueError(f"{quoted(text)} cannot be resolved: its symbolic links form a loop") from None
     if not any(path.is_relative_to(root.resolve()) for root in (data_dir, *policy.csv_roots)):
         raise ValueError(
-            f"{quoted(text)} lies outside the data folder: move the file there, or add its folder to "
+            f"{quoted(text)} is outside the data folder: move the file there, or add its folder to "
             "RECSERVER_CSV_ROOTS"
         )
     inside = path.relative_to(data_dir).parts if path.is_relative_to(data_dir) else ()
@@ -51,32 +54,24 @@ def allowed_path(text: str, policy: SourcePolicy) -> Path:
     return path
 
 
-def allowed_path_at_read(text: str, policy: SourcePolicy) -> Path:
-    """As :func:`confined`, when the source is about to be read.
-
-    Raises:
-        SourceFailed: instead of the ValueError.
-    """
-    try:
-        return allowed_path(text, policy)
-    except ValueError as error:
-        raise SourceFailed(f"The file cannot be read: {error}.") from None
-
-
 def missing_file_message(path: Path, text: str) -> str | None:
-    """The sentence that says why there is nothing to read at ``path``, or None."""
+    """The message if ``path`` is not a regular file, or None.
+
+    Args:
+        text: the path as written in the entry.
+    """
     if path.is_file():
         return None
     if path.exists():
-        return f"{quoted(text)} is no regular file: name a file."
+        return f"{quoted(text)} is not a regular file: give the path of a file."
     return f"There is no file {quoted(text)} ({path}): put it there before the training, or correct the path."
 
 
 def open_regular(path: Path, text: str) -> BinaryIO:
-    """The regular file at ``path``, opened for reading. Pipes and devices are refused, not waited for.
+    """The regular file at ``path``, opened for reading; opening a pipe or device fails without blocking.
 
     Raises:
-        SourceFailed: if there is none, or it may not be read.
+        SourceFailed: if it is not a regular file, or cannot be opened.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
     flags |= getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -88,12 +83,5 @@ def open_regular(path: Path, text: str) -> BinaryIO:
         ) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise SourceFailed(f"{quoted(text)} is no regular file: name a file.")
+        raise SourceFailed(f"{quoted(text)} is not a regular file: give the path of a file.")
     return os.fdopen(descriptor, "rb")
-
-
-def _resolve(path: Path) -> Path:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError):
-        raise ValueError(f"{quoted(path)} cannot be followed: its links lead in a circle") from None

@@ -1,4 +1,4 @@
-"""The bytes of a file: decompressed, limited in size, and text as UTF-8."""
+"""Reads the bytes of a file: decompresses them, limits their number, and decodes text."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ ReadBytes = Callable[[int], bytes]
 COMPRESSIONS = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00", "zstd": b"\x28\xb5\x2f\xfd"}
 """Compression formats and the first bytes of their files."""
 
-COMPRESSION_SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz", ".zst": "zstd"}
+COMPRESSION_SUFFIXES = frozenset({".gz", ".bz2", ".xz", ".zst"})
 
 MAX_RATIO = 200
-"""Bytes out for one byte in. Tables shrink 3 to 30 times; a much higher ratio is a decompression bomb."""
+"""Maximum ratio of decompressed to compressed size. That of tables is 3 to 30; that of decompression bombs is much
+higher."""
 
 RATIO_CHECK_BYTES = 64 * 2**20
-"""Decompressed bytes below which the ratio is not checked."""
+"""Decompressed bytes up to which the ratio is not checked."""
 
 BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 OTHER_FORMATS = (
     (re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"), "a spreadsheet or a ZIP archive: save its table as CSV"),
     (re.compile(rb"PAR1"), "a Parquet file: give the data chef the format parquet"),
-    (re.compile(rb"SQLite format 3\0"), "an SQLite database: make a data chef of type sql for it"),
+    (re.compile(rb"SQLite format 3\0"), "an SQLite database: create a data chef of type sql for it"),
     (re.compile(rb"%PDF-"), "a PDF: save its table as CSV"),
     (re.compile(rb"\s*<(!doctype|html|\?xml)", re.I), "HTML or XML: save its table as CSV"),
     (re.compile(rb"\s*\[\s*\{"), "a JSON array: save it as JSON lines, and give the data chef the format jsonl"),
-    (re.compile(rb'\s*\{\s*"'), "JSON: save it one object a line, and give the data chef the format jsonl"),
+    (re.compile(rb'\s*\{\s*"'), "JSON: save it one object per line, and give the data chef the format jsonl"),
 )
-"""Patterns for the start of files that are not delimited text, and what to do about such a file."""
+"""Patterns for the start of files that are not delimited text, with their format and the remedy."""
 
 CHUNK_SIZE = 2**16
 
 MAX_XZ_MEMORY = 256 * 2**20
-"""Bytes. The strongest preset needs a quarter of it, but a file may demand gigabytes."""
+"""Bytes. The strongest preset needs a quarter of it, but a file may require gigabytes."""
 
 _DECOMPRESSION_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 class SourceFile:
-    """A file that is read through its decompressor, if any.
+    """An open file, decompressed while it is read.
 
     Attributes:
         name: the file's name in messages.
@@ -61,7 +62,7 @@ class SourceFile:
             raw: the open file.
             name: its name in messages.
             compression: a key of :data:`COMPRESSIONS`; ``none``; or None to detect it by the first bytes.
-            max_bytes: limit of its size after decompression.
+            max_bytes: maximum size after decompression.
 
         Raises:
             SourceFailed: if the file is not compressed as given.
@@ -94,7 +95,7 @@ class SourceFile:
             data: bytes = self._stream.read(size)
         except _DECOMPRESSION_ERRORS:
             problem = f"is a damaged {self.compression} file" if self.compression else "cannot be read to its end"
-            raise SourceFailed(f"{self.name} {problem}: write it anew.") from None
+            raise SourceFailed(f"{self.name} {problem}: create it again.") from None
         self._bytes_out += len(data)
         if self._bytes_out > self._max_bytes:
             raise SourceFailed(
@@ -103,8 +104,8 @@ class SourceFile:
             )
         if self.compression and self._bytes_out > max(RATIO_CHECK_BYTES, MAX_RATIO * self.bytes_read):
             raise SourceFailed(
-                f"{self.name} grows more than {MAX_RATIO} times when it is decompressed, which tables do not: "
-                "decompress it by hand if it is right."
+                f"{self.name} becomes more than {MAX_RATIO} times larger by decompression, which is unusual for a "
+                "table: if it is correct, decompress it yourself."
             )
         return data
 
@@ -124,10 +125,10 @@ def _open_decompressed(raw: BinaryIO, compression: str | None) -> Any:
 
 
 class _ConcatenatedStreams:
-    """Concatenated compressed streams, read to the end of the file.
+    """Reads concatenated compressed streams to the end of the file.
 
-    Python's own readers silently ignore data after the first stream that does not begin another one. It may be the
-    damaged half of a table, whose rows would be lost unnoticed.
+    The readers of the standard library silently ignore invalid data after a stream. It may be the damaged second
+    half of a table, whose rows would be lost unnoticed.
     """
 
     def __init__(
@@ -157,23 +158,23 @@ class _ConcatenatedStreams:
 
 
 def other_format(start: bytes) -> str | None:
-    """The format of a file that begins with ``start``, and what to do; None if it may be delimited text."""
+    """The format of a file that begins with ``start``, with the remedy; None if it may be delimited text."""
     return next((description for pattern, description in OTHER_FORMATS if pattern.match(start)), None)
 
 
 class TextDecoder:
-    """Decodes bytes piece by piece, and counts lines for its error message.
+    """An incremental decoder that counts lines, for error messages.
 
     Attributes:
-        line: number of the line in which the text read so far ends.
+        line: number of the last line that was decoded so far.
     """
 
     def __init__(self, read: ReadBytes, encoding: str, line: int, error: Callable[[int], SourceFailed]) -> None:
         """
         Args:
             read: returns the next bytes, b"" at the end.
-            line: number of their first line.
-            error: makes the error for bytes that cannot be decoded, from the number of their line.
+            line: number of the first line.
+            error: creates the error for invalid bytes, from their line number.
         """
         self.line = line
         self._read, self._error = read, error
@@ -186,7 +187,7 @@ class TextDecoder:
             SourceFailed: if they cannot be decoded.
         """
         text = ""
-        while not text:  # a few bytes may be only the beginning of a character
+        while not text:  # few bytes may be an incomplete character
             data = self._read(size)
             try:
                 text = self._decoder.decode(data, final=not data)
@@ -202,7 +203,7 @@ class TextDecoder:
 def utf8_reader(file: SourceFile, encoding: str | None) -> ReadBytes:
     """A function that reads ``file`` as UTF-8 without a byte order mark, about as many bytes as requested.
 
-    UTF-8 files are not validated here: the parsers give better messages.
+    UTF-8 is not validated: the parsers have better error messages.
     """
     start = file.read(4096)
     encoding = encoding or next(

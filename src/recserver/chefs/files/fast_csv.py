@@ -1,4 +1,4 @@
-"""The fast CSV parser: blocks of whole rows, each parsed by pyarrow, several in parallel."""
+"""The fast CSV parser, by pyarrow. The file is split into blocks of whole rows, which are parsed in parallel."""
 
 from __future__ import annotations
 
@@ -16,49 +16,45 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MAX_ROW_BYTES = 16 * 2**20
-"""Bytes. Without a limit, a file without line ends would fill the memory."""
+"""Bytes. Without a limit, a file without line ends would exhaust memory."""
 
 MAX_EXAMPLE_CHARS = 200
 
 MAX_SPLIT_CHARS = 2**20
-"""Characters of a row up to which it is checked whether its first extra field is empty."""
+"""Characters. Longer rows are rejected without checking whether the first extra field is empty."""
 
 SENTINEL = "end of block"
 
 CACHE_BLOCK_BYTES = 2**16
-"""Bytes that are counted at a time: as many as stay in the processor's cache."""
+"""Bytes that are counted at a time: as many as fit into the processor's cache."""
 
 EXTRA_FIELDS = "has more fields than the header"
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole rows of a file.
+    """Consecutive whole rows of a file.
 
     Attributes:
         data: UTF-8 text.
         line: number of its first line in the file.
-        unbounded: whether it is unknown where its rows end: the exact parser must read the rest of the file.
+        unbounded: whether the end of its last row is unknown, so that the strict parser must parse the rest of the
+            file.
     """
 
     data: bytes
     line: int
     unbounded: bool = False
 
-    @property
-    def has_quotes(self) -> bool:
-        """Whether it contains a quote."""
-        return b'"' in self.data
-
 
 @dataclass(slots=True)
 class Layout:
-    """How to read the rows of a file.
+    """The layout of the rows of a file.
 
     Attributes:
-        n_columns: of the header.
+        n_columns: number of columns in the header.
         delimiter: one character.
-        column_indices: wanted column → its index.
+        column_indices: requested column → its index.
         high_cardinality: columns with mostly distinct values, which are not dictionary-encoded.
     """
 
@@ -80,23 +76,23 @@ def split_blocks(read: Callable[[int], bytes], start: bytes, line: int, size: in
     Raises:
         SourceFailed: if a row without quotes is longer than :data:`MAX_ROW_BYTES`.
     """
-    waiting = start
+    buffer = start
     while True:
         more = read(size)
-        waiting += more
-        end = len(waiting) if not more else _end_of_rows(waiting)
-        if len(waiting) - end > MAX_ROW_BYTES:
-            if b'"' not in waiting:
+        buffer += more
+        end = len(buffer) if not more else _end_of_rows(buffer)
+        if len(buffer) - end > MAX_ROW_BYTES:
+            if b'"' not in buffer:
                 raise SourceFailed(
-                    f"{name} has a row longer than {MAX_ROW_BYTES >> 20} MiB after line {line}: look for missing "
+                    f"{name} has a row longer than {MAX_ROW_BYTES >> 20} MiB after line {line}: check for missing "
                     "line ends."
                 )
             end = -1  # a stray quote, as in 19" screen, or one that is never closed
-        if end < 0 or (not more and count_byte(waiting, b'"') % 2):
-            yield Block(waiting, line, unbounded=True)
+        if end < 0 or (not more and count_byte(buffer, b'"') % 2):
+            yield Block(buffer, line, unbounded=True)
             return
         if end:
-            block, waiting = waiting[:end], waiting[end:]
+            block, buffer = buffer[:end], buffer[end:]
             yield Block(block, line)
             line += count_byte(block, b"\n")
         if not more:
@@ -136,10 +132,10 @@ def _end_of_rows(data: bytes) -> int:
 
 
 def parse_block(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray], tuple[Rejection, ...]] | None:
-    """The wanted columns of a block, dictionary-encoded, and the rejected rows, which have too many fields.
+    """The requested columns of a block, dictionary-encoded, and the rejected rows, which have too many fields.
 
-    None if the exact parser must parse the block: because of too few fields, invalid UTF-8, NUL characters, or a
-    quote that is open at its end.
+    None if only the strict parser can parse the block: because of rows with too few fields, invalid UTF-8, NUL
+    characters, or an open quote at its end.
     """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
@@ -155,7 +151,8 @@ def parse_block(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray
             return "skip"
         return "error"
 
-    data = block.data + _sentinel_row(layout) if block.has_quotes else block.data
+    has_quotes = b'"' in block.data
+    data = block.data + _sentinel_row(layout) if has_quotes else block.data
     names = [str(index) for index in range(layout.n_columns)]
     text, encoded = pa.string(), pa.dictionary(pa.int32(), pa.string())
     types = {
@@ -176,7 +173,7 @@ def parse_block(block: Block, layout: Layout) -> tuple[dict[str, pa.ChunkedArray
     except pa.ArrowInvalid:
         return None
     columns = {name: table[str(index)] for name, index in layout.column_indices.items()}
-    if block.has_quotes:
+    if has_quotes:
         if not all(len(column) and column[-1].as_py() == SENTINEL for column in columns.values()):
             return None
         columns = {name: column.slice(0, len(column) - 1) for name, column in columns.items()}
@@ -189,16 +186,16 @@ def _sentinel_row(layout: Layout) -> bytes:
 
 
 def ends_inside_quotes(block: Block, layout: Layout) -> bool:
-    """Whether a quote is open at the end of a block, so that its last row continues in the next one.
+    """Whether a quote is open at the end of a block, so that its last row continues in the next block.
 
-    It is parsed for that: with quotes in the middle of fields, counting quotes is not enough.
+    Counting quotes is not enough if there are quotes in the middle of fields, so the block is parsed.
     """
-    if not block.has_quotes:
-        return False
+    if block.unbounded or b'"' not in block.data:
+        return block.unbounded
     text = (block.data + _sentinel_row(layout)).decode("utf-8", "replace")
     try:
         last = deque(csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter), maxlen=1)[0]
-    except csv.Error:  # a field of more than 128 KiB
+    except csv.Error:  # a field longer than csv.field_size_limit()
         return True
     return last != [SENTINEL] * layout.n_columns
 
@@ -217,7 +214,7 @@ def _has_extra_fields(row: str, layout: Layout) -> bool:
 
 
 def detect_high_cardinality(columns: dict[str, pa.ChunkedArray], layout: Layout) -> None:
-    """Note the columns that are better read as plain text, by the share of distinct values in a first block."""
+    """Add the columns of a first block whose values are mostly distinct: they are faster to read as plain text."""
     import pyarrow as pa
 
     for name, column in columns.items():

@@ -1,4 +1,4 @@
-"""The CSV chef: one file of delimited text, JSON lines or Parquet, compressed or not."""
+"""The CSV chef, which reads a file of delimited text, JSON lines or Parquet, compressed or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, StringConstraints
@@ -18,33 +18,14 @@ from pydantic import AfterValidator, StringConstraints
 from recserver.chefs.chef_entry import (
     ChefEntry,
     column_indices,
-    empty_column,
     has_reference,
     invalid_field,
+    object_column,
     read_entry,
     variable_warnings,
 )
-from recserver.chefs.files.allowed_paths import (
-    allowed_path,
-    allowed_path_at_read,
-    missing_file_message,
-    open_regular,
-)
-from recserver.chefs.files.decompression import (
-    COMPRESSION_SUFFIXES,
-    ReadBytes,
-    SourceFile,
-    other_format,
-    utf8_reader,
-)
-from recserver.chefs.files.fast_csv import (
-    Block,
-    Layout,
-    detect_high_cardinality,
-    ends_inside_quotes,
-    parse_block,
-    split_blocks,
-)
+from recserver.chefs.files import decompression, fast_csv
+from recserver.chefs.files.allowed_paths import allowed_path, missing_file_message, open_regular
 from recserver.chefs.files.strict_csv import ParsedBatch, parse_strict
 from recserver.chefs.protocol import Batch
 from recserver.chefs.secrets import expand_environment
@@ -61,7 +42,7 @@ FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"
 
 BYTES_PER_ROW = 320
 MAX_BLOCK_BYTES, MIN_BLOCK_BYTES = 16 * 2**20, 2**12
-"""Limits of the bytes that are parsed at a time. Larger blocks are not faster."""
+"""Limits of the size of a block, in bytes. Larger blocks are not faster."""
 MIN_READ_BYTES = 2**18
 
 
@@ -76,14 +57,14 @@ def _check_delimiter(value: str) -> str:
 def _check_encoding(value: str) -> str:
     try:
         codec = codecs.lookup(value)
-        "a".encode(value)  # fails for codecs that are not text encodings
+        "a".encode(value)  # raises LookupError for codecs that are not text encodings
     except (LookupError, ValueError):
-        raise ValueError(f"{quoted(value)} is not a text encoding: name one, such as cp1252") from None
+        raise ValueError(f"{quoted(value)} is not a text encoding: give one, such as cp1252") from None
     return codec.name
 
 
 class CsvEntry(ChefEntry):
-    """The keys of a CSV chef; all but ``path`` are detected unless given."""
+    """The keys of an entry of a CSV chef. All but ``path`` are detected by default."""
 
     path: Text
     format: Literal["csv", "jsonl", "parquet"] | None = None
@@ -93,160 +74,148 @@ class CsvEntry(ChefEntry):
 
 
 class CsvChef:
-    """Reads one file. See :class:`recserver.chefs.Chef`.
+    """Reads one file. See :class:`recserver.chefs.protocol.Chef`.
 
-    The values of delimited text are text, exactly as written. A row with fewer fields than the header gets empty
-    ones at its end. A row with more is rejected, as its fields cannot be assigned to columns, unless the first
-    extra field is empty, as after a trailing comma. Blank lines are not rows.
+    The values of delimited text are strings, exactly as written. A row with fewer fields than the header is padded
+    with empty fields. A row with more is rejected, because its fields cannot be assigned to columns, unless the
+    first extra field is empty, as after a trailing comma. Blank lines are ignored.
 
     Attributes:
-        delimiter: of the file that was read last; None if it was not delimited text.
+        delimiter: the delimiter of the file that was read last; None if it was not delimited text.
     """
 
     delimiter: str | None = None
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
-        self._entry = dict(entry)
         self._policy = policy
         self._spec = read_entry(CsvEntry, entry)
-        self._path = self._spec.path
-        if not has_reference(self._path):
+        if not has_reference(self._spec.path):
             try:
-                allowed_path(self._path, policy)
+                allowed_path(self._spec.path, policy)
             except ValueError as error:
                 raise invalid_field("path", error) from None
 
     def warnings(self) -> list[str]:
-        if unset := variable_warnings({"path": self._path}):
-            return unset
         try:
-            text = str(expand_environment({"path": self._path})["path"])
-            missing = missing_file_message(allowed_path_at_read(text, self._policy), text)
+            path, text = self._resolve_path()
         except SourceFailed as error:
-            missing = str(error)
-        return [missing] if missing else []
+            return variable_warnings({"path": self._spec.path}) or [str(error)]
+        return [message] if (message := missing_file_message(path, text)) else []
 
-    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
-        path = str(expand_environment({"path": self._path})["path"])
-        name = f"The file {quoted(path)}"
-        spec, policy = self._spec, self._policy
-        with open_regular(allowed_path_at_read(path, policy), path) as raw:
-            file_format = spec.format or format_from_name(path)
+    def _resolve_path(self) -> tuple[Path, str]:
+        """The path of the file, and its text, with environment variables expanded."""
+        text = str(expand_environment({"path": self._spec.path})["path"])
+        try:
+            return allowed_path(text, self._policy), text
+        except ValueError as error:
+            raise SourceFailed(f"The file cannot be read: {error}.") from None
+
+    def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
+        path, text = self._resolve_path()
+        spec, policy, name = self._spec, self._policy, f"The file {quoted(text)}"
+        with open_regular(path, text) as raw:
+            file_format = spec.format or format_from_name(text)
             if file_format == "parquet":
                 from recserver.chefs.files.parquet import read_parquet
 
-                yield from read_parquet(raw, wanted, policy.batch_rows, policy.max_file_bytes, name)
+                yield from read_parquet(raw, requested, policy.batch_rows, policy.max_file_bytes, name)
                 return
-            file = SourceFile(raw, name, spec.compression, policy.max_file_bytes)
+            file = decompression.SourceFile(raw, name, spec.compression, policy.max_file_bytes)
+            read = decompression.utf8_reader(file, spec.encoding)
             if file_format == "jsonl":
                 from recserver.chefs.files.json_lines import read_json_lines
 
-                batches = read_json_lines(utf8_reader(file, spec.encoding), wanted, policy.batch_rows, name)
+                batches = read_json_lines(read, requested, policy.batch_rows, name)
             else:
-                reader = _CsvReader(file, spec, policy.batch_rows)
+                reader = _CsvReader(read, name, spec, policy.batch_rows)
                 self.delimiter = reader.delimiter
-                batches = reader.batches(wanted)
-            reported = 0
+                batches = reader.batches(requested)
+            bytes_reported = 0
             for batch in batches:
-                yield replace(batch, n_bytes=file.bytes_read - reported)
-                reported = file.bytes_read
+                yield replace(batch, n_bytes=file.bytes_read - bytes_reported)
+                bytes_reported = file.bytes_read
 
 
 def format_from_name(path: str) -> str:
-    """The format of a file by its name, whatever its compression."""
+    """The format of a file by its name, without the suffix of a compression."""
     name = PurePath(path.lower())
-    return FORMAT_BY_SUFFIX.get(
-        (name.with_suffix("") if name.suffix in COMPRESSION_SUFFIXES else name).suffix, "csv"
-    )
+    name = name.with_suffix("") if name.suffix in decompression.COMPRESSION_SUFFIXES else name
+    return FORMAT_BY_SUFFIX.get(name.suffix, "csv")
 
 
 class _CsvReader:
-    """One read of delimited text. The constructor reads the header; without one it raises SourceFailed."""
+    """Reads delimited text once. The constructor reads the header, and raises SourceFailed if it is unreadable."""
 
-    def __init__(self, file: SourceFile, spec: CsvEntry, batch_rows: int) -> None:
-        self._name = file.name
-        self._read: ReadBytes = utf8_reader(file, spec.encoding)
-        self._batch_rows = batch_rows
+    def __init__(self, read: decompression.ReadBytes, name: str, spec: CsvEntry, batch_rows: int) -> None:
+        self._read, self._name, self._batch_rows = read, name, batch_rows
         self._block_bytes = max(MIN_BLOCK_BYTES, min(MAX_BLOCK_BYTES, batch_rows * BYTES_PER_ROW))
         self._rows_read = 0
         self.delimiter = spec.delimiter or ","
         self._header, self._rest, self._line = self._read_header(spec.delimiter)
 
-    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
-        """The rows."""
+    def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
+        """The rows in batches; the first one is empty."""
         names = tuple(filter(None, self._header))
-        indices = column_indices(self._header, wanted, self._name, "rename one of them in its header")
-        layout = Layout(len(self._header), self.delimiter, indices)
-        yield Batch(names, {name: empty_column() for name in indices})
+        indices = column_indices(self._header, requested, self._name, "rename one of them in its header")
+        layout = fast_csv.Layout(len(self._header), self.delimiter, indices)
+        yield Batch(names, {name: object_column([]) for name in indices})
         if not indices:
             return
-        blocks = split_blocks(self._read, self._rest, self._line, self._block_bytes, self._name)
+        blocks = fast_csv.split_blocks(self._read, self._rest, self._line, self._block_bytes, self._name)
         for columns, rejected in self._parse_blocks(blocks, layout):
+            self._rows_read += len(next(iter(columns.values()))) + sum(one.count for one in rejected)
             yield Batch(names, columns, rejected=rejected)
 
-    def _parse_blocks(self, pending_blocks: Iterator[Block], layout: Layout) -> Iterator[ParsedBatch]:
-        """The columns and rejections of each block, in order; several threads parse blocks ahead.
+    def _parse_blocks(self, blocks: Iterator[fast_csv.Block], layout: fast_csv.Layout) -> Iterator[ParsedBatch]:
+        """The parsed blocks, in order; several threads parse blocks ahead.
 
-        Blocks that the fast parser cannot parse go to the exact one.
+        Blocks that the fast parser cannot parse are parsed by the strict one.
         """
         from concurrent.futures import Future, ThreadPoolExecutor
 
         import pyarrow as pa
 
         threads = pa.cpu_count()
-        ahead: deque[tuple[Block, Future[Any]]] = deque()
+        ahead: deque[tuple[fast_csv.Block, Future[Any]]] = deque()
         with ThreadPoolExecutor(threads) as pool:
             try:
                 while True:
-                    while len(ahead) <= threads and (block := next(pending_blocks, None)) is not None:
-                        ahead.append((block, pool.submit(parse_block, block, layout)))
+                    while len(ahead) <= threads and (block := next(blocks, None)) is not None:
+                        ahead.append((block, pool.submit(fast_csv.parse_block, block, layout)))
                         if not layout.high_cardinality and self._rows_read == 0:
-                            break  # the first block shows how to read the others
+                            break  # the layout of the other blocks depends on the first one
                     if not ahead:
                         return
                     block, future = ahead.popleft()
                     if (parsed := future.result()) is not None:
                         if self._rows_read == 0:
-                            detect_high_cardinality(parsed[0], layout)
-                        yield self._count_rows(parsed)
+                            fast_csv.detect_high_cardinality(parsed[0], layout)
+                        yield parsed
                         continue
-                    # what belongs to the block: nothing, or if its last row does not end in it, all that follows
-                    rest: Iterable[bytes] = iter(partial(self._read, MIN_READ_BYTES), b"")
-                    if not block.unbounded and ends_inside_quotes(block, layout):
-                        cut = chain([queued for queued, _ in ahead], pending_blocks)
-                        rest = chain((queued.data for queued in cut), rest)
+                    rest: Iterable[bytes] = ()
+                    if fast_csv.ends_inside_quotes(block, layout):  # the rest of the file belongs to its last row
+                        following = chain([queued for queued, _ in ahead], blocks)
+                        unread = iter(partial(self._read, MIN_READ_BYTES), b"")
+                        rest = chain((one.data for one in following), unread)
                         ahead.clear()
-                    elif not block.unbounded:
-                        rest = ()
-                    for batch in parse_strict(
-                        block,
-                        rest,
-                        layout,
-                        rows_before=self._rows_read,
-                        batch_rows=self._batch_rows,
-                        name=self._name,
-                    ):
-                        yield self._count_rows(batch)
+                    yield from parse_strict(
+                        block, rest, layout, self._name, rows_before=self._rows_read, batch_rows=self._batch_rows
+                    )
             finally:
                 for _, future in ahead:
                     future.cancel()
 
-    def _count_rows(self, parsed: ParsedBatch) -> ParsedBatch:
-        columns, rejected = parsed
-        self._rows_read += len(next(iter(columns.values()))) + sum(rejection.count for rejection in rejected)
-        return parsed
-
     def _read_header(self, delimiter: str | None) -> tuple[list[str], bytes, int]:
-        """The column names in the first line that is not blank, the text read behind it, and the line of that."""
+        """The column names in the first line that is not blank, the text read after it, and its line number."""
         start = b""
         while len(start) < MAX_HEADER_BYTES and (more := self._read(min(self._block_bytes, MAX_HEADER_BYTES))):
             start += more
             first, line_end, _ = start.lstrip().partition(b"\n")
             if line_end and first.count(b'"') % 2 == 0:
                 break
-        if (other := other_format(start)) is not None:
+        if (other := decompression.other_format(start)) is not None:
             raise SourceFailed(f"{self._name} is {other}.")
-        if b"\r" in start and b"\n" not in start:  # line ends of old Macs
+        if b"\r" in start and b"\n" not in start:  # line ends of the classic Mac OS
             read, start = self._read, start.replace(b"\r", b"\n")
             self._read = lambda size: read(size).replace(b"\r", b"\n")
         text = start[:MAX_HEADER_BYTES].decode("utf-8", "surrogateescape")
@@ -282,7 +251,7 @@ class _CsvReader:
             ) from None
 
     def _detect_delimiter(self, header: str, given: str | None) -> str:
-        """The delimiter as given, else the one that splits the header into most columns."""
+        """The given delimiter; by default the one that splits the header into most columns."""
 
         def n_columns(delimiter: str) -> int:
             try:
@@ -292,7 +261,7 @@ class _CsvReader:
 
         best = max(DELIMITERS, key=n_columns)
         if given is None:
-            return best if n_columns(best) > 1 else ","
+            return best
         if n_columns(given) == 1 and n_columns(best) > 1:
             raise SourceFailed(
                 f"{self._name} seems to be separated by {best!r}, not by {given!r}: correct its delimiter, or "

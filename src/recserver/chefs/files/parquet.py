@@ -1,4 +1,4 @@
-"""Rows of a Parquet file as Arrow columns."""
+"""Reads Parquet files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from recserver.core.errors import SourceFailed
 
 
 def read_parquet(
-    raw: BinaryIO, wanted: Collection[str] | None, batch_rows: int, max_bytes: int, name: str
+    raw: BinaryIO, requested: Collection[str] | None, batch_rows: int, max_bytes: int, name: str
 ) -> Iterator[Batch]:
-    """The wanted columns; text is dictionary-encoded, as it often is in the file.
+    """Batches of the requested columns; text is dictionary-encoded, as it often is in the file.
 
     Args:
         raw: the open file.
-        wanted: names of columns; None means all.
-        batch_rows: rows a batch.
-        max_bytes: limit of the file's size after decompression.
+        requested: names of columns; None means all.
+        batch_rows: rows per batch.
+        max_bytes: maximum size of the file after decompression.
         name: the file's name in messages.
 
     Raises:
@@ -29,47 +29,48 @@ def read_parquet(
     import pyarrow as pa
     from pyarrow import parquet
 
-    broken = f"{name} cannot be read as Parquet: write it anew, or correct the format of the data chef."
+    damaged = f"{name} cannot be read as Parquet: create it again, or correct the format of the data chef."
     try:
         schema = parquet.ParquetFile(raw).schema_arrow
-        found = tuple(schema.names)
-        places = column_indices(found, wanted, name, "write them under different names")
-        texts = [one for one in places if pa.types.is_string(schema.field(one).type)]
-        file = parquet.ParquetFile(raw, read_dictionary=texts)
+        column_names = tuple(schema.names)
+        columns = list(column_indices(column_names, requested, name, "give them different names"))
+        text_columns = [column for column in columns if pa.types.is_string(schema.field(column).type)]
+        file = parquet.ParquetFile(raw, read_dictionary=text_columns)
         _check_size(file, max_bytes, name)
-    except (pa.ArrowException, OSError, ValueError):  # the last for names that are not text
-        raise SourceFailed(broken) from None
-    size, rows = os.fstat(raw.fileno()).st_size, max(1, file.metadata.num_rows)
-    yield Batch(found, {one: pa.nulls(0) for one in places})
-    if not places:
+    except (pa.ArrowException, OSError, ValueError):  # ValueError if names are not valid UTF-8
+        raise SourceFailed(damaged) from None
+    size, n_rows = os.fstat(raw.fileno()).st_size, max(1, file.metadata.num_rows)
+    yield Batch(column_names, {column: pa.nulls(0) for column in columns})
+    if not columns:
         return
-    counted = done = 0
+    bytes_reported = rows_read = 0
     try:
-        for part in file.iter_batches(batch_size=batch_rows, columns=list(places)):
+        for part in file.iter_batches(batch_size=batch_rows, columns=columns):
             if any(map(_has_invalid_indices, part.columns)):
-                raise SourceFailed(broken)
-            done += part.num_rows
-            share = size * done // rows
-            yield Batch(found, dict(zip(part.schema.names, part.columns, strict=True)), share - counted)
-            counted = share
+                raise SourceFailed(damaged)
+            rows_read += part.num_rows
+            bytes_read = size * rows_read // n_rows  # an estimate
+            named = dict(zip(part.schema.names, part.columns, strict=True))
+            yield Batch(column_names, named, bytes_read - bytes_reported)
+            bytes_reported = bytes_read
     except (pa.ArrowException, OSError, ValueError):
-        raise SourceFailed(broken) from None
+        raise SourceFailed(damaged) from None
 
 
 def _has_invalid_indices(column: Any) -> bool:
-    """Whether a column has indices beyond its dictionary: damage that the Parquet reader does not detect."""
+    """Whether a column has indices outside its dictionary: damage that the Parquet reader does not detect."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if not isinstance(column, pa.DictionaryArray):
         return False
-    ends = pc.min_max(column.indices).as_py()
-    return ends["max"] is not None and (ends["min"] < 0 or ends["max"] >= len(column.dictionary))
+    limits = pc.min_max(column.indices).as_py()
+    return limits["max"] is not None and (limits["min"] < 0 or limits["max"] >= len(column.dictionary))
 
 
 def _check_size(file: Any, max_bytes: int, name: str) -> None:
-    groups = range(file.metadata.num_row_groups)
-    if sum(file.metadata.row_group(one).total_byte_size for one in groups) > max_bytes:
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    if sum(group.total_byte_size for group in groups) > max_bytes:
         raise SourceFailed(
             f"{name} holds more than {max_bytes} bytes: split it, or raise RECSERVER_MAX_FILE_BYTES."
         )

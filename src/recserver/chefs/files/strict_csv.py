@@ -1,5 +1,5 @@
-"""The exact CSV parser, by pandas: slower than :mod:`recserver.chefs.files.fast_csv`, but it copes with ragged
-rows and names the line where the text is invalid.
+"""The strict CSV parser, by pandas. It is slower than :mod:`recserver.chefs.files.fast_csv`, but supports ragged
+rows, and reports the line where text is invalid.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from recserver.chefs.protocol import Rejection
 from recserver.core.errors import SourceFailed
 
 MAX_BATCH_CHARS = 64 * 2**20
-"""Characters that one batch of rows may span. A quote that is never closed would swallow the whole file."""
+"""Maximum number of characters in a batch. An open quote would make a row of the rest of the file."""
 
 TYPICAL_BATCH_BYTES = 8 * 2**20
-"""Bytes of a batch, if its rows are as long as those of the block on average."""
+"""Size of a batch whose rows are as long as those of the block on average."""
 
 CHUNK_SIZE = 2**18
 
@@ -25,37 +25,34 @@ ParsedBatch = tuple[dict[str, Any], tuple[Rejection, ...]]
 
 
 class _CsvText:
-    """A text file for pandas that decodes, checks and counts.
+    """A file object for pandas, which decodes and checks the text.
 
     Attributes:
-        error: the message that :meth:`read` failed with, if it did: pandas does not always pass it on.
+        error: the message of the exception that :meth:`read` raised, if any: pandas may replace the exception.
     """
 
     def __init__(self, header: str, block: Block, more: Iterable[bytes], name: str) -> None:
         starts = range(0, len(block.data), CHUNK_SIZE)
-        pieces = filter(None, chain((block.data[start : start + CHUNK_SIZE] for start in starts), more))
+        chunks = filter(None, chain((block.data[start : start + CHUNK_SIZE] for start in starts), more))
         self.error = ""
-        self._name, self._next_text, self._batch_chars = name, f"{header}\n", 0
-        self._decoder = TextDecoder(lambda _: next(pieces, b""), "utf-8", block.line, self._decoding_error)
-
-    def batch_done(self) -> None:
-        """Start counting the characters of another batch."""
-        self._batch_chars = 0
+        self.batch_chars = 0
+        self._name, self._next_text = name, f"{header}\n"
+        self._decoder = TextDecoder(lambda _: next(chunks, b""), "utf-8", block.line, self._decoding_error)
 
     def read(self, size: int = -1) -> str:
-        """Some text; "" at the end.
+        """The next text; "" at the end.
 
         Raises:
-            SourceFailed: for text that is not UTF-8, NUL characters, or a batch without an end.
+            SourceFailed: for text that is not UTF-8, NUL characters, or a batch that is too large.
         """
         text, self._next_text = self._next_text or self._decoder.read(CHUNK_SIZE), ""
         line = self._decoder.line
         if (nul := text.find("\0")) >= 0:
             line -= text.count("\n", nul)
             raise self._failure(f"contains a NUL character at line {line}: save it as plain UTF-8 text")
-        self._batch_chars += len(text)
-        if self._batch_chars > MAX_BATCH_CHARS:
-            raise self._failure(f"has no end of row for very long before line {line}: look for an open quote")
+        self.batch_chars += len(text)
+        if self.batch_chars > MAX_BATCH_CHARS:
+            raise self._failure(f"has a very long row before line {line}: check for an open quote")
         return text
 
     def __iter__(self) -> Iterator[str]:
@@ -72,26 +69,26 @@ class _CsvText:
 
 
 def parse_strict(
-    block: Block, more: Iterable[bytes], layout: Layout, *, rows_before: int, batch_rows: int, name: str
+    block: Block, more: Iterable[bytes], layout: Layout, name: str, *, rows_before: int, batch_rows: int
 ) -> Iterator[ParsedBatch]:
-    """Columns and rejected rows of a block and what follows: :func:`recserver.chefs.files.fast_csv.parse_block`.
+    """Columns and rejected rows of a block: see :func:`recserver.chefs.files.fast_csv.parse_block`.
 
-    A row with fewer fields than the header gets empty ones at its end.
+    Rows with fewer fields than the header are padded with empty fields.
 
     Args:
-        more: the text behind the block that belongs to it.
-        rows_before: data rows of the file before the block.
-        batch_rows: rows a batch, at most.
+        more: the text after the block that belongs to it.
         name: the file's name in messages.
+        rows_before: number of data rows before the block.
+        batch_rows: maximum number of rows in a batch.
 
     Raises:
         SourceFailed: naming the line or row where the text is invalid.
     """
     import pandas as pd
 
-    # pandas gets a header one field wider than the file's own: the first extra field of ragged rows lands there.
+    # The header has one column more than that of the file, for the first extra field of ragged rows.
     text = _CsvText(layout.delimiter.join(map(str, range(layout.n_columns + 1))), block, more, name)
-    read_csv: Any = pd.read_csv  # its stubs do not know readers with only the methods that pandas calls
+    read_csv: Any = pd.read_csv  # its type stubs require more methods of file objects than pandas calls
     rows_per_batch = min(batch_rows, TYPICAL_BATCH_BYTES * block.data.count(b"\n") // (len(block.data) + 1))
     try:
         with read_csv(
@@ -104,7 +101,7 @@ def parse_strict(
             chunksize=max(1, rows_per_batch),
         ) as frames:
             for frame in frames:
-                text.batch_done()
+                text.batch_chars = 0
                 rows_before += len(frame)
                 yield _reject_extra_fields(frame, layout)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, MemoryError) as error:

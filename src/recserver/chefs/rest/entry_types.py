@@ -1,4 +1,4 @@
-"""Types of the values in the entry of a REST chef, with their checks."""
+"""Types of values in the entry of a REST chef, with their validators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESERVED_HEADERS = frozenset(
         "trailer", "transfer-encoding", "upgrade", "if-none-match", "if-modified-since", "range",
     }
 )  # fmt: skip
-"""Headers that the HTTP client sets itself."""
+"""Headers that only the HTTP client sets."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
@@ -37,18 +37,18 @@ def require_text(value: object) -> str:
 
 
 def check_header_name(value: str) -> str:
-    """``value`` if a data chef may set the header of that name.
+    """``value`` if a data chef may set the header with that name.
 
     Raises:
         ValueError: if it is not a header name, or is reserved.
     """
     if not _TOKEN.fullmatch(value) or value.lower() in RESERVED_HEADERS:
-        raise ValueError(f"{quoted(value)} is not a header that can be set here")
+        raise ValueError(f"{quoted(value)} is not a header that a data chef can set")
     return value
 
 
 def check_type_key(*types: str) -> Callable[[object], object]:
-    """A validator that passes objects whose ``type`` is one of ``types``; their other keys are checked later."""
+    """A validator for objects whose ``type`` is one of ``types``. Their other keys are validated later."""
     allowed = f"{', '.join(types[:-1])} or {types[-1]}"
 
     def check(value: object) -> object:
@@ -73,13 +73,13 @@ def _check_length(min_length: int, max_length: int) -> Callable[[str], str]:
 
 
 def _check_parameter(value: str) -> str:
-    if any(ord(letter) < 32 for letter in value):
+    if any(ord(char) < 32 for char in value):
         raise ValueError("must not contain control characters")
     return value
 
 
 def _check_header_value(value: str) -> str:
-    if any(letter in "\r\n\0" for letter in value):
+    if any(char in "\r\n\0" for char in value):
         raise ValueError("must not contain line breaks")
     return value
 
@@ -106,10 +106,13 @@ class EntryPart(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-def value_at_path(document: Any, path: str) -> Any:
-    """The value at a dotted path of keys in nested objects; None if there is none."""
+def value_at_path(document: Any, path: str, default: Any = None) -> Any:
+    """The value at a dotted path of keys in nested objects.
+
+    If a key is missing, ``default``; but None below a null or empty object, which sources return on the last page.
+    """
     for key in path.split("."):
-        if not isinstance(document, Mapping):
+        if document is None or document == {}:
             return None
-        document = document.get(key)
+        document = document.get(key, default) if isinstance(document, Mapping) else default
     return document

@@ -1,4 +1,4 @@
-"""Error messages for failed HTTP requests. Messages of libraries are not used: they quote URLs and responses."""
+"""Error messages for failed HTTP requests. Those of libraries are not used: they quote URLs and responses."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _PERMANENT_STATUSES = frozenset({HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VER
 
 
 class TransientFailure(SourceFailed):
-    """A failure that a retry may overcome."""
+    """A failure after which a retry may succeed."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message, transient=True, retry_after=retry_after)
 
 
 class PageNotFound(SourceFailed):
-    """The source answered 404."""
+    """The source responded with 404."""
 
 
 def source_name(url: URL) -> str:
@@ -43,35 +43,30 @@ def redirect_name(first: URL, target: URL) -> str:
     return f"The address {quoted(mask_url(str(target)))}, to which {quoted(mask_url(str(first)))} redirects,"
 
 
-def url_error_reason(error: ValueError, subject: str = "it") -> str:
-    """The message of :func:`recserver.chefs.rest.http_client.check_url` as a part of a sentence."""
-    return f"{subject} {error}" if str(error).startswith("must ") else str(error)
-
-
 def check_status(response: aiohttp.ClientResponse, source: str, *, may_be_unchanged: bool) -> None:
-    """Pass responses with content, and 304 if ``may_be_unchanged``.
+    """Check that the status is 2xx, or 304 if ``may_be_unchanged``.
 
     Raises:
-        SourceFailed: with the meaning of the status; a :class:`TransientFailure` if a retry may help.
+        SourceFailed: for any other status; :class:`TransientFailure` if a retry may succeed.
     """
     status = response.status
     if 200 <= status < 300 or (status == HTTPStatus.NOT_MODIFIED and may_be_unchanged):
         return
     known = status in HTTPStatus._value2member_map_
     phrase = f"{status} {HTTPStatus(status).phrase}" if known else str(status)
-    answered = f"{source} answered {phrase}"
-    hint = "try again once it works" if status >= 500 else "check the address and its credentials"
+    failure = f"{source} responded with {phrase}"
+    hint = "try again once it works" if status >= 500 else "check the url and the credentials"
     if status == HTTPStatus.TOO_MANY_REQUESTS or (status >= 500 and status not in _PERMANENT_STATUSES):
         delay = retry_after_seconds(response.headers.get("Retry-After", ""))
         if delay is not None and delay > MAX_RETRY_AFTER:
-            raise SourceFailed(f"{answered} and asks to wait {delay:.0f} seconds: train from it less often.")
+            raise SourceFailed(f"{failure} and asks to wait {delay:.0f} seconds: train from it less often.")
         hint = "send it fewer requests" if status == HTTPStatus.TOO_MANY_REQUESTS else hint
-        raise TransientFailure(f"{answered}: {hint}.", delay)
-    raise (PageNotFound if status == HTTPStatus.NOT_FOUND else SourceFailed)(f"{answered}: {hint}.")
+        raise TransientFailure(f"{failure}: {hint}.", delay)
+    raise (PageNotFound if status == HTTPStatus.NOT_FOUND else SourceFailed)(f"{failure}: {hint}.")
 
 
 def retry_after_seconds(text: str) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, as a number or a date, with up to 0.1 s of jitter."""
+    """The delay in a ``Retry-After`` header, a number or a date, plus up to 0.1 s of jitter; None if invalid."""
     if text.isascii() and text.isdigit() and len(text) < 10:
         seconds = float(text)
     else:
@@ -81,29 +76,28 @@ def retry_after_seconds(text: str) -> float | None:
             return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
         seconds = max(0.0, (moment - SystemClock().now()).total_seconds())
-    return seconds + random.random() / 10  # noqa: S311 - so that clients do not all come back at once
+    return seconds + random.random() / 10  # noqa: S311 - jitter, so that clients do not all retry at once
 
 
 def connection_error(error: Exception, source: str, connect_seconds: float, read_seconds: float) -> SourceFailed:
-    """The error for an exception of the HTTP client; a :class:`TransientFailure` if a retry may help."""
+    """The error for an exception of the HTTP client; a :class:`TransientFailure` if a retry may succeed."""
     import aiohttp
 
-    messages: dict[type[Exception], str] = {
-        aiohttp.ClientConnectorCertificateError: "has no valid TLS certificate: correct it there",
-        aiohttp.ClientSSLError: "does not speak TLS: check http or https",
-        aiohttp.ClientConnectorDNSError: "has a host that cannot be found: correct its name",
-        aiohttp.ContentTypeError: "answered in a compression that is not valid: correct it there",
-        aiohttp.ConnectionTimeoutError: f"did not accept a connection within {connect_seconds:g} seconds",
-        TimeoutError: f"sent nothing for {read_seconds:g} seconds: check why it is so slow",
-        aiohttp.ClientConnectorError: "refused the connection: check that it is running",
-        aiohttp.ClientPayloadError: "broke off in the middle of its answer: try again",
-        aiohttp.ServerDisconnectedError: "closed the connection without an answer: try again",
-        aiohttp.ClientResponseError: "answered with something that is not HTTP, or in a compression that is not "
-        "understood: check the address",
+    no_connection = f"did not accept a connection within {connect_seconds:g} seconds"
+    no_data = f"sent nothing for {read_seconds:g} seconds: check why it is so slow"
+    not_http = "sent a response that is not HTTP, or whose compression is not supported: check the url"
+    failures: dict[type[Exception], tuple[type[SourceFailed], str]] = {  # in order: some types are bases of others
+        aiohttp.ClientConnectorCertificateError: (SourceFailed, "has no valid TLS certificate: correct it there"),
+        aiohttp.ClientSSLError: (SourceFailed, "does not support TLS: check http or https"),
+        aiohttp.ClientConnectorDNSError: (SourceFailed, "has a host that cannot be found: correct its name"),
+        aiohttp.ContentTypeError: (SourceFailed, "sent a response with invalid compression: correct it there"),
+        aiohttp.ConnectionTimeoutError: (TransientFailure, no_connection),
+        TimeoutError: (TransientFailure, no_data),
+        aiohttp.ClientConnectorError: (TransientFailure, "refused the connection: check that it is running"),
+        aiohttp.ClientPayloadError: (TransientFailure, "sent an incomplete response: try again"),
+        aiohttp.ServerDisconnectedError: (TransientFailure, "closed the connection without a response: try again"),
+        aiohttp.ClientResponseError: (SourceFailed, not_http),
+        Exception: (SourceFailed, "could not be fetched: check the url"),
     }
-    transient = {TimeoutError, aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError}
-    transient |= {aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError}
-    for error_type, message in messages.items():  # the first match counts: some types are bases of others
-        if isinstance(error, error_type):
-            return (TransientFailure if error_type in transient else SourceFailed)(f"{source} {message}.")
-    return SourceFailed(f"{source} could not be fetched: check the address.")
+    failure, message = next(found for error_type, found in failures.items() if isinstance(error, error_type))
+    return failure(f"{source} {message}.")

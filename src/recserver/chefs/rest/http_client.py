@@ -1,4 +1,4 @@
-"""The HTTP client of REST chefs: it checks every address, limits redirects and bytes, and retries."""
+"""The HTTP client of REST chefs, which checks every address, limits redirects and bytes, and retries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from recserver.chefs.rest.error_messages import (
@@ -15,7 +14,6 @@ from recserver.chefs.rest.error_messages import (
     connection_error,
     redirect_name,
     source_name,
-    url_error_reason,
 )
 from recserver.chefs.rest.link_header import next_link
 from recserver.chefs.source_policy import SourcePolicy
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 3
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-"""Seconds without any data after which a source has failed."""
+"""Seconds without any data after which a request fails."""
 CHUNK_SIZE = 2**16
 MAX_URL_CHARS = 8_000
 
@@ -37,7 +35,7 @@ MAX_ATTEMPTS = 3
 FIRST_RETRY_DELAY = 1.0
 """Seconds before the second attempt, about; twice as long before the third."""
 MAX_WAIT_SHARE = 0.75
-"""The largest share of the remaining time that a retry delay may take."""
+"""Maximum share of the remaining time that may be spent waiting for a retry."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {
@@ -47,14 +45,14 @@ _HEADERS = {
 
 
 def check_url(text: str, policy: SourcePolicy) -> URL:
-    """``text`` as a URL, if its text names nothing that a data chef may not fetch. Host names are not resolved.
+    """``text`` as a URL, if data chefs may fetch it. Host names are not resolved.
 
     Raises:
-        ValueError: with a message that quotes nothing of the URL but an address.
+        ValueError: if not; the message quotes nothing of the URL but an IP address.
     """
     from yarl import URL
 
-    if len(text) > MAX_URL_CHARS or any(ord(letter) <= 32 or ord(letter) == 127 for letter in text):
+    if len(text) > MAX_URL_CHARS or any(ord(char) <= 32 or ord(char) == 127 for char in text):
         raise ValueError("must be a URL without spaces and control characters, of at most 8000 characters")
     scheme, mark, rest = text.partition("://")
     if not mark or scheme.lower() not in ("http", "https"):
@@ -70,10 +68,22 @@ def check_url(text: str, policy: SourcePolicy) -> URL:
     except ValueError:
         host, port, url = None, None, URL()
     if not host or port is None or not 1 <= port <= 65535:
-        raise ValueError("must name a host, and a port from 1 to 65535 if any")
+        raise ValueError("must have a host, and a port from 1 to 65535 if any")
     if problem := host_error(host, allow_private=policy.allow_private_sources):
         raise ValueError(problem)
     return url
+
+
+def check_url_at_read(text: str, policy: SourcePolicy, failure: str) -> URL:
+    """As :func:`check_url`, for a source that is being read.
+
+    Raises:
+        SourceFailed: in place of ValueError; its message begins with ``failure``.
+    """
+    try:
+        return check_url(text, policy)
+    except ValueError as error:
+        raise SourceFailed(f"{failure}: {'it ' if str(error).startswith('must ') else ''}{error}.") from None
 
 
 @dataclass(slots=True)
@@ -81,13 +91,13 @@ class Response:
     """One response, after redirects.
 
     Attributes:
-        source: the name of its origin in messages.
-        status: of the final response.
-        headers: of the final response; names are case-insensitive.
-        next_link: the target of its ``Link`` header with ``rel="next"``, if any.
+        source: name of its source in messages.
+        status: status of the final response.
+        headers: headers of the final response; names are case-insensitive.
+        next_link: target of its ``Link`` header with ``rel="next"``, if any.
         redirected: whether there was a redirect.
         body: the beginning of the content, decompressed.
-        remaining: the rest of the content; None if ``body`` is all of it. The caller closes it.
+        remaining: the rest of the content; None if ``body`` is complete. The caller closes it.
     """
 
     source: str = ""
@@ -99,25 +109,12 @@ class Response:
     remaining: AsyncGenerator[bytes] | None = None
 
 
-def check_next_url(url: URL, policy: SourcePolicy, source: str) -> URL:
-    """The address of a next page, if a data chef may fetch it.
-
-    Raises:
-        SourceFailed: if not.
-    """
-    try:
-        return check_url(str(url), policy)
-    except ValueError as error:
-        reason = url_error_reason(error, "its address")
-        raise SourceFailed(f"{source} names a next page that is refused: {reason}.") from None
-
-
 class HttpClient:
     """The HTTP client for one read of one source. Use it as an asynchronous context manager.
 
     Attributes:
-        bytes_received: over all responses so far, counted after decompression.
-        policy: the limits and addresses that apply.
+        bytes_received: total of all responses so far, counted after decompression.
+        policy: the limits, and the addresses that may be fetched.
     """
 
     def __init__(
@@ -125,8 +122,8 @@ class HttpClient:
     ) -> None:
         """
         Args:
-            base_url: an address of the source.
-            headers: sent to the origin of ``base_url`` only, as they may hold credentials.
+            base_url: the URL of the source.
+            headers: sent to the origin of ``base_url`` only, because they may contain credentials.
         """
         self.bytes_received = 0
         self.policy = policy
@@ -150,9 +147,7 @@ class HttpClient:
         )
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._session.close()
 
     async def get(
@@ -161,9 +156,9 @@ class HttpClient:
         """Send a GET request, follow redirects, and retry after transient failures.
 
         Args:
-            url: an address from :func:`check_url`.
-            max_bytes: size of the body to read; longer content is left in ``remaining``.
-            conditional_headers: makes the request conditional; then the response may be 304.
+            url: a URL from :func:`check_url`.
+            max_bytes: maximum size of ``body``; longer content is left in ``remaining``.
+            conditional_headers: headers of a conditional request, for which the response may be 304.
 
         Raises:
             SourceFailed: for any failure; its message quotes nothing of the response.
@@ -190,11 +185,10 @@ class HttpClient:
                     return await self._request(url, max_bytes, conditional_headers or {})
         except TransientFailure as error:
             delay = error.retry_after
-            asks = (
-                f" It asks to wait {delay:.0f} seconds." if delay and not self._can_retry(delay, attempts) else ""
-            )
-            times = f" It was tried {attempts} times." if attempts > 1 else ""
-            raise SourceFailed(f"{error}{asks}{times}", transient=True, retry_after=delay) from None
+            too_long = delay and not self._can_retry(delay, attempts)
+            delay_text = f" It asks to wait {delay:.0f} seconds." if too_long else ""
+            attempts_text = f" It was tried {attempts} times." if attempts > 1 else ""
+            raise SourceFailed(f"{error}{delay_text}{attempts_text}", transient=True, retry_after=delay) from None
         raise AssertionError("the last attempt returns or raises")
 
     def _can_retry(self, requested_delay: float | None, attempts: int) -> bool:
@@ -238,7 +232,7 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if self._guard.last_error and isinstance(error, aiohttp.ClientConnectorError):
                 raise SourceFailed(
-                    f"{response.source} leads to an address that is refused: {self._guard.last_error}."
+                    f"{response.source} resolves to an address that is refused: {self._guard.last_error}."
                 ) from None
             raise connection_error(error, response.source, CONNECT_SECONDS, READ_SECONDS) from None
 
@@ -246,7 +240,7 @@ class HttpClient:
     async def _open(
         self, url: URL, response: Response, conditional_headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Follow redirects to the final response, and enter its status and headers in ``response``."""
+        """Follow redirects to the final response, and store its status and headers in ``response``."""
         first = url
         for _ in range(MAX_REDIRECTS + 1):
             headers = {**self._headers, **conditional_headers} if url.origin() == self._origin else {}
@@ -259,21 +253,14 @@ class HttpClient:
                     return
                 url = self._redirect_target(opened, response.source)
                 response.redirected, response.source = True, redirect_name(first, url)
-        raise SourceFailed(
-            f"{source_name(first)} redirects more than {MAX_REDIRECTS} times: give the final address."
-        )
+        raise SourceFailed(f"{source_name(first)} redirects more than {MAX_REDIRECTS} times: give the final url.")
 
     def _redirect_target(self, response: aiohttp.ClientResponse, source: str) -> URL:
         from yarl import URL
 
+        failure = f"{source} redirects to an address that is refused"
         try:
             target = response.url.join(URL(response.headers["Location"])).with_fragment(None)
         except ValueError:
-            raise SourceFailed(
-                f"{source} redirects to an address that is refused: it is not valid. Correct it there."
-            ) from None
-        try:
-            return check_url(str(target), self.policy)
-        except ValueError as error:
-            reason = url_error_reason(error)
-            raise SourceFailed(f"{source} redirects to an address that is refused: {reason}.") from None
+            raise SourceFailed(f"{failure}: it is not valid. Correct it at the source.") from None
+        return check_url_at_read(str(target), self.policy, failure)

@@ -1,4 +1,4 @@
-"""The next page in ``Link`` headers, as RFC 8288 writes it."""
+"""Parses the link to the next page in ``Link`` headers, as defined by RFC 8288."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ _QUOTED_PAIR = re.compile(r"\\(.)")
 
 
 def next_link(headers: Iterable[str], base: URL) -> str | None:
-    """The target of the first link to the next page, joined with ``base``; None if there is none.
+    """The target of the first link with the relation ``next``, joined with ``base``; None if there is none.
 
     A target that is not a URL is returned unchanged: the caller reports it.
     """
     from yarl import URL
 
-    found = next((target for text in headers for target, kinds in _links(text) if "next" in kinds), None)
-    if found is None:
+    target = next((target for text in headers for target, relations in _links(text) if "next" in relations), None)
+    if target is None:
         return None
     try:
-        return str(base.join(URL(found)))
+        return str(base.join(URL(target)))
     except ValueError:
-        return found
+        return target
 
 
 def _links(text: str) -> Iterator[tuple[str, list[str]]]:
-    """Each link of one header: its target, and its relation types in small letters."""
-    place = 0
-    while place < len(text):
-        if between := _SEPARATORS.match(text, place):
-            place = between.end()
-        if target := _TARGET.match(text, place):
-            place, relations = target.end(), None
-            while parameter := _PARAMETER.match(text, place):
-                place = parameter.end()
-                if relations is None and parameter[1].lower() == "rel":  # only the first one counts
+    """Target and relation types, in lower case, of each link of a header."""
+    position = 0
+    while position < len(text):
+        if separators := _SEPARATORS.match(text, position):
+            position = separators.end()
+        if target := _TARGET.match(text, position):
+            position, relations = target.end(), None
+            while parameter := _PARAMETER.match(text, position):
+                position = parameter.end()
+                if relations is None and parameter[1].lower() == "rel":  # any further one must be ignored
                     relations = _unquote(parameter[2] or "").lower().split()
             yield target[1].strip(), relations or []
-        place = text.find(",", place) + 1 or len(text)
+        position = text.find(",", position) + 1 or len(text)
 
 
 def _unquote(value: str) -> str:

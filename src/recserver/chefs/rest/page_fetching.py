@@ -1,4 +1,4 @@
-"""The pages of a REST source, in order: linked ones one by one, numbered ones several at a time."""
+"""Fetches the pages of a REST source in order: linked pages one by one, numbered pages concurrently."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, Collection
 from typing import TYPE_CHECKING
 
 from recserver.chefs.rest.error_messages import PageNotFound, source_name
-from recserver.chefs.rest.http_client import HttpClient, Response, check_next_url
-from recserver.chefs.rest.json_pages import FastPageDecoder, Page, parse_page
+from recserver.chefs.rest.http_client import HttpClient, Response, check_url_at_read
+from recserver.chefs.rest.json_pages import EMPTY_RESPONSE, FastPageDecoder, Page, parse_page
 from recserver.chefs.rest.json_stream import WRAPPER_KEYS
-from recserver.chefs.rest.pagination_hints import empty_pages_hint, missing_next_hints, short_page_hint
+from recserver.chefs.rest.pagination_hints import missing_next_hints, short_page_hints
 from recserver.chefs.rest.paginators import LinkedPaginator, NumberedPaginator
 from recserver.chefs.rest.rest_entry import ApiEntry
 from recserver.core.errors import SourceFailed
@@ -23,21 +23,21 @@ MAX_PAGES = 100_000
 MAX_PAGE_BYTES = 64 * 2**20
 
 MAX_EMPTY_PAGES = 100
-"""Pages in a row without rows that still name a next page."""
+"""Consecutive pages without rows that name a next page."""
 
 MAX_REPEATED_ROWS = 10
-"""Rows in pages equal to the one before, after which the source is taken to ignore the page parameter."""
+"""Rows in consecutive equal pages. With more of them, the source seems to ignore the page parameter."""
 
 
 def fetch_pages(
-    spec: ApiEntry, url: URL, client: HttpClient, wanted: Collection[str] | None
+    spec: ApiEntry, url: URL, client: HttpClient, requested: Collection[str] | None
 ) -> AsyncGenerator[Page]:
-    """Every page of a paginated source.
+    """The pages of a paginated source.
 
     Raises:
-        SourceFailed: if a page cannot be fetched, or the pages do not end.
+        SourceFailed: if a page cannot be fetched, or the pagination does not end.
     """
-    reader = _PageReader(spec, url, client, wanted)
+    reader = _PageReader(spec, url, client, requested)
     paginator = spec.effective_paginator
     if isinstance(paginator, NumberedPaginator):
         return reader.numbered(paginator)
@@ -46,8 +46,8 @@ def fetch_pages(
 
 
 class _PageReader:
-    def __init__(self, spec: ApiEntry, url: URL, client: HttpClient, wanted: Collection[str] | None) -> None:
-        self._spec, self._url, self._client, self._wanted = spec, url, client, wanted
+    def __init__(self, spec: ApiEntry, url: URL, client: HttpClient, requested: Collection[str] | None) -> None:
+        self._spec, self._url, self._client, self._requested = spec, url, client, requested
         self._source = source_name(url)
         self._previous_page: object = None
         self._repeated_pages = 0
@@ -55,11 +55,11 @@ class _PageReader:
         self._has_more_known = self._first_is_message = False
 
     async def numbered(self, paginator: NumberedPaginator) -> AsyncGenerator[Page]:
-        """Pages with numbers, up to the last one.
+        """Numbered pages, up to the last one.
 
-        A page without rows is the last. Otherwise its wrapper's ``has_next`` decides; without it, whether the
-        wrapper's ``next`` is set; a page with neither is the last if an earlier page had one, or if it is short.
-        A 404 after a full page is the end as well.
+        A page without rows is the last. Otherwise ``has_next`` of its wrapper decides; without it, whether
+        ``next`` is set. A page with neither is the last if an earlier page had one, or if it is short. A 404 after
+        a full page is the end as well.
         """
         pending: deque[asyncio.Task[tuple[Response, Page]]] = deque()
         n_requested = 0
@@ -74,10 +74,11 @@ class _PageReader:
                 except PageNotFound:
                     if index == 0:
                         raise
-                    return  # only a full page leads here
+                    return  # after a full page
                 self._check_content(page, index)
                 if index == 0:
-                    page.hints = self._short_page_hints(page, paginator)
+                    key = "page_size (size_value)" if self._spec.paginated else "page_size"
+                    page.hints = short_page_hints(page, paginator.page_size, key)
                 yield page
                 if not self._has_next(page, paginator.page_size):
                     return
@@ -89,9 +90,9 @@ class _PageReader:
         raise self._too_many_pages()
 
     async def linked(self, paginator: LinkedPaginator) -> AsyncGenerator[Page]:
-        """Pages that each name the next one, including pages without rows.
+        """Pages that each have a link or cursor for the next one.
 
-        A page without rows that names no new page is the last: some sources always name one.
+        A page without rows whose next page was already read is the last: some sources always return a link.
         """
         url = paginator.first_url(self._url)
         seen: set[str] = set()
@@ -106,17 +107,20 @@ class _PageReader:
             target = paginator.next_url(url, response, page.document, self._source)
             if target is None:
                 return
-            url = check_next_url(target, self._client.policy, self._source)
+            url = check_url_at_read(
+                str(target), self._client.policy, f"{self._source} names a next page that is refused"
+            )
             n_empty = 0 if page.size else n_empty + 1
             if n_empty and str(url) in seen:
                 return
             if n_empty >= MAX_EMPTY_PAGES:
-                yield Page(hints=(empty_pages_hint(n_empty),))
+                end = f"Reading ended after {n_empty} consecutive pages without rows"
+                yield Page(hints=(f"{end}, although the source names a next page.",))
                 return
             if str(url) in seen:
                 raise SourceFailed(
-                    f"{self._source} names a page as the next that was read already: correct "
-                    f"{paginator.suspect}, or the source."
+                    f"{self._source} names a next page that was already read: correct {paginator.suspect}, or the "
+                    "source."
                 )
             self._check_repetition(response, page, paginator)
         raise self._too_many_pages()
@@ -130,31 +134,26 @@ class _PageReader:
             )
         if self._fast_decoder is not None and (page := self._fast_decoder.decode(response.body)) is not None:
             return response, page
-        page = parse_page(response.body, self._wanted, self._spec.data_selector, self._source)
+        page = parse_page(response.body, self._requested, self._spec.data_selector, self._source)
         if page.is_message and any(page.document.get(key, ()) is None for key in WRAPPER_KEYS):
-            # some libraries write null for an empty array
+            # some servers return null for an empty array
             page = Page(column_names=page.column_names, has_more=page.has_more, document=page.document)
         if isinstance(page.document, list) and page.n_rows and self._fast_decoder is None:
-            self._fast_decoder = FastPageDecoder(page, self._wanted)
+            self._fast_decoder = FastPageDecoder(page, self._requested)
         return response, page
 
     def _too_many_pages(self) -> SourceFailed:
         return SourceFailed(f"{self._source} has more than {MAX_PAGES} pages: request larger ones.")
 
-    def _short_page_hints(self, page: Page, paginator: NumberedPaginator) -> tuple[str, ...]:
-        if not 0 < page.size < paginator.page_size or page.has_more is not None or page.is_message:
-            return ()
-        return (short_page_hint(paginator, page.size, by_paginator=self._spec.paginator is not None),)
-
     def _check_content(self, page: Page, index: int) -> None:
         if not page.has_content and index == 0:
-            raise SourceFailed(f"{self._source} gave an empty answer: it must give JSON.")
+            raise SourceFailed(f"{self._source} {EMPTY_RESPONSE}")
         if index == 0:
             self._first_is_message = page.is_message
         elif page.is_message and not self._first_is_message:
             raise SourceFailed(
-                f"{self._source} gave an object without rows as its page {index + 1}, probably an error: see what "
-                "it says there, and try again."
+                f"{self._source} returned an object without rows as page {index + 1}, probably an error: check "
+                "that page, and try again."
             )
 
     def _has_next(self, page: Page, size: int) -> bool:
@@ -175,7 +174,7 @@ class _PageReader:
             self._repeated_pages = 0
         self._previous_page = content
         if self._repeated_pages * page.size >= MAX_REPEATED_ROWS:
-            other = "turn paginated off" if self._spec.paginated else "the source"
+            other = "set paginated to false" if self._spec.paginated else "the source"
             raise SourceFailed(
-                f"{self._source} gives the same page again and again: correct {paginator.suspect}, or {other}."
+                f"{self._source} returns the same page again and again: correct {paginator.suspect}, or {other}."
             )

@@ -1,4 +1,4 @@
-"""Hints for whoever wrote a data chef whose pages seem to end too early."""
+"""Hints for the author of a data chef whose pagination seems to end too early."""
 
 from __future__ import annotations
 
@@ -8,55 +8,53 @@ from difflib import SequenceMatcher
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from recserver.chefs.rest.entry_types import MAX_SELECTOR_DEPTH
+from recserver.chefs.rest.entry_types import MAX_SELECTOR_DEPTH, value_at_path
 from recserver.chefs.rest.paginators import (
     Cursor,
     HeaderCursor,
     JsonLink,
     LinkedPaginator,
-    NumberedPaginator,
 )
 from recserver.core.errors import quoted
 
 if TYPE_CHECKING:
     from recserver.chefs.rest.http_client import Response
+    from recserver.chefs.rest.json_pages import Page
 
 MAX_PATHS = 200
-"""Paths of a document that are searched for what a paginator missed."""
+"""Paths of a document that are compared with the expected one."""
 
 _NEXT_PAGE_NAMES = re.compile(r"next|cursor|contin|after|token|scroll|marker", re.IGNORECASE)
 _ABSENT = object()
 
 
-def short_page_hint(paginator: NumberedPaginator, rows: int, *, by_paginator: bool) -> str:
-    """The hint if the first numbered page has fewer rows than requested and does not say whether more follow."""
-    size = "page_size" if by_paginator else "page_size (size_value)"
-    return (
-        f"Page 1 had {rows} row{'' if rows == 1 else 's'} where {paginator.page_size} were requested, so it "
-        f"was taken for the last: if the source never gives more than {rows}, set {size} to {rows}."
-    )
+def short_page_hints(page: Page, page_size: int, key: str) -> tuple[str, ...]:
+    """The hint if the first numbered page has fewer rows than requested and does not say whether more follow.
 
-
-def empty_pages_hint(n_empty: int) -> str:
-    """The hint if many pages in a row have no rows."""
+    Args:
+        key: name of the key with the page size.
+    """
+    rows = page.size
+    if not 0 < rows < page_size or page.has_more is not None or page.is_message:
+        return ()
     return (
-        f"After {n_empty} pages in a row without rows, the source was taken to be at its end although it names a "
-        "next page."
+        f"Page 1 had {rows} row{'' if rows == 1 else 's'} where {page_size} were requested, so it was treated as "
+        f"the last: if the source never returns more than {rows}, set {key} to {rows}.",
     )
 
 
 def missing_next_hints(paginator: LinkedPaginator, response: Response, document: Any) -> tuple[str, ...]:
-    """The hint if the first response lacks the header or key where the paginator looks for the next page."""
+    """The hint if the first response lacks the header or key that the paginator reads."""
     if isinstance(paginator, Cursor | JsonLink):
         path, key = (
             (paginator.cursor_path, "cursor_path")
             if isinstance(paginator, Cursor)
             else (paginator.next_path, "next_path")
         )
-        value = _ABSENT if document is None else _value_or_absent(document, path)
+        value = _ABSENT if document is None else value_at_path(document, path, _ABSENT)
         if value is not _ABSENT and not (value and isinstance(value, list | dict)):
             return ()
-        missing = f"{'nothing' if value is _ABSENT else 'no text or number'} at {quoted(path)}"
+        missing = f"no {'value' if value is _ABSENT else 'text or number'} at {quoted(path)}"
         candidates = list(islice(_scalar_paths(document), MAX_PATHS))
     else:
         path = paginator.header if isinstance(paginator, HeaderCursor) else ""
@@ -66,22 +64,11 @@ def missing_next_hints(paginator: LinkedPaginator, response: Response, document:
         candidates = list(response.headers)
     similar = _similar_paths(path, candidates)
     correct = f"; found {', '.join(map(quoted, similar))}: correct" if similar else ": if there are more, correct"
-    return (f"There is {missing} in the first answer, so it was taken for the only page{correct} {key}.",)
-
-
-def _value_or_absent(document: Any, path: str) -> Any:
-    """The value at ``path``; _ABSENT if a key is missing, but None below a null or empty object: sources write
-    those on the last page.
-    """
-    for key in path.split("."):
-        if document is None or document == {}:
-            return None
-        document = document.get(key, _ABSENT) if isinstance(document, Mapping) else _ABSENT
-    return document
+    return (f"There is {missing} in the first response, so it was treated as the only one{correct} {key}.",)
 
 
 def _scalar_paths(document: Any, prefix: str = "", depth: int = 1) -> Iterator[str]:
-    """Dotted paths to the texts, whole numbers and nulls in nested objects."""
+    """Dotted paths of the strings, integers and nulls in nested objects."""
     for name, value in document.items() if isinstance(document, Mapping) else ():
         if not name or "." in name:
             continue
@@ -92,7 +79,7 @@ def _scalar_paths(document: Any, prefix: str = "", depth: int = 1) -> Iterator[s
 
 
 def _similar_paths(expected: str, paths: list[str]) -> list[str]:
-    """Up to three paths that resemble ``expected`` or are named like a next page, the most similar first."""
+    """Up to three paths that resemble ``expected`` or are typical of a next page, the most similar first."""
 
     def similarity(one: str, other: str) -> float:
         return SequenceMatcher(None, one.lower(), other.lower()).ratio()

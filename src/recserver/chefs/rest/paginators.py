@@ -1,4 +1,4 @@
-"""The ways from one page of a REST source to the next: keys of ``paginator``, and the addresses they lead to."""
+"""Paginators of REST sources: the keys of ``paginator``, and the URLs of the pages."""
 
 from __future__ import annotations
 
@@ -26,21 +26,19 @@ if TYPE_CHECKING:
 
 class _Paginator(EntryPart):
     suspect: ClassVar[str] = "the paginator"
-    """What to correct if the source sends the same page again."""
+    """What to correct if the source returns the same page again."""
 
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        """Names of the query parameters that a page is requested with; they must differ."""
-        return ()
+    parameter_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys with the names of query parameters, which must differ."""
 
 
 class NumberedPaginator(_Paginator):
-    """A paginator whose page addresses are known beforehand."""
+    """A paginator whose URLs are known beforehand."""
 
     page_size: PageSize = 100
 
     def page_url(self, base: URL, index: int) -> URL:
-        """The address of the page at ``index``, counted from 0."""
+        """The URL of the page at ``index``, counted from 0."""
         raise NotImplementedError
 
 
@@ -48,15 +46,12 @@ class PageNumber(NumberedPaginator):
     """``?page=1&size=100``, then 2, 3, …"""
 
     suspect = "the name of its page parameter (page_param)"
+    parameter_keys = ("page_param", "size_param")
 
     type: Literal["page_number"]
     page_param: Parameter = "page"
     size_param: Parameter = "size"
     first_page: FirstPage = 1
-
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        return self.page_param, self.size_param
 
     def page_url(self, base: URL, index: int) -> URL:
         return base.update_query(
@@ -68,14 +63,11 @@ class Offset(NumberedPaginator):
     """``?offset=0&limit=100``, then 100, 200, …"""
 
     suspect = "the name of its offset parameter (offset_param)"
+    parameter_keys = ("offset_param", "limit_param")
 
     type: Literal["offset"]
     offset_param: Parameter = "offset"
     limit_param: Parameter = "limit"
-
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        return self.offset_param, self.limit_param
 
     def page_url(self, base: URL, index: int) -> URL:
         return base.update_query(
@@ -84,14 +76,14 @@ class Offset(NumberedPaginator):
 
 
 class LinkedPaginator(_Paginator):
-    """A paginator that learns the address of each page from the response before it."""
+    """A paginator that finds the URL of each page in the response before it."""
 
     def first_url(self, base: URL) -> URL:
-        """The address of the first page."""
+        """The URL of the first page."""
         return base
 
     def next_value(self, response: Response, document: Any) -> object:
-        """What the response holds for the next page; empty or None if there is none.
+        """The link or cursor of the next page in a response; empty or None if there is none.
 
         Args:
             document: the decoded body, if it is one JSON document.
@@ -99,15 +91,15 @@ class LinkedPaginator(_Paginator):
         raise NotImplementedError
 
     def next_url(self, current: URL, response: Response, document: Any, source: str) -> URL | None:
-        """The address of the next page; None after the last one.
+        """The URL of the next page; None after the last one.
 
         Args:
-            current: the address of this page.
+            current: the URL of this page.
             document: the decoded body, if it is one JSON document.
             source: the source's name in messages.
 
         Raises:
-            SourceFailed: if the response holds something that is not an address.
+            SourceFailed: if the response has an invalid URL.
         """
         from yarl import URL
 
@@ -115,12 +107,12 @@ class LinkedPaginator(_Paginator):
         if value in (None, "", False):
             return None
         if not isinstance(value, str):
-            raise SourceFailed(f"{source} gives no address for its next page: correct the paginator.")
+            raise SourceFailed(f"{source} returned no URL for its next page: correct the paginator.")
         try:
             return current.join(URL(value)).with_fragment(None)
         except ValueError:
             raise SourceFailed(
-                f"{source} gives an invalid address for its next page: correct it at the source."
+                f"{source} returned an invalid URL for its next page: correct it at the source."
             ) from None
 
 
@@ -137,16 +129,14 @@ class _CursorPaginator(LinkedPaginator):
 
 
 class Cursor(_CursorPaginator):
-    """The response body holds, at ``cursor_path``, the value of ``cursor_param`` in the next request."""
+    """The value at ``cursor_path`` in the response body is sent as ``cursor_param`` with the next request."""
+
+    parameter_keys = ("cursor_param", "size_param")
 
     type: Literal["cursor"]
     cursor_path: SelectorPath
     size_param: Parameter | None = None
     page_size: PageSize = 100
-
-    @property
-    def parameters(self) -> tuple[str | None, ...]:
-        return self.cursor_param, self.size_param
 
     def first_url(self, base: URL) -> URL:
         return base.update_query({self.size_param: str(self.page_size)}) if self.size_param else base
@@ -156,7 +146,7 @@ class Cursor(_CursorPaginator):
 
 
 class JsonLink(LinkedPaginator):
-    """The response body holds, at ``next_path``, the address of the next page."""
+    """The value at ``next_path`` in the response body is the URL of the next page."""
 
     type: Literal["json_link"]
     next_path: SelectorPath = "next"
@@ -166,7 +156,7 @@ class JsonLink(LinkedPaginator):
 
 
 class HeaderLink(LinkedPaginator):
-    """The ``Link`` header (RFC 8288) holds the address of the next page, as ``rel="next"``."""
+    """The ``Link`` header (RFC 8288) has the URL of the next page, as ``rel="next"``."""
 
     type: Literal["header_link"]
 
@@ -175,7 +165,7 @@ class HeaderLink(LinkedPaginator):
 
 
 class HeaderCursor(_CursorPaginator):
-    """The header ``header`` holds the value of ``cursor_param`` in the next request."""
+    """The value of the header ``header`` is sent as ``cursor_param`` with the next request."""
 
     type: Literal["header_cursor"]
     header: HeaderName

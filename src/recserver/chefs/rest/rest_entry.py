@@ -1,4 +1,4 @@
-"""The entry of a REST chef: address, pages, credentials, and where the rows are."""
+"""The entry of a REST chef: URL, pagination, credentials, and the path of the rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from recserver.chefs.chef_entry import ChefEntry, has_reference
 from recserver.chefs.rest.entry_types import (
@@ -37,7 +37,7 @@ class Bearer(EntryPart):
 
 
 class ApiKey(EntryPart):
-    """A key in a header of its own."""
+    """A key in a header, by default ``X-API-Key``."""
 
     type: Literal["api_key"]
     key: HeaderValue = Field(repr=False)
@@ -47,16 +47,20 @@ class ApiKey(EntryPart):
         return {self.header: self.key}
 
 
+def _check_username(value: str) -> str:
+    if ":" in value and not has_reference(value):
+        raise ValueError("must not contain a colon")
+    return value
+
+
 class Basic(EntryPart):
     """``Authorization: Basic …``"""
 
     type: Literal["basic"]
-    username: HeaderValue
+    username: Annotated[HeaderValue, AfterValidator(_check_username)]
     password: HeaderValue = Field(repr=False)
 
     def headers(self) -> dict[str, str]:
-        if ":" in self.username and not has_reference(self.username):
-            raise ValueError("username must not contain a colon")
         pair = f"{self.username}:{self.password}".encode()
         return {"Authorization": f"Basic {b64encode(pair).decode()}"}
 
@@ -70,9 +74,9 @@ Auth = Annotated[
 
 def _check_headers(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise ValueError("must be an object of names and texts")
+        raise ValueError("must be an object whose values are text")
     if len(value) > 50:
-        raise ValueError("must name at most 50 headers")
+        raise ValueError("must have at most 50 headers")
     for name in value:
         if not isinstance(name, str):
             raise ValueError(f"the name {quoted(name)} must be text: put it in quotes")
@@ -81,7 +85,7 @@ def _check_headers(value: object) -> object:
 
 
 class ApiEntry(ChefEntry):
-    """The keys of a REST chef. ``page_param``, ``size_param`` and ``page_size`` apply if ``paginated``."""
+    """The keys of an entry of a REST chef. ``page_param``, ``size_param`` and ``page_size`` need ``paginated``."""
 
     url: Annotated[Text, BeforeValidator(require_text)]
     paginated: Bool = False
@@ -89,7 +93,7 @@ class ApiEntry(ChefEntry):
     size_param: Parameter = "size"
     page_size: PageSize = 100
     paginator: Paginator | None = None
-    """Another way from page to page than ``paginated``."""
+    """Pagination of another kind than ``paginated``."""
     data_selector: SelectorPath | None = None
     """The dotted path of the rows in a response."""
     auth: Auth | None = None
@@ -97,15 +101,15 @@ class ApiEntry(ChefEntry):
         default_factory=dict, repr=False
     )
     concurrent_pages: Concurrency = 4
-    """Numbered pages that are fetched at the same time."""
+    """Numbered pages that are fetched concurrently."""
 
     @model_validator(mode="after")
     def _check_pagination(self) -> Self:
         if self.paginated and self.paginator is not None:
             raise ValueError("paginated and paginator exclude each other: give one")
-        names = self.paginator.parameters if self.paginator else (self.page_param, self.size_param)
-        if len(set(names)) < len(names):
-            raise ValueError("two parameters of the pages have the same name: give them different ones")
+        keys = self.paginator.parameter_keys if self.paginator else PageNumber.parameter_keys
+        if len({getattr(self.paginator or self, key) for key in keys}) < len(keys):
+            raise ValueError("two query parameters of the pagination have the same name: rename one")
         return self
 
     @property

@@ -1,7 +1,7 @@
-"""The fast path from a database: Arrow columns, if an ADBC driver is installed.
+"""Reads Arrow columns from databases, if an ADBC driver is installed. This is several times as fast.
 
-It is used only if every value is the same as through the ordinary driver, which yields rows of Python objects;
-otherwise it raises :class:`FastPathUnavailable`.
+It is used only if every value equals that of the standard driver, which yields rows of Python objects. Otherwise,
+:class:`FastPathUnavailable` is raised.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
-from recserver.chefs.chef_entry import empty_column, object_column
+from recserver.chefs.chef_entry import object_column
 from recserver.chefs.protocol import Batch, Column, RestartRead
 from recserver.chefs.sql.error_messages import raise_timeout
 
@@ -33,10 +33,10 @@ NATIVE_TYPES = frozenset({
     "timestamptz", "bytea",
 })
 # fmt: on
-"""PostgreSQL types whose values Arrow holds unchanged."""
+"""PostgreSQL types whose values Arrow represents exactly."""
 
 CONVERTED_TYPES = frozenset({"numeric", "uuid", "float4"})
-"""PostgreSQL types whose distinct values are converted to those of the ordinary driver."""
+"""PostgreSQL types whose distinct values are converted to those of the standard driver."""
 
 ARROW_TYPES = {str: "string", int: "int64", float: "double"}
 
@@ -49,7 +49,7 @@ POSTGRESQL_BATCH_BYTES = 4 * 2**20
 
 
 class FastPathUnavailable(Exception):
-    """The query must be read with the ordinary driver. Raised only before the first row."""
+    """The query must be read with the standard driver. Raised only before the first row."""
 
 
 def driver_available(dialect: str) -> bool:
@@ -58,20 +58,20 @@ def driver_available(dialect: str) -> bool:
 
 
 def read_postgresql(
-    url: URL, query: str, wanted: Collection[str], statements: list[str], timed_out: Callable[[], bool]
+    url: URL, query: str, requested: Collection[str], statements: list[str], timed_out: Callable[[], bool]
 ) -> Iterator[Batch]:
-    """The wanted columns of a query's result.
+    """The requested columns of a query's result.
 
     Args:
-        url: of the database, with the driver's parameters.
+        url: URL of the database, with the driver's parameters.
         query: one SELECT.
-        statements: executed before it, in its transaction.
+        statements: executed before the query, in its transaction.
         timed_out: called between batches.
 
     Raises:
-        FastPathUnavailable: if a wanted column has an unsupported type, or anything fails before the first row:
-            the ordinary driver has better error messages.
-        RestartRead: at a date that Python cannot represent; the ordinary driver loads it as text.
+        FastPathUnavailable: if a requested column has an unsupported type, or anything fails before the first row:
+            the standard driver has better error messages.
+        RestartRead: for a date that Python cannot represent; the standard driver loads it as text.
         TimeoutError: after a timeout.
     """
     from adbc_driver_postgresql import dbapi
@@ -85,74 +85,72 @@ def read_postgresql(
         try:
             for statement in statements:
                 cursor.execute(statement)
-            found = tuple(cursor.adbc_execute_schema(query).names)
-            names = [name for name in found if name in wanted]
-            narrow = _select_columns(query, names or found[:1])
-            schema = cursor.adbc_execute_schema(narrow)
-            if not all(map(_is_supported, schema)):
+            column_names = tuple(cursor.adbc_execute_schema(query).names)
+            names = [name for name in column_names if name in requested]
+            selection = _select_columns(query, names or column_names[:1])
+            schema = cursor.adbc_execute_schema(selection)
+            if not all(_postgresql_type(field) in NATIVE_TYPES | CONVERTED_TYPES for field in schema):
                 raise FastPathUnavailable
             if names:
-                cursor.execute(narrow)
+                cursor.execute(selection)
         except dbapi.Error:
             raise FastPathUnavailable from None
-        yield Batch(found, {name: empty_column() for name in names})
+        yield Batch(column_names, {name: object_column([]) for name in names})
         for part in cursor.fetch_record_batch() if names else ():
             if timed_out():
                 raise TimeoutError
             if any(_has_unrepresentable_times(part.column(name)) for name in names):
                 raise RestartRead
-            yield Batch(found, {name: _convert_values(part.column(name), schema.field(name)) for name in names})
+            columns = {name: _convert_values(part.column(name), schema.field(name)) for name in names}
+            yield Batch(column_names, columns)
 
 
 def _libpq_url(url: URL) -> str:
     """``url`` in the encoding of libpq: spaces are %20, and a plus is a plus."""
-    plain = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
-    return f"{plain.replace(' ', '%20')}?{urlencode(url.query, doseq=True, quote_via=quote)}"
+    base = url.set(drivername="postgresql", query={}).render_as_string(hide_password=False)
+    return f"{base.replace(' ', '%20')}?{urlencode(url.query, doseq=True, quote_via=quote)}"
 
 
 def _postgresql_type(field: pa.Field) -> str:
-    kind: bytes = (field.metadata or {}).get(b"POSTGRESQL:type", b"")
-    return kind.decode()
-
-
-def _is_supported(field: pa.Field) -> bool:
-    return _postgresql_type(field) in NATIVE_TYPES | CONVERTED_TYPES
+    name: bytes = (field.metadata or {}).get(b"POSTGRESQL:type", b"")
+    return name.decode()
 
 
 def _has_unrepresentable_times(column: pa.Array) -> bool:
-    """Whether a column has dates or times outside of the years 1 to 9999, "infinity" included."""
+    """Whether a column has dates or times outside the years 1 to 9999, such as "infinity"."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_date32(column.type):
-        numbers, ticks_a_day = column.cast(pa.int32()), 1
+        numbers, per_day = column.cast(pa.int32()), 1
     elif pa.types.is_timestamp(column.type):
-        numbers, ticks_a_day = column.cast(pa.int64()), MICROSECONDS_PER_DAY
+        numbers, per_day = column.cast(pa.int64()), MICROSECONDS_PER_DAY
     else:
         return False
-    ends = pc.min_max(numbers).as_py()
-    first, last = ((day.toordinal() - EPOCH_ORDINAL) * ticks_a_day for day in (date.min, date.max))
-    return ends["min"] is not None and (ends["min"] < first or ends["max"] >= last + ticks_a_day)
+    limits = pc.min_max(numbers).as_py()
+    first, last = ((day.toordinal() - EPOCH_ORDINAL) * per_day for day in (date.min, date.max))
+    return limits["min"] is not None and (limits["min"] < first or limits["max"] >= last + per_day)
 
 
 def _convert_values(column: pa.Array, field: pa.Field) -> Column:
-    """A column with the values that the ordinary driver yields."""
+    """A column with the values that the standard driver yields."""
     import pyarrow as pa
 
-    kind = _postgresql_type(field)
-    if kind in NATIVE_TYPES:
+    type_name = _postgresql_type(field)
+    if type_name in NATIVE_TYPES:
         return column
-    plain = column.storage if isinstance(column, pa.ExtensionArray) else column
-    coded = plain.dictionary_encode()
-    values = [None if one is None else _CONVERTERS[kind](one) for one in coded.dictionary.to_pylist()]
+    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    encoded = storage.dictionary_encode()
+    convert = _CONVERTERS[type_name]
+    values = [None if value is None else convert(value) for value in encoded.dictionary.to_pylist()]
     try:
-        return pa.DictionaryArray.from_arrays(coded.indices, pa.array(values))
-    except (pa.ArrowException, TypeError):  # too long, NaN or infinite decimals
-        return object_column([None if place is None else values[place] for place in coded.indices.to_pylist()])
+        return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(values))
+    except (pa.ArrowException, TypeError):  # decimals that are too long, NaN or infinite
+        return object_column([None if index is None else values[index] for index in encoded.indices.to_pylist()])
 
 
 def _shortest_float32(value: float) -> float:
-    """A 32-bit number by its shortest decimal form: 0.1, not 0.10000000149."""
+    """A 32-bit float by its shortest decimal form: 0.1, not 0.10000000149."""
     import numpy as np
 
     return float(str(np.float32(value))) if math.isfinite(value) else value
@@ -174,17 +172,17 @@ def read_sqlite(
     batch_rows: int,
     timed_out: Callable[[], bool],
 ) -> Iterator[Batch]:
-    """The wanted columns of the result of a query that scans one table once.
+    """The requested columns of the result of a query that scans one table once.
 
-    This driver cannot be interrupted between two rows, and it opens the file without our authorizer. So the caller
-    must have checked the query with :func:`recserver.chefs.sql.sqlite_reader.is_single_scan`.
+    This driver cannot be interrupted between two rows, and opens the file without the authorizer. So the caller
+    must check the query with :func:`recserver.chefs.sql.sqlite_reader.is_single_scan` first.
 
     Args:
-        path: of the database.
-        query: from :func:`with_text_check`.
+        path: path of the database.
+        query: a query from :func:`with_text_check`.
         column_names: all columns of the query.
-        value_types: wanted column → the type of its first values.
-        batch_rows: rows a batch.
+        value_types: requested column → the type of its first values.
+        batch_rows: rows per batch.
         timed_out: called between batches.
 
     Raises:
@@ -202,37 +200,34 @@ def read_sqlite(
         parts = cursor.fetch_record_batch()
         if any(str(parts.schema.field(name).type) != ARROW_TYPES[kind] for name, kind in value_types.items()):
             raise FastPathUnavailable
-        while True:
-            try:
-                part = next(parts)
-            except StopIteration:
-                return
-            except OSError as error:
-                raise (RestartRead if "Type mismatch" in str(error) else error) from None
-            if timed_out():
-                raise TimeoutError
-            if pc.min(part.column(ALL_TEXT_COLUMN)).as_py() == 0:
-                raise RestartRead
-            yield Batch(column_names, {name: part.column(name) for name in value_types})
+        try:
+            for part in parts:
+                if timed_out():
+                    raise TimeoutError
+                if pc.min(part.column(ALL_TEXT_COLUMN)).as_py() == 0:
+                    raise RestartRead
+                yield Batch(column_names, {name: part.column(name) for name in value_types})
+        except OSError as error:
+            raise (RestartRead if "Type mismatch" in str(error) else error) from None
 
 
-ALL_TEXT_COLUMN = "every_text_is_text"
+ALL_TEXT_COLUMN = "recserver_all_text"
 
 
 def with_text_check(query: str, value_types: Mapping[str, type]) -> str:
-    """``query`` with its wanted columns only, and a column that says whether all values of text columns are text.
+    """A query for the requested columns of ``query`` and the column :data:`ALL_TEXT_COLUMN`.
 
-    The driver silently converts numbers and binary data to text.
+    That one is 1 in rows whose text columns hold text or NULL: the driver silently converts other values to text.
     """
-    texts = [_quote_identifier(name) for name, kind in value_types.items() if kind is str]
-    pure = " AND ".join(f"({name} IS NULL OR typeof({name}) = 'text')" for name in texts) or "1"
-    return _select_columns(query, list(value_types), f", {pure} AS {ALL_TEXT_COLUMN}")
+    names = [_quote_identifier(name) for name, value_type in value_types.items() if value_type is str]
+    check = " AND ".join(f"({name} IS NULL OR typeof({name}) = 'text')" for name in names) or "1"
+    return _select_columns(query, list(value_types), f", {check} AS {ALL_TEXT_COLUMN}")
 
 
 def _select_columns(query: str, names: Sequence[str], extra_columns: str = "") -> str:
-    """A query for some columns of ``query``, which was checked to be one SELECT."""
+    """A query for some columns of ``query``, which must be one SELECT."""
     columns = ", ".join(map(_quote_identifier, names))
-    return f"SELECT {columns}{extra_columns} FROM ({query.rstrip().rstrip(';')}\n) AS rows_read"  # noqa: S608 - as checked
+    return f"SELECT {columns}{extra_columns} FROM ({query.rstrip().rstrip(';')}\n) AS rows_read"  # noqa: S608
 
 
 def _quote_identifier(name: str) -> str:

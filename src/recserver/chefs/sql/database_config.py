@@ -1,4 +1,4 @@
-"""The database of an SQL chef: from ``db_config``, a database URL, or the configured default."""
+"""The configuration of a database: ``db_config`` of an entry, or a database URL."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import unquote
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mssql": "pyodbc", "oracle": "oracledb"}
-PACKAGE_EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mssql": "mssql", "oracle": "oracle"}
+
 _DIALECT_ALIASES = {"postgres": "postgresql", "mariadb": "mysql"}
 
 _ALLOWED_PARAMETERS = {
@@ -40,7 +41,7 @@ _ALLOWED_PARAMETERS = {
     "mssql": {"Encrypt", "TrustServerCertificate", "driver"},
     "oracle": {"service_name"},
 }
-"""Parameters allowed in a database URL. Others can undo the read-only rules or connect to another host."""
+"""Parameters allowed in a database URL. Others could disable the read-only mode, or connect to another host."""
 
 
 def _text_or_number(value: object) -> object:
@@ -51,9 +52,7 @@ _check_port_number = whole_number_between(1, 65535, "a port")
 
 
 def _check_port(value: object) -> object:
-    if isinstance(value, str) and has_reference(value):
-        return value
-    return _check_port_number(value)
+    return value if isinstance(value, str) and has_reference(value) else _check_port_number(value)
 
 
 def _check_type(value: object) -> str:
@@ -67,7 +66,7 @@ TextOrNumber = Annotated[Text, BeforeValidator(_text_or_number)]
 
 
 class DbConfig(BaseModel):
-    """``db_config`` of an entry; sqlite needs only ``type`` and ``database``."""
+    """``db_config`` of an entry; SQLite needs only ``type`` and ``database``."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -85,7 +84,7 @@ class DbConfig(BaseModel):
     def _drop_nulls(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {key: part for key, part in value.items() if part is not None and part != ""}
+        return {key: item for key, item in value.items() if item is not None and item != ""}
 
     @model_validator(mode="after")
     def _check_user(self) -> Self:
@@ -96,18 +95,20 @@ class DbConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One database to read.
+    """A database.
 
     Attributes:
         dialect: ``sqlite`` or a key of :data:`DRIVERS`.
-        path: of an SQLite file, as written.
-        url: of any other, with our driver; its text form hides the password.
-        tls: whether a MySQL connection must be encrypted; for PostgreSQL ``url`` says so.
-        trusted: whether it comes from the server's settings, so that its file may be anywhere.
+        path: path of an SQLite file, as written.
+        file: path of an SQLite file that may be read, absolute.
+        url: URL of any other database, with the driver used here; its text form hides the password.
+        tls: whether a MySQL connection must be encrypted; for PostgreSQL ``url`` has a parameter.
+        trusted: whether it is configured in the server's settings, so that its file may be anywhere.
     """
 
     dialect: str
     path: str = ""
+    file: Path | None = None
     url: URL | None = None
     tls: bool = False
     trusted: bool = False
@@ -124,23 +125,20 @@ def database_from_config(config: DbConfig) -> Database:
         return Database("sqlite", path=config.database)
     from sqlalchemy import URL
 
-    host = config.host or "localhost"
-    check_host_and_database(host, config.database)
-    encrypted = config.ssl and dialect == "postgresql"
     url = URL.create(
-        f"{dialect}+{DRIVERS[dialect]}",
+        dialect,
         username=config.user or config.username,
         password=config.password,
-        host=host,
+        host=config.host or "localhost",
         port=int(config.port) if config.port else None,
         database=config.database,
-        query={"sslmode": "require"} if encrypted else {},
+        query={"sslmode": "require"} if config.ssl and dialect == "postgresql" else {},
     )
-    return Database(dialect, url=url, tls=config.ssl)
+    return Database(dialect, url=_server_url(url, dialect), tls=config.ssl)
 
 
 def dialect_of(text: str) -> str | None:
-    """The database in a URL's scheme; None if an environment variable holds it."""
+    """The dialect in a URL's scheme; None if an environment variable holds it."""
     scheme = text.partition("://")[0]
     if has_reference(scheme):
         return None
@@ -149,10 +147,10 @@ def dialect_of(text: str) -> str | None:
 
 
 def database_from_url(text: str, *, trusted: bool = False) -> Database:
-    """The database of a URL without references. A driver named in it is replaced by ours.
+    """The database of a URL without references. A driver in its scheme is replaced by the one used here.
 
     Raises:
-        ValueError: with a message that quotes nothing of the URL but its scheme and parameter names.
+        ValueError: if a data chef may not use it; the message quotes only parameter names of the URL.
     """
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
@@ -161,66 +159,62 @@ def database_from_url(text: str, *, trusted: bool = False) -> Database:
     if "://" not in text or dialect not in _ALLOWED_PARAMETERS:
         raise ValueError("must be a database URL such as postgresql://user:${PASSWORD}@host/database")
     if "\0" in unquote(text):
-        raise ValueError("holds a NUL character, at which drivers would stop reading: leave it out")
+        raise ValueError("contains a NUL character, where drivers would truncate it: remove it")
     try:
         url = make_url(f"{dialect}:{text.partition(':')[2]}")
     except (ArgumentError, ValueError):
-        raise ValueError("cannot be read as a database URL: percent-encode special characters in it") from None
+        raise ValueError("is not a valid database URL: percent-encode special characters in it") from None
     _check_parameters(dialect, {name: str(value) for name, value in url.query.items()})
     if dialect == "sqlite":
         if url.host or url.username:
-            raise ValueError("has a host: write sqlite:///name.db for a file in the data folder")
+            raise ValueError("has a host: use sqlite:///name.db for a file in the data folder")
         return Database("sqlite", path=url.database or "", trusted=trusted)
-    check_host_and_database(url.host or "localhost", url.database or "")
-    driver = url.set(drivername=f"{dialect}+{DRIVERS[dialect]}")
-    return Database(dialect, url=driver, trusted=trusted)
+    return Database(dialect, url=_server_url(url, dialect), trusted=trusted)
 
 
 def _check_parameters(dialect: str, parameters: Mapping[str, str]) -> None:
     for name, value in parameters.items():
         allowed = _ALLOWED_PARAMETERS[dialect]
         if (name not in allowed and f"{name}={value}" not in allowed) or (name == "driver" and "/" in value):
-            raise ValueError(f"has the parameter {quoted(name)}, which is not allowed here: leave it out")
+            raise ValueError(f"has the parameter {quoted(name)}, which is not allowed here: remove it")
 
 
-def check_host_and_database(host: str, database: str) -> None:
-    """Check that the host may be reached and the name is a plain database name.
-
-    Raises:
-        ValueError: if not.
-    """
-    if any(ord(letter) <= 32 or letter in "@?#,%" for letter in host):
+def _server_url(url: URL, dialect: str) -> URL:
+    """``url`` with the driver used here, if data chefs may connect to its host."""
+    host, database = url.host or "localhost", url.database or ""
+    if any(ord(char) <= 32 or char in "@?#,%" for char in host):
         raise ValueError("the host must be one name or address")
     if "=" in database or "://" in database:
         raise ValueError("the database must be a plain name")
     if problem := host_error(host, allow_private=True):
         raise ValueError(problem)
+    return url.set(drivername=f"{dialect}+{DRIVERS[dialect]}")
 
 
 def missing_driver_message(dialect: str, action: str = "Reading") -> str | None:
-    """The message that says how to install the driver of ``dialect``; None if it is installed."""
+    """The message with the command that installs the driver of ``dialect``; None if it is installed."""
     driver = DRIVERS.get(dialect)
     if driver is None or find_spec(driver):
         return None
-    extra = PACKAGE_EXTRAS[dialect]
+    extra = "postgres" if dialect == "postgresql" else dialect
     return f'{action} {dialect} needs a driver that is not installed: pip install "recserver[{extra}]"'
 
 
 def check_resolved_address(url: URL) -> None:
-    """Check the addresses that a server's name resolves to.
+    """Check the addresses that the host of a database resolves to.
 
-    Private networks are allowed, whatever the policy for REST sources: most databases are in one.
+    Private networks are allowed, regardless of the policy for REST sources: most databases are in one.
 
     Raises:
-        SourceFailed: if a data chef may not reach one of them.
+        SourceFailed: if data chefs may not connect to one of them.
     """
     if not url.host or url.host.startswith("/"):
         return
     try:
-        found = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        results = socket.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise SourceFailed(f"The database's host {quoted(url.host)} cannot be found: correct its name.") from None
-    for *_, place in found:
-        address = ip_address(str(place[0]).partition("%")[0])
+    for *_, sockaddr in results:
+        address = ip_address(str(sockaddr[0]).partition("%")[0])
         if problem := address_error(address, allow_private=True):
             raise SourceFailed(f"The database cannot be read: {problem}.")

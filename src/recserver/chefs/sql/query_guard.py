@@ -1,14 +1,12 @@
-"""Whether a query only reads: exactly one SELECT, told by a parser of the database's own dialect.
+"""Checks that a query is exactly one SELECT, with a parser of the database's dialect.
 
-It is the first of two lines: every database that can is also opened so that it refuses to write.
+In addition, every database that supports it is opened read-only.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +19,7 @@ SQLGLOT_DIALECTS = {
     "mssql": "tsql",
     "oracle": "oracle",
 }
-"""Our names of the databases → sqlglot's."""
+"""Name of a dialect here → in sqlglot."""
 
 # fmt: off
 _WRITE_EXPRESSIONS = (
@@ -31,7 +29,7 @@ _WRITE_EXPRESSIONS = (
     "Transaction", "TruncateTable", "Update", "Use",
 )
 # fmt: on
-"""Kinds of syntax that no read-only query holds."""
+"""Expressions of sqlglot that do not occur in read-only queries."""
 
 _DENIED_FUNCTIONS = re.compile(
     r"""load_extension|readfile|writefile|edit|fts3_tokenizer|zeroblob              # sqlite
@@ -45,35 +43,30 @@ _DENIED_FUNCTIONS = re.compile(
     |utl_\w+|dbms_\w+|httpuritype                                                   # oracle""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""Functions that write, wait, or reach files and other machines."""
+"""Functions that write, wait, or access files and other hosts."""
 
 NOT_ONE_SELECT = "must be exactly one statement that only reads: SELECT, or WITH … SELECT"
 
 
 def check_query(query: str, dialect: str | None) -> None:
-    """Let ``query`` pass if it is one SELECT and calls nothing dangerous.
+    """Check that ``query`` is one SELECT that calls no denied function.
 
     Args:
         query: SQL text.
-        dialect: a key of :data:`DIALECTS`; None if unknown as yet: one that accepts the query is enough then.
+        dialect: a key of :data:`SQLGLOT_DIALECTS`; None if unknown: then one dialect must accept the query.
 
     Raises:
-        ValueError: with a sentence.
+        ValueError: if not; the message follows "The query".
     """
     if "\0" in query or "/*!" in query or "/*M!" in query:
-        raise ValueError("must hold no NUL and no comment that MySQL executes (/*! … */)")
-    names = [SQLGLOT_DIALECTS[dialect]] if dialect else ["postgres", "mysql", "sqlite"]
-    problems = [problem for name in names if (problem := _query_error(query, name))]
-    if len(problems) == len(names):
-        raise ValueError(problems[0])
-
-
-def _query_error(query: str, dialect: str) -> str | None:
-    try:
-        _check(query, dialect)
-    except ValueError as error:
-        return str(error)
-    return None
+        raise ValueError("must not contain NUL characters, or comments that MySQL executes (/*! … */)")
+    problems = list[ValueError]()
+    for name in [SQLGLOT_DIALECTS[dialect]] if dialect else ["postgres", "mysql", "sqlite"]:
+        try:
+            return _check(query, name)
+        except ValueError as error:
+            problems.append(error)
+    raise problems[0]
 
 
 def _check(query: str, dialect: str) -> None:
@@ -87,13 +80,13 @@ def _check(query: str, dialect: str) -> None:
         _check_calls(tokens)
         _check_tree(_parse(query, dialect))
     except SqlglotError as error:
-        raise ValueError(f"cannot be understood as {dialect} SQL{_position(error)}: correct it") from None
+        raise ValueError(f"is not valid {dialect} SQL{_position(error)}: correct it") from None
     except RecursionError:
         raise ValueError("is nested too deeply: simplify it") from None
 
 
 def is_denied(function: str) -> bool:
-    """Whether a query may not call ``function``."""
+    """Whether queries may not call ``function``."""
     return _DENIED_FUNCTIONS.fullmatch(function) is not None
 
 
@@ -107,32 +100,22 @@ def _check_tree(statements: list[Any]) -> None:
     from sqlglot import exp
 
     writing = tuple(getattr(exp, name) for name in _WRITE_EXPRESSIONS if hasattr(exp, name))
-    real = [statement for statement in statements if statement is not None]
-    if len(real) != 1 or not isinstance(real[0], exp.Query):
+    statements = [statement for statement in statements if statement is not None]
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
         raise ValueError(NOT_ONE_SELECT)
-    if any(isinstance(node, writing) for node in real[0].walk()):
+    if any(isinstance(node, writing) for node in statements[0].walk()):
         raise ValueError(f"{NOT_ONE_SELECT}, without INTO or locks")
 
 
 def _parse(query: str, dialect: str) -> list[Any]:
     from sqlglot import parse
 
-    with _silenced(logging.getLogger("sqlglot")):
-        return list(parse(query, read=dialect))
-
-
-@contextmanager
-def _silenced(logger: logging.Logger) -> Iterator[None]:
-    """sqlglot logs the text of what it does not know; the caller's sentence is enough."""
-
-    def nothing(_: logging.LogRecord) -> bool:
-        return False
-
-    logger.addFilter(nothing)
+    logger, discard = logging.getLogger("sqlglot"), logging.Filter("no such logger")
+    logger.addFilter(discard)  # sqlglot logs the text of unknown syntax
     try:
-        yield
+        return list(parse(query, read=dialect))
     finally:
-        logger.removeFilter(nothing)
+        logger.removeFilter(discard)
 
 
 def _position(error: Exception) -> str:

@@ -1,15 +1,16 @@
-"""The SQL chef: one SELECT against SQLite, PostgreSQL, MySQL, or what SQLAlchemy reaches besides."""
+"""The SQL chef, which reads the result of a SELECT from SQLite, or from a server through SQLAlchemy."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
 
 from recserver.chefs.chef_entry import (
     ChefEntry,
+    expand_entry,
     has_reference,
     invalid_field,
     read_entry,
@@ -33,15 +34,15 @@ from recserver.chefs.sql.error_messages import source_failure
 from recserver.chefs.sql.query_guard import check_query
 from recserver.chefs.sql.row_batches import read_sqlite, to_batches
 from recserver.core.clock import SystemClock
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver.core.errors import SourceFailed
 from recserver.core.validation.values import Text
 
 FETCH_ROWS = 2_000
-"""Rows fetched at a time. They become columns while the processor's cache still has them; more are slower."""
+"""Rows fetched at a time. They are converted to columns while they are in the processor's cache."""
 
 
 class SqlEntry(ChefEntry):
-    """``query, rename_columns, db_config?`` or ``connection?``."""
+    """The keys of an entry of an SQL chef. By default, the configured default database is read."""
 
     query: Text
     db_config: DbConfig | None = None
@@ -49,10 +50,10 @@ class SqlEntry(ChefEntry):
 
 
 class SqlChef:
-    """Reads what one query answers. See :class:`recserver.chefs.Chef`.
+    """Reads the result of a query. See :class:`recserver.chefs.protocol.Chef`.
 
-    Values come as the driver gives them: text, numbers, Decimal, dates, bytes, None. A wanted name that the
-    query returns twice is an error.
+    Values have the types of the driver: str, int, float, Decimal, date, datetime, bytes, None. A requested column
+    that occurs twice in the result is an error.
     """
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
@@ -72,57 +73,50 @@ class SqlChef:
             return unset
         try:
             _, database = self._resolve_entry()
-            if database.dialect == "sqlite":
-                missing = missing_file_message(self._sqlite_path(database), database.path)
+            if database.file is not None:
+                missing = missing_file_message(database.file, database.path)
             else:
                 missing = missing_driver_message(database.dialect)
         except SourceFailed as error:
             missing = str(error)
         return [missing] if missing else []
 
-    def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
+    def batches(self, requested: Collection[str] | None) -> Iterator[Batch]:
         spec, database = self._resolve_entry()
-        seconds = self._policy.source_timeout
         try:
-            yield from self._read(spec.query, database, wanted, seconds)
+            yield from self._read(spec.query, database, requested)
         except SourceFailed:
             raise
         except RestartRead:
             self._fast_path = False
             raise
         except Exception as error:
-            raise source_failure(error, self._secrets(), seconds) from None
+            default = {"connection": self._policy.default_database}
+            secrets = *secret_values(expand_environment(self._entry)), *secret_values(default)
+            raise source_failure(error, secrets, self._policy.source_timeout) from None
 
     def _check_database(self, spec: SqlEntry) -> str | None:
-        """Check what is known of the database already; its dialect, or None while a variable stands for it."""
+        """Validate the database as far as possible; return its dialect, None if a variable holds it."""
         if spec.connection is not None and spec.db_config is not None:
             raise invalid_field("connection", "give either connection or db_config, not both")
-        field = "connection" if spec.connection is not None else "db_config"
         if has_reference((spec.connection or "").partition("://")[0]):
             return None
         try:
-            database = self._database(_with_placeholders(spec))
-            if database.dialect == "sqlite" and not database.trusted:
-                self._sqlite_path(database)
+            return self._database(_with_placeholders(spec)).dialect
         except ValueError as error:
             if spec.connection is None and spec.db_config is None:
-                return None  # the settings are wrong, not the entry: a warning says so
-            raise invalid_field(field, error) from None
-        return database.dialect
+                return None  # the settings are invalid, not the entry: warnings() reports it
+            raise invalid_field("db_config" if spec.connection is None else "connection", error) from None
 
     def _resolve_entry(self) -> tuple[SqlEntry, Database]:
-        """The entry with its variables replaced, and its database, both checked.
+        """The entry with its environment variables expanded, and its database, both validated.
 
         Raises:
-            SourceFailed: with what is wrong with them.
+            SourceFailed: if one is invalid.
         """
+        spec = expand_entry(SqlEntry, self._entry)
         try:
-            spec = read_entry(SqlEntry, expand_environment(self._entry))
             database = self._database(spec)
-            if database.dialect == "sqlite":
-                self._sqlite_path(database)
-        except InvalidInput as error:
-            raise SourceFailed(f"The data chef cannot be used: {error}") from None
         except ValueError as error:
             raise SourceFailed(f"The database cannot be read: {error}.") from None
         try:
@@ -133,60 +127,52 @@ class SqlChef:
 
     def _database(self, spec: SqlEntry) -> Database:
         if spec.connection is not None:
-            return database_from_url(spec.connection)
-        if spec.db_config is not None:
-            return database_from_config(spec.db_config)
-        return database_from_url(self._policy.default_database, trusted=True)
-
-    def _sqlite_path(self, database: Database) -> Path:
+            database = database_from_url(spec.connection)
+        elif spec.db_config is not None:
+            database = database_from_config(spec.db_config)
+        else:
+            database = database_from_url(self._policy.default_database, trusted=True)
+        if database.dialect != "sqlite":
+            return database
         if database.path in ("", ":memory:"):
-            raise ValueError("an SQLite database must be a file: name one in the data folder")
+            raise ValueError("an SQLite database must be a file: give the name of one in the data folder")
         if database.trusted:
-            return (self._policy.data_dir / database.path).resolve()
-        return allowed_path(database.path, self._policy)
+            return replace(database, file=(self._policy.data_dir / database.path).resolve())
+        return replace(database, file=allowed_path(database.path, self._policy))
 
-    def _read(
-        self, query: str, database: Database, wanted: Collection[str] | None, seconds: float
-    ) -> Iterator[Batch]:
-        clock = SystemClock()
+    def _read(self, query: str, database: Database, requested: Collection[str] | None) -> Iterator[Batch]:
+        clock, seconds = SystemClock(), self._policy.source_timeout
         deadline = clock.monotonic() + seconds
 
-        def out_of_time() -> bool:
+        def timed_out() -> bool:
             return clock.monotonic() > deadline
 
-        size = self._policy.batch_rows
-        quickly = self._fast_path and wanted is not None and adbc.driver_available(database.dialect)
-        if database.dialect == "sqlite":
-            file = self._sqlite_path(database)
-            chunks = sqlite.read_rows(file, database.path, query, FETCH_ROWS, out_of_time)
-            if wanted is not None and quickly:
-                yield from read_sqlite(chunks, file, query, wanted, batch_rows=size, timed_out=out_of_time)
+        batch_rows = self._policy.batch_rows
+        fast_path = self._fast_path and adbc.driver_available(database.dialect)
+        if (file := database.file) is not None:
+            chunks = sqlite.read_rows(file, database.path, query, FETCH_ROWS, timed_out)
+            if requested is not None and fast_path:
+                yield from read_sqlite(chunks, file, query, requested, batch_rows=batch_rows, timed_out=timed_out)
                 return
         else:
             if missing := missing_driver_message(database.dialect):
                 raise SourceFailed(missing)
             from recserver.chefs.sql import sqlalchemy_reader as engines
 
-            if wanted is not None and quickly:
-                quick = engines.read_arrow(database, query, wanted, seconds, out_of_time)
-                if (first := next(quick, None)) is not None:
+            if requested is not None and fast_path:
+                batches = engines.read_arrow(database, query, requested, seconds, timed_out)
+                if (first := next(batches, None)) is not None:
                     yield first
-                    yield from quick
+                    yield from batches
                     return
-            chunks = engines.read_rows(database, query, FETCH_ROWS, seconds, out_of_time)
-        yield from to_batches(chunks, wanted, size)
-
-    def _secrets(self) -> list[str]:
-        default = {"connection": self._policy.default_database}
-        return [*secret_values(expand_environment(self._entry)), *secret_values(default)]
+            chunks = engines.read_rows(database, query, FETCH_ROWS, seconds, timed_out)
+        yield from to_batches(chunks, requested, batch_rows)
 
 
 def _with_placeholders(spec: SqlEntry) -> SqlEntry:
-    """``spec`` with something harmless in the place of each variable."""
-    config = spec.db_config
+    """``spec`` with valid placeholders for its environment variables."""
+    connection, config = spec.connection and with_placeholders(spec.connection), spec.db_config
     if config is not None:
-        harmless = {name: with_placeholders(part) for name, part in config if isinstance(part, str)}
-        port = 1 if isinstance(config.port, str) else config.port
-        config = config.model_copy(update=harmless | {"port": port})
-    connection = None if spec.connection is None else with_placeholders(spec.connection)
+        texts = {name: with_placeholders(value) for name, value in config if isinstance(value, str)}
+        config = config.model_copy(update=texts | ({"port": None} if "port" in texts else {}))
     return spec.model_copy(update={"connection": connection, "db_config": config})

@@ -1,4 +1,4 @@
-"""Rows of a database server, read through SQLAlchemy in a read-only transaction."""
+"""Reads database servers through SQLAlchemy, in a read-only transaction."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def read_rows(
     """Chunks of the query's result; the first has no rows.
 
     Args:
-        database: with a ``url``, so not SQLite.
-        query: one SELECT. It reaches the driver unchanged: ``:name`` and ``%`` are not parameters.
-        chunk_rows: rows a chunk, at most; the server holds the rest.
+        database: any but SQLite.
+        query: one SELECT. It is passed to the driver unchanged: ``:name`` and ``%`` are not parameters.
+        chunk_rows: maximum number of rows in a chunk; a server-side cursor holds the rest.
         seconds: the server's time limit for the statement, if it supports one.
         timed_out: called between chunks.
 
     Raises:
         TimeoutError: after a timeout.
-        sqlalchemy.exc.SQLAlchemyError: and any error of the driver.
+        sqlalchemy.exc.SQLAlchemyError: for errors of the driver.
     """
     from sqlalchemy import create_engine, event
     from sqlalchemy.pool import NullPool
@@ -45,7 +45,6 @@ def read_rows(
         poolclass=NullPool,
         hide_parameters=True,
         connect_args=connect_args(database, seconds),
-        execution_options=READ_ONLY_OPTIONS.get(database.dialect, {}),
     )
     if database.dialect == "postgresql":
         event.listen(engine, "connect", _load_invalid_times_as_text)
@@ -63,7 +62,7 @@ def _fetch_rows(
     try:
         result = connection.execution_options(yield_per=chunk_rows, no_parameters=True).exec_driver_sql(query)
         if not result.returns_rows:
-            raise SourceFailed("The query answers no rows, not even none: make it a SELECT.")
+            raise SourceFailed("The query does not return rows: make it a SELECT.")
         names = tuple(result.keys())
         yield names, []
         for rows in result.partitions(chunk_rows):
@@ -77,12 +76,12 @@ def _fetch_rows(
 
 
 def _abort_connection(connection: Connection, driver: Any) -> None:
-    """End a connection whose result was not read to its end.
+    """Close a connection whose result was not read completely.
 
-    pymysql would otherwise read the rest first, which may take minutes, when it is closed or collected.
+    Otherwise pymysql would first read the rest when the connection is closed or collected, which may take minutes.
     """
-    if (answer := getattr(driver, "_result", None)) is not None:
-        answer.unbuffered_active = False
+    if (result := getattr(driver, "_result", None)) is not None:
+        result.unbuffered_active = False
     if not connection.invalidated:
         connection.invalidate()
 
@@ -114,41 +113,38 @@ def _load_invalid_times_as_text(driver: Any, _: object) -> None:
 
 
 def read_arrow(
-    database: Database, query: str, wanted: Collection[str], seconds: float, timed_out: Callable[[], bool]
+    database: Database, query: str, requested: Collection[str], seconds: float, timed_out: Callable[[], bool]
 ) -> Iterator[Batch]:
-    """Batches from :mod:`recserver.chefs.sql.adbc_reader`; none if it cannot read the query."""
+    """Batches from :mod:`recserver.chefs.sql.adbc_reader`; none at all if it cannot read the query."""
     assert database.url is not None  # noqa: S101 - for the type checker
     check_resolved_address(database.url)
     url = database.url.update_query_dict(
         {name: str(value) for name, value in connect_args(database, seconds).items()}
     )
-    statements = ["SET TRANSACTION READ ONLY", *setup_statements(database.dialect, seconds)]
     with suppress(adbc.FastPathUnavailable):
-        yield from adbc.read_postgresql(url, query, wanted, statements, timed_out)
+        statements = setup_statements(database.dialect, seconds)
+        yield from adbc.read_postgresql(url, query, requested, statements, timed_out)
 
 
 _SET_CONNECTION_CHECK = (
     "SELECT set_config(name, '2s', true) FROM pg_catalog.pg_settings "
     "WHERE name = 'client_connection_check_interval' AND strpos(version(), 'linux') > 0"
 )
-"""With it, PostgreSQL 14 and later ends a query within seconds of its worker being killed."""
-
-READ_ONLY_OPTIONS: dict[str, dict[str, Any]] = {"postgresql": {"postgresql_readonly": True}}
-"""Execution options of SQLAlchemy that make the transaction read-only."""
+"""With this, PostgreSQL 14 and later cancels a query within seconds after its worker process is killed."""
 
 
 def connect_args(database: Database, seconds: float) -> dict[str, Any]:
-    """Arguments for the driver besides the URL."""
+    """Arguments of the driver in addition to the URL."""
     if database.dialect == "postgresql":
-        alive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-        return {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 60_000, **alive}
+        keepalive = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+        return {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 60_000, **keepalive}
     if database.dialect == "mysql":
-        encrypted = {"ssl": {"check_hostname": False}} if database.tls else {}
-        # The server itself ends the query in time; this is for a server that stops responding.
-        waits = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ceil(seconds) + CONNECT_SECONDS}
-        # As text, pymysql would encode it as Latin-1.
-        secret = {"password": database.url.password.encode()} if database.url and database.url.password else {}
-        return {"local_infile": False, **waits, **secret, **encrypted}
+        tls = {"ssl": {"check_hostname": False}} if database.tls else {}
+        # The server cancels the query in time; this is for a server that stops responding.
+        timeouts = {"connect_timeout": CONNECT_SECONDS, "read_timeout": ceil(seconds) + CONNECT_SECONDS}
+        # As str, pymysql would encode it as Latin-1.
+        password = {"password": database.url.password.encode()} if database.url and database.url.password else {}
+        return {"local_infile": False, **timeouts, **password, **tls}
     return {}
 
 
@@ -156,13 +152,14 @@ def setup_statements(dialect: str, seconds: float, *, mariadb: bool = False) -> 
     """Statements to execute before the query, in its transaction."""
     milliseconds = max(1, ceil(seconds * 1000))
     if dialect == "postgresql":
-        return [f"SET LOCAL statement_timeout = {milliseconds}", _SET_CONNECTION_CHECK]
+        limit = f"SET LOCAL statement_timeout = {milliseconds}"
+        return ["SET TRANSACTION READ ONLY", limit, _SET_CONNECTION_CHECK]
     if dialect == "mysql":
         limit = (
             f"SET SESSION max_statement_time = {milliseconds / 1000:.3f}"
             if mariadb
             else f"SET SESSION max_execution_time = {milliseconds}"
         )
-        # DROP TABLE and the like commit the transaction first: so later ones must be read-only too.
+        # Statements such as DROP TABLE commit the transaction first: later transactions must be read-only too.
         return [limit, "SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY"]
     return ["SET TRANSACTION READ ONLY"] if dialect == "oracle" else []

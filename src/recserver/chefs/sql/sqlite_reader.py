@@ -1,4 +1,4 @@
-"""Rows of an SQLite file, opened so that nothing can be written, attached or loaded."""
+"""Reads SQLite files, with an authorizer that denies writing, attaching databases and loading extensions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from recserver.chefs.sql.error_messages import RowChunk, raise_timeout
 from recserver.chefs.sql.query_guard import is_denied
 
 PROGRESS_STEPS = 10_000
-"""Virtual machine instructions between two checks of the time: well below a millisecond."""
+"""Virtual machine instructions between two checks of the deadline: well below a millisecond."""
 
 MAX_VALUE_BYTES = 64 * 2**20
-"""The largest row or value, in bytes."""
+"""Maximum size of a row or value, in bytes."""
 
 _READ_ACTIONS = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
-# json_each and full-text tables declare themselves with these; they do not allow writes to sqlite_master.
+# json_each and full-text tables are declared with these actions; they do not allow writes to sqlite_master.
 _VIRTUAL_TABLE_ACTIONS = {(sqlite3.SQLITE_UPDATE, "sqlite_master"), (sqlite3.SQLITE_PRAGMA, "data_version")}
 
 
@@ -31,16 +31,16 @@ def read_rows(
     """Chunks of the query's result; the first has no rows.
 
     Args:
-        path: of the database file.
-        name: of the file in messages.
+        path: path of the database file.
+        name: name of the file in messages.
         query: one SELECT.
-        chunk_rows: rows a chunk, at most.
-        timed_out: called all the time; once it returns true, the query is interrupted.
+        chunk_rows: maximum number of rows in a chunk.
+        timed_out: called repeatedly; once it returns true, the query is interrupted.
 
     Raises:
         SourceFailed: if the file cannot be opened.
         TimeoutError: after a timeout.
-        sqlite3.Error: for errors of SQLite itself.
+        sqlite3.Error: for errors of SQLite.
     """
     open_regular(path, name).close()
     with closing(_connect(path)) as connection, raise_timeout(timed_out):
@@ -53,7 +53,7 @@ def read_rows(
 
 
 def is_single_scan(path: Path, query: str) -> bool:
-    """Whether ``query`` is allowed and scans one table once, so that it neither sorts nor joins, and ends."""
+    """Whether ``query`` is allowed and scans one table once: it does not sort or join, and terminates."""
     with closing(_connect(path)) as connection:
         try:
             steps = [step[1] for step in connection.execute(f"EXPLAIN {query}")]
