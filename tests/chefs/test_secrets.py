@@ -72,6 +72,11 @@ def test_numeric_passwords_are_masked() -> None:
     assert mask_entry({"db_config": {"password": 1234}}) == {"db_config": {"password": MASK}}
 
 
+def test_text_in_place_of_an_object_is_masked() -> None:
+    entry = {"db_config": CANARY, "auth": CANARY, "headers": CANARY}
+    assert mask_entry(entry) == dict.fromkeys(entry, MASK)
+
+
 def test_references_are_not_masked() -> None:
     entry = {"db_config": {"password": "${PW}"}, "connection": "postgresql://u:${PW}@h/d"}
     assert mask_entry(entry) == entry

@@ -33,7 +33,7 @@ MAX_URL_CHARS = 8_000
 
 MAX_ATTEMPTS = 3
 FIRST_RETRY_DELAY = 1.0
-"""Seconds before the second attempt, about; twice as long before the third."""
+"""Approximate seconds before the second attempt; twice as long before the third."""
 MAX_WAIT_SHARE = 0.75
 """Maximum share of the remaining time that may be spent waiting for a retry."""
 

@@ -9,12 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from recserver.chefs.rest.entry_types import MAX_SELECTOR_DEPTH, value_at_path
-from recserver.chefs.rest.paginators import (
-    Cursor,
-    HeaderCursor,
-    JsonLink,
-    LinkedPaginator,
-)
+from recserver.chefs.rest.paginators import Cursor, HeaderCursor, JsonLink, LinkedPaginator
 from recserver.core.errors import quoted
 
 if TYPE_CHECKING:
