@@ -105,7 +105,8 @@ async def test_many_trainings(
         watched = await watch(scripted, ask, Scripted(scripted, executor), plans)
     assert {one for each in watched for one in each.began} == set(WATCHERS[: sum(map(len, plans))])
     statuses = {status for each in watched for operation, status in each.seen if operation == "get_model_info"}
-    assert statuses == {"training", "validating", C, F, S}
+    expected = {"training", "validating", C, F, S}
+    assert statuses == expected if how == "library" else statuses <= expected
 
 
 @pytest.mark.parametrize(("how", "plans"), [("library", [[F, C, C, S, F], [C, S, C]]), ("http", [[C, F], [S, C]])])
