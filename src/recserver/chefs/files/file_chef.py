@@ -1,4 +1,4 @@
-"""The CSV chef: one file of delimited text, JSON lines or Parquet, compressed or not."""
+"""The CSV chef: one file of delimited text, JSON lines, Parquet or Arrow, compressed or not."""
 
 from __future__ import annotations
 
@@ -56,7 +56,14 @@ MAX_HEADER_BYTES = 2**20
 DELIMITERS = ",;\t|"
 """Delimiters that are detected, in order of preference."""
 
-FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+FORMAT_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 """Suffix of the file name → format; any other is ``csv``."""
 
 BYTES_PER_ROW = 320
@@ -86,7 +93,7 @@ class CsvEntry(ChefEntry):
     """The keys of a CSV chef; all but ``path`` are detected unless given."""
 
     path: Text
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    format: Literal["csv", "jsonl", "parquet", "arrow"] | None = None
     compression: Literal["none", "gzip", "bz2", "xz", "zstd"] | None = None
     delimiter: Annotated[str, StringConstraints(strict=True), AfterValidator(_check_delimiter)] | None = None
     encoding: Annotated[str, StringConstraints(strict=True), AfterValidator(_check_encoding)] | None = None
@@ -136,6 +143,11 @@ class CsvChef:
                 from recserver.chefs.files.parquet import read_parquet
 
                 yield from read_parquet(raw, wanted, policy.batch_rows, policy.max_file_bytes, name)
+                return
+            if file_format == "arrow":
+                from recserver.chefs.files.arrow_ipc import read_arrow_ipc
+
+                yield from read_arrow_ipc(raw, wanted, policy.batch_rows, policy.max_file_bytes, name)
                 return
             file = SourceFile(raw, name, spec.compression, policy.max_file_bytes)
             if file_format == "jsonl":
