@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections import ChainMap
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
-from recserver.chefs.files.file_chef import CsvEntry
+from recserver.chefs.files.file_chef import FORMAT_BY_SUFFIX, CsvEntry
 from recserver.chefs.rest.paginators import Cursor, HeaderCursor, HeaderLink, JsonLink, Offset, PageNumber
 from recserver.chefs.rest.rest_entry import ApiEntry, ApiKey, Basic, Bearer
 from recserver.chefs.sql.database_config import DbConfig
@@ -60,6 +60,13 @@ def test_every_key_of_a_data_chef_is_documented() -> None:
     names = {name for model in (*entries, *parts) for name in model.model_fields}
     words = {word for code in DOCUMENTED_FIELDS for word in re.findall(r"[\w-]+", code)}
     assert sorted(names - words) == []
+
+
+def test_every_file_format_is_documented_and_detected() -> None:
+    formats = get_args(get_args(CsvEntry.model_fields["format"].annotation)[0])
+    assert set(FORMAT_BY_SUFFIX.values()) | {"csv"} == set(formats)
+    documented = {word for code in DOCUMENTED_FIELDS for word in re.findall(r"[.\w-]+", code)}
+    assert sorted({*formats, *FORMAT_BY_SUFFIX} - documented) == []
 
 
 def test_every_error_code_has_a_status_and_is_documented() -> None:

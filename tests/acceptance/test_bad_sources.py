@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from recserver import RecServer, Settings
 from recserver.core.events import RunEnded
@@ -125,6 +125,13 @@ def parquet_file() -> bytes:
     return written
 
 
+def arrow_file() -> bytes:
+    sink = pa.BufferOutputStream()
+    feather.write_feather(pa.table({"user_id": [f"u{n % 89}" for n in range(900)], "item_id": ["i"] * 900}), sink)
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
 def half(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
@@ -158,6 +165,8 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "spreadsheet": ("x.csv", b"PK\x03\x04" + bytes(100), "spreadsheet"),
     "Parquet cut off": ("x.parquet", half(parquet_file()), "cannot be read as Parquet"),
     "Parquet with another name": ("x.csv", parquet_file(), "format parquet"),
+    "Feather cut off": ("x.feather", half(arrow_file()), "cannot be read as Arrow"),
+    "Feather with another name": ("x.csv", arrow_file(), "format arrow"),
     "JSON lines, one broken": ("x.jsonl", LINE * 5 + b'{"user_id": "u", "it\n' + LINE, "not valid JSON at line 6"),
     "JSON lines, deep": ("x.jsonl", LINE + b'{"a":' * 99_999 + b"1" + b"}" * 99_999, "not valid JSON at line 2"),
     "JSON array": ("x.jsonl", b"[" + LINE + b"]", "contains a JSON array"),

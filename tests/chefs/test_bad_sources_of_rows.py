@@ -11,11 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import parquet
+from pyarrow import ipc, parquet
 
 from recserver.chefs.files import fast_csv as csv_blocks
 from recserver.chefs.files import file_chef as csv_chef
@@ -67,6 +69,7 @@ def test_a_damaged_second_stream_is_reported(policy: SourcePolicy, pack: Callabl
     [
         (b"PK\x03\x04\x14\x00", "is a spreadsheet or a ZIP archive: save its table as CSV."),
         (b"PAR1abc", "is a Parquet file: give the data chef the format parquet."),
+        (b"ARROW1\0\0", "is an Arrow file: give the data chef the format arrow."),
         (b"SQLite format 3\0", "is an SQLite database: create a data chef of type sql for it."),
         (b"\n <HTML><body>", "is HTML or XML: save its table as CSV."),
         (
@@ -154,11 +157,14 @@ def test_long_json_lines_are_read_in_small_batches(policy: SourcePolicy) -> None
     assert "line longer than 8 MiB after line 1" in failure(policy, LINE + b" " * 10_000_000, path="x.jsonl")
 
 
+NOT_UTF8 = pa.array([b"\xff", b"\xfe", b"\xfd"])
+
 FAR = {
     "times after 9999": pa.array([2**55, 1, 2], pa.timestamp("ms")),
     "days after 9999": pa.array([2**31 - 1, 1, 2], pa.date32()),
     "an unknown time zone": pa.array([1, 2, 3], pa.timestamp("us", "Mars/Phobos")),
-    "text that is not UTF-8": pa.array([b"\xff", b"\xfe", b"\xfd"]).view(pa.string()),
+    "text that is not UTF-8": NOT_UTF8.view(pa.string()),
+    "views of text that is not UTF-8": NOT_UTF8.cast(pa.binary_view()).view(pa.string_view()),
 }
 
 
@@ -169,15 +175,108 @@ def test_parquet_values_without_python_type_are_validated(
 ) -> None:
     columns: dict[str, Any] = {"user_id": ["u", None, "w"], "item_id": ["i", "j", "k"], "event": ["view"] * 3}
     parquet.write_table(pa.table(columns | {name: values}), policy.data_dir / "x.parquet")
+    check_all_rows_are_counted(policy, "x.parquet", name)
+
+
+def check_all_rows_are_counted(policy: SourcePolicy, path: str, name: str) -> None:
+    """All three rows of a file are kept or rejected."""
     entry: dict[str, Any] = {"event": {"event_weights": {"view": 1}}, "at": {"timestamp_column": "at"}}.get(
         name, {}
     )
     try:
-        counted = report(policy, path="x.parquet", **entry)
+        counted = report(policy, path=path, **entry)
     except SourceFailed as error:
         assert "None of the 3 rows is usable" in str(error)
     else:
         assert counted.rows_kept + sum(counted.rejected.values()) == 3
+
+
+def write_arrow(policy: SourcePolicy, columns: dict[str, Any], name: str = "x.arrow") -> bytes:
+    """The content of an Arrow file of these columns, which is written into the data folder."""
+    written = pa.table(columns)
+    with ipc.new_file(policy.data_dir / name, written.schema) as file:
+        file.write_table(written)
+    return (policy.data_dir / name).read_bytes()
+
+
+FIRST_TWO = pa.array([0, 1, None], pa.uint64())
+SEVENS = pa.py_buffer((7).to_bytes(16, "little") * 3)
+NOT_IN_PARQUET = {
+    "views of text": pa.array(["1", None, "2"], pa.string_view()),
+    "views of bytes": pa.array([b"1", None, b"2"], pa.binary_view()),
+    "views of lists": pa.array([["1"], None, ["2"]], pa.list_view(pa.string())),
+    "a dictionary of views": pa.DictionaryArray.from_arrays(FIRST_TWO, pa.array(["1", "2"], pa.string_view())),
+    "a large dictionary of views": pa.DictionaryArray.from_arrays(
+        FIRST_TWO, pa.array([*"1234"], pa.string_view())
+    ),
+    "a dictionary of lists": pa.DictionaryArray.from_arrays(FIRST_TWO, pa.array([["1"], ["2"]])),
+    "a dictionary of text that is not UTF-8": pa.DictionaryArray.from_arrays(
+        FIRST_TWO, NOT_UTF8.view(pa.string())
+    ),
+    "runs": pc.run_end_encode(pa.array(["1", "1", "2"])),
+    "months": pa.array([(1, 2, 3), None, (1, 2, 4)], pa.month_day_nano_interval()),
+    "a union": pa.UnionArray.from_sparse(
+        pa.array([0, 1, 0], pa.int8()), [pa.array([1, 2, 3]), pa.array([*"xyz"])]
+    ),
+    "decimals of absurd scale": pa.Array.from_buffers(pa.decimal128(5, 2**31 - 1), 3, [None, SEVENS]),
+}
+
+
+@pytest.mark.parametrize("values", (FAR | NOT_IN_PARQUET).values(), ids=FAR | NOT_IN_PARQUET)
+@pytest.mark.parametrize("name", ["user_id", "rating", "event", "at"])
+def test_types_that_only_arrow_has_are_validated(policy: SourcePolicy, values: pa.Array, name: str) -> None:
+    columns: dict[str, Any] = {"user_id": ["u", None, "w"], "item_id": ["i", "j", "k"], "event": ["view"] * 3}
+    write_arrow(policy, columns | {name: values})
+    check_all_rows_are_counted(policy, "x.arrow", name)
+
+
+def test_views_of_text_are_read_as_text(policy: SourcePolicy) -> None:
+    """Polars writes text as string views."""
+    texts = {"user_id": ["u", "v"], "item_id": ["i", "j"], "rating": ["2", "no"], "at": ["2020-01-02", "1"]}
+    columns = {name: pa.array(values, pa.string_view()) for name, values in texts.items()}
+    write_arrow(policy, columns)
+    parquet.write_table(pa.table(columns), policy.data_dir / "x.parquet")
+    for path in ("x.arrow", "x.parquet"):
+        counted = report(policy, path=path, timestamp_column="at")
+        assert (counted.rows_kept, counted.rejected) == (2, {})
+        assert counted.replaced == {"rating is not a number": 1}
+
+
+def test_truncated_arrow_files_are_reported(policy: SourcePolicy) -> None:
+    whole = write_arrow(policy, {"user_id": ["u"] * 99, "item_id": ["i"] * 99})
+    for size in range(0, len(whole), 11):
+        assert "cannot be read as Arrow" in failure(policy, whole[:size], path="x.arrow")
+
+
+def test_damaged_offsets_and_indices_of_arrow_files_are_reported(policy: SourcePolicy) -> None:
+    """Arrow does not check them by default, and would read other memory of the process."""
+    codes = pa.array([3, 3, 2, 2, 1, 1, 0, 0], pa.int32())
+    columns = {"user_id": pa.DictionaryArray.from_arrays(codes, pa.array([*"abcd"])), "item_id": ["item"] * 8}
+    whole = write_arrow(policy, columns)
+    assert report(policy, path="x.arrow").rows_kept == 8
+    for place in (codes.to_numpy().tobytes(), np.arange(0, 36, 4, np.int32).tobytes()):
+        start = whole.index(place) + 8
+        for wrong in (b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff"):
+            damaged = whole[:start] + wrong + whole[start + 4 :]
+            assert "cannot be read as Arrow" in failure(policy, damaged, path="x.arrow")
+
+
+@pytest.mark.process
+def test_damaged_arrow_files_do_not_crash_the_process(policy: SourcePolicy) -> None:
+    """A child process survives reading many files with one wrong byte."""
+    whole = write_arrow(
+        policy, {"user_id": pa.array(["ann", "bob", "bob"]).dictionary_encode(), "item_id": [*"ijk"]}
+    )
+    entries = []
+    for place in range(8, len(whole), 7):
+        for wrong in (0x7F, 0xFF):
+            name = f"{place}_{wrong}.arrow"
+            (policy.data_dir / name).write_bytes(whole[:place] + bytes([wrong]) + whole[place + 1 :])
+            entries.append({"type": "csv", "path": name})
+    asked = "".join(json.dumps(entry) + "\n" for entry in entries)
+    command = [sys.executable, "-c", CHILD, str(policy.data_dir)]
+    answers = subprocess.run(command, input=asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(answers) == len(entries)
 
 
 def test_a_damaged_parquet_dictionary_is_reported(policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 from aiohttp import web
-from pyarrow import parquet
+from pyarrow import ipc, parquet
 
 from recserver.chefs.rest import rest_chef as api
 from recserver.chefs.sql import row_batches as sql_rows
@@ -61,16 +61,29 @@ class TestJsonLines(TestCsv):
         return {"type": "csv", "path": "rows.jsonl"}
 
 
-class TestParquet(TestCsv):
-    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
-        """Each column has one type, so ids are text."""
-        values = zip(*rows, strict=True) if rows else ([] for _ in columns)
-        table = {
+def text_table(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """A table in which each column has one type, so ids are text."""
+    values = zip(*rows, strict=True) if rows else ([] for _ in columns)
+    return pa.table(
+        {
             name: pa.array([None if one is None else str(one) for one in column], pa.string())
             for name, column in zip(columns, values, strict=True)
         }
-        parquet.write_table(pa.table(table), data_dir / "rows.parquet")
+    )
+
+
+class TestParquet(TestCsv):
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        parquet.write_table(text_table(columns, rows), data_dir / "rows.parquet")
         return {"type": "csv", "path": "rows.parquet"}
+
+
+class TestArrow(TestCsv):
+    def source(self, data_dir: Path, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Entry:
+        table = text_table(columns, rows)
+        with ipc.new_file(data_dir / "rows.arrow", table.schema) as file:
+            file.write_table(table)
+        return {"type": "csv", "path": "rows.arrow"}
 
 
 class TestSqlite(DataChefSuite):

@@ -1,4 +1,4 @@
-"""File formats: compression, delimiters, encodings, JSON lines, Parquet, and damaged files."""
+"""File formats: compression, delimiters, encodings, JSON lines, Parquet, Arrow, and damaged files."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import feather, ipc, parquet
 
 from recserver.chefs.files import decompression as source_file
 from recserver.chefs.files import fast_csv as csv_blocks
@@ -177,7 +178,7 @@ def test_duplicate_column_names_cannot_be_requested(policy: SourcePolicy, table:
         ({"delimiter": "a"}, "delimiter", "must be one character, such as ; or a tab"),
         ({"encoding": "klingon"}, "encoding", "'klingon' is not a text encoding: give one, such as cp1252"),
         ({"encoding": "base64"}, "encoding", "'base64' is not a text encoding: give one, such as cp1252"),
-        ({"format": "xlsx"}, "format", "must be 'csv', 'jsonl' or 'parquet'"),
+        ({"format": "xlsx"}, "format", "must be 'csv', 'jsonl', 'parquet' or 'arrow'"),
         ({"compression": "rar"}, "compression", "must be 'none', 'gzip', 'bz2', 'xz' or 'zstd'"),
     ],
     ids=repr,
@@ -193,7 +194,8 @@ def test_invalid_entries_are_rejected(
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("a.csv", "csv"), ("a.txt", "csv"), ("a", "csv"), ("a.JSONL", "jsonl"), ("a.ndjson.gz", "jsonl"),
-     ("b/a.parquet", "parquet"), ("a.csv.zst", "csv"), ("a.gz", "csv")],
+     ("b/a.parquet", "parquet"), ("a.arrow", "arrow"), ("b/a.Feather", "arrow"), ("a.csv.zst", "csv"),
+     ("a.gz", "csv")],
 )  # fmt: skip
 def test_the_format_is_detected_from_the_name(name: str, kind: str) -> None:
     assert format_from_name(name) == kind
@@ -297,3 +299,108 @@ def test_damaged_and_large_parquet_files_are_reported(policy: SourcePolicy, tabl
     assert "cannot be read as Parquet" in failure(
         table, policy, whole[:2000] + bytes(3000) + whole[5000:], path="x.parquet"
     )
+
+
+def arrow_file(folder: Path, batch_rows: int | None = None, pack: str | None = None, **columns: Any) -> Path:
+    table = pa.table(columns)
+    with ipc.new_file(folder / "x.arrow", table.schema, options=ipc.IpcWriteOptions(compression=pack)) as file:
+        file.write_table(table, max_chunksize=batch_rows)
+    return folder / "x.arrow"
+
+
+@pytest.mark.parametrize("pack", [None, "lz4", "zstd"])
+def test_arrow_columns_come_as_they_lie_in_the_file(policy: SourcePolicy, table: Read, pack: str | None) -> None:
+    noon = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    columns = {"user_id": ["u", None, "w"], "item_id": [7, 8, None], "rating": [1.5, None, 2.0], "at": [noon] * 3,
+               "nested": [{"a": 1}] * 3}  # fmt: skip
+    path = arrow_file(policy.data_dir, 2, pack, **columns)
+    assert table(chef(policy, path="x.arrow"), None) == (tuple(columns), columns)
+    assert table(chef(policy, path="x.arrow"), {"item_id", "absent"})[1] == {"item_id": [7, 8, None]}
+    assert table(chef(policy, path="x.arrow"), {"absent"}) == (tuple(columns), {})
+    for wanted in (None, {"item_id"}):
+        sizes = [batch.n_bytes for batch in chef(policy, path="x.arrow").batches(wanted)]
+        assert sum(sizes) == path.stat().st_size
+    (policy.data_dir / "x.dat").write_bytes(path.read_bytes())
+    assert table(chef(policy, path="x.dat", format="arrow"), None)[1] == columns
+
+
+def test_feather_is_read_as_arrow(policy: SourcePolicy, table: Read) -> None:
+    feather.write_feather(pa.table(COLUMNS), policy.data_dir / "x.feather")
+    assert table(chef(policy, path="x.feather"), None)[1] == COLUMNS
+
+
+def test_arrow_comes_in_batches_within_those_of_the_file(policy: SourcePolicy) -> None:
+    arrow_file(policy.data_dir, 400, user_id=[f"u{n % 9}" for n in range(1000)], item_id=list(range(1000)))
+    batches = list(chef(policy.model_copy(update={"batch_rows": 300}), path="x.arrow").batches(None))
+    assert [batch.n_rows for batch in batches] == [0, 300, 100, 300, 100, 200]
+
+
+def test_only_the_wanted_columns_of_one_arrow_batch_are_in_memory(policy: SourcePolicy) -> None:
+    n_rows, per_batch = 400_000, 20_000
+    columns = {name: np.arange(n_rows) for name in ("user_id", "item_id", "more", "and_more")}
+    arrow_file(policy.data_dir, per_batch, **columns)
+    before, most = pa.total_allocated_bytes(), 0
+    for batch in chef(policy, path="x.arrow").batches({"user_id", "item_id"}):
+        most = max(most, pa.total_allocated_bytes() - before)
+        del batch
+    assert 2 * 8 * per_batch <= most < 3 * 2 * 8 * per_batch
+
+
+def test_an_arrow_dictionary_larger_than_a_batch_is_resolved(policy: SourcePolicy, table: Read) -> None:
+    ids = [f"u{n}" for n in range(900)]
+    codes = pa.array([*range(899), None], pa.uint32())
+    for kind in (pa.string(), pa.string_view()):
+        users = pa.DictionaryArray.from_arrays(codes, pa.array(ids, kind))
+        arrow_file(policy.data_dir, user_id=users, few=pa.array(["a", "b", "a"] * 300).dictionary_encode())
+        small = policy.model_copy(update={"batch_rows": 300})
+        _, first, *_ = chef(small, path="x.arrow").batches(None)
+        assert first.columns["user_id"].type == pa.string()
+        assert isinstance(first.columns["few"], pa.DictionaryArray)
+        assert table(chef(small, path="x.arrow"), {"user_id"})[1] == {"user_id": [*ids[:899], None]}
+
+
+UNREADABLE_ARROW = "cannot be read as Arrow: create it again, or correct the format of the data chef."
+
+
+def stream(data: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with ipc.new_stream(sink, data.schema) as writer:
+        writer.write_table(data)
+    written: bytes = sink.getvalue().to_pybytes()
+    return written
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", UNREADABLE_ARROW),
+        (b"user_id,item_id\nu,i\n", UNREADABLE_ARROW),
+        (b"ARROW1\0\0" + bytes(100) + b"ARROW1", UNREADABLE_ARROW),
+        (stream(pa.table(COLUMNS)), "is an Arrow stream: write it as an Arrow file."),
+        (b"FEA1" + bytes(100) + b"FEA1", "is Feather version 1: write it in version 2."),
+    ],
+    ids=["empty", "CSV", "zeros", "stream", "version 1"],
+)
+def test_files_that_are_not_arrow_are_reported(
+    policy: SourcePolicy, table: Read, content: bytes, sentence: str
+) -> None:
+    assert failure(table, policy, content, path="x.feather") == f"The file 'x.feather' {sentence}"
+
+
+def test_duplicate_column_names_of_arrow_files_are_rejected(policy: SourcePolicy, table: Read) -> None:
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2]), pa.array([3])], names=["x", "x", "y"])
+    with ipc.new_file(policy.data_dir / "x.arrow", twice.schema) as file:
+        file.write_table(twice)
+    assert table(chef(policy, path="x.arrow"), None) == (("x", "x", "y"), {"y": [3]})
+    with pytest.raises(SourceFailed, match="two columns named 'x': give them different names"):
+        table(chef(policy, path="x.arrow"), {"x"})
+
+
+def test_a_huge_arrow_file_says_so(policy: SourcePolicy, table: Read) -> None:
+    path = arrow_file(policy.data_dir, 1000, "zstd", user_id=["u"] * 5000, item_id=[0] * 5000)
+    for limit in (path.stat().st_size - 1, 50_000):
+        small = policy.model_copy(update={"max_file_bytes": limit})
+        assert failure(table, small, path="x.arrow") == (
+            f"The file 'x.arrow' holds more than {limit} bytes: split it, or raise RECSERVER_MAX_FILE_BYTES."
+        )
+    assert len(table(chef(policy, path="x.arrow"), None)[1]["user_id"]) == 5000

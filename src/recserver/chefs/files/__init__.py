@@ -1,1 +1,1 @@
-"""Files as sources: delimited text, JSON lines, Parquet."""
+"""Files as sources: delimited text, JSON lines, Parquet, Arrow."""

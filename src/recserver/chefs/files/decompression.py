@@ -32,6 +32,7 @@ BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\
 OTHER_FORMATS = (
     (re.compile(rb"PK\x03\x04|\xd0\xcf\x11\xe0"), "a spreadsheet or a ZIP archive: save its table as CSV"),
     (re.compile(rb"PAR1"), "a Parquet file: give the data chef the format parquet"),
+    (re.compile(rb"ARROW1\0\0"), "an Arrow file: give the data chef the format arrow"),
     (re.compile(rb"SQLite format 3\0"), "an SQLite database: create a data chef of type sql for it"),
     (re.compile(rb"%PDF-"), "a PDF: save its table as CSV"),
     (re.compile(rb"\s*<(!doctype|html|\?xml)", re.I), "HTML or XML: save its table as CSV"),

@@ -1,4 +1,4 @@
-"""The CSV chef, which reads a file of delimited text, JSON lines or Parquet, compressed or not."""
+"""The CSV chef, which reads a file of delimited text, JSON lines, Parquet or Arrow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,14 @@ MAX_HEADER_BYTES = 2**20
 DELIMITERS = ",;\t|"
 """Delimiters that are detected, in order of preference."""
 
-FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+FORMAT_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
 """Suffix of the file name → format; any other is ``csv``."""
 
 BYTES_PER_ROW = 320
@@ -67,7 +74,7 @@ class CsvEntry(ChefEntry):
     """The keys of an entry of a CSV chef. All but ``path`` are detected by default."""
 
     path: Text
-    format: Literal["csv", "jsonl", "parquet"] | None = None
+    format: Literal["csv", "jsonl", "parquet", "arrow"] | None = None
     compression: Literal["none", "gzip", "bz2", "xz", "zstd"] | None = None
     delimiter: Annotated[str, StringConstraints(strict=True), AfterValidator(_check_delimiter)] | None = None
     encoding: Annotated[str, StringConstraints(strict=True), AfterValidator(_check_encoding)] | None = None
@@ -119,6 +126,11 @@ class CsvChef:
                 from recserver.chefs.files.parquet import read_parquet
 
                 yield from read_parquet(raw, requested, policy.batch_rows, policy.max_file_bytes, name)
+                return
+            if file_format == "arrow":
+                from recserver.chefs.files.arrow_ipc import read_arrow_ipc
+
+                yield from read_arrow_ipc(raw, requested, policy.batch_rows, policy.max_file_bytes, name)
                 return
             file = decompression.SourceFile(raw, name, spec.compression, policy.max_file_bytes)
             read = decompression.utf8_reader(file, spec.encoding)

@@ -42,7 +42,9 @@ HEADERS = "algorithm", *METRICS, "seconds", "peak MB", "error"
 
 app = new_app()
 
-File = Annotated[Path | None, Option(metavar="FILE", help="CSV, JSON lines or Parquet, as data chefs read them.")]
+File = Annotated[
+    Path | None, Option(metavar="FILE", help="CSV, JSON lines, Parquet, Arrow, as data chefs read them.")
+]
 Text = str | None
 Pair = tuple[Path | None, Path | None]
 Columns = Mapping[str, str | None]

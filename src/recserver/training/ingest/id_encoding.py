@@ -65,9 +65,9 @@ def to_arrow(column: Column) -> pa.Array | None:
     """``column`` as one Arrow array; None if Arrow has no common type for its values."""
     if isinstance(column, pa.ChunkedArray):
         combined = column.combine_chunks()
-        return pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
-    if isinstance(column, pa.Array):
-        return column
+        column = pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+    if isinstance(column, pa.Array):  # few functions of Arrow accept string views
+        return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
     kind = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else "native"
     known = {"string": pa.string(), "integer": pa.int64(), "native": None, "empty": pa.null()}
     if kind not in known:  # above all mixed values: Arrow would make integers inexact
@@ -253,8 +253,9 @@ class _Unrepresentable:
         return "(cannot be shown)"
 
 
-_CONVERSION_ERRORS = (ValueError, OverflowError, pa.ArrowException)
-"""Dates before the year 1 or after 9999, time zones unknown to this machine, text that is not UTF-8."""
+_CONVERSION_ERRORS = (ValueError, ArithmeticError, pa.ArrowException)
+"""Dates before the year 1 or after 9999, time zones unknown to this machine, text that is not UTF-8, decimals with
+invalid scales."""
 
 
 def _as_python(value: pa.Scalar) -> Any:

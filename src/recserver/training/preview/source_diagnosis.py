@@ -71,7 +71,7 @@ class SourceSample:
 
     @property
     def kind(self) -> str:
-        """``csv`` (delimited text), ``jsonl``, ``parquet``, ``sql``, ``api``, or the name of a plug-in."""
+        """The format of a file, such as ``csv`` (delimited text); else ``sql``, ``api``, or a plug-in's name."""
         kind = str(self.entry.get("type", "")).lower()
         if kind != "csv":
             return kind
