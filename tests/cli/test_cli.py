@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -34,6 +35,7 @@ CHEFS = 'films: {type: csv, path: films.csv, rename_columns: "userId->user_id,mo
         (["recommend", "ann", "--model", "films", "--fallback", "some"], 2),
         (["evaluate", "--data", "data/films.csv", "--user", "who"], 2),
         (["version"], 0),
+        (["--version"], 0),
         (["serve", "--host", "0.0.0.0"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -50,6 +52,32 @@ async def test_a_command_does_the_same_in_a_new_process(
     out, err = (text.decode().replace("python -m recserver", "recserver") for text in await process.communicate())
     assert (process.returncode, out, err) == await asyncio.to_thread(command, *arguments)
     assert process.returncode == status and bool(out) == (status == 0) and bool(err) == (status != 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [("mo", ["models"]), ("models ex", ["export"]), ("serve --w", ["--workers"])]
+)
+async def test_the_shell_completes_commands_and_options(words: str, expected: list[str]) -> None:
+    typed = f"recserver {words}"
+    environment = {
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(typed.count(" ")),
+        "_RECSERVER_COMPLETE": "complete_bash",
+    }
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("recserver"),
+        stdout=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    out, _ = await process.communicate()
+    assert (process.returncode, out.decode().split()) == (0, expected)
+
+
+@pytest.mark.parametrize("words", [[], ["serve"], ["models", "list"]], ids=" ".join)
+def test_the_short_option_shows_the_same_help(command: Command, words: list[str]) -> None:
+    status, out, err = command(*words, "-h")
+    assert (status, err) == (0, "") and all(word in out for word in ("Usage:", "--help", *words))
+    assert (status, out, err) == command(*words, "--help")
 
 
 class Demo(NamedTuple):

@@ -14,7 +14,6 @@ from recserver import Settings
 from recserver.core.errors import InvalidInput
 from recserver.scheduling.triggers import CronTrigger
 from recserver.testing import FakeClock, few_interactions
-from recserver.training import task as tasks
 from tests.helpers.manual_clock import HandClock
 from tests.helpers.workbench import Workbench
 
@@ -279,20 +278,6 @@ async def test_what_is_no_schedule_is_refused_in_a_sentence(
     await bench.write_task(interval=None, schedule="0 0 * * *", timezone="UTC")
     await bench.finish()
     assert (await bench.task())["next_run_at"] == "2026-01-03T00:00:00.000Z"
-
-
-async def test_without_the_package_a_schedule_says_what_to_install(
-    bench: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks, "CronSim", None)
-    said = 'needs a package that is not installed: pip install "recserver\\[cron\\]"'
-    with pytest.raises(InvalidInput, match=said):
-        await bench.rec.add_model_task("t", model_id="m", data_chef_id="c", schedule="0 0 * * *")
-    await bench.write_task(schedule="0 0 * * *")
-    assert "pip install" in (await bench.task())["last_error"]
-    assert bench.rec.services.scheduler.loop("t") is None
-    await bench.write_task(schedule=None)
-    await bench.finish()
 
 
 async def test_a_planned_run_takes_the_place_of_no_moment() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pkgutil import resolve_name
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -39,7 +39,7 @@ app = typer.Typer(
     help="A recommendation server: trains on the data you have, on a schedule, and answers GET /recommend.",
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -53,6 +53,21 @@ def version() -> None:
     from importlib.metadata import version as version_of
 
     typer.echo(f"recserver {version_of('recserver')}")
+
+
+def _show_version(requested: bool) -> None:
+    if requested:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options of the command itself."""
 
 
 def _limit_numerical_threads() -> None:

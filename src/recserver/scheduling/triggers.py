@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from cronsim import CronSim
+
 from recserver.core.clock import Clock
 from recserver.training.task import TaskSpec, time_zone
 
@@ -134,8 +136,6 @@ class CronTrigger(Trigger):
         return next((time for time in self._times_after(after) if time != self._last_due), None)
 
     def _times_after(self, after: datetime) -> Iterator[datetime]:
-        from cronsim import CronSim
-
         for local_time in CronSim(self._expression, after.astimezone(self._zone)):
             utc = local_time.astimezone(UTC)  # in local time the two passes of a repeated hour compare as equal
             if utc > after:  # in a repeated hour CronSim yields the first pass, even if that is over

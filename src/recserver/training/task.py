@@ -7,6 +7,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -21,19 +22,12 @@ from recserver.core.errors import InvalidInput, quoted
 from recserver.core.validation.messages import first_error
 from recserver.core.validation.values import Bool, Interval, KnownId, interval_seconds, whole_number_between
 
-try:
-    from cronsim import CronSim, CronSimError
-except ModuleNotFoundError:  # an extra
-    CronSim = None  # type: ignore[assignment,misc]
-
 MAX_CRON_LENGTH = 200
 MAX_MEMORY = 2**24
 """MiB."""
 
 
 def _cron(expression: str) -> str:
-    if CronSim is None:
-        raise ValueError('needs a package that is not installed: pip install "recserver[cron]"')
     fields = expression.split()
     if len(fields) != 5:
         raise ValueError("must be a cron expression of five fields, such as 30 2 * * *")

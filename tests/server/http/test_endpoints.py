@@ -369,3 +369,15 @@ async def test_a_planned_run_is_planned_for_the_same_time_in_every_answer(
     monkeypatch.setattr(SystemClock, "now", lambda _: datetime.now(UTC) + next(jitter))
     planned = {(await trained.ok("GET", "/list_tasks"))["t"]["next_run_at"] for _ in range(10)}
     assert len(planned) == 1
+
+
+async def test_every_answer_ends_with_a_line_end(trained: Api) -> None:
+    """So that a terminal's prompt stands in a line of its own."""
+    for path, status in (
+        ("/health", 200),
+        ("/recommend?user_id=u0&model_id=m", 200),
+        ("/get_model_info/none", 404),
+    ):
+        async with trained.session.get(trained.url + path) as response:
+            assert response.status == status
+            assert (await response.read()).endswith(b"}\n")

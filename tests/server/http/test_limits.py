@@ -248,5 +248,5 @@ async def test_many_requests_in_one_connection(alive: Api) -> None:
     writer.write(one * 100)
     for _ in range(100):
         assert b" 200 " in await reader.readline()
-        await reader.readuntil(b"\r\n\r\n{}")
+        await reader.readuntil(b"\r\n\r\n{}\n")
     writer.close()

@@ -172,12 +172,12 @@ def with_unknown_warnings(result: dict[str, Any], arguments: Arguments) -> dict[
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """``content`` as one line of JSON in UTF-8."""
+    """``content`` as a line of JSON in UTF-8, with its line end."""
     try:
-        return dumps(content, inf_nan_mode="null")
+        return dumps(content, inf_nan_mode="null") + b"\n"
     except ValueError:  # a lone surrogate, which old files may contain
         text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        return text.encode(errors="replace")
+        return text.encode(errors="replace") + b"\n"
 
 
 def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:

@@ -81,7 +81,7 @@ async def _write(
 ) -> None:
     buffer = bytearray()
     async for line in lines:
-        buffer += to_json(transform(line)) + b"\n"
+        buffer += to_json(transform(line))
         if len(buffer) >= chunk_bytes:
             await _send(response, buffer)
             buffer.clear()
