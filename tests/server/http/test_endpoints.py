@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
@@ -378,6 +379,6 @@ async def test_every_answer_ends_with_a_line_end(trained: Api) -> None:
         ("/recommend?user_id=u0&model_id=m", 200),
         ("/get_model_info/none", 404),
     ):
-        async with trained.session.get(trained.url + path) as response:
+        async with aiohttp.request("GET", trained.url + path) as response:
             assert response.status == status
             assert (await response.read()).endswith(b"}\n")
