@@ -1,4 +1,4 @@
-"""What a whole training costs by the number of rows: seconds and peak memory, as a table and a plot."""
+"""Time and peak memory of a whole training by the number of rows, as a table and a plot."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from bench.child import NOTE
-from bench.datasets import LARGEST, synthetic
-from bench.plots import by_rows
-from bench.report import report_rows, turned
-from bench.rows import n_rows, rounds
-from bench.training import row_of, whole
+from bench.datasets import MAX_ROWS, synthetic
+from bench.fresh_process import NOTE
+from bench.plots import plot_by_rows
+from bench.report import report_rows, transpose
+from bench.settings import n_rows, rounds
+from bench.training import measure_training, training_row
 
 
 async def main() -> None:
-    largest = n_rows(LARGEST)
+    largest = n_rows(MAX_ROWS)
     counts = [largest // 100, largest // 10, largest]
     files = {count: await synthetic(count) for count in counts}
-    found: dict[int, list[dict[str, object]]] = {count: [] for count in counts}
+    trainings: dict[int, list[dict[str, object]]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(rounds(3)):
             for count, csv in files.items():
-                found[count].append(await whole(csv, "nmf", {}, Path(folder) / "model"))
+                trainings[count].append(await measure_training(csv, "nmf", {}, Path(folder) / "model"))
     rows = [
-        row_of({"rows": count, **tried[0]["counts"]}, tried) | {"s a million rows": _seconds(tried) / count * 1e6}
-        for count, tried in found.items()
+        training_row({"rows": count, **repeats[0]["counts"]}, repeats)
+        | {"s per million rows": _seconds(repeats) / count * 1e6}
+        for count, repeats in trainings.items()
     ]
-    note = f"{NOTE}; nmf by default, from the file to the packed model; medians of {rounds(3)} rounds"
-    report_rows("cost: whole trainings by rows", turned(rows), note)
-    seconds = {count: _seconds(tried) for count, tried in found.items()}
-    memory = {count: median(one["peak"] for one in tried) for count, tried in found.items()}
-    by_rows("cost", {"seconds of a whole training": seconds, "peak memory, MiB": memory})
+    note = (
+        f"{NOTE}; nmf with default hyperparameters, from the file to the packed model; "
+        f"medians of {rounds(3)} rounds"
+    )
+    report_rows("cost: time and memory of a whole training by rows", transpose(rows), note)
+    seconds = {count: _seconds(repeats) for count, repeats in trainings.items()}
+    memory = {count: median(one["peak"] for one in repeats) for count, repeats in trainings.items()}
+    plot_by_rows("cost", {"seconds of a whole training": seconds, "peak memory, MiB": memory})
 
 
-def _seconds(tried: Sequence[Mapping[str, float]]) -> float:
-    return median(one["total"] for one in tried)
+def _seconds(repeats: Sequence[Mapping[str, float]]) -> float:
+    return median(one["total"] for one in repeats)

@@ -1,4 +1,4 @@
-"""The files that algorithms are compared on."""
+"""The data sets that algorithms are compared on."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bench.child import measured
+from bench.fresh_process import measure_in_process
 from bench.report import RESULTS
-from bench.rows import n_rows
+from bench.settings import n_rows
 
-LARGEST = 10_000_000
-"""Rows of the largest file, a tenth of which are compared on, unless ``RECSERVER_BENCH_ROWS`` says otherwise."""
+MAX_ROWS = 10_000_000
+"""Rows of the largest data set, unless ``RECSERVER_BENCH_ROWS`` is set; ``synthetic`` has a tenth of them."""
 PARTS = "ml-latest-small,synthetic,given,large"
 
 
 def parts() -> list[str]:
-    """Which parts to measure: all, or those in ``RECSERVER_BENCH_PARTS``."""
+    """The parts to measure: ``RECSERVER_BENCH_PARTS``, or all."""
     return os.environ.get("RECSERVER_BENCH_PARTS", PARTS).split(",")
 
 
-async def files() -> AsyncIterator[tuple[str, Path]]:
-    """The names of the data sets to measure with, and their files; a line for what is not there."""
+async def datasets() -> AsyncIterator[tuple[str, Path]]:
+    """Names and files of the data sets to measure with; prints a message for one that is missing."""
     for part in parts():
         if part == "ml-latest-small":
             if folder := os.environ.get("RECSERVER_TEST_DATA"):
                 yield part, _absolute(folder) / part / "ratings.csv"
             else:
-                print(f"{part} is left out: RECSERVER_TEST_DATA is not set.")
+                print(f"{part} is skipped: RECSERVER_TEST_DATA is not set.")
         elif part == "synthetic":
-            count = n_rows(LARGEST) // 10
+            count = n_rows(MAX_ROWS) // 10
             yield f"synthetic {count}", await synthetic(count)
         elif part == "given" and (given := os.environ.get("RECSERVER_BENCH_CSV")):
             yield Path(given).stem, _absolute(given)
 
 
 def shape(count: int) -> tuple[int, int]:
-    """Users and items that go with so many rows: 150,000 and 25,000 with 10 million, fewer with fewer."""
-    share = count / LARGEST
+    """The numbers of users and items for a number of rows: 150,000 and 25,000 for 10 million."""
+    share = count / 10_000_000
     return max(50, round(150_000 * share**0.87)), max(40, round(25_000 * share**0.5))
 
 
 async def synthetic(count: int) -> Path:
-    """A file that is made once and kept among the results."""
-    path = RESULTS.resolve() / "data" / f"tastes-{count}.csv"
+    """A generated CSV file of :mod:`bench.topic_interactions`, which is reused by later runs."""
+    path = RESULTS.resolve() / "data" / f"synthetic-{count}.csv"
     if not path.exists():
-        await measured("bench.tastes:writing", path, count, *shape(count))
+        await measure_in_process("bench.topic_interactions:write_topic_csv", path, count, *shape(count))
     return path
 
 

@@ -1,4 +1,4 @@
-"""Exports of the top ten of 100,000 users into each kind of target, each in a fresh process, as in a worker."""
+"""Exporting the top ten of 100,000 users into each type of target, each in a fresh process, as in a worker."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.child import NOTE, Measured, measured
-from bench.models import write_model
+from bench.fresh_process import NOTE, Measurement, measure_in_process
+from bench.models import write_random_model
 from bench.report import report_rows
-from bench.rows import rounds
+from bench.settings import rounds
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.export.export_job import EXTENSIONS, ExportJob, FileTarget, TableTarget, WriteRows
 
@@ -21,31 +21,31 @@ USERS, ITEMS, FACTORS, SEEN = 100_000, 10_000, 64, 50
 async def main() -> None:
     with tempfile.TemporaryDirectory() as name, _servers() as urls:
         folder = Path(name)
-        write_model(folder / "bench.pkl", USERS, ITEMS, FACTORS, seen=SEEN)
-        targets = {"nothing, only computed": "", **{one: one for one in EXTENSIONS}, **urls}
-        found: dict[str, list[Measured]] = {target: [] for target in targets}
+        write_random_model(folder / "bench.pkl", USERS, ITEMS, FACTORS, seen=SEEN)
+        targets = {"no output": "", **{extension: extension for extension in EXTENSIONS}, **urls}
+        exports: dict[str, list[Measurement]] = {label: [] for label in targets}
         for _ in range(rounds(3)):
-            for target, how in targets.items():
-                found[target].append(await measured("bench.export:prepared", folder, how))
+            for label, target in targets.items():
+                exports[label].append(await measure_in_process("bench.export:prepare_export", folder, target))
     rows = [
         {
-            "into": target,
-            "seconds": (seconds := statistics.median(one.seconds for one in all_of_it)),
-            "lowest": min(one.seconds for one in all_of_it),
-            "highest": max(one.seconds for one in all_of_it),
-            "rows/s": all_of_it[0].answer["rows"] / seconds,
-            "MB": all_of_it[0].answer["megabytes"],
-            "peak MiB": statistics.median(one.peak for one in all_of_it),
+            "target": label,
+            "seconds": (seconds := statistics.median(one.seconds for one in repeats)),
+            "min": min(one.seconds for one in repeats),
+            "max": max(one.seconds for one in repeats),
+            "rows/s": repeats[0].result["rows"] / seconds,
+            "MB": repeats[0].result["megabytes"],
+            "peak MiB": statistics.median(one.peak for one in repeats),
         }
-        for target, all_of_it in found.items()
+        for label, repeats in exports.items()
     ]
-    title = f"export: top 10 of {USERS:,} users x {ITEMS:,} items x {FACTORS}, {SEEN} seen items each"
-    report_rows(title, rows, f"{NOTE}; a table is replaced from the second round on")
+    title = f"export: top 10 of {USERS:,} users x {ITEMS:,} items x {FACTORS}, {SEEN} seen items per user"
+    report_rows(title, rows, f"{NOTE}; from the second round on, tables are replaced")
 
 
 @contextmanager
 def _servers() -> Iterator[dict[str, str]]:
-    """The addresses of database servers of our own, those that are installed."""
+    """Start the database servers that are installed; yields the URL of each database."""
     from tests.helpers import database_servers as servers
 
     urls = {"SQLite": "sqlite:///top.db"}
@@ -54,42 +54,43 @@ def _servers() -> Iterator[dict[str, str]]:
             ("postgresql", "PostgreSQL", servers.postgresql), ("mysql", "MariaDB", servers.mariadb),
         ):  # fmt: skip
             if missing := servers.missing(kind):
-                print(f"export {name}: left out; {missing}")
+                print(f"export {name}: skipped; {missing}")
             else:
                 urls[name] = stack.enter_context(start()).dsn()
         yield urls
 
 
-def prepared(folder: str, how: str) -> Callable[[], Callable[[], dict[str, float]]]:
-    """An export that is ready to begin."""
+def prepare_export(folder: str, target: str) -> Callable[[], Callable[[], dict[str, float]]]:
+    """For :mod:`bench.fresh_process`: set up an export to a file extension, a database URL or nowhere."""
     import pyarrow.csv
-    import pyarrow.parquet  # noqa: F401 - imports are not measured
+    import pyarrow.parquet  # noqa: F401 - imports are not timed
     import sqlalchemy  # noqa: F401
 
     from recserver.training.export import export_worker as exports
     from recserver.training.export import file_export as export_files
     from recserver.training.export import table_export as export_tables  # noqa: F401
 
-    file = Path(folder) / f"top{how or '.csv'}"
-    if how.startswith(".") or not how:
+    extension = target or ".csv"
+    file = Path(folder) / f"top{extension}"
+    if extension.startswith("."):
         file.unlink(missing_ok=True)
-        target: FileTarget | TableTarget = FileTarget(out=file, extension=how or ".csv")
+        export_target: FileTarget | TableTarget = FileTarget(out=file, extension=extension)
     else:
-        target = TableTarget(table="top", database=how, policy=SourcePolicy(data_dir=Path(folder)))
-    job = ExportJob(model_id="bench", model=Path(folder) / "bench.pkl", options={}, target=target)
+        export_target = TableTarget(table="top", database=target, policy=SourcePolicy(data_dir=Path(folder)))
+    job = ExportJob(model_id="bench", model=Path(folder) / "bench.pkl", options={}, target=export_target)
 
     @contextmanager
-    def nowhere(*_: object) -> Iterator[WriteRows]:
+    def discard_rows(*_: object) -> Iterator[WriteRows]:
         yield lambda rows: None
 
-    if not how:
-        export_files.open_file_target = nowhere
+    if not target:
+        export_files.open_file_target = discard_rows
 
-    def work() -> Callable[[], dict[str, float]]:
+    def export() -> Callable[[], dict[str, float]]:
         result = exports.export(job, lambda _: None)
         return lambda: {
             "rows": result.rows,
             "megabytes": file.stat().st_size / 1e6 if file.exists() else float("nan"),
         }
 
-    return work
+    return export

@@ -1,4 +1,4 @@
-"""A large CSV file with ids of text, to compressed sparse rows: seconds and memory."""
+"""Reading a large CSV file with text ids into compressed sparse rows (CSR): seconds and peak memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from bench.beside import while_reading
-from bench.child import NOTE, measured
-from bench.readers import FEW
-from bench.report import RESULTS, alternate, report
-from bench.rows import n_rows, rounds, write_csv
+from bench.csv_readers import SMALL_CSV
+from bench.fresh_process import NOTE, measure_in_process
+from bench.random_interactions import write_csv
+from bench.report import RESULTS, measure_round_robin, report
+from bench.serving_latency import measure_while_reading
+from bench.settings import n_rows, rounds
 
 ROWS = 10_000_000
 
@@ -23,45 +23,51 @@ ROWS = 10_000_000
 async def main() -> None:
     path = csv_file()
     with tempfile.TemporaryDirectory() as folder:
-        few = Path(folder) / "few.csv"
-        few.write_text(FEW)
-        await _compare(path, (folder, _entry(path), _entry(few)))
-    await while_reading("files", json.loads(_entry(path)))
+        small = Path(folder) / "small.csv"
+        small.write_text(SMALL_CSV)
+        await _compare(path, (folder, _entry(path), _entry(small)))
+    await measure_while_reading("files", json.loads(_entry(path)))
 
 
-async def _compare(path: Path, ours: tuple[str, str, str]) -> None:
+async def _compare(path: Path, chef_arguments: tuple[str, str, str]) -> None:
     peaks: dict[str, list[float]] = {}
     counts: set[tuple[int, ...]] = set()
-    works = {"collect()": ("bench.sources:collecting", *ours), "pandas": ("bench.readers:with_pandas", path),
-             "pyarrow": ("bench.readers:with_pyarrow", path)}  # fmt: skip
+    functions = {
+        "collect()": ("bench.chef_reading:collect_interactions", *chef_arguments),
+        "pandas": ("bench.csv_readers:with_pandas", path),
+        "pyarrow": ("bench.csv_readers:with_pyarrow", path),
+    }
     if find_spec("polars"):
-        works["polars, Arrow's dictionaries"] = "bench.readers:with_polars", path
-        works["polars, categories"] = "bench.readers:with_polars_categories", path
+        functions["polars, dictionary_encode"] = "bench.csv_readers:with_polars", path
+        functions["polars, categoricals"] = "bench.csv_readers:with_polars_categories", path
 
     def measure(name: str) -> Callable[[], Awaitable[float]]:
-        async def one() -> float:
-            found = await measured(*works[name])
-            peaks.setdefault(name, []).append(found.peak)
-            counts.add(tuple(found.answer))
-            return found.seconds
+        async def read() -> float:
+            one = await measure_in_process(*functions[name])
+            peaks.setdefault(name, []).append(one.peak)
+            counts.add(tuple(one.result))
+            return one.seconds
 
-        return one
+        return read
 
-    seconds = await alternate(rounds(5), {name: measure(name) for name in works})
+    seconds = await measure_round_robin(rounds(5), {name: measure(name) for name in functions})
     if len(counts) > 1:
-        raise AssertionError(f"they read different things: {counts}")
-    ours_took, *others_took = map(median, seconds.values())
-    note = (f"{NOTE}; rows, users, items: {counts.pop()}; the others judge nothing; "
-            f"collect() takes {ours_took / min(others_took):.2f} times as long as the quickest")  # fmt: skip
-    if len(works) == 3:
+        raise AssertionError(f"the readers disagree on the numbers of rows, users and items: {counts}")
+    collect_seconds, *other_seconds = map(median, seconds.values())
+    ratio = collect_seconds / min(other_seconds)
+    note = (
+        f"{NOTE}; rows, users, items: {counts.pop()}; the other libraries do not validate rows; "
+        f"collect() takes {ratio:.2f} times as long as the fastest other library"
+    )
+    if len(functions) == 3:
         note += "; polars is not installed: uv sync --group bench"
-    title = "a CSV file with ids of text, to CSR"
+    title = "reading a CSV file with text ids into CSR"
     report(f"files seconds: {title}", "s", seconds, note)
-    report(f"files memory: {title}, most memory of the process", "MiB", peaks, note)
+    report(f"files memory: {title}, peak memory", "MiB", peaks, note)
 
 
 def csv_file() -> Path:
-    """``RECSERVER_BENCH_CSV``, or a file that is made once and kept among the results."""
+    """``RECSERVER_BENCH_CSV``, or a generated file, which is reused by later runs."""
     if given := os.environ.get("RECSERVER_BENCH_CSV"):
         return Path(given).resolve()
     count = n_rows(ROWS)
@@ -72,5 +78,4 @@ def csv_file() -> Path:
 
 
 def _entry(path: Path) -> str:
-    entry: dict[str, Any] = {"type": "csv", "path": str(path)}
-    return json.dumps(entry)
+    return json.dumps({"type": "csv", "path": str(path)})

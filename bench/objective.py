@@ -1,4 +1,4 @@
-"""How long our solver takes to where scikit-learn's NMF is after 200 sweeps, of the same matrix and penalties."""
+"""Time until recserver's NMF solver reaches the objective of scikit-learn's after 200 iterations."""
 
 from __future__ import annotations
 
@@ -10,109 +10,108 @@ from statistics import median
 import numpy as np
 from scipy.sparse import csr_array
 
-from bench.child import NOTE, THREADS, Measured, measured
-from bench.datasets import files
+from bench.datasets import datasets
+from bench.fresh_process import NOTE, THREADS, Measurement, measure_in_process
 from bench.report import report_rows
-from bench.rows import rounds
-from bench.splits import interactions_of
+from bench.settings import rounds
+from bench.splits import read_interactions
 from recserver.algorithms.nmf.fit import penalties_for
 from recserver.algorithms.nmf.hals import Matrix, Penalty, factorize, random_start
 from recserver.algorithms.nmf.params import NMFParams
 from recserver.algorithms.preprocessing import input_matrices
 
 PARAMS = NMFParams(n_components=64, regularization=0.09)
-SWEEPS, MOST_SWEEPS = 200, 400
+ITERATIONS, MAX_ITERATIONS = 200, 400
 GROWTH = 0.01
-INITS = {"same": "from the same random factors as ours", "nndsvda": "by its own default, nndsvda"}
-"""Where scikit-learn starts."""
+INITS = {"same": "the same random factors as recserver", "nndsvda": "its default, nndsvda"}
+"""The initialisation of scikit-learn."""
 
-THEIRS = "scikit-learn, 200 sweeps"
-OURS = {
-    "cold": ("", ""),
-    "warm, from 200 sweeps": ("", "long"),
-    "warm, from where it stopped": ("", "short"),
-    "cold, until it stops": ("stop", ""),
-    "warm, from where it stopped, until it stops": ("stop", "short"),
+SCIKIT_LEARN = "scikit-learn, 200 iterations"
+RECSERVER = {
+    "cold start": ("", ""),
+    "warm start, from 200 iterations": ("", "iterated"),
+    "warm start, from convergence": ("", "converged"),
+    "cold start, until convergence": ("converged", ""),
+    "warm start, from convergence, until convergence": ("converged", "converged"),
 }
-"""What is timed: until when, and from which factors, those of all but the last 1 % of pairs if warm."""
+"""What is timed: the target and the initial factors. Warm starts use factors of a fit without 1 % of the pairs."""
 
-Answer = dict[str, float]
-Work = Callable[[], Callable[[], Answer]]
+Result = dict[str, float]
+Fit = Callable[[], Callable[[], Result]]
 
 
 async def main() -> None:
-    async for name, csv in files():
+    async for name, csv in datasets():
         for init in INITS:
             await _compare(name, csv, init)
 
 
 async def _compare(name: str, csv: Path, init: str) -> None:
-    found: dict[str, list[Measured]] = {}
+    fits: dict[str, list[Measurement]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        matrix, before = Path(folder) / "matrix.npz", Path(folder) / "before.npz"
-        size = (await measured("bench.objective:preparing", csv, matrix, before)).answer
+        matrix, initial = Path(folder) / "matrix.npz", Path(folder) / "initial.npz"
+        size = (await measure_in_process("bench.objective:write_matrices", csv, matrix, initial)).result
         for _ in range(rounds(5)):
-            theirs = await measured("bench.objective:scikit_learn", matrix, init)
-            found.setdefault(THEIRS, []).append(theirs)
-            for kind, (way, start) in OURS.items():
-                target = way or repr(theirs.answer["objective"])
-                one = await measured("bench.objective:ours", matrix, target, before, start)
-                found.setdefault(f"ours, {kind}", []).append(one)
+            reference = await measure_in_process("bench.objective:fit_scikit_learn", matrix, init)
+            fits.setdefault(SCIKIT_LEARN, []).append(reference)
+            for variant, (stop, start) in RECSERVER.items():
+                target = stop or repr(reference.result["objective"])
+                one = await measure_in_process("bench.objective:fit_recserver", matrix, target, initial, start)
+                fits.setdefault(f"recserver, {variant}", []).append(one)
     report_rows(
-        f"objective {name} {init}: seconds to scikit-learn's objective, k={PARAMS.n_components}",
-        _rows(found),
-        f"{NOTE}; {size}; medians of {rounds(5)} rounds, in turn; float32; penalties of {PARAMS.regularization} "
-        f"of the largest singular value; scikit-learn's coordinate descent, tol 0, starts {INITS[init]}. "
-        "Objectives are computed in float64 from the factors. The fit alone; warm starts from fits of its own to "
-        "all but 1 % of the pairs. Ours ends where theirs did, or by its own rule where the line says that it "
-        f"stops (tol {PARAMS.tol}). Not reached: not in {MOST_SWEEPS} sweeps.",
+        f"objective {name} {init}: time to scikit-learn's objective, k={PARAMS.n_components}",
+        _rows(fits),
+        f"{NOTE}; {size}; medians of {rounds(5)} rounds; float32; penalties of {PARAMS.regularization} times the "
+        f"largest singular value; scikit-learn's coordinate descent with tol 0, initialised with {INITS[init]}. "
+        "Only the fit is timed; objectives are computed from the factors in float64. Warm starts use the factors "
+        "of a fit without 1 % of the pairs. recserver runs until scikit-learn's objective or, where stated, until "
+        f"its own convergence (tol {PARAMS.tol}). Not reached: not within {MAX_ITERATIONS} iterations.",
     )
 
 
-def _rows(found: dict[str, list[Measured]]) -> list[dict[str, object]]:
-    base = median(one.seconds for one in found[THEIRS])
-    target = found[THEIRS][-1].answer["objective"]
+def _rows(fits: dict[str, list[Measurement]]) -> list[dict[str, object]]:
+    base = median(one.seconds for one in fits[SCIKIT_LEARN])
+    target = fits[SCIKIT_LEARN][-1].result["objective"]
     rows: list[dict[str, object]] = []
-    for kind, tried in found.items():
-        seconds = [one.seconds for one in tried]
-        answer = tried[-1].answer
+    for name, repeats in fits.items():
+        seconds = [one.seconds for one in repeats]
+        result = repeats[-1].result
         rows.append({
-            "": kind if answer["reached"] else f"{kind}: not reached",
+            "": name if result["reached"] else f"{name}: not reached",
             "median, s": median(seconds),
-            "lowest": min(seconds),
-            "highest": max(seconds),
-            "CPU s": median(one.cpu for one in tried),
-            "sweeps": int(answer["sweeps"]),
-            "objective": f"{answer['objective']:.4f}",
-            "to theirs": f"{answer['objective'] / target:.5f}",
-            "times as fast": base / median(seconds) if answer["reached"] else float("nan"),
+            "min": min(seconds),
+            "max": max(seconds),
+            "CPU s": median(one.cpu for one in repeats),
+            "iterations": int(result["iterations"]),
+            "objective": f"{result['objective']:.4f}",
+            "ratio to scikit-learn": f"{result['objective'] / target:.5f}",
+            "speed-up": base / median(seconds) if result["reached"] else float("nan"),
         })  # fmt: skip
     return rows
 
 
-def preparing(csv: str, path: str, before: str) -> Callable[[], str]:
-    """Keep the matrix of a file, and the factors of a fit to it before its last 1 % of pairs came."""
+def write_matrices(csv: str, path: str, initial: str) -> Callable[[], str]:
+    """Write the matrix of a data set, and initial factors for warm starts, fitted without 1 % of its pairs."""
 
-    def work() -> str:
-        found = input_matrices(interactions_of(csv), [], PARAMS.feedback, PARAMS.weighting)
-        _save(found.normalised, path)
-        matrix = found.normalised
-        chance = np.random.default_rng(0).random(matrix.nnz)
-        matrix = csr_array((matrix.data.copy(), matrix.indices, matrix.indptr), shape=matrix.shape)
-        matrix.data[chance < GROWTH / (1 + GROWTH)] = 0
+    def write() -> str:
+        full = input_matrices(read_interactions(csv), [], PARAMS.feedback, PARAMS.weighting).normalised
+        _save(full, path)
+        uniform = np.random.default_rng(0).random(full.nnz)
+        matrix = csr_array((full.data.copy(), full.indices, full.indptr), shape=full.shape)
+        matrix.data[uniform < GROWTH / (1 + GROWTH)] = 0
         matrix.eliminate_zeros()
-        penalties, kept = penalties_for(matrix, PARAMS), dict[str, Matrix]()
-        for name, most, tol in (("short", PARAMS.max_iter, PARAMS.tol), ("long", SWEEPS, 0.0)):
-            fit = factorize(matrix, _start(matrix), penalties, max_iter=most, tol=tol, threads=THREADS)
-            kept |= {f"{name}_rows": fit.rows, f"{name}_columns": fit.columns}
-        np.savez(before, **kept)
-        return f"{found.normalised.shape[0]:,} x {found.normalised.shape[1]:,}, {found.normalised.nnz:,} pairs"
+        penalties, factors = penalties_for(matrix, PARAMS), dict[str, Matrix]()
+        for name, max_iter, tol in (("converged", PARAMS.max_iter, PARAMS.tol), ("iterated", ITERATIONS, 0.0)):
+            fit = factorize(matrix, _start(matrix), penalties, max_iter=max_iter, tol=tol, threads=THREADS)
+            factors |= {f"{name}_rows": fit.rows, f"{name}_columns": fit.columns}
+        np.savez(initial, **factors)
+        return f"{full.shape[0]:,} x {full.shape[1]:,}, {full.nnz:,} pairs"
 
-    return work
+    return write
 
 
-def scikit_learn(path: str, init: str) -> Work:
-    """200 sweeps of scikit-learn."""
+def fit_scikit_learn(path: str, init: str) -> Fit:
+    """200 iterations of scikit-learn's coordinate descent."""
     import warnings
 
     from sklearn.decomposition import NMF
@@ -120,79 +119,85 @@ def scikit_learn(path: str, init: str) -> Work:
     matrix = _load(path)
     users, items = matrix.shape
     l2 = penalties_for(matrix, PARAMS)[0].l2
-    warnings.simplefilter("ignore")  # that it did not converge
+    warnings.simplefilter("ignore")  # it does not converge
     NMF(n_components=1, max_iter=1, init="random").fit(np.ones((2, 2), np.float32))
-    way, start = ("custom", _start(matrix)) if init == "same" else (init, (None, None))
-    model = NMF(n_components=_rank(matrix), solver="cd", init=way, max_iter=SWEEPS, tol=0, random_state=0,
+    method, start = ("custom", _start(matrix)) if init == "same" else (init, (None, None))
+    model = NMF(n_components=_rank(matrix), solver="cd", init=method, max_iter=ITERATIONS, tol=0, random_state=0,
                 alpha_W=l2 / items, alpha_H=l2 / users)  # fmt: skip
 
-    def work() -> Callable[[], Answer]:
+    def fit() -> Callable[[], Result]:
         rows = model.fit_transform(matrix, W=start[0], H=None if start[1] is None else start[1].T.copy())
         columns = np.ascontiguousarray(model.components_.T)
-        return lambda: {"objective": objective(matrix, rows, columns), "sweeps": model.n_iter_, "reached": True}
+        return lambda: {
+            "objective": objective(matrix, rows, columns),
+            "iterations": model.n_iter_,
+            "reached": True,
+        }
 
-    return work
+    return fit
 
 
 class _Reached(Exception):
-    """Ends a fit."""
+    """Ends a fit whose target is reached."""
 
 
-def ours(path: str, target: str, before: str, name: str) -> Work:
-    """A fit, from the factors called ``name``.
+def fit_recserver(path: str, target: str, initial: str, name: str) -> Fit:
+    """Fit from the initial factors called ``name``, or from random ones.
 
     Args:
-        target: an objective, to where as many sweeps as are needed are timed: how many is found out beforehand, so
-            that nothing but they is timed. ``stop``: until its own rule stops it.
+        target: the objective to reach, or ``converged`` for the solver's own stopping criterion. The number of
+            iterations that reach an objective is determined before, so that the check is not timed.
     """
     matrix, penalties, start = _load(path), penalties_for(_load(path), PARAMS), None
     if name:
-        with np.load(before) as found:
-            start = found[f"{name}_rows"], found[f"{name}_columns"]
-    most, reached, tol = PARAMS.max_iter, True, PARAMS.tol
-    if target != "stop":
-        most, reached = _needed(matrix, start or _start(matrix), penalties, float(target))
+        with np.load(initial) as factors:
+            start = factors[f"{name}_rows"], factors[f"{name}_columns"]
+    max_iter, reached, tol = PARAMS.max_iter, True, PARAMS.tol
+    if target != "converged":
+        max_iter, reached = _iterations_to(matrix, start or _start(matrix), penalties, float(target))
         tol = 0.0
 
-    def work() -> Callable[[], Answer]:
-        fit = factorize(matrix, start or _start(matrix), penalties, max_iter=most, tol=tol, threads=THREADS)
+    def fit() -> Callable[[], Result]:
+        result = factorize(matrix, start or _start(matrix), penalties, max_iter=max_iter, tol=tol, threads=THREADS)
         return lambda: {
-            "objective": objective(matrix, fit.rows, fit.columns),
-            "sweeps": fit.iterations,
+            "objective": objective(matrix, result.rows, result.columns),
+            "iterations": result.iterations,
             "reached": reached,
         }
 
-    return work
+    return fit
 
 
-def _needed(
-    matrix: csr_array, start: tuple[Matrix, Matrix], penalties: tuple[Penalty, Penalty], most: float
+def _iterations_to(
+    matrix: csr_array, start: tuple[Matrix, Matrix], penalties: tuple[Penalty, Penalty], target: float
 ) -> tuple[int, bool]:
-    """Sweeps until the objective is at most ``most``; False if it never is."""
-    sweeps = 0
+    """The number of iterations until the objective is at most ``target``; False if it is not reached."""
+    iterations_run = 0
 
-    def told(iteration: int, iterations: int, loss: float) -> None:
-        nonlocal sweeps
-        sweeps = iteration
-        if loss <= most:
+    def on_iteration(iteration: int, iterations: int, loss: float) -> None:
+        nonlocal iterations_run
+        iterations_run = iteration
+        if loss <= target:
             raise _Reached
 
     try:
-        factorize(matrix, start, penalties, max_iter=MOST_SWEEPS, tol=0, threads=THREADS, on_iteration=told)
+        factorize(
+            matrix, start, penalties, max_iter=MAX_ITERATIONS, tol=0, threads=THREADS, on_iteration=on_iteration
+        )
     except _Reached:
-        return sweeps, True
-    return sweeps, False
+        return iterations_run, True
+    return iterations_run, False
 
 
 def objective(matrix: csr_array, rows: Matrix, columns: Matrix) -> float:
-    """What both minimise, in float64, without anything of the matrix's shape."""
+    """The objective that both solvers minimise, in float64, without a dense matrix of the input's shape."""
     w, h = rows.astype(np.float64), columns.astype(np.float64)
     l2 = penalties_for(matrix, PARAMS)[0].l2
-    owners = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    users = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     cross = 0.0
     for first in range(0, matrix.nnz, 2**18):
-        some = slice(first, first + 2**18)
-        cross += float(np.einsum("pk,pk,p->", w[owners[some]], h[matrix.indices[some]], matrix.data[some]))
+        batch = slice(first, first + 2**18)
+        cross += float(np.einsum("pk,pk,p->", w[users[batch]], h[matrix.indices[batch]], matrix.data[batch]))
     norm = float(np.square(matrix.data, dtype=np.float64).sum())
     square = norm - 2 * cross + float(((w.T @ w) * (h.T @ h)).sum())
     return square / 2 + l2 / 2 * float(np.square(w).sum() + np.square(h).sum())
@@ -211,6 +216,6 @@ def _save(matrix: csr_array, path: str) -> None:
 
 
 def _load(path: str) -> csr_array:
-    with np.load(path) as found:
-        parts = found["data"], found["indices"], found["indptr"]
-        return csr_array(parts, shape=tuple(found["shape"].tolist()))
+    with np.load(path) as arrays:
+        parts = arrays["data"], arrays["indices"], arrays["indptr"]
+        return csr_array(parts, shape=tuple(arrays["shape"].tolist()))

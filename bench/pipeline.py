@@ -1,4 +1,4 @@
-"""A training through the server, beside its parts in one process, in seconds."""
+"""A training through the server, compared with direct calls of the same functions in one process."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.report import alternate, report
+from bench.report import measure_round_robin, report
+from bench.splits import training_job
 from recserver import RecServer, Settings
-from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.events import RunEnded
 from recserver.training.ingest.source_reader import collect
-from recserver.training.jobs import TrainingJob
 from recserver.training.worker.train import train
 
 USERS, ITEMS, ROWS = 5_000, 2_000, 300_000
@@ -38,7 +37,8 @@ async def main() -> None:
                 assert ended.outcome == "completed", ended
                 return time.perf_counter() - start
 
-            job = _job(data)
+            hyperparameters = {"n_components": 16, "solver": "mu", "max_iter": 20}
+            job = training_job(data / "rows.csv", hyperparameters=hyperparameters, out=data / ".bench.tmp")
 
             async def in_one_process() -> float:
                 job.out.unlink(missing_ok=True)
@@ -51,24 +51,15 @@ async def main() -> None:
                 collect(job, lambda _: None)
                 return time.perf_counter() - start
 
-            await in_one_process()  # imports are not part of it; a worker that is kept has them as well
+            await in_one_process()  # warm-up: imports are not timed; a reused worker process has them as well
             await through_the_server()
-            found = await alternate(5, {"train() in one process": in_one_process, "of which reading": reading,
-                                        "through the server": through_the_server})  # fmt: skip
-    report(f"pipeline: {ROWS:,} rows of CSV, nmf k=16, 20 iterations", "s", found)
-
-
-def _job(data: Path) -> TrainingJob:
-    return TrainingJob(
-        model_id="m",
-        model_version=1,
-        algorithm="nmf",
-        hyperparameters={"n_components": 16, "solver": "mu", "max_iter": 20},
-        data_chef_id="c",
-        data_chef={"type": "csv", "path": "rows.csv", "rename_columns": ""},
-        policy=SourcePolicy(data_dir=data),
-        out=data / ".bench.tmp",
-    )
+            measures = {
+                "train() in one process": in_one_process,
+                "of which reading": reading,
+                "through the server": through_the_server,
+            }
+            seconds = await measure_round_robin(5, measures)
+    report(f"pipeline: training on {ROWS:,} rows of CSV, nmf k=16, 20 iterations", "s", seconds)
 
 
 def _write_rows(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plots of what was measured, in ``results/``. Without matplotlib there are none."""
+"""Plots of the results as SVG files in ``results/``, if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from bench.report import RESULTS
 Draw = Callable[[Any, Mapping[Any, float]], None]
 
 
-def bars(name: str, panels: Mapping[str, Mapping[str, float]]) -> None:
-    """Side by side, a panel for each title: a bar for each value."""
+def plot_bars(name: str, panels: Mapping[str, Mapping[str, float]]) -> None:
+    """A bar chart in each panel, side by side."""
 
     def draw(axes: Any, values: Mapping[str, float]) -> None:
-        drawn = axes.barh(list(values), list(values.values()), color="#1b6ca8")
-        axes.bar_label(drawn, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}", padding=3)
+        bars = axes.barh(list(values), list(values.values()), color="#1b6ca8")
+        axes.bar_label(bars, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}", padding=3)
         axes.invert_yaxis()
         axes.margins(x=0.25)
 
     _plot(name, panels, draw)
 
 
-def by_rows(name: str, panels: Mapping[str, Mapping[int, float]]) -> None:
-    """Side by side, a panel for each title: values by rows, both logarithmic, and a line of equal cost a row."""
+def plot_by_rows(name: str, panels: Mapping[str, Mapping[int, float]]) -> None:
+    """Values by rows in each panel, on logarithmic axes, with a line of linear growth."""
 
     def draw(axes: Any, values: Mapping[int, float]) -> None:
-        most = max(values)
-        equal = [values[most] * count / most for count in values]
-        axes.loglog(list(values), equal, "--", color="#777777", label="equal cost a row")
+        largest = max(values)
+        linear = [values[largest] * count / largest for count in values]
+        axes.loglog(list(values), linear, "--", color="#777777", label="linear")
         axes.loglog(list(values), list(values.values()), "o-", color="#1b6ca8")
         for count, value in values.items():
             axes.annotate(f"{value:,.3g}", (count, value), (0, 8), textcoords="offset points", ha="center")
@@ -41,13 +41,13 @@ def by_rows(name: str, panels: Mapping[str, Mapping[int, float]]) -> None:
 
 def _plot(name: str, panels: Mapping[str, Mapping[Any, float]], draw: Draw) -> None:
     if find_spec("matplotlib") is None:
-        print("There is no plot: matplotlib is not installed.")
+        print("No plot: matplotlib is not installed.")
         return
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    mpl.rcParams["svg.fonttype"] = "none"  # text stays text
-    mpl.rcParams["svg.hashsalt"] = name  # the same figures give the same file
+    mpl.rcParams["svg.fonttype"] = "none"  # keep text as text
+    mpl.rcParams["svg.hashsalt"] = name  # reproducible files
     figure = Figure(figsize=(5.5 * len(panels), 3.8), layout="constrained")
     for axes, (title, values) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
@@ -57,4 +57,4 @@ def _plot(name: str, panels: Mapping[str, Mapping[Any, float]], draw: Draw) -> N
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.svg"
     figure.savefig(path, metadata={"Date": None})
-    print(f"The plot is {path}.")
+    print(f"Plot: {path}")

@@ -1,4 +1,4 @@
-"""Pages of JSON records, fetched and taken apart by our chef, beside decoding the same bytes, in seconds."""
+"""Reading a paginated REST endpoint with a data chef, compared with decoding the same bytes from memory."""
 
 from __future__ import annotations
 
@@ -13,61 +13,61 @@ from urllib.request import urlopen
 
 from aiohttp import web
 
-from bench.beside import while_reading
-from bench.child import NOTE, seconds_of
-from bench.report import alternate, report
-from bench.rows import make_rows, n_rows, names, rounds
+from bench.fresh_process import NOTE, seconds_of
+from bench.random_interactions import id_lists, make_rows
+from bench.report import measure_round_robin, report
+from bench.serving_latency import measure_while_reading
+from bench.settings import n_rows, rounds
 
 ROWS = 1_000_000
-SIZES = (10_000, 1_000)
-"""Records a page."""
+PAGE_SIZES = (10_000, 1_000)
 
 
 async def main() -> None:
     count = n_rows(ROWS)
     async with _source(count) as address:
-        for size in SIZES:
-            entry, few = (json.dumps(_entry(f"{address}/{name}", size)) for name in ("rows", "few"))
-            ours = "/", entry, few
-            works = {
-                "json.loads of the same bytes": seconds_of("bench.rest:decoding", "json", address, size),
-                "msgspec of the same bytes": seconds_of("bench.rest:decoding", "msgspec", address, size),
-                "aiohttp alone, 4 at a time": seconds_of("bench.rest:fetching", address, size),
-                "chef's batches": seconds_of("bench.sources:chef", *ours),
-                "collect()": seconds_of("bench.sources:collecting", *ours),
+        for size in PAGE_SIZES:
+            entry, small = (json.dumps(_entry(f"{address}/{name}", size)) for name in ("rows", "small"))
+            chef_arguments = "/", entry, small
+            measures = {
+                "json.loads, from memory": seconds_of("bench.rest:decode_pages", "json", address, size),
+                "msgspec, from memory": seconds_of("bench.rest:decode_pages", "msgspec", address, size),
+                "aiohttp, 4 concurrent requests, not decoded": seconds_of("bench.rest:fetch_pages", address, size),
+                "data chef's batches": seconds_of("bench.chef_reading:read_batches", *chef_arguments),
+                "collect()": seconds_of("bench.chef_reading:collect_interactions", *chef_arguments),
             }
-            found = await alternate(rounds(7), works)
-            note = f"{NOTE}; the source is a process of its own that answers from memory"
-            report(f"rest {size}: {count:,} records, {size:,} a page", "s", found, note)
-        await while_reading("rest", _entry(f"{address}/rows", SIZES[0]))
+            found = await measure_round_robin(rounds(7), measures)
+            note = f"{NOTE}; the source is a separate process that serves pages from memory"
+            report(f"rest {size}: reading {count:,} records in pages of {size:,}", "s", found, note)
+        await measure_while_reading("rest", _entry(f"{address}/rows", PAGE_SIZES[0]))
 
 
-def decoding(how: str, address: str, size: str) -> Callable[[], int]:
-    """For a child: all pages decoded, one after the other; they are in memory before."""
+def decode_pages(decoder: str, address: str, size: str) -> Callable[[], int]:
+    """Decode all pages one after the other; they are fetched before."""
     bodies = [urlopen(f"{address}/rows?page={page}&size={size}").read() for page in _pages(address, size)]
-    if how == "json":
+    if decoder == "json":
         return lambda: sum(len(json.loads(body)) for body in bodies)
     import msgspec
 
     return lambda: sum(len(msgspec.json.decode(body)) for body in bodies)
 
 
-def fetching(address: str, size: str) -> Callable[[], int]:
-    """For a child: all pages fetched, and not looked at."""
+def fetch_pages(address: str, size: str) -> Callable[[], int]:
+    """Fetch all pages without decoding them."""
     from aiohttp import ClientSession
 
     pages = iter(_pages(address, size))
 
-    async def some(session: ClientSession) -> int:
+    async def fetch_some(session: ClientSession) -> int:
         total = 0
         for page in pages:
-            async with session.get(f"{address}/rows?page={page}&size={size}") as answer:
-                total += len(await answer.read())
+            async with session.get(f"{address}/rows?page={page}&size={size}") as response:
+                total += len(await response.read())
         return total
 
     async def fetch() -> int:
         async with ClientSession() as session:
-            return sum(await asyncio.gather(*(some(session) for _ in range(4))))
+            return sum(await asyncio.gather(*(fetch_some(session) for _ in range(4))))
 
     return lambda: asyncio.run(fetch())
 
@@ -95,7 +95,7 @@ async def _source(count: int) -> AsyncIterator[str]:
 
 def _bodies(count: int, size: int) -> list[bytes]:
     rows = make_rows(count)
-    users, items = names(rows)
+    users, items = id_lists(rows)
     columns = (column.tolist() for column in (rows.users, rows.items, rows.ratings, rows.times))
     records = [
         f'{{"user_id":"{users[user]}","item_id":"{items[item]}","rating":{rating},"timestamp":{time}}}'
@@ -105,14 +105,14 @@ def _bodies(count: int, size: int) -> list[bytes]:
 
 
 async def _serve(count: int) -> None:
-    """Answer pages from memory, and print the port."""
-    bodies = {size: _bodies(count, size) for size in SIZES}
+    """Serve pages from memory, and print the port."""
+    bodies = {size: _bodies(count, size) for size in PAGE_SIZES}
 
     async def rows(request: web.Request) -> web.Response:
         pages, page = bodies[int(request.query["size"])], int(request.query["page"])
         return web.Response(body=pages[page - 1] if page <= len(pages) else b"[]", content_type="application/json")
 
-    async def few(request: web.Request) -> web.Response:
+    async def small(request: web.Request) -> web.Response:
         body = b'[{"user_id":"u","item_id":"i","rating":1,"timestamp":1500000000}]'
         return web.Response(body=body if request.query["page"] == "1" else b"[]", content_type="application/json")
 
@@ -121,13 +121,13 @@ async def _serve(count: int) -> None:
 
     app = web.Application()
     app.router.add_get("/rows", rows)
-    app.router.add_get("/few", few)
+    app.router.add_get("/small", small)
     app.router.add_get("/pages", pages)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # until whoever started it is gone
+    await asyncio.to_thread(sys.stdin.read)  # until the parent process ends
 
 
 if __name__ == "__main__":

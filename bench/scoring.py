@@ -1,4 +1,4 @@
-"""How long an exact top ten takes, in microseconds a user: one by one, and 64 users together."""
+"""Time per user for an exact top ten, in microseconds: one user at a time, and in batches of 64 users."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from bench.models import write_model
-from bench.report import alternate, report
-from bench.rows import rounds
+from bench.models import write_random_model
+from bench.report import measure_round_robin, report
+from bench.settings import rounds
 from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend, recommend_many
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 
-USERS, TOGETHER = 2_000, 64
+USERS, BATCH = 2_000, 64
 
 Call = Callable[[int], object]
 
@@ -31,30 +31,30 @@ async def main() -> None:
         for items in (10_000, 100_000, 1_000_000):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "bench.pkl"
-                write_model(path, users=USERS, items=items, k=64)
-                found = await alternate(rounds(7), _measures(load_model(path)[1]))
+                write_random_model(path, users=USERS, items=items, k=64)
+                values = await measure_round_robin(rounds(7), _measures(load_model(path)[1]))
             note = (
-                "One thread. Users have 15 % of 64 components, as NMF leaves them, or all, as SVD does; and 50 "
-                "items that are left out."
+                "One thread. User factors are 15 % non-zero, as those of NMF, or dense, as those of SVD. "
+                "50 seen items of each user are excluded."
             )
-            report(f"scoring {items}: top 10 of {items:,} items x 64", "us a user", found, note)
+            report(f"scoring {items}: exact top 10 of {items:,} items x 64", "us per user", values, note)
 
 
 def _measures(model: Recommender) -> dict[str, Callable[[], object]]:
-    calls = TOGETHER if len(model.items) > 100_000 else 4 * TOGETHER
+    calls = BATCH if len(model.items) > 100_000 else 4 * BATCH
     factors = np.random.default_rng(1).random(model.user_factors.shape, np.float32)
     dense = replace(model, user_factors=factors)
     measures = {
-        "the factors read once": _timed(_read(model), calls),
-        "product with all factors": _timed(_product(model), calls),
+        "one pass over the item factors": _timed(_max(model), calls),
+        "product with the item factors": _timed(_product(model), calls),
         "product and full sort": _timed(_full_sort(model), calls // 8),
         "recommend": _timed(_recommend(model), calls),
-        "recommend, 64 together": _timed(_recommend_many(model), calls, TOGETHER),
-        "recommend, all components": _timed(_recommend(dense), calls),
-        "recommend, all, 64 together": _timed(_recommend_many(dense), calls, TOGETHER),
+        "recommend, batches of 64": _timed(_recommend_many(model), calls, BATCH),
+        "recommend, dense factors": _timed(_recommend(dense), calls),
+        "recommend, dense, batches of 64": _timed(_recommend_many(dense), calls, BATCH),
     }
     if find_spec("implicit"):
-        measures["implicit topk, 64 together"] = _timed(_implicit(model), calls, TOGETHER)
+        measures["implicit topk, batches of 64"] = _timed(_implicit(model), calls, BATCH)
     return measures
 
 
@@ -62,13 +62,13 @@ def _timed(call: Call, calls: int, users: int = 1) -> Callable[[], object]:
     async def measure() -> float:
         start = time.perf_counter()
         for number in range(0, calls, users):
-            call(number % (USERS - TOGETHER))
+            call(number % (USERS - BATCH))
         return (time.perf_counter() - start) / calls * 1e6
 
     return measure
 
 
-def _read(model: Recommender) -> Call:
+def _max(model: Recommender) -> Call:
     return lambda number: model.item_factors.max()
 
 
@@ -85,8 +85,8 @@ def _recommend(model: Recommender) -> Call:
 
 
 def _recommend_many(model: Recommender) -> Call:
-    asked = PreparedQuery.for_model(model, Query())
-    return lambda first: recommend_many(model, [f"u{first + number:08d}" for number in range(TOGETHER)], asked)
+    query = PreparedQuery.for_model(model, Query())
+    return lambda first: recommend_many(model, [f"u{first + number:08d}" for number in range(BATCH)], query)
 
 
 def _implicit(model: Recommender) -> Call:
@@ -99,7 +99,7 @@ def _implicit(model: Recommender) -> Call:
     seen = csr_matrix((ones, model.seen_indices, model.seen_indptr), shape=shape)
 
     def call(first: int) -> object:
-        some = slice(first, first + TOGETHER)
-        return topk(items, model.user_factors[some], 10, filter_query_items=seen[some], num_threads=1)
+        batch = slice(first, first + BATCH)
+        return topk(items, model.user_factors[batch], 10, filter_query_items=seen[batch], num_threads=1)
 
     return call

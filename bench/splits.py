@@ -1,4 +1,4 @@
-"""What algorithms are compared on: interactions of a file, split, and kept so that any process finds them."""
+"""Interactions of a CSV file, and train/test splits that are written to a file for other processes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from recserver.chefs.source_policy import SourcePolicy
 from recserver.training.jobs import TrainingJob
 from recserver.training.worker.evaluate_candidate import save_holdout
 
-MOST_USERS = 5_000
-"""Evaluated users: twice as many as in a training, for a benchmark is to tell small differences."""
+MAX_USERS = 5_000
+"""Evaluated users; more than in a training, so that small differences become visible."""
 
 
-def job_of(
-    csv: Path, algorithm: str = "nmf", hyperparameters: dict[str, Any] | None = None, **more: Any
+def training_job(
+    csv: Path, algorithm: str = "nmf", hyperparameters: dict[str, Any] | None = None, **fields: Any
 ) -> TrainingJob:
-    """A training on a file with the columns user_id, item_id and perhaps rating and timestamp."""
+    """A training job for a CSV file with the columns user_id, item_id and, optionally, rating and timestamp."""
     with csv.open(encoding="utf-8") as file:
         columns = [name.strip().strip('"') for name in file.readline().split(",")]
-    renamed = {"userId": "user_id", "movieId": "item_id"}
+    aliases = {"userId": "user_id", "movieId": "item_id"}
     entry: dict[str, Any] = {"type": "csv", "path": str(csv)}
-    if renames := {name: renamed[name] for name in columns if name in renamed}:
+    if renames := {name: aliases[name] for name in columns if name in aliases}:
         entry["rename_columns"] = renames
     if "timestamp" in columns:
         entry["timestamp_column"] = "timestamp"
@@ -40,30 +40,30 @@ def job_of(
         data_chef_id="c",
         data_chef=entry,
         policy=SourcePolicy(data_dir=csv.parent),
-        **{"out": csv.parent / "unused", **more},
+        **{"out": csv.parent / "unused", **fields},
     )
 
 
-def interactions_of(csv: str | Path) -> Interactions:
-    """All of a file."""
+def read_interactions(csv: str | Path) -> Interactions:
+    """All interactions of a CSV file."""
     from recserver.training.ingest.source_reader import collect
 
-    return collect(job_of(Path(csv).resolve()), lambda _: None).interactions
+    return collect(training_job(Path(csv).resolve()), lambda _: None).interactions
 
 
-def splitting(csv: str, path: str, seed: str, way: str) -> Callable[[], dict[str, Any]]:
-    """For :mod:`bench.child`: hold out a fifth of each user's pairs, and keep both parts in ``path``.
+def write_split(csv: str, path: str, seed: str, method: str) -> Callable[[], dict[str, Any]]:
+    """For :mod:`bench.fresh_process`: hold out a fifth of each user's interactions, and write both parts.
 
     Args:
-        way: ``random``, as if there were no times, or ``time``: the latest ones.
+        method: ``random``, or ``time`` for the latest interactions.
     """
 
-    def work() -> dict[str, Any]:
-        interactions = interactions_of(csv)
-        if way == "random":
+    def write() -> dict[str, Any]:
+        interactions = read_interactions(csv)
+        if method == "random":
             interactions = replace(interactions, times=None)
-        holdout = hold_out(interactions, max_pairs=2**40, max_users=MOST_USERS, seed=int(seed))
-        assert holdout is not None, "nobody has two pairs"
+        holdout = hold_out(interactions, max_pairs=2**40, max_users=MAX_USERS, seed=int(seed))
+        assert holdout is not None, "no user has two interactions"
         save_holdout(holdout, Path(path))
         return {
             "pairs": interactions.n_pairs,
@@ -72,25 +72,25 @@ def splitting(csv: str, path: str, seed: str, way: str) -> Callable[[], dict[str
             "evaluated users": len(holdout.users),
         }
 
-    return work
+    return write
 
 
-def subset(interactions: Interactions, kept: NDArray[np.bool_]) -> Interactions:
-    """Some of the pairs, with the users and the items that occur in them.
+def subset(interactions: Interactions, mask: NDArray[np.bool_]) -> Interactions:
+    """Some of the interactions, with the users and the items that occur in them.
 
     Args:
-        kept: shape (pairs,).
+        mask: shape (pairs,); True for those to include.
     """
-    rows = np.repeat(np.arange(len(interactions.users)), np.diff(interactions.indptr))[kept]
+    rows = np.repeat(np.arange(len(interactions.users)), np.diff(interactions.indptr))[mask]
     users, owners = np.unique(rows, return_inverse=True)
-    items, columns = np.unique(interactions.indices[kept], return_inverse=True)
+    items, columns = np.unique(interactions.indices[mask], return_inverse=True)
     return replace(
         interactions,
         users=[interactions.users[user] for user in users.tolist()],
         items=[interactions.items[item] for item in items.tolist()],
         indptr=np.searchsorted(owners, np.arange(len(users) + 1)).astype(np.int64),
         indices=columns.astype(np.int32),
-        ratings=interactions.ratings[kept],
-        rows_used=int(kept.sum()),
-        times=None if interactions.times is None else interactions.times[kept],
+        ratings=interactions.ratings[mask],
+        rows_used=int(mask.sum()),
+        times=None if interactions.times is None else interactions.times[mask],
     )

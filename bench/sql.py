@@ -1,4 +1,4 @@
-"""One table of SQLite and of PostgreSQL, read by our chef and by ``pandas.read_sql``, in seconds."""
+"""Reading a table of SQLite and of PostgreSQL with a data chef, compared with ``pandas.read_sql``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.beside import while_reading
-from bench.child import NOTE, seconds_of
-from bench.report import alternate, report
-from bench.rows import make_rows, n_rows, names, rounds, write_csv
+from bench.fresh_process import NOTE, seconds_of
+from bench.random_interactions import id_lists, make_rows, write_csv
+from bench.report import measure_round_robin, report
+from bench.serving_latency import measure_while_reading
+from bench.settings import n_rows, rounds
 from recserver.chefs.sql import adbc_reader as adbc
 
 ROWS = 1_000_000
@@ -25,37 +26,37 @@ async def main() -> None:
     count = n_rows(ROWS)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         file = Path(folder) / "rows.db"
-        _fill_sqlite(file, count)
+        _create_sqlite(file, count)
         await _compare("SQLite", "sqlite", f"sqlite:///{file}", folder, count)
-        await while_reading("sql SQLite", _entry(f"sqlite:///{file}"))
+        await measure_while_reading("sql SQLite", _entry(f"sqlite:///{file}"))
         url = stack.enter_context(_postgresql(Path(folder) / "rows.csv", count))
         if url is not None:
             await _compare("PostgreSQL", "postgresql", url, folder, count)
-            await while_reading("sql PostgreSQL", _entry(url))
+            await measure_while_reading("sql PostgreSQL", _entry(url))
 
 
 async def _compare(name: str, dialect: str, url: str, folder: str, count: int) -> None:
-    whole, few = (
-        json.dumps(_entry(url)),
-        json.dumps(_entry(url, " LIMIT 10")),
-    )
-    ways = {"ordinary": "ordinary"}
-    if adbc.driver_available(dialect):
-        ways = {"ADBC": "quick"} | ways
-    works = {"pandas.read_sql": seconds_of("bench.sql:with_pandas", url)}
-    for said, way in ways.items():
-        works[f"chef's batches, {said}"] = seconds_of("bench.sources:chef", folder, whole, few, way)
-    for said, way in ways.items():
-        works[f"collect(), {said}"] = seconds_of("bench.sources:collecting", folder, whole, few, way)
+    chef_arguments = folder, json.dumps(_entry(url)), json.dumps(_entry(url, " LIMIT 10"))
+    drivers = {"ADBC": "adbc"} if adbc.driver_available(dialect) else {}
+    drivers["standard driver"] = "standard"
+    measures = {"pandas.read_sql": seconds_of("bench.sql:with_pandas", url)}
+    for label, driver in drivers.items():
+        measures[f"data chef's batches, {label}"] = seconds_of(
+            "bench.chef_reading:read_batches", *chef_arguments, driver
+        )
+    for label, driver in drivers.items():
+        measures[f"collect(), {label}"] = seconds_of(
+            "bench.chef_reading:collect_interactions", *chef_arguments, driver
+        )
     if dialect == "sqlite":
-        works["sqlite3, fetchall"] = seconds_of("bench.sql:with_sqlite3", url)
-    found = await alternate(rounds(7), works)
-    note = f"{NOTE}; pandas through SQLAlchemy with the same driver; collect() needs no times and leaves them out"
-    report(f"sql {name}: {count:,} rows, ids of text", "s", found, note)
+        measures["sqlite3, fetchall"] = seconds_of("bench.sql:with_sqlite3", url)
+    found = await measure_round_robin(rounds(7), measures)
+    note = f"{NOTE}; pandas through SQLAlchemy with the same driver; collect() does not read the timestamps"
+    report(f"sql {name}: reading {count:,} rows with text ids", "s", found, note)
 
 
 def with_pandas(url: str) -> Callable[[], int]:
-    """For a child: the query as a data frame."""
+    """Read the query into a data frame."""
     import pandas as pd
     from sqlalchemy import create_engine, text
 
@@ -70,7 +71,7 @@ def with_pandas(url: str) -> Callable[[], int]:
 
 
 def with_sqlite3(url: str) -> Callable[[], int]:
-    """For a child: the query as a list of rows."""
+    """Read the query into a list of rows."""
 
     def read() -> int:
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
@@ -79,16 +80,16 @@ def with_sqlite3(url: str) -> Callable[[], int]:
     return read
 
 
-def _entry(url: str, more: str = "") -> dict[str, Any]:
+def _entry(url: str, suffix: str = "") -> dict[str, Any]:
     if url.startswith("sqlite"):
         config: dict[str, Any] = {"type": "sqlite", "database": url.removeprefix("sqlite:///")}
-        return {"type": "sql", "query": QUERY + more, "db_config": config}
-    return {"type": "sql", "query": QUERY + more, "connection": url}
+        return {"type": "sql", "query": QUERY + suffix, "db_config": config}
+    return {"type": "sql", "query": QUERY + suffix, "connection": url}
 
 
-def _fill_sqlite(path: Path, count: int) -> None:
+def _create_sqlite(path: Path, count: int) -> None:
     rows = make_rows(count)
-    users, items = names(rows)
+    users, items = id_lists(rows)
     columns = (
         (users[user] for user in rows.users.tolist()),
         (items[item] for item in rows.items.tolist()),
@@ -102,11 +103,11 @@ def _fill_sqlite(path: Path, count: int) -> None:
 
 @contextmanager
 def _postgresql(file: Path, count: int) -> Iterator[str | None]:
-    """A server of our own with the same rows; None where PostgreSQL is not installed."""
+    """Start a PostgreSQL server with the same rows; yields its URL, or None where it is not installed."""
     from tests.helpers import database_servers as servers
 
     if missing := servers.missing("postgresql"):
-        print(f"sql PostgreSQL: left out; {missing}")
+        print(f"sql PostgreSQL: skipped; {missing}")
         yield None
         return
     write_csv(file, count)

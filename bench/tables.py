@@ -1,37 +1,24 @@
-"""``python -m bench tables``: what is in ``results/``, as Markdown."""
+"""``python -m bench tables``: the contents of ``results/`` as Markdown."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from bench.report import RESULTS, shown
+from bench.report import RESULTS, format_value, summary_rows
 
 
 async def main() -> None:
     for path in sorted(RESULTS.glob("*.json")):
-        found = json.loads(path.read_text())
-        if "rows" in found:
-            _print_rows(found)
-            continue
-        medians = found["medians"]
-        base = next(iter(medians.values()))
-        print(f"**{found['title']}**, {found['unit']}\n")
-        print("| | median | lowest | highest | to the first |\n|---|---|---|---|---|")
-        for name, values in found["rounds"].items():
-            figures = " | ".join(f"{one:,.4g}" for one in (medians[name], min(values), max(values)))
-            print(f"| {name} | {figures} | {medians[name] / base:.2f} |")
-        rounds = max(map(len, found["rounds"].values()))
-        machine = found["machine"]
-        print(f"\n{rounds} rounds, {machine['cores']} cores, Python {machine['python']}. {found['note']}\n")
-
-
-def _print_rows(found: Mapping[str, Any]) -> None:
-    columns = list(found["rows"][0])
-    print(f"**{found['title']}**\n")
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
-    for row in found["rows"]:
-        print(f"| {' | '.join(map(shown, row.values()))} |")
-    machine = found["machine"]
-    print(f"\n{machine['cores']} cores, Python {machine['python']}. {found['note']}\n")
+        result = json.loads(path.read_text())
+        machine = "{cores} cores, Python {python}".format(**result["machine"])
+        if "rows" in result:
+            title, columns = f"**{result['title']}**", list(result["rows"][0])
+            rows = [map(format_value, row.values()) for row in result["rows"]]
+        else:
+            title, columns = f"**{result['title']}**, {result['unit']}", ["", "median", "min", "max", "ratio"]
+            rows = summary_rows(result["rounds"])
+            machine = f"{max(map(len, result['rounds'].values()))} rounds, {machine}"
+        print(f"{title}\n\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+        for row in rows:
+            print(f"| {' | '.join(row)} |")
+        print(f"\n{machine}. {result['note']}\n")

@@ -1,4 +1,4 @@
-"""Twenty retrainings in a row, each on 1 % more pairs: warm starts beside cold ones."""
+"""Twenty retrainings in a row, each on 1 % more interactions: warm starts compared with cold starts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.child import NOTE, THREADS, measured
-from bench.datasets import files
+from bench.datasets import datasets
+from bench.fresh_process import NOTE, THREADS, measure_in_process
 from bench.report import report_rows
-from bench.splits import interactions_of, job_of, subset
+from bench.splits import read_interactions, subset, training_job
 from recserver.algorithms.evaluation.given_split import holdout_from_split
-from recserver.algorithms.evaluation.metrics import ranking_metrics as ranked
+from recserver.algorithms.evaluation.metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf
@@ -29,78 +29,80 @@ from recserver.training.worker.train import finish_training
 from recserver.training.worker.warm_start import load_previous
 
 STEPS, GROWTH = 20, 0.01
-MOST_USERS = 5_000
+MAX_USERS = 5_000
 
-WORDS = "start", "warm setting", "cold setting"
+TEXT_COLUMNS = "start", "warm setting", "cold setting"
 
 Step = dict[str, Any]
 
 
 async def main() -> None:
-    async for name, csv in files():
-        steps = (await measured("bench.warm:retrainings", csv)).answer
+    async for name, csv in datasets():
+        steps = (await measure_in_process("bench.warm:retrainings", csv)).result
         rows = [*steps, _means(steps)]
         note = (
-            f"{NOTE}; nmf by default; each step on {GROWTH:.0%} more pairs than the one before, in the order of "
-            "time, up to all but the latest fifth of each user, which is foretold. Warm starts are those that a "
-            "training makes by default: every so often one is cold. Choosing: of hyperparameters that are left "
-            "to the data, regularization and blend, which a warm start takes over."
+            f"{NOTE}; nmf with default hyperparameters; each step adds {GROWTH:.0%} of interactions in the order "
+            "of time; test set: the latest fifth of each user's interactions. Warm starts follow the default "
+            "policy of a training, which periodically starts cold. Tuning selects regularization and blend, which "
+            "a warm start reuses."
         )
-        report_rows(f"warm {name}: {STEPS} retrainings, nmf", rows, note)
+        report_rows(f"warm {name}: {STEPS} retrainings with warm and cold starts, nmf", rows, note)
 
 
 def _means(steps: list[Step]) -> Step:
     found: Step = {"step": "mean", "pairs": "", "new users": "", "new items": ""}
     warm = [step for step in steps if step["start"] == "warm"]
-    assert warm, "every start was cold"
-    found |= {name: mean(step[name] for step in steps) for name in steps[0] if name not in {*found, *WORDS}}
+    assert warm, "all starts were cold"
+    found |= {name: mean(step[name] for step in steps) for name in steps[0] if name not in {*found, *TEXT_COLUMNS}}
     fits = mean(step["cold fit, s"] for step in warm) / mean(step["warm fit, s"] for step in warm)
-    return {name: found.get(name, "") for name in steps[0]} | {"start": f"warm fits {fits:.1f} times as fast"}
+    return {name: found.get(name, "") for name in steps[0]} | {"start": f"speed-up of warm fits {fits:.1f}"}
 
 
 def retrainings(csv: str) -> Callable[[], list[Step]]:
-    """Every step, cold and warm in turn."""
+    """For :mod:`bench.fresh_process`: all steps, each with a warm and a cold start."""
     warm_up(nmf)
-    interactions = interactions_of(csv)
+    interactions = read_interactions(csv)
     parts, test = _parts(interactions)
 
-    def work() -> list[Step]:
+    def run() -> list[Step]:
         steps: list[Step] = []
         with tempfile.TemporaryDirectory() as folder:
-            job = job_of(Path(csv), "nmf", dict(nmf.default_params), previous_model=None, threads=THREADS,
+            job = training_job(Path(csv), "nmf", dict(nmf.default_params), previous_model=None, threads=THREADS,
                          out=Path(folder) / "0")  # fmt: skip
-            _retrained(job, parts[0])
+            _retrain(job, parts[0])
             for number in range(1, len(parts)):
                 job = job.model_copy(update={"previous_model": job.out, "out": Path(folder) / str(number)})
                 cold = job.model_copy(update={"previous_model": None, "out": Path(folder) / "cold"})
                 steps.append(_step(number, parts[number - 1 : number + 1], test, (job, cold)))
         return steps
 
-    return work
+    return run
 
 
 def _parts(interactions: Interactions) -> tuple[list[Interactions], Interactions]:
     """What each retraining learns from, the first one before them included; and what all are evaluated on.
 
-    Those who are evaluated were there from the beginning, so that all steps are measured on the same.
+    Only users of the first training set are evaluated, so that the test set is the same at every step.
     """
-    holdout = hold_out(interactions, max_pairs=2**40, max_users=MOST_USERS)
-    assert holdout is not None, "nobody has two pairs"
+    holdout = hold_out(interactions, max_pairs=2**40, max_users=MAX_USERS)
+    assert holdout is not None, "no user has two interactions"
     training = holdout.training
     times = np.arange(training.n_pairs) if training.times is None else training.times
     rank = np.empty(training.n_pairs, np.int64)
     rank[np.argsort(times, kind="stable")] = np.arange(training.n_pairs)
-    sizes = [round(training.n_pairs / (1 + GROWTH) ** left) for left in range(STEPS, -1, -1)]
+    sizes = [round(training.n_pairs / (1 + GROWTH) ** remaining) for remaining in range(STEPS, -1, -1)]
     parts = [subset(training, rank < size) for size in sizes]
-    there = set(parts[0].users)
-    known = [place for place, user in enumerate(holdout.users.tolist()) if training.users[user] in there]
-    held = [holdout.items[holdout.indptr[place] : holdout.indptr[place + 1]] for place in known]
-    held = [np.unique(items[items >= 0]) for items in held]
-    indices = np.concatenate(held).astype(np.int32)
+    known_users = set(parts[0].users)
+    positions = [
+        position for position, user in enumerate(holdout.users.tolist()) if training.users[user] in known_users
+    ]
+    test_items = [holdout.items[holdout.indptr[position] : holdout.indptr[position + 1]] for position in positions]
+    test_items = [np.unique(items[items >= 0]) for items in test_items]
+    indices = np.concatenate(test_items).astype(np.int32)
     test = replace(
         training,
-        users=[training.users[holdout.users[place]] for place in known],
-        indptr=np.concatenate([[0], np.cumsum([len(items) for items in held])]).astype(np.int64),
+        users=[training.users[holdout.users[position]] for position in positions],
+        indptr=np.concatenate([[0], np.cumsum([len(items) for items in test_items])]).astype(np.int64),
         indices=indices,
         ratings=np.ones(len(indices), np.float32),
         rows_used=len(indices),
@@ -114,7 +116,7 @@ def _step(
 ) -> Step:
     before, part = parts
     holdout = holdout_from_split(part, test)
-    assert holdout is not None, "nobody can be evaluated"
+    assert holdout is not None, "no user can be evaluated"
     found: Step = {
         "step": number,
         "pairs": part.n_pairs,
@@ -122,33 +124,33 @@ def _step(
         "new items": len(set(part.items) - set(before.items)),
     }
     for name, job in zip(("warm", "cold"), jobs, strict=True):
-        factors, own = _retrained(job, part)
-        metrics = ranked(holdout, lambda users, factors=factors: factors.scores(part, users))
-        found |= {f"{name} {what}": value for what, value in own.items()}
+        model, step = _retrain(job, part)
+        metrics = ranking_metrics(holdout, lambda users, model=model: model.scores(part, users))
+        found |= {f"{name} {what}": value for what, value in step.items()}
         found[f"{name} NDCG@10"] = metrics["ndcg_at_10"]
     found["start"] = found.pop("warm start")
     del found["cold start"]
     return found
 
 
-def _retrained(job: TrainingJob, part: Interactions) -> tuple[FittedModel, Step]:
-    """What a training does between its reading and its end, without the evaluation."""
-    began = time.perf_counter()
-    found = load_previous(job, nmf, part)
-    chosen = found.tuned
-    if not chosen:
+def _retrain(job: TrainingJob, part: Interactions) -> tuple[FittedModel, Step]:
+    """Run the steps of a training after reading, except for the evaluation."""
+    start = time.perf_counter()
+    previous = load_previous(job, nmf, part)
+    hyperparameters = previous.tuned
+    if not hyperparameters:
         holdout = hold_out(part)
         assert holdout is not None
-        chosen = nmf.tune(holdout.training, {}, FitContext(THREADS))
-    middle = time.perf_counter()
-    factors = fit_checked(nmf, part, chosen, FitContext(THREADS, warm_start=found.warm_start))
+        hyperparameters = nmf.tune(holdout.training, {}, FitContext(THREADS))
+    tuned = time.perf_counter()
+    model = fit_checked(nmf, part, hyperparameters, FitContext(THREADS, warm_start=previous.warm_start))
     end = time.perf_counter()
     job.out.unlink(missing_ok=True)
-    finish_training(job, nmf, part, factors, "", header=found.header(job, part, chosen))
-    return factors, {
-        "start": "cold" if found.warm_start is None else "warm",
-        "choosing, s": middle - began,
-        "fit, s": end - middle,
-        "iterations": factors.metrics["iterations"],
-        "setting": "/".join(f"{factors.hyperparameters[name]:g}" for name in ("regularization", "blend")),
+    finish_training(job, nmf, part, model, "", header=previous.header(job, part, hyperparameters))
+    return model, {
+        "start": "cold" if previous.warm_start is None else "warm",
+        "tuning, s": tuned - start,
+        "fit, s": end - tuned,
+        "iterations": model.metrics["iterations"],
+        "setting": "/".join(f"{model.hyperparameters[name]:g}" for name in ("regularization", "blend")),
     }
