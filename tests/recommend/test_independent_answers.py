@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from recserver import RecServer, Settings
 from recserver.recommend import micro_batching
+from recserver.recommend.batch_top_n import MIN_BATCH
 from recserver.recommend.micro_batching import MicroBatcher
 from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import items_to_json
+from recserver.recommend.pipeline import items_to_json, recommend_many
+from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import UserOptions
 from tests.helpers.film_models import put_films
@@ -84,6 +86,18 @@ def test_requests_at_once_are_answered_as_if_alone(model: Recommender, large: bo
         found = asyncio.run(at_once())
     answers = [(one.source and one.source.value, items_to_json(one)) for one in found]
     assert answers == [alone(model, *one) for one in asked]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_batch_is_answered_as_each_user_alone(model: Recommender, name: str) -> None:
+    """Batch scoring applies every option that it supports; a query with any other is answered for each user."""
+    users = ASKING * MIN_BATCH
+    for value in OPTIONS[name]:
+        for options in ({name: value}, {name: value, "n": 3}):
+            query = Query.from_options(PARSED.validate_python(options))
+            answers = recommend_many(model, users, PreparedQuery.for_model(model, query))
+            found = [(one.source and one.source.value, items_to_json(one)) for one in answers]
+            assert found == [alone(model, user, options) for user in users]
 
 
 async def test_through_the_library(server: RecServer, model: Recommender) -> None:
