@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+from recserver import RecServer
 from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver.chefs.files.file_chef import FORMAT_BY_SUFFIX, CsvEntry
 from recserver.chefs.rest.paginators import Cursor, HeaderCursor, HeaderLink, JsonLink, Offset, PageNumber
@@ -20,6 +22,7 @@ from recserver.chefs.sql.sql_chef import SqlEntry
 from recserver.core.errors import InvalidInput, RecServerError
 from recserver.recommend.request_options import RankOptions, UserOptions
 from recserver.registry.model_status import ModelStatus
+from recserver.registry.quality_gate import QualityGate
 from recserver.server.http.routes import ROUTES
 from recserver.server.settings import Settings
 
@@ -50,6 +53,12 @@ def test_every_algorithm_and_status_is_documented() -> None:
 
 def test_every_request_option_is_documented() -> None:
     names = UserOptions.__annotations__ | RankOptions.__annotations__
+    assert [name for name in names if f"`{name}`" not in HTTP_API] == []
+
+
+def test_every_threshold_of_the_quality_gate_can_be_changed_and_is_documented() -> None:
+    names = set(QualityGate.model_fields)
+    assert names <= set(inspect.signature(RecServer.update_quality_gate).parameters)
     assert [name for name in names if f"`{name}`" not in HTTP_API] == []
 
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from recserver.recommend.request_options import RankOptions, UserOptions
 from tests.helpers.api_client import Answer, Api
 from tests.helpers.film_models import FILMS, ODD
 
@@ -57,6 +58,13 @@ ABOUT: dict[str, dict[str, Any]] = {
     "/session_recommend": {"interactions": ["alien"]}, "/recommend_batch": {"user_ids": ["ann", "nobody"]},
     "/rank": {"item_ids": ["heat"]},
 }  # fmt: skip
+
+
+def test_every_option_has_bad_values() -> None:
+    """A new option needs some, as texts of a query string and as values of a body."""
+    options = UserOptions.__annotations__.keys() | RankOptions.__annotations__.keys()
+    assert (TEXTS | PERSONAL_TEXTS).keys() >= options
+    assert (VALUES | PERSONAL_VALUES).keys() >= options
 
 
 def refused(answer: Answer, place: str, name: str, value: object) -> None:
