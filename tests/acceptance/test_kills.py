@@ -66,7 +66,7 @@ async def random_stops(data_dir: Path, times: int, chance: random.Random) -> Non
                 run = await post(http, "/run_task", task_name="t0")
                 before = {path.name: path.read_bytes() for path in models.glob("m0[._][pm]*")}
                 await passing(chance.uniform(0, 0.3))
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     answer = await post(http, "/stop_training", model_id="m0")
                 info = await get(http, "/get_model_info/m0")
                 ended_as = (await get(http, f"/get_run/{run['run_id']}"))["outcome"]

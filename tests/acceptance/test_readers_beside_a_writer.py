@@ -106,7 +106,7 @@ async def test_new_versions_of_the_writer_are_served(data_dir: Path) -> None:
             for version in range(3, 6):
                 await post(writer, "/run_task", task_name="t0")
                 assert (await until(theirs, "model_serves"))["model_version"] == version
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(20):
                     assert await until(mine, "model_serves") == {"model_id": "m0", "model_version": version}
                 assert (await get(reader, "/recommend/u0/m0"))["model_version"] == version
                 await until(theirs, "run_ended")

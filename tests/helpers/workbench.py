@@ -75,7 +75,7 @@ class Workbench:
     async def one_begun(self) -> ScriptedTraining:
         """The training that has begun by now: there must be exactly one that the test was not given yet."""
         await self.clock.settle()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             return await self.trainings.next()
 
     def elapsed(self) -> float:

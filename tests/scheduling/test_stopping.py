@@ -128,7 +128,7 @@ async def test_a_training_stopped_before_its_first_step_never_begins(bench: Work
     task = TaskSpec(task_name="t", model_id="m", interactions_data_chef_id="c", interval=60)
     order = TrainingRequest("1", task, await parts.models.read("m"), {"c": {"type": "csv"}})
     run = trainer.start(order, recorder.open(order, None))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await trainer.stop([run]) == ["m"]
     assert (run.log.record.outcome, bench.trainings.started_count) == ("stopped", 0)
 

@@ -41,7 +41,7 @@ class Looks:
 
     async def until(self, holds: Callable[[dict[str, str]], bool]) -> None:
         """Return once the folder was looked at and held what it should."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not (self.seen and holds(self.seen[-1])):
                 self._news.clear()
                 await self._news.wait()
@@ -54,7 +54,7 @@ async def watching(folder: Path, rescan: float) -> AsyncIterator[Looks]:
     one = FolderWatcher((folder.parent, folder), looks.look, rescan, SystemClock())
     work = asyncio.create_task(one.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await one.ready.wait()
         yield looks
     finally:
@@ -211,7 +211,7 @@ async def test_task_files_take_effect_without_a_restart(data_dir: Path, settings
         with rec.events.listen() as events:
 
             async def reconciled(until: Callable[[TasksReconciled], bool]) -> None:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(20):
                     await events.next(TasksReconciled, until)
 
             text = json.dumps(task)

@@ -25,7 +25,7 @@ def models(tmp_path: Path) -> ModelStore:
 
 async def test_a_nested_change_does_not_wait_and_ends_with_the_outer_one() -> None:
     locks, moment = ModelLocks(), ModelLocks().moment()
-    async with asyncio.timeout(5), locks.changing("m"):
+    async with asyncio.timeout(20), locks.changing("m"):
         async with locks.changing("m"), locks.reading("m"):
             pass
         assert locks.changed_since("m", locks.moment())

@@ -115,7 +115,7 @@ async def test_a_new_version_is_loaded(reader: Api, trained: Api, trainings: Scr
         await trained.ok("POST", "/run_task", {"task_name": "t"})
         (await trainings.next()).finish()
         assert (await theirs.next(RunEnded)).model_version == 2
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             assert await mine.next(ModelServes) == ModelServes("m", 2)
     assert (await reader.ok("GET", "/recommend/u0/m"))["model_version"] == 2
 

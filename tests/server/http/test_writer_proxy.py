@@ -158,7 +158,7 @@ async def test_events_are_forwarded_until_the_client_disconnects(follower: Api, 
         assert len(listeners) == before + 1
         trained.rec.events.publish(TasksReconciled(("told",)))
         assert await stream.content.readuntil(b'{"task_names": ["told"]}')
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(listeners) > before:
             trained.rec.events.publish(TasksReconciled(()))
             await asyncio.to_thread(int)

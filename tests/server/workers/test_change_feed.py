@@ -106,7 +106,7 @@ async def test_a_failed_refresh_is_retried(path: Path, fault: Exception) -> None
         while one.looks < 2:
             await one.wants.wait()
             one.wants.clear()
-            await asyncio.wait_for(followers.wait_settled(), 5)
+            await asyncio.wait_for(followers.wait_settled(), 20)
 
 
 async def test_a_follower_reconnects_to_a_restarted_writer(path: Path) -> None:
