@@ -13,7 +13,7 @@ from bench.csv_readers import SMALL_CSV
 from bench.fresh_process import THREADS
 from bench.memory import peak_mib
 from bench.splits import training_job
-from recserver.algorithms.evaluation.metrics import ranking_metrics
+from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
 from recserver.algorithms.lookup import load_algorithm
 from recserver.algorithms.protocol import FitContext
 from recserver.core.errors import TrainingFailed

@@ -17,7 +17,7 @@ from bench.fresh_process import NOTE, THREADS, measure_in_process
 from bench.report import report_rows
 from bench.splits import read_interactions, subset, training_job
 from recserver.algorithms.evaluation.given_split import holdout_from_split
-from recserver.algorithms.evaluation.metrics import ranking_metrics
+from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.algorithms.evaluation import metrics
+from recserver.algorithms.evaluation import ranking_metrics as metrics
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.algorithm import nmf
 from recserver.algorithms.protocol import FitContext, FittedModel

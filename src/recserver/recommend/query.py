@@ -1,4 +1,4 @@
-"""The options of a request, validated and typed."""
+"""A query: the validated options of a request (``request_options.py``) as one hashable value."""
 
 from __future__ import annotations
 

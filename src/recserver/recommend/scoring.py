@@ -1,7 +1,9 @@
 """Scores of items for a user: approximate ones of all items, and exact ones of those that are returned.
 
 The score of item i for user u is ``user_factors[u] @ item_factors[:, i]``, plus the sum of
-``confidence[j] * S[j, i]`` over the user's interactions j where the model has item-item weights S.
+``confidence[j] * S[j, i]`` over the user's interactions j where the model has item-item weights S. The
+evaluation (``FittedModel.scores`` in ``algorithms/protocol.py``) and the approximate scoring of batches
+(``batch_top_n.py``) have implementations of their own; tests compare them.
 
 A product of vectors or matrices rounds in an order that depends on its shape, so on the other requests of a batch
 and on the position of an item. It only finds the few items among which the best must be; their scores are summed

@@ -1,4 +1,4 @@
-"""Which versions of a model are retained."""
+"""Which versions of a model are retained. How many is the setting ``model_versions`` (``server/settings.py``)."""
 
 from __future__ import annotations
 

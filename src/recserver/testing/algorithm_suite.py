@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.algorithms.evaluation.metrics import ranking_metrics
+from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import hold_out
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import InvalidInput

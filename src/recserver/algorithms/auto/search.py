@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from recserver.algorithms.auto.params import AutoParams, initial_hyperparameters
-from recserver.algorithms.evaluation.metrics import ndcg_per_ranking
+from recserver.algorithms.evaluation.ranking_metrics import ndcg_per_ranking
 from recserver.algorithms.evaluation.splitting import MIN_TUNING_USERS, Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import load_algorithm

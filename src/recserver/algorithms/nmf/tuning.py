@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
-from recserver.algorithms.evaluation.metrics import ndcg_per_ranking
+from recserver.algorithms.evaluation.ranking_metrics import ndcg_per_ranking
 from recserver.algorithms.evaluation.splitting import MIN_TUNING_USERS, Holdout, Indices, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.nmf.fit import fit_neighbors, penalties_for

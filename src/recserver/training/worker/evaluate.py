@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms.evaluation.metrics import ranking_metrics
+from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import Holdout, hold_out
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.algorithms.evaluation.metrics import ranking_metrics
+from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
 from recserver.algorithms.evaluation.splitting import Holdout
 from recserver.algorithms.interactions import Interactions
 from recserver.algorithms.lookup import load_algorithm
