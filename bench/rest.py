@@ -36,9 +36,9 @@ async def main() -> None:
                 "data chef's batches": seconds_of("bench.chef_reading:read_batches", *chef_arguments),
                 "collect()": seconds_of("bench.chef_reading:collect_interactions", *chef_arguments),
             }
-            found = await measure_round_robin(rounds(7), measures)
+            seconds = await measure_round_robin(rounds(7), measures)
             note = f"{NOTE}; a separate process serves pages from memory; aiohttp sends 4 concurrent requests"
-            report(f"rest {size}: reading {count:,} records in pages of {size:,}", "s", found, note)
+            report(f"rest {size}: reading {count:,} records in pages of {size:,}", "s", seconds, note)
         await measure_while_reading("rest", _entry(f"{address}/rows", PAGE_SIZES[0]))
 
 
