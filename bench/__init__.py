@@ -1,1 +1,1 @@
-"""Benchmarks: everything compared in one run, alternating, medians and ratios. ``make bench``."""
+"""Benchmarks. Alternatives are measured in turn in one run, and reported as medians and ratios. ``make bench``."""

@@ -42,20 +42,20 @@ class ComparedAlgorithm:
 
 def compared_algorithms() -> list[ComparedAlgorithm]:
     """All algorithms of recserver, two of them also by grid search, and the installed libraries."""
-    found = [ComparedAlgorithm(name) for name in BUILTIN]
-    found.append(ComparedAlgorithm("ease, grid", None, _grid(regularization=(50.0, 150.0, 500.0, 1500.0))))
+    algorithms = [ComparedAlgorithm(name) for name in BUILTIN]
+    algorithms.append(ComparedAlgorithm("ease, grid", None, _grid(regularization=(50.0, 150.0, 500.0, 1500.0))))
     grid = _grid(neighbors=(20, 100, 300), shrinkage=(10.0, 100.0))
-    found.append(ComparedAlgorithm("item_knn, grid", None, grid))
-    found.append(ComparedAlgorithm("scikit-learn NMF, plain", "scikit_nmf", [{"k": 10, "ratings": "raw"}]))
+    algorithms.append(ComparedAlgorithm("item_knn, grid", None, grid))
+    algorithms.append(ComparedAlgorithm("scikit-learn NMF, plain", "scikit_nmf", [{"k": 10, "ratings": "raw"}]))
     grid = _grid(k=(32, 64), ratings=("raw", "binary"))
-    found.append(ComparedAlgorithm("scikit-learn NMF, grid", "scikit_nmf", grid))
+    algorithms.append(ComparedAlgorithm("scikit-learn NMF, grid", "scikit_nmf", grid))
     if find_spec("implicit"):
         grid = _grid(factors=(64, 128), regularization=(3.0, 30.0, 100.0), alpha=(2.0, 10.0))
-        found.append(ComparedAlgorithm("implicit ALS, grid", "implicit_als", grid))
+        algorithms.append(ComparedAlgorithm("implicit ALS, grid", "implicit_als", grid))
     if python := lenskit_python():
         grid = _grid(embedding_size=(64, 128), regularization=(0.1, 1.0), weight=(2.0, 10.0, 40.0), epochs=(15,))
-        found.append(ComparedAlgorithm("LensKit implicit MF, grid", "lenskit_mf", grid, python))
-    return found
+        algorithms.append(ComparedAlgorithm("LensKit implicit MF, grid", "lenskit_mf", grid, python))
+    return algorithms
 
 
 def lenskit_python() -> str | None:
@@ -146,5 +146,5 @@ def format_setting(setting: Setting) -> str:
 def _format_settings(settings: Sequence[Setting]) -> str:
     """One text for the settings of all seeds; different values of one hyperparameter are separated by slashes."""
     return format_setting(
-        {name: "/".join(dict.fromkeys(str(one[name]) for one in settings)) for name in settings[0]}
+        {name: "/".join(dict.fromkeys(str(setting[name]) for setting in settings)) for name in settings[0]}
     )

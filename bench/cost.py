@@ -35,9 +35,9 @@ async def main() -> None:
     )
     report_rows("cost: time and memory of a whole training by rows", transpose(rows), note)
     seconds = {count: _seconds(repeats) for count, repeats in trainings.items()}
-    memory = {count: median(one["peak"] for one in repeats) for count, repeats in trainings.items()}
+    memory = {count: median(training["peak"] for training in repeats) for count, repeats in trainings.items()}
     plot_by_rows("cost", {"seconds of a whole training": seconds, "peak memory, MiB": memory})
 
 
 def _seconds(repeats: Sequence[Mapping[str, float]]) -> float:
-    return median(one["total"] for one in repeats)
+    return median(training["total"] for training in repeats)

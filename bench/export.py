@@ -30,12 +30,12 @@ async def main() -> None:
     rows = [
         {
             "target": label,
-            "seconds": (seconds := statistics.median(one.seconds for one in repeats)),
-            "min": min(one.seconds for one in repeats),
-            "max": max(one.seconds for one in repeats),
+            "seconds": (seconds := statistics.median(export.seconds for export in repeats)),
+            "min": min(export.seconds for export in repeats),
+            "max": max(export.seconds for export in repeats),
             "rows/s": repeats[0].result["rows"] / seconds,
             "MB": repeats[0].result["megabytes"],
-            "peak MiB": statistics.median(one.peak for one in repeats),
+            "peak MiB": statistics.median(export.peak for export in repeats),
         }
         for label, repeats in exports.items()
     ]

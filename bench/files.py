@@ -43,10 +43,10 @@ async def _compare(path: Path, chef_arguments: tuple[str, str, str]) -> None:
 
     def measure(name: str) -> Callable[[], Awaitable[float]]:
         async def read() -> float:
-            one = await measure_in_process(*functions[name])
-            peaks.setdefault(name, []).append(one.peak)
-            counts.add(tuple(one.result))
-            return one.seconds
+            measurement = await measure_in_process(*functions[name])
+            peaks.setdefault(name, []).append(measurement.peak)
+            counts.add(tuple(measurement.result))
+            return measurement.seconds
 
         return read
 

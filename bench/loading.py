@@ -88,7 +88,7 @@ async def main() -> None:
     await _measure_status_checks()
 
 
-async def _compare(folder: Path, processes: int, cold: bool, what: str) -> None:
+async def _compare(folder: Path, processes: int, cold: bool, size: str) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in LOAD_METHODS}
     memory: dict[str, list[float]] = {name: [] for name in LOAD_METHODS}
     for _ in range(ROUNDS):
@@ -98,31 +98,31 @@ async def _compare(folder: Path, processes: int, cold: bool, what: str) -> None:
             memory[name].append(total)
     title = f"loading {processes} {'cold' if cold else 'warm'}"
     note = "until the first recommendations, slowest process; without imports; joblib does not verify the file"
-    report(f"{title}: {what}, {processes} concurrent processes", "s", seconds, note)
+    report(f"{title}: {size}, {processes} concurrent processes", "s", seconds, note)
     note = "growth of the proportional set size (PSS), sum of all processes"
-    report(f"{title} memory: {what}, {processes} concurrent processes", "MiB", memory, note)
+    report(f"{title} memory: {size}, {processes} concurrent processes", "MiB", memory, note)
 
 
 async def _measure(folder: Path, name: str, method: LoadMethod, processes: int, cold: bool) -> tuple[float, float]:
     """Load in concurrent processes: seconds of the slowest one, and MiB of all of them."""
     await asyncio.to_thread(_prepare, folder, remove_snapshots=method.remove_snapshot, cold=cold)
     file = folder / f"bench.{method.file}"
-    started = [
+    children = [
         await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bench.loading", name, file, stdin=PIPE, stdout=PIPE,
             env={**os.environ, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
         for _ in range(processes)
     ]  # fmt: skip
-    for one in started:
-        await one.stdout.readline()  # until its imports are done
-    before = sum(smaps_mib(one.pid, "Pss") for one in started)
-    for one in started:
-        one.stdin.write(b"\n")
-    seconds = [float(await one.stdout.readline()) for one in started]
-    memory = sum(smaps_mib(one.pid, "Pss") for one in started) - before
-    for one in started:
-        await one.communicate(b"\n")
+    for process in children:
+        await process.stdout.readline()  # until its imports are done
+    before = sum(smaps_mib(process.pid, "Pss") for process in children)
+    for process in children:
+        process.stdin.write(b"\n")
+    seconds = [float(await process.stdout.readline()) for process in children]
+    memory = sum(smaps_mib(process.pid, "Pss") for process in children) - before
+    for process in children:
+        await process.communicate(b"\n")
     return max(seconds), memory
 
 
@@ -132,8 +132,8 @@ def _prepare(folder: Path, *, remove_snapshots: bool, cold: bool) -> None:
         for snapshot in list(folder.glob("recserver-*/*")):
             snapshot.unlink()
     if cold:
-        for one in (folder / "bench.pkl", folder / "bench.joblib", *folder.glob("recserver-*/*")):
-            _evict_from_page_cache(one)
+        for path in (folder / "bench.pkl", folder / "bench.joblib", *folder.glob("recserver-*/*")):
+            _evict_from_page_cache(path)
 
 
 def _evict_from_page_cache(path: Path) -> None:

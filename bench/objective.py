@@ -56,8 +56,8 @@ async def _compare(name: str, csv: Path, init: str) -> None:
             fits.setdefault(SCIKIT_LEARN, []).append(reference)
             for variant, (stop, start) in RECSERVER.items():
                 target = stop or repr(reference.result["objective"])
-                one = await measure_in_process("bench.objective:fit_recserver", matrix, target, initial, start)
-                fits.setdefault(f"recserver, {variant}", []).append(one)
+                fit = await measure_in_process("bench.objective:fit_recserver", matrix, target, initial, start)
+                fits.setdefault(f"recserver, {variant}", []).append(fit)
     report_rows(
         f"objective {name} {init}: time to scikit-learn's objective, k={PARAMS.n_components}",
         _rows(fits),
@@ -70,18 +70,18 @@ async def _compare(name: str, csv: Path, init: str) -> None:
 
 
 def _rows(fits: dict[str, list[Measurement]]) -> list[dict[str, object]]:
-    base = median(one.seconds for one in fits[SCIKIT_LEARN])
+    base = median(fit.seconds for fit in fits[SCIKIT_LEARN])
     target = fits[SCIKIT_LEARN][-1].result["objective"]
     rows: list[dict[str, object]] = []
     for name, repeats in fits.items():
-        seconds = [one.seconds for one in repeats]
+        seconds = [fit.seconds for fit in repeats]
         result = repeats[-1].result
         rows.append({
             "": name if result["reached"] else f"{name}: not reached",
             "median, s": median(seconds),
             "min": min(seconds),
             "max": max(seconds),
-            "CPU s": median(one.cpu for one in repeats),
+            "CPU s": median(fit.cpu for fit in repeats),
             "iterations": int(result["iterations"]),
             "objective": f"{result['objective']:.4f}",
             "ratio to scikit-learn": f"{result['objective'] / target:.5f}",

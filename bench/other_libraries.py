@@ -90,6 +90,7 @@ def _matrix(split: str, *, binary: bool) -> Any:
 
     with np.load(split) as arrays:
         ratings = np.maximum(arrays["ratings"], 0)
-        shape = len(arrays["user_offsets"]) - 1, len(arrays["item_offsets"]) - 1
+        header = json.loads(arrays["header"].tobytes())
+        shape = len(header["users"]), len(header["items"])
         values = (ratings > 0).astype(np.float32) if binary else ratings
         return csr_array((values, arrays["indices"], arrays["indptr"].astype(np.int32)), shape=shape)

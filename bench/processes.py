@@ -24,7 +24,7 @@ from aiohttp import ClientSession, TCPConnector
 from bench.memory import smaps_mib
 from bench.models import write_data_folder
 from bench.report import report_rows
-from bench.serving import wrk
+from bench.serving import Figures, wrk
 from bench.settings import rounds
 
 WORKERS = 1, 2, 4
@@ -71,7 +71,7 @@ async def _memory(folder: Path, items: int) -> None:
 
 
 async def _requests(folder: Path, items: int) -> None:
-    results: dict[tuple[str, int], list[tuple[float, float, float]]] = {}
+    results: dict[tuple[str, int], list[Figures]] = {}
     for number in range(rounds(5)):
         for responses, cache, users in (("cached", "64", CACHED_USERS), ("uncached", "0", USERS)):
             for workers in WORKERS[:2]:
@@ -84,11 +84,11 @@ async def _requests(folder: Path, items: int) -> None:
         {
             "responses": responses,
             "processes": workers,
-            "requests/s": median([one[0] for one in figures]),
-            "p50 ms": median([one[1] for one in figures]),
-            "p99 ms": median([one[2] for one in figures]),
-            "ratio to 1 process": median([one[0] for one in figures])
-            / median([one[0] for one in results[responses, 1]]),
+            "requests/s": median(each.requests_per_s for each in figures),
+            "p50 ms": median(each.p50 for each in figures),
+            "p99 ms": median(each.p99 for each in figures),
+            "ratio to 1 process": median(each.requests_per_s for each in figures)
+            / median(each.requests_per_s for each in results[responses, 1]),
         }
         for (responses, workers), figures in results.items()
     ]

@@ -32,13 +32,13 @@ async def main() -> None:
             measures = {
                 "json.loads, from memory": seconds_of("bench.rest:decode_pages", "json", address, size),
                 "msgspec, from memory": seconds_of("bench.rest:decode_pages", "msgspec", address, size),
-                "aiohttp, 4 concurrent requests, not decoded": seconds_of("bench.rest:fetch_pages", address, size),
+                "aiohttp, not decoded": seconds_of("bench.rest:fetch_pages", address, size),
                 "data chef's batches": seconds_of("bench.chef_reading:read_batches", *chef_arguments),
                 "collect()": seconds_of("bench.chef_reading:collect_interactions", *chef_arguments),
             }
-            found = await measure_round_robin(rounds(7), measures)
-            note = f"{NOTE}; the source is a separate process that serves pages from memory"
-            report(f"rest {size}: reading {count:,} records in pages of {size:,}", "s", found, note)
+            seconds = await measure_round_robin(rounds(7), measures)
+            note = f"{NOTE}; a separate process serves pages from memory; aiohttp sends 4 concurrent requests"
+            report(f"rest {size}: reading {count:,} records in pages of {size:,}", "s", seconds, note)
         await measure_while_reading("rest", _entry(f"{address}/rows", PAGE_SIZES[0]))
 
 

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median_high as median
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -36,6 +37,15 @@ from recserver.recommend.query import Query
 from recserver.server.workers.process_setup import freeze_gc
 
 CONNECTIONS, SECONDS = 64, 3
+
+
+class Figures(NamedTuple):
+    """What wrk measured: throughput, and the median and 99th percentile of the latency in milliseconds."""
+
+    requests_per_s: float
+    p50: float
+    p99: float
+
 
 TRAINING_ROWS = 1_000_000
 """Rows of the data set of the concurrent training."""
@@ -64,16 +74,20 @@ async def main() -> None:
         rows = [
             {
                 "responses": mode,
-                "requests/s": median([one[0] for one in figures]),
-                "ratio to bare": median([one[0] / base[0] for one, base in zip(figures, bare, strict=True)]),
-                "p50 ms": median([one[1] for one in figures]),
-                "p99 ms": median([one[2] for one in figures]),
-                "p99, ratio to bare": median([one[2] / base[2] for one, base in zip(figures, bare, strict=True)]),
+                "requests/s": median(each.requests_per_s for each in figures),
+                "ratio to bare": median(
+                    each.requests_per_s / base.requests_per_s for each, base in zip(figures, bare, strict=True)
+                ),
+                "p50 ms": median(each.p50 for each in figures),
+                "p99 ms": median(each.p99 for each in figures),
+                "p99, ratio to bare": median(
+                    each.p99 / base.p99 for each, base in zip(figures, bare, strict=True)
+                ),
             }
             for mode, figures in results.items()
         ]
         note = f"{CONNECTIONS} connections, {SECONDS} s a round, medians of {len(bare)} rounds"
-        panels = {name: {one["responses"]: one[name] for one in rows} for name in ("requests/s", "p99 ms")}
+        panels = {name: {row["responses"]: row[name] for row in rows} for name in ("requests/s", "p99 ms")}
         plot_bars(f"serving-{items}", {f"{name}, {items:,} items": values for name, values in panels.items()})
         report_rows(f"serving {items}: throughput and latency of GET /recommend, {items:,} items x 64", rows, note)
 
@@ -83,7 +97,7 @@ async def main() -> None:
         await measure_while_fitting("training", csv, {"n_components": 64})
 
 
-async def _measure(items: int) -> dict[str, list[tuple[float, float, float]]]:
+async def _measure(items: int) -> dict[str, list[Figures]]:
     """By mode, the figures of :func:`wrk` of each round."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -94,7 +108,7 @@ async def _measure(items: int) -> dict[str, list[tuple[float, float, float]]]:
             "uncached": await _start(stack, items, "recserver", str(folder), "0"),
             "uncached, unbatched": await _start(stack, items, "recserver", str(folder), "0", "--unbatched"),
         }
-        results: dict[str, list[tuple[float, float, float]]] = {mode: [] for mode in ports}
+        results: dict[str, list[Figures]] = {mode: [] for mode in ports}
         for number in range(rounds(5) + 1):
             for mode, port in ports.items():
                 figures = await wrk(folder, port, MODES[mode])
@@ -118,8 +132,8 @@ async def _kill(process: Process) -> None:
     await process.wait()
 
 
-async def wrk(folder: Path, port: int, users: int, *, pinned: bool = True) -> tuple[float, float, float]:
-    """Requests per second, and the median and 99th percentile of the latency in milliseconds.
+async def wrk(folder: Path, port: int, users: int, *, pinned: bool = True) -> Figures:
+    """Measure a server under load for ``SECONDS``.
 
     Args:
         folder: where the wrk script is written.
@@ -135,18 +149,17 @@ async def wrk(folder: Path, port: int, users: int, *, pinned: bool = True) -> tu
     output = (await process.communicate())[0].decode()
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(output)
-    return _number(output, r"Requests/sec:\s+([\d.]+)(\w*)"), *(
-        _number(output, rf"\s{percent}%\s+([\d.]+)(\w+)") for percent in (50, 99)
-    )
+    percentiles = (_number(output, rf"\s{percent}%\s+([\d.]+)(\w+)") for percent in (50, 99))
+    return Figures(_number(output, r"Requests/sec:\s+([\d.]+)(\w*)"), *percentiles)
 
 
 UNITS: Mapping[str, float] = {"": 1.0, "us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
 def _number(output: str, pattern: str) -> float:
-    found = re.search(pattern, output)
-    assert found is not None, output
-    return float(found[1]) * UNITS[found[2]]
+    match = re.search(pattern, output)
+    assert match is not None, output
+    return float(match[1]) * UNITS[match[2]]
 
 
 def _pin_to_core(number: int) -> None:

@@ -50,9 +50,9 @@ async def _compare(name: str, dialect: str, url: str, folder: str, count: int) -
         )
     if dialect == "sqlite":
         measures["sqlite3, fetchall"] = seconds_of("bench.sql:with_sqlite3", url)
-    found = await measure_round_robin(rounds(7), measures)
+    seconds = await measure_round_robin(rounds(7), measures)
     note = f"{NOTE}; pandas through SQLAlchemy with the same driver; collect() does not read the timestamps"
-    report(f"sql {name}: reading {count:,} rows with text ids", "s", found, note)
+    report(f"sql {name}: reading {count:,} rows with text ids", "s", seconds, note)
 
 
 def with_pandas(url: str) -> Callable[[], int]:

@@ -84,11 +84,11 @@ async def measure_training(
     csv: Path, algorithm: str, hyperparameters: dict[str, Any], out: Path
 ) -> dict[str, Any]:
     """Run one whole training; its result with ``total`` (seconds), ``cpu`` and ``peak``."""
-    one = await measure_in_process(
+    measurement = await measure_in_process(
         "bench.recserver_algorithms:run_training", csv, algorithm, json.dumps(hyperparameters), out
     )
-    peak = max(one.peak, *one.result["peaks"].values())
-    return {**one.result, "total": one.seconds, "cpu": one.cpu, "peak": peak}
+    peak = max(measurement.peak, *measurement.result["peaks"].values())
+    return {**measurement.result, "total": measurement.seconds, "cpu": measurement.cpu, "peak": peak}
 
 
 def training_row(first: dict[str, object], repeats: list[dict[str, Any]]) -> dict[str, object]:

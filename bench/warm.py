@@ -50,12 +50,12 @@ async def main() -> None:
 
 
 def _means(steps: list[Step]) -> Step:
-    found: Step = {"step": "mean", "pairs": "", "new users": "", "new items": ""}
+    means: Step = {"step": "mean", "pairs": "", "new users": "", "new items": ""}
     warm = [step for step in steps if step["start"] == "warm"]
     assert warm, "all starts were cold"
-    found |= {name: mean(step[name] for step in steps) for name in steps[0] if name not in {*found, *TEXT_COLUMNS}}
+    means |= {name: mean(step[name] for step in steps) for name in steps[0] if name not in {*means, *TEXT_COLUMNS}}
     fits = mean(step["cold fit, s"] for step in warm) / mean(step["warm fit, s"] for step in warm)
-    return {name: found.get(name, "") for name in steps[0]} | {"start": f"speed-up of warm fits {fits:.1f}"}
+    return {name: means.get(name, "") for name in steps[0]} | {"start": f"speed-up of warm fits {fits:.1f}"}
 
 
 def retrainings(csv: str) -> Callable[[], list[Step]]:
@@ -68,7 +68,7 @@ def retrainings(csv: str) -> Callable[[], list[Step]]:
         steps: list[Step] = []
         with tempfile.TemporaryDirectory() as folder:
             job = training_job(Path(csv), "nmf", dict(nmf.default_params), previous_model=None, threads=THREADS,
-                         out=Path(folder) / "0")  # fmt: skip
+                               out=Path(folder) / "0")  # fmt: skip
             _retrain(job, parts[0])
             for number in range(1, len(parts)):
                 job = job.model_copy(update={"previous_model": job.out, "out": Path(folder) / str(number)})
@@ -80,7 +80,7 @@ def retrainings(csv: str) -> Callable[[], list[Step]]:
 
 
 def _parts(interactions: Interactions) -> tuple[list[Interactions], Interactions]:
-    """What each retraining learns from, the first one before them included; and what all are evaluated on.
+    """The training set of the first training and of each retraining, and the common test set.
 
     Only users of the first training set are evaluated, so that the test set is the same at every step.
     """
@@ -117,7 +117,7 @@ def _step(
     before, part = parts
     holdout = holdout_from_split(part, test)
     assert holdout is not None, "no user can be evaluated"
-    found: Step = {
+    row: Step = {
         "step": number,
         "pairs": part.n_pairs,
         "new users": len(set(part.users) - set(before.users)),
@@ -126,11 +126,11 @@ def _step(
     for name, job in zip(("warm", "cold"), jobs, strict=True):
         model, step = _retrain(job, part)
         metrics = ranking_metrics(holdout, lambda users, model=model: model.scores(part, users))
-        found |= {f"{name} {what}": value for what, value in step.items()}
-        found[f"{name} NDCG@10"] = metrics["ndcg_at_10"]
-    found["start"] = found.pop("warm start")
-    del found["cold start"]
-    return found
+        row |= {f"{name} {column}": value for column, value in step.items()}
+        row[f"{name} NDCG@10"] = metrics["ndcg_at_10"]
+    row["start"] = row.pop("warm start")
+    del row["cold start"]
+    return row
 
 
 def _retrain(job: TrainingJob, part: Interactions) -> tuple[FittedModel, Step]:
