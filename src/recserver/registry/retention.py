@@ -1,10 +1,15 @@
-"""Which versions of a model are retained. How many is the setting ``model_versions`` (``server/settings.py``)."""
+"""How many versions of a model are retained, and which."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from recserver.registry.version_files import Version
+if TYPE_CHECKING:
+    from recserver.registry.version_files import Version
+
+DEFAULT_MODEL_VERSIONS = 5
+"""Default of the setting ``model_versions``."""
 
 
 def retained_versions(versions: Sequence[Version], serving: int, newest: int) -> set[int]:

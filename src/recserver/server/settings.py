@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from recserver.chefs.source_policy import SourcePolicy
 from recserver.core.errors import ServerCannotStart
 from recserver.core.validation.messages import field_errors
+from recserver.registry.retention import DEFAULT_MODEL_VERSIONS
 from recserver.training.jobs import TrainingLimits
 
 MIN_KEY_LENGTH = 16
@@ -76,7 +77,7 @@ class Settings(BaseSettings):
     """Days for which runs are stored; the newest runs of each task are stored longer."""
     history_runs: int = Field(10_000, ge=1, le=1_000_000)
     """Maximum number of stored runs."""
-    model_versions: int = Field(5, ge=1, le=1000)
+    model_versions: int = Field(DEFAULT_MODEL_VERSIONS, ge=1, le=1000)
     """Versions stored for each model, besides pinned ones and those needed for one rollback."""
     training_priority: Literal["idle", "low"] = "idle"
     """``idle``: trainings use only processor time that nothing else on the machine needs, and delay no
