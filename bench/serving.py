@@ -32,7 +32,7 @@ from recserver import RecServer, Settings
 from recserver.recommend import pipeline
 from recserver.recommend.micro_batching import MicroBatcher
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations
+from recserver.recommend.pipeline import Answer
 from recserver.recommend.query import Query
 from recserver.server.workers.process_setup import freeze_gc
 
@@ -170,7 +170,7 @@ def _pin_to_core(number: int) -> None:
 async def _serve_recserver(folder: str, cache: int, unbatched: bool) -> None:
     if unbatched:  # score each request alone, in the event loop
 
-        async def recommend(_: object, model: Recommender, user_id: str | None, query: Query) -> Recommendations:
+        async def recommend(_: object, model: Recommender, user_id: str | None, query: Query) -> Answer:
             return pipeline.recommend(model, user_id, query)
 
         setattr(MicroBatcher, "recommend", recommend)  # noqa: B010 - mypy rejects assigning to a method

@@ -20,7 +20,7 @@ from recserver.core.errors import InvalidInput
 from recserver.recommend.filters import parse_condition
 from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations, recommend
+from recserver.recommend.pipeline import Answer, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction
 from recserver.storage.model_file import load
@@ -93,7 +93,7 @@ async def test_an_imported_export_gives_the_same_answers(models: Command, folder
         assert one == other
 
 
-def varied_answers(model: Recommender) -> list[Recommendations]:
+def varied_answers(model: Recommender) -> list[Answer]:
     """Answers that need everything that a model file may contain."""
     queries = [
         Query(filters=[parse_condition("genre=Comedy")]),

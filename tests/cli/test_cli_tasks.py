@@ -27,7 +27,7 @@ from recserver.server.rec_server import RecServer
 from recserver.server.settings import Settings
 from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining
 from recserver.training.jobs import Progress
-from recserver.training.run_record import RunOutcome
+from recserver.results.runs import RunOutcome
 from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 

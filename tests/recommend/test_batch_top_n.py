@@ -17,7 +17,7 @@ from recserver.recommend import pipeline as answering
 from recserver.recommend import scoring
 from recserver.recommend.filters import parse_condition
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations, recommend, recommend_many, recommend_prepared
+from recserver.recommend.pipeline import Answer, recommend, recommend_many, recommend_prepared
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import parse_boost, parse_max_per
@@ -59,7 +59,7 @@ def like_nmf(model: Recommender, seed: int) -> Recommender:
     )
 
 
-def one_by_one(model: Recommender, users: list[str], query: Query) -> list[Recommendations]:
+def one_by_one(model: Recommender, users: list[str], query: Query) -> list[Answer]:
     return [recommend(model, user, query) for user in users]
 
 
@@ -146,7 +146,7 @@ def test_whoever_has_too_many_items_alike_is_answered_alone(
     assert len(taken) == len(USERS)
     for_person = answering._recommend_profile
 
-    def noted(model: Recommender, asked: PreparedQuery, person: UserProfile | None) -> Recommendations:
+    def noted(model: Recommender, asked: PreparedQuery, person: UserProfile | None) -> Answer:
         assert person is not None
         alone.append(taken[tuple(person.items)])
         return for_person(model, asked, person)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recserver.recommend import batch_top_n as many
 from recserver.recommend.model.model_arrays import column_norms
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations, recommend, recommend_many
+from recserver.recommend.pipeline import Answer, recommend, recommend_many
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import parse_boost
@@ -62,7 +62,7 @@ def by_sorting(model: Recommender, user: int, query: Query) -> list[tuple[str, f
     return list(zip(model.items.ids_at(order.tolist()), scores[order].tolist(), strict=True))
 
 
-def together(model: Recommender, query: Query) -> list[Recommendations]:
+def together(model: Recommender, query: Query) -> list[Answer]:
     return recommend_many(model, USERS, PreparedQuery.for_model(model, query))
 
 

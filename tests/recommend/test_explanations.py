@@ -14,10 +14,11 @@ from recserver.algorithms.fold_in import FoldIn
 from recserver.algorithms.protocol import FittedModel
 from recserver.recommend.explanations import MAX_NAMED
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations, recommend, recommend_popular
+from recserver.recommend.pipeline import Answer, recommend, recommend_popular
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction, parse_boost
-from recserver.recommend.user_profile import Source, UserProfile
+from recserver.recommend.user_profile import UserProfile
+from recserver.results.recommendations import Source
 from tests.helpers.answering_models import dense_of, made, trained, with_kinds
 from tests.helpers.planted_tastes import tastes
 
@@ -33,7 +34,7 @@ FITS: dict[str, tuple[str, dict[str, Any]]] = {
 SENT = [Interaction("i003", 5.0), Interaction("i007", 1.0), Interaction("i010", 2.0), Interaction("i020", 3.0)]
 
 
-def assert_adds_up(answer: Recommendations) -> None:
+def assert_adds_up(answer: Answer) -> None:
     assert answer.explanations is not None
     assert len(answer.explanations) == len(answer.items)
     for (_, score), one in zip(answer.items, answer.explanations, strict=True):

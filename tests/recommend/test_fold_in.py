@@ -19,7 +19,7 @@ from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import MAX_RATING, Interaction
-from recserver.recommend.user_profile import Source
+from recserver.results.recommendations import Source
 from tests.helpers.answering_models import own_of, trained
 from tests.helpers.planted_tastes import tastes
 from tests.helpers.small_model import ITEMS, packed

@@ -18,7 +18,7 @@ from recserver.recommend.filters import parse_condition
 from recserver.recommend.micro_batching import MAX_BATCH, MicroBatcher
 from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations, recommend
+from recserver.recommend.pipeline import Answer, recommend
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction
 from tests.helpers.answering_models import made
@@ -60,7 +60,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-def items(answer: Recommendations) -> list[str]:
+def items(answer: Answer) -> list[str]:
     return [item for item, _ in answer.items]
 
 
@@ -89,7 +89,7 @@ async def test_a_wrong_request_fails_alone(many: MicroBatcher, model: Recommende
     run = many.recommend
     answers = await asyncio.gather(*(run(model, "u1", one) for one in queries), return_exceptions=True)
     assert isinstance(answers[5], InvalidInput)
-    assert all(isinstance(one, Recommendations) for number, one in enumerate(answers) if number != 5)
+    assert all(isinstance(one, Answer) for number, one in enumerate(answers) if number != 5)
 
 
 @pytest.mark.usefixtures("in_thread")
@@ -102,7 +102,7 @@ async def test_what_is_given_up_is_not_looked_for(
     for one in asked[:8]:
         one.cancel()
     answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert [type(one) for one in answers] == [asyncio.CancelledError] * 8 + [Recommendations] * 2
+    assert [type(one) for one in answers] == [asyncio.CancelledError] * 8 + [Answer] * 2
     assert sizes == [1, 2]
 
 

@@ -14,17 +14,17 @@ from recserver.algorithms.fold_in import FoldIn, Weighting
 from recserver.core.errors import InvalidInput
 from recserver.recommend.filters import parse_condition
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations, recommend, recommend_popular, recommend_similar
+from recserver.recommend.pipeline import Answer, recommend, recommend_popular, recommend_similar
 from recserver.recommend.prepared_query import MAX_RERANKED
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import Interaction, parse_boost, parse_max_per
-from recserver.recommend.user_profile import Source
+from recserver.results.recommendations import Source
 from tests.helpers.answering_models import dense_of, made, with_kinds
 
 N_ITEMS = 30
 
 
-def ids(answer: Recommendations) -> list[str]:
+def ids(answer: Answer) -> list[str]:
     return [item for item, _ in answer.items]
 
 
@@ -54,11 +54,11 @@ def scores_of(model: Recommender, ratings: dict[int, float]) -> NDArray[Any]:
     return found
 
 
-def told(answer: Recommendations) -> dict[int, float]:
+def told(answer: Answer) -> dict[int, float]:
     return {int(name[1:]): score for name, score in answer.items}
 
 
-def assert_answers(answer: Recommendations, scores: NDArray[Any], without: set[int]) -> None:
+def assert_answers(answer: Answer, scores: NDArray[Any], without: set[int]) -> None:
     """All items but some, best first, with these scores."""
     found = told(answer)
     assert set(found) == set(range(len(scores))) - without

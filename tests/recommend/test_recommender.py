@@ -14,7 +14,7 @@ from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
 from recserver.recommend.pipeline import recommend
 from recserver.recommend.query import Query
-from recserver.recommend.user_profile import Source
+from recserver.results.recommendations import Source
 from recserver.storage.model_file.id_table import pack_ids
 from tests.helpers.small_model import ITEMS, USERS, packed, parts
 

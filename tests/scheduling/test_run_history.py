@@ -13,7 +13,8 @@ from recserver import RecServer, Settings
 from recserver.core.clock import timestamp
 from recserver.scheduling.run_history import MIN_RUNS_PER_TASK, RunHistory
 from recserver.testing import FakeClock, ScriptedExecutor
-from recserver.training.run_record import RunOutcome, RunRecord, new_run_id
+from recserver.results.runs import RunOutcome, RunRecord
+from recserver.training.run_ids import new_run_id
 
 DAY = 86_400.0
 

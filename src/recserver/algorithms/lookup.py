@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from functools import cache
-from typing import Any
 
 from recserver.algorithms.protocol import Algorithm
 from recserver.core import entry_points
+from recserver.results.models import AlgorithmInfo
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def load_algorithm(name: str) -> Algorithm:
     return algorithm
 
 
-def describe_algorithms() -> dict[str, dict[str, Any]]:
+def describe_algorithms() -> dict[str, AlgorithmInfo]:
     """Name, family, defaults, description and use case of all algorithms that can be loaded, built-in first."""
     descriptions = {}
     for name in dict.fromkeys([*ALGORITHM_PATHS, *entry_points.installed_names(GROUP)]):
@@ -50,11 +50,11 @@ def describe_algorithms() -> dict[str, dict[str, Any]]:
         except Exception:  # a broken plug-in must not hide the other algorithms
             logger.exception("the algorithm %s cannot be loaded", name)
             continue
-        descriptions[name] = {
-            "algorithm": name,
-            "model_type": algorithm.model_type,
-            "default_params": dict(algorithm.default_params),
-            "description": str(getattr(algorithm, "description", "")),
-            "use_case": str(getattr(algorithm, "use_case", "")),
-        }
+        descriptions[name] = AlgorithmInfo(
+            algorithm=name,
+            model_type=algorithm.model_type,
+            default_params=dict(algorithm.default_params),
+            description=str(getattr(algorithm, "description", "")),
+            use_case=str(getattr(algorithm, "use_case", "")),
+        )
     return descriptions

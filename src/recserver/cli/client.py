@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from pydantic import ValidationError
 from yarl import URL
 
 from recserver.cli.command import UsageError
 from recserver.core.errors import RecServerError
-from recserver.training.run_record import RunRecord
+from recserver.results.runs import RunRecord
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10)
 """The server answers stop_training only once the training has stopped; everything else takes far less."""
@@ -99,15 +98,15 @@ class Client:
             f"The server at {self.address} has another version than this command: use recserver of its version."
         )
 
-    def run_record(self, content: Mapping[str, Any]) -> RunRecord:
+    def run_record(self, content: dict[str, Any]) -> RunRecord:
         """The run that a response describes.
 
         Raises:
             CommandFailed: if it does not describe one.
         """
         try:
-            return RunRecord.model_validate(content)
-        except ValidationError:
+            return RunRecord.from_dict(content)
+        except ValueError:
             raise self.unexpected_response() from None
 
     async def _request(self, method: str, path: str, **options: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from recserver.cli.client import Client, CommandFailed, Event
 from recserver.cli.run_progress import BarDisplay, LineDisplay, RunProgress
 from recserver.core.clock import Clock
 from recserver.core.errors import escape
-from recserver.training.run_record import RunOutcome, RunRecord
+from recserver.results.runs import RunOutcome, RunRecord
 
 MAX_ATTEMPTS = 3
 """Attempts to start a run: one that blocks it may end before it can be joined."""
@@ -166,15 +166,16 @@ class RunFollower:
         """The record of a run that has ended; the fields of its last event if the history cannot be read."""
         with suppress(CommandFailed):
             return await self._client.get("get_run", run_id=self.run_id)
-        known = _known_fields(RunRecord, ended)
-        return RunRecord(data_chef_id="", trigger="run_task", started_at="", **known).model_dump()
+        known = {name: ended[name] for name in RunRecord.__struct_fields__ if name in ended}
+        return RunRecord(data_chef_id="", trigger="run_task", started_at="", **known).to_dict()
 
     def _update(self, fields: Mapping[str, Any], *, may_be_stale: bool = False) -> None:
         known = self._progress.model_dump(exclude={"rows_per_second"})
+        fields = {name: value for name, value in fields.items() if name in RunProgress.model_fields}
         if fields.get("stage") != self._progress.stage:
             known |= dict.fromkeys(("queue_position", "iteration", "iterations", "loss"))
         try:
-            progress = RunProgress.model_validate(known | _known_fields(RunProgress, fields))
+            progress = RunProgress.model_validate(known | fields)
         except ValidationError:
             raise self._client.unexpected_response() from None
         if not (may_be_stale and _is_older(progress, self._progress)):
@@ -195,10 +196,6 @@ class RunFollower:
             f"The server at {self._client.address} stopped answering during run {self.run_id}: once it is back, "
             f"recserver tasks history --run {self.run_id} shows how the run ended."
         )
-
-
-def _known_fields(model: type[RunProgress] | type[RunRecord], fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name in model.model_fields}
 
 
 def _is_older(first: RunProgress, second: RunProgress) -> bool:

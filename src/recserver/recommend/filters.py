@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal, Required
 
-from pydantic import BeforeValidator
+from pydantic import Field, PlainValidator
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from recserver.core.errors import quoted
-from recserver.core.validation.values import unicode_text
+from recserver.core.validation.values import Marker, unicode_text
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 
@@ -148,4 +149,22 @@ def parse_conditions(conditions: object) -> list[Condition]:
     return [parse_condition(condition) for condition in conditions]
 
 
-Conditions = Annotated[list[Condition], BeforeValidator(parse_conditions)]
+class ConditionInput(TypedDict, total=False):
+    """A condition on an attribute, with either ``value`` or ``values``."""
+
+    attribute: Required[str]
+    operator: Literal["=", "!=", "<", "<=", ">", ">="]
+    value: str | float | bool
+    values: Sequence[str | float | bool]
+
+
+_INPUT = str | ConditionInput
+
+Conditions = Annotated[
+    Sequence[str | ConditionInput | Condition],
+    PlainValidator(
+        parse_conditions,
+        json_schema_input_type=Annotated[list[_INPUT], Field(max_length=MAX_CONDITIONS)] | _INPUT,
+    ),
+    Marker.LIST,
+]

@@ -13,13 +13,13 @@ from recserver.core.errors import Draining
 from recserver.recommend.batch_top_n import MIN_BATCH
 from recserver.recommend.latency_estimate import MAX_INLINE_MS, batched_scoring_ms, query_ms, scoring_ms
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Recommendations, recommend, recommend_many
+from recserver.recommend.pipeline import Answer, recommend, recommend_many
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 
 T = TypeVar("T")
 Key = tuple[asyncio.AbstractEventLoop, Recommender]
-Answers = Sequence[Recommendations | BaseException]
+Answers = Sequence[Answer | BaseException]
 
 MAX_BATCH = 64
 """Requests that a thread answers together at most."""
@@ -29,7 +29,7 @@ MAX_BATCH = 64
 class _Request:
     user_id: str | None
     query: Query
-    future: asyncio.Future[Recommendations]
+    future: asyncio.Future[Answer]
 
 
 class MicroBatcher:
@@ -67,7 +67,7 @@ class MicroBatcher:
         milliseconds = scoring_ms(model) + query_ms(model, query)
         return work() if milliseconds <= MAX_INLINE_MS else await self.run_in_thread(work)
 
-    async def recommend(self, model: Recommender, user_id: str | None, query: Query) -> Recommendations:
+    async def recommend(self, model: Recommender, user_id: str | None, query: Query) -> Answer:
         """As :func:`recserver.recommend.pipeline.recommend`.
 
         Raises:
@@ -138,7 +138,7 @@ def _answer_batch(model: Recommender, batch: Sequence[_Request]) -> Answers:
     by_query: dict[Query, list[_Request]] = {}
     for request in batch:
         by_query.setdefault(request.query, []).append(request)
-    answers: dict[_Request, Recommendations | BaseException] = {}
+    answers: dict[_Request, Answer | BaseException] = {}
     for query, requests in by_query.items():
         users = [request.user_id for request in requests]
         try:

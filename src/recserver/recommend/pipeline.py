@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from recserver.recommend.request_options import Popularity
 from recserver.recommend.reranking import rerank
 from recserver.recommend.scoring import Indices, ItemScores, score_items
 from recserver.recommend.similarity import item_similarities
-from recserver.recommend.user_profile import Source, UserProfile
+from recserver.recommend.user_profile import UserProfile
+from recserver.results.recommendations import Reason, ScoredItem, Source
 
 FALLBACK_SOURCES: Mapping[Popularity, Source] = {"overall": Source.POPULAR, "recent": Source.RECENT}
 
@@ -29,7 +29,7 @@ NO_FOLD_IN_WARNING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Recommendations:
+class Answer:
     """Items, best first, with their scores.
 
     Attributes:
@@ -42,29 +42,27 @@ class Recommendations:
     explanations: list[Explanation] | None = None
 
 
-def items_to_json(answer: Recommendations) -> list[dict[str, Any]]:
-    """The items of an answer, as responses have them."""
-    items: list[dict[str, Any]] = [{"item_id": item, "score": score} for item, score in answer.items]
-    for item, explanation in zip(items, answer.explanations or (), strict=False):
-        item["because"] = [{"item_id": item_id, "share": share} for item_id, share in explanation.shares]
-        item["others"] = explanation.others
-    return items
+def scored_items(answer: Answer) -> list[ScoredItem]:
+    """The items of an answer, as results have them."""
+    if answer.explanations is None:
+        return [ScoredItem(item_id=item, score=score) for item, score in answer.items]
+    return [
+        ScoredItem(
+            item_id=item,
+            score=score,
+            because=[Reason(item_id=item_id, share=share) for item_id, share in explanation.shares],
+            others=explanation.others,
+        )
+        for (item, score), explanation in zip(answer.items, answer.explanations, strict=True)
+    ]
 
 
-def answer_to_json(model: Recommender, query: Query, answer: Recommendations) -> dict[str, Any]:
-    """What every response about a query has in common."""
-    response: dict[str, Any] = {
-        "items": items_to_json(answer),
-        "n_recommendations": len(answer.items),
-        "source": answer.source and answer.source.value,
-        "model_version": model.model_version,
-    }
-    if query.interactions and model.fold_in is None:
-        response["warnings"] = [NO_FOLD_IN_WARNING]
-    return response
+def answer_warnings(model: Recommender, query: Query) -> list[str]:
+    """What the result of a query should warn of."""
+    return [NO_FOLD_IN_WARNING] if query.interactions and model.fold_in is None else []
 
 
-def recommend(model: Recommender, user_id: str | None, query: Query) -> Recommendations:
+def recommend(model: Recommender, user_id: str | None, query: Query) -> Answer:
     """The best items for a user; popular items for a cold-start user.
 
     Args:
@@ -76,7 +74,7 @@ def recommend(model: Recommender, user_id: str | None, query: Query) -> Recommen
     return recommend_prepared(model, user_id, PreparedQuery.for_model(model, query))
 
 
-def recommend_prepared(model: Recommender, user_id: str | None, prepared: PreparedQuery) -> Recommendations:
+def recommend_prepared(model: Recommender, user_id: str | None, prepared: PreparedQuery) -> Answer:
     """As :func:`recommend`, for a query that is resolved already."""
     if prepared.extra_ratings and (profile := model.user_profile(user_id, prepared.extra_ratings)) is not None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -86,9 +84,7 @@ def recommend_prepared(model: Recommender, user_id: str | None, prepared: Prepar
     return _recommend_profile(model, prepared, model.user_profile(user_id, {}))
 
 
-def recommend_many(
-    model: Recommender, user_ids: Sequence[str | None], prepared: PreparedQuery
-) -> list[Recommendations]:
+def recommend_many(model: Recommender, user_ids: Sequence[str | None], prepared: PreparedQuery) -> list[Answer]:
     """As :func:`recommend_prepared` for each user, with one matrix product where that is faster."""
     query, end = prepared.query, prepared.query.offset + prepared.query.n
     if not prepared.is_batchable or end > MAX_BATCH_DEPTH:
@@ -99,17 +95,17 @@ def recommend_many(
         return [_recommend_profile(model, prepared, profile) for profile in profiles]
     top_items = top_items_batch(model, known, end, prepared.allowed, exclude_seen=query.exclude_seen)
 
-    def answer(profile: UserProfile | None) -> Recommendations:
+    def answer(profile: UserProfile | None) -> Answer:
         best = None if profile is None else next(top_items)
         if best is None:
             return _recommend_profile(model, prepared, profile)
         items = _with_ids(model, best[0][query.offset :], best[1][query.offset :])
-        return Recommendations(items, Source.PERSONAL)
+        return Answer(items, Source.PERSONAL)
 
     return [answer(profile) for profile in profiles]
 
 
-def recommend_popular(model: Recommender, query: Query, popularity: Popularity) -> Recommendations:
+def recommend_popular(model: Recommender, query: Query, popularity: Popularity) -> Answer:
     """The items that most users interacted with, overall or recently.
 
     Raises:
@@ -118,7 +114,7 @@ def recommend_popular(model: Recommender, query: Query, popularity: Popularity) 
     return recommend(model, None, replace(query, fallback=popularity, interactions=()))
 
 
-def recommend_similar(model: Recommender, item: int, query: Query) -> Recommendations:
+def recommend_similar(model: Recommender, item: int, query: Query) -> Answer:
     """The items most similar to one, best first.
 
     Args:
@@ -132,14 +128,12 @@ def recommend_similar(model: Recommender, item: int, query: Query) -> Recommenda
     return _select(model, PreparedQuery.for_model(model, query), ItemScores.from_exact(scores), None)
 
 
-def _recommend_profile(
-    model: Recommender, prepared: PreparedQuery, profile: UserProfile | None
-) -> Recommendations:
+def _recommend_profile(model: Recommender, prepared: PreparedQuery, profile: UserProfile | None) -> Answer:
     """The answer for a user without extra interactions; None is a cold-start user."""
     if profile is not None:
         return _select(model, prepared, score_items(model, profile), profile.source, profile)
     if prepared.popularity is None:
-        return Recommendations([], None, [] if prepared.query.explain else None)
+        return Answer([], None, [] if prepared.query.explain else None)
     source = FALLBACK_SOURCES[prepared.query.fallback or "overall"]
     return _select(model, prepared, ItemScores.from_exact(prepared.popularity), source)
 
@@ -150,7 +144,7 @@ def _select(
     item_scores: ItemScores,
     source: Source | None,
     profile: UserProfile | None = None,
-) -> Recommendations:
+) -> Answer:
     """Boost, filter, select and explain."""
     query, scores = prepared.query, prepared.apply_boosts(item_scores.approximate)
     if query.exclude_seen:
@@ -162,11 +156,9 @@ def _select(
     indices, final_scores = _top_items(model, prepared, item_scores, scores)
     items = _with_ids(model, indices, final_scores)
     if not query.explain:
-        return Recommendations(items, source)
+        return Answer(items, source)
     unboosted = item_scores.exact(indices).astype(np.float64)
-    return Recommendations(
-        items, source, explain(model, profile, indices, unboosted, final_scores.astype(np.float64))
-    )
+    return Answer(items, source, explain(model, profile, indices, unboosted, final_scores.astype(np.float64)))
 
 
 def _top_items(

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Required, TypeVar
 
-from pydantic import BeforeValidator, PlainValidator
+from pydantic import Field, PlainValidator
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from recserver.core.errors import quoted
-from recserver.core.validation.values import Bool, Count, entity_id, parse_count, parse_offset, real_number, within
-from recserver.recommend.filters import Condition, Conditions, is_attribute_name, parse_condition
+from recserver.core.validation.values import (
+    MAX_ENTITY_ID_LENGTH,
+    Bool,
+    Count,
+    EntityIdInput,
+    Marker,
+    entity_id,
+    parse_count,
+    parse_offset,
+    real_number,
+    within,
+)
+from recserver.recommend.filters import Condition, ConditionInput, Conditions, is_attribute_name, parse_condition
 
 MAX_IDS = 10_000
 """Items or users in one list of a request."""
@@ -159,63 +170,139 @@ def id_prefix(value: object) -> str:
     return "" if value == "" else entity_id(value)
 
 
-IdPrefix = Annotated[str, PlainValidator(id_prefix)]
-ItemIds = Annotated[list[str], PlainValidator(list_of(_item_id, MAX_IDS))]
-UserIds = Annotated[list[str], PlainValidator(list_of(entity_id, MAX_IDS))]
-Interactions = Annotated[list[Interaction], PlainValidator(list_of(parse_interaction, MAX_IDS))]
-Boosts = Annotated[list[Boost], BeforeValidator(list_of(parse_boost, MAX_BOOSTS))]
-MaxPers = Annotated[list[MaxPer], BeforeValidator(list_of(parse_max_per, MAX_QUOTAS))]
-Fraction = Annotated[float, PlainValidator(fraction)]
-Offset = Annotated[int, PlainValidator(parse_offset)]
+class InteractionInput(TypedDict, total=False):
+    """An interaction of the user."""
+
+    item_id: Required[str]
+    rating: float | None
+    """Has the same meaning as in the data; 1 if it is not given."""
+
+
+class BoostInput(TypedDict):
+    """A factor for the scores of the items that meet a condition: above 1 raises them, below 1 lowers them."""
+
+    filter: str | ConditionInput
+    factor: float
+
+
+class MaxPerInput(TypedDict):
+    """The maximum number of items with the same value of an attribute."""
+
+    attribute: str
+    count: int
+
+
+_ITEM_IDS = Annotated[list[EntityIdInput], Field(max_length=MAX_IDS)] | EntityIdInput
+
+IdPrefix = Annotated[
+    str, PlainValidator(id_prefix, json_schema_input_type=Annotated[str, Field(max_length=MAX_ENTITY_ID_LENGTH)])
+]
+ItemIds = Annotated[
+    Sequence[str], PlainValidator(list_of(_item_id, MAX_IDS), json_schema_input_type=_ITEM_IDS), Marker.LIST
+]
+UserIds = Annotated[
+    Sequence[str], PlainValidator(list_of(entity_id, MAX_IDS), json_schema_input_type=_ITEM_IDS), Marker.LIST
+]
+Interactions = Annotated[
+    Sequence[str | InteractionInput | Interaction],
+    PlainValidator(
+        list_of(parse_interaction, MAX_IDS),
+        json_schema_input_type=Annotated[list[EntityIdInput | InteractionInput], Field(max_length=MAX_IDS)]
+        | EntityIdInput
+        | InteractionInput,
+    ),
+    Marker.LIST,
+]
+Boosts = Annotated[
+    Sequence[str | BoostInput | Boost],
+    PlainValidator(
+        list_of(parse_boost, MAX_BOOSTS),
+        json_schema_input_type=Annotated[list[str | BoostInput], Field(max_length=MAX_BOOSTS)] | str | BoostInput,
+    ),
+    Marker.LIST,
+]
+MaxPers = Annotated[
+    Sequence[str | MaxPerInput | MaxPer],
+    PlainValidator(
+        list_of(parse_max_per, MAX_QUOTAS),
+        json_schema_input_type=Annotated[list[str | MaxPerInput], Field(max_length=MAX_QUOTAS)]
+        | str
+        | MaxPerInput,
+    ),
+    Marker.LIST,
+]
+Fraction = Annotated[float, PlainValidator(fraction, json_schema_input_type=Annotated[float, Field(ge=0, le=1)])]
+Offset = Annotated[int, PlainValidator(parse_offset, json_schema_input_type=Annotated[int, Field(ge=0)])]
 Popularity = Literal["overall", "recent"]
 
 
 class ItemOptions(TypedDict, total=False):
-    """Options of all lists of items; :class:`recserver.recommend.query.Query` explains each."""
+    """Options of all lists of items."""
 
     n: Count
+    """Maximum number of items; default 10."""
     exclude: ItemIds
+    """Ids of items to leave out."""
     candidates: ItemIds
+    """Ids of the only items to consider; by default all."""
     filter: Conditions
+    """Conditions on attributes, such as ``genre=Comedy`` or ``price<20``, that items must all meet."""
     boost: Boosts
+    """Conditions that raise or lower the scores of the items that meet them, such as ``genre=Comedy*1.5``."""
     max_per: MaxPers
+    """Limits on the number of items with the same attribute value, such as ``genre:2``."""
     diversity: Fraction
+    """From 0 (relevance only, the default) to 1 (maximum diversity)."""
 
 
 class ExportOptions(ItemOptions, total=False):
     """Options of an export for all users of a model."""
 
     exclude_seen: Bool
+    """Whether to leave out items that the user interacted with; default true."""
 
 
 class RequestOptions(ItemOptions, total=False):
     """Options of lists that are returned in a response."""
 
     offset: Offset
+    """How many of the best items to skip; default 0."""
 
 
 class SessionOptions(RequestOptions, total=False):
     """Options of recommendations for a session without a user id."""
 
     exclude_seen: Bool
+    """Whether to leave out items that the user interacted with; default true."""
     explain: Bool
+    """Whether to list the interactions that each item is recommended for; default false."""
     fallback: Bool
+    """Whether a cold-start user gets popular items, or none; default true."""
     popularity: Popularity
+    """Which popular items a cold-start user gets: ``overall`` (the default) or ``recent``."""
 
 
 class UserOptions(SessionOptions, total=False):
     """Options of recommendations for a user."""
 
     interactions: Interactions
+    """Item ids, or objects with ``item_id`` and ``rating``: interactions in addition to those of the training."""
 
 
 class RankOptions(TypedDict, total=False):
     """Options of ranking given items."""
 
     exclude_seen: Bool
+    """Whether to leave out items that the user interacted with; default false."""
     interactions: Interactions
+    """Item ids, or objects with ``item_id`` and ``rating``: interactions in addition to those of the training."""
     boost: Boosts
+    """Conditions that raise or lower the scores of the items that meet them, such as ``genre=Comedy*1.5``."""
     diversity: Fraction
+    """From 0 (relevance only, the default) to 1 (maximum diversity)."""
     explain: Bool
+    """Whether to list the interactions that each item is recommended for; default false."""
     fallback: Bool
+    """Whether a cold-start user gets popular items, or none; default true."""
     popularity: Popularity
+    """Which popular items a cold-start user gets: ``overall`` (the default) or ``recent``."""

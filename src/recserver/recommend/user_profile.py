@@ -4,27 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recserver.algorithms.fold_in import FoldIn, Vector
+from recserver.results.recommendations import Source
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-
-class Source(StrEnum):
-    """Where recommendations come from."""
-
-    PERSONAL = "personal"
-    """The user was in the training."""
-    FOLD_IN = "fold_in"
-    """The user was not, but the request has interactions."""
-    POPULAR = "popular"
-    """A cold-start user: the items that most users interacted with."""
-    RECENT = "recent"
-    """A cold-start user: the items that most users interacted with recently."""
 
 
 @dataclass(frozen=True, slots=True)

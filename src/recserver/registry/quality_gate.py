@@ -6,11 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, with_config
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from recserver.core.validation.values import Bool, real_number
 
-Fraction = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
+Fraction = Annotated[
+    float,
+    BeforeValidator(real_number, json_schema_input_type=Annotated[float, Field(ge=0, le=1)]),
+    Field(ge=0, le=1),
+]
 
 MIN_EVALUATED_USERS = 50
 """Evaluated users that a comparison with the popularity baseline needs: with fewer its result may be chance."""
@@ -22,6 +27,18 @@ NEGLIGIBLE_DIFFERENCE = 10
 """A loss of at most this many interactions, users or items is ignored, whatever their share."""
 
 COUNT_LABELS = {"n_interactions": "interactions", "n_users": "users", "n_items": "items"}
+
+
+@with_config(ConfigDict(extra="forbid"))
+class QualityGateInput(TypedDict, total=False):
+    """Thresholds of a quality gate; those that are not given have their defaults."""
+
+    max_drop: Fraction
+    """Fraction by which NDCG@10 may be lower than that of the serving version."""
+    min_share: Fraction
+    """Minimum fraction of the serving version's interactions, users and items."""
+    beat_popularity: Bool
+    """Whether NDCG@10 must be higher than that of the popularity baseline."""
 
 
 class QualityGate(BaseModel):

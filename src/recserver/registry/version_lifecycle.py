@@ -20,6 +20,7 @@ from recserver.registry.retention import retained_versions
 from recserver.registry.version_files import Version
 from recserver.registry.version_integrity import IntegrityChecker, open_version, unusable_version_error
 from recserver.registry.version_store import VersionStore
+from recserver.results.models import VersionInfo
 from recserver.storage.model_file.version_numbers import is_version
 
 logger = logging.getLogger(__name__)
@@ -88,20 +89,20 @@ class ModelVersions:
         serving, versions = await self.version_store.serving_and_all(model_id)
         return serving if any(one.pinned for one in versions if one.model_version == serving) else None
 
-    async def describe_all(self, model_id: str) -> list[dict[str, Any]]:
-        """A model's versions for a response, newest first. ``damaged``: why a version cannot serve."""
+    async def describe_all(self, model_id: str) -> list[VersionInfo]:
+        """A model's versions, newest first."""
         serving, versions = await self.version_store.serving_and_all(model_id)
         return [
-            {
-                "model_version": one.model_version,
-                "created_at": one.created_at,
-                "metrics": one.metadata.get("metrics", {}),
-                "promoted": one.promoted,
-                "serving": one.model_version == serving,
-                "pinned": one.pinned,
-                "bytes": one.size,
-                **({"damaged": damaged} if damaged else {}),
-            }
+            VersionInfo(
+                model_version=one.model_version,
+                created_at=one.created_at,
+                metrics=one.metadata.get("metrics", {}),
+                promoted=one.promoted,
+                serving=one.model_version == serving,
+                pinned=one.pinned,
+                bytes=one.size,
+                damaged=damaged,
+            )
             for one, damaged in zip(versions, await self._find_damage(model_id, versions), strict=True)
         ]
 

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
-from pydantic import ValidationError
+import msgspec
 
 from recserver.core.clock import Clock, timestamp
 from recserver.core.errors import StorageUnreadable
+from recserver.results.runs import RunOutcome, RunRecord
 from recserver.storage.atomic_files import file_identity
-from recserver.training.run_record import RunOutcome, RunRecord, run_id_prefix
+from recserver.training.run_ids import run_id_prefix
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class RunHistory:
         changes = {"outcome": RunOutcome.FAILED.value, "error": error, "ended_at": timestamp(self._clock.now())}
         for run in unfinished:
             if run.run_id not in own_run_ids:
-                self.add(run.model_copy(update=changes))
+                self.add(run.replace(**changes))
 
     async def close(self) -> None:
         """Write pending records and close the database."""
@@ -196,7 +197,7 @@ class RunHistory:
         runs = dict(self._pending)
         if not runs:
             return
-        rows = [(*(getattr(run, name) for name in COLUMNS[:-1]), run.model_dump_json()) for run in runs.values()]
+        rows = [(*(getattr(run, name) for name in COLUMNS[:-1]), run.to_json().decode()) for run in runs.values()]
         await database.executemany("INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?, ?)", rows)
         oldest = run_id_prefix(self._clock.now() - timedelta(days=self._keep_days))
         await database.execute(_DELETE_OLD, (oldest, MIN_RUNS_PER_TASK))
@@ -262,8 +263,8 @@ async def check_schema(database: aiosqlite.Connection) -> None:
 
 def _parse_run(content: str) -> RunRecord | None:
     try:
-        return RunRecord.model_validate_json(content)
-    except ValidationError:
+        return msgspec.json.decode(content, type=RunRecord)
+    except ValueError:
         logger.warning("a record of the run history cannot be read by this version and is left out")
         return None
 

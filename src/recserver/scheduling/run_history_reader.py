@@ -12,8 +12,8 @@ from urllib.parse import quote
 import aiosqlite
 
 from recserver.core.errors import StorageUnreadable
+from recserver.results.runs import RunRecord
 from recserver.scheduling.run_history import RunHistory, check_schema, select_runs
-from recserver.training.run_record import RunRecord
 
 
 class ReadOnlyRunHistory(RunHistory):

@@ -9,10 +9,10 @@ from typing import Any
 
 from recserver.core.clock import Clock, timestamp
 from recserver.core.events import EventBus, RunSkipped, TaskFailing, TaskRecovered
+from recserver.results.runs import RunRecord
 from recserver.scheduling.run_history import RunHistory
 from recserver.scheduling.task_state import TaskStateStore
 from recserver.training.active_run import Run, RunResult, TrainingRequest
-from recserver.training.run_record import RunRecord
 
 logger = logging.getLogger(__name__)
 
@@ -170,16 +170,14 @@ class RunEntry:
 
 
 def _final_record(record: RunRecord, run: Run, result: RunResult, now: str) -> RunRecord:
-    return record.model_copy(
-        update={
-            "outcome": result.outcome,
-            "ended_at": now,
-            "seconds": round(run.elapsed, 3),
-            "error": result.error,
-            "traceback_id": record.run_id if result.is_internal else None,
-            "model_version": result.model_version,
-            "stages": run.stages.end(),
-            "data_report": result.data_report,
-            **result.details,
-        }
+    return record.replace(
+        outcome=result.outcome,
+        ended_at=now,
+        seconds=round(run.elapsed, 3),
+        error=result.error,
+        traceback_id=record.run_id if result.is_internal else None,
+        model_version=result.model_version,
+        stages=run.stages.end(),
+        data_report=result.data_report,
+        **result.details,
     )

@@ -26,7 +26,7 @@ from recserver.scheduling.task_state import TaskStateStore
 from recserver.scheduling.triggers import Trigger
 from recserver.storage.atomic_files import remove_temporaries
 from recserver.training.active_run import Run, TrainingRequest
-from recserver.training.run_record import new_run_id
+from recserver.training.run_ids import new_run_id
 from recserver.training.task import TaskSpec
 from recserver.training.task_store import TaskStore
 from recserver.training.trainer import INTERRUPTED, Trainer

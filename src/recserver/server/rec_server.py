@@ -19,11 +19,13 @@ from recserver.core.clock import Clock, SystemClock
 from recserver.core.errors import Draining, ServerCannotStart
 from recserver.core.events import EventBus
 from recserver.core.validation.values import Bool, KnownId
+from recserver.results.runs import RunRecord
 from recserver.server.http.app import build_app
 from recserver.server.http.auth import Access
 from recserver.server.http.writer_proxy import NO_PEERS, Peers
 from recserver.server.service import Service
-from recserver.server.service.operation_decorators import Result, Services, control
+from recserver.server.service.operation import operation
+from recserver.server.service.services import Services
 from recserver.server.service.tasks import find_task
 from recserver.server.settings import Settings, load_settings
 from recserver.server.sockets import BACKLOG, base_url, listen
@@ -112,8 +114,8 @@ class RecServer(Service):
         finally:
             self._services = None
 
-    @control
-    async def train(self, task_name: KnownId, *, force: Bool = False) -> Result:
+    @operation("", scope="train", changes="running")
+    async def train(self, task_name: KnownId, *, force: Bool = False) -> RunRecord:
         """Run a task, or join its active run, and return the run when it has ended.
 
         Returns what :meth:`get_run` returns. A failed or stopped run raises nothing: see its ``outcome``. A joined
@@ -132,7 +134,7 @@ class RecServer(Service):
             spec = await find_task(task_name, self.services.tasks)
             run = await self.services.runner.run_or_join(spec, force=force)
         await asyncio.wait([run.result])
-        return run.log.record.model_dump()
+        return run.log.record
 
     async def cleanup_ctx(self, app: web.Application) -> AsyncIterator[None]:
         """Open and close with a host application: ``app.cleanup_ctx.append(rec.cleanup_ctx)``."""

@@ -25,7 +25,7 @@ from recserver.scheduling.run_recorder import RunRecorder
 from recserver.scheduling.scheduler import Scheduler
 from recserver.scheduling.task_runner import TaskRunner
 from recserver.scheduling.task_state import TaskStateStore
-from recserver.server.service.operation_decorators import Services
+from recserver.server.service.services import Services
 from recserver.server.settings import Settings
 from recserver.storage.atomic_files import remove_temporaries, to_thread_shielded
 from recserver.storage.folder_lock import DataLock

@@ -15,8 +15,8 @@ from recserver.core.clock import Clock
 from recserver.core.errors import RecServerError, TrainingFailed, WorkerDied, os_error_text
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
+from recserver.results.runs import RunRecord
 from recserver.training.jobs import Progress
-from recserver.training.run_record import RunRecord
 from recserver.training.stage_timer import StageTimer
 from recserver.training.task import TaskSpec
 
@@ -29,7 +29,7 @@ class TrainingRequest:
     """The request for a training.
 
     Attributes:
-        run_id: of this run; see :func:`recserver.training.run_record.new_run_id`.
+        run_id: of this run; see :func:`recserver.training.run_ids.new_run_id`.
         task, model: as at the time of the request.
         chefs: the entries of the task's data chefs, by id.
         trigger: ``schedule``, ``retry`` or ``run_task``.

@@ -10,7 +10,7 @@ import pytest
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
 from recserver.server.service.chef_requests import DEFINITIONS
-from recserver.server.service.operation_decorators import parameters_of
+from recserver.server.service.operation import parameters_of
 from tests.helpers.api_client import Api
 
 WRONG: list[Any] = ["", "no such", "-1", "x" * 100_001, -1, 1.5, 10**30, False, [], ["a"], {}, {"solver": 5}]
@@ -36,7 +36,7 @@ async def refused(api: Api, method: str, path: str, body: dict[str, Any]) -> lis
 @pytest.mark.slow
 async def test_errors_of_fields_have_our_wording(api: Api, subtests: pytest.Subtests) -> None:
     for operation, route in sorted(OPERATIONS.items()):
-        for name in parameters_of(getattr(Service, operation))[0]:
+        for name in parameters_of(getattr(Service, operation)).types:
             with subtests.test(operation=operation, name=name):
                 said = [
                     one for value in WRONG for one in await refused(api, route.method, route.path, {name: value})

@@ -26,7 +26,7 @@ from recserver.core.errors import (
 )
 from recserver.server.http.routes import ROUTES
 from recserver.server.service import Service
-from recserver.server.service.operation_decorators import parameters_of
+from recserver.server.service.operation import parameters_of
 from recserver.testing import ScriptedExecutor
 
 
@@ -45,7 +45,7 @@ async def rec(data_dir: Path, settings: Settings) -> AsyncIterator[RecServer]:
 def test_every_route_has_an_operation(operation: str) -> None:
     method = getattr(Service, operation)
     assert asyncio.iscoroutinefunction(method) and method.__doc__
-    assert "self" not in parameters_of(method)[0]
+    assert "self" not in parameters_of(method).types
 
 
 async def test_all_errors_are_reported_together(rec: RecServer) -> None:

@@ -13,7 +13,7 @@ from recserver.cli.command import AsJson, UsageError, checked_by
 from recserver.cli.output import console, format_time, one_line, print_json, print_rows
 from recserver.core.errors import quoted
 from recserver.core.validation.values import parse_count
-from recserver.training.run_record import RunOutcome, RunRecord
+from recserver.results.runs import RunOutcome, RunRecord
 
 HEADERS = "started", "task", "model", "trigger", "outcome", "seconds", "version", "run", "error"
 

@@ -20,10 +20,11 @@ from recserver.cli.output import cell, console, error_console, print_json, print
 from recserver.core.errors import InvalidInput, os_error_text, quoted
 from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import entity_id
-from recserver.recommend.pipeline import answer_to_json
+from recserver.recommend.pipeline import answer_warnings, scored_items
 from recserver.recommend.pipeline import recommend as recommend_items
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import ExportOptions, UserOptions
+from recserver.results.recommendations import BatchRecommendations
 from recserver.server.settings import load_settings
 from recserver.storage.atomic_files import remove_files, replace_durably, temporary_path
 from recserver.training.export.export_job import (
@@ -113,8 +114,16 @@ def recommend(
         user_id = entity_id(user)
     query = Query.from_options(_validated(UserOptions, options | FALLBACKS[fallback] | {"explain": explain}))
     model_id, _, model = open_model(data, model_id)
-    answer = answer_to_json(model, query, recommend_items(model, user_id, query))
-    response = {"model_id": model_id, "user_id": user_id, **answer}
+    answer = recommend_items(model, user_id, query)
+    result = BatchRecommendations(
+        user_id=user_id,
+        items=scored_items(answer),
+        n_recommendations=len(answer.items),
+        source=answer.source,
+        model_version=model.model_version,
+        warnings=answer_warnings(model, query),
+    )
+    response = {"model_id": model_id, **result.to_dict()}
     if as_json:
         print_json(response)
     else:

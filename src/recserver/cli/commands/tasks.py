@@ -19,7 +19,7 @@ from recserver.cli.output import console, format_time, print_error, print_json, 
 from recserver.cli.run_follower import RunFollower, start_or_join
 from recserver.cli.run_progress import RunProgress, format_duration, make_display
 from recserver.core.clock import SystemClock
-from recserver.training.run_record import RunOutcome, RunRecord
+from recserver.results.runs import RunOutcome, RunRecord
 
 EXIT_STOPPED = 3
 """Exit status when the run that was followed was stopped; 2 is for wrong options."""

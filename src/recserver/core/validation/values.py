@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from recserver.core.errors import Conflict, quoted
 from recserver.core.validation.json_depth import levels
@@ -196,17 +197,46 @@ def _check_json_value(value: object) -> None:
         raise ValueError("must contain only values that JSON has")
 
 
+class Marker(Enum):
+    """What the HTTP API needs to know of a type."""
+
+    ID = "id"
+    """It identifies something, so that the query of any request may hold it."""
+    LIST = "list"
+    """It is a list, which a query repeats once for each value."""
+
+
+EntityIdInput = Annotated[str, Field(min_length=1, max_length=MAX_ENTITY_ID_LENGTH)]
+"""A user or item id as it is documented; numbers are accepted too."""
+
+_NEW_ID = Annotated[str, Field(pattern=f"^{_ID.pattern}$", examples=["coffee"])]
+_COUNT = Annotated[int, Field(ge=1, le=1000)]
+_INTERVAL = Annotated[float, Field(ge=1, le=31_622_400)]
+
 Text = Annotated[str, StringConstraints(strict=True, max_length=100_000), AfterValidator(unicode_text)]
 Title = Annotated[str, StringConstraints(strict=True, max_length=10_000), AfterValidator(unicode_text)]
-NewId = Annotated[str, BeforeValidator(check_new_id)]
-NewModelId = Annotated[str, BeforeValidator(check_new_model_id)]
-KnownId = Annotated[str, StringConstraints(strict=True, min_length=1)]
+NewId = Annotated[str, BeforeValidator(check_new_id, json_schema_input_type=_NEW_ID), Marker.ID]
+NewModelId = Annotated[str, BeforeValidator(check_new_model_id, json_schema_input_type=_NEW_ID), Marker.ID]
+KnownId = Annotated[str, StringConstraints(strict=True, min_length=1), Marker.ID]
 """An id to look up: compared with the existing ones, never part of a path."""
-EntityId = Annotated[str, BeforeValidator(entity_id)]
+OptionalId = Annotated[str, StringConstraints(strict=True, max_length=100_000), Marker.ID]
+"""An id to look up; an empty one counts as none."""
+EntityId = Annotated[str, BeforeValidator(entity_id, json_schema_input_type=EntityIdInput), Marker.ID]
 WholeNumber = Annotated[int, BeforeValidator(whole_number)]
-Count = Annotated[int, BeforeValidator(parse_count)]
-PageSize = Annotated[int, BeforeValidator(whole_number_between(1, 1_000_000))]
-Interval = Annotated[int | float, BeforeValidator(interval_seconds)]
-Timeout = Annotated[float, BeforeValidator(within(real_number, 0, 3600, "must be from 0 to 3600 seconds"))]
-Bool = Annotated[bool, BeforeValidator(parse_bool)]
-JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object)]
+Count = Annotated[int, BeforeValidator(parse_count, json_schema_input_type=_COUNT)]
+PageSize = Annotated[
+    int,
+    BeforeValidator(
+        whole_number_between(1, 1_000_000), json_schema_input_type=Annotated[int, Field(ge=1, le=1_000_000)]
+    ),
+]
+Interval = Annotated[int | float, BeforeValidator(interval_seconds, json_schema_input_type=_INTERVAL)]
+Timeout = Annotated[
+    float,
+    BeforeValidator(
+        within(real_number, 0, 3600, "must be from 0 to 3600 seconds"),
+        json_schema_input_type=Annotated[float, Field(ge=0, le=3600)],
+    ),
+]
+Bool = Annotated[bool, BeforeValidator(parse_bool, json_schema_input_type=bool)]
+JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object, json_schema_input_type=dict[str, Any])]

@@ -13,7 +13,8 @@ from recserver.algorithms.fold_in import FoldIn, Vector
 from recserver.algorithms.item_item_weights import ItemItemWeights
 from recserver.recommend.model.item_attributes import Attributes
 from recserver.recommend.model.model_arrays import check_arrays, column_norms, read_parts
-from recserver.recommend.user_profile import Source, UserProfile, fold_in_user
+from recserver.recommend.user_profile import UserProfile, fold_in_user
+from recserver.results.recommendations import Source
 from recserver.storage.model_file import Artifact
 from recserver.storage.model_file.id_table import IdIndex
 

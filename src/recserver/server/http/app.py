@@ -43,7 +43,6 @@ from recserver.server.http.routes import PREFIXES, ROUTES, Route
 from recserver.server.http.sse import EventStreams
 from recserver.server.http.writer_proxy import NO_PEERS, Peers, WriterClient
 from recserver.server.service import Service
-from recserver.server.service.operation_decorators import parameters_of
 
 logger = logging.getLogger(__name__)
 
@@ -89,13 +88,13 @@ def build_app(
 
 
 def _route_handler(service: Service, route: Route, cache: ResponseCache | None, peers: Peers) -> Handler:
-    is_health_check = route.operation == "health"
-    waits = not route.is_local and not is_health_check
+    is_open = route.traits.scope == "open"
+    waits = not route.traits.from_model and not is_open
     handler = _local_handler(service, route, cache, peers.wait_settled if waits else None)
     if peers.writer is not None:
         handler = _follower_handler(service, route, handler, peers.writer)
-    handler = cancel_on_disconnect(handler) if route.streams_progress else handler
-    handler.needs_key = not is_health_check  # type: ignore[attr-defined]
+    handler = cancel_on_disconnect(handler) if route.traits.reports_progress else handler
+    handler.needs_key = not is_open  # type: ignore[attr-defined]
     return handler
 
 
@@ -103,7 +102,7 @@ def _follower_handler(service: Service, route: Route, local: Handler, writer: Wr
     """Forwards to the writer every request that this process cannot answer from a model alone."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        if not route.is_local:
+        if not route.traits.from_model:
             try:
                 return await writer.forward(request)
             except WriterUnavailable:
@@ -125,14 +124,13 @@ def _local_handler(
 ) -> Handler:
     """Calls the operation of a route; with ``wait_settled``, responds once all processes serve its changes."""
     operation: Callable[..., Awaitable[Any]] = getattr(service, route.operation)
-    known, accepts_any = parameters_of(getattr(type(service), route.operation))  # cached: without the instance
     default_location = "query" if route.method == "GET" else "body"
 
     async def handle(request: web.Request) -> web.StreamResponse:
         responses = None if has_body(request) else cache
         if responses is not None and (body := responses.get(request.raw_path)) is not None:
             return body_response(body)
-        arguments = await read_arguments(request, route.operation, known, accepts_any)
+        arguments = await read_arguments(request, route)
         version = service.current_version(str(arguments.values.get("model_id"))) if responses is not None else None
         try:
             result = await operation(**arguments.values)
@@ -144,10 +142,10 @@ def _local_handler(
             return error_response(error, problems)
         if isinstance(result, AsyncGenerator):
             transform = partial(with_unknown_warnings, arguments=arguments)
-            return await stream_ndjson(request, result, transform, flush_each=route.streams_progress)
+            return await stream_ndjson(request, result, transform, flush_each=route.traits.reports_progress)
         body = to_json(result if route.is_keyed_by_id else with_unknown_warnings(result, arguments))
         if responses is not None and version is not None:
-            responses.put(request.raw_path, result["model_id"], body, version)
+            responses.put(request.raw_path, result.model_id, body, version)
         if wait_settled is not None:
             await wait_settled()
         return body_response(body)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
-from pydantic_core import to_json as dumps
 
 from recserver.core.errors import (
     Draining,
@@ -23,10 +21,10 @@ from recserver.core.errors import (
     UnsupportedMediaType,
     quoted,
 )
-from recserver.server.http.routes import ALIASES, ID_FIELDS, LIST_FIELDS
+from recserver.results.base import ResultObject, encode_json
+from recserver.server.http.routes import Route
 from recserver.server.http.strict_json import parse_json
 from recserver.server.service.chef_key_warnings import limit_warnings
-from recserver.server.service.operation_decorators import with_warnings
 
 MAX_INLINE_BYTES = 2**15
 """Bytes of a body that is parsed on the event loop; a larger one is parsed in a thread."""
@@ -47,16 +45,13 @@ class Arguments:
     """The arguments of an operation, as a request gives them.
 
     Attributes:
-        known: names of the operation's parameters.
-        accepts_any: whether the operation accepts any field of the body.
+        route: which operation it calls.
         values: by name of the parameter.
         locations: where and under which name each was given, such as ``("body", "path")`` for ``file_path``.
         unknown: unknown fields of the body.
     """
 
-    operation: str
-    known: Collection[str]
-    accepts_any: bool = False
+    route: Route
     values: dict[str, Any] = field(default_factory=dict)
     locations: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
@@ -67,9 +62,10 @@ class Arguments:
         Raises:
             InvalidInput: if a field is given twice, with different values.
         """
+        aliases, parameters = self.route.traits.aliases, self.route.parameters
         for name, value in fields:
-            parameter = ALIASES.get(self.operation, {}).get(name, name)
-            if parameter not in self.known and not (self.accepts_any and location == "body"):
+            parameter = aliases.get(name, name)
+            if parameter not in parameters.types and not (parameters.accepts_any and location == "body"):
                 if location == "body":
                     self.unknown.append(name)
             elif value is not None:
@@ -79,15 +75,13 @@ class Arguments:
                 self.locations.setdefault(parameter, (location, name))
 
 
-async def read_arguments(
-    request: web.Request, operation: str, known: Collection[str], accepts_any: bool = False
-) -> Arguments:
+async def read_arguments(request: web.Request, route: Route) -> Arguments:
     """Read the arguments from the path, the query and the body of a request.
 
     Raises:
         MalformedJson, UnsupportedMediaType, InvalidInput: if they cannot be read.
     """
-    arguments = Arguments(operation, known, accepts_any)
+    arguments = Arguments(route)
     if "%" in request.raw_path:
         try:
             unquote_to_bytes(request.raw_path).decode()
@@ -95,22 +89,22 @@ async def read_arguments(
             raise InvalidInput("The URL is not UTF-8 text: percent-encode it as UTF-8.", [NOT_UTF8]) from None
     arguments.add("path", request.match_info.items())
     reads_query = request.method in ("GET", "DELETE")
-    aliases = ALIASES.get(operation, {})
+    aliases = route.traits.aliases
     query = (
         (name, value)
         for name, value in request.query.items()
-        if reads_query or aliases.get(name, name) in ID_FIELDS
+        if reads_query or aliases.get(name, name) in route.id_fields
     )
-    arguments.add("query", _gather_lists(query))
+    arguments.add("query", _gather_lists(query, route.list_fields))
     arguments.add("body", (await _body(request)).items())
     return arguments
 
 
-def _gather_lists(query: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+def _gather_lists(query: Iterable[tuple[str, str]], list_fields: Collection[str]) -> Iterator[tuple[str, Any]]:
     """The fields of a query, each list field once with all of its values."""
     lists: dict[str, list[str]] = {}
     for name, value in query:
-        if name in LIST_FIELDS:
+        if name in list_fields:
             lists.setdefault(name, []).append(value)
         else:
             yield name, value
@@ -165,19 +159,17 @@ def _equal(one: Any, other: Any) -> bool:
     return one == other or (isinstance(one, str | int | float) and str(one) == str(other))
 
 
-def with_unknown_warnings(result: dict[str, Any], arguments: Arguments) -> dict[str, Any]:
+def with_unknown_warnings(result: ResultObject, arguments: Arguments) -> ResultObject:
     """The result, with a warning for every unknown field of the body."""
+    if not arguments.unknown:
+        return result
     unknown = [f"The field {quoted(name)} is unknown and was ignored." for name in arguments.unknown]
-    return with_warnings(result, [*result.get("warnings", ()), *limit_warnings(unknown, "fields")])
+    return result.with_warnings(limit_warnings(unknown, "fields"))
 
 
-def to_json(content: Mapping[str, Any]) -> bytes:
+def to_json(content: ResultObject | Mapping[str, Any]) -> bytes:
     """``content`` as a line of JSON in UTF-8, with its line end."""
-    try:
-        return dumps(content, inf_nan_mode="null") + b"\n"
-    except ValueError:  # a lone surrogate, which old files may contain
-        text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-        return text.encode(errors="replace") + b"\n"
+    return encode_json(content) + b"\n"
 
 
 def body_response(body: bytes, status: int = 200, headers: Mapping[str, str] = {}) -> web.Response:

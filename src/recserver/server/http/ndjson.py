@@ -6,10 +6,10 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
 
 from aiohttp import web
 
+from recserver.results.base import ResultObject
 from recserver.server.http.codec import to_json
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ CHUNK_BYTES = 2**15
 DISCONNECT_POLL_SECONDS = 1.0
 """Interval at which it is checked whether the client is still connected."""
 
-Line = dict[str, Any]
+Line = ResultObject
 Transform = Callable[[Line], Line]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -21,7 +21,6 @@ from recserver.core.errors import FieldError, InvalidInput, RecServerError, quot
 from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import Bool, JsonObject, PageSize, Text, WholeNumber
 from recserver.server.service.chef_key_warnings import key_warnings
-from recserver.server.service.operation_decorators import with_warnings
 
 
 def _parameter_name(value: str) -> str:
@@ -176,7 +175,7 @@ def display_entry(entry: Mapping[str, Any], policy: SourcePolicy) -> dict[str, A
         entry["rename_columns"] = canonical_renames(entry.get("rename_columns"))
     if kind == "api":
         entry.setdefault("paginated", False)
-    displayed = with_warnings(mask_entry(entry), warnings)
+    displayed = mask_entry(entry) | ({"warnings": warnings} if warnings else {})
     try:
         load_chef_class(kind)(entry, policy)
     except RecServerError as error:

@@ -13,6 +13,7 @@ from recserver.chefs.secrets import redact_variables, restore_masked
 from recserver.core.errors import DataChefExists, DataChefNotFound, InvalidInput
 from recserver.core.validation.messages import field_errors
 from recserver.core.validation.values import Bool, Count, JsonObject, KnownId, NewId, Text, require_new
+from recserver.results.data_chefs import CreatedDataChef, DataChefInfo, DataPreview, DeletedDataChef
 from recserver.server.service.chef_key_warnings import field_warnings, key_warnings
 from recserver.server.service.chef_requests import (
     DEFINITIONS,
@@ -26,7 +27,8 @@ from recserver.server.service.chef_requests import (
     to_entry,
     with_request_names,
 )
-from recserver.server.service.operation_decorators import Operations, Result, mutation, operation, with_warnings
+from recserver.server.service.operation import operation
+from recserver.server.service.services import Operations
 from recserver.server.service.tasks import readable_tasks
 from recserver.training.executors.protocol import PREVIEW_SECONDS
 from recserver.training.jobs import Preview, PreviewJob
@@ -40,37 +42,109 @@ _JSON_OBJECT = TypeAdapter(JsonObject)
 class ChefOperations(Operations):
     """Create, preview, list and delete data chefs. Only a preview contacts the source."""
 
-    @mutation
+    @operation(
+        "POST",
+        scope="admin",
+        changes="definitions",
+        aliases={"name": "data_chef_id", "path": "file_path"},
+        example={"data_chef_id": "orders", "file_path": "orders.csv"},
+    )
     async def create_data_chef_from_csv(
         self, data_chef_id: NewId, *, overwrite: Bool = False, **definition: Unpack[CsvDefinition]
-    ) -> Result:
-        """Create a data chef that reads a file."""
+    ) -> CreatedDataChef:
+        """Create a data chef that reads a file. The file is not read yet.
+
+        Args:
+            data_chef_id: its id.
+            overwrite: replace an existing data chef.
+            definition: see :class:`~recserver.server.service.chef_requests.CsvDefinition`.
+
+        Raises:
+            InvalidInput: if the definition is invalid, or the file is outside of the allowed folders.
+            DataChefExists: if there is such a data chef, unless ``overwrite``.
+        """
         return await self._create(data_chef_id, to_entry("csv", definition), overwrite)
 
-    @mutation
+    @operation(
+        "POST",
+        scope="admin",
+        changes="definitions",
+        aliases={"name": "data_chef_id"},
+        example={
+            "data_chef_id": "shop",
+            "query": "SELECT customer AS user_id, product AS item_id FROM orders",
+            "connection": "postgresql://reader@db.example.com/shop",
+        },
+    )
     async def create_data_chef_from_sql(
         self, data_chef_id: NewId, *, overwrite: Bool = False, **definition: Unpack[SqlDefinition]
-    ) -> Result:
-        """Create a data chef that reads the rows of a SELECT."""
+    ) -> CreatedDataChef:
+        """Create a data chef that reads the rows of a SELECT. The database is not contacted yet.
+
+        Args:
+            data_chef_id: its id.
+            overwrite: replace an existing data chef.
+            definition: see :class:`~recserver.server.service.chef_requests.SqlDefinition`.
+
+        Raises:
+            InvalidInput: if the definition is invalid, or the query does not only read.
+            DataChefExists: if there is such a data chef, unless ``overwrite``.
+        """
         return await self._create(data_chef_id, to_entry("sql", definition), overwrite)
 
-    @mutation
+    @operation(
+        "POST",
+        scope="admin",
+        changes="definitions",
+        aliases={"name": "data_chef_id", "api_endpoint": "url"},
+        example={"data_chef_id": "clicks", "url": "https://shop.example.com/clicks", "paginated": True},
+    )
     async def create_data_chef_from_api(
         self, data_chef_id: NewId, *, overwrite: Bool = False, **definition: Unpack[ApiDefinition]
-    ) -> Result:
-        """Create a data chef that fetches JSON over HTTP."""
+    ) -> CreatedDataChef:
+        """Create a data chef that fetches JSON over HTTP. The address is not contacted yet.
+
+        Args:
+            data_chef_id: its id.
+            overwrite: replace an existing data chef.
+            definition: see :class:`~recserver.server.service.chef_requests.ApiDefinition`.
+
+        Raises:
+            InvalidInput: if the definition is invalid, or the address is not allowed.
+            DataChefExists: if there is such a data chef, unless ``overwrite``.
+        """
         return await self._create(data_chef_id, to_entry("api", definition), overwrite)
 
-    @operation
-    async def preview_data_chef(self, data_chef_id: KnownId, *, rows: Count = 20) -> Result:
-        """The first rows of a source, before and after renaming, and their errors."""
+    @operation(
+        "GET",
+        "/{data_chef_id}",
+        scope="admin",
+        aliases={"name": "data_chef_id"},
+        example={"data_chef_id": "orders", "rows": 2},
+    )
+    async def preview_data_chef(self, data_chef_id: KnownId, *, rows: Count = 20) -> DataPreview:
+        """The first rows of a source, before and after renaming, and what should be changed.
+
+        Args:
+            data_chef_id: the data chef.
+            rows: how many rows to show. More are read and validated.
+
+        Raises:
+            DataChefNotFound: if there is no such data chef.
+            SourceFailed: if its source cannot be read, with the source's own reason.
+        """
         entry = (await self.services.chefs.read()).get(data_chef_id)
         if entry is None:
             raise DataChefNotFound(data_chef_id)
-        result = {"data_chef_id": data_chef_id} | await self._preview(entry, rows)
-        return with_warnings(result, await asyncio.to_thread(key_warnings, entry))
+        preview = await self._preview(entry, rows, await asyncio.to_thread(key_warnings, entry))
+        return preview.replace(data_chef_id=data_chef_id)
 
-    @operation
+    @operation(
+        "POST",
+        scope="admin",
+        aliases={"name": "data_chef_id"},
+        example={"type": "csv", "file_path": "orders.csv", "rows": 2},
+    )
     async def validate_data_chef(
         self,
         *,
@@ -78,44 +152,63 @@ class ChefOperations(Operations):
         data_chef_id: KnownId | None = None,
         rows: Count = 20,
         **definition: Any,
-    ) -> Result:
+    ) -> DataPreview:
         """The preview of a definition that is not saved.
 
         Args:
             type: ``csv``, ``sql``, ``api``, or the name of a plug-in.
             data_chef_id: the stored data chef whose secrets replace masked ones.
+            rows: how many rows to show. More are read and validated.
             definition: as for ``create_data_chef_from_…``, or an entry as it is listed.
+
+        Raises:
+            InvalidInput: if the definition is invalid.
+            SourceFailed: if the source cannot be read, with the source's own reason.
         """
         kind = type.lower()
         excluded = {"overwrite", *(DISPLAY_KEYS if kind in DEFINITIONS else ())}
         definition = {name: value for name, value in definition.items() if name not in excluded}
         stored = (await self.services.chefs.read()).get(data_chef_id or "")
         entry, warnings = await asyncio.to_thread(self._validated_entry, kind, definition, stored)
-        return with_warnings(await self._preview(entry, rows), warnings)
+        return await self._preview(entry, rows, warnings)
 
-    @operation
-    async def list_data_chefs(self) -> Result:
+    @operation("GET", scope="read")
+    async def list_data_chefs(self) -> dict[str, DataChefInfo]:
         """All data chefs by id, their secrets masked; an invalid one has an ``error``."""
         entries = await self.services.chefs.read()
         return {
-            name: await asyncio.to_thread(display_entry, entry, self.services.policy)
+            name: DataChefInfo.from_dict(await asyncio.to_thread(display_entry, entry, self.services.policy))
             for name, entry in entries.items()
         }
 
-    @mutation
-    async def delete_data_chef(self, data_chef_id: KnownId) -> Result:
-        """Delete a data chef. Tasks that name it stay, and do not run until it exists again."""
+    @operation(
+        "DELETE",
+        "/{data_chef_id}",
+        scope="admin",
+        changes="definitions",
+        aliases={"name": "data_chef_id"},
+        example={"data_chef_id": "orders"},
+    )
+    async def delete_data_chef(self, data_chef_id: KnownId) -> DeletedDataChef:
+        """Delete a data chef. Tasks that name it stay, and do not run until it exists again.
+
+        Args:
+            data_chef_id: the data chef.
+
+        Raises:
+            DataChefNotFound: if there is no such data chef.
+        """
         if data_chef_id not in await self.services.chefs.read():
             raise DataChefNotFound(data_chef_id)
         tasks = await readable_tasks(self.services.runner)
         await self.services.chefs.delete(data_chef_id)
-        return {
-            "message": f"Data chef {data_chef_id} was deleted.",
-            "data_chef_id": data_chef_id,
-            "tasks_affected": [name for name, spec in tasks.items() if data_chef_id in spec.chef_ids()],
-        }
+        return DeletedDataChef(
+            message=f"Data chef {data_chef_id} was deleted.",
+            data_chef_id=data_chef_id,
+            tasks_affected=[name for name, spec in tasks.items() if data_chef_id in spec.chef_ids()],
+        )
 
-    async def _create(self, data_chef_id: str, entry: dict[str, Any], overwrite: bool) -> Result:
+    async def _create(self, data_chef_id: str, entry: dict[str, Any], overwrite: bool) -> CreatedDataChef:
         chefs = self.services.chefs
         stored = await chefs.read()
         require_new(DataChefExists, "Data chef", data_chef_id, stored, overwrite)
@@ -126,19 +219,19 @@ class ChefOperations(Operations):
             raise with_request_names(error) from None
         await chefs.put(data_chef_id, entry)
         await self.services.scheduler.reconcile()
-        result = {
-            "message": f"Data chef {data_chef_id} was created; its source is read when a task trains from it.",
-            "data_chef_id": data_chef_id,
-            "type": entry["type"],
-        }
-        return with_warnings(result, warnings)
+        return CreatedDataChef(
+            message=f"Data chef {data_chef_id} was created; its source is read when a task trains from it.",
+            data_chef_id=data_chef_id,
+            type=entry["type"],
+            warnings=warnings,
+        )
 
-    async def _preview(self, entry: dict[str, Any], rows: int) -> Result:
+    async def _preview(self, entry: dict[str, Any], rows: int, warnings: list[str]) -> DataPreview:
         policy = self.services.policy
         timeout = min(policy.source_timeout, MAX_STATEMENT_SECONDS)
         policy = policy.model_copy(update={"source_timeout": timeout})
         preview = await self.services.executor.preview(PreviewJob(data_chef=entry, policy=policy, rows=rows))
-        return {"message": _summary(preview), **preview.model_dump()}
+        return DataPreview(message=_summary(preview), warnings=warnings, **preview.model_dump())
 
     def _validated_entry(
         self, kind: str, definition: dict[str, Any], stored: Mapping[str, Any] | None

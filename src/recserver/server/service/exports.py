@@ -12,7 +12,9 @@ from recserver.core.validation.values import KnownId, Text
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import ExportOptions
-from recserver.server.service.operation_decorators import READ_ONLY_MESSAGE, Operations, Result, operation
+from recserver.results.exports import ExportStatus
+from recserver.server.service.operation import READ_ONLY_MESSAGE, operation
+from recserver.server.service.services import Operations
 from recserver.storage.atomic_files import disk, temporary_path
 from recserver.training.export.export_job import (
     EXPORT_FOLDER,
@@ -29,7 +31,12 @@ from recserver.training.export.table_target import TableLocation, locate_table
 class ExportOperations(Operations):
     """Export recommendations."""
 
-    @operation
+    @operation(
+        "POST",
+        scope="admin",
+        reports_progress=True,
+        example={"model_id": "coffee", "file": "top.csv", "n": 3},
+    )
     async def export_recommendations(
         self,
         *,
@@ -38,10 +45,26 @@ class ExportOperations(Operations):
         table: TableName | None = None,
         database: Text | None = None,
         **options: Unpack[ExportOptions],
-    ) -> AsyncGenerator[Result, None]:
-        """Write the best items for every user of a model to a file or a table; yields the progress and the result.
+    ) -> AsyncGenerator[ExportStatus, None]:
+        """Write the best items for every user of a model to a file or a table.
 
-        Errors in the request are raised before anything is yielded. Closing the generator cancels the export.
+        Args:
+            model_id: the model whose serving version is exported.
+            file: name of a file in ``exports/``, whose extension is its format. It or ``table`` is required.
+            table: name of a table. Its rows of other models stay.
+            database: URL of the table's database; by default the server's.
+            options: see :class:`~recserver.recommend.request_options.ExportOptions`.
+
+        Returns:
+            An asynchronous generator of the progress, and of the result at last. Closing it cancels the export.
+
+        Raises:
+            InvalidInput: if an argument is invalid, or an attribute is not known.
+            ModelNotFound: if there is no such model.
+            ModelNotTrained: if no version of it can serve.
+            ExportInProgress: if another export writes to the same place.
+            ExportFailed: if the target cannot be written.
+            ReadOnly: if the server is read-only and the target is in its data folder.
         """
         _check_target(file, table, database)
         if self.draining:
@@ -57,13 +80,15 @@ class ExportOperations(Operations):
             folder = self.services.policy.data_dir / EXPORT_FOLDER
             await asyncio.to_thread(disk.make_folder, folder)
             target = FileTarget(out=temporary_path(folder / str(file)), extension=str(extension_of(str(file))))
-            key, path, shown = str(file).casefold(), folder / str(file), {"file": f"{EXPORT_FOLDER}/{file}"}
+            key, path, shown = str(file).casefold(), folder / str(file), f"{EXPORT_FOLDER}/{file}"
         else:
             target = TableTarget(table=table, database=database, policy=self.services.policy)
             location = await asyncio.to_thread(self._locate_table, target)
-            key, path, shown = location.key, location.file, {"table": table}
+            key, path, shown = location.key, location.file, None
         job = ExportJob(model_id=model_id, model=model_path, options=options, target=target)
-        lines = self._lines(job, key, path, shown)
+        lines = self._lines(
+            job, key, path, ExportStatus(status="running", model_id=model_id, file=shown, table=table)
+        )
         await anext(lines)  # raises errors in the request
         return lines
 
@@ -80,20 +105,20 @@ class ExportOperations(Operations):
         return location
 
     async def _lines(
-        self, job: ExportJob, key: str, path: Path | None, shown: Result
-    ) -> AsyncGenerator[Result, None]:
-        """Yields an empty line when the export has started, then its progress, and then its result."""
+        self, job: ExportJob, key: str, path: Path | None, final: ExportStatus
+    ) -> AsyncGenerator[ExportStatus, None]:
+        """Yields once when the export has started, then its progress, and then ``final`` with its result."""
         async with self.services.exporter.export(job, key, path) as export:
             await export.wait_until_started()
-            yield {}
+            yield final
             while export.result is None:
-                yield {"status": "running", **(export.progress.model_dump() if export.progress else {})}
+                yield ExportStatus(status="running", **(export.progress.model_dump() if export.progress else {}))
                 await export.wait_for_update()
-            shown, result = {"model_id": job.model_id, **shown}, export.result
+            result = export.result
             if isinstance(result, RecServerError):
-                yield {"status": "failed", **shown, "error": str(result), "code": result.code}
+                yield final.replace(status="failed", error=str(result), code=result.code)
             else:
-                yield {"status": "completed", **shown, **result.model_dump()}
+                yield final.replace(status="completed", **result.model_dump())
 
 
 def _check_target(file: str | None, table: str | None, database: str | None) -> None:

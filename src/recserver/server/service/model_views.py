@@ -10,7 +10,7 @@ from recserver.algorithms.lookup import load_algorithm
 from recserver.core.errors import InvalidInput
 from recserver.registry.model_status import ModelStatus
 from recserver.registry.model_store import StoredModel
-from recserver.server.service.operation_decorators import Operations
+from recserver.server.service.services import Operations
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,27 +11,28 @@ from recserver.core.validation.values import Bool, JsonObject, KnownId, NewModel
 from recserver.registry.consistent_reads import read_all_consistently, read_consistently
 from recserver.registry.model_config import new_config
 from recserver.registry.model_status import ModelStatus
-from recserver.registry.quality_gate import QualityGate
+from recserver.registry.quality_gate import QualityGate, QualityGateInput
+from recserver.results.models import AlgorithmList, CreatedModel, DeletedModel, ModelDetails, ModelInfo
+from recserver.results.runs import TrainingProgress
 from recserver.server.service.model_views import ModelViews
-from recserver.server.service.operation_decorators import (
-    Result,
-    mutation,
-    mutation_unless_dry_run,
-    operation,
-    with_warnings,
-)
+from recserver.server.service.operation import operation
 from recserver.server.service.tasks import readable_tasks
 
 
 class ModelOperations(ModelViews):
     """Create, show and delete models."""
 
-    @operation
-    async def get_available_algorithms(self) -> Result:
-        """All algorithms by name, with a description and their default hyperparameters."""
-        return {"algorithms": await asyncio.to_thread(describe_algorithms)}
+    @operation("GET", scope="read")
+    async def get_available_algorithms(self) -> AlgorithmList:
+        """All algorithms, with a description and their default hyperparameters."""
+        return AlgorithmList(algorithms=await asyncio.to_thread(describe_algorithms))
 
-    @mutation
+    @operation(
+        "POST",
+        scope="train",
+        changes="definitions",
+        example={"model_id": "coffee", "algorithm": "nmf", "hyperparameters": {"n_components": 16}},
+    )
     async def create_model(
         self,
         model_id: NewModelId,
@@ -40,10 +41,25 @@ class ModelOperations(ModelViews):
         model_name: Title | None = None,
         message: Text = "",
         hyperparameters: JsonObject | None = None,
-        quality_gate: QualityGate | None = None,
+        quality_gate: QualityGateInput | None = None,
         overwrite: Bool = False,
-    ) -> Result:
-        """Write the config of a model. A task trains it."""
+    ) -> CreatedModel:
+        """Write the config of a model. A task trains it.
+
+        Args:
+            model_id: its id.
+            algorithm: see ``get_available_algorithms``.
+            model_name: its name for people; by default the id.
+            message: a description.
+            hyperparameters: of the algorithm; by default those of ``get_available_algorithms``.
+            quality_gate: what a new version must reach to replace the serving one.
+            overwrite: replace an existing model, and delete its versions.
+
+        Raises:
+            InvalidInput: if the algorithm or a hyperparameter is invalid.
+            ModelExists: if there is such a model, unless ``overwrite``.
+            ModelBusy: if it is being trained.
+        """
         services = self.services
         method = await asyncio.to_thread(load_algorithm, algorithm)
         checked, warnings = method.check(hyperparameters or {})
@@ -58,7 +74,7 @@ class ModelOperations(ModelViews):
             message=message,
         )
         if quality_gate is not None:
-            config["quality_gate"] = quality_gate.model_dump()
+            config["quality_gate"] = QualityGate(**quality_gate).model_dump()
         if reason := services.trainer.blocking_reason(model_id):
             raise ModelBusy(f"{reason} Overwrite it when that has ended.")
         with services.trainer.block_training(model_id):
@@ -66,36 +82,61 @@ class ModelOperations(ModelViews):
                 await services.models.create(model_id, config)
                 services.model_cache.remove(model_id)
         await services.scheduler.reconcile()
-        shown = ("model_id", "status", "algorithm", "model_type", "hyperparameters")
-        result = {"message": f"Model {model_id} was created; add a task to train it."}
-        return with_warnings(result | {name: config[name] for name in shown}, warnings)
+        return CreatedModel(
+            message=f"Model {model_id} was created; add a task to train it.",
+            model_id=model_id,
+            status=config["status"],
+            algorithm=algorithm,
+            model_type=config["model_type"],
+            hyperparameters=config["hyperparameters"],
+            warnings=warnings,
+        )
 
-    @operation
-    async def list_models(self) -> Result:
-        """All models by id."""
+    @operation("GET", scope="read")
+    async def list_models(self) -> dict[str, ModelInfo]:
+        """All models by id. No model is loaded, so that damage inside a file shows only after it was loaded."""
         models = await read_all_consistently(self.services.models, self._inspect)
-        return {model.model_id: self._display(model, findings) for model, findings in models}
+        return {model.model_id: ModelInfo.from_dict(self._display(model, findings)) for model, findings in models}
 
-    @operation
-    async def get_model_info(self, model_id: KnownId) -> Result:
-        """One model, and the progress of its training."""
-        model, findings = await read_consistently(self.services.models, model_id, self._load_and_inspect)
-        described, run = self._display(model, findings), self.services.trainer.under_way(model_id)
-        return described | {
-            "in_training_state": ModelStatus(described["status"]).in_training,
-            "file_size_mb": round(model.file_stat.st_size / 2**20, 2) if model.file_stat else 0.0,
-            "progress": run.progress.model_dump() if run else None,
-        }
-
-    @mutation_unless_dry_run
-    async def delete_model(self, model_id: KnownId, *, force: Bool = False, dry_run: Bool = False) -> Result:
-        """Delete all files of a model, including its versions.
+    @operation("GET", "/{model_id}", scope="read", example={"model_id": "coffee"})
+    async def get_model_info(self, model_id: KnownId) -> ModelDetails:
+        """One model, and the progress of its training.
 
         Args:
+            model_id: the model. It is loaded, if there is memory for it.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+        """
+        model, findings = await read_consistently(self.services.models, model_id, self._load_and_inspect)
+        described, run = self._display(model, findings), self.services.trainer.under_way(model_id)
+        return ModelDetails.from_dict(
+            described
+            | {
+                "in_training_state": ModelStatus(described["status"]).in_training,
+                "file_size_mb": round(model.file_stat.st_size / 2**20, 2) if model.file_stat else 0.0,
+                "progress": TrainingProgress(**run.progress.model_dump()) if run else None,
+            }
+        )
+
+    @operation(
+        "DELETE",
+        "/{model_id}",
+        scope="admin",
+        changes="definitions",
+        dry_run="dry_run",
+        example={"model_id": "coffee", "dry_run": True},
+    )
+    async def delete_model(self, model_id: KnownId, *, force: Bool = False, dry_run: Bool = False) -> DeletedModel:
+        """Delete all files of a model, including its versions. An active training is cancelled.
+
+        Args:
+            model_id: the model.
             force: delete the model even if tasks name it; the tasks stay.
             dry_run: delete nothing, and list what would be deleted.
 
         Raises:
+            ModelNotFound: if there is no such model.
             ModelInUse: if tasks name the model, unless ``force``.
         """
         await self.services.models.read(model_id)
@@ -112,13 +153,9 @@ class ModelOperations(ModelViews):
         else:
             files = await self._delete(model_id)
             message, status = f"Model {model_id} was deleted.", "deleted"
-        return {
-            "message": message,
-            "model_id": model_id,
-            "status": status,
-            "files_deleted": files,
-            "tasks_affected": tasks,
-        }
+        return DeletedModel(
+            message=message, model_id=model_id, status=status, files_deleted=files, tasks_affected=tasks
+        )
 
     async def _delete(self, model_id: str) -> list[str]:
         trainer = self.services.trainer

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from recserver.core.errors import Draining
 from recserver.core.validation.values import Bool, Timeout
-from recserver.server.service.operation_decorators import Operations, Result, control, operation
+from recserver.results.scheduler import (
+    Health,
+    RestartedScheduler,
+    SchedulerState,
+    SchedulerStatus,
+    StoppedScheduler,
+)
+from recserver.server.service.operation import operation
+from recserver.server.service.services import Operations
 from recserver.server.service.tasks import readable_tasks
 
 PAUSED_REASON = "The task is paused: POST /resume_task resumes it."
@@ -13,11 +21,12 @@ PAUSED_REASON = "The task is paused: POST /resume_task resumes it."
 class SchedulerOperations(Operations):
     """Start, stop and inspect the scheduler. It starts with the server and follows all changes by itself."""
 
-    @control
-    async def restart_scheduler(self, *, timeout: Timeout = 0) -> Result:
+    @operation("POST", scope="train", changes="running")
+    async def restart_scheduler(self, *, timeout: Timeout = 0) -> RestartedScheduler:
         """Read all models and tasks again, and start the scheduler if it was stopped.
 
-        Running trainings are not affected, so that ``timeout`` has no effect.
+        Args:
+            timeout: accepted, and has no effect: running trainings are left alone.
         """
         scheduler, runner = self.services.scheduler, self.services.runner
         await self.services.model_cache.refresh()
@@ -31,29 +40,34 @@ class SchedulerOperations(Operations):
                 skipped[name] = reason
         scheduled = len(specs.keys() - skipped.keys())
         omitted = f" and skips {len(skipped)}: see tasks_skipped" if skipped else ""
-        return {
-            "message": f"The scheduler runs {scheduled} task{'' if scheduled == 1 else 's'}{omitted}.",
-            "is_running": True,
-            "tasks_scheduled": scheduled,
-            "tasks_skipped": skipped,
-        }
+        return RestartedScheduler(
+            message=f"The scheduler runs {scheduled} task{'' if scheduled == 1 else 's'}{omitted}.",
+            is_running=True,
+            tasks_scheduled=scheduled,
+            tasks_skipped=skipped,
+        )
 
-    @control
-    async def stop_scheduler(self, *, timeout: Timeout = 0, cancel_running: Bool = True) -> Result:
-        """Start no further runs. Active runs are cancelled after ``timeout`` seconds if ``cancel_running``."""
+    @operation("POST", scope="train", changes="running", example={"timeout": 30})
+    async def stop_scheduler(self, *, timeout: Timeout = 0, cancel_running: Bool = True) -> StoppedScheduler:
+        """Start no further runs.
+
+        Args:
+            timeout: seconds that active runs get to finish before they are cancelled.
+            cancel_running: false lets active runs finish.
+        """
         await self.services.scheduler.stop()
         trainer = self.services.trainer
         stopped = await trainer.stop(trainer.runs.values(), timeout) if cancel_running else []
-        return {"message": "The scheduler is stopped.", "is_running": False, "stopped_models": stopped}
+        return StoppedScheduler(message="The scheduler is stopped.", is_running=False, stopped_models=stopped)
 
-    @operation
-    async def get_scheduler_status(self) -> Result:
+    @operation("GET", scope="read")
+    async def get_scheduler_status(self) -> SchedulerStatus:
         """Whether the scheduler runs."""
         running = self.services.scheduler.is_running
-        return {"data": {"is_running": running, "status": "running" if running else "stopped"}}
+        return SchedulerStatus(data=SchedulerState(is_running=running, status="running" if running else "stopped"))
 
-    @operation
-    async def health(self) -> Result:
+    @operation("GET", scope="open")
+    async def health(self) -> Health:
         """Whether the server answers, and whether it is read-only.
 
         Raises:
@@ -61,4 +75,4 @@ class SchedulerOperations(Operations):
         """
         if self.draining:
             raise Draining("The server is closing.")
-        return {"status": "ok"} | ({"read_only": True} if self.read_only else {})
+        return Health(status="ok", read_only=self.read_only)

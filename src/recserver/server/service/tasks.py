@@ -11,16 +11,11 @@ from recserver.core.errors import (
     TaskExists,
     TaskNotFound,
 )
-from recserver.core.validation.values import Bool, Interval, KnownId, NewId, Text, require_new
+from recserver.core.validation.values import Bool, Interval, KnownId, NewId, OptionalId, require_new
+from recserver.results.tasks import AddedTask, ChangedInterval, RemovedTask, TaskInfo
 from recserver.scheduling.task_runner import TaskRunner
-from recserver.server.service.operation_decorators import (
-    Operations,
-    Result,
-    Services,
-    mutation,
-    operation,
-    with_warnings,
-)
+from recserver.server.service.operation import operation
+from recserver.server.service.services import Operations, Services
 from recserver.training.task import CronExpression, MemoryLimit, TaskSpec, TimeLimit, ZoneName
 from recserver.training.task_store import TaskStore
 
@@ -36,7 +31,13 @@ _COUNTERS = "runs", "retries", "failures", "interrupted", "late", "coalesced", "
 class TaskOperations(Operations):
     """Add, list, change and remove tasks."""
 
-    @mutation
+    @operation(
+        "POST",
+        scope="train",
+        changes="definitions",
+        aliases={"interactions_data_chef_id": "data_chef_id"},
+        example={"task_name": "train_coffee", "model_id": "coffee", "data_chef_id": "orders", "interval": 3600},
+    )
     async def add_model_task(
         self,
         task_name: NewId,
@@ -49,17 +50,30 @@ class TaskOperations(Operations):
         enabled: Bool = True,
         time_limit: TimeLimit | None = None,
         memory_limit: MemoryLimit | None = None,
-        item_features_data_chef_id: Text | None = None,
-        user_features_data_chef_id: Text | None = None,
+        item_features_data_chef_id: OptionalId | None = None,
+        user_features_data_chef_id: OptionalId | None = None,
         overwrite: Bool = False,
-    ) -> Result:
-        """Train a model from a data chef every ``interval`` seconds, starting now.
+    ) -> AddedTask:
+        """Train a model from a data chef regularly, starting now if it has no version that can serve.
 
         Args:
+            task_name: its name.
+            model_id: the model to train.
+            data_chef_id: the data chef of the interactions.
+            interval: seconds from one due time to the next. It or ``schedule`` is required.
             schedule: cron expression in the time zone ``timezone``; takes precedence over ``interval``.
+            timezone: the time zone of ``schedule``, such as ``Europe/Berlin``.
             enabled: false adds the task paused.
             time_limit: seconds that one training may take.
             memory_limit: MiB that one training may use, beyond what an idle worker uses.
+            item_features_data_chef_id: the data chef of the attributes of items, which filters use.
+            user_features_data_chef_id: stored, and not read yet.
+            overwrite: replace an existing task.
+
+        Raises:
+            TaskExists: if there is such a task, unless ``overwrite``.
+            ModelNotFound: if there is no such model.
+            DataChefNotFound: if there is no such data chef.
         """
         services = self.services
         if interval is None and schedule is None:
@@ -86,53 +100,78 @@ class TaskOperations(Operations):
                 raise DataChefNotFound(chef)
         await services.tasks.write(spec, keep_unknown_keys=False)
         await services.scheduler.reconcile()
-        result: Result = {
-            "message": f"Task {task_name} was added{await schedule_summary(spec, services)}.",
-            "task_name": task_name,
-            "scheduled": services.scheduler.loop(task_name) is not None,
-            "next_run_at": services.scheduler.next_run_at(task_name),
-        }
-        return with_warnings(result, _warnings(spec))
+        return AddedTask(
+            message=f"Task {task_name} was added{await schedule_summary(spec, services)}.",
+            task_name=task_name,
+            scheduled=services.scheduler.loop(task_name) is not None,
+            next_run_at=services.scheduler.next_run_at(task_name),
+            warnings=_warnings(spec),
+        )
 
-    @mutation
-    async def remove_model_task(self, task_name: KnownId) -> Result:
-        """Remove a task. Its active run is cancelled; the model stays."""
+    @operation("POST DELETE", scope="train", changes="definitions", example={"task_name": "train_coffee"})
+    async def remove_model_task(self, task_name: KnownId) -> RemovedTask:
+        """Remove a task. Its active run is cancelled; the model stays.
+
+        Args:
+            task_name: the task.
+
+        Raises:
+            TaskNotFound: if there is no such task.
+        """
         services = self.services
         if task_name not in await services.tasks.names():
             raise TaskNotFound(task_name)
         await services.tasks.delete(task_name)
         await services.scheduler.reconcile()
         await services.runner.discard_task(task_name)  # a stopped scheduler does not do it
-        return {"message": f"Task {task_name} was removed.", "task_name": task_name}
+        return RemovedTask(message=f"Task {task_name} was removed.", task_name=task_name)
 
-    @operation
-    async def list_tasks(self) -> Result:
+    @operation("GET", scope="read")
+    async def list_tasks(self) -> dict[str, TaskInfo]:
         """All tasks by name: their definitions, and the state of their last run."""
         services = self.services
-        definitions: dict[str, Result] = {}
-        extra: dict[str, Result] = {}
+        definitions: dict[str, dict[str, Any]] = {}
+        extra: dict[str, dict[str, Any]] = {}
         for name, spec in (await services.runner.read_tasks()).items():
             if isinstance(spec, TaskSpec):
-                definitions[name], extra[name] = spec.model_dump(), with_warnings({}, _warnings(spec))
+                warnings = _warnings(spec)
+                definitions[name], extra[name] = spec.model_dump(), {"warnings": warnings} if warnings else {}
             else:
                 definitions[name], extra[name] = await services.tasks.displayable(name), {"last_error": str(spec)}
         # Nothing is awaited from here on, so that the states of all tasks are of one moment.
-        return {name: content | self._state(name) | extra[name] for name, content in definitions.items()}
+        return {
+            name: TaskInfo.from_dict(content | self._state(name) | extra[name])
+            for name, content in definitions.items()
+        }
 
-    @mutation
-    async def update_task_interval(self, task_name: KnownId, *, interval: Interval) -> Result:
-        """Give a task another interval, which replaces a schedule and is counted from the last due time."""
+    @operation(
+        "POST PUT",
+        scope="train",
+        changes="definitions",
+        example={"task_name": "train_coffee", "interval": 7200},
+    )
+    async def update_task_interval(self, task_name: KnownId, *, interval: Interval) -> ChangedInterval:
+        """Give a task another interval, which replaces a schedule and is counted from the last due time.
+
+        Args:
+            task_name: the task.
+            interval: seconds from one due time to the next.
+
+        Raises:
+            TaskNotFound: if there is no such task.
+            InvalidInput: if its file cannot be used.
+        """
         services = self.services
         spec = await find_task(task_name, services.tasks)
         spec = spec.model_copy(update={"interval": interval, "schedule": None})
         await services.tasks.write(spec, keep_unknown_keys=True)
         await services.scheduler.reconcile()
-        return {
-            "message": f"Task {task_name} has a new interval{await schedule_summary(spec, services)}.",
-            "task_name": task_name,
-            "interval": interval,
-            "next_run_at": services.scheduler.next_run_at(task_name),
-        }
+        return ChangedInterval(
+            message=f"Task {task_name} has a new interval{await schedule_summary(spec, services)}.",
+            task_name=task_name,
+            interval=interval,
+            next_run_at=services.scheduler.next_run_at(task_name),
+        )
 
     def _state(self, task_name: str) -> dict[str, Any]:
         state = self.services.task_state.get(task_name)

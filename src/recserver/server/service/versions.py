@@ -4,56 +4,94 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from recserver.core.errors import ModelBusy
-from recserver.core.validation.values import Bool, KnownId, WholeNumber, real_number
+from recserver.core.validation.values import Bool, KnownId, WholeNumber
 from recserver.registry.consistent_reads import read_consistently
 from recserver.registry.model_store import StoredModel
-from recserver.server.service.operation_decorators import Operations, Result, mutation, operation
+from recserver.registry.quality_gate import Fraction
+from recserver.results.models import QualityGateChange, VersionChange, VersionList
+from recserver.server.service.operation import operation
+from recserver.server.service.services import Operations
 from recserver.training.publisher import quality_gate
 
 VersionNumber = Annotated[WholeNumber, Field(ge=1)]
-Fraction = Annotated[float, BeforeValidator(real_number), Field(ge=0, le=1)]
 
 
 class VersionOperations(Operations):
     """List the versions of a model, and choose the serving one."""
 
-    @operation
-    async def list_model_versions(self, model_id: KnownId) -> Result:
-        """The stored versions of a model, newest first, and the bytes of its files on disk."""
+    @operation("GET", "/{model_id}", scope="read", example={"model_id": "coffee"})
+    async def list_model_versions(self, model_id: KnownId) -> VersionList:
+        """The stored versions of a model, newest first, and the bytes of its files on disk.
 
-        async def describe(_: StoredModel) -> Result:
+        Args:
+            model_id: the model.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+        """
+
+        async def describe(_: StoredModel) -> VersionList:
             data = await self.services.versions.describe_all(model_id)
-            return {"data": data, "bytes": await self.services.models.disk_use(model_id)}
+            return VersionList(data=data, bytes=await self.services.models.disk_use(model_id))
 
         return (await read_consistently(self.services.models, model_id, describe))[1]
 
-    @mutation
-    async def rollback_model(self, model_id: KnownId, *, model_version: VersionNumber | None = None) -> Result:
-        """Return to an earlier version: the given one, or the one that served before."""
+    @operation("POST", scope="train", changes="definitions", example={"model_id": "coffee"})
+    async def rollback_model(
+        self, model_id: KnownId, *, model_version: VersionNumber | None = None
+    ) -> VersionChange:
+        """Return to an earlier version.
+
+        Args:
+            model_id: the model.
+            model_version: by default the version that served before the serving one.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+            VersionNotFound: if the version is not stored, or there is no earlier one.
+            UnreadableModel: if the version is damaged.
+        """
         await self.services.models.read(model_id)
         number = await self.services.versions.roll_back(model_id, model_version)
         return _result(f"Version {number} of model {model_id} serves again.", model_id, number)
 
-    @mutation
-    async def promote_model(self, model_id: KnownId, *, model_version: VersionNumber) -> Result:
-        """Let a stored version serve, even if the quality gate rejected it."""
+    @operation("POST", scope="train", changes="definitions", example={"model_id": "coffee", "model_version": 1})
+    async def promote_model(self, model_id: KnownId, *, model_version: VersionNumber) -> VersionChange:
+        """Let a stored version serve, even if the quality gate rejected it.
+
+        Args:
+            model_id: the model.
+            model_version: the version.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+            ModelBusy: if it is being trained.
+            VersionNotFound: if the version is not stored.
+            UnreadableModel: if the version is damaged.
+        """
         await self.services.models.read(model_id)
         if reason := self.services.trainer.blocking_reason(model_id):
             raise ModelBusy(f"{reason} Promote a version when that has ended.")
         await self.services.versions.promote(model_id, model_version)
         return _result(f"Version {model_version} of model {model_id} serves.", model_id, model_version)
 
-    @mutation
+    @operation("POST", scope="train", changes="definitions", example={"model_id": "coffee", "model_version": 1})
     async def pin_model_version(
         self, model_id: KnownId, *, model_version: VersionNumber, pinned: Bool = True
-    ) -> Result:
+    ) -> VersionChange:
         """Store a version permanently; while it serves, no new version replaces it.
 
         Args:
+            model_id: the model.
+            model_version: the version.
             pinned: false unpins it.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+            VersionNotFound: if the version is not stored.
         """
         await self.services.models.read(model_id)
         waiting = await self.services.versions.pin(model_id, model_version, pinned)
@@ -61,7 +99,7 @@ class VersionOperations(Operations):
         hint = f"; version {waiting} is stored but not promoted: see POST /promote_model" if waiting else ""
         return _result(f"Version {model_version} of model {model_id} {state}{hint}.", model_id, model_version)
 
-    @mutation
+    @operation("POST", scope="train", changes="definitions", example={"model_id": "coffee", "max_drop": 0.05})
     async def update_quality_gate(
         self,
         model_id: KnownId,
@@ -69,13 +107,18 @@ class VersionOperations(Operations):
         max_drop: Fraction | None = None,
         min_share: Fraction | None = None,
         beat_popularity: Bool | None = None,
-    ) -> Result:
+    ) -> QualityGateChange:
         """Change what a new version of a model must reach to replace the serving one.
 
         Args:
+            model_id: the model.
             max_drop: fraction by which its NDCG@10 may be lower.
             min_share: minimum of its interactions, users and items, as a fraction of those of the serving version.
             beat_popularity: whether its NDCG@10 must be higher than that of popular items.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+            ModelBusy: if it is being trained.
         """
         services = self.services
         changes = {"max_drop": max_drop, "min_share": min_share, "beat_popularity": beat_popularity}
@@ -89,12 +132,10 @@ class VersionOperations(Operations):
             gate = gate.model_copy(update={key: value for key, value in changes.items() if value is not None})
             thresholds: dict[str, Any] = gate.model_dump()
             await services.models.update_config(model_id, quality_gate=thresholds)
-        return {
-            "message": f"The quality gate of model {model_id} was changed.",
-            "model_id": model_id,
-            **thresholds,
-        }
+        return QualityGateChange(
+            message=f"The quality gate of model {model_id} was changed.", model_id=model_id, **thresholds
+        )
 
 
-def _result(message: str, model_id: str, number: int) -> Result:
-    return {"message": message, "model_id": model_id, "model_version": number}
+def _result(message: str, model_id: str, number: int) -> VersionChange:
+    return VersionChange(message=message, model_id=model_id, model_version=number)

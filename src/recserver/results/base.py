@@ -1,0 +1,162 @@
+"""The base classes of results.
+
+Results are :class:`msgspec.Struct` classes because those are the quickest to create and to encode: a response with
+ten items takes a third of the time of plain dicts, and a seventh of that of pydantic models (``bench results``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Self
+
+import msgspec
+
+
+class ResultObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An object of a result, or a part of one. Its fields are attributes, and the keys of the JSON object.
+
+    A field that has a default is absent from the JSON while it has that default. ``result["field"]`` is
+    ``result.field``, and ``dict(result)`` has the keys of the JSON.
+    """
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """The result that a JSON object shows. Unknown keys are ignored.
+
+        Raises:
+            ValueError: if a field is missing, or a value has another type.
+        """
+        return msgspec.convert(content, cls)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values of some fields."""
+        return msgspec.structs.replace(self, **changes)
+
+    def __getitem__(self, key: str) -> Any:
+        """The field called ``key``.
+
+        Raises:
+            KeyError: if there is no such field.
+        """
+        if key in self.__struct_fields__:
+            return getattr(self, key)
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the JSON object."""
+        absent = absent_defaults(type(self))
+        return tuple(
+            name for name in self.__struct_fields__ if name not in absent or getattr(self, name) != absent[name]
+        )
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The field called ``key``; ``default`` if it is absent from the JSON."""
+        return self[key] if key in self else default  # noqa: SIM401 - this is that get
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object, as dicts and lists."""
+        return {key: plain(self[key]) for key in self.keys()}
+
+    def to_json(self) -> bytes:
+        """The JSON object, in UTF-8."""
+        return encode_json(self)
+
+    def with_warnings(self, warnings: list[str]) -> Self:
+        """A copy with further ``warnings``."""
+        return self.replace(warnings=[*self["warnings"], *warnings]) if warnings else self
+
+
+class Result(ResultObject, frozen=True, kw_only=True):
+    """The result of an operation."""
+
+    warnings: list[str] = []
+    """What the caller should know, such as arguments that have no effect, one sentence each."""
+
+
+class OpenObject(ResultObject, frozen=True, kw_only=True):
+    """An object whose keys depend on what it shows, such as a file to which a person added keys.
+
+    The known keys are fields, which have their default if the key is absent. ``content`` is the whole JSON object.
+    """
+
+    content: dict[str, Any]
+    """The JSON object. ``result["key"]`` and ``dict(result)`` read it."""
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """The object that shows ``content``."""
+        fields = {key: content[key] for key in cls.__struct_fields__ if key in content and key != "content"}
+        return cls(**fields, content=content)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.content[key]
+
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.content)
+
+    def with_warnings(self, warnings: list[str]) -> Self:
+        if not warnings:
+            return self
+        return self.from_dict(self.content | {"warnings": [*self.content.get("warnings", ()), *warnings]})
+
+
+def absent_defaults(kind: type[ResultObject]) -> dict[str, Any]:
+    """The fields of a class that are absent from the JSON while they have their default, with that default."""
+    if not kind.__struct_config__.omit_defaults:
+        return {}
+    return _ABSENT.get(kind) or _ABSENT.setdefault(
+        kind,
+        {
+            field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+            for field in msgspec.structs.fields(kind)
+            if not field.required
+        },
+    )
+
+
+_ABSENT: dict[type[ResultObject], dict[str, Any]] = {}
+
+
+def plain(value: Any) -> Any:
+    """``value`` with every result in it as a dict."""
+    if isinstance(value, ResultObject):
+        return value.to_dict()
+    if isinstance(value, dict):
+        return {key: plain(element) for key, element in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(element) for element in value]
+    if isinstance(value, Enum):
+        return value.value
+    return value
+
+
+def encode_json(value: Any) -> bytes:
+    """``value``, which may contain results, as JSON in UTF-8; numbers that are not finite become null."""
+    if isinstance(value, OpenObject):
+        value = value.to_dict()
+    elif type(value) is dict:
+        value = {key: entry.to_dict() if isinstance(entry, OpenObject) else entry for key, entry in value.items()}
+    try:
+        return _ENCODER.encode(value)
+    except UnicodeEncodeError:  # a lone surrogate, which old files may contain
+        text = json.dumps(plain(value), allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        return text.encode(errors="replace")
+
+
+def _simplify(value: Any) -> Any:
+    """A value of a subclass of a plain type, such as NumPy's ``float64``, as that type."""
+    for kind in (str, float, int):
+        if isinstance(value, kind):
+            return kind(value)
+    raise NotImplementedError(f"{type(value).__name__} cannot be encoded as JSON")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_simplify)
