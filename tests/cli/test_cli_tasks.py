@@ -23,11 +23,11 @@ from typer.testing import CliRunner, Result
 from recserver.cli import app
 from recserver.core.errors import SourceUnchanged
 from recserver.core.events import RunEnded
+from recserver.results.runs import RunOutcome
 from recserver.server.rec_server import RecServer
 from recserver.server.settings import Settings
 from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining
 from recserver.training.jobs import Progress
-from recserver.results.runs import RunOutcome
 from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 

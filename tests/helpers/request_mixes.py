@@ -12,9 +12,10 @@ from aiohttp import ClientSession
 from pydantic import TypeAdapter
 
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import scored_items, recommend
+from recserver.recommend.pipeline import recommend, scored_items
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import UserOptions
+from recserver.results.base import plain
 from tests.helpers.film_models import ODD, USERS
 
 OPTIONS: dict[str, list[Any]] = {
@@ -56,7 +57,7 @@ def mixed(seed: int, count: int) -> list[Request]:
 def alone(model: Recommender, user: str | None, options: Options) -> tuple[Any, list[dict[str, Any]]]:
     """Source and items of the answer to one request, computed by itself."""
     answer = recommend(model, user, Query.from_options(PARSED.validate_python(options)))
-    return answer.source and answer.source.value, scored_items(answer)
+    return answer.source and answer.source.value, plain(scored_items(answer))
 
 
 def reported(answer: dict[str, Any]) -> tuple[Any, list[dict[str, Any]]]:

@@ -18,10 +18,11 @@ from recserver.recommend.batch_top_n import MIN_BATCH
 from recserver.recommend.micro_batching import MicroBatcher
 from recserver.recommend.model.loading import load_model
 from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import scored_items, recommend_many
+from recserver.recommend.pipeline import recommend_many, scored_items
 from recserver.recommend.prepared_query import PreparedQuery
 from recserver.recommend.query import Query
 from recserver.recommend.request_options import UserOptions
+from recserver.results.base import plain
 from tests.helpers.film_models import put_films
 from tests.helpers.request_mixes import ASKING, OPTIONS, PARSED, Request, alone, asked_over_http, mixed, reported
 
@@ -84,7 +85,7 @@ def test_requests_at_once_are_answered_as_if_alone(model: Recommender, large: bo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(micro_batching, "batched_scoring_ms", lambda _: 10.0 if large else 0.01)
         found = asyncio.run(at_once())
-    answers = [(one.source and one.source.value, scored_items(one)) for one in found]
+    answers = [(one.source and one.source.value, plain(scored_items(one))) for one in found]
     assert answers == [alone(model, *one) for one in asked]
 
 
@@ -96,7 +97,7 @@ def test_a_batch_is_answered_as_each_user_alone(model: Recommender, name: str) -
         for options in ({name: value}, {name: value, "n": 3}):
             query = Query.from_options(PARSED.validate_python(options))
             answers = recommend_many(model, users, PreparedQuery.for_model(model, query))
-            found = [(one.source and one.source.value, scored_items(one)) for one in answers]
+            found = [(one.source and one.source.value, plain(scored_items(one))) for one in answers]
             assert found == [alone(model, user, options) for user in users]
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from recserver import RecServer, Settings
 from recserver.core.clock import timestamp
+from recserver.results.runs import RunOutcome, RunRecord
 from recserver.scheduling.run_history import MIN_RUNS_PER_TASK, RunHistory
 from recserver.testing import FakeClock, ScriptedExecutor
-from recserver.results.runs import RunOutcome, RunRecord
 from recserver.training.run_ids import new_run_id
 
 DAY = 86_400.0
@@ -132,7 +132,7 @@ async def test_the_duration_of_an_interrupted_run_is_unknown(data_dir: Path, set
         await stack.enter_async_context(RecServer(data_dir, settings, clock=clock, executor=ScriptedExecutor()))
         left = run_of("t", clock, RunOutcome.RUNNING)
     with closing(sqlite3.connect(data_dir / "history.db")) as database, database:
-        told = left.run_id, "t", "m", left.outcome, left.started_at, left.model_dump_json()
+        told = left.run_id, "t", "m", left.outcome, left.started_at, left.to_json()
         database.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", told)
     await clock.advance(50)
     async with RecServer(data_dir, settings, clock=clock, executor=ScriptedExecutor()) as rec:

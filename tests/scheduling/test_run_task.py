@@ -164,7 +164,7 @@ async def test_every_run_is_remembered(bench: Workbench) -> None:
     assert set(one["stages"]) >= {"waiting", "fitting", "validating", "publishing"}
     assert one["metrics"]["n_components"] == 1
     assert (one["algorithm"], one["hyperparameters"]["n_components"]) == ("nmf", 128)
-    assert one.items() >= runs[3].items()
+    assert one.summary() == runs[3]
     with pytest.raises(RunNotFound):
         await bench.rec.get_run("nope")
     with pytest.raises(InvalidInput):

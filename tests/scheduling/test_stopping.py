@@ -83,7 +83,7 @@ async def test_a_stop_says_which_models_it_stopped_and_twice_is_once(bench: Work
     answer = await bench.rec.stop_scheduler()
     assert (answer["is_running"], answer["stopped_models"]) == (False, ["m"])
     assert (await bench.rec.stop_scheduler())["stopped_models"] == []
-    assert (await bench.rec.get_scheduler_status())["data"] == {"is_running": False, "status": "stopped"}
+    assert (await bench.rec.get_scheduler_status()).data.to_dict() == {"is_running": False, "status": "stopped"}
     assert (await bench.task())["next_run_at"] is None
     assert config(bench)["status"] == "stopped"
 

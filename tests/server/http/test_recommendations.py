@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from recserver import RecServer, Settings
+from recserver.results.base import plain
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.film_models import FILMS, ODD, USERS, put_films, swap_films
@@ -352,12 +353,11 @@ async def test_rank_takes_ten_thousand(films: Api) -> None:
 
 
 async def operations(rec: RecServer) -> dict[str, Any]:
-    """What the operations answer when they are called."""
+    """What the operations return when they are called."""
     options: Options = {"model_id": "films", "filter": ["price>0"], "n": 3}
-    session: Any = ["alien", ODD]  # a type checker would have Interactions
-    return {
-        "recommend": (await rec.recommend("ann", **options, explain=True)) | {"datetime": ""},
-        "session_recommend": await rec.session_recommend(session, **options),
+    results: dict[str, Any] = {
+        "recommend": (await rec.recommend("ann", **options, explain=True)).replace(datetime=""),
+        "session_recommend": await rec.session_recommend(["alien", ODD], **options),
         "rank": await rec.rank(["heat", ODD, "x"], model_id="films", user_id="ann"),
         "similar_items": await rec.similar_items(ODD, **options),
         "similar_users": await rec.similar_users("ann/b\n", model_id="films", n=3),
@@ -366,6 +366,7 @@ async def operations(rec: RecServer) -> dict[str, Any]:
         "items": await rec.items(model_id="films", after="clue", limit=2),
         "recommend_batch": [line async for line in await rec.recommend_batch(["ann", "nobody"], **options)],
     }
+    return plain(results)
 
 
 async def asked_over_http(api: Api) -> dict[str, Any]:

@@ -64,12 +64,12 @@ async def api(data_dir: Path, settings: Settings, serve: Serve, clock: FakeClock
 
 async def test_an_export_without_progress_sends_heartbeats(api: Api, clock: FakeClock) -> None:
     lines = await api.rec.export_recommendations(**BODY)
-    assert await anext(lines) == RUNNING
+    assert dict(await anext(lines)) == RUNNING
     again = asyncio.ensure_future(anext(lines))
     await clock.advance(HEARTBEAT_SECONDS - 0.1)
     assert not again.done()
     await clock.advance(0.2)
-    assert await again == RUNNING
+    assert dict(await again) == RUNNING
     await lines.aclose()
 
 
