@@ -104,11 +104,11 @@ def test_a_batch_is_answered_as_each_user_alone(model: Recommender, name: str) -
 async def test_through_the_library(server: RecServer, model: Recommender) -> None:
     asked = mixed(1, 200)
     answers = await asyncio.gather(*(server.recommend(user, model_id="films", **opts) for user, opts in asked))
-    assert [reported(one) for one in answers] == [alone(model, *one) for one in asked]
+    assert [reported(one.to_dict()) for one in answers] == [alone(model, *one) for one in asked]
     sessions = await asyncio.gather(
         *(server.session_recommend(model_id="films", **{"interactions": [], **opts}) for _, opts in asked)
     )
-    assert [reported(one) for one in sessions] == [alone(model, None, opts) for _, opts in asked]
+    assert [reported(one.to_dict()) for one in sessions] == [alone(model, None, opts) for _, opts in asked]
 
 
 @pytest.mark.slow
