@@ -37,6 +37,7 @@ from recserver.server.http.codec import (
     to_json,
     with_unknown_warnings,
 )
+from recserver.server.http.docs_page import add_docs_routes
 from recserver.server.http.ndjson import Handler, cancel_on_disconnect, stream_ndjson
 from recserver.server.http.response_cache import ResponseCache
 from recserver.server.http.routes import PREFIXES, ROUTES, Route
@@ -78,6 +79,8 @@ def build_app(
         for prefix in PREFIXES:
             # the default pattern of aiohttp does not match braces, which a user id may contain
             app.router.add_route(route.method, prefix + route.path.replace("}", ":[^/]+}"), handler)
+    for prefix in PREFIXES:
+        add_docs_routes(app, prefix)
     streams = EventStreams(service.events, lambda: service.draining)
     for prefix in PREFIXES:
         handler = streams.handle if peers.writer is None else peers.writer.forward

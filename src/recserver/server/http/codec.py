@@ -22,6 +22,7 @@ from recserver.core.errors import (
     quoted,
 )
 from recserver.results.base import ResultObject, encode_json
+from recserver.results.errors import ErrorResponse, FieldProblem
 from recserver.server.http.routes import Route
 from recserver.server.http.strict_json import parse_json
 from recserver.server.service.chef_key_warnings import limit_warnings
@@ -185,11 +186,13 @@ def error_response(
     error: RecServerError, errors: Collection[FieldError] = (), headers: Mapping[str, str] = {}
 ) -> web.Response:
     """The response to any error. ``errors``: the fields of an error with status 422."""
-    content: dict[str, Any] = {"detail": str(error), "error": str(error), "code": error.code}
-    if isinstance(error, Unauthorized):
-        content["authenticated"] = False
-    if error.http_status == 422:
-        content["errors"] = [{"loc": list(one.loc), "msg": one.msg} for one in errors]
+    content = ErrorResponse(
+        detail=str(error),
+        error=str(error),
+        code=error.code,
+        authenticated=False if isinstance(error, Unauthorized) else None,
+        errors=[FieldProblem(loc=one.loc, msg=one.msg) for one in errors] if error.http_status == 422 else None,
+    )
     if isinstance(error, Unavailable):
         headers = {"Retry-After": str(RETRY_SECONDS), **headers}
     if isinstance(error, Draining):

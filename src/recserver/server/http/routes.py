@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import NoneType
 from typing import get_origin, get_type_hints
@@ -10,6 +10,7 @@ from typing import get_origin, get_type_hints
 from recserver.core.validation.values import Marker
 from recserver.server.service import Service
 from recserver.server.service.operation import Parameters, Traits, parameters_of, traits_of
+from recserver.server.service.services import Operations
 
 PREFIXES = ("", "/api/v1")
 """Every route is served under each of them."""
@@ -42,8 +43,12 @@ class Route:
         return self.method == "GET" and self.traits.cacheable
 
 
+GROUPS: Sequence[type[Operations]] = [kind for kind in Service.__bases__ if issubclass(kind, Operations)]
+"""The groups of operations."""
+
+
 def _routes() -> Iterator[Route]:
-    for group in Service.__bases__:
+    for group in GROUPS:
         for name, function in vars(group).items():
             traits = traits_of(function)
             if traits is None:

@@ -42,6 +42,8 @@ _JSON_OBJECT = TypeAdapter(JsonObject)
 class ChefOperations(Operations):
     """Create, preview, list and delete data chefs. Only a preview contacts the source."""
 
+    tag = "Data chefs"
+
     @operation(
         "POST",
         scope="admin",

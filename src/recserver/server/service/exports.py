@@ -31,6 +31,8 @@ from recserver.training.export.table_target import TableLocation, locate_table
 class ExportOperations(Operations):
     """Export recommendations."""
 
+    tag = "Export"
+
     @operation(
         "POST",
         scope="admin",

@@ -22,6 +22,8 @@ from recserver.server.service.tasks import readable_tasks
 class ModelOperations(ModelViews):
     """Create, show and delete models."""
 
+    tag = "Models"
+
     @operation("GET", scope="read")
     async def get_available_algorithms(self) -> AlgorithmList:
         """All algorithms, with a description and their default hyperparameters."""

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, NotRequired, ParamSpec, Required, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import ValidationError, validate_call
 
@@ -66,11 +66,13 @@ class Parameters:
 
     Attributes:
         types: name → annotation. ``**options: Unpack[SomeTypedDict]`` stands for the keys of that dictionary.
+        options: the TypedDict whose keys are further parameters, if there is one.
         required: names of those without a default.
         accepts_any: whether it accepts any others.
     """
 
     types: Mapping[str, Any]
+    options: type | None
     required: frozenset[str]
     accepts_any: bool
 
@@ -160,7 +162,7 @@ def traits_of(function: Callable[..., Any]) -> Traits | None:
 @functools.cache
 def parameters_of(function: Callable[..., Any]) -> Parameters:
     """The parameters of an operation, which is given without its instance."""
-    types, required, accepts_any = dict[str, Any](), set[str](), False
+    types, options, required, accepts_any = dict[str, Any](), None, set[str](), False
     hints = get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name == "self":
@@ -168,12 +170,19 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             types[parameter.name] = hints[parameter.name]
             required |= {parameter.name} if parameter.default is parameter.empty else set()
-        elif typed_dict := get_args(hints[parameter.name]):
-            types |= get_type_hints(typed_dict[0], include_extras=True)
-            required |= typed_dict[0].__required_keys__
+        elif unpacked := get_args(hints[parameter.name]):
+            options = unpacked[0]
+            fields = get_type_hints(options, include_extras=True)
+            types |= {name: _without_qualifier(kind) for name, kind in fields.items()}
+            required |= options.__required_keys__
         else:
             accepts_any = True
-    return Parameters(types, frozenset(required), accepts_any)
+    return Parameters(types, options, frozenset(required), accepts_any)
+
+
+def _without_qualifier(annotation: Any) -> Any:
+    """The type of a TypedDict's field, which may be ``Required``."""
+    return get_args(annotation)[0] if get_origin(annotation) in (Required, NotRequired) else annotation
 
 
 def _metadata(annotation: Any) -> Iterator[Any]:

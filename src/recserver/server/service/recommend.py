@@ -53,6 +53,8 @@ class RecommendOperations(Operations):
     Each operation gets its model once, so that a version that is activated meanwhile does not affect the response.
     """
 
+    tag = "Recommendations"
+
     def current_version(self, model_id: str) -> object | None:
         """The version of a model that is in memory and serving; every version is an object of its own."""
         return self.services.model_cache.get_loaded(model_id)

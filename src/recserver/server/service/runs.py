@@ -24,6 +24,8 @@ from recserver.training.active_run import Run
 class RunOperations(ModelViews):
     """Run tasks manually, stop trainings, and show runs."""
 
+    tag = "Runs"
+
     @operation("POST", scope="train", changes="definitions", example={"task_name": "train_coffee"})
     async def run_task(self, task_name: KnownId, *, force: Bool = False) -> StartedRun:
         """Train a task's model now, whatever its schedule, even if the data has not changed.

@@ -21,6 +21,8 @@ PAUSED_REASON = "The task is paused: POST /resume_task resumes it."
 class SchedulerOperations(Operations):
     """Start, stop and inspect the scheduler. It starts with the server and follows all changes by itself."""
 
+    tag = "Scheduler"
+
     @operation("POST", scope="train", changes="running")
     async def restart_scheduler(self, *, timeout: Timeout = 0) -> RestartedScheduler:
         """Read all models and tasks again, and start the scheduler if it was stopped.

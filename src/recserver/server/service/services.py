@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import ClassVar
 
 from recserver.chefs.chef_store import ChefStore
 from recserver.chefs.source_policy import SourcePolicy
@@ -49,6 +50,9 @@ class Services:
 
 class Operations:
     """Base class of the groups of operations."""
+
+    tag: ClassVar[str]
+    """The heading of the group in the documentation."""
 
     draining = False
     """Whether the server is closing."""

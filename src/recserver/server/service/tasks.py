@@ -31,6 +31,8 @@ _COUNTERS = "runs", "retries", "failures", "interrupted", "late", "coalesced", "
 class TaskOperations(Operations):
     """Add, list, change and remove tasks."""
 
+    tag = "Tasks"
+
     @operation(
         "POST",
         scope="train",

@@ -27,6 +27,8 @@ from recserver.server.service.services import Operations
 class LookupOperations(Operations):
     """List users and items, and find similar users."""
 
+    tag = "Users and items"
+
     @operation("GET", scope="read", from_model=True, example={"model_id": "coffee", "limit": 2})
     async def users(
         self, *, model_id: KnownId, prefix: IdPrefix = "", after: IdPrefix = "", limit: Count = 100

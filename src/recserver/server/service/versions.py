@@ -22,6 +22,8 @@ VersionNumber = Annotated[WholeNumber, Field(ge=1)]
 class VersionOperations(Operations):
     """List the versions of a model, and choose the serving one."""
 
+    tag = "Versions"
+
     @operation("GET", "/{model_id}", scope="read", example={"model_id": "coffee"})
     async def list_model_versions(self, model_id: KnownId) -> VersionList:
         """The stored versions of a model, newest first, and the bytes of its files on disk.
