@@ -74,4 +74,6 @@ def renamed_columns(columns: Iterable[str], renames: Mapping[str, str]) -> dict[
     return {column: column for column in columns if column not in renames and column not in renamed} | renamed
 
 
-RenameColumns = Annotated[str, BeforeValidator(canonical_renames)]
+RenameColumns = Annotated[
+    str | dict[str, str], BeforeValidator(canonical_renames, json_schema_input_type=str | dict[str, str])
+]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from recserver.chefs.rename_columns import MAX_NAME_LENGTH, RenameColumns, parse_renames
 from recserver.core.errors import quoted
@@ -58,9 +58,14 @@ def _half_life(value: object) -> float:
 
 
 ColumnName = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=MAX_NAME_LENGTH)]
-Weight = Annotated[float, BeforeValidator(_weight)]
+Weight = Annotated[
+    float, BeforeValidator(_weight, json_schema_input_type=Annotated[float, Field(ge=0, le=MAX_WEIGHT)])
+]
 EventWeights = Annotated[dict[str, float], BeforeValidator(_weights)]
-HalfLife = Annotated[float, BeforeValidator(_half_life)]
+HalfLife = Annotated[
+    float,
+    BeforeValidator(_half_life, json_schema_input_type=Annotated[float, Field(gt=0, le=MAX_HALF_LIFE_DAYS)]),
+]
 
 
 class RowRules(BaseModel):

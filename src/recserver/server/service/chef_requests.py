@@ -38,12 +38,19 @@ class RowsDefinition(TypedDict, total=False):
     """Fields that data chefs of every type have: see :class:`recserver.chefs.row_rules.RowRules`."""
 
     rename_columns: RenameColumns
+    """New names of columns: ``customer->user_id,product->item_id``, or an object."""
     constant_rating: Weight
+    """The rating of every row; ratings in the source are ignored."""
     event_column: ColumnName
+    """The column with the type of event, ``event`` by default. Read only with ``event_weights``."""
     event_weights: EventWeights
+    """Event and its weight, used as rating. Rows with other events are rejected."""
     timestamp_column: ColumnName
+    """The column with the time of the event."""
     half_life_days: HalfLife
+    """Half-life of weights in days: a row's age is measured from the newest row of the source."""
     repeated_pairs: Text
+    """The rating of a pair that occurs in several rows: ``sum``, ``last``, ``max`` or ``first``."""
 
 
 @with_config(_STRICT)
@@ -51,10 +58,15 @@ class CsvDefinition(RowsDefinition, total=False):
     """A file. Its format is detected unless it is given."""
 
     file_path: Required[Text]
+    """The file; a relative path begins at the data folder."""
     format: Text
+    """``csv``, ``jsonl``, ``parquet`` and others: see the documentation of data chefs."""
     compression: Text
+    """``none``, ``gzip``, ``bz2``, ``xz`` or ``zstd``."""
     delimiter: Text
+    """One character."""
     encoding: Text
+    """UTF-8 by default, or another one such as ``cp1252``."""
 
 
 @with_config(_STRICT)
@@ -62,8 +74,11 @@ class SqlDefinition(RowsDefinition, total=False):
     """The rows of a SELECT; from the default database unless ``db_config`` or ``connection`` is given."""
 
     query: Required[Text]
+    """One statement that only reads."""
     db_config: JsonObject
+    """``type`` (such as ``postgresql``), ``host``, ``port``, ``user``, ``password``, ``database``."""
     connection: Text
+    """URL of the database, instead of ``db_config``."""
 
 
 @with_config(_STRICT)
@@ -71,15 +86,25 @@ class ApiDefinition(RowsDefinition, total=False):
     """JSON over HTTP. ``pagination_param``, ``size_param`` and ``size_value`` are used only if ``paginated``."""
 
     url: Required[Text]
+    """The address, ``http`` or ``https``."""
     paginated: Bool
+    """Whether the rows are on numbered pages; default false."""
     pagination_param: ParameterName
+    """The parameter of the page's number, ``page`` by default."""
     size_param: ParameterName
+    """The parameter of the number of rows on a page, ``size`` by default."""
     size_value: PageSize
+    """Rows on a page; default 100."""
     paginator: JsonObject
+    """Another kind of pages, such as ``{"type": "cursor"}``: see the documentation of data chefs."""
     data_selector: Text
+    """The path of the rows in a response, with dots between names."""
     auth: JsonObject
+    """Credentials: ``type`` (``bearer``, ``api_key`` or ``basic``), and its fields."""
     headers: JsonObject
+    """Additional headers of requests."""
     concurrent_pages: WholeNumber
+    """Numbered pages that are fetched at once, 1 to 16; default 4."""
 
 
 DEFINITIONS: dict[str, Any] = {"csv": CsvDefinition, "sql": SqlDefinition, "api": ApiDefinition}

@@ -28,14 +28,14 @@ OF_BODIES = (errors.PayloadTooLarge, errors.UnsupportedMediaType)
 def common_responses() -> dict[str, Any]:
     """The responses that many routes have in common, by the names that :func:`error_responses` refers to."""
     codes = _by_status((*OF_EVERY_ROUTE, *OF_BODIES))
-    return {_name(status): _response(status, dict.fromkeys(ones, "")) for status, ones in codes.items()}
+    return {_name(status): _response(dict.fromkeys(ones, "")) for status, ones in codes.items()}
 
 
 def error_responses(raised: Mapping[str, str], *, has_body: bool, makes_changes: bool) -> dict[str, Any]:
     """The error responses of an operation, by status.
 
     Args:
-        raised: names of classes in :mod:`recserver.core.errors`, several separated by commas; when they are raised.
+        raised: names of classes in :mod:`recserver.core.errors`, separated by commas, and when they are raised.
         has_body: whether its requests have a body.
         makes_changes: whether a read-only server refuses it.
     """
@@ -51,7 +51,7 @@ def error_responses(raised: Mapping[str, str], *, has_body: bool, makes_changes:
     for status in sorted(common.keys() | own.keys()):
         if status in own:
             conditions = own[status] | {code: "" for code in common.get(status, ()) if code not in own[status]}
-            responses[str(status)] = _response(status, conditions)
+            responses[str(status)] = _response(conditions)
         else:
             responses[str(status)] = {"$ref": f"#/components/responses/{_name(status)}"}
     return responses
@@ -68,8 +68,8 @@ def _name(status: int) -> str:
     return HTTPStatus(status).phrase.replace(" ", "")
 
 
-def _response(status: int, conditions: Mapping[str, str]) -> dict[str, Any]:
-    """A response with a status.
+def _response(conditions: Mapping[str, str]) -> dict[str, Any]:
+    """A response.
 
     Args:
         conditions: its codes, and when each is sent; empty if that is plain.
@@ -82,8 +82,6 @@ def _response(status: int, conditions: Mapping[str, str]) -> dict[str, Any]:
         ]
     }
     return {
-        "description": f"{HTTPStatus(status).phrase}: "
-        + "; ".join(line.removesuffix(".") for line in lines)
-        + ".",
+        "description": "; ".join(line.removesuffix(".") for line in lines) + ".",
         "content": {"application/json": {"schema": schema}},
     }
