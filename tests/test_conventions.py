@@ -80,7 +80,7 @@ def test_every_file_format_is_documented_and_detected() -> None:
 
 def test_every_error_code_has_a_status_and_is_documented() -> None:
     def statuses(kind: type[RecServerError]) -> dict[str, int]:
-        return dict(ChainMap({kind.code: kind.http_status}, *(statuses(one) for one in kind.__subclasses__())))
+        return dict(ChainMap({kind.code: kind.status}, *(statuses(one) for one in kind.__subclasses__())))
 
     inside = {"training_failed", "source_unchanged", "worker_died", "cannot_start"}
     public = {code: status for code, status in statuses(RecServerError).items() if code not in inside}

@@ -1,4 +1,4 @@
-"""A client of a server over real HTTP, which checks the conventions of all responses."""
+"""A client of a server over real HTTP, which checks all responses: the conventions, and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from recserver import RecServer
+from tests.helpers.openapi import check_response
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,9 @@ class Api:
             skip_auto_headers=["Content-Type"],
         ) as response:
             asked = f"{method} {path[:200]} {(content or b'')[:200]!r}"
-            return checked(response.status, response.headers, await response.read(), asked)
+            answer = checked(response.status, response.headers, await response.read(), asked)
+        check_response(method, path, answer.status, "application/json", answer.body)
+        return answer
 
     async def get(self, path: str) -> Answer:
         return await self.ask("GET", path)
@@ -106,7 +109,10 @@ class Api:
             assert response.status == 200, content
             assert response.headers["Content-Type"] == "application/x-ndjson; charset=utf-8"
         assert not content or content.endswith(b"\n")
-        return [json.loads(line) for line in content.splitlines()]
+        lines = [json.loads(line) for line in content.splitlines()]
+        for line in lines:
+            check_response("POST", path, 200, "application/x-ndjson", line)
+        return lines
 
     async def wire(self, content: bytes) -> tuple[int, dict[str, str], bytes]:
         """Send bytes that need not be HTTP; (status, headers, body) of the response, status 0 if there is none."""

@@ -38,10 +38,10 @@ class CommandFailed(RecServerError):
     """The server refused a request, did not answer, or sent a response that cannot be read.
 
     Attributes:
-        status: of the response; None if there was none.
+        status: of the response; 0 if there was none.
     """
 
-    def __init__(self, sentence: str, status: int | None = None) -> None:
+    def __init__(self, sentence: str, status: int = 0) -> None:
         super().__init__(sentence)
         self.status = status
 

@@ -133,7 +133,7 @@ class RunFollower:
                 record = await self._poll_once()
                 failures = 0
             except CommandFailed as error:
-                if error.status is not None and error.status < 500:
+                if 0 < error.status < 500:
                     raise
                 record, failures = None, failures + (not self._is_listening)
                 if failures >= MAX_FAILURES:

@@ -17,13 +17,17 @@ class RecServerError(Exception):
     """Base of all errors of recserver. ``str(error)`` is a sentence for users.
 
     A subclass names its code and HTTP status as class arguments, or inherits them.
+
+    Attributes:
+        code: a word for programs, such as ``model_not_found``: the ``code`` of the HTTP response.
+        status: the status of the HTTP response.
     """
 
     code: ClassVar[str] = "internal_error"
-    http_status: ClassVar[int] = 500
+    status: int = 500
 
     def __init_subclass__(cls, *, code: str | None = None, status: int | None = None) -> None:
-        cls.code, cls.http_status = code or cls.code, status or cls.http_status
+        cls.code, cls.status = code or cls.code, status or cls.status
 
 
 @dataclass(frozen=True, slots=True)

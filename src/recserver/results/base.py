@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, KeysView
 from enum import Enum
+from functools import cache
 from typing import Any, Self
 
 import msgspec
@@ -52,7 +53,8 @@ class ResultObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     def keys(self) -> KeysView[str]:
         """The keys of the JSON object."""
-        absent, names = absent_defaults(type(self)), self.__struct_fields__
+        absent = defaults_of(type(self)) if self.__struct_config__.omit_defaults else {}
+        names = self.__struct_fields__
         return dict.fromkeys(
             name for name in names if name not in absent or getattr(self, name) != absent[name]
         ).keys()
@@ -92,7 +94,9 @@ class OpenObject(ResultObject, frozen=True, kw_only=True):
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """The object that shows ``content``."""
+        """The object that shows ``content``, in which optional fields of a wrong type get their default."""
+        wrong = [name for name in defaults_of(cls) if not _fits(content.get(name), cls, name)]
+        content = content | {name: defaults_of(cls)[name] for name in wrong}
         fields = {key: content[key] for key in cls.__struct_fields__ if key in content and key != "content"}
         return cls(**fields, content=content)
 
@@ -108,21 +112,30 @@ class OpenObject(ResultObject, frozen=True, kw_only=True):
         return self.from_dict(self.content | {"warnings": [*self.content.get("warnings", ()), *warnings]})
 
 
-def absent_defaults(kind: type[ResultObject]) -> dict[str, Any]:
-    """The fields of a class that are absent from the JSON while they have their default, with that default."""
-    if not kind.__struct_config__.omit_defaults:
-        return {}
-    return _ABSENT.get(kind) or _ABSENT.setdefault(
-        kind,
-        {
-            field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
-            for field in msgspec.structs.fields(kind)
-            if not field.required
-        },
-    )
+@cache
+def defaults_of(kind: type[ResultObject]) -> dict[str, Any]:
+    """The fields of a class that have a default, with it."""
+    return {
+        field.name: field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        for field in msgspec.structs.fields(kind)
+        if not field.required
+    }
 
 
-_ABSENT: dict[type[ResultObject], dict[str, Any]] = {}
+@cache
+def _types_of(kind: type[ResultObject]) -> dict[str, Any]:
+    return {field.name: field.type for field in msgspec.structs.fields(kind)}
+
+
+def _fits(value: Any, kind: type[ResultObject], field: str) -> bool:
+    """Whether a value may be that of a field; None, for an absent one, always may."""
+    if value is None:
+        return True
+    try:
+        msgspec.convert(value, _types_of(kind)[field])
+    except ValueError:
+        return False
+    return True
 
 
 def plain(value: Any) -> Any:

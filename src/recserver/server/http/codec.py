@@ -191,13 +191,13 @@ def error_response(
         error=str(error),
         code=error.code,
         authenticated=False if isinstance(error, Unauthorized) else None,
-        errors=[FieldProblem(loc=one.loc, msg=one.msg) for one in errors] if error.http_status == 422 else None,
+        errors=[FieldProblem(loc=one.loc, msg=one.msg) for one in errors] if error.status == 422 else None,
     )
     if isinstance(error, Unavailable):
         headers = {"Retry-After": str(RETRY_SECONDS), **headers}
     if isinstance(error, Draining):
         headers = {"Connection": "close", **headers}
-    return body_response(to_json(content), error.http_status, headers)
+    return body_response(to_json(content), error.status, headers)
 
 
 def locate_errors(error: InvalidInput, arguments: Arguments, default_location: str) -> list[FieldError]:

@@ -34,7 +34,7 @@ EVENTS: Schema = {
             "description": "A stream that the client ends.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **error_responses({}, has_body=False, makes_changes=False),
+        **error_responses({}, makes_changes=False),
     },
 }
 
@@ -85,9 +85,7 @@ def _operation(route: Route, schemas: Schemas) -> Schema:
                 "description": "One JSON object a line." if content_type == NDJSON else "Success.",
                 "content": {content_type: {"schema": schemas.results[route.operation]}},
             },
-            **error_responses(
-                description.errors, has_body=in_body, makes_changes=route.traits.changes is not None
-            ),
+            **error_responses(description.errors, makes_changes=route.traits.changes is not None),
         },
     }
     if description.details:

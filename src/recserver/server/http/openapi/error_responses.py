@@ -15,38 +15,37 @@ OF_EVERY_ROUTE: tuple[type[RecServerError], ...] = (
     errors.HostNotAllowed,
     errors.OriginNotAllowed,
     errors.InvalidInput,
+    errors.PayloadTooLarge,
+    errors.UnsupportedMediaType,
     RecServerError,
     errors.Draining,
     errors.WriterUnavailable,
     errors.StorageUnreadable,
 )
-
-OF_BODIES = (errors.PayloadTooLarge, errors.UnsupportedMediaType)
-"""Errors of every route whose requests have a body."""
+"""Errors of every route; any request may have a body."""
 
 
 def common_responses() -> dict[str, Any]:
     """The responses that many routes have in common, by the names that :func:`error_responses` refers to."""
-    codes = _by_status((*OF_EVERY_ROUTE, *OF_BODIES))
+    codes = _by_status(OF_EVERY_ROUTE)
     return {_name(status): _response(dict.fromkeys(ones, "")) for status, ones in codes.items()}
 
 
-def error_responses(raised: Mapping[str, str], *, has_body: bool, makes_changes: bool) -> dict[str, Any]:
+def error_responses(raised: Mapping[str, str], *, makes_changes: bool) -> dict[str, Any]:
     """The error responses of an operation, by status.
 
     Args:
         raised: names of classes in :mod:`recserver.core.errors`, separated by commas, and when they are raised.
-        has_body: whether its requests have a body.
         makes_changes: whether a read-only server refuses it.
     """
-    common = _by_status((*OF_EVERY_ROUTE, *(OF_BODIES if has_body else ())))
+    common = _by_status(OF_EVERY_ROUTE)
     own: dict[int, dict[str, str]] = {}
     for names, condition in raised.items():
         for name in names.split(","):
             kind: type[RecServerError] = getattr(errors, name.strip())
-            own.setdefault(kind.http_status, {}).setdefault(kind.code, condition)
+            own.setdefault(kind.status, {}).setdefault(kind.code, condition)
     if makes_changes:
-        own.setdefault(errors.ReadOnly.http_status, {})[errors.ReadOnly.code] = "if the server is read-only."
+        own.setdefault(errors.ReadOnly.status, {})[errors.ReadOnly.code] = "if the server is read-only."
     responses: dict[str, Any] = {}
     for status in sorted(common.keys() | own.keys()):
         if status in own:
@@ -60,7 +59,7 @@ def error_responses(raised: Mapping[str, str], *, has_body: bool, makes_changes:
 def _by_status(kinds: Collection[type[RecServerError]]) -> dict[int, list[str]]:
     codes: dict[int, list[str]] = {}
     for kind in kinds:
-        codes.setdefault(kind.http_status, []).append(kind.code)
+        codes.setdefault(kind.status, []).append(kind.code)
     return codes
 
 
