@@ -47,9 +47,10 @@ logger = logging.getLogger(__name__)
 class RecServer(Service):
     """A recommendation server over one data folder.
 
-    ``async with RecServer("data") as rec:`` trains and recommends without HTTP. Its operations are the endpoints,
-    and :meth:`train`. :meth:`web_app` returns an aiohttp application to mount, and :meth:`serve` listens on an
-    address. The server installs no signal handlers, and configures neither logging nor the event loop.
+    ``async with RecServer("data") as rec:``, or :meth:`open` and :meth:`close`, trains and recommends without HTTP.
+    Its operations are the endpoints, and :meth:`train`. :meth:`web_app` returns an aiohttp application to mount, and
+    :meth:`serve` listens on an address. The server installs no signal handlers and leaves the event loop as it is;
+    it logs warnings and errors, to the logger ``recserver``.
 
     One server at a time writes a folder. Others can serve it with ``Settings(read_only=True)``: they change and
     train nothing, and load what the writer publishes.
@@ -84,7 +85,7 @@ class RecServer(Service):
     @property
     def services(self) -> Services:
         if self._services is None:
-            raise Draining("The server is not open: use it inside 'async with RecServer(...)'.")
+            raise Draining("The server is not open: use 'async with RecServer(...)', or await its open().")
         return self._services
 
     @property
@@ -92,9 +93,15 @@ class RecServer(Service):
         """Whether operations can be called."""
         return self._services is not None
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Open the data folder and start the scheduler, as ``async with`` does. :meth:`close` must follow.
+
+        Raises:
+            DataFolderInUse: if another server writes the folder.
+            ServerCannotStart: if the folder cannot be used, or this server is already open.
+        """
         if self.is_open:
-            raise ServerCannotStart("This RecServer is already open: use one 'async with' only.")
+            raise ServerCannotStart("This RecServer is already open: open it once, or use one 'async with' only.")
         async with AsyncExitStack() as stack:
             try:
                 self._services = await self._open(stack)
@@ -104,15 +111,22 @@ class RecServer(Service):
                     "correct its permissions, serve it with --read-only, or choose another with --data."
                 ) from None
             self._resources = stack.pop_all()
+
+    async def close(self) -> None:
+        """Stop the scheduler and active trainings, and release the data folder. Twice is the same as once."""
+        try:
+            await self._resources.aclose()
+        finally:
+            self._services = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            await self._resources.aclose()
-        finally:
-            self._services = None
+        await self.close()
 
     @operation("", scope="train", changes="running")
     async def train(self, task_name: KnownId, *, force: Bool = False) -> RunRecord:

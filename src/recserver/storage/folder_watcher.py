@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from contextvars import ContextVar
 from pathlib import Path
 
 from watchfiles import Change, awatch
@@ -15,6 +16,10 @@ from recserver.core.clock import Clock
 from recserver.storage.atomic_files import file_identity
 
 logger = logging.getLogger(__name__)
+
+_IS_OURS = ContextVar("recserver_watches", default=False)
+"""Whether the asyncio task is one of ours: watchfiles logs every change, which nobody needs in a host's log."""
+logging.getLogger("watchfiles.main").addFilter(lambda _: not _IS_OURS.get())
 
 EXTENSIONS = (".json", ".pkl", ".yaml")
 
@@ -69,6 +74,7 @@ class FolderWatcher:
 
     async def _watch(self) -> None:
         """Watch the present folders; return when one is replaced."""
+        _IS_OURS.set(True)
         watched = await asyncio.to_thread(self._identities)
         existing = [
             folder for folder, identity in zip(self._folders, watched, strict=True) if identity is not None
