@@ -47,10 +47,10 @@ logger = logging.getLogger(__name__)
 class RecServer(Service):
     """A recommendation server over one data folder.
 
-    ``async with RecServer("data") as rec:``, or :meth:`open` and :meth:`close`, trains and recommends without HTTP.
-    Its operations are the endpoints, and :meth:`train`. :meth:`web_app` returns an aiohttp application to mount, and
-    :meth:`serve` listens on an address. The server installs no signal handlers and leaves the event loop as it is;
-    it logs warnings and errors, to the logger ``recserver``.
+    ``async with RecServer("data") as rec:``, or :meth:`open` and :meth:`close`, trains and recommends without
+    HTTP. Its operations are the endpoints, and :meth:`train`. :meth:`web_app` returns an aiohttp application to
+    mount, and :meth:`serve` listens on an address. The server installs no signal handlers, leaves the event loop
+    as it is, and logs warnings and errors only, to the logger ``recserver``.
 
     One server at a time writes a folder. Others can serve it with ``Settings(read_only=True)``: they change and
     train nothing, and load what the writer publishes.
