@@ -116,9 +116,9 @@ async def ask_about(rec: RecServer, *, forgotten: bool) -> int:
     """
     refused = 0
     if forgotten:
-        rec.services.model_cache.remove(VICTIM)
+        rec._services.model_cache.remove(VICTIM)
     for question in (
-        rec.services.model_cache.refresh,
+        rec._services.model_cache.refresh,
         rec.list_models,
         lambda: rec.get_model_info(VICTIM),
         lambda: rec.recommend("u0", model_id=VICTIM),
@@ -148,14 +148,14 @@ async def damage_over_and_over(data_dir: Path, cases: int) -> None:
             path = models / FILES[number // len(DAMAGES) % len(FILES)]
             await asyncio.to_thread(damage, path, chance)
             for name in OTHERS:  # loaded again, beside the damage
-                rec.services.model_cache.remove(name)
+                rec._services.model_cache.remove(name)
             refused += await ask_about(rec, forgotten=chance.random() < 0.8)
             for name in OTHERS:
                 answer = (await rec.recommend("u0", model_id=name))["predictions"]
                 assert answer == expected[name], (number, damage.__name__, path.name)
             assert not (models / "executed").exists(), (number, damage.__name__, path.name)
             await asyncio.to_thread(put_back, models, good)
-            rec.services.model_cache.remove(VICTIM)
+            rec._services.model_cache.remove(VICTIM)
             answer = (await rec.recommend("u0", model_id=VICTIM))["predictions"]
             assert answer == expected[VICTIM], (number, damage.__name__, path.name)
     assert refused > cases / 5  # a third of the damage is to the model file; else none was noticed

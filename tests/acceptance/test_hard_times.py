@@ -78,7 +78,7 @@ async def test_a_model_file_that_is_overwritten_does_not_affect_responses(rec: R
 
 async def test_a_transient_error_is_not_cached(rec: RecServer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await train(rec)).outcome == "completed"
-    rec.services.model_cache.remove("m")
+    rec._services.model_cache.remove("m")
     real = artifact.load
 
     def out_of_files(*_: Any, **__: Any) -> Any:

@@ -56,7 +56,7 @@ async def again(rec: RecServer) -> RunEnded:
 
 def attributes(rec: RecServer) -> Attributes | None:
     """Those of the version that serves."""
-    recommender = rec.services.model_cache.get_loaded("m")
+    recommender = rec._services.model_cache.get_loaded("m")
     assert recommender is not None
     return recommender.attributes
 

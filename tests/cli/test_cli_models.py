@@ -271,7 +271,7 @@ async def test_a_read_only_server_takes_up_an_import(models: Command, folder: Pa
     async with RecServer(folder, settings.model_copy(update={"read_only": True})) as rec:
         await rec.recommend("u0", model_id="m")
         assert (await asyncio.to_thread(models, "import", "plain.npz", "m", "--overwrite"))[0] == 0
-        await rec.services.model_cache.refresh()
+        await rec._services.model_cache.refresh()
         assert (await rec.recommend("zoe", model_id="m"))["source"] == "personal"
 
 

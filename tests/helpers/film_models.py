@@ -127,4 +127,4 @@ async def swap_films(rec: RecServer) -> None:
     """A second version of ``films`` serves, in which ``ann`` alone has seen ``heat`` alone."""
     alone = film_interactions(users={"ann": ["heat"]})
     await asyncio.to_thread(put_films, rec.data_dir / "models", version=2, interactions=alone)
-    await rec.services.model_cache.refresh()
+    await rec._services.model_cache.refresh()

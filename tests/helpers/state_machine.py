@@ -218,7 +218,7 @@ class Driven:
         assert clock is not None
         await clock.settle()
         self.note()
-        runs = {run.request.run_id: run for run in rec.services.trainer.runs.values()}
+        runs = {run.request.run_id: run for run in rec._services.trainer.runs.values()}
         assert set(runs) == set(self.under_way)
         assert sorted(run.model_id for run in runs.values()) == sorted(
             one.job.model_id for one in self.trainings.running
@@ -228,7 +228,7 @@ class Driven:
         for name, task in listed.items():
             self._check_task(name, task)
         for model, info in (await rec.list_models()).items():
-            trains = model in rec.services.trainer.runs
+            trains = model in rec._services.trainer.runs
             assert (info["status"] in ("training", "validating")) == trains, info
             if version := self.versions.get(model):
                 assert (await rec.recommend("u0", model_id=model))["model_version"] == version
@@ -246,7 +246,7 @@ class Driven:
             assert task[counter] == past.counts[counter], (name, counter, task, past.counts)
         elapsed = self.clock.monotonic() - past.since
         assert past.counts["scheduled"] <= elapsed / past.shortest + past.granted
-        loop = self.rec.services.scheduler.loop(name)
+        loop = self.rec._services.scheduler.loop(name)
         assert (loop is not None) == bool(self.scheduled and good and good["enabled"]), name
         if loop is None or not good or good["schedule"]:
             return
@@ -267,7 +267,7 @@ class Driven:
         await self.bench.clock.settle()
 
     async def fail(self, training: ScriptedTraining, how: str) -> None:
-        run = self.rec.services.trainer.runs[training.job.model_id]
+        run = self.rec._services.trainer.runs[training.job.model_id]
         errors: dict[str, Exception | str] = {
             "transient": SourceFailed("503", transient=True),
             "wait": SourceFailed("429", transient=True, retry_after=7.0),

@@ -87,7 +87,7 @@ class Workbench:
 
     async def next_due(self, name: str = "t") -> float:
         """In how many seconds a task is due next."""
-        loop = self.rec.services.scheduler.loop(name)
+        loop = self.rec._services.scheduler.loop(name)
         assert loop is not None
         return loop.due - self.clock.monotonic()
 
@@ -101,6 +101,6 @@ class Workbench:
 
     async def look(self) -> None:
         """Do what the folder watcher does after a change."""
-        await self.rec.services.model_cache.refresh()
-        await self.rec.services.scheduler.reconcile()
+        await self.rec._services.model_cache.refresh()
+        await self.rec._services.scheduler.reconcile()
         await self.clock.settle()

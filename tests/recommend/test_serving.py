@@ -47,7 +47,7 @@ async def opened(data_dir: Path, settings: Settings) -> AsyncIterator[Trained]:
     rec = RecServer(data_dir, settings, clock=clock, executor=trainings)
     with rec.events.listen() as events:
         async with rec:
-            if not await rec.services.models.ids():
+            if not await rec._services.models.ids():
                 await rec.create_model("m", algorithm="nmf")
                 await rec.create_data_chef_from_csv("c", file_path="rows.csv")
                 await rec.add_model_task("t", model_id="m", data_chef_id="c", interval=60)
@@ -108,7 +108,7 @@ async def test_a_model_is_loaded_once_however_many_ask(
 
     monkeypatch.setattr(catalog, "load_model", counting)
     async with opened(data_dir, settings) as server:
-        assert server.rec.services.model_cache.get_loaded("m") is None
+        assert server.rec._services.model_cache.get_loaded("m") is None
         answers = await asyncio.gather(*(server.ask() for _ in range(100)))
     assert {answer["model_version"] for answer in answers} == {1}
     assert len(opened_files) == 1
@@ -121,7 +121,7 @@ async def test_a_file_put_in_place_by_hand_serves_when_it_is_looked_at(trained: 
     other = trained.pickle.with_suffix(".new")
     other.write_bytes(first)
     other.replace(trained.pickle)
-    await trained.rec.services.model_cache.refresh()
+    await trained.rec._services.model_cache.refresh()
     assert (await trained.ask())["model_version"] == 1
 
 
@@ -132,7 +132,7 @@ async def test_a_broken_file_does_not_unload_what_serves(trained: Trained, conte
         trained.pickle.mkdir()
     else:
         trained.pickle.write_bytes(content)
-    await trained.rec.services.model_cache.refresh()
+    await trained.rec._services.model_cache.refresh()
     assert (await trained.ask())["model_version"] == 1
 
 
@@ -162,10 +162,10 @@ async def test_an_empty_folder_unloads_nothing_and_one_without_the_model_does(tr
     for there in (False, True):
         if there:
             folder.mkdir()
-        await trained.rec.services.model_cache.refresh()
+        await trained.rec._services.model_cache.refresh()
         assert (await trained.ask())["model_version"] == 1
     shutil.copy(away / "m_config.json", folder / "other_config.json")
-    await trained.rec.services.model_cache.refresh()
+    await trained.rec._services.model_cache.refresh()
     with pytest.raises(ModelNotFound):
         await trained.ask()
 
@@ -198,7 +198,7 @@ async def test_what_changes_while_it_is_loaded_is_noticed(
         if change == "deleted":
             with pytest.raises(ModelNotTrained):
                 await server.ask()
-            assert server.rec.services.model_cache.get_loaded("m") is None
+            assert server.rec._services.model_cache.get_loaded("m") is None
         else:
             assert (await server.ask())["model_version"] == 2
 
@@ -209,28 +209,28 @@ async def test_locks_of_loads_last_as_long_as_the_loads(trained: Trained) -> Non
         with pytest.raises(ModelNotTrained):
             await trained.rec.recommend("u", model_id=f"n{number}")
         await trained.rec.delete_model(f"n{number}")
-    assert len(trained.rec.services.model_cache._load_locks) == 0
+    assert len(trained.rec._services.model_cache._load_locks) == 0
 
 
 async def test_asking_for_models_that_are_not_there_keeps_nothing(trained: Trained) -> None:
-    before = len(trained.rec.services.model_cache._load_locks)
+    before = len(trained.rec._services.model_cache._load_locks)
     for number in range(50):
         with pytest.raises(ModelNotFound):
             await trained.rec.recommend("u", model_id=f"no{number}")
-    assert len(trained.rec.services.model_cache._load_locks) == before
+    assert len(trained.rec._services.model_cache._load_locks) == before
 
 
 async def test_every_version_is_announced_once(trained: Trained) -> None:
     with trained.rec.events.listen() as events:
         await trained.retrain(items=2)
-        await trained.rec.services.model_cache.refresh()
+        await trained.rec._services.model_cache.refresh()
         await trained.retrain(items=3)
         seen = [(await events.next(ModelServes)).model_version for _ in range(2)]
     assert seen == [2, 3]
 
 
 async def test_a_version_found_in_the_folder_before_it_is_swapped_in_is_announced_once(trained: Trained) -> None:
-    catalog, models = trained.rec.services.model_cache, trained.rec.services.models
+    catalog, models = trained.rec._services.model_cache, trained.rec._services.models
     serving, file = catalog.get_loaded("m"), await asyncio.to_thread(models.file_stat, "m")
     assert serving is not None and file is not None
     with trained.rec.events.listen() as events:

@@ -72,7 +72,7 @@ async def test_a_damaged_file_is_quarantined_once_the_disk_has_space(
 ) -> None:
     await trained(bench, 2)
     damage(models_of(bench) / "m.pkl")
-    bench.rec.services.model_cache.remove("m")
+    bench.rec._services.model_cache.remove("m")
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "create", full)
         for _ in range(2):
@@ -86,7 +86,7 @@ async def test_a_damaged_file_is_quarantined_once_the_disk_has_space(
 async def test_damage_found_by_a_listing_is_repaired(bench: Workbench) -> None:
     await trained(bench, 2)
     os.truncate(models_of(bench) / "m.pkl", 100)
-    bench.rec.services.model_cache.remove("m")
+    bench.rec._services.model_cache.remove("m")
     assert (await bench.rec.list_models())["m"]["needs_training"] is True
     assert (await answers(bench), trio(bench)) == (1, (1, 1, 1))
 
@@ -135,7 +135,7 @@ async def test_a_missing_file_is_put_back_once_the_disk_has_space(
 ) -> None:
     await trained(bench, 2)
     (models_of(bench) / "m.pkl").unlink()
-    bench.rec.services.model_cache.remove("m")
+    bench.rec._services.model_cache.remove("m")
     with monkeypatch.context() as patch:
         patch.setattr(files.disk, "create", full)
         with pytest.raises(ModelNotTrained, match="no stored version can replace it at the moment"):
@@ -164,7 +164,7 @@ async def test_where_nothing_can_be_put_back_the_reason_is_true(
         path.unlink()
     path = models_of(bench) / "m_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))
-    bench.rec.services.model_cache.remove("m")
+    bench.rec._services.model_cache.remove("m")
     with pytest.raises(ModelNotTrained) as refused:
         await bench.rec.recommend("u0001", model_id="m")
     assert said in str(refused.value)

@@ -285,7 +285,7 @@ async def test_a_file_that_cannot_be_checked_is_rejected_and_not_touched(
         path.symlink_to("/proc/self/mem")  # it says that it is empty, and fails when it is read
         await bench.look()
         assert await answers(bench) == 1
-        bench.rec.services.model_cache.remove("m")
+        bench.rec._services.model_cache.remove("m")
         assert (await bench.rec.list_models())["m"]["needs_training"] is True
         with pytest.raises(ModelNotTrained):
             await bench.rec.recommend("u0001", model_id="m")

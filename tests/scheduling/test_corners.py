@@ -121,7 +121,7 @@ async def test_a_run_that_a_crash_cut_off_is_closed_whatever_the_clock_shows_the
         await clock.settle()
         left = [run for run in (await bench.rec.list_runs())["data"] if run["outcome"] == "running"]
         assert [run["run_id"] for run in left] == [
-            run.request.run_id for run in bench.rec.services.trainer.runs.values()
+            run.request.run_id for run in bench.rec._services.trainer.runs.values()
         ]
 
 

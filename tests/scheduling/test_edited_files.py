@@ -97,8 +97,8 @@ class Editor:
 
 async def as_the_files_say(rec: RecServer) -> bool:
     """Whether every file that can be used has its loop, and no loop is without a file."""
-    wanted = await rec.services.runner.read_tasks()
-    scheduler = rec.services.scheduler
+    wanted = await rec._services.runner.read_tasks()
+    scheduler = rec._services.scheduler
     good = {name: one for name, one in wanted.items() if isinstance(one, TaskSpec)}
     loops = {name: loop.spec for name in scheduler.task_names if (loop := scheduler.loop(name))}
     return (

@@ -47,7 +47,7 @@ async def fixed_rate(data_dir: Path, intervals: list[float], seconds: float, per
         while len(executor.starts) < len(intervals):
             await passing(0.05)
         await passing(1)  # the first trainings of all models have ended
-        loops = [rec.services.scheduler.loop(f"t{number}") for number in range(len(intervals))]
+        loops = [rec._services.scheduler.loop(f"t{number}") for number in range(len(intervals))]
         grids = [loop.due for loop in loops if loop]
         before = await rec.list_tasks()
         executor.starts.clear()
@@ -124,7 +124,7 @@ async def bad_intervals_hurt_nobody(data_dir: Path, times: int, tasks: int) -> l
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TaskRunner, "fire", lambda _, *given: fire(*given))
         async with rec, rec.serve() as url:
-            scheduler = rec.services.scheduler
+            scheduler = rec._services.scheduler
             loops = {name: scheduler.loop(name) for name in scheduler.task_names}
             await passing(0.5)
             starts.clear()

@@ -43,7 +43,7 @@ async def test_retry_delays_are_random(bench: Workbench) -> None:
     for _ in range(8):
         await bench.clock.advance(await bench.next_due())
         await fail(bench, AWAY)
-        loop = bench.rec.services.scheduler.loop("t")
+        loop = bench.rec._services.scheduler.loop("t")
         assert loop is not None and loop.retry_at is not None
         wait = loop.retry_at - bench.clock.monotonic()
         assert 0 <= wait <= 10

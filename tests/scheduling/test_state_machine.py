@@ -63,10 +63,10 @@ class Clockwork(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         driven = self.driven
         owed = []
-        trainer = driven.rec.services.trainer
+        trainer = driven.rec._services.trainer
         running = {run.task_name for run in trainer.runs.values()}
         for name in TASKS:
-            loop = driven.rec.services.scheduler.loop(name)
+            loop = driven.rec._services.scheduler.loop(name)
             # A task whose model was changed during a run waits for that run, which is of another model.
             free = loop and loop.spec.model_id not in trainer.runs and name not in running and not loop.is_firing
             alone = free and len({one["model_id"] for one in driven.good.values()}) == len(driven.good)
@@ -141,7 +141,7 @@ class Clockwork(RuleBasedStateMachine):
     def periods_go_by(self, name: str, users: list[int]) -> None:
         """From due time to due time, every run ending well."""
         for number in users:
-            loop = self.driven.rec.services.scheduler.loop(name)
+            loop = self.driven.rec._services.scheduler.loop(name)
             if loop is None or loop.due == float("inf"):
                 return
             self.time_passes(max(0.0, loop.due - self.driven.bench.clock.monotonic()))
@@ -152,7 +152,7 @@ class Clockwork(RuleBasedStateMachine):
     @rule(name=names, how=st.sampled_from(["wait", "died"]))
     def fail_again_and_again(self, name: str, how: str) -> None:
         """From a due time on, every attempt at it fails."""
-        loop = self.driven.rec.services.scheduler.loop(name)
+        loop = self.driven.rec._services.scheduler.loop(name)
         if loop is None or loop.due == float("inf"):
             return
         self.time_passes(max(0.0, loop.due - self.driven.bench.clock.monotonic()))
@@ -168,7 +168,7 @@ class Clockwork(RuleBasedStateMachine):
     def stop_training(self, model: str) -> None:
         assert self.ask("stop_training", model_id=model)
         self.check()
-        assert model not in self.driven.rec.services.trainer.runs
+        assert model not in self.driven.rec._services.trainer.runs
 
     @rule(cancel=st.booleans())
     def stop_scheduler(self, cancel: bool) -> None:

@@ -138,7 +138,7 @@ async def test_a_run_ends_even_if_nothing_can_be_written(
     ended = await bench.finish(few_interactions(5))
     assert ended.outcome == "failed"
     assert (await bench.task())["last_error"] == ended.error
-    assert not bench.rec.services.trainer.runs
+    assert not bench.rec._services.trainer.runs
     monkeypatch.undo()
     await bench.clock.advance(100)
     assert (await bench.finish(few_interactions(5))).outcome == "completed"

@@ -62,7 +62,7 @@ async def test_a_stopped_training_is_gone_and_recorded(
     for _ in range(turns):  # wherever the run is by then: not begun, about to begin, under way
         await asyncio.sleep(0)
     await stop(bench)
-    assert not bench.rec.services.trainer.runs
+    assert not bench.rec._services.trainer.runs
     assert not bench.trainings.running
     await advancing
     await bench.clock.advance(1000)
@@ -72,7 +72,7 @@ async def test_a_stopped_training_is_gone_and_recorded(
     if bench.trainings.started_count == 2:
         assert config(bench)["status"] == "stopped"
         assert config(bench)["stopped_at"]
-        assert bench.rec.services.task_state.get("t").last_status in ("stopped", None)
+        assert bench.rec._services.task_state.get("t").last_status in ("stopped", None)
     assert {path: path.read_bytes() for path in trio} == trio
     assert (await bench.rec.recommend("u0", model_id="m"))["model_version"] == 1
 
@@ -120,7 +120,7 @@ async def test_many_stops_at_once_end_a_training_once_and_entirely(data_dir: Pat
 
 
 async def test_a_training_stopped_before_its_first_step_never_begins(bench: Workbench) -> None:
-    parts = bench.rec.services
+    parts = bench.rec._services
     trainer = parts.trainer
     recorder = RunRecorder(
         task_state=parts.task_state, history=parts.history, clock=parts.clock, events=bench.rec.events
@@ -185,7 +185,7 @@ async def test_a_stop_that_comes_while_the_model_is_saved_lets_it_be_saved(
 async def test_a_stop_that_comes_while_the_end_is_recorded_changes_nothing(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    journal = bench.rec.services.task_state
+    journal = bench.rec._services.task_state
     recording, go_on, prepare = asyncio.Event(), asyncio.Event(), journal.prepare
 
     async def slowly(task_name: str, **changes: Any) -> None:

@@ -270,7 +270,7 @@ async def test_what_is_no_schedule_is_refused_in_a_sentence(
     await bench.write_task(interval=None, **wrong)
     task = await bench.task()
     assert said in task["last_error"]
-    assert (task["next_run_at"], bench.rec.services.scheduler.loop("t"), bench.trainings.started_count) == (
+    assert (task["next_run_at"], bench.rec._services.scheduler.loop("t"), bench.trainings.started_count) == (
         None,
         None,
         0,

@@ -216,7 +216,7 @@ async def test_task_files_take_effect_without_a_restart(data_dir: Path, settings
 
             text = json.dumps(task)
             path.write_text(text[:20])  # half of it, as a slow writer leaves it
-            await reconciled(lambda _: "t" in rec.services.scheduler.file_errors)
+            await reconciled(lambda _: "t" in rec._services.scheduler.file_errors)
             assert "not valid JSON" in (await rec.list_tasks())["t"]["last_error"]
             path.write_text(text)
             await reconciled(lambda event: event.task_names == ("t",))
@@ -224,7 +224,7 @@ async def test_task_files_take_effect_without_a_restart(data_dir: Path, settings
             path.write_text(json.dumps(task | {"interval": 90}))
             await reconciled(lambda _: interval(rec) == 90)
             path.write_text("{")
-            await reconciled(lambda _: "t" in rec.services.scheduler.file_errors)
+            await reconciled(lambda _: "t" in rec._services.scheduler.file_errors)
             assert interval(rec) == 90
             shutil.rmtree(path.parent)
             await reconciled(lambda event: event.task_names == ())
@@ -235,5 +235,5 @@ async def test_task_files_take_effect_without_a_restart(data_dir: Path, settings
 
 def interval(rec: RecServer) -> float | None:
     """The interval with which the loop of task ``t`` runs."""
-    loop = rec.services.scheduler.loop("t")
+    loop = rec._services.scheduler.loop("t")
     return loop and loop.spec.interval

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 class SourcePolicy(BaseModel):
     """The sources that data chefs may read, and the limits of reading them."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     data_dir: Path
     csv_roots: tuple[Path, ...] = ()

@@ -46,7 +46,7 @@ class InvalidInput(RecServerError, code="validation_error", status=422):
 
     def __init__(self, message: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(message)
-        self.errors = tuple(errors)
+        self.errors: tuple[FieldError, ...] = tuple(errors)
 
     @classmethod
     def of(cls, field: str | tuple[str, ...], problem: object) -> Self:
@@ -235,7 +235,9 @@ class TrainingFailed(NoNewModel, code="training_failed"):
         is_internal: bool = False,
     ) -> None:
         super().__init__(message, data_report)
-        self.transient, self.retry_after, self.is_internal = transient, retry_after, is_internal
+        self.transient: bool = transient
+        self.retry_after: float | None = retry_after
+        self.is_internal: bool = is_internal
 
 
 class SourceFailed(TrainingFailed, code="source_failed", status=422):

@@ -79,19 +79,19 @@ class RecServer(Service):
         """The process that is shown to others as the holder of the data folder; None is this one."""
         self._clock = clock or SystemClock()
         self._executor = executor
-        self._services: Services | None = None
+        self._opened: Services | None = None
         self._resources = AsyncExitStack()
 
     @property
-    def services(self) -> Services:
-        if self._services is None:
+    def _services(self) -> Services:
+        if self._opened is None:
             raise Draining("The server is not open: use 'async with RecServer(...)', or await its open().")
-        return self._services
+        return self._opened
 
     @property
     def is_open(self) -> bool:
         """Whether operations can be called."""
-        return self._services is not None
+        return self._opened is not None
 
     async def open(self) -> None:
         """Open the data folder and start the scheduler, as ``async with`` does. :meth:`close` must follow.
@@ -104,7 +104,7 @@ class RecServer(Service):
             raise ServerCannotStart("This RecServer is already open: open it once, or use one 'async with' only.")
         async with AsyncExitStack() as stack:
             try:
-                self._services = await self._open(stack)
+                self._opened = await self._open(stack)
             except OSError as error:
                 raise ServerCannotStart(
                     f"The data folder {self.data_dir} cannot be used ({error.strerror}: {error.filename}): "
@@ -117,7 +117,7 @@ class RecServer(Service):
         try:
             await self._resources.aclose()
         finally:
-            self._services = None
+            self._opened = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -144,9 +144,9 @@ class RecServer(Service):
             TaskNotFound, ModelNotFound, DataChefNotFound: if the task, its model or a data chef is missing.
             ModelBusy: if another task is training the model, or the active run cannot be joined.
         """
-        async with self.services.write_lock:
-            spec = await find_task(task_name, self.services.tasks)
-            run = await self.services.runner.run_or_join(spec, force=force)
+        async with self._services.write_lock:
+            spec = await find_task(task_name, self._services.tasks)
+            run = await self._services.runner.run_or_join(spec, force=force)
         await asyncio.wait([run.result])
         return run.log.record
 
@@ -204,8 +204,8 @@ class RecServer(Service):
             yield
         finally:
             self.draining = True
-            if opens and self._services:  # first, so that trainings do not run on while slow clients finish
-                await stop_jobs(self._services)
+            if opens and self._opened:  # first, so that trainings do not run on while slow clients finish
+                await stop_jobs(self._opened)
             await runner.cleanup()
             for listener in listeners:
                 listener.close()

@@ -7,7 +7,7 @@ import json
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -44,7 +44,9 @@ def available_memory() -> int:
 class Settings(BaseSettings):
     """The settings of a server. Each can be set by an environment variable, such as ``RECSERVER_PORT=8080``."""
 
-    model_config = SettingsConfigDict(env_prefix="RECSERVER_", frozen=True, extra="forbid")
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix="RECSERVER_", frozen=True, extra="forbid"
+    )
 
     read_only: bool = False
     """Whether the server changes nothing in the data folder, which another server may write."""

@@ -53,7 +53,7 @@ def left_of(api: Api) -> list[str]:
 
 async def all_ended(api: Api) -> None:
     """Return once no export is under way."""
-    while busy := api.rec.services.exporter.running:
+    while busy := api.rec._services.exporter.running:
         await asyncio.wait(busy)
 
 
@@ -176,7 +176,7 @@ async def test_a_client_that_disconnects_cancels_its_export(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         await client.line()
         assert len(left_of(crowd)) == 1
-        (pid,) = crowd.rec.services.executor.pids  # type: ignore[attr-defined]
+        (pid,) = crowd.rec._services.executor.pids  # type: ignore[attr-defined]
         client.leave()
     await ended(pid, 20)
     await all_ended(crowd)
@@ -201,7 +201,7 @@ async def test_concurrent_exports_to_one_target_are_rejected(crowd: Api) -> None
 async def test_a_dead_worker_is_reported_in_the_last_line(crowd: Api) -> None:
     async with following(crowd, CROWD) as client:
         await client.line()
-        os.kill(crowd.rec.services.executor.pids[0], signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(crowd.rec._services.executor.pids[0], signal.SIGKILL)  # type: ignore[attr-defined]
         last = await client.last()
     assert (last["status"], last["code"], last["file"]) == ("failed", "export_failed", "exports/top.jsonl")
     assert "killed by signal 9" in last["error"] and left_of(crowd) == []
@@ -253,5 +253,5 @@ async def test_closing_the_generator_cancels_the_export(crowd: Api) -> None:
     answer = await crowd.rec.export_recommendations(**CROWD)
     assert (await anext(answer))["status"] == "running"
     await answer.aclose()
-    assert crowd.rec.services.exporter.running == [] and left_of(crowd) == []
-    assert crowd.rec.services.executor.pids == []  # type: ignore[attr-defined]
+    assert crowd.rec._services.exporter.running == [] and left_of(crowd) == []
+    assert crowd.rec._services.executor.pids == []  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ PATH = "/recommend?user_id=u0&model_id=m"
 @pytest.fixture
 def looked(trained: Api, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Users for whom an answer was looked for."""
-    together, found = trained.rec.services.batcher, list[str]()
+    together, found = trained.rec._services.batcher, list[str]()
     recommend = type(together).recommend
 
     async def counted(self: Any, model: Any, user_id: str, query: Any) -> Any:

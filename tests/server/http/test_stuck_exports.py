@@ -84,7 +84,7 @@ async def test_a_disconnected_client_is_noticed_without_progress(api: Api, clock
         while not odd.cancelled.is_set():
             await clock.advance(HEARTBEAT_SECONDS)
             await api.get("/health")  # the server has had a look at its connections
-    while busy := api.rec.services.exporter.running:
+    while busy := api.rec._services.exporter.running:
         await asyncio.wait(busy)
     assert list((api.rec.data_dir / "exports").iterdir()) == []
 
@@ -137,7 +137,7 @@ async def test_a_client_that_disconnects_before_the_start_cancels_the_export(
         asking.cancel()
         async with asyncio.timeout(20):
             await stuck.cancelled.wait()
-    while busy := api.rec.services.exporter.running:
+    while busy := api.rec._services.exporter.running:
         await asyncio.wait(busy)
     assert list((api.rec.data_dir / "exports").iterdir()) == []
 
@@ -152,7 +152,7 @@ async def test_a_client_that_disconnects_before_the_first_line_is_no_error(
     async with ClientSession() as session:
         with pytest.raises(ClientError):
             await session.post(f"{api.url}/export_recommendations", json=BODY)
-    while busy := api.rec.services.exporter.running:
+    while busy := api.rec._services.exporter.running:
         await asyncio.wait(busy)
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 

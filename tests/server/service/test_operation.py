@@ -123,7 +123,7 @@ async def test_a_closed_server_rejects_calls(
 
 
 async def test_a_cancelled_call_changes_nothing(rec: RecServer) -> None:
-    async with rec.services.write_lock:
+    async with rec._services.write_lock:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await rec.create_model("a", algorithm="nmf")

@@ -135,7 +135,7 @@ class ChefOperations(Operations):
             DataChefNotFound: if there is no such data chef.
             SourceFailed: if its source cannot be read, with the source's own reason.
         """
-        entry = (await self.services.chefs.read()).get(data_chef_id)
+        entry = (await self._services.chefs.read()).get(data_chef_id)
         if entry is None:
             raise DataChefNotFound(data_chef_id)
         preview = await self._preview(entry, rows, await asyncio.to_thread(key_warnings, entry))
@@ -170,16 +170,16 @@ class ChefOperations(Operations):
         kind = type.lower()
         excluded = {"overwrite", *(DISPLAY_KEYS if kind in DEFINITIONS else ())}
         definition = {name: value for name, value in definition.items() if name not in excluded}
-        stored = (await self.services.chefs.read()).get(data_chef_id or "")
+        stored = (await self._services.chefs.read()).get(data_chef_id or "")
         entry, warnings = await asyncio.to_thread(self._validated_entry, kind, definition, stored)
         return await self._preview(entry, rows, warnings)
 
     @operation("GET", scope="read")
     async def list_data_chefs(self) -> dict[str, DataChefInfo]:
         """All data chefs by id, their secrets masked; an invalid one has an ``error``."""
-        entries = await self.services.chefs.read()
+        entries = await self._services.chefs.read()
         return {
-            name: DataChefInfo.from_dict(await asyncio.to_thread(display_entry, entry, self.services.policy))
+            name: DataChefInfo.from_dict(await asyncio.to_thread(display_entry, entry, self._services.policy))
             for name, entry in entries.items()
         }
 
@@ -200,10 +200,10 @@ class ChefOperations(Operations):
         Raises:
             DataChefNotFound: if there is no such data chef.
         """
-        if data_chef_id not in await self.services.chefs.read():
+        if data_chef_id not in await self._services.chefs.read():
             raise DataChefNotFound(data_chef_id)
-        tasks = await readable_tasks(self.services.runner)
-        await self.services.chefs.delete(data_chef_id)
+        tasks = await readable_tasks(self._services.runner)
+        await self._services.chefs.delete(data_chef_id)
         return DeletedDataChef(
             message=f"Data chef {data_chef_id} was deleted.",
             data_chef_id=data_chef_id,
@@ -211,7 +211,7 @@ class ChefOperations(Operations):
         )
 
     async def _create(self, data_chef_id: str, entry: dict[str, Any], overwrite: bool) -> CreatedDataChef:
-        chefs = self.services.chefs
+        chefs = self._services.chefs
         stored = await chefs.read()
         require_new(DataChefExists, "Data chef", data_chef_id, stored, overwrite)
         try:
@@ -220,7 +220,7 @@ class ChefOperations(Operations):
         except InvalidInput as error:
             raise with_request_names(error) from None
         await chefs.put(data_chef_id, entry)
-        await self.services.scheduler.reconcile()
+        await self._services.scheduler.reconcile()
         return CreatedDataChef(
             message=f"Data chef {data_chef_id} was created; its source is read when a task trains from it.",
             data_chef_id=data_chef_id,
@@ -229,10 +229,10 @@ class ChefOperations(Operations):
         )
 
     async def _preview(self, entry: dict[str, Any], rows: int, warnings: list[str]) -> DataPreview:
-        policy = self.services.policy
+        policy = self._services.policy
         timeout = min(policy.source_timeout, MAX_STATEMENT_SECONDS)
         policy = policy.model_copy(update={"source_timeout": timeout})
-        preview = await self.services.executor.preview(PreviewJob(data_chef=entry, policy=policy, rows=rows))
+        preview = await self._services.executor.preview(PreviewJob(data_chef=entry, policy=policy, rows=rows))
         return DataPreview(message=_summary(preview), warnings=warnings, **preview.model_dump())
 
     def _validated_entry(
@@ -250,18 +250,18 @@ class ChefOperations(Operations):
                 problems = field_errors(error)
                 raise InvalidInput(f"{problems[0]}.", problems) from None
             entry = restore_masked(entry, stored)
-            load_chef_class(kind)(entry, self.services.policy)
+            load_chef_class(kind)(entry, self._services.policy)
             return entry, []
         entry, names, ignored = read_definition(kind, definition)
         try:
             entry = restore_masked(entry, stored)
-            load_chef_class(kind)(entry, self.services.policy)
+            load_chef_class(kind)(entry, self._services.policy)
         except InvalidInput as error:
             raise with_request_names(error, names) from None
         return entry, field_warnings(ignored, kind, fields_of(kind)) + key_warnings(entry)
 
     def _warnings_of(self, entry: dict[str, Any]) -> list[str]:
-        warnings = load_chef_class(entry["type"])(entry, self.services.policy).warnings()
+        warnings = load_chef_class(entry["type"])(entry, self._services.policy).warnings()
         return [*(redact_variables(one, entry) for one in warnings), *key_warnings(entry)]
 
 

@@ -73,18 +73,18 @@ class ExportOperations(Operations):
             raise Draining("The server is closing.")
         if self.read_only and file is not None:
             raise ReadOnly(READ_ONLY_MESSAGE)
-        model = await self.services.model_cache.get_or_load(model_id)
-        await self.services.batcher.run_in_thread(PreparedQuery.for_model, model, Query.from_options(options))
-        model_path = await asyncio.to_thread(self.services.models.load_path, model_id)
+        model = await self._services.model_cache.get_or_load(model_id)
+        await self._services.batcher.run_in_thread(PreparedQuery.for_model, model, Query.from_options(options))
+        model_path = await asyncio.to_thread(self._services.models.load_path, model_id)
         target: FileTarget | TableTarget
         path: Path | None
         if table is None:
-            folder = self.services.policy.data_dir / EXPORT_FOLDER
+            folder = self._services.policy.data_dir / EXPORT_FOLDER
             await asyncio.to_thread(disk.make_folder, folder)
             target = FileTarget(out=temporary_path(folder / str(file)), extension=str(extension_of(str(file))))
             key, path, shown = str(file).casefold(), folder / str(file), f"{EXPORT_FOLDER}/{file}"
         else:
-            target = TableTarget(table=table, database=database, policy=self.services.policy)
+            target = TableTarget(table=table, database=database, policy=self._services.policy)
             location = await asyncio.to_thread(self._locate_table, target)
             key, path, shown = location.key, location.file, None
         job = ExportJob(model_id=model_id, model=model_path, options=options, target=target)
@@ -102,7 +102,7 @@ class ExportOperations(Operations):
             ReadOnly: if it is a file of the data folder of a read-only server.
         """
         location = locate_table(target)
-        if self.read_only and location.file and location.file.is_relative_to(self.services.policy.data_dir):
+        if self.read_only and location.file and location.file.is_relative_to(self._services.policy.data_dir):
             raise ReadOnly(READ_ONLY_MESSAGE)
         return location
 
@@ -110,7 +110,7 @@ class ExportOperations(Operations):
         self, job: ExportJob, key: str, path: Path | None, final: ExportStatus
     ) -> AsyncGenerator[ExportStatus, None]:
         """Yields once when the export has started, then its progress, and then ``final`` with its result."""
-        async with self.services.exporter.export(job, key, path) as export:
+        async with self._services.exporter.export(job, key, path) as export:
             await export.wait_until_started()
             yield final
             while export.result is None:

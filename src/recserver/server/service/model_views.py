@@ -35,18 +35,18 @@ class ModelViews(Operations):
 
     async def _inspect(self, model: StoredModel) -> Findings:
         """Inspect a model without loading it."""
-        unavailable = await self.services.model_cache.quick_unavailable_reason(model)
+        unavailable = await self._services.model_cache.quick_unavailable_reason(model)
         return Findings(unavailable, await _untrainable_reason(model))
 
     async def _load_and_inspect(self, model: StoredModel) -> Findings:
         """Inspect a model after loading it, if there is memory for it."""
         return Findings(
-            await self.services.model_cache.unavailable_reason(model), await _untrainable_reason(model)
+            await self._services.model_cache.unavailable_reason(model), await _untrainable_reason(model)
         )
 
     def _display(self, model: StoredModel, findings: Findings) -> dict[str, Any]:
         """The config of a model, updated by its other files and its active training."""
-        config, run = dict(model.config), self.services.trainer.under_way(model.model_id)
+        config, run = dict(model.config), self._services.trainer.under_way(model.model_id)
         if findings.untrainable is not None:
             config |= {"status": ModelStatus.FAILED.value, "error": findings.untrainable}
         if run is not None and run.status is not None:  # the config may be outdated: the disk may be full
@@ -57,7 +57,7 @@ class ModelViews(Operations):
             config |= {"status": ModelStatus.INITIALIZING.value, "error": findings.unavailable}
         return config | {
             "model_file_exists": model.file_stat is not None,
-            "loaded_in_memory": self.services.model_cache.is_loaded(model.model_id),
+            "loaded_in_memory": self._services.model_cache.is_loaded(model.model_id),
             "needs_training": findings.unavailable is not None,
         }
 

@@ -62,7 +62,7 @@ class ModelOperations(ModelViews):
             ModelExists: if there is such a model, unless ``overwrite``.
             ModelBusy: if it is being trained.
         """
-        services = self.services
+        services = self._services
         method = await asyncio.to_thread(load_algorithm, algorithm)
         checked, warnings = method.check(hyperparameters or {})
         require_new(ModelExists, "Model", model_id, await services.models.ids(), overwrite)
@@ -97,7 +97,7 @@ class ModelOperations(ModelViews):
     @operation("GET", scope="read")
     async def list_models(self) -> dict[str, ModelInfo]:
         """All models by id. No model is loaded, so that damage inside a file shows only after it was loaded."""
-        models = await read_all_consistently(self.services.models, self._inspect)
+        models = await read_all_consistently(self._services.models, self._inspect)
         return {model.model_id: ModelInfo.from_dict(self._display(model, findings)) for model, findings in models}
 
     @operation("GET", "/{model_id}", scope="read", example={"model_id": "coffee"})
@@ -110,8 +110,8 @@ class ModelOperations(ModelViews):
         Raises:
             ModelNotFound: if there is no such model.
         """
-        model, findings = await read_consistently(self.services.models, model_id, self._load_and_inspect)
-        described, run = self._display(model, findings), self.services.trainer.under_way(model_id)
+        model, findings = await read_consistently(self._services.models, model_id, self._load_and_inspect)
+        described, run = self._display(model, findings), self._services.trainer.under_way(model_id)
         return ModelDetails.from_dict(
             described
             | {
@@ -141,11 +141,11 @@ class ModelOperations(ModelViews):
             ModelNotFound: if there is no such model.
             ModelInUse: if tasks name the model, unless ``force``.
         """
-        await self.services.models.read(model_id)
-        specs = await readable_tasks(self.services.runner)
+        await self._services.models.read(model_id)
+        specs = await readable_tasks(self._services.runner)
         tasks = [name for name, spec in specs.items() if spec.model_id == model_id]
         if dry_run:
-            files = await asyncio.to_thread(self.services.models.files_of, model_id)
+            files = await asyncio.to_thread(self._services.models.files_of, model_id)
             message, status = f"Model {model_id} was not deleted: this is what would be deleted.", "dry_run"
         elif tasks and not force:
             raise ModelInUse(
@@ -160,11 +160,11 @@ class ModelOperations(ModelViews):
         )
 
     async def _delete(self, model_id: str) -> list[str]:
-        trainer = self.services.trainer
+        trainer = self._services.trainer
         with trainer.block_training(model_id):
             if run := trainer.runs.get(model_id):
                 await trainer.stop([run])
-            async with self.services.models.locks.changing(model_id):
-                deleted = await self.services.models.delete(model_id)
-                self.services.model_cache.remove(model_id)
+            async with self._services.models.locks.changing(model_id):
+                deleted = await self._services.models.delete(model_id)
+                self._services.model_cache.remove(model_id)
         return deleted

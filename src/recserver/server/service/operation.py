@@ -143,7 +143,7 @@ def _validating(function: Operation[P, T], traits: Traits) -> Operation[P, T]:
             with closing(work):  # it never starts if the server is not open, or the caller is cancelled
                 if not exclusive:
                     return await work
-                async with args[0].services.write_lock:
+                async with args[0]._services.write_lock:
                     return await work
         except OSError as error:
             raise StorageUnreadable(

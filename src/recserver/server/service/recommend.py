@@ -57,7 +57,7 @@ class RecommendOperations(Operations):
 
     def current_version(self, model_id: str) -> object | None:
         """The version of a model that is in memory and serving; every version is an object of its own."""
-        return self.services.model_cache.get_loaded(model_id)
+        return self._services.model_cache.get_loaded(model_id)
 
     @operation(
         "GET POST",
@@ -87,13 +87,13 @@ class RecommendOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
-        answer = await self.services.batcher.recommend(model, user_id, query)
+        model, query = await self._services.model_cache.get_or_load(model_id), Query.from_options(options)
+        answer = await self._services.batcher.recommend(model, user_id, query)
         return UserRecommendations(
             model_id=model_id,
             user_id=user_id,
             predictions={user_id: scored_items(answer)},
-            datetime=timestamp(self.services.clock.now()),
+            datetime=timestamp(self._services.clock.now()),
             status="completed",
             n_recommendations=len(answer.items),
             source=answer.source,
@@ -126,9 +126,9 @@ class RecommendOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model = await self.services.model_cache.get_or_load(model_id)
+        model = await self._services.model_cache.get_or_load(model_id)
         query = Query.from_options({**options, "interactions": interactions})
-        answer = await self.services.batcher.recommend(model, None, query)
+        answer = await self._services.batcher.recommend(model, None, query)
         return _recommendations(model_id, model, query, answer)
 
     @operation(
@@ -158,7 +158,7 @@ class RecommendOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model = await self.services.model_cache.get_or_load(model_id)
+        model = await self._services.model_cache.get_or_load(model_id)
         query = Query.from_options(
             {"exclude_seen": False, **options, "candidates": item_ids, "n": max(1, len(item_ids))}
         )
@@ -167,7 +167,7 @@ class RecommendOperations(Operations):
             unknown = [item_id for item_id in item_ids if item_id not in model.items]
             return recommend(model, user_id, query), unknown
 
-        answer, unknown = await self.services.batcher.run_query(model, query, compute)
+        answer, unknown = await self._services.batcher.run_query(model, query, compute)
         return RankedItems(
             model_id=model_id,
             user_id=user_id,
@@ -202,11 +202,13 @@ class RecommendOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
+        model, query = await self._services.model_cache.get_or_load(model_id), Query.from_options(options)
         item = model.items.find(item_id)
         if item is None:
             raise ItemNotFound(model_id, item_id)
-        answer = await self.services.batcher.run_query(model, query, lambda: recommend_similar(model, item, query))
+        answer = await self._services.batcher.run_query(
+            model, query, lambda: recommend_similar(model, item, query)
+        )
         return SimilarItems(
             model_id=model_id,
             item_id=item_id,
@@ -231,8 +233,8 @@ class RecommendOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
-        answer = await self.services.batcher.run_query(
+        model, query = await self._services.model_cache.get_or_load(model_id), Query.from_options(options)
+        answer = await self._services.batcher.run_query(
             model, query, lambda: recommend_popular(model, query, popularity)
         )
         return _recommendations(model_id, model, query, answer)
@@ -261,8 +263,8 @@ class RecommendOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model, query = await self.services.model_cache.get_or_load(model_id), Query.from_options(options)
-        run_in_thread = self.services.batcher.run_in_thread
+        model, query = await self._services.model_cache.get_or_load(model_id), Query.from_options(options)
+        run_in_thread = self._services.batcher.run_in_thread
         prepared = await run_in_thread(PreparedQuery.for_model, model, query)
         size = max(1, min(MAX_BATCH_USERS, MAX_BATCH_ITEMS // query.n))
 

@@ -43,7 +43,7 @@ class RunOperations(ModelViews):
             ModelBusy: if the model is being trained.
             InvalidInput: if the task's file cannot be used.
         """
-        run = await self.services.runner.run_now(await find_task(task_name, self.services.tasks), force=force)
+        run = await self._services.runner.run_now(await find_task(task_name, self._services.tasks), force=force)
         return StartedRun(
             message=f"Task {task_name} trains model {run.model_id}.",
             task_name=task_name,
@@ -67,15 +67,15 @@ class RunOperations(ModelViews):
         """
         if (model_id is None) == (task_name is None):
             raise InvalidInput("Give either model_id or task_name.")
-        trainer = self.services.trainer
+        trainer = self._services.trainer
         if model_id is not None:
-            if model_id not in await self.services.models.ids():
+            if model_id not in await self._services.models.ids():
                 raise ModelNotFound(model_id)
             runs = [run for run in trainer.runs.values() if run.model_id == model_id]
         else:
-            if task_name not in await self.services.tasks.names():
+            if task_name not in await self._services.tasks.names():
                 raise TaskNotFound(str(task_name))
-            runs = self.services.runner.active_runs(task_name)
+            runs = self._services.runner.active_runs(task_name)
         stopped = await trainer.stop(runs)
         message = f"The training of {', '.join(stopped)} was stopped." if stopped else "Nothing was being trained."
         return StoppedTrainings(message=message, stopped_models=stopped)
@@ -117,8 +117,8 @@ class RunOperations(ModelViews):
             ModelNotFound: if there is no such model.
         """
         seconds = await self._usual_seconds(model_id)
-        model, findings = await read_consistently(self.services.models, model_id, self._inspect)
-        run = self.services.trainer.under_way(model_id)
+        model, findings = await read_consistently(self._services.models, model_id, self._inspect)
+        run = self._services.trainer.under_way(model_id)
         return TrainingStatus(data=_state(self._display(model, findings)["status"], run, seconds))
 
     @operation("GET", scope="read", example={"task_name": "train_coffee", "limit": 2})
@@ -140,7 +140,7 @@ class RunOperations(ModelViews):
             limit: maximum number of runs.
             before: the ``run_id`` of the last run of the previous page.
         """
-        runs = await self.services.history.page(
+        runs = await self._services.history.page(
             task_name=task_name, model_id=model_id, outcome=outcome, limit=limit, before=before
         )
         return RunList(data=[run.summary() for run in runs])
@@ -155,7 +155,7 @@ class RunOperations(ModelViews):
         Raises:
             RunNotFound: if there is no such run.
         """
-        run = await self.services.history.get(run_id)
+        run = await self._services.history.get(run_id)
         if run is None:
             raise RunNotFound(run_id)
         return run
@@ -163,13 +163,13 @@ class RunOperations(ModelViews):
     async def _usual_seconds(self, model_id: str) -> float | None:
         """Seconds that the last completed training of a model took; None if there is none."""
         try:
-            last = await self.services.history.page(model_id=model_id, outcome=RunOutcome.COMPLETED, limit=1)
+            last = await self._services.history.page(model_id=model_id, outcome=RunOutcome.COMPLETED, limit=1)
         except StorageUnreadable:
             return None
         return last[0].seconds if last else None
 
     async def _set_enabled(self, task_name: str, enabled: bool) -> ChangedTask:
-        services = self.services
+        services = self._services
         spec = await find_task(task_name, services.tasks)
         if spec.enabled != enabled:
             spec = spec.model_copy(update={"enabled": enabled})

@@ -30,8 +30,8 @@ class SchedulerOperations(Operations):
         Args:
             timeout: accepted, and has no effect: running trainings are left alone.
         """
-        scheduler, runner = self.services.scheduler, self.services.runner
-        await self.services.model_cache.refresh()
+        scheduler, runner = self._services.scheduler, self._services.runner
+        await self._services.model_cache.refresh()
         await scheduler.start()
         skipped = dict(scheduler.file_errors)
         tasks = await readable_tasks(runner)
@@ -57,15 +57,15 @@ class SchedulerOperations(Operations):
             timeout: seconds that active runs get to finish before they are cancelled.
             cancel_running: false lets active runs finish.
         """
-        await self.services.scheduler.stop()
-        trainer = self.services.trainer
+        await self._services.scheduler.stop()
+        trainer = self._services.trainer
         stopped = await trainer.stop(trainer.runs.values(), timeout) if cancel_running else []
         return StoppedScheduler(message="The scheduler is stopped.", is_running=False, stopped_models=stopped)
 
     @operation("GET", scope="read")
     async def get_scheduler_status(self) -> SchedulerStatus:
         """Whether the scheduler runs."""
-        running = self.services.scheduler.is_running
+        running = self._services.scheduler.is_running
         return SchedulerStatus(data=SchedulerState(is_running=running, status="running" if running else "stopped"))
 
     @operation("GET", scope="open")

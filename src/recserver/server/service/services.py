@@ -64,7 +64,7 @@ class Operations:
     """Publishes the server's events."""
 
     @property
-    def services(self) -> Services:
+    def _services(self) -> Services:
         """The components of the open server.
 
         Raises:

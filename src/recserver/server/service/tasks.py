@@ -77,7 +77,7 @@ class TaskOperations(Operations):
             ModelNotFound: if there is no such model.
             DataChefNotFound: if there is no such data chef.
         """
-        services = self.services
+        services = self._services
         if interval is None and schedule is None:
             raise InvalidInput.of("interval", "is missing")
         require_new(TaskExists, "Task", task_name, await services.tasks.names(), overwrite)
@@ -120,7 +120,7 @@ class TaskOperations(Operations):
         Raises:
             TaskNotFound: if there is no such task.
         """
-        services = self.services
+        services = self._services
         if task_name not in await services.tasks.names():
             raise TaskNotFound(task_name)
         await services.tasks.delete(task_name)
@@ -131,7 +131,7 @@ class TaskOperations(Operations):
     @operation("GET", scope="read")
     async def list_tasks(self) -> dict[str, TaskInfo]:
         """All tasks by name: their definitions, and the state of their last run."""
-        services = self.services
+        services = self._services
         definitions: dict[str, dict[str, Any]] = {}
         extra: dict[str, dict[str, Any]] = {}
         for name, spec in (await services.runner.read_tasks()).items():
@@ -163,7 +163,7 @@ class TaskOperations(Operations):
             TaskNotFound: if there is no such task.
             InvalidInput: if its file cannot be used.
         """
-        services = self.services
+        services = self._services
         spec = await find_task(task_name, services.tasks)
         spec = spec.model_copy(update={"interval": interval, "schedule": None})
         await services.tasks.write(spec, keep_unknown_keys=True)
@@ -176,14 +176,14 @@ class TaskOperations(Operations):
         )
 
     def _state(self, task_name: str) -> dict[str, Any]:
-        state = self.services.task_state.get(task_name)
-        running = any(run.status is not None for run in self.services.runner.active_runs(task_name))
+        state = self._services.task_state.get(task_name)
+        running = any(run.status is not None for run in self._services.runner.active_runs(task_name))
         return {
             "running": running or (self.read_only and state.last_status == "training"),  # by the writer
             "last_run_at": state.last_run_at,
             "last_status": state.last_status,
             "last_error": state.last_error,
-            "next_run_at": self.services.scheduler.next_run_at(task_name),
+            "next_run_at": self._services.scheduler.next_run_at(task_name),
             "last_run_id": state.run_id,
             "last_success_at": state.last_success_at,
             "failing_since": state.failing_since,

@@ -45,7 +45,7 @@ class LookupOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model = await self.services.model_cache.get_or_load(model_id)
+        model = await self._services.model_cache.get_or_load(model_id)
         page = model.users.page(limit + 1, prefix, after)
         counts = np.diff(model.seen_indptr[page.start : page.stop + 1]).tolist()
         rows = [
@@ -74,14 +74,14 @@ class LookupOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model = await self.services.model_cache.get_or_load(model_id)
+        model = await self._services.model_cache.get_or_load(model_id)
         page = model.items.page(limit + 1, prefix, after)
 
         def read() -> list[KnownItem]:
             return [_item(model, item) for item in page]
 
         # Attributes are grouped by item on first use, which may take long.
-        rows = read() if model.attributes is None else await self.services.batcher.run_in_thread(read)
+        rows = read() if model.attributes is None else await self._services.batcher.run_in_thread(read)
         return ItemPage(
             data=rows[:limit],
             next=rows[limit - 1].item_id if len(rows) > limit else None,
@@ -111,11 +111,11 @@ class LookupOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelNotTrained: if no version of it can serve.
         """
-        model = await self.services.model_cache.get_or_load(model_id)
+        model = await self._services.model_cache.get_or_load(model_id)
         user = model.users.find(user_id)
         if user is None:
             raise UserNotFound(model_id, user_id)
-        similar = await self.services.batcher.run_in_thread(_similar_users, model, user, n, offset)
+        similar = await self._services.batcher.run_in_thread(_similar_users, model, user, n, offset)
         return SimilarUsers(user_id=user_id, users=similar, **_model_fields(model_id, model))
 
 

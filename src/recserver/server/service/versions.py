@@ -36,10 +36,10 @@ class VersionOperations(Operations):
         """
 
         async def describe(_: StoredModel) -> VersionList:
-            data = await self.services.versions.describe_all(model_id)
-            return VersionList(data=data, bytes=await self.services.models.disk_use(model_id))
+            data = await self._services.versions.describe_all(model_id)
+            return VersionList(data=data, bytes=await self._services.models.disk_use(model_id))
 
-        return (await read_consistently(self.services.models, model_id, describe))[1]
+        return (await read_consistently(self._services.models, model_id, describe))[1]
 
     @operation("POST", scope="train", changes="definitions", example={"model_id": "coffee"})
     async def rollback_model(
@@ -56,8 +56,8 @@ class VersionOperations(Operations):
             VersionNotFound: if the version is not stored, or there is no earlier one.
             UnreadableModel: if the version is damaged.
         """
-        await self.services.models.read(model_id)
-        number = await self.services.versions.roll_back(model_id, model_version)
+        await self._services.models.read(model_id)
+        number = await self._services.versions.roll_back(model_id, model_version)
         return _result(f"Version {number} of model {model_id} serves again.", model_id, number)
 
     @operation("POST", scope="train", changes="definitions", example={"model_id": "coffee", "model_version": 1})
@@ -74,10 +74,10 @@ class VersionOperations(Operations):
             VersionNotFound: if the version is not stored.
             UnreadableModel: if the version is damaged.
         """
-        await self.services.models.read(model_id)
-        if reason := self.services.trainer.blocking_reason(model_id):
+        await self._services.models.read(model_id)
+        if reason := self._services.trainer.blocking_reason(model_id):
             raise ModelBusy(f"{reason} Promote a version when that has ended.")
-        await self.services.versions.promote(model_id, model_version)
+        await self._services.versions.promote(model_id, model_version)
         return _result(f"Version {model_version} of model {model_id} serves.", model_id, model_version)
 
     @operation("POST", scope="train", changes="definitions", example={"model_id": "coffee", "model_version": 1})
@@ -95,8 +95,8 @@ class VersionOperations(Operations):
             ModelNotFound: if there is no such model.
             VersionNotFound: if the version is not stored.
         """
-        await self.services.models.read(model_id)
-        waiting = await self.services.versions.pin(model_id, model_version, pinned)
+        await self._services.models.read(model_id)
+        waiting = await self._services.versions.pin(model_id, model_version, pinned)
         state = "is pinned" if pinned else "is no longer pinned"
         hint = f"; version {waiting} is stored but not promoted: see POST /promote_model" if waiting else ""
         return _result(f"Version {model_version} of model {model_id} {state}{hint}.", model_id, model_version)
@@ -122,7 +122,7 @@ class VersionOperations(Operations):
             ModelNotFound: if there is no such model.
             ModelBusy: if it is being trained.
         """
-        services = self.services
+        services = self._services
         changes = {"max_drop": max_drop, "min_share": min_share, "beat_popularity": beat_popularity}
         with services.trainer.block_training(model_id):
             model = await services.models.read(model_id)

@@ -92,7 +92,7 @@ async def _serve_writer(config: WorkerConfig, settings: Settings, bind: Bind) ->
 
         async def bind_among_followers() -> Sequence[socket.socket]:
             """Bind after the followers have connected, so that they serve all changes made by requests."""
-            server.services.model_cache.on_change = followers.notify_change
+            server._services.model_cache.on_change = followers.notify_change
             await stack.enter_async_context(followers.listen(config.change_socket))
             await followers.wait_connected(0 if config.first else config.workers - 1)
             return await bind()
@@ -112,7 +112,7 @@ async def _serve_follower(config: WorkerConfig, settings: Settings, bind: Bind) 
         config.data_dir, settings, executor=ProcessExecutor(1)
     )  # never used: it starts no worker before the first job
     async with server, WriterClient(config.request_socket) as writer, asyncio.TaskGroup() as group:
-        model_cache, connected = server.services.model_cache, asyncio.Event()
+        model_cache, connected = server._services.model_cache, asyncio.Event()
 
         async def leave_to_writer(model_id: str) -> bool:
             """Unload a damaged model, so that requests are forwarded to the writer, which repairs it."""
