@@ -42,12 +42,12 @@ class BaseAlgorithm(Algorithm, Generic[ParamsT]):
     """
 
     params: type[ParamsT]
-    description = ""
-    use_case = ""
+    description: str = ""
+    use_case: str = ""
 
     def __init__(self, description: str = "", use_case: str = "", /, **default_params: Any) -> None:
-        self.description = description or self.description
-        self.use_case = use_case or self.use_case
+        self.description: str = description or self.description
+        self.use_case: str = use_case or self.use_case
         self.default_params = default_params
 
     def check(

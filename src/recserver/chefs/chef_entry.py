@@ -56,7 +56,9 @@ def expand_entry(model: type[EntryT], entry: Mapping[str, Any]) -> EntryT:
         raise SourceFailed(f"The data chef cannot be used: {error}") from None
 
 
-invalid_field = InvalidInput.of
+def invalid_field(field: str | tuple[str, ...], problem: object) -> InvalidInput:
+    """The error about one field of an entry: ``problem`` is a sentence without subject and full stop."""
+    return InvalidInput.of(field, problem)
 
 
 def has_reference(text: str) -> bool:

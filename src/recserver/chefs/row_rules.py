@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
@@ -71,7 +71,7 @@ HalfLife = Annotated[
 class RowRules(BaseModel):
     """The keys that entries of any type may have. Names of columns are those after renaming."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="allow")
 
     rename_columns: RenameColumns = ""
     constant_rating: Weight | None = None

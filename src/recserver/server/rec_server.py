@@ -71,10 +71,10 @@ class RecServer(Service):
             clock: for tests.
             executor: runs trainings, previews and exports; None starts worker processes.
         """
-        self.data_dir = Path(data_dir)
-        self.settings = load_settings() if settings is None else settings
-        self.read_only = self.settings.read_only
-        self.events = EventBus()
+        self.data_dir: Path = Path(data_dir)
+        self.settings: Settings = load_settings() if settings is None else settings
+        self.read_only: bool = self.settings.read_only
+        self.events: EventBus = EventBus()
         self.lock_holder: int | None = None
         """The process that is shown to others as the holder of the data folder; None is this one."""
         self._clock = clock or SystemClock()

@@ -54,10 +54,10 @@ class Operations:
     tag: ClassVar[str]
     """The heading of the group in the documentation."""
 
-    draining = False
+    draining: bool = False
     """Whether the server is closing."""
 
-    read_only = False
+    read_only: bool = False
     """Whether changes are refused."""
 
     events: EventBus
