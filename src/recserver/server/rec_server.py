@@ -75,6 +75,7 @@ class RecServer(Service):
         self.settings: Settings = load_settings() if settings is None else settings
         self.read_only: bool = self.settings.read_only
         self.events: EventBus = EventBus()
+        self.draining: bool = False
         self.lock_holder: int | None = None
         """The process that is shown to others as the holder of the data folder; None is this one."""
         self._clock = clock or SystemClock()
