@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 QUICK := --hypothesis-profile quick -m 'not (process or database or slow or soak)'
+TESTS ?= $(QUICK)
 EXTRAS := $(addprefix --extra ,postgres mysql safetensors adbc)
 
 # The tests start hundreds of Python processes, which should not compile the same modules again and again.
@@ -37,7 +38,7 @@ lowest newest: $(STAMP)
 	$(BIN)/uv build --quiet --wheel --out-dir .venv-$@/dist
 	$(BIN)/uv pip install --python .venv-$@ --resolution $(RESOLUTION) --requirements pyproject.toml $(EXTRAS)
 	$(BIN)/uv pip install --python .venv-$@ --group test .venv-$@/dist/*.whl
-	.venv-$@/bin/pytest -n 2 $(QUICK) $(PYTEST_ARGS)
+	.venv-$@/bin/pytest -n 2 $(TESTS) $(PYTEST_ARGS)
 
 soak: $(STAMP) ## run the long tests
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)
