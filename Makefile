@@ -3,12 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+QUICK := --hypothesis-profile quick -m 'not (process or database or slow or soak)'
+TESTS ?= $(QUICK)
+EXTRAS := $(addprefix --extra ,postgres mysql safetensors adbc)
 
 # The tests start hundreds of Python processes, which should not compile the same modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test quick soak check format bench clean
+.PHONY: help demo run test quick lowest newest soak check format bench clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
@@ -23,7 +26,19 @@ test: $(STAMP) ## install and run the tests
 	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 quick: $(STAMP) ## run the tests that need no processes, no databases and little time
-	$(BIN)/pytest -n 2 --hypothesis-profile quick -m 'not (process or database or slow or soak)' $(PYTEST_ARGS)
+	$(BIN)/pytest -n 2 $(QUICK) $(PYTEST_ARGS)
+
+lowest: ## run the tests of quick against the wheel, with the lowest versions that pyproject.toml allows
+lowest: RESOLUTION := lowest-direct
+newest: ## run them against the wheel, with the newest versions there are
+newest: RESOLUTION := highest
+
+lowest newest: $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-$@
+	$(BIN)/uv build --quiet --wheel --out-dir .venv-$@/dist
+	$(BIN)/uv pip install --python .venv-$@ --resolution $(RESOLUTION) --requirements pyproject.toml $(EXTRAS)
+	$(BIN)/uv pip install --python .venv-$@ --group test .venv-$@/dist/*.whl
+	.venv-$@/bin/pytest -n 2 $(TESTS) $(PYTEST_ARGS)
 
 soak: $(STAMP) ## run the long tests
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)
@@ -42,7 +57,7 @@ bench: $(STAMP) ## measure, print tables, write bench/results/
 	$(BIN)/python -m bench
 
 clean: ## remove what was installed and made
-	rm -rf .venv recserver-demo bench/results
+	rm -rf .venv .venv-lowest .venv-newest recserver-demo bench/results
 
 $(STAMP): pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -416,7 +416,8 @@ for line in sys.stdin:
     status = Path("/proc/self/status").read_text()  # getrusage counts what the parent had as well
     print(json.dumps([said, int(status.partition("VmHWM:")[2].split()[0]) // 1024]))
 """
-MOST_MEGABYTES = 400
+MOST_MEGABYTES = 268
+"""More than the process takes with its libraries once it has read one row."""
 ENDLESS = {
     "line": ("csv", HEADER + b"u,", b"i", "row longer than 16 MiB"),
     "quote": ("csv", HEADER + b'u,"', b"iiiiiii\n", "check for an open quote"),
@@ -439,7 +440,8 @@ def test_memory_is_limited_for_endless_rows(policy: SourcePolicy, site: Site, su
 
     Its peak memory is reported after each source.
     """
-    entries: dict[str, dict[str, str]] = {}
+    (policy.data_dir / "row.csv").write_bytes(HEADER + b"u,i\n")
+    entries = {"row": {"type": "csv", "path": "row.csv"}}
     for name, (kind, start, more, _) in ENDLESS.items():
         with (policy.data_dir / f"{name}.{kind}").open("wb") as file:
             file.write(start)
@@ -455,8 +457,8 @@ def test_memory_is_limited_for_endless_rows(policy: SourcePolicy, site: Site, su
     answers = subprocess.run(
         command, input=requests, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    for name, answer in zip(entries, answers, strict=True):
+    (_, first), *others = map(json.loads, answers)
+    for name, (said, peak) in zip(sentences, others, strict=True):
         with subtests.test(name):
-            said, peak = json.loads(answer)
             assert sentences[name] in said
-            assert peak < MOST_MEGABYTES
+            assert peak - first < MOST_MEGABYTES

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from recserver.chefs.source_policy import SourcePolicy
 
@@ -154,8 +154,15 @@ class DataReport(Message):
     seconds: dict[str, float]
     """Seconds by stage: ``reading``, ``building``, ``features``, ``evaluating``, ``fitting``, ``packing``, as far
     as reached."""
-    item_features: FeaturesReport | None = Field(default=None, exclude_if=lambda report: report is None)
+    item_features: FeaturesReport | None = None
     """Of the item features; only where the task names a data chef of them."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_missing_features(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = dump(self)
+        if self.item_features is None:
+            content.pop("item_features", None)
+        return content
 
 
 class Progress(Message):

@@ -63,7 +63,7 @@ def read_arrow_ipc(
             bytes_read = size * (index + 1) // file.num_record_batches
             for first in range(0, record_batch.num_rows, batch_rows):
                 columns = {one: _decode(column.slice(first, batch_rows)) for one, column in validated.items()}
-                n_bytes += sum(map(_own_bytes, columns.values()))
+                n_bytes += sum(_own_bytes(column, record_batch.num_rows) for column in columns.values())
                 if n_bytes > max_bytes:
                     raise SourceFailed(too_large)
                 yield Batch(column_names, columns, bytes_read - bytes_reported)
@@ -117,8 +117,17 @@ def _decode(column: Any) -> Any:
     return column
 
 
-def _own_bytes(column: Any) -> int:
-    """The size of a column, without a dictionary that other batches share."""
+def _own_bytes(column: Any, n_rows: int) -> int:
+    """The size of a column, without a dictionary that other batches share.
+
+    Args:
+        column: the column, or a part of it.
+        n_rows: number of rows of the whole column.
+    """
     import pyarrow as pa
 
-    return int((column.indices if isinstance(column, pa.DictionaryArray) else column).nbytes)
+    own = column.indices if isinstance(column, pa.DictionaryArray) else column
+    try:
+        return int(own.nbytes)
+    except pa.ArrowTypeError:  # views, before Arrow 24: their share of the whole column
+        return int(own.get_total_buffer_size() * len(own) // n_rows)

@@ -107,7 +107,7 @@ def parse_page(body: bytes, requested: Collection[str] | None, selector: str | N
         if _SURROGATE_ESCAPE.search(body):  # decoders treat lone surrogates differently
             raise ValueError
         document = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
+    except (ValueError, msgspec.DecodeError, RecursionError):  # before msgspec 0.20, its error is no ValueError
         return _parse_lines(body, requested, selector) or _parse_incrementally(body, requested, selector, source)
     if selector is not None:
         selected = value_at_path(document, selector)
@@ -148,7 +148,7 @@ def _parse_lines(body: bytes, requested: Collection[str] | None, selector: str |
         return None
     try:
         documents = msgspec.json.Decoder().decode_lines(body)
-    except (ValueError, RecursionError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         return None
     is_lines = all(isinstance(one, dict) and WRAPPER_KEYS.isdisjoint(one) for one in documents)
     return page_from_rows(documents, requested) if is_lines else None
@@ -191,11 +191,13 @@ class FastPageDecoder:
 
     def decode(self, body: bytes) -> Page | None:
         """An array of objects as a page; None if ``body`` is anything else."""
+        import msgspec
+
         if not body.startswith(b"[") or _SURROGATE_ESCAPE.search(body):
             return None
         try:
             rows = self._decode(body)
-        except (ValueError, RecursionError):
+        except (ValueError, msgspec.DecodeError, RecursionError):
             return None
         columns = {name: list(map(values, rows)) for name, values in self._columns.items()}
         new = [name for name in self._extra_names if any(value is not None for value in columns[name])]

@@ -253,9 +253,9 @@ class _Unrepresentable:
         return "(cannot be shown)"
 
 
-_CONVERSION_ERRORS = (ValueError, ArithmeticError, pa.ArrowException)
-"""Dates before the year 1 or after 9999, time zones unknown to this machine, text that is not UTF-8, decimals with
-invalid scales."""
+_CONVERSION_ERRORS = (ValueError, ArithmeticError, KeyError, pa.ArrowException)
+"""Dates before the year 1 or after 9999, time zones unknown to this machine (KeyError where pytz is installed),
+text that is not UTF-8, decimals with invalid scales."""
 
 
 def _as_python(value: pa.Scalar) -> Any:
