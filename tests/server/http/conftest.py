@@ -118,3 +118,24 @@ async def films(data_dir: Path, serve: Serve, rec: RecServer, film_files: Path) 
     """A client of a server with the models of :func:`film_files`."""
     await asyncio.to_thread(copytree, film_files, data_dir / "models", dirs_exist_ok=True)
     return await serve(rec)
+
+
+ORDERS = """user_id,item_id,rating
+ann,latte,5
+ann,mocha,3
+bob,latte,4
+bob,espresso,5
+cyd,mocha,2
+cyd,espresso,4
+dan,latte,1
+dan,tea,5
+"""
+
+
+@pytest.fixture
+async def cafe(serve: Serve, data_dir: Path) -> AsyncIterator[Api]:
+    """A client of a server that trains in real worker processes, with the file that the examples read."""
+    data_dir.mkdir(exist_ok=True)
+    (data_dir / "orders.csv").write_text(ORDERS)
+    async with RecServer(data_dir, Settings(port=0, training_processes=1)) as rec:
+        yield await serve(rec)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import jsonschema_rs
@@ -16,25 +15,14 @@ from aiohttp.test_utils import TestServer
 from openapi_spec_validator import validate
 from yarl import URL
 
-from recserver import RecServer, RecServerError, Settings
+from recserver import RecServer, RecServerError
 from recserver.core import errors
 from recserver.core.events import RunEnded
 from recserver.server.http.openapi.schemas import is_streamed
 from recserver.server.http.routes import PREFIXES, ROUTES, Route
 from recserver.server.service import Service
-from tests.helpers.api_client import Api, Serve
+from tests.helpers.api_client import Api
 from tests.helpers.openapi import DOCUMENT
-
-ORDERS = """user_id,item_id,rating
-ann,latte,5
-ann,mocha,3
-bob,latte,4
-bob,espresso,5
-cyd,mocha,2
-cyd,espresso,4
-dan,latte,1
-dan,tea,5
-"""
 
 NOT_OPERATIONS = {"/openapi.json", "/docs", "/docs/{file}"}
 """Routes that show the document."""
@@ -136,15 +124,6 @@ def test_every_example_is_valid(route: Route) -> None:
     if "requestBody" in operation:
         (content,) = operation["requestBody"]["content"].values()
         jsonschema_rs.validate(content["schema"] | components, content.get("example", {}))
-
-
-@pytest.fixture
-async def cafe(serve: Serve, data_dir: Path) -> AsyncIterator[Api]:
-    """A client of a server that trains in real worker processes, with the file that the examples read."""
-    data_dir.mkdir(exist_ok=True)
-    (data_dir / "orders.csv").write_text(ORDERS)
-    async with RecServer(data_dir, Settings(port=0, training_processes=1)) as rec:
-        yield await serve(rec)
 
 
 async def send_example(api: Api, route: Route, **values: Any) -> Any:

@@ -23,7 +23,7 @@ class Description:
     """The docstring of an operation.
 
     Attributes:
-        summary: its first sentence.
+        summary: its first sentence, as plain text.
         details: what follows it, and what it returns.
         arguments: descriptions of its arguments by name.
         errors: descriptions of its errors by the names of their classes.
@@ -43,9 +43,10 @@ def describe(function: Callable[..., Any], options: type | None) -> Description:
     """
     doc = parse(inspect.getdoc(function) or "", DocstringStyle.GOOGLE)
     returns = doc.returns.description if doc.returns else None
-    details = [doc.long_description, returns and f"Returns: {returns}"]
+    summary, _, rest = to_markdown(doc.short_description or "").partition(". ")
+    details = [rest, doc.long_description, returns and f"Returns: {returns}"]
     return Description(
-        summary=to_markdown(doc.short_description or "").removesuffix("."),
+        summary=summary.removesuffix(".").replace("`", ""),
         details="\n\n".join(to_markdown(part) for part in details if part),
         arguments=(field_descriptions(options) if options else {})
         | {one.arg_name: to_markdown(one.description or "") for one in doc.params},
