@@ -11,7 +11,7 @@ from tests.helpers.terminal import SERVER_PORT, Terminals
 
 SERVE, EVENTS = "recserver serve --data data", "curl -N http://localhost:9999/events"
 
-READY = {SERVE: (r"listens on http://127\.0\.0\.1:([0-9]+)", SERVER_PORT), EVENTS: ("HTTP/1.1 200 ", None)}
+READY = {SERVE: (r"listens on http://127\.0\.0\.1:([0-9]+)", SERVER_PORT), EVENTS: ("^< HTTP/1.1 200 ", None)}
 """Commands that run until they are stopped: the line that shows that they are ready, the port that it shows."""
 
 APP_READY = r"Running on http://\w+:([0-9]+)"

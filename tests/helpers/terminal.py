@@ -19,6 +19,7 @@ MAX_SECONDS = 60.0
 
 MAX_LINE_BYTES = 2**20
 END_OF_BLOCK = "=== end of block"
+VERBOSE = ".verbose"
 SERVER_PORT = 9999
 
 
@@ -34,7 +35,7 @@ class Terminals:
         self.ports = {SERVER_PORT: 0, 8080: 0}
         self._programs: dict[str, Process] = {}
         self._shell: Process | None = None
-        (folder / ".curlrc").write_text("silent\nshow-error\ninclude\n")
+        self._configure_curl()
 
     async def run(self, commands: str) -> str:
         """Run commands in the shell, of which none may fail; returns what they print."""
@@ -56,7 +57,8 @@ class Terminals:
         Args:
             port: the port on the page; its group in ``ready`` is the one that is used.
         """
-        program = await self._start("bash", "-c", f"exec {self._with_ports(command)}")
+        verbose = str(self.folder / VERBOSE)
+        program = await self._start("bash", "-c", f"exec {self._with_ports(command)}", CURL_HOME=verbose)
         self._programs[command] = program
         found = re.search(ready, (await _lines_until(program, ready))[-1])
         assert found is not None
@@ -86,7 +88,13 @@ class Terminals:
                 os.kill(program.pid, signal.SIGINT)  # send_signal() would take its status from asyncio
             await program.communicate(b"")
 
-    async def _start(self, *command: str) -> Process:
+    def _configure_curl(self) -> None:
+        """No progress bars; what runs until it is stopped prints the headers, as the stream may be silent."""
+        (self.folder / VERBOSE).mkdir(exist_ok=True)
+        (self.folder / ".curlrc").write_text("silent\nshow-error\n")
+        (self.folder / VERBOSE / ".curlrc").write_text("silent\nverbose\n")
+
+    async def _start(self, *command: str, **environment: str) -> Process:
         settings = "RECSERVER_", "PYTHON"  # none, as a new user has them
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
         return await asyncio.create_subprocess_exec(
@@ -99,7 +107,7 @@ class Terminals:
                 "RECSERVER_PORT": "0",
                 "RECSERVER_LOG_FORMAT": "console",
                 "RECSERVER_TRAINING_PRIORITY": "low",  # other tests use the processor too
-            },
+            } | environment,
         )  # fmt: skip
 
     def _with_ports(self, text: str) -> str:
