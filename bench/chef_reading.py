@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.random_interactions import COLUMNS
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql import adbc_reader as adbc
-from recserver.training.ingest.source_reader import collect, open_chef
-from recserver.training.jobs import TrainingJob
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.sql import adbc_reader as adbc
+from recserver._internal.training.ingest.source_reader import collect, open_chef
+from recserver._internal.training.jobs import TrainingJob
 
 MAX_SOURCE_BYTES = 2**32
 

@@ -14,10 +14,10 @@ import numpy as np
 from bench.report import measure_round_robin, report
 from bench.settings import n_rows, rounds
 from bench.splits import read_interactions
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf.algorithm import NMF, nmf
-from recserver.algorithms.protocol import FitContext, FittedModel
-from recserver.training.worker.evaluate import evaluate
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.nmf.algorithm import NMF, nmf
+from recserver._internal.algorithms.protocol import FitContext, FittedModel
+from recserver._internal.training.worker.evaluate import evaluate
 
 N_TOPICS, ITEMS, ROWS_PER_USER = 32, 4_000, 60
 

@@ -12,8 +12,14 @@ from bench.fresh_process import NOTE, Measurement, measure_in_process
 from bench.models import write_random_model
 from bench.report import report_rows
 from bench.settings import rounds
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.export.export_job import EXTENSIONS, ExportJob, FileTarget, TableTarget, WriteRows
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.export.export_job import (
+    EXTENSIONS,
+    ExportJob,
+    FileTarget,
+    TableTarget,
+    WriteRows,
+)
 
 USERS, ITEMS, FACTORS, SEEN = 100_000, 10_000, 64, 50
 
@@ -66,9 +72,9 @@ def prepare_export(folder: str, target: str) -> Callable[[], Callable[[], dict[s
     import pyarrow.parquet  # noqa: F401 - imports are not timed
     import sqlalchemy  # noqa: F401
 
-    from recserver.training.export import export_worker as exports
-    from recserver.training.export import file_export as export_files
-    from recserver.training.export import table_export as export_tables  # noqa: F401
+    from recserver._internal.training.export import export_worker as exports
+    from recserver._internal.training.export import file_export as export_files
+    from recserver._internal.training.export import table_export as export_tables  # noqa: F401
 
     extension = target or ".csv"
     file = Path(folder) / f"top{extension}"

@@ -20,16 +20,16 @@ from bench.memory import smaps_mib
 from bench.models import write_random_model
 from bench.report import report
 from bench.settings import rounds
-from recserver.algorithms.top_n import top_n
-from recserver.core.events import EventBus
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
-from recserver.registry.model_cache import ModelCache
-from recserver.registry.model_store import ModelStore
-from recserver.storage import model_file as artifact
-from recserver.storage.model_file.id_table import IdIndex
+from recserver._internal.algorithms.top_n import top_n
+from recserver._internal.core.events import EventBus
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.registry.model_cache import ModelCache
+from recserver._internal.registry.model_store import ModelStore
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.storage.model_file.id_table import IdIndex
 
 USERS, ITEMS, K = 10_000, int(os.environ.get("RECSERVER_BENCH_ITEMS", "1_000_000")), 64
 ROUNDS = rounds(5)

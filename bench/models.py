@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.recommend.model.model_arrays import column_norms
-from recserver.storage.model_file import pack
-from recserver.storage.model_file.id_table import pack_ids
+from recserver._internal.recommend.model.model_arrays import column_norms
+from recserver._internal.storage.model_file import pack
+from recserver._internal.storage.model_file.id_table import pack_ids
 
 
 def write_random_model(path: Path, users: int, items: int, k: int, *, seen: int = 50) -> None:

@@ -15,10 +15,10 @@ from bench.fresh_process import NOTE, THREADS, Measurement, measure_in_process
 from bench.report import report_rows
 from bench.settings import rounds
 from bench.splits import read_interactions
-from recserver.algorithms.nmf.fit import penalties_for
-from recserver.algorithms.nmf.hals import Matrix, Penalty, factorize, random_start
-from recserver.algorithms.nmf.params import NMFParams
-from recserver.algorithms.preprocessing import input_matrices
+from recserver._internal.algorithms.nmf.fit import penalties_for
+from recserver._internal.algorithms.nmf.hals import Matrix, Penalty, factorize, random_start
+from recserver._internal.algorithms.nmf.params import NMFParams
+from recserver._internal.algorithms.preprocessing import input_matrices
 
 PARAMS = NMFParams(n_components=64, regularization=0.09)
 ITERATIONS, MAX_ITERATIONS = 200, 400

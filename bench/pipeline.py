@@ -11,9 +11,9 @@ import numpy as np
 from bench.report import measure_round_robin, report
 from bench.splits import training_job
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded
-from recserver.training.ingest.source_reader import collect
-from recserver.training.worker.train import train
+from recserver._internal.core.events import RunEnded
+from recserver._internal.training.ingest.source_reader import collect
+from recserver._internal.training.worker.train import train
 
 USERS, ITEMS, ROWS = 5_000, 2_000, 300_000
 

@@ -13,15 +13,15 @@ from bench.csv_readers import SMALL_CSV
 from bench.fresh_process import THREADS
 from bench.memory import peak_mib
 from bench.splits import training_job
-from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
-from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.protocol import FitContext
-from recserver.core.errors import TrainingFailed
-from recserver.training.ingest.source_reader import collect
-from recserver.training.jobs import Progress
-from recserver.training.worker.evaluate import fit_checked
-from recserver.training.worker.evaluate_candidate import load_holdout, warm_up
-from recserver.training.worker.train import train
+from recserver._internal.algorithms.evaluation.ranking_metrics import ranking_metrics
+from recserver._internal.algorithms.lookup import load_algorithm
+from recserver._internal.algorithms.protocol import FitContext
+from recserver._internal.core.errors import TrainingFailed
+from recserver._internal.training.ingest.source_reader import collect
+from recserver._internal.training.jobs import Progress
+from recserver._internal.training.worker.evaluate import fit_checked
+from recserver._internal.training.worker.evaluate_candidate import load_holdout, warm_up
+from recserver._internal.training.worker.train import train
 
 Result = dict[str, Any]
 

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 
 from bench.report import measure_round_robin, report
 from bench.settings import rounds
-from recserver.results.base import encode_json
-from recserver.results.recommendations import ScoredItem, Source, UserRecommendations
+from recserver._internal.results.base import encode_json
+from recserver._internal.results.recommendations import ScoredItem, Source, UserRecommendations
 
 CALLS = 20_000
 SCORES = [(f"item{number}", 0.123456789 * number) for number in range(10)]

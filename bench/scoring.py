@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 from bench.models import write_random_model
 from bench.report import measure_round_robin, report
 from bench.settings import rounds
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend, recommend_many
-from recserver.recommend.prepared_query import PreparedQuery
-from recserver.recommend.query import Query
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend, recommend_many
+from recserver._internal.recommend.prepared_query import PreparedQuery
+from recserver._internal.recommend.query import Query
 
 USERS, BATCH = 2_000, 64
 

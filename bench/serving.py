@@ -29,12 +29,12 @@ from bench.report import report_rows
 from bench.serving_latency import measure_while_fitting
 from bench.settings import rounds
 from recserver import RecServer, Settings
-from recserver.recommend import pipeline
-from recserver.recommend.micro_batching import MicroBatcher
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer
-from recserver.recommend.query import Query
-from recserver.server.workers.process_setup import freeze_gc
+from recserver._internal.recommend import pipeline
+from recserver._internal.recommend.micro_batching import MicroBatcher
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import Answer
+from recserver._internal.recommend.query import Query
+from recserver._internal.server.workers.process_setup import freeze_gc
 
 CONNECTIONS, SECONDS = 64, 3
 

@@ -24,8 +24,8 @@ from bench.models import write_data_folder
 from bench.report import report
 from bench.settings import rounds
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded, RunProgressed
-from recserver.server.workers.process_setup import freeze_gc
+from recserver._internal.core.events import RunEnded, RunProgressed
+from recserver._internal.server.workers.process_setup import freeze_gc
 
 RATE, SECONDS = 100.0, 8.0
 """Requests per second, and the duration of a round."""

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms.evaluation.splitting import hold_out
-from recserver.algorithms.interactions import Interactions
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.jobs import TrainingJob
-from recserver.training.worker.evaluate_candidate import save_holdout
+from recserver._internal.algorithms.evaluation.splitting import hold_out
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.worker.evaluate_candidate import save_holdout
 
 MAX_USERS = 5_000
 """Evaluated users; more than in a training, so that small differences become visible."""
@@ -46,7 +46,7 @@ def training_job(
 
 def read_interactions(csv: str | Path) -> Interactions:
     """All interactions of a CSV file."""
-    from recserver.training.ingest.source_reader import collect
+    from recserver._internal.training.ingest.source_reader import collect
 
     return collect(training_job(Path(csv).resolve()), lambda _: None).interactions
 

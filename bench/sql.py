@@ -15,7 +15,7 @@ from bench.random_interactions import id_lists, make_rows, write_csv
 from bench.report import measure_round_robin, report
 from bench.serving_latency import measure_while_reading
 from bench.settings import n_rows, rounds
-from recserver.chefs.sql import adbc_reader as adbc
+from recserver._internal.chefs.sql import adbc_reader as adbc
 
 ROWS = 1_000_000
 QUERY = "SELECT user_id, item_id, rating, timestamp FROM interactions"

@@ -16,17 +16,17 @@ from bench.datasets import datasets
 from bench.fresh_process import NOTE, THREADS, measure_in_process
 from bench.report import report_rows
 from bench.splits import read_interactions, subset, training_job
-from recserver.algorithms.evaluation.given_split import holdout_from_split
-from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
-from recserver.algorithms.evaluation.splitting import hold_out
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf.algorithm import nmf
-from recserver.algorithms.protocol import FitContext, FittedModel
-from recserver.training.jobs import TrainingJob
-from recserver.training.worker.evaluate import fit_checked
-from recserver.training.worker.evaluate_candidate import warm_up
-from recserver.training.worker.train import finish_training
-from recserver.training.worker.warm_start import load_previous
+from recserver._internal.algorithms.evaluation.given_split import holdout_from_split
+from recserver._internal.algorithms.evaluation.ranking_metrics import ranking_metrics
+from recserver._internal.algorithms.evaluation.splitting import hold_out
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.nmf.algorithm import nmf
+from recserver._internal.algorithms.protocol import FitContext, FittedModel
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.worker.evaluate import fit_checked
+from recserver._internal.training.worker.evaluate_candidate import warm_up
+from recserver._internal.training.worker.train import finish_training
+from recserver._internal.training.worker.warm_start import load_previous
 
 STEPS, GROWTH = 20, 0.01
 MAX_USERS = 5_000

@@ -13,18 +13,25 @@ from typing import Any, get_args
 import pytest
 
 from recserver import RecServer
-from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
-from recserver.chefs.files.file_chef import FORMAT_BY_SUFFIX, CsvEntry
-from recserver.chefs.rest.paginators import Cursor, HeaderCursor, HeaderLink, JsonLink, Offset, PageNumber
-from recserver.chefs.rest.rest_entry import ApiEntry, ApiKey, Basic, Bearer
-from recserver.chefs.sql.database_config import DbConfig
-from recserver.chefs.sql.sql_chef import SqlEntry
-from recserver.core.errors import InvalidInput, RecServerError
-from recserver.recommend.request_options import RankOptions, UserOptions
-from recserver.registry.model_status import ModelStatus
-from recserver.registry.quality_gate import QualityGate
-from recserver.server.http.routes import ROUTES
-from recserver.server.settings import Settings
+from recserver._internal.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
+from recserver._internal.chefs.files.file_chef import FORMAT_BY_SUFFIX, CsvEntry
+from recserver._internal.chefs.rest.paginators import (
+    Cursor,
+    HeaderCursor,
+    HeaderLink,
+    JsonLink,
+    Offset,
+    PageNumber,
+)
+from recserver._internal.chefs.rest.rest_entry import ApiEntry, ApiKey, Basic, Bearer
+from recserver._internal.chefs.sql.database_config import DbConfig
+from recserver._internal.chefs.sql.sql_chef import SqlEntry
+from recserver._internal.core.errors import InvalidInput, RecServerError
+from recserver._internal.recommend.request_options import RankOptions, UserOptions
+from recserver._internal.registry.model_status import ModelStatus
+from recserver._internal.registry.quality_gate import QualityGate
+from recserver._internal.server.http.routes import ROUTES
+from recserver._internal.server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "recserver").rglob("*.py"))
@@ -115,8 +122,8 @@ def test_links_between_pages_are_valid() -> None:
 def test_the_server_imports_no_heavy_library() -> None:
     heavy = "sklearn", "pandas", "scipy"
     code = (
-        "import sys, recserver.server.rec_server, recserver.cli.commands.serve, recserver.registry.model_cache; "
-        "import recserver.algorithms.nmf.algorithm; "
+        "import sys, recserver._internal.server.rec_server, recserver._internal.cli.commands.serve, recserver._internal.registry.model_cache; "
+        "import recserver._internal.algorithms.nmf.algorithm; "
         f"print([one for one in {heavy} if one in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockingError
 
-from recserver.storage.model_file import pack
+from recserver._internal.storage.model_file import pack
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,7 +19,7 @@ BLOCKED = """
 import asyncio, time
 from pathlib import Path
 import pytest
-from recserver.storage.model_file import pack
+from recserver._internal.storage.model_file import pack
 from tests import conftest
 
 conftest.MAX_CALLBACK_SECONDS /= 5  # so that this takes less time

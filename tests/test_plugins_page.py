@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 
 pytestmark = pytest.mark.process
 

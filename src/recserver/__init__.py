@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 # fmt: off
 if TYPE_CHECKING:
-    from recserver.core.errors import (
+    from recserver._internal.core.errors import (
         Conflict,
         DataChefExists,
         DataChefNotFound,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         UserNotFound,
         VersionNotFound,
     )
-    from recserver.core.events import (
+    from recserver._internal.core.events import (
         Event,
         ModelServes,
         RunEnded,
@@ -55,9 +55,9 @@ if TYPE_CHECKING:
         TaskRecovered,
         TasksReconciled,
     )
-    from recserver.results.data_chefs import CreatedDataChef, DataChefInfo, DataPreview, DeletedDataChef
-    from recserver.results.exports import ExportStatus
-    from recserver.results.models import (
+    from recserver._internal.results.data_chefs import CreatedDataChef, DataChefInfo, DataPreview, DeletedDataChef
+    from recserver._internal.results.exports import ExportStatus
+    from recserver._internal.results.models import (
         AlgorithmInfo,
         AlgorithmList,
         CreatedModel,
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
         VersionInfo,
         VersionList,
     )
-    from recserver.results.recommendations import (
+    from recserver._internal.results.recommendations import (
         BatchRecommendations,
         ItemList,
         ItemPage,
@@ -87,7 +87,7 @@ if TYPE_CHECKING:
         UserPage,
         UserRecommendations,
     )
-    from recserver.results.runs import (
+    from recserver._internal.results.runs import (
         RunList,
         RunOutcome,
         RunRecord,
@@ -98,16 +98,16 @@ if TYPE_CHECKING:
         TrainingState,
         TrainingStatus,
     )
-    from recserver.results.scheduler import (
+    from recserver._internal.results.scheduler import (
         Health,
         RestartedScheduler,
         SchedulerState,
         SchedulerStatus,
         StoppedScheduler,
     )
-    from recserver.results.tasks import AddedTask, ChangedInterval, ChangedTask, RemovedTask, TaskInfo
-    from recserver.server.rec_server import RecServer
-    from recserver.server.settings import Settings
+    from recserver._internal.results.tasks import AddedTask, ChangedInterval, ChangedTask, RemovedTask, TaskInfo
+    from recserver._internal.server.rec_server import RecServer
+    from recserver._internal.server.settings import Settings
 
 __all__ = [
     "AddedTask", "AlgorithmInfo", "AlgorithmList", "BatchRecommendations", "ChangedInterval", "ChangedTask",
@@ -127,18 +127,21 @@ __all__ = [
 ]
 # fmt: on
 
-_MODULES = {"RecServer": "recserver.server.rec_server", "Settings": "recserver.server.settings"}
+_MODULES = {
+    "RecServer": "recserver._internal.server.rec_server",
+    "Settings": "recserver._internal.server.settings",
+}
 
 _MODULES_OF_OTHERS = (
-    "recserver.core.errors",
-    "recserver.core.events",
-    "recserver.results.data_chefs",
-    "recserver.results.exports",
-    "recserver.results.models",
-    "recserver.results.recommendations",
-    "recserver.results.runs",
-    "recserver.results.scheduler",
-    "recserver.results.tasks",
+    "recserver._internal.core.errors",
+    "recserver._internal.core.events",
+    "recserver._internal.results.data_chefs",
+    "recserver._internal.results.exports",
+    "recserver._internal.results.models",
+    "recserver._internal.results.recommendations",
+    "recserver._internal.results.runs",
+    "recserver._internal.results.scheduler",
+    "recserver._internal.results.tasks",
 )
 """Errors, events and results."""
 

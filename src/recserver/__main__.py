@@ -1,6 +1,6 @@
 """``python -m recserver``: the command line."""
 
-from recserver.cli import main
+from recserver._internal.cli import main
 
 if __name__ == "__main__":
     main()

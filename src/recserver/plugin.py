@@ -3,18 +3,18 @@
 Everything else in recserver, except :mod:`recserver` itself and :mod:`recserver.testing`, may change at any time.
 """
 
-from recserver.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
-from recserver.algorithms.fold_in import FoldIn, Weighting
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.item_item_weights import ItemItemWeights
-from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel, WarmStart
-from recserver.chefs.chef_entry import ChefEntry, invalid_field, read_entry, to_column
-from recserver.chefs.files.allowed_paths import allowed_path
-from recserver.chefs.protocol import Batch, Chef, Column, ConditionalChef, Rejection, RestartRead
-from recserver.chefs.secrets import expand_environment, missing_variables
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import FieldError, InvalidInput, SourceFailed, TrainingFailed
-from recserver.core.validation.values import WholeNumber
+from recserver._internal.algorithms.base import BaseAlgorithm, Feedback, Params, RandomState, Real
+from recserver._internal.algorithms.fold_in import FoldIn, Weighting
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.item_item_weights import ItemItemWeights
+from recserver._internal.algorithms.protocol import Algorithm, FitContext, FittedModel, WarmStart
+from recserver._internal.chefs.chef_entry import ChefEntry, invalid_field, read_entry, to_column
+from recserver._internal.chefs.files.allowed_paths import allowed_path
+from recserver._internal.chefs.protocol import Batch, Chef, Column, ConditionalChef, Rejection, RestartRead
+from recserver._internal.chefs.secrets import expand_environment, missing_variables
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import FieldError, InvalidInput, SourceFailed, TrainingFailed
+from recserver._internal.core.validation.values import WholeNumber
 
 __all__ = [
     "Algorithm",

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestServer
 from pyarrow import feather, parquet
 
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 
 HEADER = b"user_id,item_id,rating\n"
 GOOD = HEADER + b"ann,tea,5\nann,scone,3\nbob,tea,4\nbob,latte,2\ncid,scone,1\n"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.errors import RecServerError
+from recserver._internal.core.errors import RecServerError
 from tests.helpers.model_files import put_model
 
 VICTIM, OTHERS = "victim", ("first", "second")

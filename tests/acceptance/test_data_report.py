@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 
 ROWS = "user_id,item_id,rating\nann,tea,5\nann,scone,3\nbob,tea,4\n,tea,1\nbob,,2\nbob,,2\nann,tea,1\n"
 REJECTED = {"user_id is empty": 1, "item_id is empty": 2}

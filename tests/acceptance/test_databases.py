@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from recserver import RecServer
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 from tests.helpers import database_servers as servers
 from tests.helpers.hyperparameters import QUICK_NMF
 

@@ -14,14 +14,14 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer, Settings
-from recserver.core.errors import Draining, ServerCannotStart
+from recserver._internal.core.errors import Draining, ServerCannotStart
 
 pytestmark = pytest.mark.process
 
 SCRIPT = """
 import asyncio, sys
 from recserver import RecServer
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 
 async def main():
     async with RecServer(sys.argv[1]) as rec:

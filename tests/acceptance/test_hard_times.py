@@ -14,15 +14,15 @@ import pytest
 from aiohttp import ClientSession
 
 from recserver import RecServer, Settings
-from recserver.core.errors import (
+from recserver._internal.core.errors import (
     DataChefExists,
     ModelNotFound,
     ModelNotTrained,
     ServerCannotStart,
     StorageUnreadable,
 )
-from recserver.core.events import ModelServes, RunEnded, RunProgressed
-from recserver.storage import model_file as artifact
+from recserver._internal.core.events import ModelServes, RunEnded, RunProgressed
+from recserver._internal.storage import model_file as artifact
 
 ROWS = "user_id,item_id\nann,tea\nann,scone\nbob,tea\nbob,latte\n"
 

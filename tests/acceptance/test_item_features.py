@@ -11,9 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer
-from recserver.core.events import RunEnded, RunSkipped
-from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.item_attributes import Attributes, require_attributes
+from recserver._internal.core.events import RunEnded, RunSkipped
+from recserver._internal.recommend.filters import parse_condition
+from recserver._internal.recommend.model.item_attributes import Attributes, require_attributes
 from tests.helpers.hyperparameters import QUICK_NMF
 
 FILMS = "movieId,title,genres\ni0,Big,Comedy\ni1,Alien,Horror|Sci-Fi\ni2,Heat,Drama\nx,Unknown,Western\n"

@@ -12,7 +12,7 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 from tests.helpers.hyperparameters import QUICK_NMF
 
 START = "Corrected rename_columns: "

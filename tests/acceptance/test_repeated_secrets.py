@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 
 CANARY = "c4n4ry-s3cret-Pa55w0rd"
 CREDENTIALS = {

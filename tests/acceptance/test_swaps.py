@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
 from tests.helpers.model_files import put_model, write_model
 from tests.helpers.server_process import a_server
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from recserver.algorithms.auto import search as auto_search
-from recserver.algorithms.auto.algorithm import auto
-from recserver.algorithms.auto.params import AutoParams
-from recserver.algorithms.auto.search import select_algorithm, typical_seconds
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
-from recserver.algorithms.protocol import FitContext
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.clock import SystemClock
-from recserver.core.errors import InvalidInput, TrainingFailed
+from recserver._internal.algorithms.auto import search as auto_search
+from recserver._internal.algorithms.auto.algorithm import auto
+from recserver._internal.algorithms.auto.params import AutoParams
+from recserver._internal.algorithms.auto.search import select_algorithm, typical_seconds
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
+from recserver._internal.algorithms.protocol import FitContext
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.clock import SystemClock
+from recserver._internal.core.errors import InvalidInput, TrainingFailed
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.worker.evaluate import evaluate
+from recserver._internal.training.worker.train import train
 from recserver.testing.algorithm_under_test import clustered_rows, first_difference, interactions_of, random_rows
-from recserver.training.jobs import TrainingJob
-from recserver.training.worker.evaluate import evaluate
-from recserver.training.worker.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -126,7 +126,7 @@ def test_a_comparison_ends_at_the_deadline() -> None:
 
 
 def test_an_algorithm_that_fails_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recserver.algorithms.ease.MAX_ITEMS", 10)
+    monkeypatch.setattr("recserver._internal.algorithms.ease.MAX_ITEMS", 10)
     selection = auto.tune(PLAIN, {"algorithms": ["ease", "item_knn"]}, FitContext())
     assert selection["algorithm"] == "item_knn"
     (note,) = selection["notes"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from recserver.algorithms.evaluation.given_split import holdout_from_split
-from recserver.algorithms.evaluation.splitting import Holdout
-from recserver.algorithms.interactions import Interactions
+from recserver._internal.algorithms.evaluation.given_split import holdout_from_split
+from recserver._internal.algorithms.evaluation.splitting import Holdout
+from recserver._internal.algorithms.interactions import Interactions
 
 
 def of(*rows: tuple[str, str, float]) -> Interactions:

@@ -10,8 +10,8 @@ import pytest
 from scipy.sparse import csr_array, random_array
 from sklearn.decomposition import NMF as ScikitNMF
 
-from recserver.algorithms.nmf import hals
-from recserver.algorithms.nmf.hals import Penalty, factorize, largest_singular_value, random_start
+from recserver._internal.algorithms.nmf import hals
+from recserver._internal.algorithms.nmf.hals import Penalty, factorize, largest_singular_value, random_start
 
 pytestmark = pytest.mark.slow
 

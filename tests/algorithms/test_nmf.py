@@ -11,11 +11,11 @@ import pytest
 from scipy.sparse import csr_array
 from sklearn.decomposition import NMF as ScikitNMF
 
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf.algorithm import nmf, nmf_accurate, nmf_fast
-from recserver.algorithms.nmf.hals import largest_singular_value, random_start
-from recserver.algorithms.protocol import FitContext, FittedModel, WarmStart
-from recserver.core.errors import InvalidInput, TrainingFailed
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.nmf.algorithm import nmf, nmf_accurate, nmf_fast
+from recserver._internal.algorithms.nmf.hals import largest_singular_value, random_start
+from recserver._internal.algorithms.protocol import FitContext, FittedModel, WarmStart
+from recserver._internal.core.errors import InvalidInput, TrainingFailed
 from tests.helpers.planted_tastes import of, same, some, tastes
 
 pytestmark = pytest.mark.slow
@@ -115,7 +115,7 @@ def test_fits_are_reproducible_with_any_number_of_threads(method: Any) -> None:
 
 @pytest.mark.slow
 def test_neighbors_improve_the_ranking_and_both_beat_popularity() -> None:
-    from recserver.training.worker.evaluate import evaluate
+    from recserver._internal.training.worker.evaluate import evaluate
 
     found = {
         name: evaluate(nmf, given, tastes(seed=3)).metrics

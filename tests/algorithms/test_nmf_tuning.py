@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf import tuning as nmf_tuning
-from recserver.algorithms.nmf.params import NMFParams
-from recserver.algorithms.nmf.tuning import BLENDS, REGULARIZATIONS, tune
-from recserver.algorithms.protocol import FitContext
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.nmf import tuning as nmf_tuning
+from recserver._internal.algorithms.nmf.params import NMFParams
+from recserver._internal.algorithms.nmf.tuning import BLENDS, REGULARIZATIONS, tune
+from recserver._internal.algorithms.protocol import FitContext
 
 USERS, ITEMS = 30, 12
 

@@ -9,10 +9,10 @@ import pytest
 from scipy.optimize import nnls
 from scipy.sparse import csr_array, random_array
 
-from recserver.algorithms import nearest_items as nearest_module
-from recserver.algorithms import slim as weights_module
-from recserver.algorithms.nearest_items import ItemColumns, nearest_items
-from recserver.algorithms.slim import RIDGE, item_weights
+from recserver._internal.algorithms import nearest_items as nearest_module
+from recserver._internal.algorithms import slim as weights_module
+from recserver._internal.algorithms.nearest_items import ItemColumns, nearest_items
+from recserver._internal.algorithms.slim import RIDGE, item_weights
 
 Matrix = np.ndarray[Any, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recserver.algorithms.evaluation.splitting import Holdout, hold_out
-from recserver.algorithms.interactions import Interactions
+from recserver._internal.algorithms.evaluation.splitting import Holdout, hold_out
+from recserver._internal.algorithms.interactions import Interactions
 from tests.helpers.source_columns import batch, built, pairs
 
 Pair = tuple[str, str]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from recserver.algorithms.top_n import top_candidates, top_n
+from recserver._internal.algorithms.top_n import top_candidates, top_n
 
 # Few different values, so that ties are everywhere; -inf excludes an item.
 ties = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 3.4e38, -3.4e38, 1e-45, float("-inf")])

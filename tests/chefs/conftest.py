@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import stamina.instrumentation
 
-from recserver.chefs.protocol import Chef
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.ingest.id_encoding import to_list
+from recserver._internal.chefs.protocol import Chef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.ingest.id_encoding import to_list
 from tests.helpers import database_servers as servers
 from tests.helpers.database_servers import Server
 from tests.helpers.http_site import Site

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recserver.chefs.protocol import RestartRead
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql import row_batches as sql_rows
-from recserver.chefs.sql import sql_chef as sql
-from recserver.chefs.sql.sql_chef import SqlChef
-from recserver.core.errors import SourceFailed
+from recserver._internal.chefs.protocol import RestartRead
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.sql import row_batches as sql_rows
+from recserver._internal.chefs.sql import sql_chef as sql
+from recserver._internal.chefs.sql.sql_chef import SqlChef
+from recserver._internal.core.errors import SourceFailed
 from tests.helpers.bad_sql import BAD_SQL
 from tests.helpers.sql_readers import USUAL_TIME, Ways, learned
 
@@ -204,6 +204,6 @@ def test_the_fast_path_times_out(policy: SourcePolicy, ways: Ways, monkeypatch: 
     batches = SqlChef(ENTRY, policy.model_copy(update={"batch_rows": 100})).batches({"user_id", "item_id"})
     assert next(batches).n_rows
     assert ways.quick_rows == 100
-    monkeypatch.setattr("recserver.core.clock.SystemClock.monotonic", lambda _: 1e12)
+    monkeypatch.setattr("recserver._internal.core.clock.SystemClock.monotonic", lambda _: 1e12)
     with pytest.raises(SourceFailed, match="longer than 20 seconds"):
         next(batches)

@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import ipc, parquet
 
-from recserver.chefs.files import fast_csv as csv_blocks
-from recserver.chefs.files import file_chef as csv_chef
-from recserver.chefs.rest.json_pages import parse_page
-from recserver.chefs.rest.json_stream import JsonRowParser
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed
-from recserver.training.ingest.source_reader import collect
-from recserver.training.jobs import DataReport, TrainingJob
+from recserver._internal.chefs.files import fast_csv as csv_blocks
+from recserver._internal.chefs.files import file_chef as csv_chef
+from recserver._internal.chefs.rest.json_pages import parse_page
+from recserver._internal.chefs.rest.json_stream import JsonRowParser
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.training.ingest.source_reader import collect
+from recserver._internal.training.jobs import DataReport, TrainingJob
 from tests.helpers.http_site import Site
 
 pytestmark = pytest.mark.slow
@@ -401,10 +401,10 @@ CHILD = """
 import json
 import sys
 from pathlib import Path
-from recserver.core.errors import SourceFailed
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.jobs import TrainingJob
-from recserver.training.ingest.source_reader import collect
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.ingest.source_reader import collect
 for line in sys.stdin:
     job = TrainingJob(model_id="m", model_version=1, algorithm="nmf", hyperparameters={}, data_chef_id="c",
                       data_chef=json.loads(line), policy=SourcePolicy(data_dir=Path(sys.argv[1])), out=Path("out"))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from recserver.chefs.chef_store import ChefStore
-from recserver.core.errors import StorageUnreadable
+from recserver._internal.chefs.chef_store import ChefStore
+from recserver._internal.core.errors import StorageUnreadable
 
 LAUGHS = 'a0: &a0 ["x","x","x","x","x","x","x","x","x"]\n' + "".join(
     f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10)

@@ -18,9 +18,9 @@ import pytest
 from aiohttp import web
 from pyarrow import ipc, parquet
 
-from recserver.chefs.rest import rest_chef as api
-from recserver.chefs.sql import row_batches as sql_rows
-from recserver.chefs.sql import sql_chef as sql
+from recserver._internal.chefs.rest import rest_chef as api
+from recserver._internal.chefs.sql import row_batches as sql_rows
+from recserver._internal.chefs.sql import sql_chef as sql
 from recserver.testing import DataChefSuite
 from tests.helpers.http_site import Site
 from tests.helpers.shared_worker import one_worker_serves_all_tests

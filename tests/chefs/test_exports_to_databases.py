@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import ExportFailed, InvalidInput
-from recserver.recommend.query import Query
-from recserver.training.export.export_job import ExportJob, ExportRow, TableTarget
-from recserver.training.export.export_worker import export
-from recserver.training.export.sqlite_export import open_sqlite_target
-from recserver.training.export.table_export import open_table_target
-from recserver.training.export.table_target import locate_table
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import ExportFailed, InvalidInput
+from recserver._internal.recommend.query import Query
+from recserver._internal.training.export.export_job import ExportJob, ExportRow, TableTarget
+from recserver._internal.training.export.export_worker import export
+from recserver._internal.training.export.sqlite_export import open_sqlite_target
+from recserver._internal.training.export.table_export import open_table_target
+from recserver._internal.training.export.table_target import locate_table
 from tests.helpers.database_servers import PASSWORD, Server
 from tests.helpers.exported import ODD_IDS, Row, wanted, write_crowd
 
@@ -101,7 +101,7 @@ def test_similar_ids_stay_different(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_rows_are_written_in_several_batches(shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recserver.training.export.export_worker.ROWS_PER_WRITE", 50)
+    monkeypatch.setattr("recserver._internal.training.export.export_worker.ROWS_PER_WRITE", 50)
     model = write_crowd(tmp_path / "m.pkl", [f"u{n}" for n in range(200)], [f"i{n}" for n in range(20)])
     assert exported(model, shop.target()) == 2000
     assert in_order(shop.rows("m")) == wanted(model)
@@ -356,7 +356,7 @@ def test_a_file_that_is_not_a_database_is_not_changed(
 def test_an_export_waits_for_a_locked_database(
     data_dir: Path, policy: SourcePolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recserver.training.export.sqlite_export.LOCK_TIMEOUT", 0.01)
+    monkeypatch.setattr("recserver._internal.training.export.sqlite_export.LOCK_TIMEOUT", 0.01)
     target = TableTarget(table="top", database="sqlite:///shop.db", policy=policy)
     with closing(sqlite3.connect(data_dir / "shop.db", isolation_level=None)) as other:
         other.execute("CREATE TABLE t (x)")

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recserver.chefs.files import fast_csv as csv_blocks
-from recserver.chefs.files import file_chef as csv_chef
-from recserver.chefs.files.file_chef import CsvChef
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.ingest.id_encoding import to_list
+from recserver._internal.chefs.files import fast_csv as csv_blocks
+from recserver._internal.chefs.files import file_chef as csv_chef
+from recserver._internal.chefs.files.file_chef import CsvChef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.ingest.id_encoding import to_list
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 HEADER = ["user_id", "item_id", "rating"]

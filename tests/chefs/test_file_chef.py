@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.files import strict_csv as csv_text
-from recserver.chefs.files.file_chef import CsvChef
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.training.ingest.id_encoding import to_list
+from recserver._internal.chefs.files import strict_csv as csv_text
+from recserver._internal.chefs.files.file_chef import CsvChef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import InvalidInput, SourceFailed
+from recserver._internal.training.ingest.id_encoding import to_list
 
 pytestmark = pytest.mark.process
 
@@ -225,8 +225,8 @@ def test_constructing_chefs_imports_nothing_heavy() -> None:
     code = """
 import sys
 from pathlib import Path
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.files.file_chef import CsvChef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.files.file_chef import CsvChef
 policy = SourcePolicy(data_dir=Path("data"))
 CsvChef({"path": "x.csv"}, policy).warnings()
 heavy = {"pandas", "pyarrow", "sklearn", "sqlalchemy", "sqlglot", "ijson", "aiohttp"}

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import feather, ipc, parquet
 
-from recserver.chefs.files import decompression as source_file
-from recserver.chefs.files import fast_csv as csv_blocks
-from recserver.chefs.files.file_chef import CsvChef, format_from_name
-from recserver.chefs.protocol import Rejection
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver._internal.chefs.files import decompression as source_file
+from recserver._internal.chefs.files import fast_csv as csv_blocks
+from recserver._internal.chefs.files.file_chef import CsvChef, format_from_name
+from recserver._internal.chefs.protocol import Rejection
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import InvalidInput, SourceFailed
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]
 

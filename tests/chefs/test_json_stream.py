@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.rest.json_stream import MAX_LIST_VALUES, JsonRowParser
-from recserver.core.errors import SourceFailed
+from recserver._internal.chefs.rest.json_stream import MAX_LIST_VALUES, JsonRowParser
+from recserver._internal.core.errors import SourceFailed
 
 ROWS = [{"user_id": "u1", "item_id": 7, "rating": 4.5}, {"user_id": "ü", "item_id": None, "rating": True}]
 REQUESTED = ("user_id", "item_id", "rating")

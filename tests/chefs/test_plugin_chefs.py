@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from recserver.core.errors import InvalidInput
+from recserver._internal.core.errors import InvalidInput
 from recserver.testing import DataChefSuite
 from tests.helpers.shared_worker import one_worker_serves_all_tests
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.chefs.rename_columns import MAX_RENAMES, canonical_renames, parse_renames, renamed_columns
+from recserver._internal.chefs.rename_columns import MAX_RENAMES, canonical_renames, parse_renames, renamed_columns
 
 NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=","), min_size=1, max_size=20).filter(
     lambda name: name == name.strip() and "->" not in name

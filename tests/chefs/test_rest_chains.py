@@ -12,16 +12,16 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from recserver.chefs.protocol import Batch
-from recserver.chefs.rest import page_fetching as pages
-from recserver.chefs.rest.http_client import Response
-from recserver.chefs.rest.json_pages import FastPageDecoder, page_from_rows
-from recserver.chefs.rest.link_header import next_link
-from recserver.chefs.rest.pagination_hints import missing_next_hints
-from recserver.chefs.rest.paginators import Cursor, HeaderCursor, HeaderLink, JsonLink
-from recserver.chefs.rest.rest_chef import ApiChef
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed
+from recserver._internal.chefs.protocol import Batch
+from recserver._internal.chefs.rest import page_fetching as pages
+from recserver._internal.chefs.rest.http_client import Response
+from recserver._internal.chefs.rest.json_pages import FastPageDecoder, page_from_rows
+from recserver._internal.chefs.rest.link_header import next_link
+from recserver._internal.chefs.rest.pagination_hints import missing_next_hints
+from recserver._internal.chefs.rest.paginators import Cursor, HeaderCursor, HeaderLink, JsonLink
+from recserver._internal.chefs.rest.rest_chef import ApiChef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import SourceFailed
 from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]

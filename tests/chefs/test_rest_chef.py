@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from recserver.chefs.protocol import Rejection
-from recserver.chefs.rest import http_client as fetch
-from recserver.chefs.rest import page_fetching as pages
-from recserver.chefs.rest import rest_chef as api
-from recserver.chefs.rest.rest_chef import ApiChef
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver._internal.chefs.protocol import Rejection
+from recserver._internal.chefs.rest import http_client as fetch
+from recserver._internal.chefs.rest import page_fetching as pages
+from recserver._internal.chefs.rest import rest_chef as api
+from recserver._internal.chefs.rest.rest_chef import ApiChef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import InvalidInput, SourceFailed
 from tests.helpers.http_site import Site
 
 pytestmark = pytest.mark.slow

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.lookup import load_chef_class
-from recserver.chefs.rest import http_client as fetch
-from recserver.chefs.rest import rest_chef as api
-from recserver.chefs.rest.rest_chef import ApiChef
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver._internal.chefs.lookup import load_chef_class
+from recserver._internal.chefs.rest import http_client as fetch
+from recserver._internal.chefs.rest import rest_chef as api
+from recserver._internal.chefs.rest.rest_chef import ApiChef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import InvalidInput, SourceFailed
 from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]

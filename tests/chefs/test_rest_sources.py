@@ -14,16 +14,16 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.chefs.rest import http_client as fetch
-from recserver.chefs.rest import page_fetching as pages
-from recserver.chefs.rest import rest_chef as api
-from recserver.chefs.rest.error_messages import retry_after_seconds
-from recserver.chefs.rest.json_pages import FastPageDecoder, page_from_rows, parse_page
-from recserver.chefs.rest.json_stream import JsonRowParser
-from recserver.chefs.rest.rest_chef import ApiChef
-from recserver.chefs.secrets import MASK, mask_entry, restore_masked
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput, SourceFailed, SourceUnchanged
+from recserver._internal.chefs.rest import http_client as fetch
+from recserver._internal.chefs.rest import page_fetching as pages
+from recserver._internal.chefs.rest import rest_chef as api
+from recserver._internal.chefs.rest.error_messages import retry_after_seconds
+from recserver._internal.chefs.rest.json_pages import FastPageDecoder, page_from_rows, parse_page
+from recserver._internal.chefs.rest.json_stream import JsonRowParser
+from recserver._internal.chefs.rest.rest_chef import ApiChef
+from recserver._internal.chefs.secrets import MASK, mask_entry, restore_masked
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import InvalidInput, SourceFailed, SourceUnchanged
 from tests.helpers.http_site import Site
 
 Read = Callable[..., tuple[tuple[str, ...], dict[str, list[Any]]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from recserver.chefs.secrets import (
+from recserver._internal.chefs.secrets import (
     MASK,
     expand_environment,
     mask_entry,
@@ -14,7 +14,7 @@ from recserver.chefs.secrets import (
     scrub,
     secret_values,
 )
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver._internal.core.errors import InvalidInput, SourceFailed
 
 CANARY = "c4n4ry-Pa55"
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql import database_config as databases
-from recserver.chefs.sql import sqlalchemy_reader as engines
-from recserver.chefs.sql import sqlite_reader as sqlite
-from recserver.chefs.sql.database_config import DbConfig, database_from_config, database_from_url
-from recserver.chefs.sql.query_guard import check_query
-from recserver.chefs.sql.sql_chef import SqlChef
-from recserver.core.errors import InvalidInput, SourceFailed
-from recserver.training.ingest.id_encoding import to_list
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.sql import database_config as databases
+from recserver._internal.chefs.sql import sqlalchemy_reader as engines
+from recserver._internal.chefs.sql import sqlite_reader as sqlite
+from recserver._internal.chefs.sql.database_config import DbConfig, database_from_config, database_from_url
+from recserver._internal.chefs.sql.query_guard import check_query
+from recserver._internal.chefs.sql.sql_chef import SqlChef
+from recserver._internal.core.errors import InvalidInput, SourceFailed
+from recserver._internal.training.ingest.id_encoding import to_list
 from tests.helpers.bad_sql import BAD_SQL
 
 CANARY = "c4n4ry-Pa55"

@@ -12,10 +12,10 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql.error_messages import error_message, source_failure
-from recserver.chefs.sql.sql_chef import SqlChef
-from recserver.core.errors import InvalidInput, SourceFailed
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.sql.error_messages import error_message, source_failure
+from recserver._internal.chefs.sql.sql_chef import SqlChef
+from recserver._internal.core.errors import InvalidInput, SourceFailed
 from tests.helpers.cut_off import cut_off_in
 from tests.helpers.database_servers import PASSWORD, Server
 from tests.helpers.sql_readers import Ways
@@ -179,7 +179,9 @@ def test_the_standard_driver_is_used_if_the_fast_path_fails(
     table: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recserver.chefs.sql.adbc_reader._libpq_url", lambda _: "postgresql://nobody@127.0.0.1:1/")
+    monkeypatch.setattr(
+        "recserver._internal.chefs.sql.adbc_reader._libpq_url", lambda _: "postgresql://nobody@127.0.0.1:1/"
+    )
     chef = SqlChef({"connection": postgresql.dsn(), "query": "SELECT 7 AS user_id"}, policy)
     assert table(chef)[1] == {"user_id": [7]}
     assert ways.quick_rows == 0

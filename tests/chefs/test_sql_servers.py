@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 import pytest
 
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql import sql_chef as sql
-from recserver.chefs.sql.sql_chef import SqlChef
-from recserver.core.errors import SourceFailed
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.sql import sql_chef as sql
+from recserver._internal.chefs.sql.sql_chef import SqlChef
+from recserver._internal.core.errors import SourceFailed
 from tests.helpers.bad_sql import BAD_SQL
 from tests.helpers.database_servers import PASSWORD, Server
 from tests.helpers.sql_readers import Ways

@@ -14,8 +14,8 @@ from adbc_driver_manager import AdbcDatabase
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql.sql_chef import SqlChef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.sql.sql_chef import SqlChef
 from tests.helpers.database_servers import Server
 from tests.helpers.sql_readers import USUAL_TIME, Ways
 

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from recserver.chefs.ssrf_guard import GuardedSocketFactory, address_error, host_error, parse_address
+from recserver._internal.chefs.ssrf_guard import GuardedSocketFactory, address_error, host_error, parse_address
 
 LOOPBACK = [
     "127.0.0.1",

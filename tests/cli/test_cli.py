@@ -111,7 +111,7 @@ def test_demo_runs_the_whole_workflow(demo: Demo) -> None:
 
 async def test_demo_recommends_more_of_what_a_guest_likes(demo: Demo) -> None:
     from recserver import RecServer, Settings
-    from recserver.cli.commands import demo_data
+    from recserver._internal.cli.commands import demo_data
 
     visits = demo_data.liked(demo_data.visits())
     hits = total = 0

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import csv
 
-from recserver.training import algorithm_comparison
-from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.executors.protocol import OnProgress
-from recserver.training.jobs import CandidateJob, CandidateResult
-from recserver.training.worker.evaluate_candidate import evaluate_candidate
+from recserver._internal.training import algorithm_comparison
+from recserver._internal.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.executors.protocol import OnProgress
+from recserver._internal.training.jobs import CandidateJob, CandidateResult
+from recserver._internal.training.worker.evaluate_candidate import evaluate_candidate
 from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start
 
@@ -163,7 +163,7 @@ def test_hyperparameters_are_those_of_the_fit(quick: Command, file: Path) -> Non
 
 
 def test_by_default_all_built_in_algorithms_are_compared(quick: Command, tmp_path: Path) -> None:
-    from recserver.algorithms.lookup import ALGORITHM_PATHS
+    from recserver._internal.algorithms.lookup import ALGORITHM_PATHS
 
     (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id", *(line[:-2] for line in sample_rows(12))]))
     rows = rows_of(quick, "--data", "few.csv")

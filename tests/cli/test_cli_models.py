@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.cli.model_formats import import_arrays, read
-from recserver.core.errors import InvalidInput
-from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import Interaction
-from recserver.storage.model_file import load
+from recserver._internal.cli.model_formats import import_arrays, read
+from recserver._internal.core.errors import InvalidInput
+from recserver._internal.recommend.filters import parse_condition
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import Answer, recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import Interaction
+from recserver._internal.storage.model_file import load
 from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start
 from tests.helpers.film_models import put_films
@@ -413,7 +413,7 @@ def test_an_archive_that_would_be_too_large_is_refused(tmp_path: Path, monkeypat
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, user_factors=np.zeros(10**6))
     assert path.stat().st_size < 10**5
-    monkeypatch.setattr("recserver.cli.model_formats.MAX_FILE_BYTES", 10**6)
+    monkeypatch.setattr("recserver._internal.cli.model_formats.MAX_FILE_BYTES", 10**6)
     with pytest.raises(InvalidInput, match="more than"):
         read(path, "npz")
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.recommend.filters import Condition
-from recserver.recommend.query import Query
-from recserver.training.export.export_job import EXTENSIONS
+from recserver._internal.recommend.filters import Condition
+from recserver._internal.recommend.query import Query
+from recserver._internal.training.export.export_job import EXTENSIONS
 from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start
 from tests.helpers.exported import in_file, put_crowd, wanted

@@ -20,14 +20,14 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from typer.testing import CliRunner, Result
 
-from recserver.cli import app
-from recserver.core.errors import SourceUnchanged
-from recserver.core.events import RunEnded
-from recserver.results.runs import RunOutcome
-from recserver.server.rec_server import RecServer
-from recserver.server.settings import Settings
+from recserver._internal.cli import app
+from recserver._internal.core.errors import SourceUnchanged
+from recserver._internal.core.events import RunEnded
+from recserver._internal.results.runs import RunOutcome
+from recserver._internal.server.rec_server import RecServer
+from recserver._internal.server.settings import Settings
+from recserver._internal.training.jobs import Progress
 from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining
-from recserver.training.jobs import Progress
 from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 

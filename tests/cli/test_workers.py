@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientError, ClientResponse, ClientSession
 
-from recserver.recommend.model.loading import load_model
+from recserver._internal.recommend.model.loading import load_model
 from tests.helpers.cli_call import Command
 from tests.helpers.cli_process import Start, line_with, starter
 from tests.helpers.cli_service import Serve, Service, called, ok, role_of, server_starter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from recserver.core.clock import SystemClock
+from recserver._internal.core.clock import SystemClock
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

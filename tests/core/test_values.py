@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from recserver.core.errors import TaskExists
-from recserver.core.validation.values import (
+from recserver._internal.core.errors import TaskExists
+from recserver._internal.core.validation.values import (
     JsonObject,
     Text,
     check_new_id,

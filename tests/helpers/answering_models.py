@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms.fold_in import FoldIn, Weighting
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.item_item_weights import ItemItemWeights
-from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.protocol import FitContext, FittedModel
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.recommend.model.attribute_arrays import Attribute, Kind
-from recserver.recommend.model.item_attributes import Attributes
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.storage.model_file.id_table import IdIndex, pack_ids
-from recserver.training.jobs import TrainingJob
-from recserver.training.worker.train import finish_training
+from recserver._internal.algorithms.fold_in import FoldIn, Weighting
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.item_item_weights import ItemItemWeights
+from recserver._internal.algorithms.lookup import load_algorithm
+from recserver._internal.algorithms.protocol import FitContext, FittedModel
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.recommend.model.attribute_arrays import Attribute, Kind
+from recserver._internal.recommend.model.item_attributes import Attributes
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.storage.model_file.id_table import IdIndex, pack_ids
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.worker.train import finish_training
 
 Array = NDArray[Any]
 

@@ -19,7 +19,7 @@ from unittest.mock import patch
 from rich.console import Console
 from stamina.instrumentation import get_on_retry_hooks, set_on_retry_hooks
 
-from recserver.cli import main, output
+from recserver._internal.cli import main, output
 
 IGNORED_WARNINGS = DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning
 """The warnings that Python ignores by default."""

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
-from recserver.storage import model_file as artifact
-from recserver.storage.model_file.id_table import pack_ids
-from recserver.training.export.export_job import COLUMNS
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.storage.model_file.id_table import pack_ids
+from recserver._internal.training.export.export_job import COLUMNS
 
 Row = tuple[str, int, str, float]
 

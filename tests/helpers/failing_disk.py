@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from recserver.storage.disk import Disk
+from recserver._internal.storage.disk import Disk
 
 
 class PowerCut(Exception):

@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 
 from recserver import RecServer
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.protocol import FitContext
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.recommend.model.attribute_arrays import Kind
-from recserver.recommend.model.item_attributes import parse_time
-from recserver.training.ingest.attribute_columns import EncodedAttribute, PackedAttributes, pack_attributes
-from recserver.training.jobs import TrainingJob
-from recserver.training.worker.train import finish_training, training_digest
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.lookup import load_algorithm
+from recserver._internal.algorithms.protocol import FitContext
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.recommend.model.attribute_arrays import Kind
+from recserver._internal.recommend.model.item_attributes import parse_time
+from recserver._internal.training.ingest.attribute_columns import (
+    EncodedAttribute,
+    PackedAttributes,
+    pack_attributes,
+)
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.worker.train import finish_training, training_digest
 
 ODD = "a/b\n€ ?&,%2F"
 """An item id with everything in it that an address could be broken by."""

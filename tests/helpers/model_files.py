@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from recserver.storage import model_file as artifact
-from recserver.storage.model_file.id_table import pack_ids
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.storage.model_file.id_table import pack_ids
 
 
 def write_model(path: Path, *, items: int = 20, k: int = 4, version: int = 1, seed: int = 0) -> Path:

@@ -8,8 +8,8 @@ from typing import Any
 
 import jsonschema_rs
 
-from recserver.server.http.openapi.document import openapi_document
-from recserver.server.http.routes import PREFIXES
+from recserver._internal.server.http.openapi.document import openapi_document
+from recserver._internal.server.http.routes import PREFIXES
 
 DOCUMENT = openapi_document()
 

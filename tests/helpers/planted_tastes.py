@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.protocol import FittedModel
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.protocol import FittedModel
 
 
 def some(users: int = 30, items: int = 20, seed: int = 0) -> Interactions:

@@ -15,11 +15,11 @@ import yaml
 from aiohttp import ClientSession
 
 from recserver import RecServer, Settings
-from recserver.core.clock import SystemClock
-from recserver.core.errors import SourceUnchanged
+from recserver._internal.core.clock import SystemClock
+from recserver._internal.core.errors import SourceUnchanged
+from recserver._internal.training.executors.protocol import OnProgress
+from recserver._internal.training.jobs import Preview, PreviewJob, TrainingJob, TrainingResult
 from recserver.testing import ScriptedExecutor, few_interactions
-from recserver.training.executors.protocol import OnProgress
-from recserver.training.jobs import Preview, PreviewJob, TrainingJob, TrainingResult
 
 
 class AtOnce(ScriptedExecutor):

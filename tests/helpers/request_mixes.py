@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 from aiohttp import ClientSession
 from pydantic import TypeAdapter
 
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend, scored_items
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import UserOptions
-from recserver.results.base import plain
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend, scored_items
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import UserOptions
+from recserver._internal.results.base import plain
 from tests.helpers.film_models import ODD, USERS
 
 OPTIONS: dict[str, list[Any]] = {

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 from aiohttp import ClientError, ClientSession
 
-from recserver.recommend.model.recommender import Recommender
-from recserver.storage import model_file as artifact
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.storage import model_file as artifact
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from recserver._internal.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.jobs import Preview, PreviewJob
 from recserver.testing import chef_suite
-from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.jobs import Preview, PreviewJob
 
 
 class SharedExecutor:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from recserver.core.child_process import child_environment
-from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.executors.protocol import OnExportProgress, OnProgress
-from recserver.training.export.export_job import ExportJob, ExportResult
-from recserver.training.jobs import Preview, PreviewJob, TrainingJob, TrainingResult
+from recserver._internal.core.child_process import child_environment
+from recserver._internal.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.executors.protocol import OnExportProgress, OnProgress
+from recserver._internal.training.export.export_job import ExportJob, ExportResult
+from recserver._internal.training.jobs import Preview, PreviewJob, TrainingJob, TrainingResult
 
 T = TypeVar("T")
 N_THREADS = 2

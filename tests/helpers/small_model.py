@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from recserver.storage import model_file as artifact
-from recserver.storage.model_file.id_table import pack_ids
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.storage.model_file.id_table import pack_ids
 
 USERS, ITEMS = ["u0", "u1", "u2"], ["i0", "i1", "i10", "i2", "é"]
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recserver.algorithms.interactions import Interactions
-from recserver.chefs.protocol import Batch
-from recserver.chefs.row_rules import row_rules
-from recserver.training.ingest.interactions_builder import InteractionsBuilder
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.chefs.protocol import Batch
+from recserver._internal.chefs.row_rules import row_rules
+from recserver._internal.training.ingest.interactions_builder import InteractionsBuilder
 
 
 def column(*values: object) -> NDArray[Any]:

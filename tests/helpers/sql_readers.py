@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.protocol import Batch
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.chefs.sql import adbc_reader as adbc
-from recserver.core.errors import SourceFailed
-from recserver.training.ingest.source_reader import collect
-from recserver.training.jobs import TrainingJob
+from recserver._internal.chefs.protocol import Batch
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.chefs.sql import adbc_reader as adbc
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.training.ingest.source_reader import collect
+from recserver._internal.training.jobs import TrainingJob
 
 READERS = ("read_postgresql", "read_sqlite")
 USUAL_TIME = {"timestamp_column": "timestamp"}

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from recserver import Settings
-from recserver.core.errors import RecServerError, SourceFailed, WorkerDied
-from recserver.core.events import Event, RunEnded, RunStarted, Subscription
+from recserver._internal.core.errors import RecServerError, SourceFailed, WorkerDied
+from recserver._internal.core.events import Event, RunEnded, RunStarted, Subscription
+from recserver._internal.training.task import TaskSpec
 from recserver.testing import FakeClock, ScriptedTraining, few_interactions
-from recserver.training.task import TaskSpec
 from tests.helpers.workbench import Workbench
 
 T = TypeVar("T")

@@ -7,12 +7,12 @@ import os
 import shutil
 from pathlib import Path
 
-from recserver.registry.model_config import ConfigChange
-from recserver.registry.model_status import ModelStatus
-from recserver.registry.model_store import ModelStore
-from recserver.registry.version_files import Version
-from recserver.registry.version_store import VersionStore
-from recserver.storage import atomic_files as files
+from recserver._internal.registry.model_config import ConfigChange
+from recserver._internal.registry.model_status import ModelStatus
+from recserver._internal.registry.model_store import ModelStore
+from recserver._internal.registry.version_files import Version
+from recserver._internal.registry.version_store import VersionStore
+from recserver._internal.storage import atomic_files as files
 
 
 def version(number: int) -> Version:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recserver.algorithms.interactions import Interactions
-from recserver.core.events import RunEnded
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.core.events import RunEnded
 from tests.helpers.workbench import Workbench
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from aiohttp import ClientSession
 
 from recserver import RecServer
-from recserver.core.errors import RecServerError
-from recserver.core.events import RunEnded
+from recserver._internal.core.errors import RecServerError
+from recserver._internal.core.events import RunEnded
 
 BEGUN, VALIDATING, ENDED = 1, 2, 3
 """How far a run is."""

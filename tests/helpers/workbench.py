@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from recserver import RecServer, Settings
-from recserver.algorithms.interactions import Interactions
-from recserver.core.events import RunEnded, Subscription
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.core.events import RunEnded, Subscription
 from recserver.testing import FakeClock, ScriptedExecutor, ScriptedTraining
 
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.jobs import Progress, TrainingJob, TrainingResult
+from recserver._internal.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.jobs import Progress, TrainingJob, TrainingResult
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

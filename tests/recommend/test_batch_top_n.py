@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recserver.recommend import batch_top_n as many
-from recserver.recommend import pipeline as answering
-from recserver.recommend import scoring
-from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend, recommend_many, recommend_prepared
-from recserver.recommend.prepared_query import PreparedQuery
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import parse_boost, parse_max_per
-from recserver.recommend.user_profile import FLOAT32_MAX, UserProfile
+from recserver._internal.recommend import batch_top_n as many
+from recserver._internal.recommend import pipeline as answering
+from recserver._internal.recommend import scoring
+from recserver._internal.recommend.filters import parse_condition
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import Answer, recommend, recommend_many, recommend_prepared
+from recserver._internal.recommend.prepared_query import PreparedQuery
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import parse_boost, parse_max_per
+from recserver._internal.recommend.user_profile import FLOAT32_MAX, UserProfile
 from tests.helpers.answering_models import dense_of, made, with_kinds
 
 USERS = [f"u{number:03}" for number in range(12)]

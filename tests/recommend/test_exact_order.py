@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from recserver.recommend import batch_top_n as many
-from recserver.recommend.model.model_arrays import column_norms
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend, recommend_many
-from recserver.recommend.prepared_query import PreparedQuery
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import parse_boost
-from recserver.recommend.user_profile import FLOAT32_MAX
+from recserver._internal.recommend import batch_top_n as many
+from recserver._internal.recommend.model.model_arrays import column_norms
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import Answer, recommend, recommend_many
+from recserver._internal.recommend.prepared_query import PreparedQuery
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import parse_boost
+from recserver._internal.recommend.user_profile import FLOAT32_MAX
 from tests.helpers.answering_models import made, with_kinds
 
 USERS = [f"u{number:03}" for number in range(8)]

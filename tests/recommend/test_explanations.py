@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.fold_in import FoldIn
-from recserver.algorithms.protocol import FittedModel
-from recserver.recommend.explanations import MAX_NAMED
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend, recommend_popular
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import Interaction, parse_boost
-from recserver.recommend.user_profile import UserProfile
-from recserver.results.recommendations import Source
+from recserver._internal.algorithms.fold_in import FoldIn
+from recserver._internal.algorithms.protocol import FittedModel
+from recserver._internal.recommend.explanations import MAX_NAMED
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import Answer, recommend, recommend_popular
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import Interaction, parse_boost
+from recserver._internal.recommend.user_profile import UserProfile
+from recserver._internal.results.recommendations import Source
 from tests.helpers.answering_models import dense_of, made, trained, with_kinds
 from tests.helpers.planted_tastes import tastes
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from recserver.recommend.filters import (
+from recserver._internal.recommend.filters import (
     MAX_CONDITIONS,
     MAX_VALUES,
     OPERATORS,

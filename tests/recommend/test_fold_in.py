@@ -11,15 +11,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from recserver.algorithms.fold_in import FoldIn, Weighting, _solve_nonnegative
-from recserver.algorithms.interactions import Interactions
-from recserver.core.errors import UnreadableModel
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import MAX_RATING, Interaction
-from recserver.results.recommendations import Source
+from recserver._internal.algorithms.fold_in import FoldIn, Weighting, _solve_nonnegative
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.core.errors import UnreadableModel
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import MAX_RATING, Interaction
+from recserver._internal.results.recommendations import Source
 from tests.helpers.answering_models import own_of, trained
 from tests.helpers.planted_tastes import tastes
 from tests.helpers.small_model import ITEMS, packed
@@ -84,7 +84,7 @@ def test_targets_of_zero_and_below_give_nothing(k: int) -> None:
 
 def test_hard_systems_take_a_bounded_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows far fewer than components, all positive, leave next to nothing to tell the components apart."""
-    from recserver.algorithms import fold_in as module
+    from recserver._internal.algorithms import fold_in as module
 
     solved, steps = module._solve, list[int]()
 

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recserver import RecServer, Settings
-from recserver.recommend import micro_batching
-from recserver.recommend.batch_top_n import MIN_BATCH
-from recserver.recommend.micro_batching import MicroBatcher
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend_many, scored_items
-from recserver.recommend.prepared_query import PreparedQuery
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import UserOptions
-from recserver.results.base import plain
+from recserver._internal.recommend import micro_batching
+from recserver._internal.recommend.batch_top_n import MIN_BATCH
+from recserver._internal.recommend.micro_batching import MicroBatcher
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend_many, scored_items
+from recserver._internal.recommend.prepared_query import PreparedQuery
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import UserOptions
+from recserver._internal.results.base import plain
 from tests.helpers.film_models import put_films
 from tests.helpers.request_mixes import ASKING, OPTIONS, PARSED, Request, alone, asked_over_http, mixed, reported
 

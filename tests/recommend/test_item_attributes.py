@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.core.errors import UnreadableModel
-from recserver.recommend.filters import Condition, parse_condition
-from recserver.recommend.model.attribute_arrays import ARRAY_NAMES, MAX_TIME, MIN_TIME, Kind
-from recserver.recommend.model.item_attributes import Attributes, require_attributes
-from recserver.recommend.model.recommender import Recommender
-from recserver.storage import model_file as artifact
-from recserver.storage.model_file.id_table import pack_ids
+from recserver._internal.core.errors import UnreadableModel
+from recserver._internal.recommend.filters import Condition, parse_condition
+from recserver._internal.recommend.model.attribute_arrays import ARRAY_NAMES, MAX_TIME, MIN_TIME, Kind
+from recserver._internal.recommend.model.item_attributes import Attributes, require_attributes
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.storage.model_file.id_table import pack_ids
 
 GENRES = ["Comedy", "Drama", "Horror", "Sci-Fi", "é"]
 COMPARE = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}

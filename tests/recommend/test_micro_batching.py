@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from recserver.core.errors import Draining, InvalidInput
-from recserver.recommend import micro_batching as together
-from recserver.recommend.filters import parse_condition
-from recserver.recommend.micro_batching import MAX_BATCH, MicroBatcher
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import Interaction
+from recserver._internal.core.errors import Draining, InvalidInput
+from recserver._internal.recommend import micro_batching as together
+from recserver._internal.recommend.filters import parse_condition
+from recserver._internal.recommend.micro_batching import MAX_BATCH, MicroBatcher
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import Answer, recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import Interaction
 from tests.helpers.answering_models import made
 from tests.helpers.model_files import write_model
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.fold_in import FoldIn, Weighting
-from recserver.core.errors import InvalidInput
-from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import Answer, recommend, recommend_popular, recommend_similar
-from recserver.recommend.prepared_query import MAX_RERANKED
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import Interaction, parse_boost, parse_max_per
-from recserver.results.recommendations import Source
+from recserver._internal.algorithms.fold_in import FoldIn, Weighting
+from recserver._internal.core.errors import InvalidInput
+from recserver._internal.recommend.filters import parse_condition
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import Answer, recommend, recommend_popular, recommend_similar
+from recserver._internal.recommend.prepared_query import MAX_RERANKED
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import Interaction, parse_boost, parse_max_per
+from recserver._internal.results.recommendations import Source
 from tests.helpers.answering_models import dense_of, made, with_kinds
 
 N_ITEMS = 30

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.core.errors import UnreadableModel
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
-from recserver.results.recommendations import Source
-from recserver.storage.model_file.id_table import pack_ids
+from recserver._internal.core.errors import UnreadableModel
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.results.recommendations import Source
+from recserver._internal.storage.model_file.id_table import pack_ids
 from tests.helpers.small_model import ITEMS, USERS, packed, parts
 
 

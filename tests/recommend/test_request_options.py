@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from recserver.core.validation.values import parse_offset
-from recserver.recommend.filters import Condition
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import (
+from recserver._internal.core.validation.values import parse_offset
+from recserver._internal.recommend.filters import Condition
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import (
     MAX_BOOST,
     MAX_BOOSTS,
     MAX_IDS,

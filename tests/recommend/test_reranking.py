@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.top_n import top_n
-from recserver.recommend import reranking as picking
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.reranking import POOL_SIZE, Quota, rerank
+from recserver._internal.algorithms.top_n import top_n
+from recserver._internal.recommend import reranking as picking
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.reranking import POOL_SIZE, Quota, rerank
 from tests.helpers.answering_models import dense_of, made
 
 pytestmark = pytest.mark.slow

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.errors import ModelNotFound, ModelNotTrained
-from recserver.core.events import ModelServes, RunEnded
-from recserver.registry import model_cache as catalog
+from recserver._internal.core.errors import ModelNotFound, ModelNotTrained
+from recserver._internal.core.events import ModelServes, RunEnded
+from recserver._internal.registry import model_cache as catalog
 from recserver.testing import FakeClock, ScriptedExecutor, few_interactions
 
 pytestmark = pytest.mark.slow

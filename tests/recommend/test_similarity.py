@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from recserver.algorithms.item_item_weights import ItemItemWeights
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend_similar
-from recserver.recommend.query import Query
-from recserver.recommend.similarity import PoolSimilarities, item_similarities, user_similarities
+from recserver._internal.algorithms.item_item_weights import ItemItemWeights
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend_similar
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.similarity import PoolSimilarities, item_similarities, user_similarities
 from tests.helpers.answering_models import dense_of, made
 
 Array = NDArray[Any]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from recserver.core.errors import ModelNotTrained
+from recserver._internal.core.errors import ModelNotTrained
 from tests.helpers.model_files import put_model, write_model
 from tests.helpers.versioned import answers, damaged, kept, models_of, run, trained, trio, versions
 from tests.helpers.workbench import Workbench

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.errors import ModelNotFound, ModelNotTrained
-from recserver.core.events import EventBus, ModelServes
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
-from recserver.registry import model_cache as catalog
-from recserver.registry.model_cache import ModelCache
-from recserver.registry.model_store import ModelStore
-from recserver.server.settings import available_memory
+from recserver._internal.core.errors import ModelNotFound, ModelNotTrained
+from recserver._internal.core.events import EventBus, ModelServes
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.registry import model_cache as catalog
+from recserver._internal.registry.model_cache import ModelCache
+from recserver._internal.registry.model_store import ModelStore
+from recserver._internal.server.settings import available_memory
 from tests.helpers.model_files import put_model, write_model
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from recserver.core.errors import InvalidInput, ModelNotFound
-from recserver.registry.model_config import highest_version
-from recserver.registry.model_status import ModelStatus
-from recserver.registry.model_store import ModelStore
-from recserver.storage import atomic_files as files
-from recserver.training.task import TaskSpec
-from recserver.training.task_store import TaskStore
+from recserver._internal.core.errors import InvalidInput, ModelNotFound
+from recserver._internal.registry.model_config import highest_version
+from recserver._internal.registry.model_status import ModelStatus
+from recserver._internal.registry.model_store import ModelStore
+from recserver._internal.storage import atomic_files as files
+from recserver._internal.training.task import TaskSpec
+from recserver._internal.training.task_store import TaskStore
 
 
 @pytest.fixture

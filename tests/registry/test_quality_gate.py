@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from recserver.registry.quality_gate import QualityGate
+from recserver._internal.registry.quality_gate import QualityGate
 
 GOOD = {"n_interactions": 10_000, "n_users": 1000, "n_items": 500, "ndcg_at_10": 0.4, "evaluated_users": 1000,
         "popularity_ndcg_at_10": 0.2}  # fmt: skip

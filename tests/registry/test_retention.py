@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from recserver import Settings
-from recserver.core.errors import ModelNotTrained, UnreadableModel, VersionNotFound
-from recserver.core.events import RunEnded
-from recserver.storage import atomic_files as files
+from recserver._internal.core.errors import ModelNotTrained, UnreadableModel, VersionNotFound
+from recserver._internal.core.events import RunEnded
+from recserver._internal.storage import atomic_files as files
 from tests.helpers.versioned import answers, damaged, interactions, kept, models_of, run, trained, trio, versions
 from tests.helpers.workbench import Workbench
 

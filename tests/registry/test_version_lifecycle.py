@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from recserver import Settings
-from recserver.core.errors import InvalidInput, ModelNotFound, ModelNotTrained, UnreadableModel, VersionNotFound
-from recserver.core.events import ModelServes, RunEnded
+from recserver._internal.core.errors import (
+    InvalidInput,
+    ModelNotFound,
+    ModelNotTrained,
+    UnreadableModel,
+    VersionNotFound,
+)
+from recserver._internal.core.events import ModelServes, RunEnded
 from recserver.testing import few_interactions
 from tests.helpers.versioned import answers, interactions, run, trained, trio, versions
 from tests.helpers.workbench import Workbench

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from recserver import Settings
-from recserver.core.errors import ModelBusy
-from recserver.scheduling.task_state import TaskStateStore
-from recserver.storage import atomic_files as files
+from recserver._internal.core.errors import ModelBusy
+from recserver._internal.scheduling.task_state import TaskStateStore
+from recserver._internal.storage import atomic_files as files
 from tests.helpers.workbench import Workbench
 
 pytestmark = pytest.mark.slow

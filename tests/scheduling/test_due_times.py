@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recserver.core.clock import SystemClock
-from recserver.scheduling.task_loop import OnDue, TaskLoop
-from recserver.scheduling.triggers import IntervalTrigger
+from recserver._internal.core.clock import SystemClock
+from recserver._internal.scheduling.task_loop import OnDue, TaskLoop
+from recserver._internal.scheduling.triggers import IntervalTrigger
+from recserver._internal.training.task import TaskSpec
 from recserver.testing import FakeClock
-from recserver.training.task import TaskSpec
 
 
 class Fired:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from recserver import RecServer
-from recserver.core.events import TasksReconciled
-from recserver.training.task import TaskSpec
+from recserver._internal.core.events import TasksReconciled
+from recserver._internal.training.task import TaskSpec
 from tests.helpers.realtime import AtOnce, prepare, serving
 
 NAMES = [f"t{number}" for number in range(6)]

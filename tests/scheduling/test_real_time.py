@@ -12,9 +12,9 @@ import pytest
 from aiohttp import ClientSession
 
 from recserver import RecServer, Settings
-from recserver.core.clock import SystemClock
-from recserver.scheduling.task_loop import TaskLoop
-from recserver.scheduling.task_runner import TaskRunner
+from recserver._internal.core.clock import SystemClock
+from recserver._internal.scheduling.task_loop import TaskLoop
+from recserver._internal.scheduling.task_runner import TaskRunner
 from tests.helpers.realtime import AtOnce, load, passing, prepare, quantile, serving
 
 pytestmark = pytest.mark.slow  # runs in real time

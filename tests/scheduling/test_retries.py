@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recserver.core.errors import SourceFailed, WorkerDied
-from recserver.core.events import TaskFailing, TaskRecovered
+from recserver._internal.core.errors import SourceFailed, WorkerDied
+from recserver._internal.core.events import TaskFailing, TaskRecovered
 from recserver.testing import few_interactions
 from tests.helpers.workbench import Workbench
 

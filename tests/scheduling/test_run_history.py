@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.clock import timestamp
-from recserver.results.runs import RunOutcome, RunRecord
-from recserver.scheduling.run_history import MIN_RUNS_PER_TASK, RunHistory
+from recserver._internal.core.clock import timestamp
+from recserver._internal.results.runs import RunOutcome, RunRecord
+from recserver._internal.scheduling.run_history import MIN_RUNS_PER_TASK, RunHistory
+from recserver._internal.training.run_ids import new_run_id
 from recserver.testing import FakeClock, ScriptedExecutor
-from recserver.training.run_ids import new_run_id
 
 DAY = 86_400.0
 
@@ -61,7 +61,7 @@ async def test_a_database_that_is_not_a_history_is_renamed(
     async with RecServer(data_dir, settings, executor=ScriptedExecutor()) as rec:
         assert (await rec.list_runs())["data"] == []
         assert (await rec.list_runs())["data"] == []
-    said = [one.getMessage() for one in caplog.records if one.name == "recserver.scheduling.run_history"]
+    said = [one.getMessage() for one in caplog.records if one.name == "recserver._internal.scheduling.run_history"]
     assert len(said) == 1 and "its tables are not those of a history" in said[0]
     (aside,) = data_dir.glob("history.db.broken-*")
     assert aside.name in said[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recserver import Settings
-from recserver.core.errors import (
+from recserver._internal.core.errors import (
     DataChefNotFound,
     InvalidInput,
     ModelBusy,

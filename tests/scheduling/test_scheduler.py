@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from recserver import Settings
-from recserver.core.events import RunSkipped, RunStarted
+from recserver._internal.core.events import RunSkipped, RunStarted
 from recserver.testing import few_interactions
 from tests.helpers.workbench import Workbench
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from recserver.core.errors import RecServerError
-from recserver.storage.folder_watcher import FolderWatcher
+from recserver._internal.core.errors import RecServerError
+from recserver._internal.storage.folder_watcher import FolderWatcher
 from tests.helpers.state_machine import BROKEN, MODELS, TASKS, Driven
 
 names, models = st.sampled_from(TASKS), st.sampled_from(MODELS)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.algorithms.nmf.algorithm import nmf
-from recserver.core.errors import RecServerError
-from recserver.core.events import RunEnded
-from recserver.storage import atomic_files as files
+from recserver._internal.algorithms.nmf.algorithm import nmf
+from recserver._internal.core.errors import RecServerError
+from recserver._internal.core.events import RunEnded
+from recserver._internal.storage import atomic_files as files
 from recserver.testing import few_interactions
 from tests.helpers.workbench import Workbench
 

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from recserver import Settings
-from recserver.core.errors import ModelBusy, ModelNotFound
-from recserver.core.events import RunEnded
-from recserver.scheduling.run_recorder import RunRecorder
-from recserver.storage import atomic_files as files
+from recserver._internal.core.errors import ModelBusy, ModelNotFound
+from recserver._internal.core.events import RunEnded
+from recserver._internal.scheduling.run_recorder import RunRecorder
+from recserver._internal.storage import atomic_files as files
+from recserver._internal.training.active_run import TrainingRequest
+from recserver._internal.training.executors.protocol import OnProgress
+from recserver._internal.training.jobs import TrainingJob, TrainingResult
+from recserver._internal.training.task import TaskSpec
 from recserver.testing import ScriptedExecutor, few_interactions
-from recserver.training.active_run import TrainingRequest
-from recserver.training.executors.protocol import OnProgress
-from recserver.training.jobs import TrainingJob, TrainingResult
-from recserver.training.task import TaskSpec
 from tests.helpers.workbench import Workbench
 
 pytestmark = pytest.mark.slow

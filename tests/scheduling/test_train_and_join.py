@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from recserver.core.errors import Draining, ModelBusy, ModelNotFound, TaskNotFound
+from recserver._internal.core.errors import Draining, ModelBusy, ModelNotFound, TaskNotFound
 from recserver.testing.scripted_executor import few_interactions
 from tests.helpers.workbench import Workbench
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recserver import Settings
-from recserver.scheduling.triggers import MAX_MISSED_COUNTED, CronTrigger, IntervalTrigger
+from recserver._internal.scheduling.triggers import MAX_MISSED_COUNTED, CronTrigger, IntervalTrigger
 from recserver.testing import few_interactions
 from tests.helpers.manual_clock import HandClock
 from tests.helpers.workbench import Workbench

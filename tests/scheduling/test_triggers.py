@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from recserver import Settings
-from recserver.core.errors import InvalidInput
-from recserver.scheduling.triggers import CronTrigger
+from recserver._internal.core.errors import InvalidInput
+from recserver._internal.scheduling.triggers import CronTrigger
 from recserver.testing import FakeClock, few_interactions
 from tests.helpers.manual_clock import HandClock
 from tests.helpers.workbench import Workbench

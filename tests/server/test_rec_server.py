@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recserver import RecServer
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 
 ROWS = "user_id,item_id,rating\n" + "".join(
     f"u{u},i{i},{1 + (u * i) % 5}\n" for u in range(40) for i in range(u % 7, 12)

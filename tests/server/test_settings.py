@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.errors import ServerCannotStart
-from recserver.server.settings import load_settings
+from recserver._internal.core.errors import ServerCannotStart
+from recserver._internal.server.settings import load_settings
 
 
 @pytest.mark.parametrize("written", ["/srv/a, /srv/b", '["/srv/a", "/srv/b"]', "/srv/a,/srv/b,"])

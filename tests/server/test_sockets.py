@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.errors import ServerCannotStart
-from recserver.server.sockets import base_url, listen_unix
+from recserver._internal.core.errors import ServerCannotStart
+from recserver._internal.server.sockets import base_url, listen_unix
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])

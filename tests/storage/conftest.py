@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from recserver.registry.model_store import ModelStore
-from recserver.registry.version_store import VersionStore
+from recserver._internal.registry.model_store import ModelStore
+from recserver._internal.registry.version_store import VersionStore
 from tests.helpers.three_versions import publish
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from recserver.core.errors import InvalidInput
-from recserver.registry.model_store import ModelStore
-from recserver.scheduling.task_state import TaskStateStore
-from recserver.storage import atomic_files as files
-from recserver.storage import disk
-from recserver.training.task_store import TaskStore
+from recserver._internal.core.errors import InvalidInput
+from recserver._internal.registry.model_store import ModelStore
+from recserver._internal.scheduling.task_state import TaskStateStore
+from recserver._internal.storage import atomic_files as files
+from recserver._internal.storage import disk
+from recserver._internal.training.task_store import TaskStore
 
 STEPS = ["open", "write", "fsync of the file", "rename", "fsync of the folder"]
 

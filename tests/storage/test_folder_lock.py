@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.errors import DataFolderInUse, ServerCannotStart
-from recserver.storage import folder_lock as module
-from recserver.storage.folder_lock import DataLock, require_unlocked
+from recserver._internal.core.errors import DataFolderInUse, ServerCannotStart
+from recserver._internal.storage import folder_lock as module
+from recserver._internal.storage.folder_lock import DataLock, require_unlocked
+from recserver._internal.training.trainer import Trainer
 from recserver.testing import ScriptedExecutor
-from recserver.training.trainer import Trainer
 from tests.helpers.pids import children_of
 
 pytestmark = pytest.mark.process

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.clock import SystemClock
-from recserver.core.events import RunSkipped, TasksReconciled
-from recserver.storage import folder_watcher as watcher
-from recserver.storage.folder_watcher import FolderWatcher
+from recserver._internal.core.clock import SystemClock
+from recserver._internal.core.events import RunSkipped, TasksReconciled
+from recserver._internal.storage import folder_watcher as watcher
+from recserver._internal.storage.folder_watcher import FolderWatcher
 from recserver.testing import ScriptedExecutor
 
 NEVER = 3600.0

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.algorithms.interactions import RECENT_HALF_LIFE_DAYS
-from recserver.storage.model_file.id_table import IdIndex, pack_ids
+from recserver._internal.algorithms.interactions import RECENT_HALF_LIFE_DAYS
+from recserver._internal.storage.model_file.id_table import IdIndex, pack_ids
 from tests.helpers.planted_tastes import some
 
 IDS = sorted(

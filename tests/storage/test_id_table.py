@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recserver.core.errors import UnreadableModel
-from recserver.storage.model_file import id_table as module
-from recserver.storage.model_file.id_table import IdIndex, pack_ids
+from recserver._internal.core.errors import UnreadableModel
+from recserver._internal.storage.model_file import id_table as module
+from recserver._internal.storage.model_file.id_table import IdIndex, pack_ids
 
 IDS = sorted(["a", "ab", "a\x00", "b", "é", "日本", "😀", "\uffff", "z" * 300], key=str.encode)
 

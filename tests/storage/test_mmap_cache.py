@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from recserver.core.errors import UnreadableModel
-from recserver.recommend.model.loading import load_model
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
-from recserver.storage import model_file as artifact
-from recserver.storage.model_file import mmap_cache as snapshots
+from recserver._internal.core.errors import UnreadableModel
+from recserver._internal.recommend.model.loading import load_model
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.storage.model_file import mmap_cache as snapshots
 from tests.helpers.model_files import write_model
 
 pytestmark = [
@@ -82,8 +82,8 @@ def test_a_small_file_is_read(tmp_path: Path, temporary: Path) -> None:
 def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path) -> None:
     _, model = load_model(large)
     code = (
-        "import sys; from pathlib import Path; from recserver.recommend.model.loading import load_model\n"
-        "from recserver.recommend.pipeline import recommend, Query\n"
+        "import sys; from pathlib import Path; from recserver._internal.recommend.model.loading import load_model\n"
+        "from recserver._internal.recommend.pipeline import recommend, Query\n"
         "packed, model = load_model(Path(sys.argv[1]))\n"
         "print(packed.verified, recommend(model, 'u0', Query(n=3)).items)"
     )
@@ -97,8 +97,8 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
 
 def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from recserver.recommend.model.loading import load_model\n"
-        "from recserver.recommend.pipeline import recommend, Query\n"
+        "import sys; from pathlib import Path; from recserver._internal.recommend.model.loading import load_model\n"
+        "from recserver._internal.recommend.pipeline import recommend, Query\n"
         "input(); packed, model = load_model(Path(sys.argv[1])); print(flush=True)\n"
         "maps = Path('/proc/self/maps').read_text().splitlines()\n"
         "print({line.split(maxsplit=5)[5] for line in maps if sys.argv[2] in line}, flush=True); input()"

@@ -23,10 +23,10 @@ import joblib
 import numpy as np
 import pytest
 
-from recserver.core.errors import UnreadableModel
-from recserver.storage import model_file as artifact
-from recserver.storage.model_file import Artifact, PackedFile, load, pack
-from recserver.storage.model_file.id_table import IdIndex, pack_ids
+from recserver._internal.core.errors import UnreadableModel
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.storage.model_file import Artifact, PackedFile, load, pack
+from recserver._internal.storage.model_file.id_table import IdIndex, pack_ids
 
 IDS = sorted(["a", "ab", "a\x00", "b", "é", "日本", "😀", "\uffff", "z" * 300], key=str.encode)
 
@@ -288,7 +288,7 @@ def test_loading_and_writing_hold_one_copy_at_most(file: Path) -> None:
 def test_nothing_heavy_is_imported_and_nothing_unpickles() -> None:
     assert not {"pickle", "joblib", "eval", "exec"} & set(vars(artifact))
     heavy = "{'sklearn', 'pandas', 'scipy', 'joblib'}"
-    check = f"import recserver.storage.model_file, sys; print({heavy} & set(sys.modules))"
+    check = f"import recserver._internal.storage.model_file, sys; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.errors import ModelNotFound
-from recserver.registry.consistent_reads import read_all_consistently, read_consistently
-from recserver.registry.model_locks import ModelLocks
-from recserver.registry.model_status import ModelStatus
-from recserver.registry.model_store import ModelStore, StoredModel
+from recserver._internal.core.errors import ModelNotFound
+from recserver._internal.registry.consistent_reads import read_all_consistently, read_consistently
+from recserver._internal.registry.model_locks import ModelLocks
+from recserver._internal.registry.model_status import ModelStatus
+from recserver._internal.registry.model_store import ModelStore, StoredModel
 
 
 @pytest.fixture

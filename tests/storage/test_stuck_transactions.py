@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recserver.storage import atomic_files as files
-from recserver.storage.transaction import record_path
+from recserver._internal.storage import atomic_files as files
+from recserver._internal.storage.transaction import record_path
 from tests.helpers.three_versions import copied, recovered
 
 

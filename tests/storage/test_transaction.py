@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.errors import InvalidInput, ModelChanged
-from recserver.registry.model_config import ConfigChange
-from recserver.registry.model_status import ModelStatus
-from recserver.registry.model_store import ModelStore
-from recserver.registry.version_store import VersionStore
-from recserver.storage import atomic_files as files
-from recserver.storage.transaction import Transaction, complete, complete_all, record_path
+from recserver._internal.core.errors import InvalidInput, ModelChanged
+from recserver._internal.registry.model_config import ConfigChange
+from recserver._internal.registry.model_status import ModelStatus
+from recserver._internal.registry.model_store import ModelStore
+from recserver._internal.registry.version_store import VersionStore
+from recserver._internal.storage import atomic_files as files
+from recserver._internal.storage.transaction import Transaction, complete, complete_all, record_path
 from tests.helpers.failing_disk import FailingDisk, PowerCut
 from tests.helpers.three_versions import content, copied, packed, publish, recovered, version
 

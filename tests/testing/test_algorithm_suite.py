@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
-from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
-from recserver.algorithms.svd import SVD
-from recserver.core.errors import TrainingFailed
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
+from recserver._internal.algorithms.protocol import Algorithm, FitContext, FittedModel
+from recserver._internal.algorithms.svd import SVD
+from recserver._internal.core.errors import TrainingFailed
 from recserver.testing import AlgorithmSuite
 from recserver.testing.algorithm_under_test import interactions_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.clock import SystemClock
+from recserver._internal.core.clock import SystemClock
 from recserver.testing import FakeClock
 
 

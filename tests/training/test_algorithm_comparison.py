@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recserver.algorithms.evaluation.splitting import Holdout, hold_out
-from recserver.testing.algorithm_under_test import clustered_rows, interactions_of
-from recserver.training.algorithm_comparison import (
+from recserver._internal.algorithms.evaluation.splitting import Holdout, hold_out
+from recserver._internal.training.algorithm_comparison import (
     CandidateOutcome,
     applicable_algorithms,
     compare,
     conclusions,
 )
-from recserver.training.jobs import CandidateResult, Progress
-from recserver.training.worker.evaluate import popularity_metrics
-from recserver.training.worker.evaluate_candidate import load_holdout, peak_megabytes, save_holdout
+from recserver._internal.training.jobs import CandidateResult, Progress
+from recserver._internal.training.worker.evaluate import popularity_metrics
+from recserver._internal.training.worker.evaluate_candidate import load_holdout, peak_megabytes, save_holdout
+from recserver.testing.algorithm_under_test import clustered_rows, interactions_of
 
 pytestmark = pytest.mark.process
 
@@ -25,7 +25,7 @@ BASELINE = {"ndcg_at_10": 0.1}
 
 TOYS = """\
 import os
-from recserver.algorithms.popular import Popular
+from recserver._internal.algorithms.popular import Popular
 
 class Dying(Popular):
     def tune(self, interactions, hyperparameters, context):
@@ -114,7 +114,7 @@ def test_one_that_dies_or_breaks_costs_its_own_row(tmp_path: Path, monkeypatch: 
 def test_ease_is_left_out_where_it_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     interactions = interactions_of(clustered_rows())
     assert "ease" in applicable_algorithms(interactions)[0]
-    monkeypatch.setattr("recserver.algorithms.ease.MAX_ITEMS", 100)
+    monkeypatch.setattr("recserver._internal.algorithms.ease.MAX_ITEMS", 100)
     names, said = applicable_algorithms(interactions)
     assert "ease" not in names and said == ["ease is left out: it takes at most 100 items, not 160."]
 

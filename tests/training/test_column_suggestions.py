@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.row_rules import row_rules
-from recserver.training.ingest.column_suggestions import SourceFacts, column_hints
+from recserver._internal.chefs.row_rules import row_rules
+from recserver._internal.training.ingest.column_suggestions import SourceFacts, column_hints
 
 
 @pytest.mark.parametrize(

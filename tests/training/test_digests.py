@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.algorithms.interactions import Interactions
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.jobs import TrainingJob
-from recserver.training.worker.train import training_digest
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.worker.train import training_digest
 
 
 def job() -> TrainingJob:

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.algorithms.evaluation import ranking_metrics as metrics
-from recserver.algorithms.interactions import Interactions
-from recserver.algorithms.nmf.algorithm import nmf
-from recserver.algorithms.protocol import FitContext, FittedModel
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import TrainingFailed
-from recserver.training.jobs import Progress, TrainingJob
-from recserver.training.worker import train as training
-from recserver.training.worker.evaluate import evaluate
+from recserver._internal.algorithms.evaluation import ranking_metrics as metrics
+from recserver._internal.algorithms.interactions import Interactions
+from recserver._internal.algorithms.nmf.algorithm import nmf
+from recserver._internal.algorithms.protocol import FitContext, FittedModel
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import TrainingFailed
+from recserver._internal.training.jobs import Progress, TrainingJob
+from recserver._internal.training.worker import train as training
+from recserver._internal.training.worker.evaluate import evaluate
 from tests.helpers.source_columns import batch, built, pairs
 
 pytestmark = pytest.mark.slow

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from recserver.core.errors import ExportFailed, InvalidInput, UnreadableModel
-from recserver.recommend.query import Query
-from recserver.recommend.request_options import ExportOptions
-from recserver.training.export import export_worker as exports
-from recserver.training.export.export_job import (
+from recserver._internal.core.errors import ExportFailed, InvalidInput, UnreadableModel
+from recserver._internal.recommend.query import Query
+from recserver._internal.recommend.request_options import ExportOptions
+from recserver._internal.training.export import export_worker as exports
+from recserver._internal.training.export.export_job import (
     EXTENSIONS,
     ExportJob,
     ExportProgress,
@@ -24,7 +24,7 @@ from recserver.training.export.export_job import (
     check_file,
     check_table,
 )
-from recserver.training.export.export_worker import export
+from recserver._internal.training.export.export_worker import export
 from tests.helpers.exported import ODD_IDS, in_file, wanted, write_crowd
 from tests.helpers.film_models import put_films
 

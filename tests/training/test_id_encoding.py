@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.training.ingest import id_encoding as entities
-from recserver.training.ingest.id_encoding import Vocabulary, encode_ids
+from recserver._internal.training.ingest import id_encoding as entities
+from recserver._internal.training.ingest.id_encoding import Vocabulary, encode_ids
 from tests.helpers.source_columns import batch, built, column, pairs
 
 MISSING, EMPTY, OVERLONG = "is missing", "is empty", "is longer than 256 characters"

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.chefs.protocol import Batch, Rejection
-from recserver.chefs.row_rules import RepeatedPairs, row_rules
-from recserver.core.errors import SourceFailed
-from recserver.training.ingest.interactions_builder import InteractionsBuilder
+from recserver._internal.chefs.protocol import Batch, Rejection
+from recserver._internal.chefs.row_rules import RepeatedPairs, row_rules
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.training.ingest.interactions_builder import InteractionsBuilder
 from tests.helpers.source_columns import batch, built, column, pairs
 
 DAY = 86_400

@@ -15,19 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recserver.chefs.protocol import Batch, Rejection, RestartRead
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed, SourceUnchanged
-from recserver.recommend.filters import parse_condition
-from recserver.recommend.model.attribute_arrays import MAX_ATTRIBUTES
-from recserver.recommend.model.item_attributes import Attributes, require_attributes
-from recserver.recommend.model.recommender import Recommender
-from recserver.storage.model_file import load
-from recserver.training.ingest.attribute_columns import AttributeColumn, EncodedAttribute
-from recserver.training.ingest.attribute_values import text_values
-from recserver.training.ingest.item_features import ItemFeatures, collect_features
-from recserver.training.jobs import Progress, TrainingJob, TrainingResult
-from recserver.training.worker.train import train
+from recserver._internal.chefs.protocol import Batch, Rejection, RestartRead
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import SourceFailed, SourceUnchanged
+from recserver._internal.recommend.filters import parse_condition
+from recserver._internal.recommend.model.attribute_arrays import MAX_ATTRIBUTES
+from recserver._internal.recommend.model.item_attributes import Attributes, require_attributes
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.storage.model_file import load
+from recserver._internal.training.ingest.attribute_columns import AttributeColumn, EncodedAttribute
+from recserver._internal.training.ingest.attribute_values import text_values
+from recserver._internal.training.ingest.item_features import ItemFeatures, collect_features
+from recserver._internal.training.jobs import Progress, TrainingJob, TrainingResult
+from recserver._internal.training.worker.train import train
 
 ITEMS = ["a", "b", "c", "d"]
 
@@ -369,7 +369,7 @@ def test_batches_that_change_their_kind_and_start_over(tmp_path: Path, monkeypat
         Batch(("item_id", "x"), {"x": np.array([3.5])}, rejected=(Rejection("is torn", 2, "torn"),)),
         Batch(("item_id", "x"), {}),
     )
-    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver._internal.training.ingest.source_reader.load_chef_class", lambda _: chef)
     rows: list[int] = []
     found = collect_features(job(tmp_path, {"type": "scripted"}), [*ITEMS[:3], "7"], rows.append)
     assert chef.asked == [None, None]
@@ -386,7 +386,7 @@ def test_secrets_that_the_source_repeats_are_masked(tmp_path: Path, monkeypatch:
     torn = Rejection("is torn", 1, f"token={secret}")
     chef = Scripted(Batch(tuple(columns), columns, rejected=(torn,), hints=(f"Look at {secret}.",)))
     chef.asked.append("before")
-    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda _: chef)
+    monkeypatch.setattr("recserver._internal.training.ingest.source_reader.load_chef_class", lambda _: chef)
     entry = {"type": "api", "auth": {"type": "bearer", "token": secret}}
     found = collect_features(job(tmp_path, entry), ITEMS, lambda _: None)
     assert found.report is not None and found.warnings

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.protocol import Batch
-from recserver.chefs.redaction import Redactor
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed
-from recserver.training.jobs import PreviewJob
-from recserver.training.preview.source_preview import preview
+from recserver._internal.chefs.protocol import Batch
+from recserver._internal.chefs.redaction import Redactor
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.training.jobs import PreviewJob
+from recserver._internal.training.preview.source_preview import preview
 
 ENTRY = {
     "type": "api",
@@ -61,7 +61,9 @@ def test_a_preview_that_fails_hides_both_and_stays_the_same_error(
             raise SourceFailed("It refused canary-written, canary/of the env…", transient=True, retry_after=7)
             yield
 
-    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda kind: Talkative)
+    monkeypatch.setattr(
+        "recserver._internal.training.ingest.source_reader.load_chef_class", lambda kind: Talkative
+    )
     with pytest.raises(SourceFailed) as failure:
         preview(PreviewJob(data_chef=ENTRY, policy=SourcePolicy(data_dir=tmp_path)))
     assert str(failure.value) == "It refused ********, ${SHOP_TOKEN}…"

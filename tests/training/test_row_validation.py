@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recserver.chefs.protocol import Batch, Rejection
-from recserver.chefs.row_rules import row_rules
-from recserver.training.ingest import value_parsing as numbers
-from recserver.training.ingest.row_counts import OTHER_REASONS, RowCounts
-from recserver.training.ingest.row_validation import validate
-from recserver.training.ingest.value_parsing import parse_ratings, parse_times
+from recserver._internal.chefs.protocol import Batch, Rejection
+from recserver._internal.chefs.row_rules import row_rules
+from recserver._internal.training.ingest import value_parsing as numbers
+from recserver._internal.training.ingest.row_counts import OTHER_REASONS, RowCounts
+from recserver._internal.training.ingest.row_validation import validate
+from recserver._internal.training.ingest.value_parsing import parse_ratings, parse_times
 from tests.helpers.source_columns import batch, column
 
 scalars = st.one_of(

@@ -16,19 +16,19 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recserver.chefs.protocol import Batch, Rejection, RestartRead
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed
-from recserver.training.jobs import Preview, PreviewJob
-from recserver.training.preview.json_values import to_json_value
-from recserver.training.preview.source_preview import MAX_PREVIEW_BYTES, VALIDATED_ROWS, preview
+from recserver._internal.chefs.protocol import Batch, Rejection, RestartRead
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.training.jobs import Preview, PreviewJob
+from recserver._internal.training.preview.json_values import to_json_value
+from recserver._internal.training.preview.source_preview import MAX_PREVIEW_BYTES, VALIDATED_ROWS, preview
 from tests.helpers.source_columns import column
 
 Look = Callable[..., Preview]
 
 
 class ListedChef:
-    """Hands over the batches that a test has put here. See :class:`recserver.chefs.Chef`."""
+    """Hands over the batches that a test has put here. See :class:`recserver._internal.chefs.Chef`."""
 
     batches_to_give: ClassVar[list[Batch]] = []
     closed = False
@@ -53,7 +53,9 @@ class ListedChef:
 @pytest.fixture
 def look_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Look:
     """Previews batches under an entry."""
-    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda kind: ListedChef)
+    monkeypatch.setattr(
+        "recserver._internal.training.ingest.source_reader.load_chef_class", lambda kind: ListedChef
+    )
 
     def look(*batches: Batch, rows: int = 20, **entry: Any) -> Preview:
         ListedChef.batches_to_give = list(batches)
@@ -168,7 +170,7 @@ def test_a_chef_may_start_over_once(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             if self.tries == 1:
                 raise RestartRead
 
-    monkeypatch.setattr("recserver.training.ingest.source_reader.load_chef_class", lambda kind: Hesitant)
+    monkeypatch.setattr("recserver._internal.training.ingest.source_reader.load_chef_class", lambda kind: Hesitant)
     seen = preview(PreviewJob(data_chef={}, policy=SourcePolicy(data_dir=tmp_path)))
     assert (seen.rows_read, seen.raw, Hesitant.tries) == (1, [{"user_id": "u", "item_id": "of try 2"}], 2)
 

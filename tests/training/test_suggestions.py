@@ -13,16 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recserver.chefs.chef_entry import object_column
-from recserver.chefs.protocol import Batch
-from recserver.chefs.redaction import Redactor
-from recserver.chefs.row_rules import row_rules
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.ingest.row_counts import RowCounts
-from recserver.training.jobs import Preview, PreviewJob
-from recserver.training.preview.source_diagnosis import SourceSample
-from recserver.training.preview.source_preview import preview
-from recserver.training.preview.suggestions import preview_hints
+from recserver._internal.chefs.chef_entry import object_column
+from recserver._internal.chefs.protocol import Batch
+from recserver._internal.chefs.redaction import Redactor
+from recserver._internal.chefs.row_rules import row_rules
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.ingest.row_counts import RowCounts
+from recserver._internal.training.jobs import Preview, PreviewJob
+from recserver._internal.training.preview.source_diagnosis import SourceSample
+from recserver._internal.training.preview.source_preview import preview
+from recserver._internal.training.preview.suggestions import preview_hints
 
 Look = Callable[..., Preview]
 ROW = {"user_id": "ann", "item_id": "tea"}
@@ -254,7 +254,9 @@ def test_columns_of_the_same_name_are_not_missing_as_well(look_at_file: Look) ->
 def test_hints_of_the_chef_come_last_and_once(look_at_file: Look, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = {"userid": pa.array(["u"]), "item_id": pa.array(["i"])}
     batch = Batch(tuple(columns), columns, hints=("Ask for more.", "canary-token is old."))
-    monkeypatch.setattr("recserver.chefs.files.file_chef.CsvChef.batches", lambda *_: iter([batch, batch]))
+    monkeypatch.setattr(
+        "recserver._internal.chefs.files.file_chef.CsvChef.batches", lambda *_: iter([batch, batch])
+    )
     seen = look_at_file("", auth={"token": "canary-token"})
     assert seen.suggestions[1:] == [
         "Corrected rename_columns: userid->user_id", "Ask for more.", "******** is old.",

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recserver.algorithms.nmf import tuning
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.storage.model_file import load
-from recserver.training.jobs import TrainingJob, TrainingResult
-from recserver.training.worker.train import train
+from recserver._internal.algorithms.nmf import tuning
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.storage.model_file import load
+from recserver._internal.training.jobs import TrainingJob, TrainingResult
+from recserver._internal.training.worker.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_read_starts_cold(data: Data, content: bytes | Non
 
 
 def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
-    from recserver.storage import model_file as artifact
+    from recserver._internal.storage import model_file as artifact
 
     data.train()
     packed = load(data.file(1))
@@ -181,7 +181,7 @@ def test_a_header_by_somebody_else_starts_cold(data: Data) -> None:
 
 
 def test_what_was_given_is_not_overruled_by_what_was_chosen(data: Data) -> None:
-    from recserver.storage import model_file as artifact
+    from recserver._internal.storage import model_file as artifact
 
     data.train(blend=0.3, max_iter=7)
     packed = load(data.file(1))

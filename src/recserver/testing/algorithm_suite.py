@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.algorithms.evaluation.ranking_metrics import ranking_metrics
-from recserver.algorithms.evaluation.splitting import hold_out
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import InvalidInput
-from recserver.recommend.model.recommender import Recommender
-from recserver.recommend.pipeline import recommend
-from recserver.recommend.query import Query
-from recserver.storage.model_file import load
+from recserver._internal.algorithms.evaluation.ranking_metrics import ranking_metrics
+from recserver._internal.algorithms.evaluation.splitting import hold_out
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import InvalidInput
+from recserver._internal.recommend.model.recommender import Recommender
+from recserver._internal.recommend.pipeline import recommend
+from recserver._internal.recommend.query import Query
+from recserver._internal.storage.model_file import load
+from recserver._internal.training.jobs import TrainingJob
+from recserver._internal.training.worker.evaluate import popularity_metrics
+from recserver._internal.training.worker.train import finish_training, training_digest
 from recserver.testing.algorithm_under_test import (
     AlgorithmUnderTest,
     check_valid,
@@ -25,9 +28,6 @@ from recserver.testing.algorithm_under_test import (
     random_rows,
 )
 from recserver.testing.checks import check, must_raise, must_work, through_json
-from recserver.training.jobs import TrainingJob
-from recserver.training.worker.evaluate import popularity_metrics
-from recserver.training.worker.train import finish_training, training_digest
 
 N_THREADS = 3
 MIN_IMPROVEMENT = 1.5

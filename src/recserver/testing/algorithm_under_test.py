@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from recserver.algorithms.interactions import Interactions, to_indptr
-from recserver.algorithms.item_item_weights import ItemItemWeights
-from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.protocol import Algorithm, FitContext, FittedModel
-from recserver.core.errors import TrainingFailed
+from recserver._internal.algorithms.interactions import Interactions, to_indptr
+from recserver._internal.algorithms.item_item_weights import ItemItemWeights
+from recserver._internal.algorithms.lookup import load_algorithm
+from recserver._internal.algorithms.protocol import Algorithm, FitContext, FittedModel
+from recserver._internal.core.errors import TrainingFailed
 from recserver.testing.checks import check, check_sentence, must_raise, must_work, through_json
 
 Row = tuple[int, int, float]

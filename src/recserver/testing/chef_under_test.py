@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from recserver.chefs.lookup import load_chef_class
-from recserver.chefs.protocol import Chef
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed
+from recserver._internal.chefs.lookup import load_chef_class
+from recserver._internal.chefs.protocol import Chef
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.training.jobs import PreviewJob, TrainingJob
 from recserver.testing.checks import must_raise
 from recserver.testing.observed_chef import open_files, read
-from recserver.training.jobs import PreviewJob, TrainingJob
 
 BATCH_ROWS = 100
 

@@ -13,7 +13,7 @@ _IDLE_TURNS = 50
 
 
 class FakeClock:
-    """A :class:`~recserver.core.clock.Clock` that moves only when a test advances it.
+    """A :class:`~recserver._internal.core.clock.Clock` that moves only when a test advances it.
 
     Create it in the running event loop: it replaces the loop's executor by one with a single thread, so that it
     knows when all work, file access included, is done. It does not wait for child processes and sockets.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from recserver.chefs.protocol import Batch, Chef, RestartRead
+from recserver._internal.chefs.protocol import Batch, Chef, RestartRead
 from recserver.testing.checks import check
 
 MAX_RESTARTS = 5

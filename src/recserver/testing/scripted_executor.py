@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from recserver.algorithms.interactions import Interactions, to_indptr
-from recserver.algorithms.lookup import load_algorithm
-from recserver.algorithms.protocol import FittedModel
-from recserver.core.errors import ExportFailed, RecServerError, SourceUnchanged, TrainingFailed
-from recserver.training.executors.protocol import OnExportProgress, OnProgress
-from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult
-from recserver.training.export.export_worker import export
-from recserver.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
-from recserver.training.preview.source_preview import preview
-from recserver.training.worker.train import finish_training, training_digest
+from recserver._internal.algorithms.interactions import Interactions, to_indptr
+from recserver._internal.algorithms.lookup import load_algorithm
+from recserver._internal.algorithms.protocol import FittedModel
+from recserver._internal.core.errors import ExportFailed, RecServerError, SourceUnchanged, TrainingFailed
+from recserver._internal.training.executors.protocol import OnExportProgress, OnProgress
+from recserver._internal.training.export.export_job import ExportJob, ExportProgress, ExportResult
+from recserver._internal.training.export.export_worker import export
+from recserver._internal.training.jobs import Preview, PreviewJob, Progress, TrainingJob, TrainingResult
+from recserver._internal.training.preview.source_preview import preview
+from recserver._internal.training.worker.train import finish_training, training_digest
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +62,7 @@ class ScriptedTraining:
 
 
 class ScriptedExecutor:
-    """An :class:`~recserver.training.executors.protocol.Executor` whose trainings the test ends."""
+    """An :class:`~recserver._internal.training.executors.protocol.Executor` whose trainings the test ends."""
 
     def __init__(self) -> None:
         self.trainings: list[ScriptedTraining] = []

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientSession
 
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.film_models import film_interactions, put_films

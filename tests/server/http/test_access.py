@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr, ValidationError
 
 from recserver import RecServer, Settings
-from recserver.server.http.routes import PREFIXES, ROUTES
+from recserver._internal.server.http.routes import PREFIXES, ROUTES
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from recserver.server.http.routes import ROUTES
+from recserver._internal.server.http.routes import ROUTES
 from tests.helpers.api_client import Answer, Api
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ MALFORMED_JSON = [
 ]  # fmt: skip
 BAD_MODELS = {
     b'{"model_id":"a","algorithm":"os.system"}': ["body", "algorithm"],
-    b'{"model_id":"a","algorithm":"recserver.algorithms.nmf.algorithm:nmf"}': ["body", "algorithm"],
+    b'{"model_id":"a","algorithm":"recserver._internal.algorithms.nmf.algorithm:nmf"}': ["body", "algorithm"],
     b'{"model_id":"a","algorithm":""}': ["body", "algorithm"],
     b'{"model_id":"a","algorithm":["nmf"]}': ["body", "algorithm"],
     b'{"model_id":"a","algorithm":"nmf","message":5}': ["body", "message"],

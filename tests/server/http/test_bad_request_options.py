@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from recserver.recommend.request_options import RankOptions, UserOptions
+from recserver._internal.recommend.request_options import RankOptions, UserOptions
 from tests.helpers.api_client import Answer, Api
 from tests.helpers.film_models import FILMS, ODD
 

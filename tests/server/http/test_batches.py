@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from yarl import URL
 
-from recserver.server.http import ndjson as web_lines
-from recserver.server.service import recommend as operations
+from recserver._internal.server.http import ndjson as web_lines
+from recserver._internal.server.service import recommend as operations
 from tests.helpers.api_client import Api
 from tests.helpers.film_models import USERS, swap_films
 

@@ -12,9 +12,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer, Settings
-from recserver.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
-from recserver.core.events import RunEnded
-from recserver.server.http.routes import PREFIXES
+from recserver._internal.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
+from recserver._internal.core.events import RunEnded
+from recserver._internal.server.http.routes import PREFIXES
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 

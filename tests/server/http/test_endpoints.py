@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 import yaml
 
-from recserver.algorithms.lookup import ALGORITHM_PATHS
-from recserver.core.clock import SystemClock
-from recserver.core.events import RunEnded, RunStarted
+from recserver._internal.algorithms.lookup import ALGORITHM_PATHS
+from recserver._internal.core.clock import SystemClock
+from recserver._internal.core.events import RunEnded, RunStarted
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api
 
@@ -67,7 +67,7 @@ async def test_plug_ins_are_available_and_broken_ones_are_not_named(
         "[recserver.algorithms]\ntoy = recserver_toys:toy\nbroken = recserver_toys:absent\n"
     )
     (tmp_path / "site" / "recserver_toys.py").write_text(
-        "from recserver.algorithms.popular import Popular\n"
+        "from recserver._internal.algorithms.popular import Popular\n"
         "class Toy:\n"
         "    description = 'A toy.'\n"
         "    def __getattr__(self, name):\n"

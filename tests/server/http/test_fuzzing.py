@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.events import RunEnded
+from recserver._internal.core.events import RunEnded
 from tests.helpers.api_client import Api
 
 CASES_PER_OPERATION = 40

@@ -239,7 +239,9 @@ async def test_clients_that_disconnect_early(
                 writer.close()
                 await writer.wait_closed()
             await alive.ok("GET", "/list_tasks")
-            assert not [record for record in caplog.records if record.name.startswith("recserver.server.http")]
+            assert not [
+                record for record in caplog.records if record.name.startswith("recserver._internal.server.http")
+            ]
 
 
 async def test_many_requests_in_one_connection(alive: Api) -> None:

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from recserver import RecServer, Settings
-from recserver.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.executors.process_pool import ProcessExecutor
 from tests.helpers.api_client import Api, Serve
 
 pytestmark = pytest.mark.process

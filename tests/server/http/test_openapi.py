@@ -16,11 +16,11 @@ from openapi_spec_validator import validate
 from yarl import URL
 
 from recserver import RecServer, RecServerError
-from recserver.core import errors
-from recserver.core.events import RunEnded
-from recserver.server.http.openapi.schemas import is_streamed
-from recserver.server.http.routes import PREFIXES, ROUTES, Route
-from recserver.server.service import Service
+from recserver._internal.core import errors
+from recserver._internal.core.events import RunEnded
+from recserver._internal.server.http.openapi.schemas import is_streamed
+from recserver._internal.server.http.routes import PREFIXES, ROUTES, Route
+from recserver._internal.server.service import Service
 from tests.helpers.api_client import Api
 from tests.helpers.openapi import DOCUMENT
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.errors import ReadOnly, RecServerError
-from recserver.core.events import ModelServes, RunEnded
-from recserver.server.http.routes import PREFIXES, ROUTES, Route
-from recserver.server.service import Service
+from recserver._internal.core.errors import ReadOnly, RecServerError
+from recserver._internal.core.events import ModelServes, RunEnded
+from recserver._internal.server.http.routes import PREFIXES, ROUTES, Route
+from recserver._internal.server.service import Service
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 

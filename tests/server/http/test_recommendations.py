@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.results.base import plain
+from recserver._internal.results.base import plain
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.film_models import FILMS, ODD, USERS, put_films, swap_films

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from recserver.server.http.routes import ROUTES
-from recserver.server.service import Service
-from recserver.server.service.chef_requests import DEFINITIONS
-from recserver.server.service.operation import parameters_of
+from recserver._internal.server.http.routes import ROUTES
+from recserver._internal.server.service import Service
+from recserver._internal.server.service.chef_requests import DEFINITIONS
+from recserver._internal.server.service.operation import parameters_of
 from tests.helpers.api_client import Api
 
 WRONG: list[Any] = ["", "no such", "-1", "x" * 100_001, -1, 1.5, 10**30, False, [], ["a"], {}, {"solver": 5}]

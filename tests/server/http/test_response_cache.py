@@ -8,8 +8,8 @@ import pytest
 from aiohttp import ClientSession
 
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded
-from recserver.server.http.response_cache import ENTRY_OVERHEAD, ResponseCache
+from recserver._internal.core.events import RunEnded
+from recserver._internal.server.http.response_cache import ENTRY_OVERHEAD, ResponseCache
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Api, Serve
 

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from recserver import RecServer, Settings
-from recserver.core.errors import ExportFailed
+from recserver._internal.core.errors import ExportFailed
+from recserver._internal.training.executors.protocol import OnExportProgress
+from recserver._internal.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
+from recserver._internal.training.exporter import HEARTBEAT_SECONDS
 from recserver.testing import FakeClock, ScriptedExecutor
-from recserver.training.executors.protocol import OnExportProgress
-from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
-from recserver.training.exporter import HEARTBEAT_SECONDS
 from tests.helpers.api_client import Api, Serve
 from tests.helpers.cut_off import cut_off_in
 from tests.helpers.model_files import put_model
@@ -127,7 +127,7 @@ class Stuck(Odd):
 async def test_a_client_that_disconnects_before_the_start_cancels_the_export(
     data_dir: Path, settings: Settings, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recserver.server.http.ndjson.DISCONNECT_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("recserver._internal.server.http.ndjson.DISCONNECT_POLL_SECONDS", 0.01)
     put_model(data_dir / "models", "m")
     stuck = Stuck()
     api = await serve(RecServer(data_dir, settings, executor=stuck))

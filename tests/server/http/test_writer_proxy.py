@@ -15,10 +15,10 @@ from aiohttp import ClientError, ClientSession
 from pydantic import SecretStr
 
 from recserver import RecServer, Settings
-from recserver.core.events import TasksReconciled
-from recserver.server.http.routes import ROUTES
-from recserver.server.http.writer_proxy import Peers, WriterClient
-from recserver.server.sockets import listen, listen_unix
+from recserver._internal.core.events import TasksReconciled
+from recserver._internal.server.http.routes import ROUTES
+from recserver._internal.server.http.writer_proxy import Peers, WriterClient
+from recserver._internal.server.sockets import listen, listen_unix
 from recserver.testing import ScriptedExecutor
 from tests.helpers.api_client import Answer, Api
 

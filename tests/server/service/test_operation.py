@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.core.errors import (
+from recserver._internal.core.errors import (
     DataChefExists,
     DataChefNotFound,
     Draining,
@@ -24,9 +24,9 @@ from recserver.core.errors import (
     TaskExists,
     TaskNotFound,
 )
-from recserver.server.http.routes import ROUTES
-from recserver.server.service import Service
-from recserver.server.service.operation import parameters_of
+from recserver._internal.server.http.routes import ROUTES
+from recserver._internal.server.service import Service
+from recserver._internal.server.service.operation import parameters_of
 from recserver.testing import ScriptedExecutor
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from recserver import RecServer, Settings
-from recserver.server.service.tasks import INTERVAL_UNUSED, USER_FEATURES_UNREAD
+from recserver._internal.server.service.tasks import INTERVAL_UNUSED, USER_FEATURES_UNREAD
 from recserver.testing import ScriptedExecutor
 
 RUNS = " and runs every 60 s."

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.clock import SystemClock
-from recserver.server.workers import change_feed as module
-from recserver.server.workers.change_feed import Followers, follow
+from recserver._internal.core.clock import SystemClock
+from recserver._internal.server.workers import change_feed as module
+from recserver._internal.server.workers.change_feed import Followers, follow
 
 
 class Looking:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from recserver import Settings
-from recserver.core.errors import ServerCannotStart
-from recserver.server.workers.supervisor import ServingProcess, socket_folder, supervise
-from recserver.server.workers.worker_config import Role, WorkerConfig
+from recserver._internal.core.errors import ServerCannotStart
+from recserver._internal.server.workers.supervisor import ServingProcess, socket_folder, supervise
+from recserver._internal.server.workers.worker_config import Role, WorkerConfig
 
 pytestmark = pytest.mark.process
 
@@ -70,7 +70,7 @@ async def test_restart_delays_increase(monkeypatch: pytest.MonkeyPatch, command:
 
 
 async def test_several_processes_need_linux(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("recserver.server.workers.supervisor.sys.platform", "darwin")
+    monkeypatch.setattr("recserver._internal.server.workers.supervisor.sys.platform", "darwin")
     with pytest.raises(ServerCannotStart, match="need Linux"):
         await supervise(tmp_path, Settings(port=0, workers=2))
 

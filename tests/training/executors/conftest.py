@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from recserver.algorithms.lookup import load_algorithm
-from recserver.chefs.lookup import load_chef_class
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.training.executors.process_pool import ProcessExecutor, _kill
-from recserver.training.jobs import TrainingJob
+from recserver._internal.algorithms.lookup import load_algorithm
+from recserver._internal.chefs.lookup import load_chef_class
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.training.executors.process_pool import ProcessExecutor, _kill
+from recserver._internal.training.jobs import TrainingJob
 from tests.helpers.worker_jobs import PLUGINS, MakeJob
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.errors import ExportFailed
-from recserver.training.executors.process_pool import MAX_EXPORTS, ProcessExecutor
-from recserver.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
+from recserver._internal.core.errors import ExportFailed
+from recserver._internal.training.executors.process_pool import MAX_EXPORTS, ProcessExecutor
+from recserver._internal.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 from tests.helpers.exported import in_file, put_crowd, wanted
 from tests.helpers.pids import lives
 from tests.helpers.worker_jobs import MakeJob, Started

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded, RunProgressed
+from recserver._internal.core.events import RunEnded, RunProgressed
 from recserver.testing import ScriptedExecutor
 from tests.helpers.pids import children_of, ended
 from tests.helpers.worker_jobs import PLUGINS
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.process
 UNGUARDED = """
 import asyncio, sys
 from recserver import RecServer, Settings
-from recserver.core.events import RunEnded, RunProgressed
+from recserver._internal.core.events import RunEnded, RunProgressed
 
 async def main():
     rec = RecServer(sys.argv[1], Settings(training_processes=1))

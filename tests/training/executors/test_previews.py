@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from recserver.chefs.source_policy import SourcePolicy
-from recserver.core.errors import SourceFailed
-from recserver.training.executors.process_pool import MAX_PREVIEWS, ProcessExecutor
-from recserver.training.jobs import PreviewJob
+from recserver._internal.chefs.source_policy import SourcePolicy
+from recserver._internal.core.errors import SourceFailed
+from recserver._internal.training.executors.process_pool import MAX_PREVIEWS, ProcessExecutor
+from recserver._internal.training.jobs import PreviewJob
 from tests.helpers.pids import ended, lives
 from tests.helpers.worker_jobs import MakeJob, Started
 

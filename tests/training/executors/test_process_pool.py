@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from recserver.core.errors import SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
-from recserver.storage import model_file as artifact
-from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.jobs import Progress
+from recserver._internal.core.errors import SourceFailed, SourceUnchanged, TrainingFailed, WorkerDied
+from recserver._internal.storage import model_file as artifact
+from recserver._internal.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.jobs import Progress
 from tests.helpers.pids import children_of, ended, lives
 from tests.helpers.worker_jobs import MakeJob, Started
 

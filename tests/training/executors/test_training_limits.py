@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from recserver.core.errors import TrainingFailed, WorkerDied
-from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.jobs import Progress
+from recserver._internal.core.errors import TrainingFailed, WorkerDied
+from recserver._internal.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.jobs import Progress
 from tests.helpers.pids import lives
 from tests.helpers.worker_jobs import MakeJob, Started
 

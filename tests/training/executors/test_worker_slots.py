@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recserver.training.executors.process_pool import ProcessExecutor
-from recserver.training.executors.worker_slots import WorkerSlots
+from recserver._internal.training.executors.process_pool import ProcessExecutor
+from recserver._internal.training.executors.worker_slots import WorkerSlots
 from tests.helpers.worker_jobs import MakeJob, Started
 
 pytestmark = pytest.mark.process
