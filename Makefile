@@ -11,7 +11,7 @@ EXTRAS := $(addprefix --extra ,postgres mysql safetensors adbc)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test quick lowest newest soak check format bench clean
+.PHONY: help demo run test quick lowest newest soak check types format bench clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
@@ -48,6 +48,16 @@ check: $(STAMP) ## lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory types
+
+types: $(STAMP) ## check the public API, and the programs in the documentation, as a host application would
+	rm -rf build/types
+	$(BIN)/uv build --quiet --wheel --out-dir build/types/dist
+	$(BIN)/uv pip install --quiet --no-deps --target build/types/site build/types/dist/*.whl
+	PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)/build/types/site" $(BIN)/pyright --verifytypes recserver --ignoreexternal
+	$(BIN)/python -m tests.helpers.doc_blocks build/types/docs
+	$(BIN)/mypy --strict build/types/docs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pyright
 
 format: $(STAMP) ## format the code
 	$(BIN)/ruff check --fix .
@@ -57,7 +67,7 @@ bench: $(STAMP) ## measure, print tables, write bench/results/
 	$(BIN)/python -m bench
 
 clean: ## remove what was installed and made
-	rm -rf .venv .venv-lowest .venv-newest recserver-demo bench/results
+	rm -rf .venv .venv-lowest .venv-newest build recserver-demo bench/results
 
 $(STAMP): pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

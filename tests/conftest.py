@@ -112,7 +112,7 @@ def blocking_calls_fail() -> Iterator[None]:
             guard.functions[name].can_block_in("subprocess.py", "_execute_child")
     for function in guard.functions.values():
         # A time zone is a file of a few kilobytes, read once and cached.
-        function.can_block_in("recserver/training/task.py", "time_zone")
+        function.can_block_in("recserver/_internal/training/task.py", "time_zone")
         function.can_block_predicate = partial(_may_block, function.can_block_predicate)
     guard.activate()
     yield

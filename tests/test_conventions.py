@@ -122,7 +122,9 @@ def test_links_between_pages_are_valid() -> None:
 def test_the_server_imports_no_heavy_library() -> None:
     heavy = "sklearn", "pandas", "scipy"
     code = (
-        "import sys, recserver._internal.server.rec_server, recserver._internal.cli.commands.serve, recserver._internal.registry.model_cache; "
+        "import sys; from recserver._internal.server import rec_server; "
+        "from recserver._internal.cli.commands import serve; "
+        "from recserver._internal.registry import model_cache; "
         "import recserver._internal.algorithms.nmf.algorithm; "
         f"print([one for one in {heavy} if one in sys.modules])"
     )

@@ -20,7 +20,7 @@ from recserver._internal.core.errors import InvalidInput, TrainingFailed
 from recserver._internal.training.jobs import TrainingJob
 from recserver._internal.training.worker.evaluate import evaluate
 from recserver._internal.training.worker.train import train
-from recserver.testing.algorithm_under_test import clustered_rows, first_difference, interactions_of, random_rows
+from recserver.testing._algorithm_under_test import clustered_rows, first_difference, interactions_of, random_rows
 
 pytestmark = pytest.mark.slow
 

@@ -27,7 +27,7 @@ from recserver._internal.results.runs import RunOutcome
 from recserver._internal.server.rec_server import RecServer
 from recserver._internal.server.settings import Settings
 from recserver._internal.training.jobs import Progress
-from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining
+from recserver.testing._scripted_executor import ScriptedExecutor, ScriptedTraining
 from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 

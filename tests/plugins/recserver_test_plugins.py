@@ -29,7 +29,7 @@ def _batch(rows: list[tuple[str, str, int]]) -> Batch:
 
 
 class StepsChef:
-    """Each step is a list: the name of a method, and its arguments. See :class:`recserver._internal.chefs.Chef`."""
+    """Each step is a list: the name of a method, and its arguments. See :class:`recserver.plugin.Chef`."""
 
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
         self._steps = entry.get("steps", [["rows"]])
@@ -105,7 +105,7 @@ class StepsChef:
 
 
 class Quick:
-    """Scores every item by its popularity; loads no library. See :class:`recserver._internal.algorithms.Algorithm`."""
+    """Scores every item by its popularity; loads no library. See :class:`recserver.plugin.Algorithm`."""
 
     model_type = "quick"
     model_class = "QuickRecommendationModel"

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from recserver._internal.core.errors import Draining, ModelBusy, ModelNotFound, TaskNotFound
-from recserver.testing.scripted_executor import few_interactions
+from recserver.testing._scripted_executor import few_interactions
 from tests.helpers.workbench import Workbench
 
 

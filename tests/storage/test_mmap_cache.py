@@ -82,7 +82,8 @@ def test_a_small_file_is_read(tmp_path: Path, temporary: Path) -> None:
 def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path) -> None:
     _, model = load_model(large)
     code = (
-        "import sys; from pathlib import Path; from recserver._internal.recommend.model.loading import load_model\n"
+        "import sys; from pathlib import Path\n"
+        "from recserver._internal.recommend.model.loading import load_model\n"
         "from recserver._internal.recommend.pipeline import recommend, Query\n"
         "packed, model = load_model(Path(sys.argv[1]))\n"
         "print(packed.verified, recommend(model, 'u0', Query(n=3)).items)"
@@ -97,7 +98,8 @@ def test_another_process_maps_what_this_one_checked(large: Path, temporary: Path
 
 def test_many_processes_at_once_share_one_copy(large: Path, temporary: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from recserver._internal.recommend.model.loading import load_model\n"
+        "import sys; from pathlib import Path\n"
+        "from recserver._internal.recommend.model.loading import load_model\n"
         "from recserver._internal.recommend.pipeline import recommend, Query\n"
         "input(); packed, model = load_model(Path(sys.argv[1])); print(flush=True)\n"
         "maps = Path('/proc/self/maps').read_text().splitlines()\n"

@@ -17,7 +17,7 @@ from recserver._internal.algorithms.protocol import Algorithm, FitContext, Fitte
 from recserver._internal.algorithms.svd import SVD
 from recserver._internal.core.errors import TrainingFailed
 from recserver.testing import AlgorithmSuite
-from recserver.testing.algorithm_under_test import interactions_of
+from recserver.testing._algorithm_under_test import interactions_of
 
 TESTS = [name for name in dir(AlgorithmSuite) if name.startswith("test_")]
 

@@ -17,7 +17,7 @@ from recserver._internal.training.algorithm_comparison import (
 from recserver._internal.training.jobs import CandidateResult, Progress
 from recserver._internal.training.worker.evaluate import popularity_metrics
 from recserver._internal.training.worker.evaluate_candidate import load_holdout, peak_megabytes, save_holdout
-from recserver.testing.algorithm_under_test import clustered_rows, interactions_of
+from recserver.testing._algorithm_under_test import clustered_rows, interactions_of
 
 pytestmark = pytest.mark.process
 

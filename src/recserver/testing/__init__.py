@@ -13,10 +13,10 @@ Plug-in authors inherit from a conformance suite: :class:`DataChefSuite` has the
 :class:`AlgorithmSuite` those of every algorithm, built in or not. Nothing here imports pytest.
 """
 
-from recserver.testing.algorithm_suite import AlgorithmSuite
-from recserver.testing.chef_suite import DataChefSuite
-from recserver.testing.fake_clock import FakeClock
-from recserver.testing.scripted_executor import ScriptedExecutor, ScriptedTraining, few_interactions
+from recserver.testing._algorithm_suite import AlgorithmSuite
+from recserver.testing._chef_suite import DataChefSuite
+from recserver.testing._fake_clock import FakeClock
+from recserver.testing._scripted_executor import ScriptedExecutor, ScriptedTraining, few_interactions
 
 __all__ = [
     "AlgorithmSuite",

@@ -1,5 +1,5 @@
-"""The strict CSV parser, by pandas. It is slower than :mod:`recserver._internal.chefs.files.fast_csv`, but supports ragged
-rows, and reports the line where text is invalid.
+"""The strict CSV parser, by pandas. It is slower than ``fast_csv.py``, but supports ragged rows, and reports the
+line where text is invalid.
 """
 
 from __future__ import annotations

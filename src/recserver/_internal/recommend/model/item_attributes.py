@@ -35,8 +35,7 @@ _COMPARE: Mapping[str, Callable[[Any, float], Any]] = {"<": lt, "<=": le, ">": g
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attributes:
-    """The attributes of a model's items, laid out as :mod:`recserver._internal.recommend.model.attribute_arrays` says. They
-    are immutable.
+    """The attributes of a model's items, laid out as ``attribute_arrays.py`` says. They are immutable.
 
     Attributes:
         n_items: how many items the model has.

@@ -1,7 +1,7 @@
 """A worker process: takes jobs on standard input and answers on standard output.
 
-See :mod:`recserver._internal.training.executors.messages`. It ends when its input does, which happens when the server
-closes it or is killed; on Linux the kernel ends it together with the server in any case.
+See :mod:`recserver._internal.training.executors.messages`. It ends when its input does, which happens when the
+server closes it or is killed; on Linux the kernel ends it together with the server in any case.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def error_responses(raised: Mapping[str, str], *, makes_changes: bool) -> dict[s
     """The error responses of an operation, by status.
 
     Args:
-        raised: names of classes in :mod:`recserver._internal.core.errors`, separated by commas, and when they are raised.
+        raised: names of classes of errors, separated by commas, and when they are raised.
         makes_changes: whether a read-only server refuses it.
     """
     common = _by_status(OF_EVERY_ROUTE)

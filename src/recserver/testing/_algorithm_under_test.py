@@ -12,7 +12,7 @@ from recserver._internal.algorithms.item_item_weights import ItemItemWeights
 from recserver._internal.algorithms.lookup import load_algorithm
 from recserver._internal.algorithms.protocol import Algorithm, FitContext, FittedModel
 from recserver._internal.core.errors import TrainingFailed
-from recserver.testing.checks import check, check_sentence, must_raise, must_work, through_json
+from recserver.testing._checks import check, check_sentence, must_raise, must_work, through_json
 
 Row = tuple[int, int, float]
 """Numbers of a user and an item, and a rating."""

@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from recserver._internal.chefs.protocol import Batch, Chef, RestartRead
-from recserver.testing.checks import check
+from recserver.testing._checks import check
 
 MAX_RESTARTS = 5
 """A chef that raises RestartRead more often counts as one that never ends."""

@@ -11,8 +11,8 @@ from recserver._internal.chefs.protocol import Chef
 from recserver._internal.chefs.source_policy import SourcePolicy
 from recserver._internal.core.errors import SourceFailed
 from recserver._internal.training.jobs import PreviewJob, TrainingJob
-from recserver.testing.checks import must_raise
-from recserver.testing.observed_chef import open_files, read
+from recserver.testing._checks import must_raise
+from recserver.testing._observed_chef import open_files, read
 
 BATCH_ROWS = 100
 

@@ -16,9 +16,9 @@ from recserver._internal.training.executors.process_pool import ProcessExecutor
 from recserver._internal.training.ingest.source_reader import collect
 from recserver._internal.training.jobs import Preview, PreviewJob
 from recserver._internal.training.preview.source_preview import preview
-from recserver.testing.checks import check, check_sentence, must_raise, must_work, through_json
-from recserver.testing.chef_under_test import BATCH_ROWS, COLUMNS, FEW_ROWS, MANY_ROWS, ChefUnderTest
-from recserver.testing.observed_chef import as_text, close, environment_variable, read, replace_text, watch_access
+from recserver.testing._checks import check, check_sentence, must_raise, must_work, through_json
+from recserver.testing._chef_under_test import BATCH_ROWS, COLUMNS, FEW_ROWS, MANY_ROWS, ChefUnderTest
+from recserver.testing._observed_chef import as_text, close, environment_variable, read, replace_text, watch_access
 
 VARIABLE_NAME = "RECSERVER_CONFORMANCE_SECRET"
 """The environment variable that holds the secret during a test."""

@@ -19,7 +19,7 @@ from recserver._internal.storage.model_file import load
 from recserver._internal.training.jobs import TrainingJob
 from recserver._internal.training.worker.evaluate import popularity_metrics
 from recserver._internal.training.worker.train import finish_training, training_digest
-from recserver.testing.algorithm_under_test import (
+from recserver.testing._algorithm_under_test import (
     AlgorithmUnderTest,
     check_valid,
     clustered_rows,
@@ -27,7 +27,7 @@ from recserver.testing.algorithm_under_test import (
     interactions_of,
     random_rows,
 )
-from recserver.testing.checks import check, must_raise, must_work, through_json
+from recserver.testing._checks import check, must_raise, must_work, through_json
 
 N_THREADS = 3
 MIN_IMPROVEMENT = 1.5
