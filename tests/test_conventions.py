@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 
+import recserver
 from recserver import RecServer
 from recserver._internal.algorithms.lookup import ALGORITHM_PATHS, load_algorithm
 from recserver._internal.chefs.files.file_chef import FORMAT_BY_SUFFIX, CsvEntry
@@ -32,15 +33,14 @@ from recserver._internal.registry.model_status import ModelStatus
 from recserver._internal.registry.quality_gate import QualityGate
 from recserver._internal.server.http.routes import ROUTES
 from recserver._internal.server.settings import Settings
+from tests.helpers.doc_blocks import pages, read_page
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src" / "recserver").rglob("*.py"))
-HTTP_API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+HTTP_API = read_page("docs/http-api.md")
 
 
-DOCUMENTED_FIELDS = re.findall(
-    r"```.*?```|`[^`]+`", (ROOT / "docs" / "data-chefs.md").read_text(encoding="utf-8"), re.DOTALL
-)
+DOCUMENTED_FIELDS = re.findall(r"```.*?```|`[^`]+`", read_page("docs/data-chefs.md"), re.DOTALL)
 """What ``docs/data-chefs.md`` sets as code, as a block or in a line."""
 
 
@@ -50,7 +50,7 @@ def test_every_endpoint_is_documented() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    text = read_page("docs/settings.md")
     assert [name for name in Settings.model_fields if f"`RECSERVER_{name.upper()}`" not in text] == []
 
 
@@ -107,15 +107,21 @@ def test_time_comes_through_the_clock() -> None:
     assert found.keys() == {"clock.py", "fake_clock.py"}
 
 
+def test_every_public_name_can_be_imported() -> None:
+    assert all(inspect.isclass(getattr(recserver, name)) for name in recserver.__all__)
+    with pytest.raises(AttributeError):
+        _ = recserver.RunEnd
+
+
 def test_no_unsafe_deserialization() -> None:
     found = calls_in_sources(r"\b(?:pickle|joblib|marshal|dill)\.loads?\(|\byaml\.\w*load\(")
     assert found == {"chef_store.py": ["yaml.load("]}  # by a loader stricter than the safe one
 
 
 def test_links_between_pages_are_valid() -> None:
-    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), (page, target)
+    for page in pages():
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", read_page(page)):
+            assert ((ROOT / page).parent / target).exists(), (page, target)
 
 
 @pytest.mark.slow
@@ -135,7 +141,7 @@ def test_the_server_imports_no_heavy_library() -> None:
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", ".github/workflows/ci.yml"])
 def test_named_targets_of_make_exist(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = re.findall(r"(?:^|[`:]) ?make ([a-z]+)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(r"(?:^|[`:]) ?make ([a-z]+)", read_page(page), re.MULTILINE)
     assert targets and not [name for name in targets if not re.search(rf"^{name}:", makefile, re.MULTILINE)]
 
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -15,17 +12,17 @@ import yaml
 
 from recserver import RecServer, Settings
 from recserver._internal.core.events import RunEnded
+from tests.helpers.doc_blocks import block_after, read_page
+from tests.helpers.pytest_process import run_pytest
 
 pytestmark = pytest.mark.process
 
-PAGE = (Path(__file__).parent.parent / "docs" / "plugins.md").read_text(encoding="utf-8")
+PAGE = read_page("docs/plugins.md")
 
 
 def block(language: str, after: str) -> str:
-    """The first block of code in that language behind a text of the page."""
-    found = re.search(rf"```{language}\n(.*?)```", PAGE[PAGE.index(after) :], re.DOTALL)
-    assert found is not None
-    return found[1]
+    """The first block of code in that language after a text of the page."""
+    return block_after("docs/plugins.md", language, after).code
 
 
 def install(folder: Path, name: str, version: str, module: str, entry_points: dict[str, dict[str, str]]) -> None:
@@ -53,39 +50,16 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest reports of the two files of tests of the page, which pass."""
-    folder = tmp_path_factory.mktemp("tests")
-    files = "test_logs.py", "test_walks.py"
-    for name in files:
-        (folder / name).write_text(block("python", f"`{name}`:"))
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "--rootdir", str(folder), *files],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(packages), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def passed(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The tests of the two files of tests of the page, all of which pass."""
+    tests = {name: block("python", f"`{name}`:") for name in ("test_logs.py", "test_walks.py")}
+    return run_pytest(tmp_path_factory.mktemp("tests"), tests, python_path=[packages])
 
 
 @pytest.mark.slow
-def test_the_test_of_the_page_passes(report: str) -> None:
-    assert f"runs {passed(report, 'test_logs.py')} tests" in PAGE
-
-
-@pytest.mark.slow
-def test_the_algorithm_of_the_page_passes_the_suite(report: str) -> None:
-    assert f"It has {passed(report, 'test_walks.py')} tests" in PAGE
-
-
-def passed(report: str, file: str) -> int:
-    """The number of tests of a file that passed, which all do."""
-    ends = re.findall(rf"^{file}::.* ([A-Z]+) ", report, re.MULTILINE)
-    assert set(ends) == {"PASSED"}, report
-    return len(ends)
+@pytest.mark.parametrize(("file", "start"), [("test_logs.py", "runs"), ("test_walks.py", "It has")])
+def test_the_tests_of_the_page_pass(passed: list[str], file: str, start: str) -> None:
+    assert f"{start} {sum(test.startswith(file) for test in passed)} tests" in PAGE
 
 
 def test_the_page_names_public_modules_only() -> None:

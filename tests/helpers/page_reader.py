@@ -47,16 +47,21 @@ async def follow(page: str, terminals: Terminals, not_run: Sequence[str] = ()) -
     Args:
         not_run: each is a text of the blocks that are not run.
     """
-    transcript, left_out = Transcript(), set[str]()
-    for block in blocks_of(page, "bash", "python"):
-        if texts := [text for text in not_run if text in block.code]:
-            left_out.update(texts)
-        else:
-            try:
-                transcript.add(block, await _run(block, terminals))
-            except (AssertionError, TimeoutError) as error:
-                raise AssertionError(f"{block} failed:\n{block.code}\n{error}") from error
-    assert left_out == set(not_run), f"no block of {page} has {set(not_run) - left_out}"
+    blocks = blocks_of(page, "bash", "python")
+    left_out = [block for block in blocks if any(text in block.code for text in not_run)]
+    needless = [text for text in not_run if not any(text in block.code for block in left_out)]
+    assert needless == [], f"no block of {page} has these texts"
+    return await follow_blocks([block for block in blocks if block not in left_out], terminals)
+
+
+async def follow_blocks(blocks: Sequence[Block], terminals: Terminals) -> Transcript:
+    """Run blocks of shell and Python, each of which must succeed."""
+    transcript = Transcript()
+    for block in blocks:
+        try:
+            transcript.add(block, await _run(block, terminals))
+        except (AssertionError, TimeoutError) as error:
+            raise AssertionError(f"{block} failed:\n{block.code}\n{error}") from error
     return transcript
 
 

@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     """Whether the server changes nothing in the data folder, which another server may write."""
     host: str = "127.0.0.1"
     """Address to listen on. All but loopback addresses need ``api_key``."""
-    port: int = Field(9999, ge=0, le=65535)
+    port: int = Field(default=9999, ge=0, le=65535)
     """Port to listen on; 0 selects a free one."""
     api_key: SecretStr | None = None
     """The key that all requests except ``/health`` must send; at least 16 characters."""
@@ -64,39 +64,39 @@ class Settings(BaseSettings):
     """Database URL of SQL chefs that give none; relative SQLite paths are relative to the data folder."""
     allow_private_sources: bool | None = None
     """Whether REST chefs may fetch loopback and private addresses; default: only when listening on loopback."""
-    training_processes: int | None = Field(None, ge=1, le=1024)
+    training_processes: int | None = Field(default=None, ge=1, le=1024)
     """Trainings that run at the same time; default: the number of cores minus one, at least one."""
-    training_time_limit: float | None = Field(21_600.0, gt=0, le=31_622_400)
+    training_time_limit: float | None = Field(default=21_600.0, gt=0, le=31_622_400)
     """Seconds that a training may take in a worker, unless its task sets a limit."""
-    training_memory_limit: int | None = Field(None, ge=1, le=2**24)
+    training_memory_limit: int | None = Field(default=None, ge=1, le=2**24)
     """MiB that a training may use beyond what an idle worker uses, unless its task sets a limit."""
-    model_memory: int | None = Field(None, ge=1, le=2**24)
+    model_memory: int | None = Field(default=None, ge=1, le=2**24)
     """MiB of model files in memory; default: half the memory of the machine or container. The least recently used
     models are evicted first, and loaded again on request."""
-    answer_cache: int = Field(64, ge=0, le=2**20)
+    answer_cache: int = Field(default=64, ge=0, le=2**20)
     """MiB of cached responses, each valid while the same version of its model serves; 0 disables the cache."""
-    history_days: float = Field(90.0, gt=0, le=36_600)
+    history_days: float = Field(default=90.0, gt=0, le=36_600)
     """Days for which runs are stored; the newest runs of each task are stored longer."""
-    history_runs: int = Field(10_000, ge=1, le=1_000_000)
+    history_runs: int = Field(default=10_000, ge=1, le=1_000_000)
     """Maximum number of stored runs."""
-    model_versions: int = Field(DEFAULT_MODEL_VERSIONS, ge=1, le=1000)
+    model_versions: int = Field(default=DEFAULT_MODEL_VERSIONS, ge=1, le=1000)
     """Versions stored for each model, besides pinned ones and those needed for one rollback."""
     training_priority: Literal["idle", "low"] = "idle"
     """``idle``: trainings use only processor time that nothing else on the machine needs, and delay no
     responses (Linux; elsewhere like ``low``). ``low``: a smaller share, but always some."""
-    max_body_bytes: int = Field(2**20, ge=1024)
+    max_body_bytes: int = Field(default=2**20, ge=1024)
     """Maximum bytes of a JSON body."""
-    max_source_bytes: int = Field(256 * 2**20, ge=1024)
+    max_source_bytes: int = Field(default=256 * 2**20, ge=1024)
     """Maximum bytes of the response of a REST source, after decompression."""
-    max_file_bytes: int = Field(64 * 2**30, ge=1024)
+    max_file_bytes: int = Field(default=64 * 2**30, ge=1024)
     """Maximum bytes of a file that a data chef reads, after decompression."""
-    source_timeout: float = Field(600.0, gt=0, le=86_400)
+    source_timeout: float = Field(default=600.0, gt=0, le=86_400)
     """Seconds that reading a REST source, or an SQL statement, may take."""
-    rescan_seconds: float = Field(10.0, ge=0.1, le=3_600)
+    rescan_seconds: float = Field(default=10.0, ge=0.1, le=3_600)
     """Interval in seconds at which the folders are scanned even if no change was reported."""
-    shutdown_grace: float = Field(30.0, ge=0, le=3_600)
+    shutdown_grace: float = Field(default=30.0, ge=0, le=3_600)
     """Seconds that active requests get to finish when the server closes."""
-    workers: int = Field(1, ge=1, le=256)
+    workers: int = Field(default=1, ge=1, le=256)
     """Processes that serve on the same port: one writer of the data folder, and its followers. Used by the command
     line only."""
     log_format: Literal["auto", "console", "json"] = "auto"
