@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
 from recserver._internal.chefs.source_policy import SourcePolicy
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+ArrowArray: TypeAlias = Any
+"""A ``pyarrow.Array`` or ``ChunkedArray``: pyarrow has no types, and so would be unknown to type checkers."""
 
-Column: TypeAlias = "NDArray[Any] | pa.Array | pa.ChunkedArray"
+Column: TypeAlias = NDArray[Any] | ArrowArray
 """The values of one column: a numpy array of shape (rows,), or an Arrow array of as many.
 
 Numpy arrays of objects may hold text, numbers, None, or any other value of the source. Arrow columns are faster,
