@@ -87,7 +87,9 @@ async def test_every_entry_of_a_data_chef_is_valid(data_dir: Path, settings: Set
 
 def test_quoted_code_is_that_of_the_project() -> None:
     quoted = block_after("CONTRIBUTING.md", "python", "By example:").code
-    assert quoted in (ROOT / "src" / "recserver" / "_internal" / "scheduling" / "retries.py").read_text(encoding="utf-8")
+    assert quoted in (ROOT / "src" / "recserver" / "_internal" / "scheduling" / "retries.py").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_modules_for_type_checkers_have_the_lines_of_their_page(tmp_path: Path) -> None:

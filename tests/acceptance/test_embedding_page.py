@@ -23,7 +23,7 @@ from tests.helpers.terminal import terminals
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 PAGE = "docs/embedding.md"
-NOTEBOOK, TESTS = "## A notebook", "## Tests"
+FASTAPI, NOTEBOOK, TESTS = "## A FastAPI application", "## A notebook", "## Tests"
 
 
 def line_of(heading: str) -> int:
@@ -32,8 +32,14 @@ def line_of(heading: str) -> int:
 
 
 def programs() -> list[Block]:
-    """The blocks that are run in a terminal: all but the notebook and the test."""
-    return [block for block in blocks_of(PAGE, "bash", "python") if block.line < line_of(NOTEBOOK)]
+    """The blocks that are run one after the other: the script and the first application."""
+    return [block for block in blocks_of(PAGE, "bash", "python") if block.line < line_of(FASTAPI)]
+
+
+def fastapi_blocks() -> list[Block]:
+    """The second application, which needs the folder for itself."""
+    blocks = blocks_of(PAGE, "bash", "python")
+    return [block for block in blocks if line_of(FASTAPI) < block.line < line_of(NOTEBOOK)]
 
 
 def cells() -> list[Block]:
@@ -84,6 +90,15 @@ def test_running_the_script_again_keeps_the_model(followed: Programs) -> None:
     assert second == first
 
 
+async def test_the_fastapi_application_recommends(followed: Programs) -> None:
+    async with terminals(followed.folder) as opened:
+        transcript = await follow_blocks(fastapi_blocks(), opened)
+    items, end = json.JSONDecoder().raw_decode(printed := transcript.of("recommendations?n=0"))
+    refused = json.loads(printed[end:])
+    assert items[0] == "croissant"
+    assert refused["code"] == "validation_error" and refused["detail"].startswith("n: must be a whole number")
+
+
 @pytest.fixture
 async def notebook(followed: Programs, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]]:
     """The names of a notebook; what its cells have opened is closed at the end."""
@@ -91,8 +106,8 @@ async def notebook(followed: Programs, monkeypatch: pytest.MonkeyPatch) -> Async
     monkeypatch.setenv("RECSERVER_TRAINING_PRIORITY", "low")
     names: dict[str, Any] = {}
     yield names
-    if "server" in names:
-        await names["server"].aclose()
+    if "rec" in names:
+        await names["rec"].close()
 
 
 async def run_cell(block: Block, names: dict[str, Any]) -> None:
@@ -112,8 +127,8 @@ async def test_the_cells_of_the_notebook_run_in_their_order(
     assert {line.split()[0] for line in printed} >= {"ann", "bob", "completed"}
     (shown,) = re.findall(r"print\(run.*# (.*)", read_page(PAGE))
     assert shown in printed
-    assert notebook["best"]["predictions"]["bob"][0]["because"]
-    assert notebook["new"]["source"] == "fold_in"
+    assert notebook["best"].items[0].because
+    assert notebook["new"].source == "fold_in"
     assert notebook["ended"].outcome == "completed"
     rec = notebook["rec"]
     assert isinstance(rec, RecServer) and not rec.is_open

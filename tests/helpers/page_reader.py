@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ SERVE, EVENTS = "recserver serve --data data", "curl -N http://localhost:9999/ev
 READY = {SERVE: (r"listens on http://127\.0\.0\.1:([0-9]+)", SERVER_PORT), EVENTS: ("^< HTTP/1.1 200 ", None)}
 """Commands that run until they are stopped: the line that shows that they are ready, the port that it shows."""
 
-APP_READY = r"Running on http://\w+:([0-9]+)"
+APP_READY = r"[Rr]unning on http://\w+:([0-9]+)"
 
 
 class Transcript:
@@ -67,7 +68,7 @@ async def follow_blocks(blocks: Sequence[Block], terminals: Terminals) -> Transc
 
 async def _run(block: Block, terminals: Terminals) -> str:
     name = f"line_{block.line}.py"
-    if block.language == "python" and "run_app(" in block.code:
+    if block.language == "python" and re.search(r"\b(?:run_app|uvicorn\.run)\(", block.code):
         await terminals.start_python(name, block.code, APP_READY, 8080)
     elif block.language == "python":
         return await terminals.run_python(name, block.code)
