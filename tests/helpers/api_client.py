@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 from aiohttp import ClientSession
@@ -81,7 +82,7 @@ class Api:
         async with self._session.request(
             method,
             URL(self.url + path, encoded=True),
-            data=content,
+            data=content and BytesIO(content),  # aiohttp warns of large bytes
             headers=sent | dict(headers or {}),
             skip_auto_headers=["Content-Type"],
         ) as response:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from recserver._internal.core.errors import ExportFailed
+from recserver._internal.recommend.filters import parse_condition
 from recserver._internal.training.executors.process_pool import MAX_EXPORTS, ProcessExecutor
 from recserver._internal.training.export.export_job import ExportJob, ExportProgress, ExportResult, FileTarget
 from tests.helpers.exported import in_file, put_crowd, wanted
@@ -119,7 +120,7 @@ async def test_a_killed_worker_costs_its_export_alone(
 async def test_what_is_wrong_is_told_and_the_worker_goes_on(
     pool: ProcessExecutor, few: Path, tmp_path: Path
 ) -> None:
-    wrong = job(few, tmp_path / "top").model_copy(update={"options": {"filter": "a=b"}})
+    wrong = job(few, tmp_path / "top").model_copy(update={"options": {"filter": [parse_condition("a=b")]}})
     told: list[ExportProgress] = []
     with pytest.raises(ExportFailed, match="knows no attributes"):
         await pool.export(wrong, told.append)
