@@ -120,12 +120,14 @@ def test_the_preview_finds_nothing_wrong(readings: Readings) -> None:
 
 
 def test_a_run_is_followed_as_shown(readings: Readings) -> None:
-    printed = readings.readme[0].of("recserver tasks history")
-    shown = block_after("docs/cli.md", "console", "**`run NAME`**").code.splitlines()
-    first, *stages, last = shown[1:]
-    assert shown[0] == "$ recserver tasks run train_my_model | cat"
-    pattern = "\n".join([first, *stages, re.sub(r"[0-9]+\\\.[0-9]", "[0-9.]+", re.escape(last))])
-    assert re.search(f"^{pattern}$", printed, re.MULTILINE), printed
+    printed = readings.readme[0].of("recserver tasks history").splitlines()
+    command, *shown = block_after("docs/cli.md", "console", "**`run NAME`**").code.splitlines()
+    assert command == "$ recserver tasks run train_my_model | cat"
+    begin = printed.index(shown[0])
+    followed = printed[begin : begin + len(shown)]
+    # What is known of a stage depends on the speed of the machine, and so do the seconds.
+    assert [line.split(":")[0] for line in followed[:-1]] == [line.split(":")[0] for line in shown[:-1]]
+    assert re.sub("[0-9.]+ s$", "", followed[-1]) == re.sub("[0-9.]+ s$", "", shown[-1])
 
 
 @pytest.mark.parametrize(
