@@ -122,7 +122,7 @@ async def test_a_server_is_opened_once_and_can_be_opened_again(data_dir: Path, s
     for _ in range(2):
         async with rec:
             assert await rec.list_models() == {}
-            with pytest.raises(ServerCannotStart, match="already open: use one"):
+            with pytest.raises(ServerCannotStart, match="already open: open it once"):
                 await rec.__aenter__()
             assert await rec.list_models() == {}
     assert not rec.is_open

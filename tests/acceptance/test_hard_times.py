@@ -22,6 +22,7 @@ from recserver._internal.core.errors import (
     StorageUnreadable,
 )
 from recserver._internal.core.events import ModelServes, RunEnded, RunProgressed
+from recserver._internal.results.base import plain
 from recserver._internal.storage import model_file as artifact
 
 ROWS = "user_id,item_id\nann,tea\nann,scone\nbob,tea\nbob,latte\n"
@@ -170,7 +171,7 @@ async def test_values_of_variables_are_not_exposed(
     assert ended.outcome == "failed"
     with pytest.raises(DataChefExists):
         await rec.create_data_chef_from_csv("d", file_path=path)
-    responses = json.dumps([created, ended.error, await rec.list_data_chefs(), await rec.list_tasks()])
+    responses = json.dumps(plain([created, ended.error, await rec.list_data_chefs(), await rec.list_tasks()]))
     assert "hunter2" not in responses + str(snapshot(rec.data_dir))
     assert "${CANARY}" in str(ended.error)
 

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from recserver import RecServer
 from recserver._internal.core.events import RunEnded
+from recserver._internal.results.base import plain
 
 CANARY = "c4n4ry-s3cret-Pa55w0rd"
 CREDENTIALS = {
@@ -70,7 +71,7 @@ async def test_repeated_secrets_are_not_exposed(
     answers += [ended.error, ended.data_report, await rec.list_tasks(), await rec.list_models()]
     answers += [await rec.get_model_info("m"), await rec.list_data_chefs(), await rec.preview_data_chef("c")]
     ours = "\n".join(one.getMessage() for one in caplog.records if one.name.startswith("recserver"))
-    said = {"answers": json.dumps(answers), "log": ours} | {
+    said = {"answers": json.dumps(plain(answers)), "log": ours} | {
         str(path): path.read_text(errors="replace")
         for path in rec.data_dir.rglob("*")
         if path.is_file() and path.name != "restaurant_data.yaml" and path.suffix != ".pkl"

@@ -60,7 +60,7 @@ async def test_one_user_gets_what_a_server_answers(
             status, out, err = await asyncio.to_thread(recommend, user, "--json", *arguments)
             assert (status, err) == (0, "")
             shown = json.loads(out)
-            answer = await rec.recommend(user, model_id="films", **options)
+            answer = (await rec.recommend(user, model_id="films", **options)).to_dict()
             assert shown.pop("items") == answer["predictions"][user]
             assert shown == {name: answer[name] for name in shown} and len(shown) == 5
 

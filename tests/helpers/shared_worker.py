@@ -12,7 +12,7 @@ import pytest
 
 from recserver._internal.training.executors.process_pool import ProcessExecutor
 from recserver._internal.training.jobs import Preview, PreviewJob
-from recserver.testing import chef_suite
+from recserver.testing import _chef_suite as chef_suite
 
 
 class SharedExecutor:

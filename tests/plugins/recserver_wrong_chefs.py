@@ -57,7 +57,13 @@ class WrongChef(XmlChef):
             wanted = {"user_id", "item_id", "rating"}
         if self.fault == "leaves a look empty" and self._batch_rows >= 1000:
             return iter(())
-        return self._changed(wanted, super().batches(wanted))
+        return self._closing(wanted, super().batches(wanted))
+
+    def _closing(self, wanted: Collection[str] | None, batches: Iterator[Batch]) -> Iterator[Batch]:
+        try:
+            yield from self._changed(wanted, batches)
+        finally:
+            getattr(batches, "close", int)()
 
     def _changed(self, wanted: Collection[str] | None, batches: Iterator[Batch]) -> Iterator[Batch]:
         fault = self.fault
