@@ -41,6 +41,10 @@ class WrongChef(XmlChef):
             return ["ENOENT"]
         return ["It may rain tomorrow."] if self.fault == "worries" else super().warnings()
 
+    def __del__(self) -> None:
+        for file in self.kept:
+            file.close()
+
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         self.readings += 1
         if self.fault == "is mute" and not self._path.exists():
