@@ -105,16 +105,23 @@ if TYPE_CHECKING:
         SchedulerStatus,
         StoppedScheduler,
     )
-    from recserver._internal.results.tasks import AddedTask, ChangedInterval, ChangedTask, RemovedTask, TaskInfo
+    from recserver._internal.results.tasks import (
+        AddedTask,
+        ChangedInterval,
+        ChangedTask,
+        EditedTask,
+        RemovedTask,
+        TaskInfo,
+    )
     from recserver._internal.server.rec_server import RecServer
     from recserver._internal.server.settings import Settings
 
 __all__ = [
     "AddedTask", "AlgorithmInfo", "AlgorithmList", "BatchRecommendations", "ChangedInterval", "ChangedTask",
     "Conflict", "CreatedDataChef", "CreatedModel", "DataChefExists", "DataChefInfo", "DataChefNotFound",
-    "DataFolderInUse", "DataPreview", "DeletedDataChef", "DeletedModel", "Draining", "Event", "ExportFailed",
-    "ExportInProgress", "ExportStatus", "FieldError", "Health", "InvalidInput", "ItemList", "ItemNotFound",
-    "ItemPage", "KnownItem", "KnownUser", "ModelBusy", "ModelDetails", "ModelExists", "ModelInUse", "ModelInfo",
+    "DataFolderInUse", "DataPreview", "DeletedDataChef", "DeletedModel", "Draining", "EditedTask", "Event",
+    "ExportFailed", "ExportInProgress", "ExportStatus", "FieldError", "Health", "InvalidInput", "ItemList",
+    "ItemNotFound", "ItemPage", "KnownItem", "KnownUser", "ModelBusy", "ModelDetails", "ModelExists", "ModelInUse", "ModelInfo",
     "ModelNotFound", "ModelNotTrained", "ModelServes", "ModelSize", "ModelUnavailable", "NotFound",
     "QualityGateChange", "RankedItems", "ReadOnly", "Reason", "RecServer", "RecServerError", "Recommendations",
     "RemovedTask", "RestartedScheduler", "RunEnded", "RunList", "RunNotFound", "RunOutcome", "RunProgressed",

@@ -17,9 +17,9 @@ COMMANDS = {
     "evaluate": "Compare algorithms on your own data: accuracy on held-out interactions, time and memory.",
     "recommend": "Show what a model recommends to a user, or export recommendations for all users.",
     "serve": "Train on schedule and answer over HTTP until stopped.",
-    "chefs": "List and preview data chefs, with or without a running server.",
-    "models": "List the models of a data folder, and exchange them with other tools. No server is needed.",
-    "tasks": "List, run and stop the tasks of a running server. RECSERVER_API_KEY is its API key, if it has one.",
+    "chefs": "List and preview data chefs; add and delete those of a running server.",
+    "models": "List, export and import models; create, delete and roll back those of a running server.",
+    "tasks": "Add, list, run and stop the tasks of a running server. RECSERVER_API_KEY is its API key, if any.",
 }
 """Commands and their summaries. The module of the same name in ``commands`` holds a Typer application ``app``."""
 

@@ -64,6 +64,10 @@ class Client:
         """The body of the response to a POST."""
         return await self._request("POST", path, json=body)
 
+    async def request(self, method: str, path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of the response to a request with these fields in its body."""
+        return await self._request(method, path, json=fields)
+
     @asynccontextmanager
     async def events(self, **query: str) -> AsyncIterator[AsyncIterator[Event] | None]:
         """The server's events from now on; None if it has no stream of events.

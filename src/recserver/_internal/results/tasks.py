@@ -39,6 +39,16 @@ class ChangedInterval(Result, frozen=True, kw_only=True):
     """When its next run is due; None if it is paused or the scheduler is stopped."""
 
 
+class EditedTask(Result, frozen=True, kw_only=True):
+    """A task that was changed."""
+
+    message: str
+    """One sentence for people."""
+    task_name: str
+    next_run_at: str | None
+    """When its next run is due; None if it is paused or the scheduler is stopped."""
+
+
 class ChangedTask(Result, frozen=True, kw_only=True):
     """A task that was paused or resumed."""
 

@@ -15,6 +15,7 @@ from typer import Argument, Option
 from recserver._internal.chefs.chef_store import ChefStore, Entries
 from recserver._internal.chefs.source_policy import SourcePolicy
 from recserver._internal.cli.command import AsJson, ExistingFolder, checked_by, command, new_app
+from recserver._internal.cli.commands import chef_changes
 from recserver._internal.cli.data_folder import require_folder
 from recserver._internal.cli.output import cell, console, print_json, print_line
 from recserver._internal.core.errors import InvalidInput, escape, quoted
@@ -28,7 +29,8 @@ from recserver._internal.training.preview.source_preview import preview
 COLUMN_WIDTH = 16
 """Average width of a column in characters. It decides how many columns a preview shows."""
 
-app = new_app("chefs", "List and preview data chefs, with or without a running server.")
+app = new_app("chefs", "List and preview data chefs; add and delete those of a running server.")
+chef_changes.add_commands(app)
 
 
 @command(app, "list")

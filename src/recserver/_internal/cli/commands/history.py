@@ -11,19 +11,12 @@ from typer import Argument, Option
 from recserver._internal.cli.client import connect
 from recserver._internal.cli.command import AsJson, UsageError, checked_by
 from recserver._internal.cli.output import console, format_time, one_line, print_json, print_rows
+from recserver._internal.cli.requests import Url
 from recserver._internal.core.errors import quoted
 from recserver._internal.core.validation.values import parse_count
 from recserver._internal.results.runs import RunOutcome, RunRecord
 
 HEADERS = "started", "task", "model", "trigger", "outcome", "seconds", "version", "run", "error"
-
-Url = Annotated[
-    str | None,
-    Option(
-        envvar="RECSERVER_URL",
-        help="Address of the server; by default this machine, port RECSERVER_PORT or 9999.",
-    ),
-]
 
 
 def _parse_outcome(value: str) -> str:

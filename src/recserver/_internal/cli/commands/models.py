@@ -11,6 +11,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from recserver._internal.cli.command import AsJson, ExistingFolder, command, new_app, usage_error_from
+from recserver._internal.cli.commands import model_requests
 from recserver._internal.cli.data_folder import open_model, open_store
 from recserver._internal.cli.extension_arrays import unpack_extras
 from recserver._internal.cli.model_formats import export_arrays, import_arrays, read, write
@@ -31,8 +32,10 @@ Format = Literal["npz", "safetensors"]
 ModelId = Annotated[str, Argument(metavar="ID", help="The model.")]
 
 app = new_app(
-    "models", "List the models of a data folder, and exchange them with other tools. No server is needed."
+    "models",
+    "List, export and import the models of a data folder; create, delete and roll back those of a running server.",
 )
+model_requests.add_commands(app)
 
 
 @command(app, "list")

@@ -14,8 +14,9 @@ from typer import Argument, Option
 
 from recserver._internal.cli.client import Client, CommandFailed, connect
 from recserver._internal.cli.command import EXIT_FAILED, AsJson, command, new_app
-from recserver._internal.cli.commands import history
+from recserver._internal.cli.commands import history, task_changes
 from recserver._internal.cli.output import console, format_time, print_error, print_json, print_line, print_rows
+from recserver._internal.cli.requests import Url, print_answer
 from recserver._internal.cli.run_follower import RunFollower, start_or_join
 from recserver._internal.cli.run_progress import RunProgress, format_duration, make_display
 from recserver._internal.core.clock import SystemClock
@@ -42,13 +43,14 @@ HEADERS = "task", "model", "schedule", "state", "last run", "next run", "error"
 TaskName = Annotated[str, Argument(metavar="NAME", help="The task.")]
 
 app = new_app(
-    "tasks", "List, run and stop the tasks of a running server. RECSERVER_API_KEY is its API key, if any."
+    "tasks", "Add, list, run and stop the tasks of a running server. RECSERVER_API_KEY is its API key, if any."
 )
+task_changes.add_commands(app)
 command(app, "history")(history.history)
 
 
 @command(app, "list")
-async def list_tasks(url: history.Url = None, as_json: AsJson = False) -> None:
+async def list_tasks(url: Url = None, as_json: AsJson = False) -> None:
     """Show all tasks: their schedule, progress, last outcome and last error."""
     async with connect(url) as client:
         tasks = await client.get("list_tasks")
@@ -64,7 +66,7 @@ async def list_tasks(url: history.Url = None, as_json: AsJson = False) -> None:
         rows = [_row(name, task, state) for (name, task), state in zip(tasks.items(), states, strict=True)]
         print_rows(HEADERS, rows, key_column="task", optional_columns=("model",))
     else:
-        console.print("There are no tasks: POST /add_model_task adds one.")
+        console.print("There are no tasks: recserver tasks add adds one.")
     if isinstance(scheduler, dict) and scheduler.get("is_running") is False:
         console.print("The scheduler is stopped: no task runs on schedule until POST /restart_scheduler.")
 
@@ -73,7 +75,7 @@ async def list_tasks(url: history.Url = None, as_json: AsJson = False) -> None:
 def run_task(
     task_name: TaskName,
     no_wait: Annotated[bool, Option("--no-wait", help="Do not follow the run.")] = False,
-    url: history.Url = None,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a task's model now, or join the current run of the task, and follow it to its end.
@@ -97,9 +99,9 @@ def _add_operation(name: str, endpoint: str, summary: str) -> None:
     """Add a command that sends one request about a task and shows the answer."""
 
     @command(app, name, summary)
-    async def run(task_name: TaskName, url: history.Url = None, as_json: AsJson = False) -> None:
+    async def run(task_name: TaskName, url: Url = None, as_json: AsJson = False) -> None:
         async with connect(url) as client:
-            _print_answer(await client.post(endpoint, task_name=task_name), as_json=as_json)
+            print_answer(await client.post(endpoint, task_name=task_name), as_json=as_json)
 
 
 _add_operation("pause", "pause_task", "Stop scheduling a task. A current run continues.")
@@ -111,16 +113,7 @@ _add_operation(
 
 async def _start(url: str | None, task_name: str, *, as_json: bool) -> None:
     async with connect(url) as client:
-        _print_answer(await start_or_join(client, task_name), as_json=as_json)
-
-
-def _print_answer(answer: Mapping[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(answer)
-        return
-    print_line(str(answer.get("message")))
-    if "run_id" in answer:
-        print_line(f"Run id: {answer['run_id']}")
+        print_answer(await start_or_join(client, task_name), as_json=as_json)
 
 
 async def _follow(url: str | None, task_name: str, followers: list[RunFollower], *, as_json: bool) -> RunRecord:

@@ -12,7 +12,7 @@ from recserver._internal.core.errors import (
     TaskNotFound,
 )
 from recserver._internal.core.validation.values import Bool, Interval, KnownId, NewId, OptionalId, require_new
-from recserver._internal.results.tasks import AddedTask, ChangedInterval, RemovedTask, TaskInfo
+from recserver._internal.results.tasks import AddedTask, ChangedInterval, EditedTask, RemovedTask, TaskInfo
 from recserver._internal.scheduling.task_runner import TaskRunner
 from recserver._internal.server.service.operation import operation
 from recserver._internal.server.service.services import Operations, Services
@@ -94,12 +94,7 @@ class TaskOperations(Operations):
             time_limit=time_limit,
             memory_limit=memory_limit,
         )
-        if model_id not in await services.models.ids():
-            raise ModelNotFound(model_id)
-        known_chefs = await services.chefs.read()
-        for chef in spec.chef_ids():
-            if chef not in known_chefs:
-                raise DataChefNotFound(chef)
+        await self._require_sources(spec)
         await services.tasks.write(spec, keep_unknown_keys=False)
         await services.scheduler.reconcile()
         return AddedTask(
@@ -174,6 +169,84 @@ class TaskOperations(Operations):
             interval=interval,
             next_run_at=services.scheduler.next_run_at(task_name),
         )
+
+    @operation(
+        "POST PUT",
+        scope="train",
+        changes="definitions",
+        aliases={"interactions_data_chef_id": "data_chef_id"},
+        example={"task_name": "train_coffee", "schedule": "30 2 * * *", "timezone": "Europe/Berlin"},
+    )
+    async def edit_task(
+        self,
+        task_name: KnownId,
+        *,
+        model_id: KnownId | None = None,
+        data_chef_id: KnownId | None = None,
+        interval: Interval | None = None,
+        schedule: CronExpression | None = None,
+        timezone: ZoneName | None = None,
+        enabled: Bool | None = None,
+        time_limit: TimeLimit | None = None,
+        memory_limit: MemoryLimit | None = None,
+        item_features_data_chef_id: OptionalId | None = None,
+        user_features_data_chef_id: OptionalId | None = None,
+    ) -> EditedTask:
+        """Change what is given of a task, and keep everything else.
+
+        Args:
+            task_name: the task.
+            model_id: the model to train.
+            data_chef_id: the data chef of the interactions.
+            interval: seconds from one due time to the next, which replace a schedule.
+            schedule: cron expression, which replaces an interval.
+            timezone: the time zone of ``schedule``.
+            enabled: whether the scheduler runs it.
+            time_limit: seconds that one training may take.
+            memory_limit: MiB that one training may use, beyond what an idle worker uses.
+            item_features_data_chef_id: the data chef of the attributes of items; empty for none.
+            user_features_data_chef_id: the data chef of user features; empty for none.
+
+        Raises:
+            TaskNotFound: if there is no such task.
+            ModelNotFound: if there is no such model.
+            DataChefNotFound: if there is no such data chef.
+            InvalidInput: if nothing is given, or the task's file cannot be used.
+        """
+        services = self._services
+        changes: dict[str, Any] = {
+            "model_id": model_id, "interactions_data_chef_id": data_chef_id, "timezone": timezone,
+            "enabled": enabled, "time_limit": time_limit, "memory_limit": memory_limit,
+        }  # fmt: skip
+        changes = {name: value for name, value in changes.items() if value is not None}
+        if interval is not None or schedule is not None:
+            changes |= {"interval": interval, "schedule": schedule}
+        for name, chef in (
+            ("item_features_data_chef_id", item_features_data_chef_id),
+            ("user_features_data_chef_id", user_features_data_chef_id),
+        ):
+            changes |= {} if chef is None else {name: chef or None}
+        if not changes:
+            raise InvalidInput("Nothing is to be changed: give at least one field besides task_name.")
+        spec = (await find_task(task_name, services.tasks)).model_copy(update=changes)
+        await self._require_sources(spec)
+        await services.tasks.write(spec, keep_unknown_keys=True)
+        await services.scheduler.reconcile()
+        return EditedTask(
+            message=f"Task {task_name} was changed{await schedule_summary(spec, services)}.",
+            task_name=task_name,
+            next_run_at=services.scheduler.next_run_at(task_name),
+            warnings=_warnings(spec),
+        )
+
+    async def _require_sources(self, spec: TaskSpec) -> None:
+        """Check that the model and the data chefs of a task exist."""
+        if spec.model_id not in await self._services.models.ids():
+            raise ModelNotFound(spec.model_id)
+        known_chefs = await self._services.chefs.read()
+        for chef in spec.chef_ids():
+            if chef not in known_chefs:
+                raise DataChefNotFound(chef)
 
     def _state(self, task_name: str) -> dict[str, Any]:
         state = self._services.task_state.get(task_name)
