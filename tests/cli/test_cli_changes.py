@@ -175,20 +175,8 @@ async def test_a_task_is_edited_and_removed(cli: Cli, rec: RecServer) -> None:
 async def test_answers_are_sentences_with_warnings(cli: Cli) -> None:
     await cli("models", "create", "m")
     await cli("chefs", "add", "c", "rows.csv")
-    added = await cli(
-        "tasks",
-        "add",
-        "t",
-        "--model",
-        "m",
-        "--chef",
-        "c",
-        "--interval",
-        "60",
-        "--schedule",
-        "0 3 * * *",
-        "--paused",
-    )
+    times = "--interval", "60", "--schedule", "0 3 * * *", "--paused"
+    added = await cli("tasks", "add", "t", "--model", "m", "--chef", "c", *times)
     first, *warnings = added.stdout.splitlines()
     assert first.startswith("Task t was added") and len(warnings) == 1 and warnings[0].startswith("warning: ")
 

@@ -86,7 +86,10 @@ def import_model(
         bool, Option("--overwrite", help="Make it the next version of an existing model.")
     ] = False,
 ) -> None:
-    """Create a model, or a version of a model, from factors and ids. A read-only server picks it up by itself."""
+    """Create a model, or with --overwrite the next version of a model, from factors and ids.
+
+    Stop a server that writes the folder first; a read-only server picks the import up by itself.
+    """
     with usage_error_from(ValueError, f"The model id {quoted(model_id)} {{}}."):
         check_new_model_id(model_id)
     store = open_store(data)
