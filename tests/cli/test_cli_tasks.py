@@ -28,7 +28,7 @@ from recserver._internal.results.runs import RunOutcome
 from recserver._internal.server.rec_server import RecServer
 from recserver._internal.server.settings import Settings
 from recserver._internal.training.jobs import Progress
-from recserver.testing._scripted_executor import ScriptedExecutor, ScriptedTraining
+from recserver.testing._scripted_executor import ScriptedExecutor, ScriptedTraining, few_interactions
 from tests.helpers.cli_process import killed_at_exit
 from tests.helpers.pids import take_interrupts
 
@@ -619,3 +619,14 @@ async def _read_until(terminal: int, wanted: bytes) -> bytes:
             shown += await asyncio.to_thread(os.read, terminal, 65536)
     assert wanted in shown, shown
     return shown
+
+
+async def test_list_shows_warnings_of_the_last_completed_run(
+    cli: Cli, url: str, rec: RecServer, trainings: ScriptedExecutor
+) -> None:
+    with rec.events.listen() as events:
+        await rec.run_task("t")
+        (await trainings.next()).finish(few_interactions(5), warnings=["The data is thin.\x1b"])
+        await events.next(RunEnded)
+    lines = (await cli("list", "--url", url)).stdout.splitlines()
+    assert lines[-1] == "t: warning: The data is thin.\\x1b"

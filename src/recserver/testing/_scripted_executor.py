@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,15 +37,18 @@ class ScriptedTraining:
         """Report progress."""
         self.on_progress(Progress(stage=stage, rows_read=rows_read))
 
-    def finish(self, interactions: Interactions | None = None) -> None:
+    def finish(self, interactions: Interactions | None = None, *, warnings: Sequence[str] = ()) -> None:
         """Complete with a packed model of ``interactions``, by default :func:`few_interactions`.
 
         Like a real training it ends as unchanged if the last training had the same data.
+
+        Args:
+            warnings: of the training, one sentence each.
         """
         data = few_interactions() if interactions is None else interactions
 
         def ending() -> TrainingResult:
-            result = _pack_result(self.job, data)
+            result = _pack_result(self.job, data).model_copy(update={"warnings": list(warnings)})
             if self.tamper is not None:
                 self.tamper(self.job.out)
             return result

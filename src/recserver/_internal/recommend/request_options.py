@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Required, TypeVar
@@ -18,6 +17,7 @@ from recserver._internal.core.validation.values import (
     EntityIdInput,
     Marker,
     entity_id,
+    non_negative_number,
     parse_count,
     parse_offset,
     real_number,
@@ -39,8 +39,6 @@ MAX_QUOTAS = 10
 MAX_BOOST = 1000.0
 MAX_RATING = 1e9
 """Magnitude of a rating in a request."""
-
-_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 
 T = TypeVar("T")
 
@@ -67,18 +65,6 @@ class MaxPer:
 
     attribute: str
     count: int
-
-
-def non_negative_number(value: object) -> float:
-    """A number of at least 0; text is plain decimal, such as ``0.5``.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    number = float(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else real_number(value)
-    if number < 0:
-        raise ValueError("must not be negative")
-    return number
 
 
 fraction = within(non_negative_number, 0, 1, "must be from 0 to 1")

@@ -90,6 +90,8 @@ class TaskInfo(OpenObject, frozen=True, kw_only=True):
     """Number of due times at which no run could start."""
     data_report: dict[str, Any] | None
     """What the last run read."""
+    last_warnings: list[str]
+    """Warnings of the last run that completed, one sentence each."""
     task_name: str | None = None
     model_id: str | None = None
     interactions_data_chef_id: str | None = None

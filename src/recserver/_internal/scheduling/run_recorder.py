@@ -166,6 +166,8 @@ class RunEntry:
             changes |= {"failures": state.failures + 1, "failing_since": state.failing_since or now}
         elif result.outcome != "stopped" and result.error is None:
             changes |= {"last_success_at": now, "failing_since": None}
+        if result.outcome == "completed":
+            changes["last_warnings"] = list(result.details.get("warnings", ()))
         return changes
 
 

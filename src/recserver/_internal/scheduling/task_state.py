@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from recserver._internal.core.errors import InvalidInput
 from recserver._internal.storage import atomic_files as files
@@ -40,6 +40,8 @@ class TaskState(BaseModel):
     """Digest of the last run's definition: model and data chefs."""
     data_report: dict[str, Any] | None = None
     """What the last run read from its source."""
+    last_warnings: list[str] = Field(default_factory=list)
+    """Warnings of the last run that completed."""
     runs: int = 0
     retries: int = 0
     """Runs that retried a failed one."""

@@ -65,6 +65,9 @@ async def list_tasks(url: Url = None, as_json: AsJson = False) -> None:
     if tasks:
         rows = [_row(name, task, state) for (name, task), state in zip(tasks.items(), states, strict=True)]
         print_rows(HEADERS, rows, key_column="task", optional_columns=("model",))
+        for name, task in tasks.items():
+            for warning in _warnings(task):
+                print_line(f"{name}: warning: {warning}")
     else:
         console.print("There are no tasks: recserver tasks add adds one.")
     if isinstance(scheduler, dict) and scheduler.get("is_running") is False:
@@ -164,6 +167,14 @@ def _row(name: str, task: Mapping[str, Any], state: str) -> tuple[Any, ...]:
         name, task.get("model_id"), _schedule_text(task), state, last_run, format_time(task.get("next_run_at")),
         task.get("last_error"),
     )  # fmt: skip
+
+
+def _warnings(task: Mapping[str, Any]) -> list[str]:
+    """What a task and its last completed run warn of, and the rows that its last run rejected."""
+    report = task.get("data_report") or {}
+    rejected = sum(report.get("rejected", {}).values())
+    rows = [f"{rejected} of {report['rows_read']} rows were rejected."] if rejected else []
+    return [*task.get("warnings", ()), *task.get("last_warnings", ()), *rows]
 
 
 def _schedule_text(task: Mapping[str, Any]) -> str | None:

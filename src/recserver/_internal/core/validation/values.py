@@ -137,6 +137,21 @@ def interval_seconds(value: object) -> float:
     return int(number) if number.is_integer() else number
 
 
+_DECIMAL_NUMBER = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+
+
+def non_negative_number(value: object) -> float:
+    """A number of at least 0; text is plain decimal, such as ``0.5``.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    number = float(value) if isinstance(value, str) and _DECIMAL_NUMBER.fullmatch(value) else real_number(value)
+    if number < 0:
+        raise ValueError("must not be negative")
+    return number
+
+
 def parse_bool(value: object) -> bool:
     """``value`` as a boolean; the texts ``true``, ``false``, ``1``, ``0`` in any case are accepted."""
     if isinstance(value, bool):
@@ -238,5 +253,13 @@ Timeout = Annotated[
         json_schema_input_type=Annotated[float, Field(ge=0, le=3600)],
     ),
 ]
+Wait = Annotated[
+    float,
+    BeforeValidator(
+        within(non_negative_number, 0, 3600, "must be from 0 to 3600 seconds"),
+        json_schema_input_type=Annotated[float, Field(ge=0, le=3600)],
+    ),
+]
+"""Seconds that a request waits at most; unlike :data:`Timeout` also as text, as a query has it."""
 Bool = Annotated[bool, BeforeValidator(parse_bool, json_schema_input_type=bool)]
 JsonObject = Annotated[dict[str, Any], BeforeValidator(_json_object, json_schema_input_type=dict[str, Any])]

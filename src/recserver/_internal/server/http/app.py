@@ -96,7 +96,7 @@ def _route_handler(service: Service, route: Route, cache: ResponseCache | None, 
     handler = _local_handler(service, route, cache, peers.wait_settled if waits else None)
     if peers.writer is not None:
         handler = _follower_handler(service, route, handler, peers.writer)
-    handler = cancel_on_disconnect(handler) if route.traits.reports_progress else handler
+    handler = cancel_on_disconnect(handler) if route.traits.may_wait else handler
     handler.needs_key = not is_open  # type: ignore[attr-defined]
     return handler
 

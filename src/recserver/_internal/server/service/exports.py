@@ -37,6 +37,7 @@ class ExportOperations(Operations):
         "POST",
         scope="admin",
         reports_progress=True,
+        may_wait=True,
         example={"model_id": "coffee", "file": "top.csv", "n": 3},
     )
     async def export_recommendations(

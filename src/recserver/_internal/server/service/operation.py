@@ -44,6 +44,7 @@ class Traits:
         from_model: whether it needs a loaded model and nothing else, so that every process can perform it.
         cacheable: whether the result depends on its arguments and one version of a model, and on nothing else.
         reports_progress: whether it yields its progress, so that each line is sent at once.
+        may_wait: whether it may take long, so that it is cancelled when its client disconnects.
         aliases: other names of its arguments in requests.
         example: arguments of an example.
     """
@@ -56,6 +57,7 @@ class Traits:
     from_model: bool = False
     cacheable: bool = False
     reports_progress: bool = False
+    may_wait: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)
     example: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,6 +92,7 @@ def operation(
     from_model: bool = False,
     cacheable: bool = False,
     reports_progress: bool = False,
+    may_wait: bool = False,
     aliases: Mapping[str, str] | None = None,
     example: Mapping[str, Any] | None = None,
 ) -> Callable[[Operation[P, T]], Operation[P, T]]:
@@ -107,6 +110,7 @@ def operation(
         from_model=from_model,
         cacheable=cacheable,
         reports_progress=reports_progress,
+        may_wait=may_wait,
         aliases=aliases or {},
         example=example or {},
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from recserver._internal.core.errors import (
     InvalidInput,
     ModelNotFound,
@@ -9,7 +11,7 @@ from recserver._internal.core.errors import (
     StorageUnreadable,
     TaskNotFound,
 )
-from recserver._internal.core.validation.values import Bool, Count, KnownId, OptionalId, Text
+from recserver._internal.core.validation.values import Bool, Count, KnownId, OptionalId, Text, Wait
 from recserver._internal.registry.consistent_reads import read_consistently
 from recserver._internal.results.runs import (
     RunList,
@@ -151,20 +153,39 @@ class RunOperations(ModelViews):
         )
         return RunList(data=[run.summary() for run in runs])
 
-    @operation("GET", "/{run_id}", scope="read", example={"run_id": "20260102T030405678-0000003f9a2c"})
-    async def get_run(self, run_id: Text) -> RunRecord:
+    @operation(
+        "GET",
+        "/{run_id}",
+        scope="read",
+        may_wait=True,
+        example={"run_id": "20260102T030405678-0000003f9a2c", "wait": 60},
+    )
+    async def get_run(self, run_id: Text, *, wait: Wait = 0) -> RunRecord:
         """One run with all its fields.
 
         Args:
             run_id: as in ``list_runs``, or from ``run_task``.
+            wait: seconds to wait for the end of an active run. The run is returned when it has ended, or is still
+                active after that time.
 
         Raises:
             RunNotFound: if there is no such run.
         """
+        if wait:
+            await self._wait_for_end(run_id, wait)
         run = await self._services.history.get(run_id)
         if run is None:
             raise RunNotFound(run_id)
         return run
+
+    async def _wait_for_end(self, run_id: str, seconds: float) -> None:
+        """Return when a run has ended, or after some seconds, or at once if it is not active."""
+        clock, ended = self._services.clock, asyncio.Event()
+        for run in self._services.trainer.runs.values():
+            if run.request.run_id == run_id:
+                run.result.add_done_callback(lambda _: ended.set())
+                await clock.wait(ended, clock.monotonic() + seconds)
+                return
 
     async def _usual_seconds(self, model_id: str) -> float | None:
         """Seconds that the last completed training of a model took; None if there is none."""

@@ -262,6 +262,7 @@ class TaskOperations(Operations):
             "failing_since": state.failing_since,
             **{name: getattr(state, name) for name in _COUNTERS},
             "data_report": state.data_report,
+            "last_warnings": state.last_warnings,
         }
 
 
