@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from recserver_xml_chef import XmlChef
@@ -21,7 +23,6 @@ class WrongChef(XmlChef):
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
         self.fault = entry.get("fault")
         self.readings = 0
-        self.kept: list[BinaryIO] = []
         if self.fault == "refuses nothing":
             entry = {"file": "nothing", **entry}
         if self.fault == "refuses without a word" and "file" not in entry:
@@ -60,9 +61,13 @@ class WrongChef(XmlChef):
         return self._changed(wanted, super().batches(wanted))
 
     def _changed(self, wanted: Collection[str] | None, batches: Iterator[Batch]) -> Iterator[Batch]:
+        with closing(batches):
+            yield from self._changed_open(wanted, batches)
+
+    def _changed_open(self, wanted: Collection[str] | None, batches: Iterator[Batch]) -> Iterator[Batch]:
         fault = self.fault
         if fault == "holds on":
-            self.kept.append(self._path.open("rb"))
+            weakref.finalize(self, os.close, os.open(self._path, os.O_RDONLY))
         if fault == "reads once" and self.readings > 1:
             return
         if fault == "starts over twice" and wanted is not None and self.readings <= 2:
