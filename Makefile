@@ -11,7 +11,7 @@ EXTRAS := $(addprefix --extra ,postgres mysql safetensors adbc)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test quick lowest newest soak check types format bench clean
+.PHONY: help demo run test coverage quick lowest newest soak check types format bench clean
 
 help: ## show what can be made
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*## /	/'
@@ -24,6 +24,9 @@ run: $(STAMP) ## install and serve the folder data/
 
 test: $(STAMP) ## install and run the tests
 	$(BIN)/pytest -n 3 --dist loadfile $(PYTEST_ARGS)
+
+coverage: $(STAMP) ## run the tests, print which lines and branches they leave out, fail if these are too many
+	$(BIN)/pytest -n 3 --dist loadfile --cov --cov-report=term-missing:skip-covered $(PYTEST_ARGS)
 
 quick: $(STAMP) ## run the tests that need no processes, no databases and little time
 	$(BIN)/pytest -n 2 $(QUICK) $(PYTEST_ARGS)
@@ -67,7 +70,7 @@ bench: $(STAMP) ## measure, print tables, write bench/results/
 	$(BIN)/python -m bench
 
 clean: ## remove what was installed and made
-	rm -rf .venv .venv-lowest .venv-newest build recserver-demo bench/results
+	rm -rf .venv .venv-lowest .venv-newest .coverage* build recserver-demo bench/results
 
 $(STAMP): pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -238,10 +238,11 @@ def _running(
 
     def listen() -> None:
         assert process.stderr is not None
-        for line in process.stderr:  # for as long as it runs: a full pipe would stop it
-            said.append(line)
-            if ready in line:
-                heard.set()
+        with process.stderr:
+            for line in process.stderr:  # for as long as it runs: a full pipe would stop it
+                said.append(line)
+                if ready in line:
+                    heard.set()
         heard.set()
 
     listener = threading.Thread(target=listen, daemon=True)

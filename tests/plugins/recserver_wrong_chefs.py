@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from recserver_xml_chef import XmlChef
@@ -21,7 +23,6 @@ class WrongChef(XmlChef):
     def __init__(self, entry: Mapping[str, Any], policy: SourcePolicy) -> None:
         self.fault = entry.get("fault")
         self.readings = 0
-        self.kept: list[BinaryIO] = []
         if self.fault == "refuses nothing":
             entry = {"file": "nothing", **entry}
         if self.fault == "refuses without a word" and "file" not in entry:
@@ -41,10 +42,6 @@ class WrongChef(XmlChef):
             return ["ENOENT"]
         return ["It may rain tomorrow."] if self.fault == "worries" else super().warnings()
 
-    def __del__(self) -> None:
-        for file in self.kept:
-            file.close()
-
     def batches(self, wanted: Collection[str] | None) -> Iterator[Batch]:
         self.readings += 1
         if self.fault == "is mute" and not self._path.exists():
@@ -61,18 +58,16 @@ class WrongChef(XmlChef):
             wanted = {"user_id", "item_id", "rating"}
         if self.fault == "leaves a look empty" and self._batch_rows >= 1000:
             return iter(())
-        return self._closing(wanted, super().batches(wanted))
-
-    def _closing(self, wanted: Collection[str] | None, batches: Iterator[Batch]) -> Iterator[Batch]:
-        try:
-            yield from self._changed(wanted, batches)
-        finally:
-            getattr(batches, "close", int)()
+        return self._changed(wanted, super().batches(wanted))
 
     def _changed(self, wanted: Collection[str] | None, batches: Iterator[Batch]) -> Iterator[Batch]:
+        with closing(batches):
+            yield from self._changed_open(wanted, batches)
+
+    def _changed_open(self, wanted: Collection[str] | None, batches: Iterator[Batch]) -> Iterator[Batch]:
         fault = self.fault
         if fault == "holds on":
-            self.kept.append(self._path.open("rb"))
+            weakref.finalize(self, os.close, os.open(self._path, os.O_RDONLY))
         if fault == "reads once" and self.readings > 1:
             return
         if fault == "starts over twice" and wanted is not None and self.readings <= 2:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -48,10 +49,10 @@ class Reading:
         """The lines of the whole answer but its beginning, which must end as an answer does."""
         content = bytearray()
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)  # slow no more
-        while part := await self.reader.read(2**16):
-            content += part
+        with closing(self.writer):
+            while part := await self.reader.read(2**16):
+                content += part
         assert content.endswith(b"\r\n0\r\n\r\n"), "it breaks off"
-        self.writer.close()
         lines = [line for line in bytes(content).split(b"\n") if line.startswith(b"{") and line.endswith(b"}")]
         return [json.loads(line) for line in lines]  # those that a chunk's border cuts are left out
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -59,20 +59,22 @@ def _fetch_rows(
     connection: Connection, query: str, chunk_rows: int, timed_out: Callable[[], bool]
 ) -> Iterator[RowChunk]:
     driver = connection.connection.driver_connection
-    try:
-        result = connection.execution_options(yield_per=chunk_rows, no_parameters=True).exec_driver_sql(query)
-        if not result.returns_rows:
-            raise SourceFailed("The query does not return rows: make it a SELECT.")
-        names = tuple(result.keys())
-        yield names, []
-        for rows in result.partitions(chunk_rows):
-            if timed_out():
-                raise TimeoutError
-            yield names, [tuple(row) for row in rows]
-    except BaseException:
-        if connection.dialect.name in ("mysql", "mariadb"):
-            _abort_connection(connection, driver)  # while ``result`` still exists
-        raise
+    with ExitStack() as stack:
+        try:
+            options = connection.execution_options(yield_per=chunk_rows, no_parameters=True)
+            result = stack.enter_context(closing(options.exec_driver_sql(query)))
+            if not result.returns_rows:
+                raise SourceFailed("The query does not return rows: make it a SELECT.")
+            names = tuple(result.keys())
+            yield names, []
+            for rows in result.partitions(chunk_rows):
+                if timed_out():
+                    raise TimeoutError
+                yield names, [tuple(row) for row in rows]
+        except BaseException:
+            if connection.dialect.name in ("mysql", "mariadb"):
+                _abort_connection(connection, driver)  # before ``result`` is closed
+            raise
 
 
 def _abort_connection(connection: Connection, driver: Any) -> None:
