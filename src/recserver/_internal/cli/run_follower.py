@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from recserver._internal.cli.client import Client, CommandFailed, Event
-from recserver._internal.cli.run_progress import BarDisplay, LineDisplay, RunProgress
+from recserver._internal.cli.run_progress import STAGES, BarDisplay, LineDisplay, RunProgress
 from recserver._internal.core.clock import Clock
 from recserver._internal.core.errors import escape
 from recserver._internal.results.runs import RunOutcome, RunRecord
@@ -23,11 +23,6 @@ POLL_SECONDS = 1.0
 
 MAX_FAILURES = 3
 """Failed requests in a row, without events meanwhile, after which the server counts as gone."""
-
-STAGES = (
-    "waiting", "starting", "reading", "building", "evaluating", "fitting", "packing", "validating", "publishing",
-)  # fmt: skip
-"""The stages of a run in their order. A response may be older than the event before it."""
 
 
 async def start_or_join(client: Client, task_name: str) -> dict[str, Any]:
@@ -199,7 +194,7 @@ class RunFollower:
 
 
 def _is_older(first: RunProgress, second: RunProgress) -> bool:
-    """Whether ``first`` is from before ``second``, by their stages."""
+    """Whether ``first`` is from before ``second``, by stages: a response may be older than the last event."""
     if first.stage not in STAGES or second.stage not in STAGES:
         return False
     return STAGES.index(first.stage) < STAGES.index(second.stage)

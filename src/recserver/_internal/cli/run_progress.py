@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as ProgressBar
 
 from recserver._internal.cli.output import console, error_console
@@ -19,6 +19,24 @@ LINE_INTERVAL = 30.0
 
 MAX_SHARE = 0.99
 """Where the bar waits when a run takes longer than the last one."""
+
+MIN_SHARE = 0.1
+"""The completed share from which on the remaining time is estimated without an earlier run."""
+
+STAGE_SHARES = {
+    "waiting": 0.0,
+    "starting": 0.02,
+    "reading": 0.20,
+    "building": 0.05,
+    "evaluating": 0.38,
+    "fitting": 0.28,
+    "packing": 0.04,
+    "validating": 0.02,
+    "publishing": 0.01,
+}
+"""The stages of a run in their order, and the approximate share of each in the time of a run."""
+
+STAGES = tuple(STAGE_SHARES)
 
 
 class RunProgress(Progress):
@@ -52,13 +70,26 @@ class RunProgress(Progress):
 
     @property
     def share(self) -> float | None:
-        """The completed share, 0 to 1; None if it is unknown."""
+        """The completed share of the whole run, 0 to 1; None if it is unknown.
+
+        By time, if an earlier run tells how long it takes, else by stages.
+        """
         if self.eta_seconds is not None and self.elapsed_seconds is not None:
             total = self.elapsed_seconds + self.eta_seconds
             return min(MAX_SHARE, self.elapsed_seconds / total) if total > 0 else None
-        if self.iteration is not None and self.iterations:
-            return min(1.0, self.iteration / self.iterations)
-        return None
+        of_stage = min(1.0, (self.iteration or 0) / self.iterations) if self.iterations else 0.0
+        if self.stage not in STAGE_SHARES:
+            return of_stage if self.iterations else None
+        before = STAGES[: STAGES.index(self.stage)]
+        return sum(STAGE_SHARES[stage] for stage in before) + of_stage * STAGE_SHARES[self.stage]
+
+    @property
+    def remaining_seconds(self) -> float | None:
+        """The remaining time: by an earlier run, else by the completed share; None if it is unknown."""
+        if self.eta_seconds is not None or self.elapsed_seconds is None:
+            return self.eta_seconds
+        share = self.share
+        return self.elapsed_seconds * (1 / share - 1) if share is not None and share >= MIN_SHARE else None
 
 
 class LineDisplay:
@@ -89,12 +120,14 @@ class BarDisplay:
             SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[details]}", markup=False),
             console=on,
             transient=True,
         )
         self._task = self._bar.add_task("waiting", total=None, details="")
+        self._share = 0.0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -104,14 +137,16 @@ class BarDisplay:
         self._bar.stop()
 
     def show(self, progress: RunProgress) -> None:
-        """Redraw the bar."""
-        remaining = f"about {format_duration(progress.eta_seconds)} left" if progress.eta_seconds else ""
+        """Redraw the bar, which never runs backwards."""
+        seconds = progress.remaining_seconds
+        remaining = f"about {format_duration(seconds)} left" if seconds else ""
         fields: dict[str, Any] = {
             "description": escape(progress.stage),
             "details": ", ".join(part for part in (remaining, progress.details) if part),
         }
         if progress.share is not None:
-            fields |= {"total": 1.0, "completed": progress.share}
+            self._share = max(self._share, progress.share)
+            fields |= {"total": 1.0, "completed": self._share}
         self._bar.update(self._task, **fields)
 
     def say(self, sentence: str) -> None:
