@@ -13,7 +13,7 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from recserver import RecServer, Settings
+from recserver import RecServer, Settings, TasksReconciled
 from recserver._internal.core.errors import Draining, ServerCannotStart
 
 pytestmark = pytest.mark.process
@@ -126,3 +126,29 @@ async def test_a_server_is_opened_once_and_can_be_opened_again(data_dir: Path, s
                 await rec.__aenter__()
             assert await rec.list_models() == {}
     assert not rec.is_open
+
+
+async def test_a_host_that_logs_at_info_sees_nothing_of_ours(
+    data_dir: Path, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither what the server does, nor the changes of files that watchfiles reports to it."""
+    caplog.set_level(logging.INFO)
+    async with RecServer(data_dir, settings) as rec:
+        with rec.events.listen() as events:
+            await asyncio.to_thread(
+                (data_dir / "tasks" / "t.json").write_text, '{"model_id": "m", "interval": 60}'
+            )
+            await events.next(TasksReconciled)
+    assert [
+        record for record in caplog.records if record.levelno <= logging.INFO and record.name != "asyncio"
+    ] == []
+
+
+async def test_open_and_close_do_what_async_with_does(data_dir: Path, settings: Settings) -> None:
+    rec = RecServer(data_dir, settings)
+    for _ in range(2):
+        await rec.open()
+        assert rec.is_open and (await rec.health()).status == "ok"
+        await rec.close()
+        await rec.close()
+        assert not rec.is_open

@@ -27,6 +27,6 @@ class Service(
     """All operations of recserver.
 
     An operation takes the id of its subject first and everything else by keyword, under the names of the HTTP
-    fields. It returns the response of its endpoint as plain dicts, and reports errors as a
-    :class:`~recserver._internal.core.errors.RecServerError`.
+    fields. It returns what its endpoint responds, as a class of :mod:`recserver._internal.results`, and reports
+    errors as a :class:`~recserver._internal.core.errors.RecServerError`.
     """
