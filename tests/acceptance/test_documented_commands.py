@@ -87,7 +87,7 @@ def test_each_way_to_use_it_recommends(readings: Readings, block: str, time: int
 
 def test_a_data_chef_by_hand_leaves_the_others(readings: Readings) -> None:
     entries = yaml.safe_load((readings.folder / "data" / "config" / "restaurant_data.yaml").read_text())
-    assert entries.keys() == {"demo_data", "by_hand_data", "menu"}
+    assert entries.keys() == {"demo_data", "by_hand_data", "menu", "visits", "clicks", "orders"}
 
 
 def test_the_script_can_be_run_again_and_keeps_the_versions(readings: Readings) -> None:

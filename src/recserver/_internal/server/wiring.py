@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from functools import partial
 from pathlib import Path
 
 from recserver._internal.chefs.chef_store import ChefStore
@@ -140,8 +139,8 @@ async def start_writing(
     await services.trainer.recover()
     await asyncio.to_thread(remove_temporaries, services.policy.data_dir / EXPORT_FOLDER)
     await services.runner.recover()
+    await services.history.close_interrupted(INTERRUPTED)
     background.start(services.history.run, "history")
-    background.start(partial(services.history.close_interrupted, INTERRUPTED), "interrupted runs")
     stack.push_async_callback(stop_jobs, services)
     await services.scheduler.start()
     _watch(services, background, rescan, refresh)
