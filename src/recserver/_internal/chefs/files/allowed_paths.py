@@ -41,8 +41,11 @@ def allowed_path(text: str, policy: SourcePolicy) -> Path:
     data_dir = policy.data_dir.resolve()
     try:
         path = (data_dir / text).resolve()
+        is_resolved = not any(one.is_symlink() for one in (path, *path.parents))  # Python 3.13 raises no error
     except (OSError, RuntimeError):
-        raise ValueError(f"{quoted(text)} cannot be resolved: its symbolic links form a loop") from None
+        is_resolved = False
+    if not is_resolved:
+        raise ValueError(f"{quoted(text)} cannot be resolved: its symbolic links form a loop")
     if not any(path.is_relative_to(root.resolve()) for root in (data_dir, *policy.csv_roots)):
         raise ValueError(
             f"{quoted(text)} is outside the data folder: move the file there, or add its folder to "
