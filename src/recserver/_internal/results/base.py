@@ -29,7 +29,10 @@ class ResultObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
         Raises:
             ValueError: if a field is missing, or a value has another type.
         """
-        return msgspec.convert(content, cls)
+        try:
+            return msgspec.convert(content, cls)
+        except msgspec.ValidationError as error:  # no ValueError in older versions of msgspec
+            raise ValueError(str(error)) from None
 
     def replace(self, **changes: Any) -> Self:
         """A copy with other values of some fields."""
@@ -133,7 +136,7 @@ def _fits(value: Any, kind: type[ResultObject], field: str) -> bool:
         return True
     try:
         msgspec.convert(value, _types_of(kind)[field])
-    except ValueError:
+    except msgspec.ValidationError:
         return False
     return True
 

@@ -264,7 +264,7 @@ async def check_schema(database: aiosqlite.Connection) -> None:
 def _parse_run(content: str) -> RunRecord | None:
     try:
         return msgspec.json.decode(content, type=RunRecord)
-    except ValueError:
+    except msgspec.DecodeError:
         logger.warning("a record of the run history cannot be read by this version and is left out")
         return None
 
