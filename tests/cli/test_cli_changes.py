@@ -172,6 +172,15 @@ async def test_a_task_is_edited_and_removed(cli: Cli, rec: RecServer) -> None:
     assert "no task 't'" in await refused(cli, "tasks", "remove", "t")
 
 
+async def test_a_task_is_edited_while_its_chef_is_missing(cli: Cli, rec: RecServer) -> None:
+    await train(cli, rec)
+    await done(cli, "chefs", "delete", "c")
+    await done(cli, "tasks", "edit", "t", "--interval", "60")
+    await rec.edit_task("t", enabled=False)
+    task = (await rec.list_tasks())["t"]
+    assert (task.interval, task.enabled) == (60, False)
+
+
 async def test_answers_are_sentences_with_warnings(cli: Cli) -> None:
     await cli("models", "create", "m")
     await cli("chefs", "add", "c", "rows.csv")

@@ -164,7 +164,7 @@ async def test_list_shows_a_broken_task_file(cli: Cli, url: str, rec: RecServer)
     await rec.restart_scheduler()
     result = await cli("list", "--url", url)
     assert result.exit_code == 0 and "\x1b" not in result.stdout
-    assert "broken  -" in result.stdout and "tasks/broken.json cannot be scheduled" in result.stdout
+    assert 'broken  ["m"]' in result.stdout and "tasks/broken.json cannot be scheduled" in result.stdout
 
 
 @pytest.mark.parametrize(

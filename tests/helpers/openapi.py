@@ -13,6 +13,9 @@ from recserver._internal.server.http.routes import PREFIXES
 
 DOCUMENT = openapi_document()
 
+FROM_FILES = {"list_models", "list_data_chefs", "list_tasks"}
+"""They show files that cannot be used as they are, with an error: these may hold anything."""
+
 
 def check_response(method: str, target: str, status: int, content_type: str, body: Any) -> None:
     """Check that a response to a request is documented, and that its JSON is of the documented form.
@@ -24,6 +27,8 @@ def check_response(method: str, target: str, status: int, content_type: str, bod
         return
     validator = _validator(operation["operationId"], status, content_type)
     assert validator is not None, f"{method} {target}: {status} {content_type} is not documented"
+    if operation["operationId"] in FROM_FILES and status == 200:
+        body = {name: shown for name, shown in body.items() if not (shown.get("last_error") or shown.get("error"))}
     problems = [f"{error.instance_path}: {error.message}" for error in validator.iter_errors(body)]
     assert not problems, f"{method} {target}: {problems[:3]} in {body!r:.500}"
 

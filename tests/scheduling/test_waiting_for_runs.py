@@ -71,3 +71,25 @@ async def test_warnings_of_the_last_completed_run_are_listed(bench: Workbench) -
     await bench.rec.run_task("t")
     await bench.fail()
     assert (await bench.rec.list_tasks())["t"].last_warnings == ["The data is thin."]
+
+
+async def test_waits_leave_nothing_behind(bench: Workbench) -> None:
+    run_id, call = await waiting(bench, 30)
+    (run,) = bench.rec._services.trainer.runs.values()
+    callbacks = len(run.result._callbacks or ())
+    await bench.clock.advance(30)
+    await call
+    assert len(run.result._callbacks or ()) == callbacks - 1 and not bench.rec._waits
+    call = asyncio.create_task(bench.rec.get_run(run_id, wait=30))
+    await bench.clock.settle()
+    call.cancel()
+    await asyncio.wait([call])
+    assert len(run.result._callbacks or ()) == callbacks - 1 and not bench.rec._waits
+
+
+async def test_a_host_that_shuts_down_does_not_wait(bench: Workbench) -> None:
+    _, call = await waiting(bench, 3600)
+    app = bench.rec.web_app()
+    app.freeze()
+    await app.shutdown()
+    assert (await call).outcome == "running"

@@ -182,3 +182,15 @@ async def test_the_page_needs_no_other_site(api: Api) -> None:
                 async with client.get(response.url.join(URL(address))) as file:
                     assert file.status == 200 and len(await file.read()) > 100
     assert (await api.get("/docs/other.js")).code == "route_not_found"
+
+
+def test_required_fields_are_required() -> None:
+    for operation, field in (
+        ("create_data_chef_from_csv", "file_path"), ("create_data_chef_from_sql", "query"),
+        ("create_data_chef_from_api", "url"), ("create_model", "algorithm"),
+    ):  # fmt: skip
+        (content,) = DOCUMENT["paths"][f"/{operation}"]["post"]["requestBody"]["content"].values()
+        assert field in content["schema"]["required"], operation
+    for name in ("RunRecord", "RunSummary", "TrainingState"):
+        schema = DOCUMENT["components"]["schemas"][name]
+        assert set(schema["required"]) == set(schema["properties"]), name

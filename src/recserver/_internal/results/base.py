@@ -97,11 +97,16 @@ class OpenObject(ResultObject, frozen=True, kw_only=True):
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """The object that shows ``content``, in which optional fields of a wrong type get their default."""
-        wrong = [name for name in defaults_of(cls) if not _fits(content.get(name), cls, name)]
-        content = content | {name: defaults_of(cls)[name] for name in wrong}
-        fields = {key: content[key] for key in cls.__struct_fields__ if key in content and key != "content"}
+        """The object that shows ``content``. Optional fields whose value has a wrong type have their default."""
+        fields = {
+            name: content[name]
+            for name in cls.__struct_fields__
+            if name in content and name != "content" and _fits(content[name], cls, name)
+        }
         return cls(**fields, content=content)
+
+    def replace(self, **changes: Any) -> Self:
+        return self.from_dict(self.content | changes)
 
     def __getitem__(self, key: str) -> Any:
         return self.content[key]
@@ -110,9 +115,9 @@ class OpenObject(ResultObject, frozen=True, kw_only=True):
         return self.content.keys()
 
     def with_warnings(self, warnings: list[str]) -> Self:
-        if not warnings:
-            return self
-        return self.from_dict(self.content | {"warnings": [*self.content.get("warnings", ()), *warnings]})
+        known = self.content.get("warnings")
+        known = known if isinstance(known, list) else []
+        return self.replace(warnings=known + warnings) if warnings else self
 
 
 @cache
@@ -131,8 +136,8 @@ def _types_of(kind: type[ResultObject]) -> dict[str, Any]:
 
 
 def _fits(value: Any, kind: type[ResultObject], field: str) -> bool:
-    """Whether a value may be that of a field; None, for an absent one, always may."""
-    if value is None:
+    """Whether a value may be that of a field; those of required fields always may."""
+    if field not in defaults_of(kind):
         return True
     try:
         msgspec.convert(value, _types_of(kind)[field])
@@ -146,12 +151,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, ResultObject):
         return value.to_dict()
     if isinstance(value, dict):
-        return {key: plain(element) for key, element in value.items()}
+        return {_plain_key(key): plain(element) for key, element in value.items()}
     if isinstance(value, list | tuple):
         return [plain(element) for element in value]
     if isinstance(value, Enum):
         return value.value
     return value
+
+
+def _plain_key(key: Any) -> str:
+    """A key of a file, which YAML may read as a boolean or as null, as JSON spells it."""
+    return key if isinstance(key, str) else json.dumps(plain(key), default=str).strip('"')
 
 
 def encode_json(value: Any) -> bytes:

@@ -76,6 +76,7 @@ class RecServer(Service):
         self.read_only: bool = self.settings.read_only
         self.events: EventBus = EventBus()
         self.draining: bool = False
+        self._waits = set()
         self.lock_holder: int | None = None
         """The process that is shown to others as the holder of the data folder; None is this one."""
         self._clock = clock or SystemClock()

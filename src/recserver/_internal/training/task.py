@@ -13,6 +13,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     StringConstraints,
     ValidationError,
     model_validator,
@@ -65,8 +66,17 @@ def _zone(name: str) -> str:
 
 CronExpression = Annotated[str, StringConstraints(strict=True, max_length=MAX_CRON_LENGTH), AfterValidator(_cron)]
 ZoneName = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_zone)]
-TimeLimit = Annotated[int | float, BeforeValidator(interval_seconds)]
-MemoryLimit = Annotated[int, BeforeValidator(whole_number_between(1, MAX_MEMORY, "a whole number of MiB"))]
+TimeLimit = Annotated[
+    int | float,
+    BeforeValidator(interval_seconds, json_schema_input_type=Annotated[float, Field(ge=1, le=31_622_400)]),
+]
+MemoryLimit = Annotated[
+    int,
+    BeforeValidator(
+        whole_number_between(1, MAX_MEMORY, "a whole number of MiB"),
+        json_schema_input_type=Annotated[int, Field(ge=1, le=MAX_MEMORY)],
+    ),
+]
 
 
 class TaskSpec(BaseModel):

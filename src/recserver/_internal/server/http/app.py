@@ -86,8 +86,17 @@ def build_app(
         handler = streams.handle if peers.writer is None else peers.writer.forward
         app.router.add_route("GET", f"{prefix}/events", handler)
     app.on_shutdown.append(streams.close)
+    app.on_shutdown.append(_ending_waits(service))
     app.cleanup_ctx.append(lifecycle)
     return app
+
+
+def _ending_waits(service: Service) -> Callable[[web.Application], Awaitable[None]]:
+    async def end(_: web.Application) -> None:
+        """Answer the requests that wait for the end of a run, so that they do not delay the shutdown."""
+        service.end_waits()
+
+    return end
 
 
 def _route_handler(service: Service, route: Route, cache: ResponseCache | None, peers: Peers) -> Handler:

@@ -178,7 +178,7 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
             options = unpacked[0]
             fields = get_type_hints(options, include_extras=True)
             types |= {name: _without_qualifier(kind) for name, kind in fields.items()}
-            required |= options.__required_keys__
+            required |= {name for name, kind in fields.items() if get_origin(kind) is Required}
         else:
             accepts_any = True
     return Parameters(types, options, frozenset(required), accepts_any)

@@ -171,20 +171,34 @@ class RunOperations(ModelViews):
         Raises:
             RunNotFound: if there is no such run.
         """
-        if wait:
+        if wait and not self.draining:
             await self._wait_for_end(run_id, wait)
         run = await self._services.history.get(run_id)
         if run is None:
             raise RunNotFound(run_id)
         return run
 
+    def end_waits(self) -> None:
+        """End all waits for the end of a run, whose requests are answered with the run as it is."""
+        for end in list(self._waits):
+            end()
+
     async def _wait_for_end(self, run_id: str, seconds: float) -> None:
         """Return when a run has ended, or after some seconds, or at once if it is not active."""
         clock, ended = self._services.clock, asyncio.Event()
+
+        def end(_: object = None) -> None:
+            ended.set()
+
         for run in self._services.trainer.runs.values():
             if run.request.run_id == run_id:
-                run.result.add_done_callback(lambda _: ended.set())
-                await clock.wait(ended, clock.monotonic() + seconds)
+                run.result.add_done_callback(end)
+                self._waits.add(end)
+                try:
+                    await clock.wait(ended, clock.monotonic() + seconds)
+                finally:
+                    run.result.remove_done_callback(end)
+                    self._waits.discard(end)
                 return
 
     async def _usual_seconds(self, model_id: str) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,6 +63,9 @@ class Operations:
 
     events: EventBus
     """Publishes the server's events."""
+
+    _waits: set[Callable[[], None]]
+    """Each ends one wait for the end of a run."""
 
     @property
     def _services(self) -> Services:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from recserver._internal.core.errors import (
@@ -94,7 +95,7 @@ class TaskOperations(Operations):
             time_limit=time_limit,
             memory_limit=memory_limit,
         )
-        await self._require_sources(spec)
+        await self._require_sources(model_id, spec.chef_ids())
         await services.tasks.write(spec, keep_unknown_keys=False)
         await services.scheduler.reconcile()
         return AddedTask(
@@ -228,10 +229,14 @@ class TaskOperations(Operations):
             changes |= {} if chef is None else {name: chef or None}
         if not changes:
             raise InvalidInput("Nothing is to be changed: give at least one field besides task_name.")
-        spec = (await find_task(task_name, services.tasks)).model_copy(update=changes)
-        await self._require_sources(spec)
+        old = await find_task(task_name, services.tasks)
+        spec = old.model_copy(update=changes)
+        chefs = [chef for name, chef in changes.items() if name.endswith("data_chef_id") and chef]
+        await self._require_sources(model_id, chefs)
         await services.tasks.write(spec, keep_unknown_keys=True)
         await services.scheduler.reconcile()
+        if spec.training_key != old.training_key and services.scheduler.loop(task_name) is None:
+            await services.runner.discard_task(task_name)  # a running scheduler does it
         return EditedTask(
             message=f"Task {task_name} was changed{await schedule_summary(spec, services)}.",
             task_name=task_name,
@@ -239,12 +244,12 @@ class TaskOperations(Operations):
             warnings=_warnings(spec),
         )
 
-    async def _require_sources(self, spec: TaskSpec) -> None:
-        """Check that the model and the data chefs of a task exist."""
-        if spec.model_id not in await self._services.models.ids():
-            raise ModelNotFound(spec.model_id)
+    async def _require_sources(self, model_id: str | None, chefs: Iterable[str]) -> None:
+        """Check that a model, if one is given, and data chefs exist."""
+        if model_id is not None and model_id not in await self._services.models.ids():
+            raise ModelNotFound(model_id)
         known_chefs = await self._services.chefs.read()
-        for chef in spec.chef_ids():
+        for chef in chefs:
             if chef not in known_chefs:
                 raise DataChefNotFound(chef)
 

@@ -89,13 +89,16 @@ def _all_subclasses(kind: type[ResultObject]) -> Iterator[type[ResultObject]]:
         yield from _all_subclasses(subclass)
 
 
-def _describe(schema: Schema, kind: type) -> None:
+def _describe(schema: Schema, kind: type[ResultObject]) -> None:
     """Add the descriptions of a result's fields; an open object has further keys instead of ``content``."""
     schema["description"] = to_markdown(schema.get("description", ""))
     descriptions = field_descriptions(kind)
     for name, field in schema["properties"].items():
         if name in descriptions:
             field["description"] = descriptions[name]
+    if not kind.__struct_config__.omit_defaults:
+        schema["required"] = list(schema["properties"])
     if issubclass(kind, OpenObject):
         del schema["properties"]["content"]
         schema["required"] = [name for name in schema.get("required", ()) if name != "content"]
+        schema["description"] += " Values of a file that cannot be used are shown whatever their type."
